@@ -1,0 +1,1 @@
+"""A four-process trading stack: gateway, orderbook, strategy, order manager."""

@@ -1,0 +1,183 @@
+"""Settings of every process: read once, checked together, never re-read.
+
+A setting is one field of :class:`Settings`; its environment variable is the field's name in upper
+case.  Values come from the process environment first, then from the ``.env`` file, then from the
+default here.  Every wrong value is reported in one message before anything starts.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_type_hints
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+EXIT_SETTINGS = 2
+"""Exit code of a process whose settings are wrong."""
+
+MAX_PRICE = 9_000_000_000
+"""Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
+
+Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="segment name")]
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+CpuList = Annotated[str, Meta(pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$")]
+
+
+class SettingsError(Exception):
+    """Every wrong setting, one line each."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole stack's configuration; each process reads the part it needs."""
+
+    # Network
+    gateway_host: str = "127.0.0.1"
+    order_manager_host: str = "127.0.0.1"
+    bind_host: str = "127.0.0.1"
+    price_port: Port = 9001
+    sentiment_port: Port = 9002
+    order_port: Port = 62000
+
+    # Data and pace
+    data_path: str = "data/market_data.csv"
+    sentiment_path: str = ""
+    timestamp_column: str = "timestamp"
+    symbol_column: str = "symbol"
+    price_column: str = "price"
+    sentiment_column: str = "sentiment"
+    sort_rows: bool = False
+    skip_bad_rows: bool = False
+    sentiment_every_ticks: Positive = 10
+    seed: NonNegative = 42
+    pace: Annotated[
+        str, Meta(pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$")
+    ] = "1000/s"
+    replay: Literal["once", "loop", "walk"] = "walk"
+    price_subscribers: NonNegative = 1
+    sentiment_subscribers: NonNegative = 1
+    client_buffer_limit_bytes: Positive = 8 * 1024 * 1024
+    client_stall_timeout_s: Seconds = 1.0
+
+    # Shared memory
+    shm_price_book: Name = "price_book"
+    shm_metadata: Name = "trading_metadata"
+    shm_tick_ring: Name = "tick_ring"
+    shm_metrics: Name = "trading_metrics"
+    ring_capacity_ticks: Annotated[int, Meta(ge=1024, le=1 << 26)] = 65536
+    ring_policy: Literal["lossless", "latest"] = "lossless"
+    reader_grace_s: Seconds = 30.0
+    attach_timeout_s: Seconds = 60.0
+
+    # Strategy
+    strategy: Annotated[str, Meta(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")] = (
+        "app.strategies.cross_check:CrossCheck"
+    )
+    strategy_client: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "strategy"
+    short_window_ticks: Positive = 5
+    long_window_ticks: Positive = 20
+    bullish_threshold: Percent = 50
+    bearish_threshold: Percent = 50
+    order_qty: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10
+    order_mode: Literal["position", "every"] = "position"
+    sentiment_join: Literal["event", "arrival"] = "event"
+    order_timeout_s: Seconds = 5.0
+
+    # Liveness
+    heartbeat_timeout_s: Seconds = 3.0
+    reconnect_delay_ms: Positive = 50
+    reconnect_delay_ms_max: Positive = 2000
+
+    # Placement: CPU lists as in `taskset -c`; empty means anywhere
+    gateway_cpus: CpuList = ""
+    orderbook_cpus: CpuList = ""
+    strategy_cpus: CpuList = ""
+    order_manager_cpus: CpuList = ""
+
+    # Output
+    output_dir: str = "data/out"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+
+    def problems(self) -> list[str]:
+        """Relations between settings that no single field can state."""
+        found = []
+        if self.short_window_ticks >= self.long_window_ticks:
+            found.append(
+                f"SHORT_WINDOW_TICKS={self.short_window_ticks}: must be below "
+                f"LONG_WINDOW_TICKS={self.long_window_ticks}"
+            )
+        if self.bearish_threshold > self.bullish_threshold:
+            found.append(
+                f"BEARISH_THRESHOLD={self.bearish_threshold}: must not be above "
+                f"BULLISH_THRESHOLD={self.bullish_threshold}"
+            )
+        if self.ring_capacity_ticks & (self.ring_capacity_ticks - 1):
+            found.append(
+                f"RING_CAPACITY_TICKS={self.ring_capacity_ticks}: must be a power of two, "
+                f"e.g. {1 << self.ring_capacity_ticks.bit_length()}"
+            )
+        names = [self.shm_price_book, self.shm_metadata, self.shm_tick_ring, self.shm_metrics]
+        if len(set(names)) != len(names):
+            found.append(f"SHM_*: the four segment names must differ, got {', '.join(names)}")
+        if self.pace != "max" and float(self.pace.removesuffix("/s").removesuffix("x")) <= 0:
+            found.append(f"PACE={self.pace}: must be above zero, or 'max'")
+        return found
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Build from a mapping of names to texts.
+
+        Raises:
+            SettingsError: naming every value that is wrong, and why.
+        """
+        values: dict[str, object] = {}
+        problems: list[str] = []
+        for field, kind in get_type_hints(cls, include_extras=True).items():
+            text = environ.get(field.upper())
+            if text is None:
+                continue
+            try:
+                values[field] = msgspec.convert(text.strip(), kind, strict=False)
+            except msgspec.ValidationError as error:
+                problems.append(f"{field.upper()}={text}: {error}")
+        if not problems:
+            settings = cls(**values)  # type: ignore[arg-type]
+            problems = settings.problems()
+            if not problems:
+                return settings
+        raise SettingsError("\n".join(problems))
+
+    def to_environ(self) -> dict[str, str]:
+        """The environment that reproduces these settings (for child processes)."""
+        return {
+            name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in msgspec.structs.asdict(self).items()
+        }
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, env_file: str | Path = ".env"
+) -> Settings:
+    """Read the settings of this process: ``environ`` over ``env_file`` over defaults.
+
+    Raises:
+        SettingsError: naming every value that is wrong, and why.
+    """
+    from_file = {k: v for k, v in dotenv_values(env_file).items() if v is not None}
+    return Settings.from_environ({**from_file, **(os.environ if environ is None else environ)})
+
+
+def settings_or_exit(service: str) -> Settings:
+    """Load the settings, or say what is wrong with them and exit with code 2."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        print(f"{service}: wrong settings:\n{error}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_SETTINGS) from None

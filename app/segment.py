@@ -1,0 +1,165 @@
+"""POSIX shared memory segments: created whole or not at all, never unlinked behind a user's back.
+
+A segment is a file in ``/dev/shm``, which is what ``shm_open`` opens on Linux.  We open it ourselves
+rather than through :mod:`multiprocessing.shared_memory`, because we need its descriptor (for locks),
+its mode, and its inode (to notice that a name now stands for another segment), and because before
+Python 3.13 the standard class registers every reader with a resource tracker that unlinks the
+segment under everybody when that reader exits (CPython issue 82300).
+"""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import secrets
+import struct
+from pathlib import Path
+from typing import Self
+
+SHM_DIRECTORY = Path("/dev/shm")
+SEGMENT_MODE = 0o660
+
+# struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+class SegmentError(Exception):
+    """A segment that cannot be created, attached or locked, with the name and the way out."""
+
+
+class SegmentMissing(SegmentError):
+    """No segment of that name (yet)."""
+
+
+class Segment:
+    """One mapped segment.  Use :meth:`create` or :meth:`attach`."""
+
+    def __init__(self, name: str, descriptor: int, size: int) -> None:
+        self.name = name
+        self._descriptor = descriptor
+        self._inode = os.fstat(descriptor).st_ino
+        self._map: mmap.mmap | None = mmap.mmap(descriptor, size)
+        self.buf: memoryview = memoryview(self._map)
+
+    @property
+    def size(self) -> int:
+        """Mapped length in bytes."""
+        return len(self.buf)
+
+    @classmethod
+    def create(cls, name: str, image: bytes | bytearray, size: int = 0) -> Self:
+        """Create ``name`` with ``image`` as its first bytes and zeros up to ``size``.
+
+        The segment appears under its name only once it is complete, so a reader never maps a
+        half-written header; the kernel's ``link`` lets exactly one of two creators win.
+
+        Raises:
+            FileExistsError: somebody else has created it.
+            SegmentError: the shared memory file system is full or not writable.
+        """
+        size = max(size, len(image))
+        draft = SHM_DIRECTORY / f".{name[:180]}.{secrets.token_hex(8)}"
+        descriptor = -1
+        try:
+            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, SEGMENT_MODE)
+            os.fchmod(descriptor, SEGMENT_MODE)
+            # Allocate now: a full tmpfs must fail here, with a message, not later with SIGBUS.
+            os.posix_fallocate(descriptor, 0, size)
+            os.pwrite(descriptor, image, 0)
+            os.link(draft, SHM_DIRECTORY / name)
+        except FileExistsError:
+            os.close(descriptor)
+            raise
+        except OSError as error:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise SegmentError(
+                f"shared memory segment {name} of {size} bytes: {error.strerror}; "
+                f"free space in {SHM_DIRECTORY} or raise shm_size"
+            ) from error
+        finally:
+            draft.unlink(missing_ok=True)
+        return cls(name, descriptor, size)
+
+    @classmethod
+    def attach(cls, name: str) -> Self:
+        """Map an existing segment.
+
+        Raises:
+            SegmentMissing: there is none of that name.
+            SegmentError: it belongs to another user, or is empty.
+        """
+        try:
+            descriptor = os.open(SHM_DIRECTORY / name, os.O_RDWR)
+        except FileNotFoundError:
+            raise SegmentMissing(f"shared memory segment {name} does not exist") from None
+        except OSError as error:
+            raise SegmentError(
+                f"shared memory segment {name}: {error.strerror}; is it another user's? "
+                "set another name in SHM_*"
+            ) from error
+        size = os.fstat(descriptor).st_size
+        if size == 0:
+            os.close(descriptor)
+            raise SegmentError(f"shared memory segment {name} is empty; remove {name} and restart")
+        return cls(name, descriptor, size)
+
+    def is_current(self) -> bool:
+        """Whether the name still stands for this segment, not for a new one or for none."""
+        try:
+            return os.stat(SHM_DIRECTORY / self.name).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def try_lock(self, byte: int) -> bool:
+        """Take the exclusive lock on one byte; the kernel frees it when this process dies.
+
+        Open-file-description locks work across containers, whose process ids mean nothing to each
+        other, and survive neither a crash nor a close.
+        """
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_WRLCK, byte))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def unlock(self, byte: int) -> None:
+        """Give the lock on ``byte`` back."""
+        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_UNLCK, byte))
+
+    def is_locked(self, byte: int) -> bool:
+        """Whether somebody else holds the lock on ``byte``, that is, is alive."""
+        answer = fcntl.fcntl(
+            self._descriptor, fcntl.F_OFD_GETLK, self._flock(fcntl.F_WRLCK, byte)
+        )
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+    @staticmethod
+    def _flock(kind: int, byte: int) -> bytes:
+        return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+
+    def close(self) -> None:
+        """Unmap and release every lock; the segment itself stays."""
+        if self._map is None:
+            return
+        # Views that others still hold keep the mapping alive until they are gone.
+        with contextlib.suppress(BufferError):
+            self.buf.release()
+            self._map.close()
+        self._map = None
+        os.close(self._descriptor)
+
+    def unlink(self) -> None:
+        """Remove the name, unless it already stands for another segment."""
+        if self.is_current():
+            (SHM_DIRECTORY / self.name).unlink(missing_ok=True)
+
+
+def create_or_attach(name: str, image: bytes | bytearray, size: int = 0) -> tuple[Segment, bool]:
+    """The segment ``name`` and whether this call created it; safe when two processes race."""
+    while True:
+        try:
+            return Segment.attach(name), False
+        except SegmentMissing:
+            with contextlib.suppress(FileExistsError):
+                return Segment.create(name, image, size), True
