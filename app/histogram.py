@@ -1,0 +1,135 @@
+"""Latency histograms with HdrHistogram's buckets, written by one process, read by any.
+
+Index rule (HdrHistogram, lowest discernible value 1, two significant digits): values below 256 have
+a bucket each; above, each doubling is cut into 128 equal buckets, so that a bucket is never wider
+than 1/128 of its values.  With ``b = bit_length(value | 255) - 8`` the index is
+``(b << 7) + (value >> b)``.
+
+Only bucket counts are stored: count, percentiles and extremes follow from them, and a recorder in C
+has one word to increment.
+"""
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from app.metrics_layout import BUCKET_SLOTS, HIGHEST_VALUE_NS, SUB_BUCKET_BITS
+
+HALF_BITS = SUB_BUCKET_BITS - 1
+HALF_COUNT = 1 << HALF_BITS
+SUB_BUCKET_MASK = (1 << SUB_BUCKET_BITS) - 1
+
+Counts = npt.NDArray[np.uint64]
+
+
+def index_of(value: int) -> int:
+    """The bucket of ``value``, which is clamped to 0 ... 2^40 - 1."""
+    value = min(max(value, 0), HIGHEST_VALUE_NS)
+    shift = (value | SUB_BUCKET_MASK).bit_length() - SUB_BUCKET_BITS
+    return (shift << HALF_BITS) + (value >> shift)
+
+
+def lowest_of(index: int) -> int:
+    """The smallest value that falls into bucket ``index``."""
+    shift = max((index >> HALF_BITS) - 1, 0)
+    return (index - (shift << HALF_BITS)) << shift
+
+
+def highest_of(index: int) -> int:
+    """The largest value that falls into bucket ``index``."""
+    return lowest_of(index) + (1 << max((index >> HALF_BITS) - 1, 0)) - 1
+
+
+class Histogram:
+    """The recording side: one writer, no locks.
+
+    ``words`` is a memoryview of :data:`BUCKET_SLOTS` unsigned 64-bit words; ``buckets`` is the same
+    memory as a numpy array, for compiled recorders.
+    """
+
+    def __init__(self, words: memoryview) -> None:
+        if len(words) != BUCKET_SLOTS or words.format != "Q":
+            raise ValueError(f"{BUCKET_SLOTS} words of format Q expected")
+        self._words = words
+
+    @classmethod
+    def private(cls) -> Self:
+        """A histogram in this process's own memory."""
+        return cls(memoryview(bytearray(BUCKET_SLOTS * 8)).cast("Q"))
+
+    @property
+    def buckets(self) -> Counts:
+        """The bucket counts, uint64 ``[4352]``, writable, no copy."""
+        return np.frombuffer(self._words, dtype=np.uint64)
+
+    def record(self, value_ns: int) -> None:
+        """Count one value; what lies outside 0 ... 2^40 - 1 counts at the nearer end."""
+        shift = (value_ns | SUB_BUCKET_MASK).bit_length() - SUB_BUCKET_BITS
+        if value_ns < 0 or value_ns > HIGHEST_VALUE_NS:
+            self._words[index_of(value_ns)] += 1
+        else:
+            self._words[(shift << HALF_BITS) + (value_ns >> shift)] += 1
+
+    def snapshot(self) -> "HistogramSnapshot":
+        """A copy of the counts as they are now."""
+        return HistogramSnapshot(self.buckets.copy())
+
+    def release(self) -> None:
+        """Give the memory back; recording afterwards raises ValueError."""
+        self._words.release()
+
+
+class HistogramSnapshot:
+    """Bucket counts at one moment: percentiles, sums and differences of them."""
+
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
+        self._cumulative = np.cumsum(counts)
+
+    @property
+    def total(self) -> int:
+        """How many values were recorded."""
+        return int(self._cumulative[-1])
+
+    def percentile(self, percent: float) -> int:
+        """The value that ``percent`` per cent of the records do not exceed, 0 if there are none.
+
+        As in HdrHistogram it is the highest value of its bucket, so at most 1/128 above the truth.
+        """
+        if not self.total:
+            return 0
+        rank = max(int(min(percent, 100.0) * self.total / 100 + 0.5), 1)
+        index = int(np.searchsorted(self._cumulative, rank))
+        return highest_of(index) if percent else lowest_of(index)
+
+    @property
+    def max(self) -> int:
+        """The highest value of the last bucket that holds one, 0 if there are none."""
+        return self.percentile(100.0)
+
+    @property
+    def min(self) -> int:
+        """The lowest value of the first bucket that holds one, 0 if there are none."""
+        return self.percentile(0.0)
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and standard deviation, each value taken at the middle of its bucket."""
+        filled = np.flatnonzero(self.counts)
+        if not len(filled):
+            return 0.0, 0.0
+        shifts = np.maximum((filled >> HALF_BITS) - 1, 0)
+        lowest = (filled - (shifts << HALF_BITS)) << shifts
+        middle = (lowest + ((1 << shifts) >> 1)).astype(np.float64)
+        weights = self.counts[filled].astype(np.float64)
+        mean = float(np.average(middle, weights=weights))
+        variance = float(np.average((middle - mean) ** 2, weights=weights))
+        return mean, variance**0.5
+
+    def __add__(self, other: "HistogramSnapshot") -> "HistogramSnapshot":
+        """Both together, e.g. the same histogram of several processes."""
+        return HistogramSnapshot(self.counts + other.counts)
+
+    def __sub__(self, earlier: "HistogramSnapshot") -> "HistogramSnapshot":
+        """What was recorded since ``earlier``, a snapshot of the same histogram."""
+        return HistogramSnapshot(self.counts - np.minimum(earlier.counts, self.counts))
