@@ -1,0 +1,182 @@
+/* The shared memory layout, the fences that make it safe, and the futex: the one place that knows.
+ *
+ * PRICE BOOK (one writer, any readers)              TICK RING (one writer, up to 63 readers)
+ *      0 magic "PRICBOOK"                                0 magic "TICKRING"
+ *      8 layout_version u32 | slot_bytes u32             8 layout_version u32 | record_bytes u32
+ *     16 symbol_count u32   | pad                       16 capacity u64 (ticks, a power of two)
+ *     24 boot_id u64 (random, new for each segment)     24 boot_id u64
+ *     32 pad                                            32 policy u32 | pad
+ *     64 heartbeat_ns i64 (CLOCK_MONOTONIC)             64 published u64   ticks readable so far
+ *     72 gaps u64 (feed interruptions seen)             72 claimed u64     being overwritten up to here
+ *   4096 slot[symbol_count], 128 bytes each             80 next_seq u64    source sequence wanted next
+ *                                                       88 end_seq u64     run's length; ~0 while open
+ *   slot: two cache lines, the second one cold          96 heartbeat_ns i64
+ *      0 stamp u64 = (seq + 1) << 1 | live cell        128 data_futex u32  | data_waiting u32
+ *      8 price f64 (alone, for the NumPy view)         192 space_futex u32 | space_waiting u32
+ *     16 cell 0: event_ns i64, price f64, recv_ns i64  256 reader[63], 64 bytes each:
+ *     40 cell 1: the same                                    0 state u32 | pad   8 cursor u64
+ *     64 symbol char[10], padded to 16                      16 lost u64         24 name char[32]
+ *     80 pad                                          8192 record[capacity], 32 bytes each:
+ *                                                           0 event_ns i64    8 price f64
+ *                                                          16 seq u64   24 symbol u32 | recv_us u32
+ *
+ * Why these orders are right on arm64 too, not only on x86: data is written before the word that
+ * announces it (a release store; the reader's acquire load pairs with it), and the word that WITHDRAWS
+ * old data (a book slot's previous stamp, the ring's claimed) is fenced before the bytes under it are
+ * overwritten, because a release store holds back only what stands before it.  The reader's acquire
+ * fence between its copy and its re-check is the mirror image.  Sleeping pairs a flag with a counter in
+ * both directions (Dekker), which needs the full fence: store-load is the one order x86 gives away too.
+ */
+#ifndef TRADING_LAYOUT_H
+#define TRADING_LAYOUT_H
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LAYOUT_VERSION 1u
+#define BOOK_MAGIC 0x4b4f4f4243495250ull /* "PRICBOOK" */
+#define RING_MAGIC 0x474e49524b434954ull /* "TICKRING" */
+#define NO_END UINT64_MAX
+#define MAX_READERS 63
+
+typedef struct { int64_t event_ns; double price; int64_t recv_ns; } book_cell;
+
+typedef struct {
+    uint64_t stamp;
+    double price;
+    book_cell cell[2];
+    char symbol[16];
+    char pad[48];
+} book_slot;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t layout_version, slot_bytes, symbol_count, pad0;
+    uint64_t boot_id;
+    char pad1[32];
+    int64_t heartbeat_ns;
+    uint64_t gaps;
+    char pad2[4016];
+    book_slot slot[];
+} price_book;
+
+typedef struct {
+    int64_t event_ns;
+    double price;
+    uint64_t seq;
+    uint32_t symbol;
+    uint32_t recv_us;
+} tick_record;
+
+enum { READER_FREE = 0, READER_LOSSLESS = 1, READER_LATEST = 2 };
+
+typedef struct {
+    uint32_t state, pad0;
+    uint64_t cursor, lost;
+    char name[32];
+    char pad1[8];
+} ring_reader;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t layout_version, record_bytes;
+    uint64_t capacity, boot_id;
+    uint32_t policy, pad0;
+    char pad1[24];
+    uint64_t published, claimed, next_seq, end_seq;
+    int64_t heartbeat_ns;
+    char pad2[24];
+    uint32_t data_futex, data_waiting;
+    char pad3[56];
+    uint32_t space_futex, space_waiting;
+    char pad4[56];
+    ring_reader reader[MAX_READERS];
+    char pad5[8192 - 256 - MAX_READERS * 64];
+    tick_record record[];
+} tick_ring;
+
+#define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field)
+_Static_assert(sizeof(book_slot) == 128, "a slot is two cache lines");
+_Static_assert(sizeof(tick_record) == 32, "two records a cache line");
+_Static_assert(sizeof(ring_reader) == 64, "readers never share a cache line");
+AT(book_slot, price, 8); AT(book_slot, cell, 16); AT(book_slot, symbol, 64);
+AT(price_book, heartbeat_ns, 64); AT(price_book, slot, 4096);
+AT(tick_ring, published, 64); AT(tick_ring, end_seq, 88); AT(tick_ring, data_futex, 128);
+AT(tick_ring, space_futex, 192); AT(tick_ring, reader, 256); AT(tick_ring, record, 8192);
+
+#define load_relaxed(p) __atomic_load_n(&(p), __ATOMIC_RELAXED)
+#define load_acquire(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
+#define store_relaxed(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELAXED)
+#define store_release(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
+#define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
+#define fence_full() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+
+static inline double bits_to_double(uint64_t bits) {
+    union { uint64_t u; double d; } pun = { .u = bits };
+    return pun.d;
+}
+
+static inline void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, double price,
+                            int64_t recv_ns) {
+    uint64_t stamp = load_relaxed(slot->stamp);
+    uint64_t next = (seq + 1) << 1;
+    if (next <= (stamp & ~1ull)) return; /* a resumed feed repeats what the book already has */
+    uint64_t spare = ~stamp & 1;
+    book_cell *cell = &slot->cell[spare];
+    union { double d; uint64_t u; } pun = { .d = price };
+    fence_release();
+    store_relaxed(cell->event_ns, event_ns);
+    store_relaxed(*(uint64_t *)&cell->price, pun.u);
+    store_relaxed(cell->recv_ns, recv_ns);
+    store_release(slot->stamp, next | spare);
+    store_relaxed(*(uint64_t *)&slot->price, pun.u);
+}
+
+/* Copies the live cell; returns its sequence, or -1 if the slot was never written.  The loop ends:
+ * a retry means that the writer has moved on meanwhile, never that it stopped. */
+static inline int64_t book_get(book_slot *slot, book_cell *out) {
+    for (;;) {
+        uint64_t stamp = load_acquire(slot->stamp);
+        if (!stamp) return -1;
+        book_cell *cell = &slot->cell[stamp & 1];
+        out->event_ns = load_relaxed(cell->event_ns);
+        out->price = bits_to_double(load_relaxed(*(uint64_t *)&cell->price));
+        out->recv_ns = load_relaxed(cell->recv_ns);
+        fence_acquire();
+        if (load_relaxed(slot->stamp) == stamp) return (int64_t)(stamp >> 1) - 1;
+    }
+}
+
+/* No FUTEX_PRIVATE_FLAG: the sleepers are in other processes, in other containers. */
+static inline long futex_wait(uint32_t *word, uint32_t seen, int64_t timeout_ns) {
+    struct timespec limit = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
+    return syscall(SYS_futex, word, FUTEX_WAIT, seen, &limit, NULL, 0);
+}
+
+static inline void futex_wake_if(uint32_t *word, uint32_t *waiting) {
+    fence_full();
+    if (!load_relaxed(*waiting)) return;
+    store_relaxed(*waiting, 0u);
+    __atomic_fetch_add(word, 1u, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static inline int64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* HdrHistogram's index rule (HdrHistogram, AbstractHistogram.countsArrayIndex) for two significant
+ * digits and a lowest value of 1: 256 sub-buckets, of which every bucket but the first uses half. */
+static inline uint64_t histogram_index(uint64_t value) {
+    int bucket = 56 - __builtin_clzll(value | 255);
+    return ((uint64_t)(bucket + 1) << 7) + (value >> bucket) - 128;
+}
+#endif

@@ -1,0 +1,212 @@
+"""The broadcast ring beside the book: every tick, for every strategy.
+
+Two policies.  *lossless*: the writer waits for the slowest registered reader, and TCP then pushes
+back to the gateway.  *latest*: a lapped reader skips ahead and counts what it lost.
+
+A reader's slot is its identity: the name it trades under and the position it has reached.  The slot's
+lock dies with the process, its content does not, so whoever comes back under that name goes on there.
+"""
+
+import secrets
+import struct
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel
+from app.segment import Segment, SegmentError, create_or_attach
+
+TICK_DTYPE = np.dtype(
+    [("event_ns", "i8"), ("price", "f8"), ("seq", "u8"), ("symbol", "u4"), ("recv_us", "u4")]
+)
+"""One tick: ``event_ns`` UTC since the epoch, ``seq`` the source's sequence, ``symbol`` an index into
+the symbol list, ``recv_us`` the low 32 bits of CLOCK_MONOTONIC in microseconds at receipt."""
+assert TICK_DTYPE.itemsize == _kernel.RECORD_BYTES
+
+FREE, LOSSLESS, LATEST = 0, 1, 2
+POLICIES = {"lossless": LOSSLESS, "latest": LATEST}
+
+_WRITER_LOCK_BYTE = 0
+_REGISTER_LOCK_BYTE = 1
+_READER_LOCK_BYTE = 2
+_HEAD = struct.Struct("<QIIQQI")
+_POSITIONS = struct.Struct("<QQQQ")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A reader's slot: ``returning`` means that this name was here before and goes on."""
+
+    slot: int
+    name: str
+    returning: bool
+
+
+class TickRing:
+    """One mapped ring segment."""
+
+    def __init__(self, segment: Segment, warm: bool) -> None:
+        _check(segment)
+        self._segment = segment
+        self.warm = warm
+        self.view = _kernel.RingView(segment.buf)
+        capacity = _HEAD.unpack_from(segment.buf)[3]
+        self.records: npt.NDArray[np.void] = np.frombuffer(
+            segment.buf, dtype=TICK_DTYPE, count=capacity, offset=_kernel.RING_HEADER_BYTES
+        )
+        self.records.flags.writeable = False
+        self._orphan_since_s: dict[int, float] = {}
+
+    @classmethod
+    def open_writer(cls, name: str, capacity: int, policy: str, fresh: bool = False) -> "TickRing":
+        """Create the ring, or take over a dead writer's (unless ``fresh``, or it has another shape).
+
+        Raises:
+            SegmentError: another writer is alive.
+        """
+        image = bytearray(_kernel.RING_HEADER_BYTES)
+        _HEAD.pack_into(
+            image,
+            0,
+            _kernel.RING_MAGIC,
+            _kernel.LAYOUT_VERSION,
+            TICK_DTYPE.itemsize,
+            capacity,
+            secrets.randbits(64),
+            POLICIES[policy],
+        )
+        _POSITIONS.pack_into(image, 64, 0, 0, 0, _kernel.NO_END)
+        size = _kernel.RING_HEADER_BYTES + capacity * TICK_DTYPE.itemsize
+        while True:
+            segment, created = create_or_attach(name, image, size)
+            if not segment.try_lock(_WRITER_LOCK_BYTE):
+                segment.close()
+                raise SegmentError(f"tick ring {name}: another writer is alive; stop it first")
+            try:
+                if created or (not fresh and segment.is_current() and segment.size == size):
+                    return cls(segment, warm=not created)
+            except SegmentError:
+                pass  # another version's leftover without a writer: replace it
+            segment.unlink()
+            segment.close()
+
+    @classmethod
+    def attach(cls, name: str) -> "TickRing":
+        """Attach as a reader.
+
+        Raises:
+            SegmentMissing: there is none yet.
+            SegmentError: it is no ring, or of another version.
+        """
+        return cls(Segment.attach(name), warm=True)
+
+    @property
+    def buffer(self) -> memoryview:
+        """The mapped segment, for the kernel."""
+        return self._segment.buf
+
+    @property
+    def nbytes(self) -> int:
+        """Size in shared memory."""
+        return self._segment.size
+
+    @property
+    def capacity(self) -> int:
+        """Ticks that fit."""
+        return len(self.records)
+
+    def register(self, client: str, policy: int) -> Registration:
+        """Take a reader slot under ``client``, or ``client-2``, ``client-3``... if that one lives.
+
+        A name whose holder died is taken over with its position.  A new name starts at tick 0 while
+        the ring still holds it, else at the present.
+
+        Raises:
+            SegmentError: every slot is taken.
+        """
+        while not self._segment.try_lock(_REGISTER_LOCK_BYTE):
+            time.sleep(0.001)
+        try:
+            slots = [self.view.reader(slot) for slot in range(_kernel.MAX_READERS)]
+            taken = {name: slot for slot, (state, _, _, name) in enumerate(slots) if state != FREE}
+            for number in range(1, _kernel.MAX_READERS + 1):
+                name = client if number == 1 else f"{client}-{number}"
+                if name in taken:
+                    if self._segment.try_lock(_READER_LOCK_BYTE + taken[name]):
+                        self.view.set_reader(taken[name], policy)
+                        return Registration(taken[name], name, returning=True)
+                    continue
+                for slot, (state, *_) in enumerate(slots):
+                    if state == FREE and self._segment.try_lock(_READER_LOCK_BYTE + slot):
+                        self._enter(slot, name, policy)
+                        return Registration(slot, name, returning=False)
+                break
+            raise SegmentError(f"tick ring {self._segment.name}: all reader slots are taken")
+        finally:
+            self._segment.unlock(_REGISTER_LOCK_BYTE)
+
+    def _enter(self, slot: int, name: str, policy: int) -> None:
+        """Stand at tick 0 first, so that a lossless writer stops for us; look afterwards."""
+        self.view.set_reader(slot, policy, cursor=0, name=name)
+        published = self.view.state[0]
+        if published > self.capacity // 2:
+            self.view.set_reader(slot, policy, cursor=published)
+
+    def leave(self, slot: int) -> None:
+        """Free a slot for good: the writer no longer waits for it."""
+        self.view.set_reader(slot, FREE)
+        self._segment.unlock(_READER_LOCK_BYTE + slot)
+
+    def evict_dead(self, grace_s: float) -> list[str]:
+        """Free the slots of readers that died more than ``grace_s`` ago; their names.
+
+        A living reader, however slow or stopped, keeps its slot: its lock says that it lives.
+        """
+        now_s = time.monotonic()
+        gone = []
+        for slot in range(_kernel.MAX_READERS):
+            state, _, _, name = self.view.reader(slot)
+            if state == FREE or self._segment.is_locked(_READER_LOCK_BYTE + slot):
+                self._orphan_since_s.pop(slot, None)
+            elif now_s - self._orphan_since_s.setdefault(slot, now_s) >= grace_s:
+                self.view.set_reader(slot, FREE)
+                gone.append(name)
+        return gone
+
+    def heartbeat_age_s(self) -> float:
+        """Seconds since the writer's last sign of life."""
+        return float(time.monotonic_ns() - self.view.state[3]) / 1e9
+
+    def writer_alive(self) -> bool:
+        """Whether a process holds the writer's lock."""
+        return self._segment.is_locked(_WRITER_LOCK_BYTE)
+
+    def is_current(self) -> bool:
+        """Whether the name still stands for this segment."""
+        return self._segment.is_current()
+
+    def close(self) -> None:
+        """Unmap; every lock of this process on the ring is freed, the segment stays."""
+        self.records = self.records[:0]
+        self._segment.close()
+
+    def unlink(self) -> None:
+        """Remove the segment's name."""
+        self._segment.unlink()
+
+
+def _check(segment: Segment) -> None:
+    if segment.size < _kernel.RING_HEADER_BYTES:
+        raise SegmentError(f"{segment.name}: {segment.size} bytes are no tick ring; remove it")
+    magic, version, record_bytes, capacity, _, _ = _HEAD.unpack_from(segment.buf)
+    if magic != _kernel.RING_MAGIC:
+        raise SegmentError(f"{segment.name}: no tick ring (magic {magic:#x}); choose another name")
+    if (version, record_bytes) != (_kernel.LAYOUT_VERSION, TICK_DTYPE.itemsize):
+        raise SegmentError(
+            f"{segment.name}: layout version {version}, this program reads "
+            f"{_kernel.LAYOUT_VERSION}; restart every process on one version"
+        )
+    if segment.size < _kernel.RING_HEADER_BYTES + capacity * record_bytes:
+        raise SegmentError(f"{segment.name}: truncated tick ring; remove it and restart")
