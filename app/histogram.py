@@ -9,6 +9,7 @@ Only bucket counts are stored: count, percentiles and extremes follow from them,
 has one word to increment.
 """
 
+import math
 from typing import Self
 
 import numpy as np
@@ -133,3 +134,43 @@ class HistogramSnapshot:
     def __sub__(self, earlier: "HistogramSnapshot") -> "HistogramSnapshot":
         """What was recorded since ``earlier``, a snapshot of the same histogram."""
         return HistogramSnapshot(self.counts - np.minimum(earlier.counts, self.counts))
+
+    def to_hgrm(self, unit_ns: int = 1, ticks_per_half_distance: int = 5) -> str:
+        """HdrHistogram's percentile distribution, as its plotters read it (``.hgrm``).
+
+        Values are divided by ``unit_ns`` (1000: microseconds).  The levels approach 100 % in
+        ``ticks_per_half_distance`` steps for each halving of what is left, as the Java
+        ``PercentileIterator`` does.
+        """
+        lines = [
+            f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}",
+            "",
+        ]
+        level, reached = 0.0, 0
+        while reached < self.total:
+            # The first bucket that brings the cumulative count to this level, and is not empty.
+            index = int(np.searchsorted(self._cumulative, max(_rank(level, self.total), 1)))
+            reached = int(self._cumulative[index])
+            share = level / 100
+            lines.append(
+                f"{highest_of(index) / unit_ns:12.2f} {share:2.12f} {reached:10d} "
+                f"{1 / (1 - share):14.2f}"
+            )
+            halvings = int(math.log2(100 / (100 - level))) + 1
+            level += 100 / (ticks_per_half_distance * 2**halvings)
+        if self.total:
+            lines.append(f"{self.max / unit_ns:12.2f} {1:2.12f} {self.total:10d}")
+        mean, deviation = self.moments()
+        lines += [
+            f"#[Mean    = {mean / unit_ns:12.2f}, StdDeviation   = {deviation / unit_ns:12.2f}]",
+            f"#[Max     = {self.max / unit_ns:12.2f}, Total count    = {self.total:12d}]",
+            f"#[Buckets = {BUCKET_SLOTS // HALF_COUNT - 1:12d}, SubBuckets     = "
+            f"{2 * HALF_COUNT:12d}]",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _rank(level: float, total: int) -> int:
+    """The smallest count whose share of ``total`` is at least ``level`` per cent."""
+    rank = int(level * total / 100)
+    return rank if 100.0 * rank / total >= level else rank + 1

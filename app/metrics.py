@@ -8,8 +8,9 @@ process that dies leaves its figures behind.  The names and the bytes stand in
 import contextlib
 import os
 import time
+from collections import Counter
 from datetime import UTC, datetime
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,14 @@ from app.metrics_layout import (
 from app.segment import Segment, SegmentMissing, create_or_attach
 
 __all__ = ["MetricsError", "ProcessMetrics", "ProcessSnapshot", "read_metrics"]
+
+STAGE_COUNTER: Final = {
+    "gateway": "ticks_sent",
+    "orderbook": "ticks_received",
+    "strategy": "ticks_consumed",
+    "order_manager": "orders_received",
+}
+"""What each service's throughput counts; in the order in which the data flows."""
 
 CLAIM_TIMEOUT_S = 5.0
 
@@ -200,6 +209,26 @@ class ProcessSnapshot(NamedTuple):
         """``service`` or ``service/instance``."""
         return f"{self.service}/{self.instance}" if self.instance else self.service
 
+    @property
+    def stage_counter(self) -> str:
+        """The counter that stands for this stage's throughput."""
+        return STAGE_COUNTER[self.service]
+
+    @property
+    def events(self) -> int:
+        """What this stage has worked through: ticks, or orders."""
+        return self.counters[self.stage_counter]
+
+    @property
+    def active_s(self) -> float:
+        """From the first event to the latest."""
+        return (self.counters["last_event_ns"] - self.counters["first_event_ns"]) / 1e9
+
+    @property
+    def events_per_s(self) -> float | None:
+        """Mean throughput while events came, None before there are two moments to divide by."""
+        return self.events / self.active_s if self.active_s > 0 else None
+
 
 def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
     """Every claimed block, in the order of the data: gateway, orderbook, strategies, order manager.
@@ -219,14 +248,22 @@ def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
         found = [_read_block(segment, block) for block in range(BLOCK_COUNT)]
     finally:
         segment.close()
-    order = list(_SERVICE_ORDER)
+    order = list(STAGE_COUNTER)
     return sorted(
         (snapshot for snapshot in found if snapshot),
         key=lambda snapshot: (order.index(snapshot.service), snapshot.instance),
     )
 
 
-_SERVICE_ORDER = ("gateway", "orderbook", "strategy", "order_manager")
+def unique_labels(snapshots: list[ProcessSnapshot]) -> list[str]:
+    """One label each, numbered where several processes bear the same name."""
+    labels = [snapshot.label for snapshot in snapshots]
+    seen: Counter[str] = Counter()
+    result = []
+    for label in labels:
+        seen[label] += 1
+        result.append(f"{label}#{seen[label]}" if labels.count(label) > 1 else label)
+    return result
 
 
 def _histogram_words(segment: Segment, block_start: int, slot: int) -> memoryview:
@@ -327,3 +364,9 @@ def _read_block(segment: Segment, block: int) -> ProcessSnapshot | None:
                 histograms=histograms,
             )
     return None
+
+
+if __name__ == "__main__":
+    from app.stat_view import main
+
+    raise SystemExit(main())
