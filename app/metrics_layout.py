@@ -36,8 +36,8 @@ LAYOUT_VERSION: Final = 1
 
 COUNTERS: Final[dict[str, dict[str, str]]] = {
     "gateway": {
-        "ticks_sent": "ticks of the run put on the stream, once however many clients there are",
-        "sentiment_sent": "sentiment frames put on the stream, once however many clients",
+        "ticks_sent": "ticks of the run put on the stream, once for all clients",
+        "sentiment_sent": "sentiment frames put on the stream, once for all clients",
         "bytes_sent": "bytes written to all clients of both ports",
         "clients": "clients connected now",
         "clients_dropped": "clients dropped for their lag or for a broken hello",
@@ -85,7 +85,12 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "queue_depth": "orders that wait for a commit",
     },
 }
-"""Service -> counter -> meaning.  Append names here; offsets and the version follow."""
+"""Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow.
+
+Counters go on when a process restarts.  Those of ticks sent, received and consumed are positions in
+the run (set to the next sequence number), so that a tick that comes again after a restart counts
+once.
+"""
 
 COMMON_COUNTERS: Final = {
     "first_event_ns": "CLOCK_MONOTONIC at the first event, 0 before it",

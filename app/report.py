@@ -1,0 +1,314 @@
+"""The report of a run: collected from shared memory, shown as text, kept as Markdown.
+
+``collect`` reads every process's block, living or dead, so call it before the segments are removed.
+``python -m app.report`` prints the report of what runs now.
+"""
+
+import argparse
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from app.config import Settings, settings_or_exit
+from app.histogram import HistogramSnapshot
+from app.metrics import MetricsError, ProcessSnapshot, read_metrics, unique_labels
+from app.report_verdict import find_problems, unanswered
+from app.segment import SHM_DIRECTORY, SegmentError
+from app.tables import markdown_table, micros, number, text_table
+
+FILE_NAME = "performance_report.md"
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+PATHS = (
+    ("orderbook", "book_update_ns", "tick received → shared memory"),
+    ("strategy", "tick_to_decision_ns", "tick received → decision"),
+    ("strategy", "tick_to_ack_ns", "tick received → ACK"),
+    ("strategy", "order_ack_ns", "order sent → ACK"),
+    ("order_manager", "order_ack_ns", "order received → ACK sent"),
+)
+"""Service, histogram, and what it measures, in the order in which a tick passes."""
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One process: what it worked through, what it lost, how fast it was while events came."""
+
+    label: str
+    what: str
+    count: int
+    lost: int
+    restarts: int
+    active_s: float
+    per_s: float | None
+
+
+class StrategyOrders(msgspec.Struct, frozen=True):
+    """One strategy's decisions and what became of its orders."""
+
+    label: str
+    buy: int
+    sell: int
+    hold: int
+    sent: int
+    acked: int
+    rejected: int
+    unanswered: int
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Percentiles of one path, in ns; None where nothing was recorded."""
+
+    path: str
+    label: str
+    count: int
+    percentiles_ns: tuple[int | None, ...]
+    max_ns: int | None
+
+
+class SegmentSize(msgspec.Struct, frozen=True):
+    """A shared memory segment; ``size_bytes`` is None if it does not exist."""
+
+    name: str
+    what: str
+    size_bytes: int | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A whole run.  ``problems`` is empty when nothing is missing.
+
+    ``endless``: the feed does not end by itself, so completeness is out of the question.
+    """
+
+    created: datetime
+    endless: bool
+    stages: list[Stage]
+    orders: list[StrategyOrders]
+    latencies: list[Latency]
+    segments: list[SegmentSize]
+    bytes_per_symbol: float | None
+    facts: list[tuple[str, str]]
+    problems: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """One line: complete, or what is missing."""
+        if self.problems:
+            return "Incomplete: " + "; ".join(self.problems) + "."
+        return UNDER_WAY if self.endless else COMPLETE
+
+
+COMPLETE = "Complete: every tick was consumed, every order was answered."
+UNDER_WAY = "The feed is endless; nothing was lost up to this moment."
+
+Table = tuple[str, Sequence[str], list[list[str]]]
+
+
+def collect(settings: Settings) -> Report:
+    """Read the segments named in ``settings``.
+
+    Raises:
+        MetricsError: there is no metrics segment, or it is another build's.
+        SegmentError: it cannot be attached.
+    """
+    processes = read_metrics(settings.shm_metrics)
+    labelled = list(zip(unique_labels(processes), processes, strict=True))
+    segments = _segments(settings)
+    endless = settings.replay != "once"
+    return Report(
+        created=datetime.now(UTC),
+        endless=endless,
+        stages=[_stage(label, process) for label, process in labelled],
+        orders=[_orders(label, p) for label, p in labelled if p.service == "strategy"],
+        latencies=_latencies(labelled),
+        segments=segments,
+        bytes_per_symbol=_bytes_per_symbol(segments[0], processes),
+        facts=_facts(settings),
+        problems=find_problems(labelled, endless=endless),
+    )
+
+
+def _stage(label: str, process: ProcessSnapshot) -> Stage:
+    return Stage(
+        label=label,
+        what=process.stage_counter.replace("_", " "),
+        count=process.events,
+        lost=process.counters.get("ticks_lost", 0) + process.counters.get("ticks_malformed", 0),
+        restarts=process.restarts,
+        active_s=process.active_s,
+        per_s=process.events_per_s,
+    )
+
+
+def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
+    counters = process.counters
+    return StrategyOrders(
+        label=label,
+        buy=counters["signals_buy"],
+        sell=counters["signals_sell"],
+        hold=counters["signals_hold"],
+        sent=counters["orders_sent"],
+        acked=counters["orders_acked"],
+        rejected=counters["orders_rejected"],
+        unanswered=unanswered(process),
+    )
+
+
+def _latencies(labelled: list[tuple[str, ProcessSnapshot]]) -> list[Latency]:
+    """Every path of every process, and all strategies together where there are several."""
+    rows = []
+    for service, name, path in PATHS:
+        found = [(label, p.histograms[name]) for label, p in labelled if p.service == service]
+        rows += [_latency(path, label, histogram) for label, histogram in found]
+        if len(found) > 1:
+            together = sum((h for _, h in found[1:]), start=found[0][1])
+            rows.append(_latency(path, "all", together))
+    return rows
+
+
+def _latency(path: str, label: str, histogram: HistogramSnapshot) -> Latency:
+    if not histogram.total:
+        return Latency(path, label, 0, (None,) * len(PERCENTILES), None)
+    values = tuple(histogram.percentile(percent) for percent in PERCENTILES)
+    return Latency(path, label, histogram.total, values, histogram.max)
+
+
+def _segments(settings: Settings) -> list[SegmentSize]:
+    named = (
+        (settings.shm_price_book, "price book"),
+        (settings.shm_metadata, "metadata"),
+        (settings.shm_tick_ring, f"tick ring of {settings.ring_capacity_ticks:,} ticks"),
+        (settings.shm_metrics, "counters and histograms"),
+    )
+    return [SegmentSize(name, what, _size_of(name)) for name, what in named]
+
+
+def _size_of(segment: str) -> int | None:
+    try:
+        return os.stat(SHM_DIRECTORY / segment).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _bytes_per_symbol(book: SegmentSize, processes: list[ProcessSnapshot]) -> float | None:
+    """The whole book segment, headers included, over the symbols in it."""
+    symbols = max((p.counters.get("symbols", 0) for p in processes), default=0)
+    return book.size_bytes / symbols if book.size_bytes and symbols else None
+
+
+def _facts(settings: Settings) -> list[tuple[str, str]]:
+    return [
+        ("data file", settings.data_path),
+        ("seed", str(settings.seed)),
+        ("pace", settings.pace),
+        ("replay", settings.replay),
+        ("strategy", settings.strategy),
+        ("order mode", settings.order_mode),
+        ("ring policy", settings.ring_policy),
+        ("python", platform.python_version()),
+        ("machine", f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}"),
+    ]
+
+
+def _tables(report: Report) -> list[Table]:
+    """Title, header and rows of every table, in reading order."""
+    stages = [
+        [
+            stage.label,
+            stage.what,
+            number(stage.count),
+            number(stage.lost),
+            number(stage.restarts),
+            number(stage.active_s, 2),
+            number(stage.per_s),
+        ]
+        for stage in report.stages
+    ]
+    orders = [
+        [o.label, *map(number, (o.buy, o.sell, o.hold, o.sent, o.acked, o.rejected, o.unanswered))]
+        for o in report.orders
+    ]
+    latencies = [
+        [row.path, row.label, number(row.count), *map(micros, (*row.percentiles_ns, row.max_ns))]
+        for row in report.latencies
+    ]
+    segments = [[s.name, s.what, number(s.size_bytes)] for s in report.segments]
+    existing = [s.size_bytes for s in report.segments if s.size_bytes is not None]
+    segments.append(["total", "", number(sum(existing))])
+    segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
+    order_header = ("process", "BUY", "SELL", "HOLD", "sent", "acked", "rejected", "unanswered")
+    percentile_names = tuple(f"p{percent:g}" for percent in PERCENTILES)
+    return [
+        (
+            "Stages",
+            ("process", "what", "count", "lost", "restarts", "active s", "per s"),
+            stages,
+        ),
+        ("Signals and orders", order_header, orders),
+        ("Latency, µs", ("path", "process", "count", *percentile_names, "max"), latencies),
+        ("Shared memory", ("segment", "what", "bytes"), segments),
+        ("Run", ("fact", "value"), [list(fact) for fact in report.facts]),
+    ]
+
+
+def to_text(report: Report) -> str:
+    """The report for a terminal, the verdict last."""
+    parts = [f"{title}\n{text_table(header, rows)}" for title, header, rows in _tables(report)]
+    return "\n\n".join([*parts, report.verdict]) + "\n"
+
+
+def to_markdown(report: Report) -> str:
+    """The report as a Markdown document."""
+    parts = ["# Performance report", f"{report.created:%Y-%m-%d %H:%M:%S} UTC. {report.verdict}"]
+    for title, header, rows in _tables(report):
+        parts += [f"## {title}", markdown_table(header, rows)]
+    parts.append(
+        "Rates are means between a process's first and last event. Latencies come from histograms "
+        "whose buckets are at most 0.8 % wide; a tick counts as received when the orderbook's "
+        "receive call returned."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def write(report: Report, output_dir: str | Path) -> Path:
+    """Write :data:`FILE_NAME` into ``output_dir``, whole or not at all.
+
+    Raises:
+        OSError: the directory cannot be made or written.
+    """
+    directory = Path(output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / FILE_NAME
+    draft = directory / f".{FILE_NAME}.{secrets.token_hex(4)}"
+    try:
+        draft.write_text(to_markdown(report), encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report.  Exit code 0; 1 if there is nothing to read; 2 for wrong settings."""
+    settings = settings_or_exit("report")
+    parser = argparse.ArgumentParser(prog="python -m app.report", description=main.__doc__)
+    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--write", action="store_true", help=f"also write {FILE_NAME}")
+    arguments = parser.parse_args(argv)
+    try:
+        report = collect(settings)
+        print(to_markdown(report) if arguments.markdown else to_text(report), end="")
+        if arguments.write:
+            print(write(report, settings.output_dir))
+    except (MetricsError, SegmentError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
