@@ -1,0 +1,85 @@
+# `make` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+BIN := .venv/bin
+KERNEL_SOURCES := pyproject.toml $(wildcard app/*.pyx app/*.pxd app/*.h)
+PYTEST := $(BIN)/python -m pytest
+# Does `docker compose` reach an engine?
+ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
+
+.PHONY: help setup up down logs test test-fast lint format engine base-image images bench \
+	bench-quick data lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/kernel.stamp ## .venv with the locked packages, kernel compiled; only what changed
+	@:
+
+.venv/packages.stamp: requirements.lock
+	@images/venv.sh packages
+	@touch $@
+
+.venv/kernel.stamp: .venv/packages.stamp $(KERNEL_SOURCES)
+	@images/venv.sh kernel
+	@touch $@
+
+up: ## Run the stack: in containers where a Docker engine answers, else on this host
+	@if $(ENGINE_ANSWERS); then \
+		$(MAKE) --no-print-directory images && docker compose up -d --wait \
+		&& echo "up: the stack is ready; make logs shows it, make down ends it"; \
+	else \
+		echo "up: no Docker engine answers; running on this host (Ctrl-C ends it)"; \
+		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app.main; \
+	fi
+
+down: ## Stop the containers and remove them; run output and orders stay in the volume
+	docker compose down
+
+logs: ## Follow the containers' logs
+	docker compose logs -f
+
+images: ## Build the images, a base image first where no registry answers
+	@images/base_image.sh --if-needed
+	@docker compose --profile tests build --quiet
+
+test: setup ## The whole suite; container tests where an engine answers
+	$(PYTEST) -m "not bench"
+
+test-fast: setup ## What takes seconds: no containers, nothing slow
+	$(PYTEST) -m "not bench and not slow and not container"
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Let ruff format and fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+engine: ## Make sure that a Docker engine and Compose run (Debian, as root)
+	@images/engine.sh
+
+base-image: ## Make a Python base image from Debian packages and build on it
+	@images/base_image.sh
+
+bench: setup ## Measure everything (minutes)
+	$(BIN)/python -m tests.bench
+
+bench-quick: setup ## Measure the essentials (under two minutes)
+	$(BIN)/python -m tests.bench --quick
+
+data: setup ## Make data/market_data.csv again
+	$(BIN)/python data/generate.py
+
+lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1 takes the newest versions
+	@python=$$(images/find_python.sh) && "$$python" -m venv .venv/lock \
+		&& .venv/lock/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9 \
+		&& images/lock.sh .venv/lock/bin/uv
+
+clean: ## Remove what was built here: venv, kernel, caches, run output
+	rm -rf .venv build app/*.so app/_kernel.c data/out .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Print the first Python >= 3.11 with venv that is on this machine; PYTHON=... is tried first.
+# Candidates are run, not just looked up: a version manager's stand-in may be there and fail.
+for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 \
+        /usr/local/bin/python3 /usr/bin/python3; do
+    [ -n "$candidate" ] || continue
+    "$candidate" -c '
+import ensurepip, sys, sysconfig, venv
+sys.version_info >= (3, 11) or sys.exit(1)
+print(sys.executable)' 2>/dev/null && exit 0
+done
+echo "no Python >= 3.11 with venv found; on Debian: apt-get install python3 python3-venv" >&2
+exit 1

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Resolve pyproject.toml into lock files: one for the host, one per image layer (each holds only
+# what the layers below it lack).  Hashes, no addresses.  Versions that still fit stay as they are;
+# UPGRADE=1 takes the newest.  Usage: lock.sh UV
+set -eu
+cd "$(dirname "$0")/.."
+uv=$1
+
+compile() {  # compile OUTPUT [uv options]
+    output=$1
+    shift
+    "$uv" pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+        --no-annotate --no-emit-index-url --no-emit-find-links \
+        --custom-compile-command "make lock" -o "$output" "$@"
+    echo "lock: $output"
+}
+
+without() {  # without LOCK...: options that leave out the packages of these lock files
+    sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' "$@" | sort -u
+}
+
+compile requirements.lock --group dev ${UPGRADE:+--upgrade}
+
+locks=images/locks
+like="-c requirements.lock"  # the images take the versions that the host has
+compile $locks/base.txt $like
+compile $locks/gateway.txt $like --group gateway $(without $locks/base.txt)
+compile $locks/order_manager.txt $like --group order_manager $(without $locks/base.txt)
+compile $locks/tests.txt $like --group test \
+    $(without $locks/base.txt $locks/gateway.txt $locks/order_manager.txt)
+compile $locks/build.txt $like --group build $(without $locks/base.txt)

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Make .venv with the locked packages and compile the kernel into app/; Make calls it when a lock
+# file or a source has changed.  Usage: venv.sh packages|kernel
+set -eu
+cd "$(dirname "$0")/.."
+venv=.venv
+fail() { echo "setup: $*" >&2; exit 1; }
+
+packages() {
+    if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$(images/find_python.sh)
+        echo "setup: $venv with $python"
+        rm -rf "$venv"
+        "$python" -m venv "$venv"
+    fi
+    echo "setup: locked packages"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
+        --only-binary :all: -r requirements.lock
+}
+
+# Debian keeps Python.h in a package of its own.  Where it is missing, take the package apart into
+# the venv: that needs no root and changes nothing outside.
+headers() {
+    set -- $("$venv/bin/python" -c 'import sys, sysconfig
+print(sysconfig.get_path("include"), "libpython%d.%d-dev" % sys.version_info[:2])')
+    [ -e "$1/Python.h" ] && return
+    if ! [ -e "$venv/headers$1/Python.h" ]; then
+        hint="Python.h is missing; install the headers of this Python (on Debian: $2)"
+        command -v apt-get >/dev/null || fail "$hint"
+        echo "setup: Python.h from $2" >&2
+        mkdir -p "$venv/headers"
+        (cd "$venv/headers" && apt-get download -q "$2" >/dev/null 2>&1 \
+            && dpkg-deb -x "$2"_*.deb . && rm -f "$2"_*.deb) || fail "$hint"
+    fi
+    echo "-I$PWD/$venv/headers$1 -I$PWD/$venv/headers/usr/include"
+}
+
+kernel() {
+    command -v gcc >/dev/null || fail "gcc is missing (on Debian: apt-get install gcc libc6-dev)"
+    echo "setup: kernel"
+    flags=$(headers)
+    CFLAGS="${CFLAGS:-} $flags" "$venv/bin/python" -W ignore \
+        -c 'import setuptools; setuptools.setup()' -q build_ext --inplace \
+        >"$venv/kernel.log" 2>&1 || { cat "$venv/kernel.log"; exit 1; }
+    grep -A 5 'warning:' "$venv/kernel.log" || true
+}
+
+"$1"
