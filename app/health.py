@@ -1,0 +1,95 @@
+"""Is this process doing its work?  Asked every few seconds, so it starts light: ``python -S``.
+
+``python -S -m app.health gateway|orderbook|strategy|order_manager`` prints the reason and exits 1
+when the service is not ready; 0 means that its ports answer, or that its heartbeat in shared memory
+is fresh and its state is ready.  Settings come from the environment alone, as Compose sets them.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+
+from app.metrics_layout import MetricsError, read_liveness
+
+HEALTHY_STATES = frozenset({"ready", "draining", "done"})
+ANSWER_TIMEOUT_S = 2.0
+
+
+class Unhealthy(Exception):
+    """Why the service is not ready."""
+
+
+def ask(port: int, frame: bytes, until: bytes) -> bytes:
+    """Send ``frame`` to a port of this host; what it answers, up to and with ``until``.
+
+    Raises:
+        Unhealthy: the port is closed, silent, or answers something else.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), ANSWER_TIMEOUT_S) as connection:
+            connection.sendall(frame)
+            answer = b""
+            while until not in answer:
+                received = connection.recv(65536)
+                if not received:
+                    raise Unhealthy(f"port {port} closed after {answer[:80]!r}")
+                answer += received
+            return answer
+    except OSError as error:
+        raise Unhealthy(f"port {port}: {error}") from None
+
+
+def check_gateway() -> None:
+    """Both feeds answer a ping."""
+    for name, default in (("PRICE_PORT", "9001"), ("SENTIMENT_PORT", "9002")):
+        ask(int(os.environ.get(name, default)), b"PING*", b"PONG*")
+
+
+def check_order_manager() -> None:
+    """The order port answers a ping."""
+    answer = ask(int(os.environ.get("ORDER_PORT", "62000")), b'{"op":"ping"}*', b"*")
+    if json.loads(answer.removesuffix(b"*")).get("ok") is not True:
+        raise Unhealthy(f"order port answers {answer[:80]!r}")
+
+
+def check_heartbeat(service: str) -> None:
+    """A block of ``service`` in the metrics segment has a fresh heartbeat and a good state."""
+    try:
+        blocks = read_liveness(os.environ.get("SHM_METRICS", "trading_metrics"))
+    except (MetricsError, OSError) as error:
+        raise Unhealthy(str(error)) from None
+    limit_s = float(os.environ.get("HEARTBEAT_TIMEOUT_S", "3.0"))
+    found = f"no {service} in the metrics"
+    for block in blocks:
+        if block.service != service:
+            continue
+        age_s = (time.monotonic_ns() - block.heartbeat_ns) / 1e9
+        if block.state in HEALTHY_STATES and age_s <= limit_s:
+            return
+        found = f"{service} is {block.state}, heartbeat {age_s:.1f} s old"
+    raise Unhealthy(found)
+
+
+def main(arguments: list[str]) -> int:
+    """Check the named service; 0 healthy, 1 not, 2 no such service."""
+    service = arguments[0] if len(arguments) == 1 else ""
+    try:
+        if service == "gateway":
+            check_gateway()
+        elif service == "order_manager":
+            check_order_manager()
+        elif service in ("orderbook", "strategy"):
+            check_heartbeat(service)
+        else:
+            print("usage: app.health gateway|orderbook|strategy|order_manager", file=sys.stderr)
+            return 2
+    except (Unhealthy, ValueError) as error:
+        print(f"{service}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
