@@ -1,0 +1,111 @@
+"""What the benchmark talks about: a subject is run, gives figures, and is compared with another."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+POINTS = (
+    ("p1", 1.0), ("p10", 10.0), ("p25", 25.0), ("p50", 50.0), ("p75", 75.0), ("p90", 90.0),
+    ("p95", 95.0), ("p99", 99.0), ("p99_9", 99.9), ("max", 100.0),
+)  # fmt: skip
+"""The percentiles that every latency is given at; ``floor.c`` has the same."""
+
+RATE_PER_S = 2000
+WARMUP_TICKS = 200
+
+Figures = dict[str, float]
+"""Figure name, unit last (``ticks_per_s``, ``recv_to_ack_us_p50``), to value."""
+
+
+class Absent(Exception):
+    """The subject cannot run here; the text says why. It is reported as absent, never faked."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A CPU list, as in ``taskset -c``, for each of the four processes; empty means anywhere."""
+
+    name: str
+    gateway: str = ""
+    orderbook: str = ""
+    strategy: str = ""
+    order_manager: str = ""
+
+    @property
+    def lists(self) -> tuple[str, str, str, str]:
+        """In data order: gateway, orderbook, strategy, order manager."""
+        return self.gateway, self.orderbook, self.strategy, self.order_manager
+
+
+def placements() -> list[Placement]:
+    """Anywhere; neighbours on different cores; all on one core."""
+    cpus = sorted(os.sched_getaffinity(0))
+    first, last = str(cpus[0]), str(cpus[-1])
+    found = [Placement("unpinned"), Placement("one-core", last, last, last, last)]
+    if len(cpus) > 1:
+        found.insert(1, Placement("spread", first, last, first, last))
+    return found
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run may use: how long it should take, and where its files go."""
+
+    quick: bool
+    data_dir: Path
+    """Seeded input, kept between runs."""
+    work_dir: Path
+    """Scratch of this benchmark run, on the disk that the order store would use."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of one measurement."""
+        return 0.5 if self.quick else 1.5
+
+    @property
+    def latency_ticks(self) -> int:
+        """Ticks of one latency run, warm-up included."""
+        return WARMUP_TICKS + int(RATE_PER_S * self.seconds)
+
+    def scaled(self, count: int) -> int:
+        """``count`` messages in a full run, a third of them in a quick one."""
+        return count // 3 if self.quick else count
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing that is measured: one run of it gives figures."""
+
+    name: str
+    run: Callable[[Context], Figures]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Subjects that are run in turn, A B A B, and put in relation to each other.
+
+    ``ratios`` are (figure, subject, to): each round gives the quotient of the two in that round.
+    """
+
+    name: str
+    title: str
+    subjects: tuple[Subject, ...]
+    figures: tuple[str, ...]
+    """The table's columns, the most important first."""
+    ratios: tuple[tuple[str, str, str], ...] = ()
+    leaves_out: str = ""
+    quick: bool = True
+    """Whether the quick benchmark has it."""
+    repeats: int = field(default=0)
+    """0: the harness's own number."""
+
+
+def percentiles_us(name: str, values_ns: list[int]) -> Figures:
+    """``{name}_us_p50`` and so on, nearest rank, from nanoseconds."""
+    ordered = sorted(values_ns)
+    last = len(ordered) - 1
+    ranks = {point: math.ceil(at / 100 * len(ordered)) - 1 for point, at in POINTS}
+    return {f"{name}_us_{p}": ordered[min(max(rank, 0), last)] / 1e3 for p, rank in ranks.items()}

@@ -1,0 +1,91 @@
+"""What all peers share: the messages, the open-loop gateway, the figures of a chain."""
+
+import json
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+
+from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Figures, percentiles_us
+from tests.bench.processes import sharp_timers, sleep_until
+
+FRAME = b"2025-10-01 09:30:00*AAPL*187.25*"
+ORDER = (
+    json.dumps(
+        {"side": "BUY", "symbol": "AAPL", "qty": 10, "price": 187.25, "id": 1234567, "client": "s"}
+    ).encode()
+    + b"*"
+)
+ACK = (
+    json.dumps(
+        {
+            "ok": True,
+            "order": {
+                "side": "BUY", "symbol": "AAPL", "qty": 10, "price": 187.25, "id": 123456789,
+                "status": "FILLED",
+            },
+        }
+    ).encode()
+    + b"*"
+)  # fmt: skip
+INTERVAL_NS = 1_000_000_000 // RATE_PER_S
+START_DELAY_NS = 50_000_000
+
+
+def need(module: str) -> None:
+    """Raise :class:`Absent` unless the module is installed."""
+    if find_spec(module) is None:
+        raise Absent(f"{module} is not installed")
+
+
+def version_of(distribution: str) -> str:
+    """`` 1.2.3`` after a name, or nothing where it is not installed."""
+    try:
+        return f" {version(distribution)}"
+    except ModuleNotFoundError:
+        return ""
+
+
+def start_soon() -> int:
+    """The schedule of tick 0: late enough for every process to be waiting."""
+    return time.monotonic_ns() + START_DELAY_NS
+
+
+def send_on_schedule(send: Callable[[int], object], start_ns: int, count: int) -> None:
+    """Call ``send(i)`` at its scheduled time, however long the earlier calls took (open loop)."""
+    sharp_timers()
+    for i in range(count):
+        sleep_until(start_ns + i * INTERVAL_NS)
+        send(i)
+
+
+def chain_figures(start_ns: int, stamps: list[tuple[int, int, int]]) -> Figures:
+    """Percentiles of a chain from (tick number, received, acknowledged) of each answered tick."""
+    kept = [stamp for stamp in stamps if stamp[0] >= WARMUP_TICKS]
+    return {
+        **percentiles_us("recv_to_ack", [ack - recv for _, recv, ack in kept]),
+        **percentiles_us(
+            "scheduled_to_ack", [ack - start_ns - i * INTERVAL_NS for i, _, ack in kept]
+        ),
+    }
+
+
+def round_trips(ask: Callable[[], object], paced_count: int, free_count: int) -> Figures:
+    """Round trips at the fixed rate (from the scheduled send), then back to back."""
+    ends: list[int] = []
+
+    def one(_: int) -> None:
+        ask()
+        ends.append(time.monotonic_ns())
+
+    start_ns = start_soon()
+    send_on_schedule(one, start_ns, paced_count)
+    spans = [end - start_ns - i * INTERVAL_NS for i, end in enumerate(ends)]
+    before = time.monotonic_ns()
+    for _ in range(free_count):
+        ask()
+    seconds = (time.monotonic_ns() - before) / 1e9
+    return {
+        **percentiles_us("round_trip", spans[WARMUP_TICKS:]),
+        "round_trips_per_s": free_count / seconds,
+    }
