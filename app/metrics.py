@@ -68,7 +68,7 @@ class ProcessMetrics:
         self.service = service
         self.instance = instance
         self._segment = segment
-        self._lock_byte = start = block_offset(block)
+        start = block_offset(block)
         self._index = {name: index for index, name in enumerate(counter_names(service))}
         counters = start + COUNTERS_OFFSET
         self._head = segment.buf[start : start + 8 * WORD].cast("Q")
@@ -176,8 +176,6 @@ class ProcessMetrics:
         if self._closed:
             return
         self._closed = True
-        # Unlock by hand: a numpy view that somebody still holds keeps the mapping, and so the lock.
-        self._segment.unlock(self._lock_byte)
         histograms = [histogram.release for histogram in self._histograms.values()]
         for release in (self._head.release, self._words.release, *histograms):
             # A numpy array that stands on the view keeps it, and that is its holder's business.
