@@ -1,0 +1,245 @@
+"""CSV files as batches of rows: bytes in, the place of each wanted field out.
+
+A plain file is split by NumPy, a megabyte at a time; from the first quote on, the ``csv`` module
+takes over.  Both give the same :class:`RowBatch`.
+"""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+
+from app.data_errors import DataError, WrongRows, shown
+from app.ragged import Bytes, Ints
+
+CHUNK_BYTES: Final = 1 << 20
+LINE_BYTES_MAX: Final = 1 << 20
+QUOTED_ROWS: Final = 8192
+PADDING: Final = bytes(64)
+"""Stands behind the bytes of a batch, so that a column may be read past its last field."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and the bytes of the file."""
+
+_COMMA, _NEWLINE = ord(","), ord("\n")
+
+
+@dataclass(slots=True)
+class RowBatch:
+    """Rows of a file.  Field ``c`` of row ``r`` is ``data[starts[r, c]:][:lengths[r, c]]``.
+
+    ``lines`` are the rows' line numbers in the file, from 1.  ``plain`` says that ``data`` without
+    its padding is nothing but the wanted fields of these rows, each followed by one comma or
+    newline.
+    """
+
+    data: bytes
+    starts: Ints
+    lengths: Ints
+    lines: Ints
+    plain: bool
+
+    @property
+    def array(self) -> Bytes:
+        """The bytes, padding included, shape ``(len(data),)``."""
+        return np.frombuffer(self.data, np.uint8)
+
+    def field(self, row: int, column: int) -> bytes:
+        """The bytes of one field."""
+        start = int(self.starts[row, column])
+        return self.data[start : start + int(self.lengths[row, column])]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Where the wanted columns stand: ``columns[i]`` is the index of wanted column ``i``."""
+
+    columns: list[int]
+    width: int
+
+
+class CsvFile:
+    """One CSV file, plain or gzip, open for one pass over its rows.
+
+    ``required`` columns must be there, ``optional`` ones may be; :attr:`has` names those found, in
+    the order in which a batch holds them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        required: list[str],
+        optional: list[str],
+        bad: WrongRows,
+        progress: Progress | None = None,
+    ) -> None:
+        self.path = path
+        self._bad = bad
+        self._progress = progress
+        with _clear_errors(path):
+            self._size_bytes = path.stat().st_size
+            self._raw: IO[bytes] = path.open("rb")
+            zipped = self._raw.peek(2)[:2] == b"\x1f\x8b"
+            stream = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw
+            self._stream: IO[bytes] = stream  # type: ignore[assignment]
+            first = self._stream.readline(LINE_BYTES_MAX)
+        try:
+            self.has, self._header = self._read_header(first, required, optional)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(
+        self, line: bytes, required: list[str], optional: list[str]
+    ) -> tuple[list[str], Header]:
+        if b"\0" in line or line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{self.path}: not a UTF-8 text file")
+        text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").rstrip("\r\n")
+        if not text.strip():
+            raise DataError(f"{self.path}: empty: no header with column names")
+        names = [name.strip() for name in next(csv.reader([text]))]
+        missing = [name for name in required if name not in names]
+        if missing:
+            raise DataError(
+                f"{self.path}: no column {', '.join(missing)}; the header has {shown(line.strip())}"
+            )
+        wanted = [*required, *(name for name in optional if name in names)]
+        twice = [name for name in wanted if names.count(name) > 1]
+        if twice:
+            raise DataError(f"{self.path}: the header names column {', '.join(twice)} twice")
+        return wanted, Header([names.index(name) for name in wanted], len(names))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        self._raw.close()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """Every row that has the header's columns; others go to ``bad``.
+
+        Raises:
+            DataError: the file cannot be read to its end.
+        """
+        line, rest = 2, b""
+        while True:
+            chunk = rest + self._read(CHUNK_BYTES)
+            at_end = len(chunk) == len(rest)
+            if b'"' in chunk:
+                yield from self._quoted(chunk, line)
+                return
+            if at_end:
+                chunk += b"\n" if chunk else b""
+            cut = chunk.rfind(b"\n") + 1
+            data, rest = chunk[:cut], chunk[cut:]
+            self._check_line(rest)
+            if data:
+                newlines = data.count(b"\n")
+                yield self._split(data.replace(b"\r\n", b"\n"), line)
+                line += newlines
+            if at_end:
+                return
+
+    def _check_line(self, unfinished: bytes) -> None:
+        if len(unfinished) > LINE_BYTES_MAX:
+            raise DataError(f"{self.path}: a line of over {LINE_BYTES_MAX} bytes")
+
+    def _read(self, count: int) -> bytes:
+        with _clear_errors(self.path):
+            data = self._stream.read(count)
+            if self._progress:
+                self._progress(self._raw.tell(), self._size_bytes)
+        return data
+
+    def _split(self, data: bytes, first_line: int) -> RowBatch:
+        """Split whole lines that hold no quote."""
+        array = np.frombuffer(data, np.uint8)
+        line_ends = np.flatnonzero(array == _NEWLINE)
+        line_starts = np.concatenate(([0], line_ends[:-1] + 1))
+        commas = np.flatnonzero(array == _COMMA)
+        width, columns = self._header.width, self._header.columns
+        lines = np.arange(first_line, first_line + len(line_ends))
+        whole = len(commas) == len(line_ends) * (width - 1)
+        table = commas.reshape(-1, width - 1) if whole else None
+        if table is None or not _within(table, line_starts, line_ends):
+            whole = False
+            before = np.searchsorted(commas, line_starts)
+            counts = np.searchsorted(commas, line_ends) - before
+            # A blank line is no row; with one column it could be, but no file here has just one.
+            good = counts == width - 1
+            for row in np.flatnonzero(~good & (line_ends > line_starts)):
+                reason = f"{counts[row] + 1} fields, the header has {width}"
+                self._bad.add(int(lines[row]), reason)
+            line_starts, line_ends, lines = line_starts[good], line_ends[good], lines[good]
+            table = commas[before[good, None] + np.arange(width - 1)]
+        edges = np.column_stack((line_starts - 1, table, line_ends))
+        starts = edges[:, columns] + 1
+        lengths = edges[:, [column + 1 for column in columns]] - starts
+        plain = whole and columns == list(range(width))
+        return RowBatch(data + PADDING, starts, lengths, lines, plain)
+
+    def _quoted(self, head: bytes, first_line: int) -> Iterator[RowBatch]:
+        """Read on with the ``csv`` module.  Latin-1 takes every byte to a character and back."""
+
+        def lines() -> Iterator[str]:
+            pending = head
+            while True:
+                more = self._read(CHUNK_BYTES)
+                *full, pending = (pending + more).split(b"\n")
+                yield from (line.decode("latin-1") + "\n" for line in full)
+                self._check_line(pending)
+                if not more:
+                    break
+            if pending:
+                yield pending.decode("latin-1")
+
+        reader = csv.reader(lines())
+        rows: list[list[bytes]] = []
+        numbers: list[int] = []
+        try:
+            for fields in reader:
+                number = first_line + reader.line_num - 1
+                if len(fields) == self._header.width:
+                    rows.append([fields[c].encode("latin-1") for c in self._header.columns])
+                    numbers.append(number)
+                elif fields:
+                    reason = f"{len(fields)} fields, the header has {self._header.width}"
+                    self._bad.add(number, reason)
+                if len(rows) == QUOTED_ROWS:
+                    yield _joined(rows, numbers)
+                    rows, numbers = [], []
+        except csv.Error as error:
+            line = first_line + reader.line_num - 1
+            raise DataError(f"{self.path}:{line}: {error}") from None
+        if rows:
+            yield _joined(rows, numbers)
+
+
+def _within(table: Ints, line_starts: Ints, line_ends: Ints) -> bool:
+    """Whether each line's share of the commas lies in that line."""
+    if not table.shape[1]:
+        return True
+    return bool(((table[:, 0] >= line_starts) & (table[:, -1] < line_ends)).all())
+
+
+def _joined(rows: list[list[bytes]], numbers: list[int]) -> RowBatch:
+    lengths = np.array([[len(field) for field in row] for row in rows], np.int64)
+    ends = np.cumsum(lengths + 1).reshape(lengths.shape)
+    data = b",".join(field for row in rows for field in row) + b"," + PADDING
+    return RowBatch(data, ends - 1 - lengths, lengths, np.array(numbers, np.int64), False)
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    """Turns what the system says about a file into a DataError."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip file: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None

@@ -1,0 +1,107 @@
+"""The value column of a data file: prices and sentiments, one text or a whole column at a time.
+
+The column functions say which texts may go over the wire as they are; whatever they pass over goes
+through :func:`normalise_price` or :func:`normalise_sentiment`, which rewrite it or say what is
+wrong.
+"""
+
+import re
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+
+from app.config import MAX_PRICE
+from app.ragged import Bytes, Ints, Mask
+
+DECIMALS_MAX: Final = 9
+"""Finest price on the wire: money is counted in units of 1e-9."""
+PRICE_TEXT_BYTES_MAX: Final = 20
+"""Ten digits, the point, nine digits."""
+SENTIMENT_MAX: Final = 100
+
+_NUMBER: Final = re.compile(rb"([+-]?)(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
+_NOT_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_SENTIMENT: Final = re.compile(rb"\+?(\d{1,9})(?:\.0{1,9})?")
+_SMALLEST: Final = Decimal(10) ** -DECIMALS_MAX
+_POINT: Final = ord(".") - 48 + 256
+
+
+def price_columns(data: Bytes, starts: Ints, lengths: Ints) -> Mask:
+    """Which fields are prices in wire form: digits, at most nine of them on each side of a point.
+
+    Shapes ``(n,)``; ``data`` must go on for 20 bytes behind the last start.
+    """
+    count = len(starts)
+    good = (lengths >= 1) & (lengths < PRICE_TEXT_BYTES_MAX)
+    width = int(lengths.clip(0, PRICE_TEXT_BYTES_MAX).max()) if count else 0
+    point = np.full(count, -1, np.int8)
+    points = np.zeros(count, np.uint8)
+    above_zero = np.zeros(count, np.bool_)
+    for position in range(width):
+        inside = lengths > position
+        digit = data[starts + position] - np.uint8(48)
+        is_point = inside & (digit == np.uint8(_POINT))
+        above_zero |= inside & (digit > 0) & (digit <= 9)
+        good &= ~inside | (digit <= 9) | is_point
+        points += is_point
+        point[is_point] = position
+    whole = np.where(point < 0, lengths, point)
+    decimals = lengths - point - 1
+    good &= (points == 0) | ((points == 1) & (decimals >= 1) & (decimals <= DECIMALS_MAX))
+    return good & above_zero & (whole >= 1) & (whole <= 9)
+
+
+def normalise_price(text: bytes) -> bytes:
+    """The price as the wire carries it: as it stands, or rewritten as plain decimal digits.
+
+    A price with more than nine decimals is rounded to nine, half to even.
+
+    Raises:
+        ValueError: with the reason why this is no price.
+    """
+    if not text:
+        raise ValueError("missing")
+    found = _NUMBER.fullmatch(text)
+    if not found:
+        raise ValueError("not finite" if _NOT_FINITE.fullmatch(text) else "not a number")
+    value = Decimal(text.decode())
+    if value <= 0:
+        raise ValueError("not positive")
+    if value > MAX_PRICE:
+        raise ValueError(f"above {MAX_PRICE}")
+    if value < _SMALLEST:
+        raise ValueError(f"below {_SMALLEST:f}, the smallest price")
+    whole, point, part = text.partition(b".")
+    if whole.isdigit() and len(whole) <= 10 and (not point or part.isdigit()) and len(part) <= 9:
+        return text
+    if -value.normalize().as_tuple().exponent > DECIMALS_MAX:  # type: ignore[operator]
+        value = value.quantize(_SMALLEST)
+    plain = f"{value.normalize():f}"
+    return plain.encode()
+
+
+def sentiment_columns(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Mask, Ints]:
+    """Which fields are integers from 0 to 100, and their values; shapes ``(n,)``."""
+    good = (lengths >= 1) & (lengths <= 3)
+    value = np.zeros(len(starts), np.int64)
+    for position in range(3):
+        inside = lengths > position
+        digit = data[starts + position] - np.uint8(48)
+        good &= ~inside | (digit <= 9)
+        value = np.where(inside, value * 10 + digit, value)
+    return good & (value <= SENTIMENT_MAX), value
+
+
+def normalise_sentiment(text: bytes) -> bytes:
+    """The sentiment as the wire carries it.
+
+    Raises:
+        ValueError: with the reason why this is no sentiment.
+    """
+    if not text:
+        raise ValueError("missing")
+    found = _SENTIMENT.fullmatch(text)
+    if not found or int(found[1]) > SENTIMENT_MAX:
+        raise ValueError(f"not an integer from 0 to {SENTIMENT_MAX}")
+    return b"%d" % int(found[1])

@@ -1,0 +1,294 @@
+"""Loads a data file into what the feed sends: frames, event times and symbols, all checked.
+
+Whatever a column function passes for the wire form is taken over as it is, so a file in the wire
+form itself costs one ``bytes.translate``; only the other rows are looked at one by one.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from app.csv_rows import PADDING, CsvFile, Progress, RowBatch
+from app.data_errors import DataError, WrongRows
+from app.fields import normalise_price, normalise_sentiment, price_columns, sentiment_columns
+from app.ragged import Bytes, Ints, Mask, join_fields, pick_rows
+from app.symbol_table import UNKNOWN, SymbolTable
+from app.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp, parse_timestamps
+from app.wire import MAX_FRAME_BYTES, encode_symbol_list
+
+Values = npt.NDArray[np.int16]
+SymbolIndex = npt.NDArray[np.int32]
+Texts = tuple[bytes, bytes, bytes]
+
+_TO_FRAME: Final = bytes.maketrans(b",\n", b"**")
+_MARK: Final = ord("*")
+NO_VALUE: Final = -1
+"""Stands in :attr:`Rows.values` for an empty sentiment field."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """The usable rows of one file, in time order.
+
+    Row ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; ``event_ns``, ``symbol_index`` and
+    ``values`` (the sentiment, if the file has that column, else None) have the shape ``(rows,)``,
+    ``offsets`` one more.
+    """
+
+    frames: bytes | bytearray
+    offsets: Ints
+    event_ns: Ints
+    symbol_index: SymbolIndex
+    values: Values | None
+    symbols: list[str]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.event_ns)
+
+    def frame(self, row: int) -> bytes:
+        """One frame: ``timestamp*symbol*value*``."""
+        return bytes(self.frames[self.offsets[row] : self.offsets[row + 1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How to read a file: column names, and whether to sort and to skip."""
+
+    timestamp: str = "timestamp"
+    symbol: str = "symbol"
+    price: str = "price"
+    sentiment: str = "sentiment"
+    sort_rows: bool = False
+    skip_bad_rows: bool = False
+
+
+def load_prices(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:
+    """Load ``timestamp,symbol,price`` and, where the file has it, the sentiment column.
+
+    Raises:
+        DataError: with every reason why this file cannot be replayed.
+    """
+    rows = _Loader(path, columns, columns.price, [columns.sentiment], progress).load()
+    size_bytes = len(encode_symbol_list(rows.symbols))
+    if size_bytes > MAX_FRAME_BYTES:
+        raise DataError(
+            f"{path}: {len(rows.symbols)} symbols make a symbol list of {size_bytes} bytes, "
+            f"at most {MAX_FRAME_BYTES}"
+        )
+    return rows
+
+
+def load_sentiments(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:
+    """Load a sentiment file, ``timestamp,symbol,sentiment``.
+
+    Raises:
+        DataError: with every reason why this file cannot be used.
+    """
+    return _Loader(path, columns, columns.sentiment, [], progress).load()
+
+
+class _Loader:
+    """One pass over one file."""
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Columns,
+        value: str,
+        optional: list[str],
+        progress: Progress | None,
+    ) -> None:
+        self._path = path
+        self._columns = columns
+        self._bad = WrongRows(path, "wrong", "SKIP_BAD_ROWS=true skips such rows")
+        self._disorder = WrongRows(path, "out of time order", "SORT_ROWS=true sorts them")
+        required = [columns.timestamp, columns.symbol, value]
+        self._file = CsvFile(path, required, optional, self._bad, progress)
+        self._prices = value == columns.price
+        self._symbols = SymbolTable()
+        self._frames = bytearray()
+        self._ends: list[Ints] = [np.zeros(1, np.int64)]
+        self._event_ns: list[Ints] = []
+        self._symbol_index: list[Ints] = []
+        self._values: list[Values] = []
+        self._latest_ns = MIN_EVENT_NS
+
+    def load(self) -> Rows:
+        try:
+            for batch in self._file.batches():
+                self._take(batch)
+        finally:
+            self._file.close()
+        if not self._columns.skip_bad_rows:
+            self._bad.refuse()
+        self._disorder.refuse()
+        if not sum(map(len, self._event_ns)):
+            skipped = f" ({self._bad.count} wrong rows skipped)" if self._bad.count else ""
+            raise DataError(f"{self._path}: no rows below the header{skipped}")
+        symbols, symbol_index = _in_use(self._symbols.names, np.concatenate(self._symbol_index))
+        rows = Rows(
+            self._frames,
+            np.concatenate(self._ends),
+            np.concatenate(self._event_ns),
+            symbol_index,
+            np.concatenate(self._values) if self._values else None,
+            symbols,
+            self._bad.count,
+        )
+        return _sorted(rows) if self._columns.sort_rows else rows
+
+    def _take(self, batch: RowBatch) -> None:
+        data, columns = batch.array, batch.starts.T
+        widths = batch.lengths.T
+        event_ns, good = parse_timestamps(data, columns[0], widths[0])
+        symbol_index = self._find_symbols(batch)
+        good &= symbol_index != UNKNOWN
+        if self._prices:
+            good &= price_columns(data, columns[2], widths[2])
+        else:
+            good &= sentiment_columns(data, columns[2], widths[2])[0]
+        keep = np.ones(len(good), np.bool_)
+        rewritten = _Rewritten(batch)
+        for row in np.flatnonzero(~good):
+            found = self._normalise(batch, int(row))
+            if found is None:
+                keep[row] = False
+            else:
+                event_ns[row], symbol_index[row], texts = found
+                rewritten.add(int(row), texts)
+        if len(self._file.has) > 3:
+            values = self._read_values(batch, keep)
+            self._values.append(values[keep])
+        elif batch.plain and not rewritten and keep.all():
+            ends = columns[2] + widths[2] + 1
+            self._append(batch.data[: -len(PADDING)].translate(_TO_FRAME), ends)
+            self._append_columns(batch.lines, event_ns, symbol_index)
+            return
+        frames, ends = rewritten.frames(keep)
+        self._append(frames.data, ends)
+        self._append_columns(batch.lines[keep], event_ns[keep], symbol_index[keep])
+
+    def _append(self, frames: bytes | memoryview, ends: Ints) -> None:
+        self._ends.append(ends + len(self._frames))
+        self._frames += frames
+
+    def _append_columns(self, lines: Ints, event_ns: Ints, symbol_index: Ints) -> None:
+        if not len(event_ns):
+            return
+        before = np.concatenate(([self._latest_ns], event_ns[:-1]))
+        self._latest_ns = int(event_ns[-1])
+        self._event_ns.append(event_ns)
+        self._symbol_index.append(symbol_index)
+        if self._columns.sort_rows:
+            return
+        for row in np.flatnonzero(event_ns < before):
+            this, last = (format_timestamp(int(ns)).decode() for ns in (event_ns[row], before[row]))
+            self._disorder.add(int(lines[row]), f"{this} comes after {last}")
+
+    def _find_symbols(self, batch: RowBatch) -> Ints:
+        """Index of each row's symbol; -1 where the name is not fit, or needs trimming."""
+        starts, lengths = batch.starts[:, 1], batch.lengths[:, 1]
+        found = self._symbols.find(batch.array, starts, lengths)
+        unknown = np.flatnonzero(found == UNKNOWN)
+        if not len(unknown):
+            return found
+        seen = set()
+        for row in unknown:
+            name = batch.field(int(row), 1).strip()
+            if name not in seen:
+                seen.add(name)
+                with contextlib.suppress(ValueError):
+                    self._symbols.add(name)
+        return self._symbols.find(batch.array, starts, lengths)
+
+    def _normalise(self, batch: RowBatch, row: int) -> tuple[int, int, Texts] | None:
+        """Event time, symbol and texts of a row that is not in wire form; None if it is wrong."""
+        time_text, symbol, value = (batch.field(row, column).strip() for column in range(3))
+        name, text = self._file.has[0], time_text
+        try:
+            event_ns, time_text = parse_timestamp(text) if text else _missing()
+            name, text = self._file.has[1], symbol
+            index = self._symbols.add(symbol)
+            name, text = self._file.has[2], value
+            value = normalise_price(text) if self._prices else normalise_sentiment(text)
+        except ValueError as error:
+            self._bad.add_field(int(batch.lines[row]), name, text, str(error))
+            return None
+        return event_ns, index, (time_text, symbol, value)
+
+    def _read_values(self, batch: RowBatch, keep: Mask) -> Values:
+        """The sentiment column; a row with a wrong one is dropped from ``keep``."""
+        lengths = batch.lengths[:, 3]
+        good, found = sentiment_columns(batch.array, batch.starts[:, 3], lengths)
+        values: Values = np.where(good, found, NO_VALUE).astype(np.int16)
+        for row in np.flatnonzero(~good & (lengths > 0) & keep):
+            text = batch.field(int(row), 3).strip()
+            try:
+                values[row] = int(normalise_sentiment(text)) if text else NO_VALUE
+            except ValueError as error:
+                keep[row] = False
+                self._bad.add_field(int(batch.lines[row]), self._file.has[3], text, str(error))
+        return values
+
+
+class _Rewritten:
+    """Texts that replace the fields of some rows of a batch."""
+
+    def __init__(self, batch: RowBatch) -> None:
+        self._batch = batch
+        self._rows: list[int] = []
+        self._texts: list[Texts] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: int, texts: Texts) -> None:
+        self._rows.append(row)
+        self._texts.append(texts)
+
+    def frames(self, keep: Mask) -> tuple[Bytes, Ints]:
+        """The frames of the rows to keep, and where each ends."""
+        batch = self._batch
+        data, starts, lengths = batch.data, batch.starts[:, :3], batch.lengths[:, :3]
+        if self._rows:
+            starts, lengths = starts.copy(), lengths.copy()
+            new = np.array([[len(text) for text in texts] for texts in self._texts], np.int64)
+            ends = np.cumsum(new).reshape(new.shape)
+            starts[self._rows], lengths[self._rows] = len(data) + ends - new, new
+            data += b"".join(text for texts in self._texts for text in texts)
+        source = np.frombuffer(data, np.uint8)
+        return join_fields(source, starts[keep], lengths[keep], _MARK)
+
+
+def _missing() -> tuple[int, bytes]:
+    raise ValueError("missing")
+
+
+def _in_use(names: list[str], symbol_index: Ints) -> tuple[list[str], SymbolIndex]:
+    """Leave out symbols that stood in wrong rows only."""
+    used = np.bincount(symbol_index, minlength=len(names)) > 0
+    new_index = np.cumsum(used) - 1
+    kept = [name for name, use in zip(names, used, strict=True) if use]
+    return kept, new_index[symbol_index].astype(np.int32)
+
+
+def _sorted(rows: Rows) -> Rows:
+    """The rows in time order; rows of the same time stay in file order."""
+    if (rows.event_ns[1:] >= rows.event_ns[:-1]).all():
+        return rows
+    order = np.argsort(rows.event_ns, kind="stable")
+    frames, offsets = pick_rows(rows.frames, rows.offsets, order)
+    return Rows(
+        bytearray(frames.data),
+        offsets,
+        rows.event_ns[order],
+        rows.symbol_index[order],
+        None if rows.values is None else rows.values[order],
+        rows.symbols,
+        rows.skipped,
+    )
