@@ -566,6 +566,10 @@ cdef class TickWriter(RingView):
             store_time(self.book.heartbeat_ns, recv_ns)
         return position - first, p - base, stop
 
+    def lag(self):
+        """Ticks that the slowest lossless reader has still to take."""
+        return self.ring.published + self.capacity - self.slowest()
+
     def set_next_seq(self, uint64_t seq):
         """The feed goes on at ``seq`` (a resume, or ticks refused in between)."""
         store_release(self.ring.next_seq, seq)
@@ -632,11 +636,11 @@ cdef class TickReader(RingView):
         return load_acquire(ring.published) - self.cursor
 
     def peek(self, Py_ssize_t most):
-        """``(index, count)``: records that may be read in place, lossless only; never wraps."""
+        """``(index, count, last_seq)``: records to read in place, lossless only; never wraps."""
         cdef uint64_t start = self.cursor & self.mask
         cdef uint64_t count = min(load_acquire(self.ring.published) - self.cursor,
                                   self.capacity - start, <uint64_t>most)
-        return start, count
+        return start, count, self.ring.record[start + count - 1].seq if count else 0
 
     def copy(self, tick_record[::1] out):
         """Latest policy: copy what is there, skip what was overwritten; the number copied.
@@ -832,12 +836,16 @@ def gate(const int8_t[::1] signals, const tick_record[::1] ticks, Py_ssize_t sta
 
 
 def tally(const int8_t[::1] signals):
-    """``(buys, sells, holds)``."""
+    """``(buys, sells, holds)``.  ``ValueError`` for a signal that is none of +1, -1, 0."""
     cdef Py_ssize_t i, buys = 0, sells = 0
+    cdef int strange = 0
     with nogil:
         for i in range(signals.shape[0]):
             buys += signals[i] > 0
             sells += signals[i] < 0
+            strange |= signals[i] > 1 or signals[i] < -1
+    if strange:
+        raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
     return buys, sells, signals.shape[0] - buys - sells
 
 

@@ -135,13 +135,15 @@ class Segment:
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     @staticmethod
-    def _flock(kind: int, byte: int) -> bytes:
-        return _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
+    def _flock(kind: int, byte: int, length: int = 1) -> bytes:
+        return _FLOCK.pack(kind, os.SEEK_SET, byte, length, 0)
 
     def close(self) -> None:
         """Unmap and release every lock; the segment itself stays."""
         if self._map is None:
             return
+        # The mapping holds a duplicate of the descriptor, so closing ours would not free the locks.
+        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_UNLCK, 0, 0))
         # Views that others still hold keep the mapping alive until they are gone.
         with contextlib.suppress(BufferError):
             self.buf.release()

@@ -1,0 +1,114 @@
+"""From a batch of ticks to the orders that it asks for: no sockets, clock or shared memory inside.
+
+The strategy process, its recovery and the backtest all run this one piece of code, which is why they
+write the same orders.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel
+from app.config import Settings
+from app.strategies.base import BUY, SELL, Context, Strategy, StrategyError
+
+MAX_BATCH_TICKS = 8192
+MAX_BATCH_ORDERS = 512
+
+LONG, FLAT, SHORT = 1, 0, -1
+
+
+class Intent(NamedTuple):
+    """An order that the strategy wants: ``seq`` is the tick's, and so the order's identity."""
+
+    seq: int
+    event_ns: int
+    symbol_index: int
+    symbol: str
+    side: str
+    qty: int
+    price: float
+
+
+class Tally(NamedTuple):
+    """Signals of a batch."""
+
+    buys: int
+    sells: int
+    holds: int
+
+
+Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
+
+
+class Engine:
+    """One strategy with its positions.
+
+    ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.
+    """
+
+    def __init__(self, strategy: type[Strategy], symbols: list[str], settings: Settings) -> None:
+        self.symbols = symbols
+        self.context = Context(symbols, settings)
+        self.strategy = strategy(self.context)
+        self.position = np.zeros(len(symbols), np.int8)
+        self._qty = settings.order_qty
+        self._every = settings.order_mode == "every"
+        self._busy = np.zeros(len(symbols), np.uint8)
+        self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
+        self._orders = np.zeros(MAX_BATCH_ORDERS, np.int32)
+        self.tally = Tally(0, 0, 0)
+
+    def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
+        """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS); also sets :attr:`tally`.
+
+        Raises:
+            StrategyError: the strategy raised, or returned something else than signals.
+        """
+        count = len(ticks)
+        sentiment = self._sentiment[:count]
+        join(ticks, sentiment)
+        self.context.sentiment = sentiment
+        try:
+            signals = self.strategy.on_batch(ticks)
+            if len(signals) != count:
+                raise ValueError(f"{len(signals)} signals for {count} ticks")
+            self.tally = Tally(*_kernel.tally(signals))
+        except Exception as error:
+            first = int(ticks["seq"][0])
+            raise StrategyError(
+                f"{type(self.strategy).__name__} failed on ticks {first} to {first + count - 1}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return signals
+
+    def intents(
+        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
+    ) -> Iterator[list[Intent]]:
+        """Groups of orders; each group must be settled before the next is asked for.
+
+        A group ends before a symbol's second order, since whether there is one depends on the answer
+        to the first: so decisions are the same however ticks are cut into batches.
+        """
+        start, count = 0, len(ticks)
+        while start < count:
+            orders, start = _kernel.gate(
+                signals, ticks, start, self.position, self._busy, self._every, self._orders
+            )
+            if orders:
+                yield [self._intent(ticks, signals, i) for i in self._orders[:orders].tolist()]
+                self._busy[:] = 0
+
+    def settle(self, intent: Intent, accepted: bool) -> None:
+        """Take the answer: a refused order leaves the position as it was before."""
+        if not accepted and not self._every:
+            self.position[intent.symbol_index] = self._before[intent.symbol_index]
+
+    def _intent(
+        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], index: int
+    ) -> Intent:
+        event_ns, price, seq, symbol, _ = ticks[index].item()
+        side = BUY if signals[index] > 0 else SELL
+        return Intent(seq, event_ns, symbol, self.symbols[symbol], side, self._qty, price)

@@ -1,0 +1,151 @@
+"""The receiving end of a gateway port: connect, say hello, hand over the receive buffer.
+
+Speaks the opt-in ``RESUME`` (see the README's *Protocols*); a gateway that does not know it is taken
+as a plain feed, whose ticks are numbered as they come.
+"""
+
+import socket
+import struct
+import time
+
+from app import wire
+from app._kernel import PARSE_SLACK_BYTES
+
+RECV_BYTES = 256 * 1024
+"""One receive call's room: large enough to amortise the call, small enough to stay in the L2 cache."""
+
+HELLO_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 2.0
+
+
+class FeedClosed(Exception):
+    """The gateway closed the connection, or could not be reached."""
+
+
+class FeedConnection:
+    """One connection to a gateway port.
+
+    ``buffer[:fill]`` holds what was received and not consumed.  ``symbols`` is the gateway's list (None
+    on the sentiment port); ``sequenced`` says whether the gateway knows sequence numbers.
+    """
+
+    def __init__(self, host: str, port: int, resume_seq: int, *, has_symbols: bool) -> None:
+        self.buffer = bytearray(RECV_BYTES + wire.MAX_FRAME_BYTES * 3 + PARSE_SLACK_BYTES)
+        self._view = memoryview(self.buffer)
+        self._whole = self._view[:RECV_BYTES]
+        self.fill = 0
+        self.symbols: list[str] | None = None
+        self.sequenced = False
+        self.run_id = ""
+        try:
+            self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise FeedClosed(f"{host}:{port}: {error}") from error
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.sendall(b"RUN*" + wire.encode_mark("RESUME", resume_seq))
+            self._hello(resume_seq, has_symbols)
+            # A receive timeout in the kernel: one system call a receive, where settimeout costs two.
+            self._socket.settimeout(None)
+            self._socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 250_000)
+            )
+        except BaseException as error:
+            self._socket.close()
+            if isinstance(error, OSError):
+                raise FeedClosed(f"{host}:{port}: {error}") from error
+            raise
+
+    def _hello(self, resume_seq: int, has_symbols: bool) -> None:
+        """Read up to the first byte of data."""
+        deadline = time.monotonic() + HELLO_TIMEOUT_S
+        self._socket.settimeout(0.1)
+        scanned = 0
+        if has_symbols:
+            while (end := self.buffer.find(b"*", 0, self.fill)) < 0:
+                if time.monotonic() > deadline:
+                    raise FeedClosed(f"no symbol list within {HELLO_TIMEOUT_S:g} s")
+                self._receive_more()
+            self.symbols = wire.parse_symbol_list(bytes(self.buffer[:end]))
+            self.consume(end + 1)
+        while time.monotonic() < deadline and self.fill < RECV_BYTES:
+            while (end := self.buffer.find(b"*", scanned, self.fill)) >= 0:
+                frame = bytes(self.buffer[scanned:end])
+                scanned = end + 1
+                if frame.startswith(b"RUN|"):
+                    self.run_id = frame[4:].decode("ascii", "replace")[:64]
+                seq = wire.parse_mark(frame, "SEQ")
+                if seq is not None:
+                    if seq != resume_seq:
+                        raise wire.RemoteProtocolError(f"asked for tick {resume_seq}, got {seq}")
+                    self.sequenced = True
+                    self.consume(scanned)
+                    return
+            self._receive_more()
+
+    def _receive_more(self) -> None:
+        try:
+            count = self._socket.recv_into(self._view[self.fill :], RECV_BYTES)
+        except TimeoutError:
+            return
+        if count == 0:
+            raise FeedClosed("closed during the hello")
+        self.fill += count
+
+    def receive(self) -> int:
+        """Wait up to a quarter of a second for bytes; their number, 0 if none came.
+
+        Raises:
+            FeedClosed: the gateway is gone.
+        """
+        try:
+            if self.fill == 0:
+                count = self._socket.recv_into(self._whole)
+            else:
+                count = self._socket.recv_into(self._view[self.fill :], RECV_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise FeedClosed(str(error)) from error
+        if count == 0:
+            raise FeedClosed("closed by the gateway")
+        self.fill += count
+        return count
+
+    def receive_now(self) -> int:
+        """Take what is there without waiting; 0 if nothing is."""
+        try:
+            count = self._socket.recv_into(
+                self._view[self.fill :], RECV_BYTES, socket.MSG_DONTWAIT
+            )
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise FeedClosed(str(error)) from error
+        if count == 0:
+            raise FeedClosed("closed by the gateway")
+        self.fill += count
+        return count
+
+    def consume(self, count: int) -> None:
+        """The first ``count`` bytes are done with.
+
+        Raises:
+            RemoteProtocolError: what is left is one unfinished tick longer than frames may be.
+        """
+        left = self.fill - count
+        first = self.buffer.find(b"*", count, self.fill)
+        if left > wire.MAX_FRAME_BYTES and not 0 <= first - count <= wire.MAX_FRAME_BYTES:
+            raise wire.RemoteProtocolError(f"unfinished frame of over {wire.MAX_FRAME_BYTES} bytes")
+        if left:
+            self._view[:left] = self._view[count : self.fill]
+        self.fill = left
+
+    def take_frame(self, start: int) -> tuple[bytes, int]:
+        """The complete frame that starts at ``start`` and the position behind it."""
+        end = self.buffer.index(b"*", start, self.fill)
+        return bytes(self.buffer[start:end]), end + 1
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()

@@ -1,0 +1,201 @@
+"""The strategy's connection to the order manager: one, long-lived, pipelined.
+
+Every order carries an id, and the order manager answers a repeated id with the stored answer.  So
+whatever is unanswered after a timeout or a lost connection is simply sent again.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app import wire
+from app.config import Settings
+from app.log import get_logger
+from app.process import POLL_S, Backoff, Stop
+
+log = get_logger()
+
+RETRY_PAUSE_S = 0.02
+"""Pause before repeating an order that was answered with a retryable code."""
+
+
+class Answer(msgspec.Struct):
+    """The order manager's answer; what it says of the order itself is not needed here."""
+
+    ok: bool
+    msg: str = ""
+    code: str = ""
+    duplicate: bool = False
+    retryable: bool = False
+
+
+class Outgoing(NamedTuple):
+    """One order: its id and its frame, delimiter included."""
+
+    id: int
+    frame: bytes
+
+
+class Unanswered(Exception):
+    """A stop was requested before every order had its answer."""
+
+
+_decode = msgspec.json.Decoder(Answer).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class TimestampText:
+    """int64 ns as ``YYYY-MM-DD HH:MM:SS[.fffffffff]``; remembers the second, feeds repeat it."""
+
+    def __init__(self) -> None:
+        self._second, self._text = -1, ""
+
+    def __call__(self, event_ns: int) -> str:
+        second, fraction = divmod(event_ns, 10**9)
+        if second != self._second:
+            moment = datetime.fromtimestamp(second, UTC)
+            self._second, self._text = second, moment.strftime("%Y-%m-%d %H:%M:%S")
+        return f"{self._text}.{fraction:09d}" if fraction else self._text
+
+
+def encode_order(
+    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, ts: str
+) -> bytes:
+    """An order frame.  A ``*`` in a name travels as ``\\u002a``."""
+    body = _encode(
+        {
+            "side": side,
+            "symbol": symbol,
+            "qty": qty,
+            "price": price,
+            "ts": ts,
+            "id": order_id,
+            "client": client,
+        }
+    )
+    return body.replace(b"*", b"\\u002a") + wire.DELIMITER
+
+
+class OrderClient:
+    """Sends orders and waits for their answers, across timeouts and reconnects."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout_s: float,
+        *,
+        stop: Stop | None = None,
+        beat: Callable[[], None] = lambda: None,
+        count: Callable[[str], None] = lambda _name: None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._address, self._timeout_s = (host, port), timeout_s
+        self._stop, self._beat, self._count = stop or Stop(), beat, count
+        self._backoff = backoff or Backoff(50, 2000)
+        self._socket: socket.socket | None = None
+        self._frames = wire.FrameBuffer()
+        self._connected_before = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings, **keywords: Any) -> "OrderClient":
+        """A client of the order manager that the settings name."""
+        backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+        host, port = settings.order_manager_host, settings.order_port
+        return cls(host, port, settings.order_timeout_s, backoff=backoff, **keywords)
+
+    def connect(self) -> None:
+        """Connect, waiting for the order manager as long as it takes.
+
+        Raises:
+            Unanswered: a stop was requested meanwhile.
+        """
+        while self._socket is None:
+            if self._stop:
+                raise Unanswered
+            try:
+                connection = socket.create_connection(self._address, timeout=POLL_S * 4)
+            except OSError as error:
+                log.warning("order_manager_unreachable", error=str(error))
+                self._backoff.sleep(self._stop, self._beat)
+                continue
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(POLL_S))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
+            connection.settimeout(None)
+            self._socket, self._frames = connection, wire.FrameBuffer()
+            if self._connected_before:
+                self._count("reconnects")
+            self._connected_before = True
+            log.info("order_manager_connected", peer=f"{self._address[0]}:{self._address[1]}")
+
+    def submit(self, orders: list[Outgoing]) -> list[Answer]:
+        """Send ``orders`` and return their answers, in order; each was answered for good.
+
+        Raises:
+            Unanswered: a stop was requested before.
+        """
+        answers: list[Answer] = []
+        while len(answers) < len(orders):
+            self.connect()
+            try:
+                self._exchange(orders, answers)
+                self._backoff.reset()
+            except (OSError, wire.RemoteProtocolError, msgspec.DecodeError) as error:
+                self.close()
+                waiting = len(orders) - len(answers)
+                log.warning("orders_unanswered", error=str(error), waiting=waiting)
+                self._backoff.sleep(self._stop, self._beat)
+        return answers
+
+    def _exchange(self, orders: list[Outgoing], answers: list[Answer]) -> None:
+        """One attempt at everything without an answer; appends to ``answers``."""
+        assert self._socket is not None
+        first = len(answers)
+        self._socket.sendall(b"".join([order.frame for order in orders[first:]]))
+        deadline = time.monotonic() + self._timeout_s
+        while len(answers) < len(orders):
+            for frame in self._receive(deadline):
+                answer = _decode(frame)
+                if answer.retryable:
+                    # Held back, not refused: say it again, from this order on.
+                    self._hold(orders[len(answers)], answer)
+                    raise ConnectionAbortedError(f"{answer.code}: held back")
+                answers.append(answer)
+                deadline = time.monotonic() + self._timeout_s
+
+    def _receive(self, deadline: float) -> list[bytes]:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(262144)
+        except BlockingIOError:
+            self._beat()
+            if self._stop:
+                raise Unanswered from None
+            if time.monotonic() > deadline:
+                self._count("orders_timed_out")
+                raise TimeoutError(f"no answer within {self._timeout_s:g} s") from None
+            return []
+        if not data:
+            raise ConnectionResetError("closed by the order manager")
+        return self._frames.feed(data)
+
+    def _hold(self, order: Outgoing, answer: Answer) -> None:
+        log.warning("order_held", id=order.id, code=answer.code, msg=answer.msg)
+        time.sleep(RETRY_PAUSE_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    micros = int((seconds - whole) * 1e6)
+    return whole.to_bytes(8, "little") + micros.to_bytes(8, "little")

@@ -1,0 +1,266 @@
+"""The orderbook process: price feed in, price book and tick ring out.
+
+It owns both segments.  Its loop is one receive call, one call into the kernel that parses, writes and
+publishes everything received, and the handling of what the kernel stopped at.
+"""
+
+import time
+
+from app import _kernel, wire
+from app.config import Settings
+from app.feed_client import FeedClosed, FeedConnection
+from app.log import get_logger
+from app.metrics import ProcessMetrics
+from app.process import POLL_S, Backoff, FatalError, Stop, run_process
+from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
+from app.tick_ring import TickRing
+
+log = get_logger()
+
+REASONS = {
+    _kernel.BAD_TIMESTAMP: "timestamp that is not YYYY-MM-DD HH:MM:SS[.fffffffff]",
+    _kernel.BAD_SYMBOL: "symbol that is not in the symbol list",
+    _kernel.BAD_PRICE: "price that is not a finite number above 0 and at most 9e9",
+}
+FRAMES_BEFORE_FIELD = {_kernel.BAD_TIMESTAMP: 0, _kernel.BAD_SYMBOL: 1, _kernel.BAD_PRICE: 2}
+EVICT_EVERY_S = 0.5
+
+
+class Orderbook:
+    """Writes what one feed connection brings into the shared segments."""
+
+    def __init__(
+        self, settings: Settings, metrics: ProcessMetrics, stop: Stop, feed: FeedConnection
+    ) -> None:
+        if feed.symbols is None:
+            raise FatalError("the price feed sent no symbol list")
+        self.settings, self.metrics, self.stop = settings, metrics, stop
+        self.symbols, self.run_id = feed.symbols, feed.run_id
+        self.metadata = SharedMemoryMetadata(settings.shm_metadata)
+        same_run = self.metadata.read().get("run_id") == feed.run_id
+        self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+        if self.book.warm and not same_run:
+            self.book.unlink()
+            self.book.close()
+            self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+        self.ring = TickRing.open_writer(
+            settings.shm_tick_ring,
+            settings.ring_capacity_ticks,
+            settings.ring_policy,
+            fresh=not self.book.warm,
+        )
+        self.writer = _kernel.TickWriter(
+            self.ring.buffer, self.book.buffer, _kernel.FieldParser(feed.symbols)
+        )
+        self.metadata.write(
+            {
+                "layout_version": _kernel.LAYOUT_VERSION,
+                "run_id": feed.run_id,
+                "price_book": settings.shm_price_book,
+                "tick_ring": settings.shm_tick_ring,
+                "symbols": len(feed.symbols),
+                "boot_id": f"{self.book.boot_id:016x}",
+            }
+        )
+        self._update_buckets = metrics.histogram("book_update_ns").buckets
+        self._refused_seq = -1
+        self._in_bad_run = False
+        self._next_beat_ns = 0
+        self._next_evict_s = 0.0
+        metrics.set("symbols", len(feed.symbols))
+        log.info(
+            "segments_ready",
+            book=settings.shm_price_book,
+            symbols=len(feed.symbols),
+            ring_ticks=self.ring.capacity,
+            policy=settings.ring_policy,
+            warm=self.book.warm,
+            next_seq=self.next_seq,
+        )
+
+    @property
+    def next_seq(self) -> int:
+        """The source sequence that is wanted next."""
+        return int(self.ring.view.state[1])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the feed has said that the run is over, and all of it is here."""
+        return self.ring.view.state[2] is not None
+
+    def run(self, feed: FeedConnection) -> None:
+        """Take ticks from ``feed`` until the run or the process ends.
+
+        Raises:
+            FeedClosed: the connection is gone; resume at :attr:`next_seq`.
+            RemoteProtocolError: what came is no feed; likewise.
+        """
+        if feed.fill:
+            self._take(feed, time.monotonic_ns())
+        while not self.stop and not self.finished:
+            received = feed.receive()
+            recv_ns = time.monotonic_ns()
+            if received:
+                self.metrics.add("bytes_received", received)
+                self._take(feed, recv_ns)
+            if recv_ns >= self._next_beat_ns:
+                self.beat(recv_ns)
+
+    def beat(self, now_ns: int | None = None) -> None:
+        """Signs of life: for the readers of the segments and for the metrics."""
+        now_ns = time.monotonic_ns() if now_ns is None else now_ns
+        self._next_beat_ns = now_ns + int(POLL_S * 1e9)
+        self.writer.beat()
+        published = self.ring.view.state[0]
+        self.metrics.set("ticks_received", published)
+        self.metrics.set("queue_depth", self.writer.lag())
+        self.metrics.beat()
+
+    def _take(self, feed: FeedConnection, recv_ns: int) -> None:
+        """Everything in the receive buffer, up to an unfinished tick."""
+        position, ticks = 0, 0
+        while not self.finished:
+            count, position, stop = self.writer.push(feed.buffer, position, feed.fill, recv_ns)
+            ticks += count
+            self._in_bad_run = self._in_bad_run and not count
+            if stop == _kernel.NEED_MORE:
+                break
+            if stop == _kernel.FULL:
+                self._wait_for_readers()
+                if self.stop:
+                    break
+            elif stop == _kernel.MARK:
+                position = self._take_mark(feed, position)
+            else:
+                position = self._refuse(feed, position, stop)
+        feed.consume(position)
+        if ticks:
+            done_ns = time.monotonic_ns()
+            self.metrics.add("batches")
+            self.metrics.mark_event(done_ns)
+            _kernel.record_latency(self._update_buckets, done_ns - recv_ns)
+
+    def _wait_for_readers(self) -> None:
+        """Lossless: the slowest strategy has not moved on; let TCP hold the gateway meanwhile."""
+        self.metrics.add("writer_waits")
+        while not self.writer.wait_space(100_000_000) and not self.stop:
+            now_s = time.monotonic()
+            self.beat()
+            if now_s >= self._next_evict_s:
+                self._next_evict_s = now_s + EVICT_EVERY_S
+                for name in self.ring.evict_dead(self.settings.reader_grace_s):
+                    log.warning("reader_evicted", reader=name, after_s=self.settings.reader_grace_s)
+
+    def _take_mark(self, feed: FeedConnection, position: int) -> int:
+        frame, behind = feed.take_frame(position)
+        end = wire.parse_mark(frame, "END")
+        if end is None:
+            raise wire.RemoteProtocolError(f"unknown frame {frame[:40]!r}")
+        if end != self.next_seq:
+            raise wire.RemoteProtocolError(f"run of {end} ticks ended at tick {self.next_seq}")
+        self.writer.finish(end)
+        log.info("feed_finished", ticks=end)
+        return behind
+
+    def _refuse(self, feed: FeedConnection, position: int, problem: int) -> int:
+        """A malformed tick: never guessed at, never written; where to go on.
+
+        A sequenced feed is asked again from this tick on, since a damaged stream repeats right; what
+        comes wrong twice is the source's own and is left out.  A plain feed goes on at its next
+        whole tick.
+        """
+        seq = self.next_seq
+        field, behind = feed.take_frame(position)
+        self.metrics.add("ticks_malformed")
+        if not self._in_bad_run:
+            shown = field[:40].decode("utf-8", "backslashreplace")
+            log.warning("tick_refused", seq=seq, field=shown, reason=REASONS[problem])
+        if feed.sequenced:
+            if self._refused_seq == seq:
+                self.writer.set_next_seq(seq + 1)
+            self._refused_seq = seq
+            raise wire.RemoteProtocolError(f"malformed tick {seq}")
+        self._in_bad_run = True
+        if problem == _kernel.BAD_PRICE:
+            return behind
+        for _ in range(FRAMES_BEFORE_FIELD[problem]):
+            position = feed.buffer.rfind(b"*", 0, position - 1) + 1
+        return feed.take_frame(position)[1]
+
+    def close(self) -> None:
+        """Release the segments; they stay for the readers and for a successor."""
+        self.beat()
+        self.writer = None
+        self.ring.close()
+        self.book.close()
+        self.metadata.close()
+
+
+def _connect(settings: Settings, resume_seq: int) -> FeedConnection:
+    return FeedConnection(
+        settings.gateway_host, settings.price_port, resume_seq, has_symbols=True
+    )
+
+
+def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+    orderbook: Orderbook | None = None
+    connections = 0
+
+    def beat() -> None:
+        orderbook.beat() if orderbook else metrics.beat()
+
+    try:
+        while not stop and not (orderbook and orderbook.finished):
+            feed = None
+            try:
+                # A fresh process learns the symbols first, then where its segments stand.
+                feed = _connect(settings, orderbook.next_seq if orderbook else 0)
+                if orderbook is None:
+                    orderbook = Orderbook(settings, metrics, stop, feed)
+                    metrics.set_state("ready")
+                    if orderbook.next_seq:
+                        feed.close()
+                        feed = _connect(settings, orderbook.next_seq)
+                _same_run(orderbook, feed)
+                connections += 1
+                if connections > 1:
+                    metrics.add("reconnects")
+                log.info("feed_connected", seq=orderbook.next_seq, sequenced=feed.sequenced)
+                backoff.reset()
+                orderbook.run(feed)
+            except (FeedClosed, wire.RemoteProtocolError) as error:
+                log.warning("feed_lost", error=str(error))
+                if orderbook:
+                    orderbook.book.count_gap()
+                backoff.sleep(stop, beat)
+            finally:
+                if feed is not None:
+                    feed.close()
+        while not stop:
+            # The run is over; the segments stay readable until somebody stops us.
+            beat()
+            time.sleep(POLL_S)
+    finally:
+        if orderbook:
+            orderbook.close()
+    return 0
+
+
+def _same_run(orderbook: Orderbook, feed: FeedConnection) -> None:
+    """Refuse to mix two runs in one book: a restart of this process starts it afresh."""
+    if feed.symbols != orderbook.symbols or feed.run_id != orderbook.run_id:
+        raise FatalError(
+            f"the gateway now serves another run ({feed.run_id or 'unnamed'}, "
+            f"{len(feed.symbols or [])} symbols) than this book holds "
+            f"({orderbook.run_id or 'unnamed'}, {len(orderbook.symbols)} symbols); restarting"
+        )
+
+
+def main() -> int:
+    """Run the orderbook; exit code 0 after a stop, 1 on a fault, 2 on wrong settings."""
+    return run_process("orderbook", _body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""The strategy's end of the sentiment port.
+
+Replaying, price and sentiment are joined by event time, not by arrival: the gateway sends sentiment
+ahead of the prices, with marks ``SEQ|n*`` that say "complete for every tick before n".  So this reads
+only when the mark is behind the tick at hand, and TCP holds the gateway back meanwhile.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel, wire
+from app.config import Settings
+from app.feed_client import FeedClosed, FeedConnection
+from app.log import get_logger
+from app.process import Backoff, FatalError, Stop
+from app.tick_ring import TICK_DTYPE
+
+log = get_logger()
+
+COMPLETE = (1 << 63) - 1
+"""The mark after END: no more sentiment will come."""
+
+
+class SentimentFeed:
+    """Sentiment events in event order and how far they are complete.
+
+    ``events[:count]``: records whose ``price`` field holds the sentiment; ``complete_before``: every
+    event for ticks with a lower sequence is in or has been taken.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        symbols: list[str],
+        stop: Stop,
+        beat: Callable[[], None],
+        count_received: Callable[[int], None] = lambda _count: None,
+    ) -> None:
+        self._settings, self._stop, self._beat = settings, stop, beat
+        self._count_received = count_received
+        self._parser = _kernel.FieldParser(symbols)
+        self._store: npt.NDArray[np.void] = np.zeros(16384, TICK_DTYPE)
+        self._latest = np.full(len(symbols), -1, np.int16)
+        self._next = self._count = self._safe_count = 0
+        self.complete_before = 0
+        self.by_arrival = settings.sentiment_join == "arrival"
+        self._feed: FeedConnection | None = None
+        self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+
+    def connect(self) -> None:
+        """Connect, waiting for the gateway as long as it takes; returns early on a stop."""
+        while self._feed is None and not self._stop:
+            try:
+                self._feed = FeedConnection(
+                    self._settings.gateway_host,
+                    self._settings.sentiment_port,
+                    self.complete_before,
+                    has_symbols=False,
+                )
+            except (FeedClosed, wire.RemoteProtocolError) as error:
+                log.warning("sentiment_unreachable", error=str(error))
+                self._backoff.sleep(self._stop, self._beat)
+                continue
+            if not self._feed.sequenced and not self.by_arrival:
+                log.warning("sentiment_by_arrival", reason="the gateway sends no sequence marks")
+                self.by_arrival = True
+            # What stood behind the last mark comes again.
+            self._count = self._safe_count
+            self._backoff.reset()
+            log.info("sentiment_connected", complete_before=self.complete_before)
+
+    def reach(self, seq: int) -> None:
+        """Read until sentiment is complete for tick ``seq``; returns early on a stop."""
+        while self.complete_before <= seq and not self._stop:
+            self.connect()
+            if self._feed is None:
+                return
+            try:
+                if not self._feed.receive():
+                    self._beat()
+                self._parse(self._feed)
+            except (FeedClosed, wire.RemoteProtocolError) as error:
+                log.warning("sentiment_lost", error=str(error))
+                self.close()
+                self._backoff.sleep(self._stop, self._beat)
+
+    def take_arrived(self) -> None:
+        """Join by arrival: everything received so far applies from now on."""
+        self.connect()
+        if self._feed is None:
+            return
+        try:
+            while self._feed.receive_now():
+                self._parse(self._feed)
+        except (FeedClosed, wire.RemoteProtocolError) as error:
+            log.warning("sentiment_lost", error=str(error))
+            self.close()
+        for event in self._store[self._next : self._count]:
+            self._latest[event["symbol"]] = int(event["price"])
+        self._next = self._count = self._safe_count = 0
+
+    def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
+        """Write each tick's sentiment to ``out``: its symbol's latest not after its event time."""
+        if self.by_arrival:
+            out[: len(ticks)] = self._latest[ticks["symbol"]]
+            return
+        self._next = _kernel.join_sentiment(
+            ticks, self._store[: self._count], self._next, self._latest, out
+        )
+
+    def _parse(self, feed: FeedConnection) -> None:
+        position = 0
+        while True:
+            self._make_room()
+            count, position, stop = _kernel.parse_ticks(
+                self._parser, feed.buffer, position, feed.fill, self._store[self._count :], 0, True
+            )
+            self._count += count
+            self._count_received(count)
+            if stop == _kernel.NEED_MORE:
+                break
+            if stop == _kernel.MARK:
+                frame, position = feed.take_frame(position)
+                self._take_mark(frame)
+            elif stop != _kernel.FULL:
+                field, _ = feed.take_frame(position)
+                raise wire.RemoteProtocolError(f"malformed sentiment field {field[:40]!r}")
+        feed.consume(position)
+
+    def _take_mark(self, frame: bytes) -> None:
+        seq = wire.parse_mark(frame, "SEQ")
+        if seq is not None:
+            self.complete_before = max(self.complete_before, seq)
+        elif wire.parse_mark(frame, "END") is not None:
+            self.complete_before = COMPLETE
+        else:
+            raise wire.RemoteProtocolError(f"unknown frame {frame[:40]!r}")
+        self._safe_count = self._count
+
+    def _make_room(self) -> None:
+        """Drop the events already applied; grow if most of the store is still ahead."""
+        if self._count < len(self._store):
+            return
+        if self._next < len(self._store) // 2:
+            if len(self._store) >= 1 << 24:
+                raise FatalError("over 16 million sentiment events before a mark from the gateway")
+            self._store = np.concatenate([self._store, np.zeros_like(self._store)])
+            return
+        left = self._count - self._next
+        self._store[:left] = self._store[self._next : self._count].copy()
+        self._count, self._safe_count = left, max(0, self._safe_count - self._next)
+        self._next = 0
+
+    def close(self) -> None:
+        """Close the connection; :meth:`reach` opens a new one."""
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None

@@ -1,0 +1,1 @@
+"""The strategy interface and the strategies that come with the stack."""

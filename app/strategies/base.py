@@ -1,0 +1,118 @@
+"""What a strategy is: ticks in, BUY, SELL or HOLD out.
+
+The simple form, one call a tick::
+
+    class BuyTheDip(Strategy):
+        def on_tick(self, tick):
+            return "BUY" if tick.price < 100 else "HOLD"
+
+The fast form, one call a batch, NumPy in and out::
+
+    class BuyTheDip(Strategy):
+        def on_batch(self, ticks):
+            return (ticks["price"] < 100).astype(np.int8)
+
+A decision may depend on the ticks and the sentiment seen so far, and on nothing else (no clock, no
+random numbers without a fixed seed): then a run gives the same trades every time, also after a crash,
+from which the stack recovers by showing the strategy the same ticks again.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel
+from app.config import Settings
+
+Signals = npt.NDArray[np.int8]
+Ticks = npt.NDArray[np.void]
+
+BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
+SIGNAL_NAMES = {1: BUY, -1: SELL, 0: HOLD}
+
+
+class StrategyError(Exception):
+    """The strategy that was asked for cannot be used, and why."""
+
+
+class Context:
+    """What the stack tells a strategy.
+
+    ``symbols`` is indexed by a tick's ``symbol`` field.  ``sentiment``, int16, one for each tick of
+    the batch at hand, is the tick's symbol's latest sentiment, 0 to 100, or -1 while there is none.
+    """
+
+    def __init__(self, symbols: list[str], settings: Settings) -> None:
+        self.symbols = symbols
+        self.settings = settings
+        self.sentiment: npt.NDArray[np.int16] = np.empty(0, np.int16)
+
+
+class Strategy:
+    """Base of every strategy; override :meth:`on_tick` or :meth:`on_batch`."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._signals: Signals = np.empty(0, np.int8)
+
+    def on_tick(self, tick: _kernel.Tick) -> str | None:
+        """Decide on one tick (``symbol``, ``price``, ``event_ns``, ``seq``, ``sentiment``).
+
+        Returns ``"BUY"``, ``"SELL"``, ``"HOLD"``; None is HOLD.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has neither on_tick nor on_batch")
+
+    def on_batch(self, ticks: Ticks) -> Signals:
+        """Decide on a batch: int8, one for each tick, +1 BUY, -1 SELL, 0 HOLD.
+
+        ``ticks`` has the fields of :data:`app.tick_ring.TICK_DTYPE` and is a view of shared memory:
+        copy what you keep.  The default calls :meth:`on_tick` for each.
+        """
+        signals = self.signal_buffer(len(ticks))
+        _kernel.call_on_tick(
+            self.on_tick, ticks, self.context.sentiment, self.context.symbols, signals
+        )
+        return signals
+
+    def on_stale(self, age_s: float) -> None:
+        """No sign of life from the orderbook for ``age_s`` seconds; called once per silence."""
+
+    def signal_buffer(self, count: int) -> Signals:
+        """An int8 array of that length, the same memory every time."""
+        if len(self._signals) < count:
+            self._signals = np.zeros(max(count, 8192), np.int8)
+        return self._signals[:count]
+
+
+def load_strategy(spec: str) -> type[Strategy]:
+    """The class that ``module:Class`` or ``path/to/file.py:Class`` names.
+
+    Raises:
+        StrategyError: no such file, module or class, an error while importing it, or no Strategy.
+    """
+    source, _, name = spec.rpartition(":")
+    try:
+        if source.endswith(".py"):
+            path = Path(source)
+            found = importlib.util.spec_from_file_location(f"user_strategy_{path.stem}", path)
+            if found is None or found.loader is None or not path.is_file():
+                raise StrategyError(f"STRATEGY={spec}: no file {path}")
+            module = importlib.util.module_from_spec(found)
+            sys.modules[found.name] = module
+            found.loader.exec_module(module)
+        else:
+            module = importlib.import_module(source)
+    except StrategyError:
+        raise
+    except Exception as error:
+        raise StrategyError(f"STRATEGY={spec}: {type(error).__name__}: {error}") from error
+    strategy = getattr(module, name, None)
+    if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
+        raise StrategyError(
+            f"STRATEGY={spec}: {name} is no subclass of app.strategies.base.Strategy"
+        )
+    return strategy

@@ -1,0 +1,83 @@
+"""The two classroom strategies, in plain Python: what the compiled cross-check computes, readable."""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.strategies.base import BUY, HOLD, SELL
+
+NANOS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class MarketDataPoint:
+    """One price of one symbol.  ``timestamp`` as text, datetime or int64 ns; it is not interpreted."""
+
+    timestamp: str | datetime | int
+    symbol: str
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class SentimentDataPoint:
+    """One sentiment, 0 (bearish) to 100 (bullish), of one symbol."""
+
+    timestamp: str | datetime | int
+    symbol: str
+    sentiment: int
+
+
+class WindowedMovingAverageStrategy:
+    """Short against long simple moving average, for each symbol on its own.
+
+    Args:
+        s: ticks in the short window.
+        l: ticks in the long window.
+
+    Raises:
+        ValueError: unless 0 < s < l.
+    """
+
+    def __init__(self, s: int, l: int) -> None:  # noqa: E741 (the published signature)
+        if not 0 < s < l:
+            raise ValueError(f"short window {s} must be above 0 and below the long window {l}")
+        self.short_ticks, self.long_ticks = s, l
+        self._windows: dict[str, deque[int]] = {}
+
+    def on_tick(self, tick: MarketDataPoint) -> str:
+        """BUY while the short average is above the long one, SELL below, else HOLD.
+
+        HOLD, too, until the long window is full.  Averages are compared exactly, as sums of integers
+        in 1e-9 units, so that a flat price never trades on a rounding error.
+        """
+        window = self._windows.setdefault(tick.symbol, deque(maxlen=self.long_ticks))
+        window.append(round(tick.price * NANOS))
+        if len(window) < self.long_ticks:
+            return HOLD
+        short_sum = sum(list(window)[-self.short_ticks :])
+        difference = short_sum * self.long_ticks - sum(window) * self.short_ticks
+        return BUY if difference > 0 else SELL if difference < 0 else HOLD
+
+
+class SentimentStrategy:
+    """BUY above the bullish threshold, SELL below the bearish one, else HOLD.
+
+    Raises:
+        ValueError: unless 0 <= bearish <= bullish <= 100.
+    """
+
+    def __init__(self, bullish: int = 50, bearish: int = 50) -> None:
+        if not 0 <= bearish <= bullish <= 100:
+            raise ValueError(f"thresholds {bearish}, {bullish}: 0 <= bearish <= bullish <= 100")
+        self.bullish, self.bearish = bullish, bearish
+
+    def on_sentiment(self, point: SentimentDataPoint) -> str:
+        """The signal of one sentiment."""
+        if point.sentiment > self.bullish:
+            return BUY
+        return SELL if point.sentiment < self.bearish else HOLD
+
+
+def cross_check(average: str, sentiment: str) -> str:
+    """The signal that both give, or HOLD where they differ."""
+    return average if average == sentiment else HOLD
