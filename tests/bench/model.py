@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 POINTS = (
@@ -80,27 +80,46 @@ class Subject:
 
     name: str
     run: Callable[[Context], Figures]
-    note: str = ""
+    quick: bool = True
+    """Whether the quick benchmark has it."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A figure of one subject over the same of another in the same round, maybe with a goal."""
+
+    figure: str
+    of: str
+    to: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a figure's median has to reach."""
+
+    figure: str
+    of: str
+    at_least: float | None = None
+    at_most: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Subjects that are run in turn, A B A B, and put in relation to each other.
-
-    ``ratios`` are (figure, subject, to): each round gives the quotient of the two in that round.
-    """
+    """Subjects that are run in turn, A B A B, and put in relation to each other."""
 
     name: str
     title: str
     subjects: tuple[Subject, ...]
     figures: tuple[str, ...]
     """The table's columns, the most important first."""
-    ratios: tuple[tuple[str, str, str], ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    goals: tuple[Goal, ...] = ()
+    plot: str = "bars"
+    """``bars`` of the first figure, or ``percentiles`` of the latency that it is the p50 of."""
     leaves_out: str = ""
     quick: bool = True
-    """Whether the quick benchmark has it."""
-    repeats: int = field(default=0)
-    """0: the harness's own number."""
 
 
 def percentiles_us(name: str, values_ns: list[int]) -> Figures:

@@ -1,0 +1,114 @@
+"""Runs the comparisons: subjects in turn, round after round, figures kept per round."""
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.bench.model import Absent, Comparison, Context, Figures, Goal, Ratio, Subject
+from tests.bench.progress import Progress
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and range over the rounds."""
+
+    median: float
+    low: float
+    high: float
+    runs: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread | None":
+        """None where there is no value."""
+        kept = list(values)
+        if not kept:
+            return None
+        return cls(statistics.median(kept), min(kept), max(kept), len(kept))
+
+
+@dataclass
+class SubjectResult:
+    """What the rounds gave: figures by round number, or why there are none."""
+
+    name: str
+    rounds: dict[int, Figures] = field(default_factory=dict)
+    absent: str = ""
+    failures: list[str] = field(default_factory=list)
+
+    def spread(self, figure: str) -> Spread | None:
+        """Median and range of one figure."""
+        return Spread.of(run[figure] for run in self.rounds.values() if figure in run)
+
+
+@dataclass
+class ComparisonResult:
+    """All rounds of one comparison."""
+
+    comparison: Comparison
+    subjects: dict[str, SubjectResult]
+
+    def ratio(self, ratio: Ratio) -> Spread | None:
+        """Median and range of the quotients within each round."""
+        if ratio.of not in self.subjects or ratio.to not in self.subjects:
+            return None
+        over, under = self.subjects[ratio.of].rounds, self.subjects[ratio.to].rounds
+        return Spread.of(
+            over[n][ratio.figure] / under[n][ratio.figure]
+            for n in over.keys() & under.keys()
+            if ratio.figure in over[n] and under[n].get(ratio.figure)
+        )
+
+
+def verdict(goal: Ratio | Goal, spread: Spread | None) -> str:
+    """``met``, ``missed``, or nothing where no goal is set or nothing was measured."""
+    if spread is None or (goal.at_least is None and goal.at_most is None):
+        return ""
+    low_ok = goal.at_least is None or spread.median >= goal.at_least
+    high_ok = goal.at_most is None or spread.median <= goal.at_most
+    return "met" if low_ok and high_ok else "missed"
+
+
+def _selected(comparison: Comparison, quick: bool) -> list[Subject]:
+    return [subject for subject in comparison.subjects if subject.quick or not quick]
+
+
+def run_all(
+    comparisons: list[Comparison], context: Context, repeats: int, progress: Progress
+) -> list[ComparisonResult]:
+    """Run each comparison's rounds; what cannot run is absent, what fails is noted."""
+    chosen = [c for c in comparisons if c.quick or not context.quick]
+    progress.start(sum(len(_selected(c, context.quick)) for c in chosen) * repeats)
+    return [_run_one(comparison, context, repeats, progress) for comparison in chosen]
+
+
+def _run_one(
+    comparison: Comparison, context: Context, repeats: int, progress: Progress
+) -> ComparisonResult:
+    subjects = _selected(comparison, context.quick)
+    results = {subject.name: SubjectResult(subject.name) for subject in subjects}
+    for number in range(1, repeats + 1):
+        for subject in subjects:
+            result = results[subject.name]
+            label = f"{comparison.name}: {subject.name}, round {number}/{repeats}"
+            if result.absent:
+                progress.step(f"{label}: absent")
+                continue
+            progress.running(label)
+            started = time.monotonic()
+            try:
+                figures = result.rounds[number] = subject.run(context)
+                outcome = _headline(comparison, figures)
+            except Absent as reason:
+                result.absent = str(reason)
+                outcome = f"absent: {reason}"
+            except Exception as error:
+                result.failures.append(f"round {number}: {type(error).__name__}: {error}")
+                outcome = f"failed: {error}"
+            progress.step(f"{label}: {outcome} ({time.monotonic() - started:.1f} s)")
+    return ComparisonResult(comparison, results)
+
+
+def _headline(comparison: Comparison, figures: Figures) -> str:
+    name = comparison.figures[0]
+    return f"{name} {figures[name]:,.1f}" if name in figures else "done"
