@@ -104,7 +104,7 @@ class Engine:
     def settle(self, intent: Intent, accepted: bool) -> None:
         """Take the answer: a refused order leaves the position as it was before."""
         if not accepted and not self._every:
-            self.position[intent.symbol_index] = self._before[intent.symbol_index]
+            self.position[intent.symbol_index] = int(self._busy[intent.symbol_index]) - 2
 
     def _intent(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], index: int

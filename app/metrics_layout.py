@@ -64,6 +64,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "signals_sell": "decisions to sell",
         "signals_hold": "decisions to hold",
         "sentiment_received": "sentiment frames received",
+        "joined_at": "ring position at which the strategy joined the run",
         "orders_sent": "orders sent; an order that is sent again counts once",
         "orders_acked": "orders acknowledged, repeated answers included",
         "orders_rejected": "orders answered with a reject",
@@ -161,12 +162,16 @@ class MetricsError(Exception):
 
 
 class Liveness(NamedTuple):
-    """Who owns a block and when it last gave a sign; ``heartbeat_ns`` is CLOCK_MONOTONIC."""
+    """Who owns a block and when it last gave a sign.
+
+    ``heartbeat_ns`` is CLOCK_MONOTONIC, ``pid`` counts in the owner's own namespace.
+    """
 
     service: str
     instance: str
     state: str
     heartbeat_ns: int
+    pid: int
 
 
 def counter_names(service: str) -> list[str]:
@@ -265,7 +270,9 @@ def read_liveness(name: str) -> list[Liveness]:
     finally:
         os.close(descriptor)
     return [
-        Liveness(text_of(head[6]), text_of(head[7]), STATES[head[STATE]], head[HEARTBEAT])
+        Liveness(
+            text_of(head[6]), text_of(head[7]), STATES[head[STATE]], head[HEARTBEAT], head[PID]
+        )
         for head in heads
         if head[CLAIMS] and head[CLAIMS] % 2 == 0 and head[STATE] < len(STATES)
     ]

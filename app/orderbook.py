@@ -197,9 +197,7 @@ class Orderbook:
 
 
 def _connect(settings: Settings, resume_seq: int) -> FeedConnection:
-    return FeedConnection(
-        settings.gateway_host, settings.price_port, resume_seq, has_symbols=True
-    )
+    return FeedConnection(settings.gateway_host, settings.price_port, resume_seq, has_symbols=True)
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:

@@ -13,7 +13,7 @@ from app.log import get_logger, setup_logging
 from app.metrics import MetricsError, ProcessMetrics
 from app.segment import SegmentError
 
-EXIT_OK, EXIT_FAULT = 0, 1
+EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE = 0, 1, 3
 POLL_S = 0.25
 """How long a process may sleep before it looks at its stop flag and beats."""
 

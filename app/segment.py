@@ -129,9 +129,7 @@ class Segment:
 
     def is_locked(self, byte: int) -> bool:
         """Whether somebody else holds the lock on ``byte``, that is, is alive."""
-        answer = fcntl.fcntl(
-            self._descriptor, fcntl.F_OFD_GETLK, self._flock(fcntl.F_WRLCK, byte)
-        )
+        answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, self._flock(fcntl.F_WRLCK, byte))
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
     @staticmethod

@@ -78,9 +78,9 @@ class SentimentFeed:
             if self._feed is None:
                 return
             try:
-                if not self._feed.receive():
+                self._parse(self._feed)  # first what came along with the hello
+                if self.complete_before <= seq and not self._feed.receive():
                     self._beat()
-                self._parse(self._feed)
             except (FeedClosed, wire.RemoteProtocolError) as error:
                 log.warning("sentiment_lost", error=str(error))
                 self.close()
@@ -92,6 +92,7 @@ class SentimentFeed:
         if self._feed is None:
             return
         try:
+            self._parse(self._feed)
             while self._feed.receive_now():
                 self._parse(self._feed)
         except (FeedClosed, wire.RemoteProtocolError) as error:

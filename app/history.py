@@ -1,0 +1,66 @@
+"""The ticks of a run from its start, asked of the gateway: how a restarted strategy catches up."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel, wire
+from app.config import Settings
+from app.engine import MAX_BATCH_TICKS
+from app.feed_client import FeedClosed, FeedConnection
+from app.log import get_logger
+from app.process import Backoff, FatalError, Stop
+from app.tick_ring import TICK_DTYPE
+
+log = get_logger()
+
+
+def replay(
+    settings: Settings, symbols: list[str], until_seq: int, stop: Stop, beat: Callable[[], None]
+) -> Iterator[npt.NDArray[np.void]]:
+    """Batches of ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
+
+    Each batch is valid until the next is asked for.  Ticks that the source sends malformed twice are
+    left out, as the orderbook leaves them out.
+
+    Raises:
+        FatalError: the gateway knows no sequence numbers, so it cannot repeat anything.
+    """
+    parser = _kernel.FieldParser(symbols)
+    batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
+    backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+    seq, refused_seq = 0, -1
+    while seq < until_seq and not stop:
+        feed = None
+        try:
+            feed = FeedConnection(settings.gateway_host, settings.price_port, seq, has_symbols=True)
+            if not feed.sequenced:
+                raise FatalError(
+                    "the gateway sends no sequence numbers, so this strategy cannot catch up; "
+                    "restart the whole stack"
+                )
+            backoff.reset()
+            while seq < until_seq and not stop:
+                position = 0
+                room = batch[: min(MAX_BATCH_TICKS, until_seq - seq)]
+                count, position, end = _kernel.parse_ticks(
+                    parser, feed.buffer, position, feed.fill, room, seq
+                )
+                feed.consume(position)
+                if count:
+                    seq += count
+                    yield batch[:count]
+                if end >= _kernel.MARK and seq < until_seq:
+                    if refused_seq == seq:
+                        seq += 1
+                    refused_seq = seq
+                    raise wire.RemoteProtocolError(f"no tick {seq} in the history")
+                if end == _kernel.NEED_MORE and not feed.receive():
+                    beat()
+        except (FeedClosed, wire.RemoteProtocolError) as error:
+            log.warning("history_lost", error=str(error), seq=seq)
+            backoff.sleep(stop, beat)
+        finally:
+            if feed is not None:
+                feed.close()

@@ -1,0 +1,222 @@
+"""The four processes on this host, wired as in the drawing, and the report at the end.
+
+    gateway -> orderbook -> strategy -> order manager
+
+They start in the order in which they need each other, each when the one before is ready.  A process
+that dies is started again and finds its place; what ends the run is a stop from outside, the end of a
+``REPLAY=once`` run, or a process that will not stay up.
+"""
+
+import ctypes
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from app import report
+from app.config import EXIT_SETTINGS, Settings, settings_or_exit
+from app.log import get_logger, setup_logging
+from app.metrics import MetricsError
+from app.metrics_layout import read_liveness
+from app.process import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
+from app.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
+
+log = get_logger()
+
+ORDER_OF_START = ("gateway", "orderbook", "order_manager", "strategy")
+ORDER_OF_STOP = ("strategy", "orderbook", "gateway", "order_manager")
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.02
+RESTARTS_MAX, RESTARTS_WINDOW_S = 5, 60.0
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    """In the child: if this supervisor is killed, the kernel stops the child, too."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass
+class Child:
+    """One of the four processes and when it was last started again."""
+
+    service: str
+    process: subprocess.Popen[bytes]
+    restarts_s: list[float] = field(default_factory=list)
+
+
+class Supervisor:
+    """Starts, watches and stops the four processes."""
+
+    def __init__(self, settings: Settings, stop: Stop) -> None:
+        self.settings, self.stop = settings, stop
+        self.children: dict[str, Child] = {}
+        run_id = settings.run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+        self.environ = {**os.environ, **settings.to_environ(), "RUN_ID": run_id}
+
+    def run(self) -> int:
+        """Everything from the first start to the last stop; the exit code of the run."""
+        remove_leftovers(self.settings)
+        started_s = time.monotonic()
+        try:
+            for service in ORDER_OF_START:
+                self.children[service] = Child(service, self._spawn(service))
+                self._wait_ready(service)
+            log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
+            return self._watch()
+        finally:
+            self._stop_all()
+
+    def _spawn(self, service: str) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C reaches this process only, which stops them in order.
+        return subprocess.Popen(
+            [sys.executable, "-m", f"app.{service}"],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+    def _wait_ready(self, service: str) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        child = self.children[service]
+        while not self.stop:
+            if self._state(child) in ("ready", "draining", "done"):
+                return
+            code = child.process.poll()
+            if code is not None:
+                raise FatalError(f"{service} ended with exit code {code} before it was ready")
+            if time.monotonic() > deadline:
+                raise FatalError(f"{service} was not ready within {READY_TIMEOUT_S:g} s")
+            time.sleep(POLL_S)
+
+    def _state(self, child: Child) -> str:
+        try:
+            blocks = read_liveness(self.settings.shm_metrics)
+        except MetricsError:
+            return ""
+        pid = child.process.pid
+        return next((b.state for b in blocks if b.service == child.service and b.pid == pid), "")
+
+    def _watch(self) -> int:
+        """Until a stop, or until the strategy has finished the run."""
+        while not self.stop:
+            for child in self.children.values():
+                code = child.process.poll()
+                if code is None:
+                    continue
+                if child.service == "strategy" and code in (EXIT_OK, EXIT_INCOMPLETE):
+                    return code
+                self._restart(child, code)
+            time.sleep(POLL_S)
+        return EXIT_OK
+
+    def _restart(self, child: Child, code: int) -> None:
+        now_s = time.monotonic()
+        child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
+        if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
+            raise FatalError(
+                f"{child.service} ended with exit code {code} "
+                f"({len(child.restarts_s)} restarts in {RESTARTS_WINDOW_S:g} s)"
+            )
+        log.warning("process_died", process=child.service, exit_code=code, action="restarting")
+        child.restarts_s.append(now_s)
+        time.sleep(0.05 * 2 ** len(child.restarts_s))
+        child.process = self._spawn(child.service)
+
+    def _stop_all(self) -> None:
+        """Stop in the order of the data, waiting for each; kill what does not stop."""
+        for service in ORDER_OF_STOP:
+            child = self.children.get(service)
+            if child is None or child.process.poll() is not None:
+                continue
+            child.process.terminate()
+            try:
+                child.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                log.error("process_killed", process=service, after_s=STOP_TIMEOUT_S)
+                child.process.kill()
+                child.process.wait()
+
+
+def segment_names(settings: Settings) -> tuple[str, ...]:
+    """Every shared memory segment of a stack."""
+    return (
+        settings.shm_price_book,
+        settings.shm_metadata,
+        settings.shm_tick_ring,
+        settings.shm_metrics,
+    )
+
+
+def remove_leftovers(settings: Settings) -> None:
+    """Remove the segments of an earlier stack, unless it is still alive.
+
+    Raises:
+        FatalError: somebody writes to one of them.
+    """
+    for name in (settings.shm_price_book, settings.shm_tick_ring):
+        try:
+            segment = Segment.attach(name)
+        except SegmentMissing:
+            continue
+        alive = segment.is_locked(0)
+        segment.close()
+        if alive:
+            raise FatalError(
+                f"shared memory segment {name} has a living writer: another stack runs on this "
+                "host; stop it, or set other names in SHM_* and other ports"
+            )
+    remove_segments(settings)
+
+
+def remove_segments(settings: Settings) -> None:
+    """Remove every segment of the stack, and drafts that a killed process left."""
+    for name in segment_names(settings):
+        for path in (SHM_DIRECTORY / name, *SHM_DIRECTORY.glob(f".{name}.*")):
+            path.unlink(missing_ok=True)
+
+
+def _print_report(settings: Settings) -> None:
+    """The report of a run that was stopped; a complete one is printed by the strategy."""
+    try:
+        result = report.collect(settings)
+        print(report.to_text(result), flush=True)
+        log.info("report_written", path=str(report.write(result, settings.output_dir)))
+    except (MetricsError, SegmentError, OSError) as error:
+        log.error("report_not_written", error=str(error))
+
+
+def main() -> int:
+    """Run the stack.
+
+    0 after a stop or a complete run, 1 on a fault, 2 on wrong settings, 3 after an incomplete run.
+    """
+    settings = settings_or_exit("main")
+    setup_logging("main", settings.log_level, settings.log_format)
+    stop = Stop()
+    stop.install()
+    supervisor = Supervisor(settings, stop)
+    code = EXIT_FAULT
+    try:
+        code = supervisor.run()
+    except (FatalError, SegmentError) as error:
+        log.error("fatal", error=str(error))
+    finally:
+        if supervisor.children:
+            if stop:
+                _print_report(settings)
+            remove_segments(settings)
+        log.info("stopped", exit_code=code)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,395 @@
+"""The strategy process: ticks from the ring, sentiment from the gateway, orders to the order manager.
+
+One loop: take the batch of ticks that is there, join it with sentiment, ask the strategy, send what it
+orders and wait for the answers, then give the ring its room back.  A tick is consumed only when its
+order is answered, so a crash repeats orders (under the same ids) and never forgets one.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel, history, report
+from app.config import Settings, load_settings
+from app.engine import MAX_BATCH_TICKS, Engine, Intent
+from app.log import get_logger
+from app.metrics import ProcessMetrics
+from app.order_client import OrderClient, Outgoing, TimestampText, Unanswered, encode_order
+from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
+from app.segment import SegmentError, SegmentMissing
+from app.sentiment_feed import SentimentFeed
+from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
+from app.strategies.base import StrategyError, load_strategy
+from app.strategies.cross_check import CrossCheck
+from app.strategies.plain import (
+    MarketDataPoint,
+    SentimentDataPoint,
+    SentimentStrategy,
+    WindowedMovingAverageStrategy,
+    cross_check,
+)
+from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE, TickRing
+
+__all__ = [
+    "CrossCheck",
+    "MarketDataPoint",
+    "SentimentDataPoint",
+    "SentimentStrategy",
+    "WindowedMovingAverageStrategy",
+    "cross_check",
+    "main",
+    "send_order",
+]
+
+log = get_logger()
+
+PROGRESS_EVERY_S = 10.0
+REPORT_SETTLE_S = 2.0
+SIDE_POSITION = {"BUY": "LONG", "SELL": "SHORT"}
+
+
+def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> dict[str, Any]:
+    """Send one order to the order manager and return its answer, both as the wire's JSON objects.
+
+    Opens a connection of its own: meant for scripts and tests; the process keeps one open.
+
+    Raises:
+        OSError: the order manager cannot be reached, or did not answer in ``ORDER_TIMEOUT_S``.
+    """
+    import socket
+
+    chosen = settings or load_settings()
+    address = (chosen.order_manager_host, chosen.order_port)
+    with socket.create_connection(address, timeout=chosen.order_timeout_s) as connection:
+        text = json.dumps(order, allow_nan=False).replace("*", "\\u002a")
+        connection.sendall(text.encode() + b"*")
+        received = b""
+        while b"*" not in received:
+            data = connection.recv(65536)
+            if not data:
+                raise ConnectionResetError("the order manager closed without an answer")
+            received += data
+    return dict(json.loads(received.partition(b"*")[0]))
+
+
+class StrategyProcess:
+    """One strategy attached to the shared segments."""
+
+    def __init__(self, settings: Settings, metrics: ProcessMetrics, stop: Stop) -> None:
+        self.settings, self.metrics, self.stop = settings, metrics, stop
+        self.book, self.ring, self.run_id = _attach(settings, metrics, stop)
+        policy = LOSSLESS if settings.ring_policy == "lossless" else LATEST
+        self.me = self.ring.register(settings.strategy_client, policy)
+        self.client = f"{self.me.name}@{self.run_id}" if self.run_id else self.me.name
+        self.reader = _kernel.TickReader(self.ring.buffer, self.me.slot)
+        self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
+        self.sentiment = SentimentFeed(
+            settings,
+            self.engine.symbols,
+            stop,
+            self._beat,
+            lambda count: metrics.add("sentiment_received", count),
+        )
+        self.orders = OrderClient.from_settings(
+            settings, stop=stop, beat=self._beat, count=metrics.add
+        )
+        self._timestamp_text = TimestampText()
+        self._copied = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
+        self._decision_ages = metrics.histogram("tick_to_decision_ns").buckets
+        self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
+        self._ack_times = metrics.histogram("order_ack_ns").buckets
+        self._next_beat_ns = 0
+        self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
+        self._stale = False
+        if not self.me.returning:
+            metrics.set("joined_at", self.reader.position)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over and every tick of it is consumed."""
+        published, _, end_seq, _ = self.ring.view.state
+        return end_seq is not None and self.reader.position == published
+
+    def catch_up(self) -> None:
+        """Show the strategy what it saw before it was restarted, or missed by joining late.
+
+        Whoever traded before sends the same orders under the same ids again: the answers, stored in
+        the order manager, bring back the positions, and nothing is executed twice.
+        """
+        position = self.reader.position
+        published, next_seq, _, _ = self.ring.view.state
+        if position < published:
+            index = position & (self.ring.capacity - 1)
+            next_seq = int(self.ring.records["seq"][index])
+        if next_seq == 0:
+            return
+        log.info("catching_up", ticks=next_seq, resends_orders=self.me.returning)
+        started_s = time.monotonic()
+        count = 0
+        for ticks in history.replay(
+            self.settings, self.engine.symbols, next_seq, self.stop, self._beat
+        ):
+            signals = self._signals(ticks)
+            if self.me.returning and signals is not None:
+                self._trade(ticks, signals, counted=False)
+            count += len(ticks)
+            self._beat()
+        log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
+
+    def run(self) -> None:
+        """Consume ticks until the run is over or a stop is requested.
+
+        Raises:
+            Unanswered: stopped with orders that have no answer; they are repeated after a restart.
+        """
+        while not self.stop:
+            if self.reader.wait(int(POLL_S * 1e9)):
+                self._take_batch()
+            elif self.finished:
+                return
+            now_ns = time.monotonic_ns()
+            if now_ns >= self._next_beat_ns:
+                self._beat()
+                self._look_around()
+
+    def _take_batch(self) -> None:
+        ticks, last_seq = self._next_ticks()
+        if last_seq >= self.sentiment.complete_before and not self.sentiment.by_arrival:
+            self.sentiment.reach(int(ticks["seq"][0]))
+            ready = int(np.searchsorted(ticks["seq"], self.sentiment.complete_before))
+            ticks = ticks[:ready]
+        if not len(ticks):
+            return
+        signals = self._signals(ticks)
+        _kernel.record_ages(self._decision_ages, ticks, time.monotonic_ns())
+        self._trade(ticks, signals, counted=True)
+        self.reader.advance(len(ticks))
+        buys, sells, holds = self.engine.tally
+        metrics = self.metrics
+        metrics.add("signals_buy", buys)
+        metrics.add("signals_sell", sells)
+        metrics.add("signals_hold", holds)
+        metrics.add("batches")
+        metrics.mark_event(time.monotonic_ns())
+
+    def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
+        """The batch at hand and its last sequence; lossless: in place, latest: a checked copy."""
+        if self._copied is None:
+            index, count, last_seq = self.reader.peek(MAX_BATCH_TICKS)
+            return self.ring.records[index : index + count], last_seq
+        count = self.reader.copy(self._copied)
+        return self._copied[:count], int(self._copied["seq"][count - 1]) if count else 0
+
+    def _signals(self, ticks: npt.NDArray[np.void]) -> npt.NDArray[np.int8]:
+        sentiment = self.sentiment
+        if sentiment.by_arrival:
+            sentiment.take_arrived()
+        elif int(ticks["seq"][-1]) >= sentiment.complete_before:
+            sentiment.reach(int(ticks["seq"][-1]))
+        return self.engine.signals(ticks, sentiment.join)
+
+    def _trade(
+        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
+    ) -> None:
+        for intents in self.engine.intents(ticks, signals):
+            outgoing = [Outgoing(intent.seq + 1, self._frame(intent)) for intent in intents]
+            sent_ns = time.monotonic_ns()
+            answers = self.orders.submit(outgoing)
+            done_ns = time.monotonic_ns()
+            metrics = self.metrics
+            for intent, answer in zip(intents, answers, strict=True):
+                self.engine.settle(intent, answer.ok)
+                if not answer.ok:
+                    log.warning(
+                        "order_rejected", id=intent.seq + 1, code=answer.code, msg=answer.msg
+                    )
+                if counted:
+                    metrics.add("orders_acked" if answer.ok else "orders_rejected")
+                    if answer.duplicate:
+                        metrics.add("orders_duplicate")
+            if counted:
+                count = len(intents)
+                metrics.add("orders_sent", count)
+                _kernel.record_latency(self._ack_times, done_ns - sent_ns, count)
+                first = int(np.searchsorted(ticks["seq"], intents[0].seq))
+                _kernel.record_ages(self._ack_ages, ticks[first : first + 1], done_ns)
+                self._log_orders(intents, answers)
+
+    def _log_orders(self, intents: list[Intent], answers: list[Any]) -> None:
+        if self.settings.order_mode == "every":
+            return
+        for intent, answer in zip(intents, answers, strict=True):
+            if answer.ok:
+                self.metrics.add("position_changes")
+                log.info(
+                    "position",
+                    symbol=intent.symbol,
+                    now=SIDE_POSITION[intent.side],
+                    order=intent.seq + 1,
+                    qty=intent.qty,
+                    price=intent.price,
+                )
+
+    def _frame(self, intent: Intent) -> bytes:
+        return encode_order(
+            intent.seq + 1,
+            self.client,
+            intent.side,
+            intent.symbol,
+            intent.qty,
+            intent.price,
+            self._timestamp_text(intent.event_ns),
+        )
+
+    def _beat(self) -> None:
+        metrics = self.metrics
+        self._next_beat_ns = time.monotonic_ns() + int(POLL_S * 1e9)
+        joined_at = metrics.get("joined_at")
+        metrics.set("ticks_lost", self.reader.lost)
+        metrics.set("ticks_consumed", self.reader.position - joined_at - self.reader.lost)
+        metrics.set("queue_depth", self.reader.available())
+        metrics.beat()
+
+    def _look_around(self) -> None:
+        """What is checked a few times a second: a silent orderbook, a new segment, progress."""
+        age_s = self.ring.heartbeat_age_s()
+        stale = age_s > self.settings.heartbeat_timeout_s
+        if stale and not self._stale:
+            log.warning("book_stale", age_s=round(age_s, 3))
+            self.engine.strategy.on_stale(age_s)
+        elif self._stale and not stale:
+            log.info("book_fresh")
+        self._stale = stale
+        if not self.ring.is_current():
+            raise FatalError(
+                f"tick ring {self.settings.shm_tick_ring} was replaced by a new one; restarting"
+            )
+        now_s = time.monotonic()
+        if now_s >= self._next_progress_s:
+            self._next_progress_s = now_s + PROGRESS_EVERY_S
+            log.info(
+                "progress",
+                ticks=self.metrics.get("ticks_consumed"),
+                lost=self.reader.lost,
+                orders=self.metrics.get("orders_sent"),
+                acked=self.metrics.get("orders_acked"),
+                queue=self.reader.available(),
+            )
+
+    def leave(self) -> None:
+        """The run is over for good: the ring no longer keeps our place."""
+        self.ring.leave(self.me.slot)
+
+    def close(self) -> None:
+        """Release everything; our place in the ring stays for whoever comes back under our name."""
+        self._beat()
+        self.orders.close()
+        self.sentiment.close()
+        self.reader = None
+        self.ring.close()
+        self.book.close()
+
+
+def _attach(
+    settings: Settings, metrics: ProcessMetrics, stop: Stop
+) -> tuple[SharedPriceBook, TickRing, str]:
+    """Wait for the orderbook's segments; containers may start in any order.
+
+    Raises:
+        FatalError: they did not appear in ``ATTACH_TIMEOUT_S``.
+    """
+    deadline = time.monotonic() + settings.attach_timeout_s
+    waiting_logged = False
+    while not stop:
+        try:
+            with SharedMemoryMetadata(settings.shm_metadata, create=False) as metadata:
+                values = metadata.read()
+            if values:
+                ring = TickRing.attach(settings.shm_tick_ring)
+                book = SharedPriceBook(name=settings.shm_price_book, create=False)
+                if values.get("boot_id") == f"{book.boot_id:016x}" and ring.writer_alive():
+                    return book, ring, str(values.get("run_id", ""))
+                ring.close()
+                book.close()
+        except SegmentMissing:
+            pass
+        if not waiting_logged:
+            log.info("waiting_for_orderbook", segments=settings.shm_metadata)
+            waiting_logged = True
+        if time.monotonic() > deadline:
+            raise FatalError(
+                f"no live orderbook on {settings.shm_tick_ring} within "
+                f"{settings.attach_timeout_s:g} s; is it running with the same SHM_* names?"
+            )
+        metrics.beat()
+        time.sleep(0.02)
+    raise Unanswered
+
+
+def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    try:
+        process = StrategyProcess(settings, metrics, stop)
+    except StrategyError as error:
+        raise FatalError(str(error)) from error
+    except Unanswered:
+        return 0
+    log.info(
+        "attached",
+        client=process.client,
+        strategy=settings.strategy,
+        position=process.reader.position,
+        returning=process.me.returning,
+    )
+    try:
+        process.sentiment.connect()
+        process.orders.connect()
+        process.catch_up()
+        metrics.set_state("ready")
+        process.run()
+        if not process.finished:
+            return 0
+        process.leave()
+    except Unanswered:
+        return 0
+    except StrategyError as error:
+        raise FatalError(str(error)) from error
+    finally:
+        process.close()
+    metrics.set_state("done")
+    return _report(settings)
+
+
+def _report(settings: Settings) -> int:
+    """Write and print the report of a finished run; EXIT_OK only if nothing is missing.
+
+    The other processes publish their counters a few times a second, so they get a moment to catch up.
+    """
+    deadline = time.monotonic() + REPORT_SETTLE_S
+    result = report.collect(settings)
+    while result.problems and time.monotonic() < deadline:
+        time.sleep(0.05)
+        result = report.collect(settings)
+    print(report.to_text(result), flush=True)
+    path = None
+    try:
+        path = report.write(result, settings.output_dir)
+    except OSError as error:
+        log.error("report_not_written", folder=settings.output_dir, error=str(error))
+    log.info("run_finished", complete=not result.problems, report=str(path))
+    return EXIT_INCOMPLETE if result.problems else EXIT_OK
+
+
+def main() -> int:
+    """Run the strategy.
+
+    0 after a stop or a complete run, 1 on a fault, 2 on wrong settings, 3 after an incomplete run.
+    """
+    return run_process("strategy", _body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
