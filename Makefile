@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 
 BIN := .venv/bin
-KERNEL_SOURCES := pyproject.toml $(wildcard app/*.pyx app/*.pxd app/*.h)
+KERNEL_SOURCES := pyproject.toml $(wildcard app/*.pyx app/*.pxi app/*.h)
 PYTEST := $(BIN)/python -m pytest
 # Does `docker compose` reach an engine?
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1

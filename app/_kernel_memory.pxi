@@ -1,0 +1,298 @@
+# Writer side
+
+cdef class BookView:
+    """One price book segment, for its writer and its readers."""
+    cdef price_book *book
+    cdef object keep
+    cdef readonly Py_ssize_t count
+
+    def __init__(self, uint8_t[::1] segment):
+        self.keep = segment
+        self.book = <price_book *>&segment[0]
+        self.count = self.book.symbol_count
+        if segment.shape[0] < BOOK_HEADER_BYTES + self.count * BOOK_SLOT_BYTES:
+            raise ValueError(f"price book: {segment.shape[0]} bytes hold no {self.count} symbols")
+
+    def put(self, Py_ssize_t index, double price, int64_t event_ns=0, int64_t recv_ns=0, seq=None):
+        """Write one price; ``seq`` None means the slot's next.  Nothing changes on an old ``seq``."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        if not 0.0 < price <= MAX_PRICE:
+            raise ValueError(f"price {price!r}: must be finite, above 0, at most {MAX_PRICE:.0f}")
+        cdef book_slot *slot = &self.book.slot[index]
+        cdef uint64_t number = load_relaxed(slot.stamp) >> 1 if seq is None else seq
+        book_put(slot, number, event_ns, price, recv_ns)
+
+    def get(self, Py_ssize_t index):
+        """``(price, event_ns, recv_ns, seq)``, all of one tick; None if never written."""
+        cdef book_cell cell
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        cdef int64_t seq = book_get(&self.book.slot[index], &cell)
+        return None if seq < 0 else (cell.price, cell.event_ns, cell.recv_ns, seq)
+
+    def beat(self):
+        """Tell readers that the writer lives."""
+        store_time(self.book.heartbeat_ns, monotonic_ns())
+
+    def count_gap(self):
+        """Count one interruption of the feed."""
+        store_relaxed(self.book.gaps, self.book.gaps + 1)
+
+    def repair(self):
+        """Make the plain prices agree with the live cells, after a writer died between the two."""
+        cdef book_cell cell
+        for index in range(self.count):
+            if book_get(&self.book.slot[index], &cell) >= 0:
+                self.book.slot[index].price = cell.price
+
+    @property
+    def heartbeat_ns(self):
+        """CLOCK_MONOTONIC of the writer's last sign of life."""
+        return self.book.heartbeat_ns
+
+    @property
+    def gaps(self):
+        """Interruptions of the feed that the writer saw."""
+        return self.book.gaps
+
+    @property
+    def boot_id(self):
+        """Random number of this segment; a new segment of the same name has another."""
+        return self.book.boot_id
+
+
+cdef class RingView:
+    """One tick ring segment: state, registration, waiting; base of writer and reader."""
+    cdef tick_ring *ring
+    cdef object keep
+    cdef uint64_t capacity, mask
+
+    def __init__(self, uint8_t[::1] segment):
+        self.keep = segment
+        self.ring = <tick_ring *>&segment[0]
+        self.capacity = self.ring.capacity
+        self.mask = self.capacity - 1
+        if (self.capacity == 0 or self.capacity & self.mask or <uint64_t>segment.shape[0]
+                < RING_HEADER_BYTES + self.capacity * sizeof(tick_record)):
+            raise ValueError(f"tick ring: {segment.shape[0]} bytes, capacity {self.capacity}")
+
+    @property
+    def state(self):
+        """``(published, next_seq, end_seq or None, heartbeat_ns)``."""
+        end = load_acquire(self.ring.end_seq)
+        return (load_acquire(self.ring.published), load_acquire(self.ring.next_seq),
+                None if end == NO_END_C else end, self.ring.heartbeat_ns)
+
+    @property
+    def boot_id(self):
+        """Random number of this segment."""
+        return self.ring.boot_id
+
+    @property
+    def policy(self):
+        """READER_LOSSLESS (1) or READER_LATEST (2)."""
+        return self.ring.policy
+
+    def reader(self, Py_ssize_t slot):
+        """``(state, cursor, lost, name)`` of a reader slot."""
+        cdef ring_reader *reader = self.slot(slot)
+        return (reader.state, load_acquire(reader.cursor), reader.lost,
+                (<bytes>reader.name[:32]).rstrip(b"\0").decode(errors="replace"))
+
+    def set_reader(self, Py_ssize_t slot, uint32_t state, cursor=None, name=None):
+        """Register (state 1 or 2) or free (0) a reader slot; its lock must be held."""
+        cdef ring_reader *reader = self.slot(slot)
+        if cursor is not None:
+            store_release(reader.cursor, cursor)
+        if name is not None:
+            raw = name.encode()[:31].ljust(32, b"\0")
+            memcpy(reader.name, <const char *>raw, 32)
+        store_word(reader.state, state)
+        futex_wake_if(&self.ring.space_futex, &self.ring.space_waiting)
+
+    cdef ring_reader *slot(self, Py_ssize_t slot) except NULL:
+        if not 0 <= slot < MAX_READERS_C:
+            raise IndexError(slot)
+        return &self.ring.reader[slot]
+
+
+cdef class TickWriter(RingView):
+    """Parses the feed straight into the book and the ring; one per stack."""
+    cdef FieldParser parser
+    cdef price_book *book
+    cdef object keep_book
+    cdef uint64_t limit
+    cdef readonly uint64_t waits
+
+    def __init__(self, uint8_t[::1] ring, uint8_t[::1] book, FieldParser parser):
+        RingView.__init__(self, ring)
+        BookView(book)  # checks the size
+        self.keep_book = book
+        self.book = <price_book *>&book[0]
+        self.parser = parser
+        if <uint32_t>parser.symbol_count != self.book.symbol_count:
+            raise ValueError("parser and book have different symbols")
+
+    cdef uint64_t slowest(self) noexcept nogil:
+        """The position up to which may be written: one capacity past the slowest reader."""
+        cdef uint64_t published = self.ring.published, lag = 0, cursor
+        cdef int i
+        for i in range(MAX_READERS_C):
+            if load_word(self.ring.reader[i].state) == READER_LOSSLESS:
+                cursor = load_acquire(self.ring.reader[i].cursor)
+                if cursor < published and published - cursor > lag:
+                    lag = published - cursor
+        return published - lag + self.capacity
+
+    def push(self, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, int64_t recv_ns):
+        """Parse, write book and ring, publish, wake; ``(ticks, position, stop)`` as parse_ticks.
+
+        FULL: a lossless reader holds the ring; wait_space, then push the rest.
+        """
+        cdef const uint8_t *base = parse_view(buffer, start, end)
+        cdef const uint8_t *p = base + start
+        cdef const uint8_t *last = base + end
+        cdef tick_ring *ring = self.ring
+        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal
+        cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
+        cdef tick_record *record
+        cdef tick_record draft
+        cdef int stop = -1
+        with nogil:
+            while stop < 0:
+                if position >= self.limit:
+                    self.limit = self.slowest()
+                    if position >= self.limit:
+                        stop = P_FULL
+                        break
+                # Publish every so often, so that readers start while we still parse.
+                goal = min(self.limit, position + 2048)
+                store_relaxed(ring.claimed, goal)
+                fence_release()
+                while position < goal:
+                    stop = self.parser.read_tick(&p, last, False, &draft)
+                    if stop >= 0:
+                        break
+                    record = &ring.record[position & self.mask]
+                    draft.seq = seq
+                    draft.recv_us = recv_us
+                    record[0] = draft
+                    book_put(&self.book.slot[draft.symbol], seq, draft.event_ns, draft.price,
+                             recv_ns)
+                    position += 1
+                    seq += 1
+                store_release(ring.published, position)
+                store_release(ring.next_seq, seq)
+                futex_wake_if(&ring.data_futex, &ring.data_waiting)
+            store_time(ring.heartbeat_ns, recv_ns)
+            store_time(self.book.heartbeat_ns, recv_ns)
+        return position - first, p - base, stop
+
+    def lag(self):
+        """Ticks that the slowest lossless reader has still to take."""
+        return self.ring.published + self.capacity - self.slowest()
+
+    def set_next_seq(self, uint64_t seq):
+        """The feed goes on at ``seq`` (a resume, or ticks refused in between)."""
+        store_release(self.ring.next_seq, seq)
+
+    def finish(self, uint64_t seq):
+        """The run has ``seq`` ticks and no more will come."""
+        store_release(self.ring.end_seq, seq)
+        futex_wake_if(&self.ring.data_futex, &self.ring.data_waiting)
+
+    def beat(self):
+        """Tell readers that the writer lives."""
+        store_time(self.ring.heartbeat_ns, monotonic_ns())
+        store_time(self.book.heartbeat_ns, monotonic_ns())
+
+    def wait_space(self, int64_t timeout_ns):
+        """Sleep until the slowest lossless reader has moved on; whether there is room now."""
+        cdef tick_ring *ring = self.ring
+        cdef uint32_t seen = load_word(ring.space_futex)
+        self.waits += 1
+        store_word(ring.space_waiting, 1)
+        fence_full()
+        with nogil:
+            if self.slowest() <= ring.published:
+                futex_wait(&ring.space_futex, seen, timeout_ns)
+            self.limit = self.slowest()
+        return self.limit > ring.published
+
+
+cdef class TickReader(RingView):
+    """One registered reader of the ring; its cursor lives in the shared slot."""
+    cdef ring_reader *me
+    cdef uint64_t cursor
+    cdef readonly uint64_t lost
+
+    def __init__(self, uint8_t[::1] ring, Py_ssize_t slot):
+        RingView.__init__(self, ring)
+        self.me = self.slot(slot)
+        self.cursor = load_acquire(self.me.cursor)
+        self.lost = self.me.lost
+
+    @property
+    def position(self):
+        """Ring position of the next tick to consume."""
+        return self.cursor
+
+    def available(self):
+        """Ticks published and not consumed yet."""
+        return load_acquire(self.ring.published) - self.cursor
+
+    def wait(self, int64_t timeout_ns):
+        """Sleep until there is a tick or the run ended; the number of ticks there are."""
+        cdef tick_ring *ring = self.ring
+        cdef uint32_t seen
+        if load_acquire(ring.published) == self.cursor:
+            with nogil:
+                seen = load_word(ring.data_futex)
+                store_word(ring.data_waiting, 1)
+                fence_full()
+                if load_acquire(ring.published) == self.cursor:
+                    futex_wait(&ring.data_futex, seen, timeout_ns)
+        return load_acquire(ring.published) - self.cursor
+
+    def peek(self, Py_ssize_t most):
+        """``(index, count, last_seq)``: records to read in place, lossless only; never wraps."""
+        cdef uint64_t start = self.cursor & self.mask
+        cdef uint64_t count = min(load_acquire(self.ring.published) - self.cursor,
+                                  self.capacity - start, <uint64_t>most)
+        return start, count, self.ring.record[start + count - 1].seq if count else 0
+
+    def copy(self, tick_record[::1] out):
+        """Latest policy: copy what is there, skip what was overwritten; the number copied.
+
+        A lapped reader goes on at the oldest half of the ring, so it is not lapped again at once.
+        """
+        cdef tick_ring *ring = self.ring
+        cdef uint64_t published, start, count, oldest, claimed
+        cdef Py_ssize_t room = out.shape[0]
+        while True:
+            published = load_acquire(ring.published)
+            count = min(published - self.cursor, <uint64_t>room)
+            if count and published - self.cursor <= self.capacity:
+                start = self.cursor & self.mask
+                count = min(count, self.capacity - start)
+                memcpy(&out[0], &ring.record[start], count * sizeof(tick_record))
+            fence_acquire()
+            claimed = load_relaxed(ring.claimed)
+            oldest = claimed - self.capacity if claimed > self.capacity else 0
+            if self.cursor >= oldest:
+                return count
+            oldest = max(oldest, published - self.capacity // 2)
+            self.lost += oldest - self.cursor
+            self.cursor = oldest
+            store_relaxed(self.me.lost, self.lost)
+            store_release(self.me.cursor, self.cursor)
+
+    def advance(self, uint64_t count):
+        """The first ``count`` ticks are done with; the writer may have their room."""
+        cdef tick_ring *ring = self.ring
+        self.cursor += count
+        store_release(self.me.cursor, self.cursor)
+        # Half a ring of room before waking the writer: a wake-up costs more than a thousand ticks.
+        if load_acquire(ring.published) - self.cursor <= self.capacity // 2:
+            futex_wake_if(&ring.space_futex, &ring.space_waiting)

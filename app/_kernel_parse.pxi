@@ -1,0 +1,266 @@
+# Text fields.  Each reader starts at a field's first byte and returns the position behind its
+# delimiter, or NULL.  Sentinel delimiters behind the buffer end make every loop stop.
+
+cdef inline int two_digits(const uint8_t *p) noexcept nogil:
+    cdef uint32_t high = p[0] - 48u, low = p[1] - 48u
+    return -1 if high > 9 or low > 9 else <int>(high * 10 + low)
+
+
+cdef inline int64_t days_from_civil(int64_t year, int month, int day) noexcept nogil:
+    """Days since 1970-01-01 (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms")."""
+    cdef int64_t y = year - (1 if month <= 2 else 0)
+    cdef int64_t era = y // 400 if y >= 0 else (y - 399) // 400
+    cdef int64_t yoe = y - era * 400
+    cdef int64_t doy = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
+
+
+cdef int64_t minute_start_ns(const uint8_t *p) noexcept nogil:
+    """``YYYY-MM-DD HH:MM`` in ns since the epoch, or -1 (years 1970 to 2261 fit int64 ns)."""
+    cdef int c = two_digits(p), y = two_digits(p + 2), m = two_digits(p + 5), d = two_digits(p + 8)
+    cdef int hh = two_digits(p + 11), mm = two_digits(p + 14), last
+    cdef bint leap
+    if (c < 0 or y < 0 or m < 1 or m > 12 or d < 1 or hh < 0 or hh > 23 or mm < 0 or mm > 59
+            or p[4] != 45 or p[7] != 45 or (p[10] != 32 and p[10] != 84) or p[13] != 58):
+        return -1
+    y += c * 100
+    leap = y % 4 == 0 and (y % 100 != 0 or y % 400 == 0)
+    last = 30 + ((m + (m >> 3)) & 1) if m != 2 else (29 if leap else 28)
+    if y < 1970 or y > 2261 or d > last:
+        return -1
+    return ((days_from_civil(y, m, d) * 24 + hh) * 60 + mm) * 60 * 1000000000
+
+
+cdef const uint8_t *read_price(const uint8_t *p, double *out) noexcept nogil:
+    """Decimal text (digits, point, exponent; no sign, no spaces) as the nearest double."""
+    cdef const uint8_t *start = p
+    cdef uint64_t mantissa = 0
+    cdef uint32_t digit
+    cdef int digits = 0, point = -1
+    cdef char *end
+    cdef double value
+    while True:
+        digit = p[0] - 48u
+        if digit <= 9:
+            mantissa = mantissa * 10 + digit
+            digits += 1
+        elif p[0] == 46 and point < 0:
+            point = digits
+        else:
+            break
+        p += 1
+    if p[0] == STAR and 0 < digits <= 18 and mantissa < (1ull << 53):
+        # Below 2**53 both operands are exact doubles, so the division rounds once: correctly.
+        value = <double>mantissa
+        if point >= 0:
+            value /= POWER_OF_TEN[digits - point]
+    else:
+        if digits == 0 or (p[0] != STAR and p[0] != 69 and p[0] != 101):
+            return NULL
+        value = strtod(<const char *>start, &end)
+        p = <const uint8_t *>end
+        if p[0] != STAR:
+            return NULL
+    if not 0.0 < value <= MAX_PRICE:
+        return NULL
+    out[0] = value
+    return p + 1
+
+
+cdef const uint8_t *read_percent(const uint8_t *p, double *out) noexcept nogil:
+    """An integer from 0 to 100 of one to three digits."""
+    cdef int value = 0, digits = 0
+    while digits < 4 and 48 <= p[0] <= 57:
+        value = value * 10 + (p[0] - 48)
+        digits += 1
+        p += 1
+    if digits == 0 or digits > 3 or value > 100 or p[0] != STAR:
+        return NULL
+    out[0] = value
+    return p + 1
+
+
+cdef struct symbol_entry:
+    uint64_t head
+    uint32_t tail
+    int32_t index
+
+
+cdef class FieldParser:
+    """Parses ``timestamp*symbol*value*`` against a fixed symbol list."""
+    cdef symbol_entry *table
+    cdef int shift
+    cdef uint64_t mask
+    cdef uint64_t minute_head, minute_tail
+    cdef int64_t minute_ns
+    cdef readonly int symbol_count
+
+    def __cinit__(self, symbols):
+        cdef uint64_t size = 64
+        self.symbol_count = len(symbols)
+        while size * 5 < <uint64_t>self.symbol_count * 8:
+            size *= 2
+        self.mask = size - 1
+        self.shift = 64 - (size.bit_length() - 1)
+        self.table = <symbol_entry *>calloc(size, sizeof(symbol_entry))
+        if self.table == NULL:
+            raise MemoryError
+        self.minute_head = self.minute_tail = 0
+
+    def __init__(self, symbols):
+        cdef uint64_t head, at
+        cdef uint32_t tail
+        cdef uint8_t[16] text
+        for index, symbol in enumerate(symbols):
+            raw = symbol.encode() if isinstance(symbol, str) else symbol
+            if not 0 < len(raw) <= 10:
+                raise ValueError(f"symbol {symbol!r}: 1 to 10 bytes, got {len(raw)}")
+            padded = raw.ljust(16, b"\0")
+            memcpy(text, <const char *>padded, 16)
+            memcpy(&head, text, 8)
+            tail = text[8] | (<uint32_t>text[9] << 8)
+            at = self.slot_of(head, tail)
+            if self.table[at].index:
+                raise ValueError(f"symbol {symbol!r} twice")
+            self.table[at] = symbol_entry(head, tail, index + 1)
+
+    def __dealloc__(self):
+        free(self.table)
+
+    cdef inline uint64_t slot_of(self, uint64_t head, uint32_t tail) noexcept nogil:
+        """Where the symbol is, or the free place where it would be."""
+        cdef uint64_t at = ((head ^ (<uint64_t>tail * 0x9E3779B97F4A7C15ull))
+                            * 0x9E3779B97F4A7C15ull) >> self.shift
+        while self.table[at].index and (self.table[at].head != head or self.table[at].tail != tail):
+            at = (at + 1) & self.mask
+        return at
+
+    cdef inline const uint8_t *read_symbol(self, const uint8_t *p, int32_t *out) noexcept nogil:
+        cdef uint64_t head, hit
+        cdef uint32_t tail = 0
+        cdef int length
+        memcpy(&head, p, 8)
+        # The lowest '*' byte of a word: xor makes it zero, and the borrow trick finds zeros.
+        hit = head ^ 0x2A2A2A2A2A2A2A2Aull
+        hit = (hit - 0x0101010101010101ull) & ~hit & 0x8080808080808080ull
+        if hit:
+            length = __builtin_ctzll(hit) >> 3
+            head &= (1ull << (length * 8)) - 1
+        else:
+            length = 8
+            while length < 10 and p[length] != STAR:
+                tail |= <uint32_t>p[length] << ((length - 8) * 8)
+                length += 1
+            if p[length] != STAR:
+                return NULL
+        out[0] = self.table[self.slot_of(head, tail)].index - 1
+        return p + length + 1 if out[0] >= 0 else NULL
+
+    cdef inline const uint8_t *read_time(self, const uint8_t *p, int64_t *out) noexcept nogil:
+        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; the minute is remembered, feeds repeat it."""
+        cdef uint64_t head, tail
+        cdef int64_t ns, fraction = 0
+        cdef int seconds, digits = 0
+        memcpy(&head, p, 8)
+        memcpy(&tail, p + 8, 8)
+        if head != self.minute_head or tail != self.minute_tail:
+            ns = minute_start_ns(p)
+            if ns < 0:
+                return NULL
+            self.minute_head, self.minute_tail, self.minute_ns = head, tail, ns
+        seconds = two_digits(p + 17)
+        if p[16] != 58 or seconds < 0 or seconds > 59:
+            return NULL
+        ns = self.minute_ns + seconds * 1000000000ll
+        p += 19
+        if p[0] == 46:
+            p += 1
+            while digits < 10 and 48 <= p[0] <= 57:
+                fraction = fraction * 10 + (p[0] - 48)
+                digits += 1
+                p += 1
+            if digits == 0 or digits > 9:
+                return NULL
+            ns += fraction * NANOS_PER_FRACTION[digits]
+        if p[0] == 90:
+            p += 1
+        if p[0] != STAR:
+            return NULL
+        out[0] = ns
+        return p + 1
+
+    cdef inline int read_tick(self, const uint8_t **at, const uint8_t *end, bint percent,
+                              tick_record *out) noexcept nogil:
+        """One tick; ``at`` ends behind it, or at the field that is wrong.
+
+        An error that the sentinels or a missing end may have caused is "need more", unless a
+        whole tick's three delimiters are there: then it is the sender's.
+        """
+        cdef const uint8_t *start = at[0]
+        cdef const uint8_t *p
+        cdef int32_t symbol = 0
+        cdef int problem = P_BAD_TIMESTAMP
+        if start >= end:
+            return P_NEED_MORE
+        p = self.read_time(start, &out.event_ns)
+        if p != NULL:
+            at[0] = p
+            problem = P_BAD_SYMBOL
+            p = self.read_symbol(p, &symbol)
+            if p != NULL:
+                at[0] = p
+                problem = P_BAD_SENTIMENT if percent else P_BAD_PRICE
+                p = read_percent(p, &out.price) if percent else read_price(p, &out.price)
+                if p != NULL:
+                    if p <= end:
+                        out.symbol = <uint32_t>symbol
+                        at[0] = p
+                        return -1
+                    at[0] = start
+                    return P_NEED_MORE
+        p = start
+        if 65 <= p[0] <= 90:  # a mark (SEQ|, END|): its one frame is complete or awaited
+            at[0] = start
+            return P_MARK if memchr(p, STAR, end - p) != NULL else P_NEED_MORE
+        for _ in range(3):
+            p = <const uint8_t *>memchr(p, STAR, end - p) if p < end else NULL
+            if p == NULL:
+                at[0] = start
+                return P_NEED_MORE
+            p += 1
+        return problem
+
+
+cdef const uint8_t *parse_view(uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end) except NULL:
+    """Check the bounds, put the sentinels, return the buffer's address."""
+    if not 0 <= start <= end <= buffer.shape[0] - PARSE_SLACK_BYTES:
+        raise ValueError(
+            f"parse of {start}:{end} in {buffer.shape[0]} bytes; {PARSE_SLACK_BYTES} must follow")
+    cdef Py_ssize_t i
+    for i in range(PARSE_SLACK_BYTES):
+        buffer[end + i] = STAR
+    return &buffer[0]
+
+
+def parse_ticks(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end,
+                tick_record[::1] out, uint64_t first_seq=0, bint percent=False):
+    """Parse ``buffer[start:end]`` into ``out``; ``(ticks, position, stop)``.
+
+    ``stop`` says why it ended (NEED_MORE, FULL, MARK, BAD_*); ``position`` is the first byte not
+    consumed, or the first byte of the wrong field.  ``percent`` reads sentiment (0 to 100).
+    """
+    cdef const uint8_t *base = parse_view(buffer, start, end)
+    cdef const uint8_t *p = base + start
+    cdef const uint8_t *last = base + end
+    cdef Py_ssize_t count = 0, room = out.shape[0]
+    cdef int stop = P_FULL
+    with nogil:
+        while count < room:
+            stop = parser.read_tick(&p, last, percent, &out[count])
+            if stop >= 0:
+                break
+            out[count].seq = first_seq + <uint64_t>count
+            out[count].recv_us = 0
+            count += 1
+            stop = P_FULL
+    return count, p - base, stop
