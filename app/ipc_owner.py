@@ -1,8 +1,9 @@
 """The container that owns /dev/shm: it does nothing, but it holds a lock by which its death shows.
 
-A process that joined the namespace of a container keeps that /dev/shm when the owner dies, and meets
-a new, empty one when it starts again itself.  So the joiners wait for the owner's lock: the kernel
-frees it on any death, and waiting costs nothing.  Standard library only; start it with ``-I -S``.
+A process that joined the namespace of a container keeps that /dev/shm when the owner dies, and
+meets a new, empty one when it starts again itself.  So the joiners wait for the owner's lock: the
+kernel frees it on any death, and waiting costs nothing.  Standard library only: start it with
+``python -I -S``.
 """
 
 import fcntl

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from app import ipc_owner
 from app.config import Settings, settings_or_exit
 from app.log import get_logger, setup_logging
 from app.metrics import MetricsError, ProcessMetrics
@@ -23,10 +24,14 @@ class FatalError(Exception):
 
 
 class Stop:
-    """Set by SIGTERM or SIGINT; the loops look at it, so no unit of work is cut in half."""
+    """Set by SIGTERM or SIGINT; the loops look at it, so no unit of work is cut in half.
+
+    ``memory_lost``: it was not asked for, but the container that owns /dev/shm has died.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.memory_lost = False
 
     def install(self) -> None:
         """Take over the two signals."""
@@ -35,6 +40,11 @@ class Stop:
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
+
+    def lose_memory(self) -> None:
+        """Stop as if asked to; call it from any thread, the main one may be blocked in a call."""
+        self.memory_lost = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def __bool__(self) -> bool:
         return self.requested
@@ -102,6 +112,7 @@ def run_process(
     log = get_logger()
     stop = Stop()
     stop.install()
+    ipc_owner.watch(stop.lose_memory)
     metrics: ProcessMetrics | None = None
     code = EXIT_FAULT
     try:
@@ -109,6 +120,9 @@ def run_process(
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)
         metrics.set_state("starting")
         code = body(settings, metrics, stop)
+        if stop.memory_lost:
+            code = EXIT_FAULT
+            raise FatalError("the container that owns /dev/shm has died; restarting in a new one")
     except (FatalError, SegmentError, MetricsError) as error:
         log.error("fatal", error=str(error))
     except Exception:
