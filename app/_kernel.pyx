@@ -7,6 +7,7 @@ inner loops of strategies.  The memory layout, the fences and the futex are in `
 plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, strtod

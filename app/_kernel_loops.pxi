@@ -1,3 +1,67 @@
+cdef struct tick_span:
+    const tick_record *at
+    Py_ssize_t count
+
+
+cdef tick_span span_of(object ticks) except *:
+    """The records of a TICK_DTYPE array (or a slice of one, C-contiguous).
+
+    A typed memoryview would say the same and cost a microsecond a call: it parses the array's format
+    text every time.  The caller's reference keeps the memory.
+    """
+    cdef Py_buffer view
+    cdef tick_span span
+    PyObject_GetBuffer(ticks, &view, PyBUF_SIMPLE)
+    span.at = <const tick_record *>view.buf
+    span.count = view.len // <Py_ssize_t>sizeof(tick_record)
+    cdef bint whole = view.len == span.count * <Py_ssize_t>sizeof(tick_record)
+    PyBuffer_Release(&view)
+    if not whole:
+        raise ValueError(f"{view.len} bytes are no whole number of ticks")
+    return span
+
+
+cdef class Intent:
+    """An order that the strategy wants: ``seq`` is its tick's, and so the order's identity.
+
+    ``signal`` is +1 to buy, -1 to sell; ``price`` the tick's.
+    """
+    cdef readonly uint64_t seq
+    cdef readonly int64_t event_ns
+    cdef readonly uint32_t symbol_index
+    cdef readonly str symbol
+    cdef readonly int signal
+    cdef readonly double price
+    cdef readonly uint32_t recv_us
+
+    def __repr__(self):
+        return (f"Intent(seq={self.seq}, signal={self.signal}, symbol={self.symbol!r}, "
+                f"price={self.price}, event_ns={self.event_ns})")
+
+
+def make_intents(ticks, const int8_t[::1] signals, const int32_t[::1] orders, Py_ssize_t count,
+                 list symbols):
+    """The first ``count`` of ``orders`` (indices into ``ticks``) as a list of :class:`Intent`."""
+    cdef tick_span span = span_of(ticks)
+    cdef const tick_record *tick
+    cdef Py_ssize_t k
+    cdef Intent intent
+    if count > orders.shape[0] or signals.shape[0] > span.count:
+        raise ValueError("fewer ticks or orders than asked for")
+    made = []
+    for k in range(count):
+        if not 0 <= orders[k] < signals.shape[0]:
+            raise IndexError(orders[k])
+        tick = &span.at[orders[k]]
+        intent = Intent.__new__(Intent)
+        intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
+        intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
+        intent.symbol = <str>symbols[tick.symbol]
+        intent.signal = signals[orders[k]]
+        made.append(intent)
+    return made
+
+
 cdef class Tick:
     """One tick as a plain-Python strategy sees it.
 
@@ -14,17 +78,17 @@ cdef class Tick:
                 f"seq={self.seq}, sentiment={self.sentiment})")
 
 
-def call_on_tick(on_tick, const tick_record[::1] ticks, const int16_t[::1] sentiments, list symbols,
-                 int8_t[::1] signals):
+def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, int8_t[::1] signals):
     """Call ``on_tick(Tick)`` for each record; BUY, SELL, HOLD or None becomes +1, -1, 0."""
+    cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i
     cdef Tick tick
-    for i in range(ticks.shape[0]):
+    for i in range(span.count):
         tick = Tick.__new__(Tick)
-        tick.symbol = <str>symbols[ticks[i].symbol]
-        tick.price = ticks[i].price
-        tick.event_ns = ticks[i].event_ns
-        tick.seq = ticks[i].seq
+        tick.symbol = <str>symbols[span.at[i].symbol]
+        tick.price = span.at[i].price
+        tick.event_ns = span.at[i].event_ns
+        tick.seq = span.at[i].seq
         tick.sentiment = sentiments[i]
         answer = on_tick(tick)
         if answer is None or answer == "HOLD":
@@ -37,21 +101,21 @@ def call_on_tick(on_tick, const tick_record[::1] ticks, const int16_t[::1] senti
             raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, HOLD or None")
 
 
-def join_sentiment(const tick_record[::1] ticks, const tick_record[::1] events, Py_ssize_t next_event,
-                   int16_t[::1] latest, int16_t[::1] out):
+def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
     """Give each tick its symbol's latest sentiment with event time <= its own.
 
     ``events`` in event order; ``latest`` per symbol is carried on.  Returns the next event.
     """
-    cdef Py_ssize_t i, n = ticks.shape[0], m = events.shape[0], k = next_event
-    if out.shape[0] < n:
+    cdef tick_span span = span_of(ticks), ahead = span_of(events)
+    cdef Py_ssize_t i, k = next_event
+    if out.shape[0] < span.count:
         raise ValueError("out is shorter than ticks")
     with nogil:
-        for i in range(n):
-            while k < m and events[k].event_ns <= ticks[i].event_ns:
-                latest[events[k].symbol] = <int16_t>events[k].price
+        for i in range(span.count):
+            while k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns:
+                latest[ahead.at[k].symbol] = <int16_t>ahead.at[k].price
                 k += 1
-            out[i] = latest[ticks[i].symbol]
+            out[i] = latest[span.at[i].symbol]
     return k
 
 
@@ -98,58 +162,68 @@ cdef class CrossAverage:
         long_side = sums[1] * self.short_ticks
         return (short_side > long_side) - (short_side < long_side)
 
-    def signals(self, const tick_record[::1] ticks, int8_t[::1] out):
+    def signals(self, ticks, int8_t[::1] out):
         """The averages' own signal for each tick."""
-        cdef Py_ssize_t i
-        if out.shape[0] < ticks.shape[0]:
-            raise ValueError("out is shorter than ticks")
-        with nogil:
-            for i in range(ticks.shape[0]):
-                if <Py_ssize_t>ticks[i].symbol >= self.count:
-                    with gil:
-                        raise IndexError(ticks[i].symbol)
-                out[i] = <int8_t>self.add(ticks[i].symbol, llrint(ticks[i].price * 1e9))
+        self.fill(span_of(ticks), out)
 
-    def agree(self, const tick_record[::1] ticks, const int16_t[::1] sentiments, int bullish,
-              int bearish, int8_t[::1] out):
-        """The signal where averages and sentiment say the same, else 0."""
+    cdef int fill(self, tick_span span, int8_t[::1] out) except -1:
         cdef Py_ssize_t i
-        cdef int average, mood
-        self.signals(ticks, out)
-        if sentiments.shape[0] < ticks.shape[0]:
+        if out.shape[0] < span.count:
+            raise ValueError("out is shorter than ticks")
+        for i in range(span.count):
+            if <Py_ssize_t>span.at[i].symbol >= self.count:
+                raise IndexError(span.at[i].symbol)
+        with nogil:
+            for i in range(span.count):
+                out[i] = <int8_t>self.add(span.at[i].symbol, llrint(span.at[i].price * 1e9))
+        return 0
+
+    def agree(self, ticks, const int16_t[::1] sentiments, int bullish, int bearish,
+              int8_t[::1] out):
+        """The signal where averages and sentiment say the same, else 0."""
+        cdef tick_span span = span_of(ticks)
+        cdef Py_ssize_t i
+        cdef int mood
+        self.fill(span, out)
+        if sentiments.shape[0] < span.count:
             raise ValueError("sentiments are shorter than ticks")
         with nogil:
-            for i in range(ticks.shape[0]):
+            for i in range(span.count):
                 mood = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
                 if out[i] != mood:
                     out[i] = 0
 
 
-def gate(const int8_t[::1] signals, const tick_record[::1] ticks, Py_ssize_t start,
-         int8_t[::1] position, uint8_t[::1] busy, bint every, int32_t[::1] orders):
+def gate(const int8_t[::1] signals, ticks, Py_ssize_t start, int8_t[::1] position,
+         uint8_t[::1] busy, bint every, int32_t[::1] orders):
     """Which ticks send an order; ``(orders, next tick)``.
 
     ``position`` per symbol is -1, 0, +1; unless ``every``, a signal that matches it sends nothing.
     A symbol whose order is still unanswered (``busy``) stops the batch at its next order: what that
     one is depends on the answer.  ``busy`` keeps the position before the order, plus 2.  Orders are
-    indices into ``ticks``.
+    indices into ``ticks``.  ``ValueError`` for a signal that is none of +1, -1, 0.
     """
+    cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i = start, n = signals.shape[0], count = 0, room = orders.shape[0]
     cdef uint32_t symbol
-    if ticks.shape[0] < n:
+    cdef int8_t signal
+    if span.count < n or start < 0:
         raise ValueError("ticks are fewer than signals")
     with nogil:
         while i < n:
-            if signals[i]:
-                symbol = ticks[i].symbol
-                if every or position[symbol] != signals[i]:
-                    if count == room or (busy[symbol] and not every):
+            signal = signals[i]
+            if signal:
+                symbol = span.at[i].symbol
+                if every or position[symbol] != signal:
+                    if count == room or (busy[symbol] and not every) or not -1 <= signal <= 1:
                         break
                     busy[symbol] = <uint8_t>(position[symbol] + 2)
-                    position[symbol] = signals[i]
+                    position[symbol] = signal
                     orders[count] = <int32_t>i
                     count += 1
             i += 1
+    if i < n and not -1 <= signals[i] <= 1:
+        raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
     return count, i
 
 
@@ -173,13 +247,15 @@ def record_latency(uint64_t[::1] buckets, int64_t value_ns, uint64_t count=1):
     buckets[min(index, <uint64_t>buckets.shape[0] - 1)] += count
 
 
-def record_ages(uint64_t[::1] buckets, const tick_record[::1] ticks, int64_t now_ns):
+def record_ages(uint64_t[::1] buckets, ticks, int64_t now_ns):
     """Add the age of every tick since its receipt (microsecond steps)."""
-    cdef Py_ssize_t i = 0, j, n = ticks.shape[0]
+    cdef tick_span span = span_of(ticks)
+    cdef Py_ssize_t i = 0, j
     cdef uint32_t now_us = <uint32_t>(now_ns // 1000)
-    while i < n:
+    while i < span.count:
         j = i + 1
-        while j < n and ticks[j].recv_us == ticks[i].recv_us:
+        while j < span.count and span.at[j].recv_us == span.at[i].recv_us:
             j += 1
-        record_latency(buckets, <int64_t><uint32_t>(now_us - ticks[i].recv_us) * 1000, j - i)
+        record_latency(
+            buckets, <int64_t><uint32_t>(now_us - span.at[i].recv_us) * 1000, j - i)
         i = j

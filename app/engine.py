@@ -5,39 +5,19 @@ write the same orders.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from app import _kernel
+from app._kernel import Intent
 from app.config import Settings
-from app.strategies.base import BUY, SELL, Context, Strategy, StrategyError
+from app.strategies.base import Context, Strategy, StrategyError
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
 
 LONG, FLAT, SHORT = 1, 0, -1
-
-
-class Intent(NamedTuple):
-    """An order that the strategy wants: ``seq`` is the tick's, and so the order's identity."""
-
-    seq: int
-    event_ns: int
-    symbol_index: int
-    symbol: str
-    side: str
-    qty: int
-    price: float
-
-
-class Tally(NamedTuple):
-    """Signals of a batch."""
-
-    buys: int
-    sells: int
-    holds: int
 
 
 Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
@@ -54,15 +34,13 @@ class Engine:
         self.context = Context(symbols, settings)
         self.strategy = strategy(self.context)
         self.position = np.zeros(len(symbols), np.int8)
-        self._qty = settings.order_qty
         self._every = settings.order_mode == "every"
         self._busy = np.zeros(len(symbols), np.uint8)
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
         self._orders = np.zeros(MAX_BATCH_ORDERS, np.int32)
-        self.tally = Tally(0, 0, 0)
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
-        """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS); also sets :attr:`tally`.
+        """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS).
 
         Raises:
             StrategyError: the strategy raised, or returned something else than signals.
@@ -75,7 +53,6 @@ class Engine:
             signals = self.strategy.on_batch(ticks)
             if len(signals) != count:
                 raise ValueError(f"{len(signals)} signals for {count} ticks")
-            self.tally = Tally(*_kernel.tally(signals))
         except Exception as error:
             first = int(ticks["seq"][0])
             raise StrategyError(
@@ -98,17 +75,11 @@ class Engine:
                 signals, ticks, start, self.position, self._busy, self._every, self._orders
             )
             if orders:
-                yield [self._intent(ticks, signals, i) for i in self._orders[:orders].tolist()]
+                yield _kernel.make_intents(ticks, signals, self._orders, orders, self.symbols)
                 self._busy[:] = 0
 
     def settle(self, intent: Intent, accepted: bool) -> None:
         """Take the answer: a refused order leaves the position as it was before."""
         if not accepted and not self._every:
-            self.position[intent.symbol_index] = int(self._busy[intent.symbol_index]) - 2
-
-    def _intent(
-        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], index: int
-    ) -> Intent:
-        event_ns, price, seq, symbol, _ = ticks[index].item()
-        side = BUY if signals[index] > 0 else SELL
-        return Intent(seq, event_ns, symbol, self.symbols[symbol], side, self._qty, price)
+            before = int(self._busy[intent.symbol_index]) - 2
+            self.position[intent.symbol_index] = before

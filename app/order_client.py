@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -33,11 +33,8 @@ class Answer(msgspec.Struct):
     retryable: bool = False
 
 
-class Outgoing(NamedTuple):
-    """One order: its id and its frame, delimiter included."""
-
-    id: int
-    frame: bytes
+Outgoing = tuple[int, bytes]
+"""An order's id and its frame, delimiter included."""
 
 
 class Unanswered(Exception):
@@ -156,7 +153,7 @@ class OrderClient:
         """One attempt at everything without an answer; appends to ``answers``."""
         assert self._socket is not None
         first = len(answers)
-        self._socket.sendall(b"".join([order.frame for order in orders[first:]]))
+        self._socket.sendall(b"".join([frame for _, frame in orders[first:]]))
         deadline = time.monotonic() + self._timeout_s
         while len(answers) < len(orders):
             for frame in self._receive(deadline):
@@ -185,7 +182,7 @@ class OrderClient:
         return self._frames.feed(data)
 
     def _hold(self, order: Outgoing, answer: Answer) -> None:
-        log.warning("order_held", id=order.id, code=answer.code, msg=answer.msg)
+        log.warning("order_held", id=order[0], code=answer.code, msg=answer.msg)
         time.sleep(RETRY_PAUSE_S)
 
     def close(self) -> None:

@@ -14,16 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from app import _kernel, history, report
+from app._kernel import Intent
 from app.config import Settings, load_settings
-from app.engine import MAX_BATCH_TICKS, Engine, Intent
+from app.engine import MAX_BATCH_TICKS, Engine
 from app.log import get_logger
 from app.metrics import ProcessMetrics
-from app.order_client import OrderClient, Outgoing, TimestampText, Unanswered, encode_order
+from app.order_client import Answer, OrderClient, TimestampText, Unanswered, encode_order
 from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
 from app.segment import SegmentError, SegmentMissing
 from app.sentiment_feed import SentimentFeed
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
-from app.strategies.base import StrategyError, load_strategy
+from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
 from app.strategies.cross_check import CrossCheck
 from app.strategies.plain import (
     MarketDataPoint,
@@ -49,7 +50,7 @@ log = get_logger()
 
 PROGRESS_EVERY_S = 10.0
 REPORT_SETTLE_S = 2.0
-SIDE_POSITION = {"BUY": "LONG", "SELL": "SHORT"}
+POSITION_NAMES = {1: "LONG", -1: "SHORT"}
 
 
 def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> dict[str, Any]:
@@ -105,6 +106,7 @@ class StrategyProcess:
         self._next_beat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = False
+        self._qty, self._every = settings.order_qty, settings.order_mode == "every"
         if not self.me.returning:
             metrics.set("joined_at", self.reader.position)
 
@@ -133,8 +135,9 @@ class StrategyProcess:
         for ticks in history.replay(
             self.settings, self.engine.symbols, next_seq, self.stop, self._beat
         ):
+            self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
-            if self.me.returning and signals is not None:
+            if self.me.returning:
                 self._trade(ticks, signals, counted=False)
             count += len(ticks)
             self._beat()
@@ -157,6 +160,7 @@ class StrategyProcess:
                 self._look_around()
 
     def _take_batch(self) -> None:
+        """The hot path.  What only counts comes after the orders are answered."""
         ticks, last_seq = self._next_ticks()
         if last_seq >= self.sentiment.complete_before and not self.sentiment.by_arrival:
             self.sentiment.reach(int(ticks["seq"][0]))
@@ -165,16 +169,18 @@ class StrategyProcess:
         if not len(ticks):
             return
         signals = self._signals(ticks)
-        _kernel.record_ages(self._decision_ages, ticks, time.monotonic_ns())
+        decided_ns = time.monotonic_ns()
         self._trade(ticks, signals, counted=True)
-        self.reader.advance(len(ticks))
-        buys, sells, holds = self.engine.tally
+        _kernel.record_ages(self._decision_ages, ticks, decided_ns)
+        buys, sells, holds = _kernel.tally(signals)
+        count = len(ticks)
+        self.reader.advance(count)
         metrics = self.metrics
         metrics.add("signals_buy", buys)
         metrics.add("signals_sell", sells)
         metrics.add("signals_hold", holds)
         metrics.add("batches")
-        metrics.mark_event(time.monotonic_ns())
+        metrics.mark_event(decided_ns)
 
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
         """The batch at hand and its last sequence; lossless: in place, latest: a checked copy."""
@@ -185,52 +191,50 @@ class StrategyProcess:
         return self._copied[:count], int(self._copied["seq"][count - 1]) if count else 0
 
     def _signals(self, ticks: npt.NDArray[np.void]) -> npt.NDArray[np.int8]:
-        sentiment = self.sentiment
-        if sentiment.by_arrival:
-            sentiment.take_arrived()
-        elif int(ticks["seq"][-1]) >= sentiment.complete_before:
-            sentiment.reach(int(ticks["seq"][-1]))
-        return self.engine.signals(ticks, sentiment.join)
+        if self.sentiment.by_arrival:
+            self.sentiment.take_arrived()
+        return self.engine.signals(ticks, self.sentiment.join)
 
     def _trade(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
     ) -> None:
         for intents in self.engine.intents(ticks, signals):
-            outgoing = [Outgoing(intent.seq + 1, self._frame(intent)) for intent in intents]
+            outgoing = [(intent.seq + 1, self._frame(intent)) for intent in intents]
             sent_ns = time.monotonic_ns()
             answers = self.orders.submit(outgoing)
             done_ns = time.monotonic_ns()
-            metrics = self.metrics
             for intent, answer in zip(intents, answers, strict=True):
                 self.engine.settle(intent, answer.ok)
-                if not answer.ok:
-                    log.warning(
-                        "order_rejected", id=intent.seq + 1, code=answer.code, msg=answer.msg
-                    )
-                if counted:
-                    metrics.add("orders_acked" if answer.ok else "orders_rejected")
-                    if answer.duplicate:
-                        metrics.add("orders_duplicate")
             if counted:
-                count = len(intents)
-                metrics.add("orders_sent", count)
-                _kernel.record_latency(self._ack_times, done_ns - sent_ns, count)
-                first = int(np.searchsorted(ticks["seq"], intents[0].seq))
-                _kernel.record_ages(self._ack_ages, ticks[first : first + 1], done_ns)
-                self._log_orders(intents, answers)
+                self._count_orders(intents, answers, sent_ns, done_ns)
 
-    def _log_orders(self, intents: list[Intent], answers: list[Any]) -> None:
-        if self.settings.order_mode == "every":
-            return
+    def _count_orders(
+        self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
+    ) -> None:
+        metrics = self.metrics
+        metrics.add("orders_sent", len(intents))
+        _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
+        for intent, answer in zip(intents, answers, strict=True):
+            age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
+            _kernel.record_latency(self._ack_ages, age_us * 1000)
+            metrics.add("orders_acked" if answer.ok else "orders_rejected")
+            if answer.duplicate:
+                metrics.add("orders_duplicate")
+            if not answer.ok:
+                log.warning("order_rejected", id=intent.seq + 1, code=answer.code, msg=answer.msg)
+        if not self._every:
+            self._log_positions(intents, answers)
+
+    def _log_positions(self, intents: list[Intent], answers: list[Answer]) -> None:
         for intent, answer in zip(intents, answers, strict=True):
             if answer.ok:
                 self.metrics.add("position_changes")
                 log.info(
                     "position",
                     symbol=intent.symbol,
-                    now=SIDE_POSITION[intent.side],
+                    now=POSITION_NAMES[intent.signal],
                     order=intent.seq + 1,
-                    qty=intent.qty,
+                    qty=self._qty,
                     price=intent.price,
                 )
 
@@ -238,9 +242,9 @@ class StrategyProcess:
         return encode_order(
             intent.seq + 1,
             self.client,
-            intent.side,
+            SIGNAL_NAMES[intent.signal],
             intent.symbol,
-            intent.qty,
+            self._qty,
             intent.price,
             self._timestamp_text(intent.event_ns),
         )
