@@ -1,8 +1,148 @@
-"""Our four processes in their containers, placed by CPU sets."""
+"""Our four processes in their containers, over Docker's bridge, placed by CPU sets."""
 
-from tests.bench.model import Absent, Context, Figures, Placement
+import functools
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from app.histogram import HistogramSnapshot
+from app.metrics_layout import BUCKET_SLOTS
+from tests.bench import ticks
+from tests.bench.model import RATE_PER_S, Absent, Context, Figures, Placement
+from tests.bench.ours import EVERY_TICK, LATENCY_HISTOGRAMS, LATENCY_SYMBOLS
+from tests.bench.stack import percentiles
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGES = ("shm", "gateway", "orderbook", "strategy", "order-manager")
+# The stream begins while the engine is still busy starting containers: these seconds do not count.
+SETTLE_S = 3
+DATA_MOUNT = "/srv/data"
+
+# Runs inside the strategy's container: its shared memory is not the host's.
+SAMPLER = """
+import json, sys, time
+from app.metrics import read_metrics
+segment, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def at(events):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for block in read_metrics(segment):
+            if block.service == "strategy" and block.events >= events:
+                return block
+        time.sleep(0.05)
+    raise SystemExit(f"strategy did not reach tick {events}")
+def shown(block):
+    counts = {}
+    for name, histogram in block.histograms.items():
+        places = histogram.counts.nonzero()[0]
+        counts[name] = [places.tolist(), histogram.counts[places].tolist()]
+    return {"counters": block.counters, "histograms": counts}
+print(json.dumps([shown(at(first)), shown(at(last))]))
+"""
+
+
+@functools.cache
+def _problem() -> str:
+    """Why containers cannot be run here, or nothing."""
+    if shutil.which("docker") is None:
+        return "no docker command"
+    checks = {
+        "no Docker engine answers": ["docker", "info"],
+        "no Compose plugin": ["docker", "compose", "version"],
+        "images are not built (make images)": [
+            "docker", "image", "inspect", *(f"trading-{name}" for name in IMAGES),
+        ],
+    }  # fmt: skip
+    for problem, command in checks.items():
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=15)
+        except (OSError, subprocess.SubprocessError):
+            return problem
+    return ""
+
+
+class Containers:
+    """One Compose project of its own name and ports, removed with its volume at the end."""
+
+    def __init__(self, changes: dict[str, str]) -> None:
+        self._project = f"bench{secrets.token_hex(4)}"
+        self._environment = {**os.environ, **changes}
+
+    def compose(self, *arguments: str, timeout_s: float = 120) -> str:
+        """Run one Compose command; returns its output.
+
+        Raises:
+            CalledProcessError: it failed; its message is in ``stderr``.
+        """
+        return subprocess.run(
+            ["docker", "compose", "--project-name", self._project, *arguments],
+            cwd=REPOSITORY,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        ).stdout
+
+    def __enter__(self) -> "Containers":
+        try:
+            self.compose("up", "--detach", "--no-build")
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, subprocess.CalledProcessError):
+                raise RuntimeError(error.stderr.strip()[-500:]) from error
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.compose("down", "--volumes", "--timeout", "3")
+
+
+def _snapshot(places_and_counts: list[list[int]]) -> HistogramSnapshot:
+    counts = np.zeros(BUCKET_SLOTS, np.uint64)
+    places, values = places_and_counts
+    counts[places] = values
+    return HistogramSnapshot(counts)
 
 
 def latency(context: Context, place: Placement) -> Figures:
-    """Tick to ACK at the fixed rate, one order per tick, over Docker's bridge."""
-    raise Absent("not measured")
+    """Tick to ACK at the fixed rate, one order per tick."""
+    if problem := _problem():
+        raise Absent(problem)
+    settle = SETTLE_S * RATE_PER_S
+    rows = settle + context.latency_ticks
+    prices = ticks.price_file(context.data_dir, rows, LATENCY_SYMBOLS, rising=True)
+    sentiment = ticks.sentiment_file(context.data_dir, LATENCY_SYMBOLS)
+    changes = {
+        "DATA_DIR": str(context.data_dir),
+        "DATA_PATH": f"{DATA_MOUNT}/{prices.name}",
+        "SENTIMENT_PATH": f"{DATA_MOUNT}/{sentiment.name}",
+        "PACE": f"{RATE_PER_S}/s",
+        "REPLAY": "once",
+        "PUBLISHED_PRICE_PORT": "0",
+        "PUBLISHED_SENTIMENT_PORT": "0",
+        "PUBLISHED_ORDER_PORT": "0",
+        "SHM_METRICS": "bench_metrics",
+        "GATEWAY_CPUS": place.gateway,
+        "ORDERBOOK_CPUS": place.orderbook,
+        "STRATEGY_CPUS": place.strategy,
+        "ORDER_MANAGER_CPUS": place.order_manager,
+        **{name.upper(): str(value) for name, value in EVERY_TICK.items()},
+    }
+    with Containers(changes) as containers:
+        sampler = ["exec", "-T", "strategy", "python3", "-c", SAMPLER, "bench_metrics"]
+        before, after = json.loads(containers.compose(*sampler, str(settle), str(rows)))
+    orders = after["counters"]["orders_acked"] - before["counters"]["orders_acked"]
+    if orders < context.latency_ticks * 0.95 or after["counters"]["orders_rejected"]:
+        raise AssertionError(f"{orders} orders for {context.latency_ticks} ticks")
+    figures: Figures = {}
+    for figure, name in LATENCY_HISTOGRAMS.items():
+        if name in after["histograms"]:
+            change = _snapshot(after["histograms"][name]) - _snapshot(before["histograms"][name])
+            figures.update(percentiles(figure, change))
+    return figures

@@ -19,6 +19,13 @@ SILENT: dict[str, object] = {"bullish_threshold": 100, "bearish_threshold": 0}
 # Rising prices and a sentiment of 90: BUY on every tick once the long window is full.
 EVERY_TICK: dict[str, object] = {"order_mode": "every"}
 LATENCY_SYMBOLS = 10
+LATENCY_HISTOGRAMS = {
+    "recv_to_ack": "tick_to_ack_ns",
+    "scheduled_to_ack": "scheduled_to_ack_ns",
+    "recv_to_decision": "tick_to_decision_ns",
+    "order_to_ack": "order_ack_ns",
+}
+"""Figure to the strategy's histogram."""
 DRAIN_BYTES = 1 << 18
 ORDER_FORM = b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"id":%d,"client":"bench"}*'
 
@@ -149,12 +156,7 @@ def latency(context: Context, place: Placement, strategies: int = 1) -> Figures:
             f"{sent} orders for {context.latency_ticks} ticks, {rejected} rejected"
         )
     figures: Figures = {}
-    for figure, name in (
-        ("recv_to_ack", "tick_to_ack_ns"),
-        ("scheduled_to_ack", "scheduled_to_ack_ns"),
-        ("recv_to_decision", "tick_to_decision_ns"),
-        ("order_to_ack", "order_ack_ns"),
-    ):
+    for figure, name in LATENCY_HISTOGRAMS.items():
         if name in done.histograms:
             figures.update(percentiles(figure, done.histograms[name] - warm.histograms[name]))
     return figures

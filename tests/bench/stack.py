@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 30.0
 RUN_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
-POLL_S = 0.005
+POLL_S = 0.02
 
 Metrics = dict[str, ProcessSnapshot]
 """By label: ``gateway``, ``strategy/one``, ..."""
