@@ -27,7 +27,13 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
+Money = Annotated[float, Meta(ge=0, le=1e15)]
 CpuList = Annotated[str, Meta(pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$")]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 class SettingsError(Exception):
@@ -89,6 +95,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sentiment_join: Literal["event", "arrival"] = "event"
     order_timeout_s: Seconds = 5.0
 
+    # Order manager: store and group commit
+    order_store_path: str = ""
+    order_store_synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 128
+    run_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
+    trading_mode: Literal["replay", "live"] = "replay"
+
+    # Order manager: access and connections; a limit of 0 is no limit
+    order_published_host: str = ""
+    order_token_file: str = ""
+    order_tls_cert_file: str = ""
+    order_tls_key_file: str = ""
+    order_tls_ca_file: str = ""
+    order_connections_max: Positive = 10_100
+    order_clients_max: Positive = 10_000
+    order_frames_in_flight_max: Positive = 1024
+    order_frames_per_s_max: NonNegative = 0
+    order_unsent_bytes_max: Positive = 256 * 1024
+    order_idle_timeout_s: Annotated[float, Meta(ge=0, le=86400)] = 0.0
+
+    # Order manager: paper execution of MARKET and LIMIT orders
+    paper_slippage_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    paper_fill_percent: Annotated[int, Meta(ge=1, le=100)] = 100
+    book_poll_ms: Positive = 10
+
+    # Order manager: limits, each per client and for the whole stack; 0 is no limit
+    risk_known_symbols: bool = True
+    risk_tick_size: Money = 0.0
+    risk_lot_size: NonNegative = 0
+    risk_price_collar_bps: Annotated[float, Meta(ge=0)] = 0.0
+    risk_price_age_ms_max: NonNegative = 0
+    risk_client_qty_max: NonNegative = 1_000_000_000
+    risk_stack_qty_max: NonNegative = 0
+    risk_client_notional_max: Money = 0.0
+    risk_stack_notional_max: Money = 0.0
+    risk_client_position_qty_max: NonNegative = 0
+    risk_stack_position_qty_max: NonNegative = 0
+    risk_client_exposure_max: Money = 0.0
+    risk_stack_exposure_max: Money = 0.0
+    risk_client_open_orders_max: NonNegative = 10_000
+    risk_stack_open_orders_max: NonNegative = 100_000
+    risk_client_daily_loss_max: Money = 0.0
+    risk_stack_daily_loss_max: Money = 0.0
+    risk_client_orders_per_s_max: NonNegative = 0
+    risk_stack_orders_per_s_max: NonNegative = 0
+    risk_client_repeats_max: NonNegative = 0
+    risk_stack_repeats_max: NonNegative = 0
+    risk_repeat_window_s: Seconds = 1.0
+
     # Liveness
     heartbeat_timeout_s: Seconds = 3.0
     reconnect_delay_ms: Positive = 50
@@ -126,8 +181,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         names = [self.shm_price_book, self.shm_metadata, self.shm_tick_ring, self.shm_metrics]
         if len(set(names)) != len(names):
             found.append(f"SHM_*: the four segment names must differ, got {', '.join(names)}")
+        found.extend(self._order_problems())
         if self.pace != "max" and float(self.pace.removesuffix("/s").removesuffix("x")) <= 0:
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
+        return found
+
+    def _order_problems(self) -> list[str]:
+        found = []
+        if self.risk_price_collar_bps and not self.risk_price_age_ms_max:
+            found.append(
+                f"RISK_PRICE_COLLAR_BPS={self.risk_price_collar_bps:g}: a collar needs "
+                "RISK_PRICE_AGE_MS_MAX, so that it stands around a fresh price"
+            )
+        if bool(self.order_tls_cert_file) != bool(self.order_tls_key_file):
+            found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: one needs the other")
         return found
 
     @classmethod

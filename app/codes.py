@@ -1,0 +1,75 @@
+"""Why a request was refused: values in bands by owner, never exceptions.
+
+The number is what the store keeps and the name is what the wire carries; neither is ever reused for
+another meaning.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+
+class Code(IntEnum):
+    """A refusal's cause.  100: wire and access; 200: risk; 300: execution; 400: store."""
+
+    OK = 0
+
+    BAD_JSON = 100
+    MISSING_FIELD = 101
+    UNKNOWN_FIELD = 102
+    BAD_FIELD = 103
+    DUPLICATE_KEY = 104
+    UNKNOWN_OP = 105
+    FRAME_TOO_LONG = 106
+    BAD_UTF8 = 107
+    OTHER_PROTOCOL = 108
+    AUTH_REQUIRED = 109
+    BAD_TOKEN = 110
+    FRAME_RATE = 111
+    DUPLICATE_ID = 120
+    CLIENTS_MAX = 121
+
+    UNKNOWN_SYMBOL = 200
+    TICK_SIZE = 201
+    LOT_SIZE = 202
+    HALTED = 203
+    REDUCE_ONLY = 204
+    QTY_MAX = 205
+    NOTIONAL_MAX = 206
+    STALE_PRICE = 207
+    PRICE_COLLAR = 208
+    POSITION_LIMIT = 209
+    GROSS_EXPOSURE = 210
+    OPEN_ORDERS = 211
+    DAILY_LOSS = 212
+    RATE_LIMIT = 213
+    THROTTLED = 214
+    KILL_SWITCH = 215
+
+    NO_MARKET = 300
+    UNKNOWN_ORDER = 301
+    NOT_OPEN = 302
+    UNKNOWN_CLIENT = 303
+
+    STORE_UNAVAILABLE = 400
+
+
+ALWAYS_RETRYABLE: Final = frozenset({Code.FRAME_RATE, Code.STORE_UNAVAILABLE})
+"""Nothing was decided about the order: the same id may be sent again, in every mode."""
+
+CLOCK_BOUND: Final = frozenset(
+    {
+        Code.STALE_PRICE,
+        Code.PRICE_COLLAR,
+        Code.RATE_LIMIT,
+        Code.THROTTLED,
+        Code.HALTED,
+        Code.REDUCE_ONLY,
+    }
+)
+"""Causes that depend on when the order came, not on what it is.  In a replay they hold it back
+(retryable, nothing stored); live they are the order's final answer."""
+
+
+def retryable(code: Code, replay: bool) -> bool:
+    """Whether the client may send the same order under the same id again."""
+    return code in ALWAYS_RETRYABLE or (replay and code in CLOCK_BOUND)

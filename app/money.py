@@ -1,0 +1,35 @@
+"""Money as integers of 1e-9 units: exact, comparable, summable in any order."""
+
+from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
+from typing import Final
+
+UNITS: Final = 1_000_000_000
+"""Units in one unit of currency."""
+
+_FLOAT_EXACT: Final = 2e6
+"""Below this, ``price * 1e9`` is off by less than half a unit: two roundings of 2**-53 on 2e15."""
+
+
+def to_units(amount: float) -> int:
+    """The nearest number of units to a finite decimal number that was read as a float."""
+    if -_FLOAT_EXACT < amount < _FLOAT_EXACT:
+        return round(amount * 1e9)
+    return int((Decimal(repr(amount)) * UNITS).to_integral_value(ROUND_HALF_EVEN))
+
+
+@lru_cache(maxsize=16384)
+def money_text(units: int) -> str:
+    """Exact decimal text with at least two decimals: ``173.20``, ``-0.000000001``."""
+    whole, part = divmod(abs(units), UNITS)
+    fraction = f"{part:09d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if units < 0 else ''}{whole}.{fraction}"
+
+
+def divide(amount: int, by: int) -> int:
+    """``amount / by`` to the nearest integer, half to even; exact for integers of any size."""
+    quotient, rest = divmod(amount, by)
+    twice = 2 * abs(rest)
+    if twice > abs(by) or (twice == abs(by) and quotient % 2):
+        quotient += 1
+    return quotient

@@ -1,0 +1,379 @@
+"""The order core: a pure state machine.  A request and a time go in, rows and an answer come out.
+
+No sockets, no clock, no files: time is an argument, prices and the venue are injected, what is to
+be kept goes into a :class:`Journal`, and orders that are no longer held are asked for through an
+:class:`OrderLookup`.  What it holds is the open orders, the positions and one record per client, so
+its memory does not grow with the number of orders.
+
+If the journal cannot be kept, the core is to be rebuilt from what was (:meth:`OrderCore.recover`).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from app.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Scope
+from app.codes import Code
+from app.money import money_text
+from app.order_journal import Journal, OrderLookup, Recovered
+from app.order_wire import MAX_CLIENT_ID, OrderRequest, Refusal
+from app.orders import (
+    ACCEPT,
+    CANCEL,
+    DAY,
+    DENY,
+    EXPIRE,
+    GIVEN,
+    OPEN_STATES,
+    PENDING_NEW,
+    REJECT,
+    SIDE_NAMES,
+    STATUS_NAMES,
+    Order,
+    Position,
+)
+from app.paper_exchange import Venue
+from app.risk import RiskGate
+
+DAY_NS: Final = 86_400_000_000_000
+
+
+class OrderCore:
+    """All orders of one run.  ``client_no`` 0 is the whole stack."""
+
+    def __init__(
+        self,
+        gate: RiskGate,
+        venue: Venue,
+        journal: Journal,
+        lookup: OrderLookup,
+        clients_max: int = 10_000,
+    ) -> None:
+        self.gate = gate
+        self.stack = gate.stack
+        self.clients: dict[str, Scope] = {}
+        self.open: dict[tuple[int, int], Order] = {}
+        """Client number and id -> order that can still execute or be canceled."""
+        self._venue = venue
+        self._journal = journal
+        self._lookup = lookup
+        self._clients_max = clients_max
+        self._names: dict[int, str] = {}
+        self._next_client_no = 1
+        self._next_order_no = 1
+        self._next_fill_no = 1
+        self._day = 0
+
+    def recover(self, found: Recovered) -> None:
+        """Forget everything and start from what a store knows."""
+        stack = self.stack
+        stack.positions.clear()
+        stack.open_orders = 0
+        stack.mode = found.modes.get(STACK_NO, ACTIVE)
+        stack.day, stack.day_base = found.days.get(STACK_NO, (0, 0))
+        self.clients.clear()
+        self._names.clear()
+        self.open.clear()
+        by_number: dict[int, Scope] = {}
+        for client_no, (name, id_high) in found.clients.items():
+            client = by_number[client_no] = self.clients[name] = Scope(client_no, name)
+            self._names[client_no] = name
+            client.id_high = id_high
+            client.mode = found.modes.get(client_no, ACTIVE)
+            client.day, client.day_base = found.days.get(client_no, (0, 0))
+        for (client_no, symbol), position in found.positions.items():
+            by_number[client_no].positions[symbol] = position
+            total = stack.position(symbol)
+            total.qty += position.qty
+            total.cost += position.cost - position.realised
+            if position.fill_no > total.fill_no:
+                total.fill_no, total.mark = position.fill_no, position.mark
+        for order in found.open_orders:
+            self.open[order.client_no, order.id] = order
+            by_number[order.client_no].rest(order, 1)
+            stack.rest(order, 1)
+        self._venue.restore(found.open_orders)
+        self._next_client_no = found.last_client_no + 1
+        self._next_order_no = found.last_order_no + 1
+        self._next_fill_no = found.last_fill_no + 1
+
+    def name_of(self, order: Order) -> str:
+        """The name of the client an order belongs to."""
+        return self._names[order.client_no]
+
+    def knows(self, order: Order) -> bool:
+        """Whether the order is one of this run's clients'."""
+        return order.client_no in self._names
+
+    @property
+    def last_fill_no(self) -> int:
+        """The number of the latest execution."""
+        return self._next_fill_no - 1
+
+    def committed(self) -> None:
+        """What was decided so far is durable."""
+        self._venue.committed()
+
+    # New orders
+
+    def submit(self, request: OrderRequest, now_ns: int) -> tuple[Order, bool] | Refusal:
+        """Decide on a new order.
+
+        Returns the order as it is to be acknowledged (accepted or denied) and whether it is a
+        repetition of one that was decided before; or a refusal of which nothing is recorded.
+        """
+        client = self.clients.get(request.client)
+        if client is None:
+            if len(self.clients) >= self._clients_max:
+                return Refusal(Code.CLIENTS_MAX, f"over {self._clients_max} clients")
+            client = Scope(self._next_client_no, request.client)
+        order_id = request.id
+        if order_id is not None and order_id <= client.id_high:
+            known = self._lookup.find(client.client_no, order_id)
+            if known is not None:
+                return self._repeated(request, known)
+        if self.gate.watches_loss:
+            self._roll_day(client, request, now_ns)
+        refusal = self.gate.check(request, client, now_ns)
+        if refusal is not None and refusal.retryable:
+            return refusal._replace(about=_about(request))
+        order = self._record(request, client, now_ns)
+        if refusal is not None:
+            order.happen(DENY)
+            order.code = refusal.code
+            order.msg = refusal.msg
+            if refusal.code == Code.DAILY_LOSS:
+                self._trip(client, refusal, now_ns)
+        else:
+            self._place(order, client, now_ns)
+        self._journal.orders.append(order.row())
+        return order, False
+
+    def _repeated(self, request: OrderRequest, known: Order) -> tuple[Order, bool] | Refusal:
+        if (
+            known.side == request.side
+            and known.symbol == request.symbol
+            and known.qty == request.qty
+            and known.price == request.price
+            and known.type == request.type
+            and known.tif == request.tif
+            and known.ts == request.ts
+        ):
+            return known, True
+        price = "market" if known.price is None else money_text(known.price)
+        return Refusal(
+            Code.DUPLICATE_ID,
+            f"id {known.id} of client {request.client} is another order: "
+            f"{SIDE_NAMES[known.side]} {known.qty} {known.symbol} @ {price}",
+            _about(request),
+        )
+
+    def _record(self, request: OrderRequest, client: Scope, now_ns: int) -> Order:
+        """Give the order its numbers; from here on it exists."""
+        number = self._next_order_no
+        order_id = request.id
+        if order_id is None:
+            # Its number in the store, unless the client has used that as an id of its own.
+            if number <= client.id_high and self._lookup.find(client.client_no, number):
+                number = client.id_high + 1
+            order_id = number
+        if client.client_no == self._next_client_no:
+            self._next_client_no += 1
+            self.clients[client.name] = client
+            self._names[client.client_no] = client.name
+            self._journal.clients.append((client.client_no, client.name))
+            if self.gate.watches_loss:
+                self._journal.days[client.client_no] = client
+        if order_id > client.id_high:
+            client.id_high = order_id
+        self._next_order_no = number + 1
+        return Order(
+            number,
+            client.client_no,
+            order_id,
+            now_ns,
+            request.side,
+            request.symbol,
+            request.qty,
+            request.price,
+            request.type,
+            request.tif,
+            request.ts,
+            PENDING_NEW,
+        )
+
+    def _place(self, order: Order, client: Scope, now_ns: int) -> None:
+        """Send a checked order to the venue and account for what executes at once."""
+        report = self._venue.submit(order)
+        if report.reject is not None:
+            order.happen(REJECT)
+            order.code, order.msg = report.reject
+            return
+        order.happen(ACCEPT)
+        if report.executions:
+            order.exec_first = self._next_fill_no
+            order.exec_count = len(report.executions)
+            for qty, price in report.executions:
+                self._execute(order, client, qty, price, now_ns, late=0)
+        if order.status in OPEN_STATES:
+            if report.rests:
+                self.open[order.client_no, order.id] = order
+                client.rest(order, 1)
+                self.stack.rest(order, 1)
+                self._journal.states[order.order_no] = (order, now_ns, None)
+            else:
+                order.happen(CANCEL)
+
+    def _execute(
+        self, order: Order, client: Scope, qty: int, price: int, now_ns: int, late: int
+    ) -> None:
+        fill_no = self._next_fill_no
+        self._next_fill_no = fill_no + 1
+        order.fill(qty, price)
+        self._journal.fills.append((fill_no, order.order_no, now_ns, qty, price, late))
+        symbol = order.symbol
+        position = client.position(symbol)
+        position.apply(order.side, qty, price)
+        position.fill_no = fill_no
+        self._journal.positions[client.client_no, symbol] = position
+        total = self.stack.position(symbol)
+        signed = order.side * qty
+        total.qty += signed
+        total.cost += signed * price
+        total.mark = price
+        if self.gate.counts_repeats:
+            self.gate.executed(order, client, now_ns)
+
+    # Open orders
+
+    def cancel(self, client_name: str, order_id: int, now_ns: int) -> Order | Refusal:
+        """Cancel an open order; the answer is the order as it stands then."""
+        client = self.clients.get(client_name)
+        order = self.open.get((client.client_no, order_id)) if client else None
+        if order is None:
+            found = self.status(client_name, order_id)
+            if isinstance(found, Refusal):
+                return found
+            return Refusal(
+                Code.NOT_OPEN,
+                f"order {order_id} is {STATUS_NAMES[found.status]}",
+                {"id": order_id, "client": client_name},
+            )
+        self._venue.cancel(order)
+        self._close(order, CANCEL, "canceled by request", now_ns)
+        return order
+
+    def status(self, client_name: str, order_id: int) -> Order | Refusal:
+        """An order as it stands now."""
+        client = self.clients.get(client_name)
+        if client is not None:
+            order = self.open.get((client.client_no, order_id)) or self._lookup.find(
+                client.client_no, order_id
+            )
+            if order is not None:
+                return self._lookup.current(order)
+        return Refusal(
+            Code.UNKNOWN_ORDER,
+            f"no order {order_id} of client {client_name}",
+            {"id": order_id, "client": client_name},
+        )
+
+    def poll(self, now_ns: int) -> list[Order]:
+        """Let time pass: executions of resting orders, and the end of the day for DAY orders.
+
+        Returns the orders that changed.
+        """
+        changed = []
+        for order, (qty, price) in self._venue.poll():
+            client = self.clients[self._names[order.client_no]]
+            client.rest(order, -1)
+            self.stack.rest(order, -1)
+            self._execute(order, client, qty, price, now_ns, late=1)
+            if order.status in OPEN_STATES:
+                client.rest(order, 1)
+                self.stack.rest(order, 1)
+            else:
+                del self.open[order.client_no, order.id]
+            self._journal.states[order.order_no] = (order, now_ns, None)
+            changed.append(order)
+        day = now_ns // DAY_NS
+        if day > self._day:
+            self._day = day
+            for order in list(self.open.values()):
+                if order.tif == DAY and order.at_ns // DAY_NS < day:
+                    self._venue.cancel(order)
+                    self._close(order, EXPIRE, "end of the day", now_ns)
+                    changed.append(order)
+        return changed
+
+    def _close(self, order: Order, event: int, reason: str, now_ns: int) -> None:
+        client = self.clients[self._names[order.client_no]]
+        client.rest(order, -1)
+        self.stack.rest(order, -1)
+        order.happen(event)
+        del self.open[order.client_no, order.id]
+        self._journal.states[order.order_no] = (order, now_ns, reason)
+
+    # Modes
+
+    def set_mode(
+        self, client_name: str | None, mode: int, reason: str, now_ns: int
+    ) -> int | Refusal:
+        """Put a client, or with None the whole stack, into a trading mode.
+
+        KILLED cancels every open order of the scope; the number of them is the answer.  ACTIVE
+        after a kill starts a new budget for the daily loss.
+        """
+        scope = self.stack if client_name is None else self.clients.get(client_name)
+        if scope is None:
+            return Refusal(Code.UNKNOWN_CLIENT, f"no client {client_name}", {"client": client_name})
+        if mode == ACTIVE and scope.mode == KILLED:
+            scope.day_base += self.gate.profit_today(scope)
+            self._journal.days[scope.client_no] = scope
+        scope.mode = mode
+        self._journal.controls.append((scope.client_no, mode, reason or MODE_NAMES[mode], now_ns))
+        if mode != KILLED:
+            return 0
+        orders = [o for o in self.open.values() if scope.client_no in (STACK_NO, o.client_no)]
+        for order in orders:
+            self._venue.cancel(order)
+            self._close(order, CANCEL, "kill switch", now_ns)
+        return len(orders)
+
+    def _trip(self, client: Scope, refusal: Refusal, now_ns: int) -> None:
+        """Pull the kill switch of the scope whose daily loss is beyond its limit."""
+        for scope, name in ((client, client.name), (self.stack, None)):
+            if scope.mode != KILLED and self.gate.loss_exceeded(scope):
+                self.set_mode(name, KILLED, refusal.msg, now_ns)
+
+    def _roll_day(self, client: Scope, request: OrderRequest, now_ns: int) -> None:
+        """Start the daily loss anew when the day has changed.
+
+        In a replay the day is the one of the order's own time, so that the outcome does not depend
+        on when the replay runs; without such a time, and live, it is the clock's.
+        """
+        day = now_ns // DAY_NS
+        if self.gate.config.replay and request.ts is not None:
+            digits = request.ts[1:11].replace("-", "")
+            if len(digits) == 8 and digits.isdecimal() and digits.isascii():
+                day = int(digits)
+        for scope in (client, self.stack):
+            if scope.day != day:
+                scope.day_base += self.gate.profit_today(scope)
+                scope.day = day
+                # A new client's day is written with the client itself.
+                if scope.client_no != self._next_client_no:
+                    self._journal.days[scope.client_no] = scope
+
+    def positions(self) -> Iterator[tuple[str, str, Position]]:
+        """Client, symbol and position, over all clients."""
+        for name, client in self.clients.items():
+            for symbol, position in client.positions.items():
+                yield name, symbol, position
+
+
+def _about(request: OrderRequest) -> dict[str, object]:
+    return {} if request.id is None else {"id": request.id, "client": request.client}
+
+
+assert MAX_CLIENT_ID < 1 << 62, "ids the server assigns stand above all that clients choose"
+assert GIVEN == 0, "the plain form needs no member in an answer"

@@ -1,0 +1,77 @@
+"""What the order core writes down in one turn, and the seam to where it is kept."""
+
+from typing import Protocol
+
+import msgspec
+
+from app.accounts import Scope
+from app.orders import Order, Position
+
+
+class FillRow(msgspec.Struct, gc=False):
+    """One execution; ``late`` when it happened after the order's acknowledgement."""
+
+    fill_no: int
+    order_no: int
+    at_ns: int
+    qty: int
+    price: int
+    late: int
+
+
+class Journal:
+    """The rows of one transaction, in the order in which they came about."""
+
+    __slots__ = ("clients", "controls", "days", "fills", "orders", "positions", "states")
+
+    def __init__(self) -> None:
+        self.clients: list[tuple[int, str]] = []
+        self.orders: list[tuple[object, ...]] = []
+        """Orders as they stand when they are acknowledged, never changed afterwards."""
+        self.fills: list[tuple[int, int, int, int, int, int]] = []
+        self.positions: dict[tuple[int, str], Position] = {}
+        self.states: dict[int, tuple[Order, int, str | None]] = {}
+        """Order number -> the order, when it last changed, why."""
+        self.controls: list[tuple[int, int, str, int]] = []
+        self.days: dict[int, Scope] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not (self.orders or self.fills or self.states or self.controls or self.days)
+
+    def clear(self) -> None:
+        """Forget the rows: they are written, or given up."""
+        self.clients.clear()
+        self.orders.clear()
+        self.fills.clear()
+        self.positions.clear()
+        self.states.clear()
+        self.controls.clear()
+        self.days.clear()
+
+
+class Recovered(msgspec.Struct):
+    """What a store knows when a process starts."""
+
+    clients: dict[int, tuple[str, int]] = {}
+    """Client number -> name, largest id used."""
+    positions: dict[tuple[int, str], Position] = {}
+    open_orders: list[Order] = []
+    modes: dict[int, int] = {}
+    days: dict[int, tuple[int, int]] = {}
+    """Client number -> day, profit when it began."""
+    last_order_no: int = 0
+    last_fill_no: int = 0
+    last_client_no: int = 0
+    last_at_ns: int = 0
+
+
+class OrderLookup(Protocol):
+    """How the core asks for orders it no longer holds."""
+
+    def find(self, client_no: int, order_id: int) -> Order | None:
+        """The order as it was acknowledged, or None."""
+
+    def current(self, order: Order) -> Order:
+        """The same order as it stands now."""

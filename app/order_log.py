@@ -1,0 +1,77 @@
+"""The log line of each order: written once per turn, after the answers, and never waited for.
+
+A container's log is a pipe; when its reader is slow, an ordinary write would stop the trading path.
+Here lines wait in a bounded backlog instead, and what does not fit is counted and said.
+"""
+
+import os
+import select
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+BACKLOG_BYTES_MAX: Final = 1024 * 1024
+CHUNK_BYTES: Final = select.PIPE_BUF
+"""A pipe that polls writable takes this much without blocking."""
+
+
+class OrderLog:
+    """Lines in the form of :mod:`app.log`, at level INFO, on a file descriptor."""
+
+    def __init__(self, form: str = "text", enabled: bool = True, descriptor: int = 2) -> None:
+        self.dropped = 0
+        self._enabled = enabled
+        self._json = form == "json"
+        self._descriptor = descriptor
+        self._backlog = b""
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def write(self, lines: list[str], now_ns: int) -> None:
+        """Append one turn's lines and write what can be written without waiting."""
+        if not self._enabled:
+            return
+        stamp = _stamp(now_ns)
+        if self._json:
+            head = f'{{"ts":"{stamp}","level":"info","service":"order_manager","event":'
+            text = "".join(f"{head}{msgspec.json.encode(line).decode()}}}\n" for line in lines)
+        else:
+            head = f"{stamp} INFO order_manager "
+            text = head + f"\n{head}".join(lines) + "\n"
+        if len(self._backlog) + len(text) > BACKLOG_BYTES_MAX:
+            self.dropped += len(lines)
+        else:
+            if self.dropped:
+                text = f"{head}{_quoted(f'log_lines_dropped={self.dropped}', self._json)}\n{text}"
+                self.dropped = 0
+            self._backlog += text.encode()
+        self.drain()
+
+    def drain(self) -> None:
+        """Write as much of the backlog as the descriptor takes at once."""
+        while self._backlog:
+            events = self._poll.poll(0)
+            if not events or not events[0][1] & select.POLLOUT:
+                return
+            try:
+                written = os.write(self._descriptor, self._backlog[:CHUNK_BYTES])
+            except OSError:
+                # Nobody reads any more; orders matter more than their log.
+                self._backlog = b""
+                return
+            self._backlog = self._backlog[written:]
+
+    @property
+    def pending(self) -> bool:
+        """Whether lines wait for the descriptor."""
+        return bool(self._backlog)
+
+
+def _stamp(now_ns: int) -> str:
+    moment = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{now_ns // 1000 % 1_000_000:06d}Z"
+
+
+def _quoted(text: str, as_json: bool) -> str:
+    return f'"{text}"}}' if as_json else text

@@ -1,0 +1,410 @@
+"""The order manager process: one epoll loop around :class:`app.order_service.OrderService`.
+
+One turn of the loop: wait, receive from every socket that has something, decide on up to
+ORDER_GROUP_MAX requests, commit them in one transaction, send the answers, log.  A single order
+therefore waits for nothing but its own commit, and under load one commit carries a group.
+"""
+
+import contextlib
+import gc
+import os
+import resource
+import select
+import socket
+import sys
+import time
+from collections import deque
+from typing import Final
+
+from app import access
+from app.accounts import STACK_NO, Scope
+from app.codes import Code
+from app.config import EXIT_SETTINGS, Settings, SettingsError
+from app.log import get_logger
+from app.metrics import ProcessMetrics
+from app.order_connection import Connection
+from app.order_connections import IN, OUT, SWEEP_S, Connections
+from app.order_core import OrderCore
+from app.order_log import OrderLog
+from app.order_schema import StoreError
+from app.order_service import OrderService
+from app.order_store import OrderStore, StoreUnavailableError
+from app.order_wire import Auth, BadUtf8Error, Ping, Refusal, decode, encode_object, encode_refusal
+from app.paper_exchange import PaperExchange
+from app.price_source import NoPrices, PriceSource, SharedBookPrices
+from app.process import EXIT_OK, FatalError, Stop, run_process
+from app.risk import RiskConfig, RiskGate
+from app.wire import DELIMITER, MAX_FRAME_BYTES
+
+MESSAGE_DELIMITER: Final = DELIMITER
+
+log = get_logger()
+
+IDLE_S: Final = 0.25
+LOG_RETRY_S: Final = 0.02
+DRAIN_S: Final = 2.0
+BACKLOG: Final = 4096
+SPARE_DESCRIPTORS: Final = 64
+"""Files, segments and the listening socket, beside one descriptor per connection."""
+
+
+def store_path(settings: Settings) -> str:
+    """Where the orders are kept."""
+    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
+
+
+def build_service(
+    settings: Settings, store: OrderStore, prices: PriceSource
+) -> OrderService[Connection]:
+    """The pipeline, in order: checks, venue, core, store."""
+    gate = RiskGate(RiskConfig.from_settings(settings), prices, Scope(STACK_NO, ""))
+    venue = PaperExchange(
+        prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
+    )
+    core = OrderCore(gate, venue, store.journal, store, settings.order_clients_max)
+    return OrderService(core, store)
+
+
+class OrderManagerServer:
+    """A TCP server of the order port.
+
+    ``OrderManagerServer(host, port)`` alone keeps its orders in memory and takes the default
+    settings; port 0 lets the system choose, and ``.port`` tells.  The port is bound when the object
+    is made, so a client may connect as soon as it exists.  :meth:`start` serves until :meth:`stop`
+    is called, from another thread or a signal handler.
+
+    Raises:
+        OSError: the port cannot be bound.
+        SettingsError, StoreError, StoreUnavailableError: token, certificate or store are no good.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        settings: Settings | None = None,
+        metrics: ProcessMetrics | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self.settings = chosen = settings or Settings()
+        self._metrics = metrics
+        self._stop = stop or Stop()
+        self._token = access.read_token(chosen.order_token_file)
+        tls = access.server_tls(chosen)
+        path = ":memory:" if settings is None else store_path(settings)
+        self._store = OrderStore.open(path, chosen.order_store_synchronous, chosen.run_id)
+        self._prices: PriceSource = NoPrices()
+        if settings is not None:
+            self._prices = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
+        try:
+            self._service = build_service(chosen, self._store, self._prices)
+            listener = _listen(host, port)
+        except BaseException:
+            self._store.close()
+            raise
+        self.host = host
+        self.port: int = listener.getsockname()[1]
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, IN)
+        self._listening = listener.fileno()
+        self._connections = Connections(self._epoll, listener, chosen, tls, bool(self._token))
+        self._waiting: deque[Connection] = deque()
+        """Connections with frames to be handled, first come first served."""
+        self._log = OrderLog(chosen.log_format, chosen.log_level in ("DEBUG", "INFO"))
+        self._group_max = chosen.order_group_max
+        self._poll_s = chosen.book_poll_ms / 1000
+        self._next_care = 0.0
+
+    def start(self) -> None:
+        """Serve until :meth:`stop`; then answer what has arrived, checkpoint and close."""
+        if self._metrics is not None:
+            self._metrics.set_state("ready")
+        try:
+            while not self._stop:
+                self._turn()
+            self._drain()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """Ask :meth:`start` to end; may be called from anywhere, more than once."""
+        self._stop.requested = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    # The loop
+
+    def _turn(self) -> None:
+        events = self._epoll.poll(self._timeout_s())
+        get = self._connections.get
+        for fileno, event in events:
+            connection = get(fileno)
+            if connection is not None:
+                if event & ~OUT:
+                    self._receive(connection, event)
+                if event & OUT:
+                    self._connections.give(connection, b"")
+            elif fileno == self._listening:
+                self._connections.accept()
+        if self._waiting or self._service.wants_turns:
+            self._work()
+        now = time.monotonic()
+        if now >= self._next_care or not events:
+            self._care(now, idle=not events)
+
+    def _timeout_s(self) -> float:
+        if self._waiting:
+            return 0.0
+        if self._service.wants_turns:
+            return self._poll_s
+        return LOG_RETRY_S if self._log.pending else IDLE_S
+
+    def _receive(self, connection: Connection, event: int) -> None:
+        try:
+            if not connection.receive():
+                if event & (select.EPOLLHUP | select.EPOLLERR):
+                    self._connections.close(connection)
+                return
+        except OSError as error:
+            if connection.handshaking:
+                self._connections.refuse(connection, "tls_failed", str(error))
+            self._connections.close(connection)
+            return
+        if connection.ended and (connection.lingering or event & select.EPOLLERR):
+            self._connections.close(connection)
+            return
+        if connection.lingering or connection.closing:
+            return
+        connection.last_ns = time.monotonic_ns()
+        if not connection.read_any:
+            connection.read_any = True
+            if access.speaks_another_protocol(connection.first_bytes()):
+                self._violation(connection, Code.OTHER_PROTOCOL, "not the order protocol")
+                self._queue(connection)
+                return
+        if connection.frames or connection.oversize:
+            self._queue(connection)
+            if len(connection.frames) > self._group_max:
+                self._connections.watch(connection)
+        elif connection.ended:
+            self._connections.give(connection, b"")
+
+    def _queue(self, connection: Connection) -> None:
+        if not connection.waiting:
+            connection.waiting = True
+            self._waiting.append(connection)
+
+    def _work(self) -> None:
+        """One turn's requests: decide, commit, answer, log."""
+        service = self._service
+        service.begin()
+        left = self._group_max
+        waiting = self._waiting
+        for _ in range(len(waiting)):
+            if left <= 0:
+                break
+            connection = waiting.popleft()
+            frames = connection.frames
+            quantum = min(max(left // (len(waiting) + 1), 1), len(frames))
+            left -= quantum
+            for _ in range(quantum):
+                self._handle(connection, frames.popleft())
+                if connection.closing:
+                    break
+            if frames:
+                waiting.append(connection)
+                continue
+            connection.waiting = False
+            if connection.oversize and not connection.closing:
+                reason = f"frame of over {MAX_FRAME_BYTES} bytes"
+                self._violation(connection, Code.FRAME_TOO_LONG, reason)
+        before_ns = time.monotonic_ns()
+        answers = service.finish()
+        after_ns = time.monotonic_ns()
+        self._send(answers)
+        if self._metrics is not None:
+            self._count(self._metrics, answers, after_ns - before_ns)
+        service.counts.clear()
+        if service.lines:
+            self._log.write(service.lines, service.now_ns)
+
+    def _handle(self, connection: Connection, frame: bytes) -> None:
+        try:
+            if not connection.authorised and not self._authorise(connection, frame):
+                return
+            if connection.bucket is not None and not connection.bucket.take(time.monotonic_ns()):
+                refusal = Refusal(Code.FRAME_RATE, "too many frames per second", retryable=True)
+                self._service.answer(connection, encode_refusal(refusal))
+                return
+            self._service.handle(connection, frame)
+        except BadUtf8Error as error:
+            self._violation(connection, Code.BAD_UTF8, str(error))
+
+    def _authorise(self, connection: Connection, frame: bytes) -> bool:
+        """Whether the frame may be handled although no token has come yet (a ping may)."""
+        request = decode(frame)
+        if isinstance(request, Ping):
+            return True
+        if not isinstance(request, Auth):
+            self._violation(connection, Code.AUTH_REQUIRED, "the first frame must be the token")
+        elif access.token_matches(self._token, request.token):
+            connection.authorised = True
+            self._service.answer(connection, encode_object({"ok": True}))
+        else:
+            self._violation(connection, Code.BAD_TOKEN, "wrong token")
+        return False
+
+    def _violation(self, connection: Connection, code: Code, reason: str) -> None:
+        """One error answer, then closed."""
+        self._service.counts.bad += 1
+        self._service.answer(connection, encode_refusal(Refusal(code, reason)))
+        self._connections.refuse(connection, "client_refused", f"{code.name}: {reason}")
+
+    def _send(self, answers: list[tuple[Connection, bytes]]) -> None:
+        give = self._connections.give
+        if len(answers) == 1:
+            give(*answers[0])
+            return
+        joined: dict[Connection, list[bytes]] = {}
+        for connection, answer in answers:
+            parts = joined.get(connection)
+            if parts is None:
+                joined[connection] = [answer]
+            else:
+                parts.append(answer)
+        for connection, parts in joined.items():
+            give(connection, b"".join(parts))
+
+    def _count(
+        self, metrics: ProcessMetrics, answers: list[tuple[Connection, bytes]], commit_ns: int
+    ) -> None:
+        counts = self._service.counts
+        now_ns = time.monotonic_ns()
+        if counts.received:
+            metrics.add("orders_received", counts.received)
+            metrics.add("orders_acked", counts.acked)
+            metrics.add("fills", counts.fills)
+            metrics.mark_event(now_ns)
+            record = metrics.histogram("order_ack_ns").record
+            for connection, _ in answers:
+                record(now_ns - connection.last_ns)
+        if counts.rejected:
+            metrics.add("orders_rejected", counts.rejected)
+        if counts.duplicate:
+            metrics.add("orders_duplicate", counts.duplicate)
+        if counts.bad:
+            metrics.add("frames_bad", counts.bad)
+        if counts.commits:
+            metrics.add("commits", counts.commits)
+            metrics.histogram("commit_ns").record(commit_ns)
+
+    def _care(self, now: float, idle: bool) -> None:
+        """What is done a few times a second, and when there is nothing else to do."""
+        self._store.tend(idle)
+        if self._log.pending:
+            self._log.drain()
+        if now < self._next_care:
+            return
+        self._next_care = now + SWEEP_S
+        self._connections.sweep()
+        if isinstance(self._prices, SharedBookPrices):
+            self._prices.refresh()
+        if self._metrics is not None:
+            self._metrics.beat()
+            self._metrics.set("connections", len(self._connections))
+            self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
+            self._metrics.add("connections_dropped", self._connections.dropped)
+            self._connections.dropped = 0
+
+    # The end
+
+    def _drain(self) -> None:
+        """Answer every complete request that has arrived, so that no client has to ask again."""
+        if self._metrics is not None:
+            self._metrics.set_state("draining")
+        self._connections.stop_accepting()
+        for connection in self._connections:
+            if not connection.ended:
+                self._receive(connection, 0)
+        deadline = time.monotonic() + DRAIN_S
+        while self._waiting and time.monotonic() < deadline:
+            self._work()
+
+    def _close(self) -> None:
+        self._connections.close_all()
+        self._epoll.close()
+        os.close(self._wake)
+        self._wake = -1
+        self._store.tend(idle=True)
+        self._store.close()
+        if isinstance(self._prices, SharedBookPrices):
+            self._prices.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def raise_descriptor_limit(connections_max: int) -> None:
+    """Let this process have a descriptor for every connection, as far as the system allows."""
+    wanted = connections_max + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warning("few_descriptors", connections_max=allowed - SPARE_DESCRIPTORS)
+
+
+def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    raise_descriptor_limit(settings.order_connections_max)
+    try:
+        access.require_token_if_published(settings)
+        server = OrderManagerServer(
+            settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
+        )
+    except SettingsError as error:
+        print(f"order_manager: wrong settings:\n{error}", file=sys.stderr, flush=True)
+        return EXIT_SETTINGS
+    except (StoreError, StoreUnavailableError) as error:
+        raise FatalError(str(error)) from error
+    except OSError as error:
+        raise FatalError(
+            f"{settings.bind_host}:{settings.order_port}: {error.strerror}; "
+            "stop what uses the port, or set another ORDER_PORT"
+        ) from error
+    gc.collect()
+    gc.freeze()
+    log.info(
+        "ready",
+        listen=f"{server.host}:{server.port}",
+        store=store_path(settings),
+        synchronous=settings.order_store_synchronous,
+        mode=settings.trading_mode,
+    )
+    try:
+        server.start()
+    except StoreError as error:
+        raise FatalError(str(error)) from error
+    return EXIT_OK
+
+
+def main() -> int:
+    """Run the process; returns its exit code."""
+    return run_process("order_manager", _serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Everything a client may ask besides a new order: commands in, answer frames out."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from app.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
+from app.codes import Code
+from app.money import UNITS, money_text
+from app.order_core import OrderCore
+from app.order_store import OrderStore
+from app.order_wire import (
+    Cancel,
+    Command,
+    Halt,
+    Limits,
+    Orders,
+    Positions,
+    Reduce,
+    Refusal,
+    Resume,
+    Status,
+    encode_object,
+    encode_refusal,
+    order_json,
+)
+from app.orders import Order, Position
+
+ROWS_BYTES_MAX: Final = 48 * 1024
+"""Of a frame of at most 64 KiB; the rest is for what stands around the rows."""
+
+MONEY_LIMITS: Final = frozenset({"notional_max", "exposure_max", "daily_loss_max"})
+
+
+def amount(units: int) -> msgspec.Raw:
+    """Money as a JSON number, exact to the last unit."""
+    return msgspec.Raw(money_text(units).encode())
+
+
+class OrderQueries:
+    """Answers commands from the core's books and the store; ``line`` is for the log, or empty."""
+
+    def __init__(self, core: OrderCore, store: OrderStore) -> None:
+        self._core = core
+        self._store = store
+        self.line = ""
+
+    def answer(self, command: Command, now_ns: int) -> bytes:
+        """The answer frame."""
+        self.line = ""
+        if isinstance(command, Cancel):
+            return self._order(self._core.cancel(command.client, command.id, now_ns), command)
+        if isinstance(command, Status):
+            return self._order(self._core.status(command.client, command.id), command)
+        if isinstance(command, Halt):
+            mode = KILLED if command.kill else HALTED
+            return self._mode(command.client, mode, command.reason, now_ns)
+        if isinstance(command, Resume):
+            return self._mode(command.client, ACTIVE, command.reason, now_ns)
+        if isinstance(command, Reduce):
+            return self._mode(command.client, REDUCE, command.reason, now_ns)
+        if isinstance(command, Positions):
+            return self._positions(command)
+        if isinstance(command, Orders):
+            return self._orders(command)
+        assert isinstance(command, Limits), command
+        return self._limits(command.client)
+
+    def _order(self, found: Order | Refusal, command: Cancel | Status) -> bytes:
+        if isinstance(found, Refusal):
+            return encode_refusal(found)
+        if isinstance(command, Cancel):
+            self.line = f"Canceled Order {found.id} client={command.client}"
+            return f'{{"ok":true,"order":{order_json(found, command.client)}}}*'.encode()
+        fills = "".join(
+            f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
+            for fill_no, at_ns, qty, price in self._store.fills_of(found)[:400]
+        )
+        order = order_json(found, command.client)
+        return f'{{"ok":true,"order":{order},"fills":[{fills[1:]}]}}*'.encode()
+
+    def _mode(self, client: str | None, mode: int, reason: str, now_ns: int) -> bytes:
+        done = self._core.set_mode(client, mode, reason, now_ns)
+        if isinstance(done, Refusal):
+            return encode_refusal(done)
+        scope = "stack" if client is None else client
+        self.line = f"Trading mode of {scope} is {MODE_NAMES[mode]}: {reason or 'no reason given'}"
+        return encode_object(
+            {"ok": True, "client": client, "mode": MODE_NAMES[mode], "canceled": done}
+        )
+
+    def _positions(self, command: Positions) -> bytes:
+        keys = sorted(
+            (client, symbol)
+            for client, symbol, _ in self._core.positions()
+            if command.client in (None, client) and command.symbol in (None, symbol)
+        )
+        more = [key for key in keys if f"{key[0]}/{key[1]}" > command.after]
+        clients = self._core.clients
+        rows = within_budget(
+            encode_object(
+                {"client": client} | self._position(symbol, clients[client].positions[symbol])
+            )[:-1]
+            for client, symbol in more[: command.limit]
+        )
+        answer: dict[str, Any] = {
+            "ok": True,
+            "positions": [msgspec.Raw(row) for row in rows],
+            "more": len(more) > len(rows),
+        }
+        if rows:
+            answer["after"] = "/".join(more[len(rows) - 1])
+        answer["total"] = self._total(command.symbol)
+        return encode_object(answer)
+
+    def _position(self, symbol: str, position: Position) -> dict[str, Any]:
+        mark = self._core.gate.mark(symbol, position)
+        average = position.avg_cost
+        return {
+            "symbol": symbol,
+            "qty": position.qty,
+            "avg_cost": None if average is None else amount(average),
+            "mark": amount(mark),
+            "realised": amount(position.realised),
+            "unrealised": amount(position.unrealised(mark)),
+            "open_buy": position.open_buy,
+            "open_sell": position.open_sell,
+        }
+
+    def _total(self, symbol: str | None) -> dict[str, Any]:
+        """Over all clients: profit is the plain sum, quantities are net."""
+        realised = unrealised = exposure = 0
+        qty: dict[str, int] = {}
+        for _, name, position in self._core.positions():
+            if symbol not in (None, name):
+                continue
+            mark = self._core.gate.mark(name, position)
+            realised += position.realised
+            unrealised += position.unrealised(mark)
+            exposure += abs(position.qty) * mark
+            qty[name] = qty.get(name, 0) + position.qty
+        return {
+            "realised": amount(realised),
+            "unrealised": amount(unrealised),
+            "exposure": amount(exposure),
+            "qty": dict(sorted(qty.items())[:100]),
+        }
+
+    def _orders(self, command: Orders) -> bytes:
+        """Newest first; ``before`` an order number turns the page."""
+        core = self._core
+        where, values = ["o.order_no < ?"], [command.before]
+        if command.client is not None:
+            scope = core.clients.get(command.client)
+            if scope is None:
+                return encode_refusal(_no_client(command.client))
+            where.append("o.client_no = ?")
+            values.append(scope.client_no)
+        if command.open:
+            where.append("s.status < 3")
+        found = self._store.query(
+            f"WHERE {' AND '.join(where)} ORDER BY o.order_no DESC LIMIT ?",
+            (*values, command.limit),
+        )
+        rows = within_budget(
+            order_json(order, core.name_of(order)).encode() for order in found if core.knows(order)
+        )
+        return b'{"ok":true,"orders":[' + b",".join(rows) + b"]}*"
+
+    def _limits(self, client: str | None) -> bytes:
+        scope = self._core.stack if client is None else self._core.clients.get(client)
+        if scope is None:
+            return encode_refusal(_no_client(client))
+        return encode_object(
+            {
+                "ok": True,
+                "client": client,
+                "mode": MODE_NAMES[scope.mode],
+                "limits": self._limit_values(scope),
+                "used": {
+                    "open_orders": scope.open_orders,
+                    "profit_today": amount(self._core.gate.profit_today(scope)),
+                },
+            }
+        )
+
+    def _limit_values(self, scope: Scope) -> dict[str, Any]:
+        config = self._core.gate.config
+        limits = self._core.gate.limits(scope)
+        values: dict[str, Any] = {
+            name: amount(getattr(limits, name)) if name in MONEY_LIMITS else getattr(limits, name)
+            for name in limits.__struct_fields__
+        }
+        return values | {
+            "known_symbols": config.known_symbols,
+            "tick_size": amount(config.tick_size),
+            "lot_size": config.lot_size,
+            "price_collar_bps": config.collar_bps,
+            "price_age_ms_max": config.price_age_ns_max // 1_000_000,
+            "repeat_window_s": config.repeat_window_ns / UNITS,
+        }
+
+
+def within_budget(rows: Iterable[bytes]) -> list[bytes]:
+    """As many rows as one frame carries besides what else is in it."""
+    taken: list[bytes] = []
+    left = ROWS_BYTES_MAX
+    for row in rows:
+        left -= len(row) + 1
+        if left < 0:
+            break
+        taken.append(row)
+    return taken
+
+
+def _no_client(client: str | None) -> Refusal:
+    return Refusal(Code.UNKNOWN_CLIENT, f"no client {client}", {"client": client})

@@ -1,0 +1,259 @@
+"""The order manager without its sockets: frames in, one durable turn at a time, answers out.
+
+A turn is: :meth:`OrderService.begin`, any number of :meth:`OrderService.handle`, and
+:meth:`OrderService.finish`, which commits and only then gives the answers away.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from app.codes import Code
+from app.log import get_logger
+from app.money import money_text
+from app.order_core import OrderCore
+from app.order_queries import OrderQueries
+from app.order_store import OrderStore, StoreUnavailableError
+from app.order_wire import (
+    Command,
+    OrderRequest,
+    Ping,
+    Refusal,
+    decode,
+    encode_ack,
+    encode_object,
+    encode_refusal,
+)
+from app.orders import SIDE_NAMES, STATUS_NAMES, Order
+
+log = get_logger()
+
+RETRY_NS: Final = 100_000_000
+"""How often a store that failed is tried again."""
+
+
+NO_ORDER: Final = frozenset({Code.BAD_JSON, Code.UNKNOWN_OP})
+"""What a frame is answered with that was not even meant as an order."""
+
+
+class AnchoredClock:
+    """Wall time that never jumps: the wall clock once, then the monotonic one.
+
+    Setting the system's clock while the process runs changes nothing here; a start never falls
+    behind ``not_before_ns``, so that times in the store do not run backwards.
+    """
+
+    def __init__(self, not_before_ns: int = 0) -> None:
+        self._offset_ns = max(time.time_ns(), not_before_ns) - time.monotonic_ns()
+
+    def __call__(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+        return time.monotonic_ns() + self._offset_ns
+
+
+class Counts:
+    """What happened since the counts were last taken."""
+
+    __slots__ = ("acked", "bad", "commits", "duplicate", "fills", "received", "rejected")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start over."""
+        self.received = self.acked = self.rejected = self.duplicate = 0
+        self.fills = self.bad = self.commits = 0
+
+
+Peer = TypeVar("Peer")
+
+
+class OrderService(Generic[Peer]):
+    """Requests of any number of peers against one core and one store."""
+
+    def __init__(
+        self, core: OrderCore, store: OrderStore, clock: Callable[[], int] | None = None
+    ) -> None:
+        self.core = core
+        self.store = store
+        self.counts = Counts()
+        self.lines: list[str] = []
+        """What the last finished turn has to say in the log."""
+        self.available = True
+        found = store.load()
+        core.recover(found)
+        self._clock = clock or AnchoredClock(found.last_at_ns)
+        self._queries = OrderQueries(core, store)
+        self._answers: list[tuple[Peer, bytes]] = []
+        self._tentative: list[tuple[int, dict[str, Any]]] = []
+        """Index into the answers, and whom to name, of what depends on the commit."""
+        self._turn_lost = ""
+        self._retry_ns = 0
+        self._fills_before = 0
+        self.now_ns = self._clock()
+
+    def begin(self) -> None:
+        """Start a turn: take the time, and what resting orders did meanwhile."""
+        self.now_ns = self._clock()
+        self.lines = []
+        if not self.available:
+            self._try_again()
+        self._fills_before = self.core.last_fill_no
+        if self.available and self.core.open:
+            try:
+                for order in self.core.poll(self.now_ns):
+                    self._note_change(order)
+            except StoreUnavailableError as error:
+                self._turn_lost = str(error)
+
+    def handle(self, peer: Peer, frame: bytes) -> None:
+        """Take one frame, delimiter removed; its answer comes out of :meth:`finish`.
+
+        Raises:
+            BadUtf8Error: the frame is not UTF-8.
+        """
+        request = decode(frame)
+        if isinstance(request, OrderRequest):
+            self._new_order(peer, request)
+        elif isinstance(request, Refusal):
+            if request.code in NO_ORDER:
+                self.counts.bad += 1
+            else:
+                self.counts.received += 1
+                self.counts.rejected += 1
+            self._answers.append((peer, encode_refusal(request)))
+        else:
+            self._command(peer, request)
+
+    def answer(self, peer: Peer, frame: bytes) -> None:
+        """Queue an answer that was made elsewhere, in its place among the others."""
+        self._answers.append((peer, frame))
+
+    def _new_order(self, peer: Peer, request: OrderRequest) -> None:
+        counts = self.counts
+        counts.received += 1
+        about = {} if request.id is None else {"id": request.id, "client": request.client}
+        self._tentative.append((len(self._answers), about))
+        if not self.available or self._turn_lost:
+            self._answers.append((peer, b""))
+            self._turn_lost = self._turn_lost or "the store is not available"
+            return
+        try:
+            result = self.core.submit(request, self.now_ns)
+        except StoreUnavailableError as error:
+            self._turn_lost = str(error)
+            self._answers.append((peer, b""))
+            return
+        if isinstance(result, Refusal):
+            counts.rejected += 1
+            self._answers.append((peer, encode_refusal(result)))
+            self.lines.append(f"Refused Order {request.id}: {result.code.name}: {result.msg}")
+            return
+        order, duplicate = result
+        self._answers.append((peer, encode_ack(order, request.client, duplicate)))
+        if duplicate:
+            counts.duplicate += 1
+            self.lines.append(f"Repeated Order {order.id} client={request.client}")
+        elif order.code:
+            counts.rejected += 1
+            self.lines.append(
+                f"{STATUS_NAMES[order.status]} Order {_words(order)} client={request.client} "
+                f"{Code(order.code).name}: {order.msg}"
+            )
+        else:
+            counts.acked += 1
+            self.lines.append(f"Received Order {_words(order)} client={request.client}")
+
+    def _command(self, peer: Peer, command: Command) -> None:
+        if isinstance(command, Ping):
+            state = {"ok": True} if self.available else _unavailable("the store does not answer")
+            self._answers.append((peer, encode_object(state)))
+            return
+        about = {"id": command.id} if hasattr(command, "id") else {}
+        self._tentative.append((len(self._answers), about))
+        if not self.available or self._turn_lost:
+            self._turn_lost = self._turn_lost or "the store is not available"
+            self._answers.append((peer, b""))
+            return
+        try:
+            answer = self._queries.answer(command, self.now_ns)
+        except StoreUnavailableError as error:
+            self._turn_lost = str(error)
+            answer = b""
+        self._answers.append((peer, answer))
+        if line := self._queries.line:
+            self.lines.append(line)
+
+    def finish(self) -> list[tuple[Peer, bytes]]:
+        """Commit the turn; the answers may be sent now."""
+        if not self._turn_lost:
+            try:
+                if self.store.commit():
+                    self.counts.commits += 1
+                    self.counts.fills += self.core.last_fill_no - self._fills_before
+                    self.core.committed()
+            except StoreUnavailableError as error:
+                self._turn_lost = str(error)
+        if self._turn_lost:
+            self._lose_turn()
+        answers = self._answers
+        self._answers = []
+        self._tentative.clear()
+        return answers
+
+    def _lose_turn(self) -> None:
+        """Nothing of the turn was kept: say so to everybody in it."""
+        reason, self._turn_lost = self._turn_lost, ""
+        for index, about in self._tentative:
+            refusal = Refusal(Code.STORE_UNAVAILABLE, reason, about, retryable=True)
+            self._answers[index] = (self._answers[index][0], encode_refusal(refusal))
+        self.counts.acked = self.counts.duplicate = 0
+        self.counts.rejected += len(self._tentative)
+        self.lines = []
+        self.store.rollback()
+        if self.available:
+            log.error("store_unavailable", path=self.store.path, error=reason)
+            self.available = False
+            self._retry_ns = self.now_ns
+
+    def _try_again(self) -> None:
+        """See whether the store works by now, and start over from what it holds.
+
+        Raises:
+            StoreError: it is damaged; this process cannot go on.
+        """
+        if self.now_ns < self._retry_ns:
+            return
+        self._retry_ns = self.now_ns + RETRY_NS
+        try:
+            self.store.reopen()
+            self.core.recover(self.store.load())
+        except StoreUnavailableError:
+            return
+        self.available = True
+        log.info("store_available", path=self.store.path)
+
+    @property
+    def wants_turns(self) -> bool:
+        """Whether time alone can bring work: resting orders, or a store to be tried again."""
+        return bool(self.core.open) or not self.available
+
+    def _note_change(self, order: Order) -> None:
+        self.lines.append(
+            f"{STATUS_NAMES[order.status]} Order {_words(order)} client={self.core.name_of(order)} "
+            f"filled={order.filled_qty}"
+        )
+
+
+def _words(order: Order) -> str:
+    price = "MARKET" if order.price is None else money_text(order.price)
+    return f"{order.id}: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price}"
+
+
+def _unavailable(reason: str) -> dict[str, Any]:
+    return {
+        "ok": False,
+        "msg": reason,
+        "code": Code.STORE_UNAVAILABLE.name,
+        "retryable": True,
+    }

@@ -1,0 +1,462 @@
+"""The JSON of the order port: frame bytes in, typed requests out; answers in, frame bytes out.
+
+No I/O.  What JSON lets through and an order must not carry stops here: NaN and infinities, numbers
+out of range, repeated keys, control bytes, half a UTF-8 character.  A ``*`` inside a string travels
+as ``\\u002a`` in both directions, so the delimiter never stands in a payload.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from app.codes import Code
+from app.config import MAX_PRICE
+from app.money import money_text, to_units
+from app.orders import (
+    DAY,
+    GIVEN,
+    IOC,
+    LIMIT,
+    MARKET,
+    SIDE_NAMES,
+    SIDES,
+    STATUS_NAMES,
+    TIF_NAMES,
+    TIFS,
+    TYPE_NAMES,
+    TYPES,
+    Order,
+)
+from app.wire import MAX_SYMBOL_BYTES, symbol_problem
+
+DEFAULT_CLIENT: Final = "default"
+MAX_CLIENT_BYTES: Final = 64
+MAX_TS_BYTES: Final = 64
+MAX_CLIENT_ID: Final = (1 << 53) - 1
+"""Largest id a client may choose: what every JSON reader holds exactly."""
+MAX_ORDER_ID: Final = (1 << 63) - 1
+MAX_QTY: Final = 10**15
+
+
+NO_TS: Final = Raw(b"")
+
+
+class Refusal(NamedTuple):
+    """A request that is answered with ``ok: false``; ``about`` are further members to send."""
+
+    code: Code
+    msg: str
+    about: Mapping[str, Any] = MappingProxyType({})
+    retryable: bool = False
+
+
+class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The contract's order; MARKET orders may leave the price out.  No ``op`` needed."""
+
+    side: str
+    symbol: str
+    qty: int
+    price: float | None = None
+    ts: Raw = NO_TS
+    id: int | None = None
+    client: str | None = None
+    type: str | None = None
+    tif: str | None = None
+    op: str | None = None
+
+
+class OrderRequest(msgspec.Struct, gc=False):
+    """A well-formed order: everything checked that can be checked without any state."""
+
+    side: int
+    symbol: str
+    qty: int
+    price: int | None
+    ts: str | None
+    id: int | None
+    client: str
+    type: int
+    tif: int
+
+
+class Cancel(msgspec.Struct, tag_field="op", tag="cancel", forbid_unknown_fields=True):
+    id: int
+    client: str = DEFAULT_CLIENT
+
+
+class Status(msgspec.Struct, tag_field="op", tag="status", forbid_unknown_fields=True):
+    id: int
+    client: str = DEFAULT_CLIENT
+
+
+class Positions(msgspec.Struct, tag_field="op", tag="positions", forbid_unknown_fields=True):
+    client: str | None = None
+    symbol: str | None = None
+    after: str = ""
+    limit: int = 100
+
+
+class Orders(msgspec.Struct, tag_field="op", tag="orders", forbid_unknown_fields=True):
+    client: str | None = None
+    open: bool = True
+    before: int = MAX_ORDER_ID
+    limit: int = 50
+
+
+class Limits(msgspec.Struct, tag_field="op", tag="limits", forbid_unknown_fields=True):
+    client: str | None = None
+
+
+class Halt(msgspec.Struct, tag_field="op", tag="halt", forbid_unknown_fields=True):
+    """Refuse new orders; ``kill`` also cancels every open one and trips the kill switch."""
+
+    client: str | None = None
+    kill: bool = False
+    reason: str = ""
+
+
+class Resume(msgspec.Struct, tag_field="op", tag="resume", forbid_unknown_fields=True):
+    client: str | None = None
+    reason: str = ""
+
+
+class Reduce(msgspec.Struct, tag_field="op", tag="reduce", forbid_unknown_fields=True):
+    client: str | None = None
+    reason: str = ""
+
+
+class Ping(msgspec.Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
+    pass
+
+
+class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=True):
+    token: str
+
+
+Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
+COMMANDS: Final = (Cancel, Status, Positions, Orders, Limits, Halt, Resume, Reduce, Ping, Auth)
+OPS: Final = ("new", *(str(kind.__struct_config__.tag) for kind in COMMANDS))
+
+_decode_new = msgspec.json.Decoder(NewOrder).decode
+_decode_command = msgspec.json.Decoder(Command).decode
+_REQUIRED: Final = {
+    "new": ("side", "symbol", "qty", "price"),
+    "cancel": ("id",),
+    "status": ("id",),
+    "auth": ("token",),
+}
+
+
+class BadUtf8Error(Exception):
+    """The frame is not UTF-8: a violation of the protocol, the connection is to be closed."""
+
+
+def decode(frame: bytes) -> OrderRequest | Command | Refusal:
+    """One frame, delimiter removed, as a request, or why it is none.
+
+    Raises:
+        BadUtf8Error: the frame is not UTF-8.
+    """
+    if b'"op"' in frame:
+        return _decode_with_op(frame)
+    try:
+        new = _decode_new(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _explain(frame, error)
+    return _checked_order(new, frame)
+
+
+def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
+    """Ranges, names and repeated keys of an order that has the right form."""
+    colons = 3
+    side = SIDES.get(new.side)
+    if side is None:
+        return _bad("side", f'"BUY" or "SELL", got {_short(new.side)}', new)
+    symbol = new.symbol
+    if symbol not in _GOOD_SYMBOLS:
+        problem = _learn_symbol(symbol)
+        if problem:
+            return _bad("symbol", problem, new)
+    qty = new.qty
+    if not 0 < qty <= MAX_QTY:
+        return _bad("qty", f"a whole number from 1 to {MAX_QTY}, got {_short(qty)}", new)
+    kind = GIVEN
+    tif = IOC
+    if new.type is not None:
+        colons += 1
+        kind = TYPES.get(new.type, -1)
+        if kind < 0:
+            return _bad("type", f'"MARKET" or "LIMIT", got {_short(new.type)}', new)
+        if kind == LIMIT:
+            tif = DAY
+    if new.tif is not None:
+        colons += 1
+        tif = TIFS.get(new.tif, -1)
+        if tif < 0:
+            return _bad("tif", f'"IOC", "GTC" or "DAY", got {_short(new.tif)}', new)
+    price = None
+    if new.price is not None:
+        colons += 1
+        if not 0.0 < new.price <= MAX_PRICE:
+            return _bad("price", f"above 0 and at most {MAX_PRICE}, got {new.price!r}", new)
+        price = to_units(new.price)
+        if price == 0:
+            return _bad("price", f"at least 0.000000001, got {new.price!r}", new)
+    elif kind != MARKET:
+        return Refusal(Code.MISSING_FIELD, "missing field: price", {"field": "price", **_who(new)})
+    if new.id is not None:
+        colons += 1
+        if not 0 <= new.id <= MAX_CLIENT_ID:
+            return _bad("id", f"a whole number from 0 to {MAX_CLIENT_ID}, got {_short(new.id)}", {})
+    client = DEFAULT_CLIENT
+    if new.client is not None:
+        colons += 1
+        client = new.client
+        if client not in _GOOD_CLIENTS:
+            problem = _learn_client(client)
+            if problem:
+                return _bad("client", problem, {})
+    ts = None
+    if new.ts is not NO_TS:
+        colons += 1
+        ts = _ts_text(bytes(new.ts))
+        if ts is None:
+            return _bad("ts", f"text or a number of at most {MAX_TS_BYTES} bytes", new)
+        colons += ts.count(":")
+    if new.op is not None:
+        colons += 1
+    # Each key has a colon behind it, so the same number of colons means that no key came twice.
+    if frame.count(b":") != colons:
+        repeated = _repeated_key(frame)
+        if repeated:
+            return Refusal(
+                Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated, **_who(new)}
+            )
+    return OrderRequest(side, symbol, qty, price, ts, new.id, client, kind, tif)
+
+
+def _decode_with_op(frame: bytes) -> OrderRequest | Command | Refusal:
+    try:
+        command: Command = _decode_command(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            new = _decode_new(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _explain(frame, error)
+        if new.op not in (None, "new"):
+            return _explain(frame, error)
+        return _checked_order(new, frame)
+    repeated = _repeated_key(frame)
+    if repeated:
+        return Refusal(Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
+    return _checked_command(command)
+
+
+def _checked_command(command: Command) -> Command | Refusal:
+    if isinstance(command, Cancel | Status) and not 0 <= command.id <= MAX_ORDER_ID:
+        return _bad("id", f"a whole number from 0 to {MAX_ORDER_ID}, got {_short(command.id)}", {})
+    if isinstance(command, Positions | Orders) and not 1 <= command.limit <= 200:
+        return _bad("limit", f"from 1 to 200, got {_short(command.limit)}", {})
+    if isinstance(command, Orders) and not 0 <= command.before <= MAX_ORDER_ID:
+        return _bad("before", f"from 0 to {MAX_ORDER_ID}, got {_short(command.before)}", {})
+    client = getattr(command, "client", None)
+    if client is not None and (problem := _learn_client(client)):
+        return _bad("client", problem, {})
+    reason = getattr(command, "reason", "")
+    if len(reason) > 200 or not (reason.isprintable() or not reason):
+        return _bad("reason", "printable text of at most 200 characters", {})
+    return command
+
+
+def _explain(frame: bytes, error: Exception) -> Refusal:
+    """What is wrong with a frame that no request type takes."""
+    try:
+        frame.decode()
+    except UnicodeDecodeError as problem:
+        raise BadUtf8Error(f"not UTF-8: {problem.reason} at byte {problem.start}") from None
+    if not isinstance(error, msgspec.ValidationError):
+        return Refusal(Code.BAD_JSON, "bad_json")
+    try:
+        # Also bounds the depth of what is parsed below: msgspec raises RecursionError.
+        value = msgspec.json.decode(frame)
+        repeated = _repeated_key(frame)
+    except (msgspec.ValidationError, RecursionError):
+        # Well-formed as far as it was read, with a number that no float holds or too deep.
+        return Refusal(Code.BAD_FIELD, f"bad field: {_own_words(error)}")
+    except msgspec.DecodeError:
+        return Refusal(Code.BAD_JSON, "bad_json")
+    if not isinstance(value, dict):
+        return Refusal(Code.BAD_FIELD, "expected a JSON object")
+    if repeated:
+        return Refusal(Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
+    op = value.get("op", "new")
+    if op not in OPS:
+        return Refusal(Code.UNKNOWN_OP, f"unknown op {_short(op)}: one of {', '.join(OPS)}")
+    who = {"id": value["id"]} if _is_id(value.get("id")) else {}
+    missing = [name for name in _REQUIRED.get(op, ()) if name not in value]
+    if op == "new" and value.get("type") == "MARKET" and "price" in missing:
+        missing.remove("price")
+    if missing:
+        names = ", ".join(missing)
+        word = "field" if len(missing) == 1 else "fields"
+        return Refusal(Code.MISSING_FIELD, f"missing {word}: {names}", {"field": missing[0], **who})
+    words = _own_words(error)
+    if "unknown field" in words:
+        name = words.split("`")[1]
+        return Refusal(
+            Code.UNKNOWN_FIELD,
+            f"unknown field: {_short(name, quoted=False)}",
+            {"field": _short(name, quoted=False), **who},
+        )
+    field = words.rpartition("`$.")[2].rstrip("`") if "`$." in words else ""
+    return Refusal(Code.BAD_FIELD, f"bad field: {words}", {"field": field} | who if field else who)
+
+
+def _own_words(error: Exception) -> str:
+    return str(error)[:200] if isinstance(error, msgspec.ValidationError) else "nested too deeply"
+
+
+def _repeated_key(frame: bytes) -> str | None:
+    """The first key that an object of ``frame`` names twice."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found.append(key)
+            seen.add(key)
+
+    # Python's own decoder limits the digits of an int; msgspec has checked the numbers already.
+    json.loads(frame, object_pairs_hook=look, parse_int=str, parse_float=str)
+    return _short(found[0], quoted=False) if found else None
+
+
+_GOOD_SYMBOLS: dict[str, None] = {}
+_GOOD_CLIENTS: dict[str, None] = {}
+_NAMES_MAX: Final = 65536
+
+
+def _learn_symbol(symbol: str) -> str | None:
+    """Why this cannot be a symbol; what can is remembered, so that it is looked at once."""
+    problem = (
+        symbol_problem(symbol.encode())
+        if len(symbol) <= MAX_SYMBOL_BYTES
+        else (f"symbol of {len(symbol)} characters, at most {MAX_SYMBOL_BYTES} bytes")
+    )
+    if problem is None and len(_GOOD_SYMBOLS) < _NAMES_MAX:
+        _GOOD_SYMBOLS[symbol] = None
+    return problem
+
+
+def _learn_client(client: str) -> str | None:
+    """Why this cannot be a client's name; a good one is remembered."""
+    if not 1 <= len(client.encode()) <= MAX_CLIENT_BYTES or not client.isprintable():
+        return f"printable text of 1 to {MAX_CLIENT_BYTES} bytes"
+    if len(_GOOD_CLIENTS) < _NAMES_MAX:
+        _GOOD_CLIENTS[client] = None
+    return None
+
+
+def _ts_text(raw: bytes) -> str | None:
+    """The client's time as the JSON text it sent, or None if it is no text and no number."""
+    if len(raw) > MAX_TS_BYTES:
+        return None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as problem:
+        raise BadUtf8Error(f"not UTF-8: {problem.reason} in ts") from None
+    if text[0] == '"':
+        return text
+    if text[0] in "-0123456789" and math.isfinite(float(text)):
+        return text
+    return None
+
+
+def _bad(field: str, problem: str, new: NewOrder | dict[str, Any]) -> Refusal:
+    who = new if isinstance(new, dict) else _who(new)
+    return Refusal(Code.BAD_FIELD, f"bad field {field}: {problem}", {"field": field, **who})
+
+
+def _who(new: NewOrder) -> dict[str, Any]:
+    """Whose request it was, to be told in the answer."""
+    return {"id": new.id} if new.id is not None and 0 <= new.id <= MAX_CLIENT_ID else {}
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_ORDER_ID
+
+
+def _short(value: object, quoted: bool = True) -> str:
+    """A value for a message, whatever its length."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value) if quoted and isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# Answers
+
+
+@lru_cache(maxsize=16384)
+def json_text(text: str) -> str:
+    """A JSON string without the delimiter in it."""
+    return encode_basestring(text).replace("*", "\\u002a")
+
+
+def order_json(order: Order, client: str) -> str:
+    """The ``order`` member of an answer."""
+    price = "null" if order.price is None else money_text(order.price)
+    avg = order.avg_price
+    tail = ""
+    if order.type:
+        tail = f',"type":"{TYPE_NAMES[order.type]}","tif":"{TIF_NAMES[order.tif]}"'
+    if order.ts is not None:
+        tail += f',"ts":{order.ts}'
+    if order.exec_count:
+        last = order.exec_first + order.exec_count
+        tail += f',"exec_ids":{list(range(order.exec_first, last))}'
+    return (
+        f'{{"id":{order.id},"client":{json_text(client)},"side":"{SIDE_NAMES[order.side]}",'
+        f'"symbol":{json_text(order.symbol)},"qty":{order.qty},"price":{price},'
+        f'"status":"{STATUS_NAMES[order.status]}","filled_qty":{order.filled_qty},'
+        f'"avg_price":{"null" if avg is None else money_text(avg)},'
+        f'"order_no":{order.order_no}{tail}}}'
+    )
+
+
+def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
+    """The answer to an order that was accepted or denied: the same bytes whenever it is asked."""
+    mark = ',"duplicate":true' if duplicate else ""
+    if order.code:
+        return (
+            f'{{"ok":false,"msg":{json_text(order.msg or "")},"code":"{Code(order.code).name}",'
+            f'"retryable":false,"id":{order.id},"client":{json_text(client)},'
+            f'"order":{order_json(order, client)}{mark}}}*'
+        ).encode()
+    return f'{{"ok":true,"order":{order_json(order, client)}{mark}}}*'.encode()
+
+
+def encode_refusal(refusal: Refusal) -> bytes:
+    """The answer to what was not recorded as an order."""
+    return encode_object(
+        {
+            "ok": False,
+            "msg": refusal.msg,
+            "code": refusal.code.name,
+            "retryable": refusal.retryable,
+            **refusal.about,
+        }
+    )
+
+
+def encode_object(answer: dict[str, Any]) -> bytes:
+    """Any answer as a frame."""
+    return msgspec.json.encode(answer).replace(b"*", b"\\u002a") + b"*"

@@ -1,0 +1,195 @@
+"""Orders, their states and the position arithmetic: pure values, no clock, no I/O.
+
+Money is int in 1e-9 units (:mod:`app.money`), quantity a whole number of shares, time int64
+nanoseconds since the epoch in UTC.
+"""
+
+from typing import Final
+
+import msgspec
+
+from app.money import divide
+
+BUY: Final = 1
+SELL: Final = -1
+SIDES: Final = {"BUY": BUY, "SELL": SELL}
+SIDE_NAMES: Final = {BUY: "BUY", SELL: "SELL"}
+
+GIVEN, MARKET, LIMIT = range(3)
+"""Order types.  GIVEN is the wire's plain form: it executes at the price it names."""
+TYPES: Final = {"MARKET": MARKET, "LIMIT": LIMIT}
+TYPE_NAMES: Final = ("GIVEN", "MARKET", "LIMIT")
+
+IOC, GTC, DAY = range(3)
+TIFS: Final = {"IOC": IOC, "GTC": GTC, "DAY": DAY}
+TIF_NAMES: Final = ("IOC", "GTC", "DAY")
+
+# States: FIX OrdStatus (tag 39) names, and Denied: refused by us, where Rejected is the venue's.
+PENDING_NEW, NEW, PARTIALLY_FILLED, FILLED, CANCELED, REJECTED, EXPIRED, DENIED = range(8)
+STATUS_NAMES: Final = (
+    "PendingNew",
+    "New",
+    "PartiallyFilled",
+    "Filled",
+    "Canceled",
+    "Rejected",
+    "Expired",
+    "Denied",
+)
+
+ACCEPT, FILL, FILL_LAST, CANCEL, REJECT, EXPIRE, DENY = range(7)
+"""What can happen to an order.  FILL leaves some quantity open, FILL_LAST none."""
+
+TRANSITIONS: Final = {
+    (PENDING_NEW, ACCEPT): NEW,
+    (PENDING_NEW, REJECT): REJECTED,
+    (PENDING_NEW, DENY): DENIED,
+    (NEW, FILL): PARTIALLY_FILLED,
+    (NEW, FILL_LAST): FILLED,
+    (NEW, CANCEL): CANCELED,
+    (NEW, EXPIRE): EXPIRED,
+    (PARTIALLY_FILLED, FILL): PARTIALLY_FILLED,
+    (PARTIALLY_FILLED, FILL_LAST): FILLED,
+    (PARTIALLY_FILLED, CANCEL): CANCELED,
+    (PARTIALLY_FILLED, EXPIRE): EXPIRED,
+}
+
+OPEN_STATES: Final = frozenset({PENDING_NEW, NEW, PARTIALLY_FILLED})
+
+
+INT64_MAX: Final = (1 << 63) - 1
+
+
+def db_int(value: int) -> int | str:
+    """An integer as the store can hold it: beyond 64 bits as decimal text."""
+    return value if -INT64_MAX <= value <= INT64_MAX else str(value)
+
+
+class InvalidTransitionError(Exception):
+    """An event that the order's state does not allow: a bug in the caller."""
+
+
+def next_status(status: int, event: int) -> int:
+    """The state after ``event``.
+
+    Raises:
+        InvalidTransitionError: the table has no such transition.
+    """
+    try:
+        return TRANSITIONS[status, event]
+    except KeyError:
+        raise InvalidTransitionError(
+            f"{STATUS_NAMES[status]}: no transition on event {event}"
+        ) from None
+
+
+class Order(msgspec.Struct, gc=False):
+    """One order: what was asked and where it stands.  Field order is the store's column order.
+
+    ``order_no`` is unique in the store and rises with time; ``id`` is unique for its client only.
+    ``price`` is None for a market order without one.  ``ts`` is the client's own time as the JSON
+    text it sent.  ``exec_first`` and ``exec_count`` name the executions that happened before the
+    acknowledgement; later ones are found in the store.
+    """
+
+    order_no: int
+    client_no: int
+    id: int
+    at_ns: int
+    side: int
+    symbol: str
+    qty: int
+    price: int | None
+    type: int
+    tif: int
+    ts: str | None
+    status: int
+    filled_qty: int = 0
+    filled_notional: int = 0
+    exec_first: int = 0
+    exec_count: int = 0
+    code: int = 0
+    msg: str | None = None
+
+    @property
+    def open_qty(self) -> int:
+        """Quantity that can still execute."""
+        return self.qty - self.filled_qty if self.status in OPEN_STATES else 0
+
+    @property
+    def avg_price(self) -> int | None:
+        """Average execution price, None before the first execution."""
+        return divide(self.filled_notional, self.filled_qty) if self.filled_qty else None
+
+    def happen(self, event: int) -> None:
+        """Move to the next state (``InvalidTransitionError`` where the table has none)."""
+        self.status = next_status(self.status, event)
+
+    def fill(self, qty: int, price: int) -> None:
+        """Execute ``qty`` more at ``price``."""
+        assert 0 < qty <= self.qty - self.filled_qty, (qty, self)
+        self.filled_qty += qty
+        self.filled_notional += qty * price
+        self.happen(FILL_LAST if self.filled_qty == self.qty else FILL)
+
+    def row(self) -> tuple[object, ...]:
+        """The values in the store's column order."""
+        row = msgspec.structs.astuple(self)
+        if self.filled_notional > INT64_MAX:
+            fields = list(row)
+            fields[self.__struct_fields__.index("filled_notional")] = db_int(self.filled_notional)
+            return tuple(fields)
+        return row
+
+
+class Position:
+    """Holdings in one symbol at average cost.
+
+    ``cost`` is what the open quantity was paid (negative when short: what it was sold for), so
+    average cost is ``cost / qty``.  At every moment ``realised - cost`` equals the cash received
+    minus the cash paid, so no rounding is ever lost; when flat, ``realised`` is exactly the cash.
+    """
+
+    __slots__ = ("cost", "fill_no", "mark", "open_buy", "open_sell", "qty", "realised")
+
+    def __init__(
+        self, qty: int = 0, cost: int = 0, realised: int = 0, mark: int = 0, fill_no: int = 0
+    ) -> None:
+        self.qty = qty
+        self.cost = cost
+        self.realised = realised
+        self.mark = mark
+        """Price of the last fill, what the holding is valued at where no book is attached."""
+        self.fill_no = fill_no
+        """The last fill that is in these numbers."""
+        self.open_buy = 0
+        self.open_sell = 0
+        """Quantity of resting orders on each side."""
+
+    def apply(self, side: int, qty: int, price: int) -> None:
+        """Account for an execution.
+
+        What is closed releases its share of the cost, rounded toward zero to a whole unit; the
+        remainder stays in ``cost`` and is released with the last share.
+        """
+        held = self.qty
+        signed = side * qty
+        self.mark = price
+        self.qty = held + signed
+        if held * side >= 0:
+            self.cost += signed * price
+            return
+        size = abs(held)
+        closed = min(qty, size)
+        released = self.cost * closed // size if held > 0 else -(-self.cost * closed // size)
+        self.realised -= side * closed * price + released
+        self.cost += side * (qty - closed) * price - released
+
+    def unrealised(self, mark: int | None = None) -> int:
+        """Profit of closing everything at ``mark`` (by default the last fill's price)."""
+        return self.qty * (self.mark if mark is None else mark) - self.cost
+
+    @property
+    def avg_cost(self) -> int | None:
+        """Average cost of what is held, None when flat."""
+        return divide(self.cost, self.qty) if self.qty else None

@@ -1,0 +1,154 @@
+"""The seam to a venue, and the paper exchange behind it.
+
+A venue for a real market implements :class:`Venue`.  Its ``submit`` may only queue: the order is
+not yet durable.  It sends what it queued from ``committed``, which is called after each commit,
+under the order's ``order_no`` as the venue's client order id, and hands the venue's reports out of
+``poll``, each again until the ``committed`` after it.  A process that dies in between starts with
+``restore``: there it asks the venue what became of every order that is still open.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from app.codes import Code
+from app.money import divide
+from app.orders import BUY, GIVEN, IOC, LIMIT, MARKET, Order
+from app.price_source import PriceSource
+
+BPS_UNITS: Final = 1_000_000
+"""Slippage is counted in hundredths of a basis point."""
+
+
+class Execution(NamedTuple):
+    """A quantity at a price, in 1e-9 money units."""
+
+    qty: int
+    price: int
+
+
+class Report(NamedTuple):
+    """A venue's answer to a new order: what executed at once, and what becomes of the rest."""
+
+    executions: Sequence[Execution] = ()
+    rests: bool = False
+    reject: tuple[Code, str] | None = None
+
+
+class Venue(Protocol):
+    """Where orders go once they passed the checks."""
+
+    def submit(self, order: Order) -> Report:
+        """Take a new order.  Without ``rests`` an open remainder is canceled."""
+
+    def cancel(self, order: Order) -> None:
+        """Take a resting order back."""
+
+    def poll(self) -> Iterable[tuple[Order, Execution]]:
+        """Executions of resting orders since the last call."""
+
+    def committed(self) -> None:
+        """What was submitted, canceled and polled since the last call is durable now."""
+
+    def restore(self, orders: Sequence[Order]) -> None:
+        """Replace all resting orders: on start, and after a turn that could not be kept."""
+
+
+class PaperExchange:
+    """Fills against a price source, with slippage and a fill ratio.
+
+    - An order of the plain form executes in full at the price it names.
+    - A MARKET order executes at the book's price, worse by the slippage; without a price it is
+      rejected.
+    - A LIMIT order executes when the slipped book price is at least as good as its limit; the rest
+      waits (GTC, DAY) until the book crosses, or is canceled (IOC).
+
+    The fill ratio cuts executions of MARKET and LIMIT orders to a seeded random share between it
+    and all of the open quantity, at least 1.  The draw depends on the seed, the order and how much
+    of it is filled, so the same history gives the same fills also after a restart.  A resting order
+    executes at most once per book update.
+    """
+
+    def __init__(
+        self, prices: PriceSource, slippage_bps: float = 0.0, fill_percent: int = 100, seed: int = 0
+    ) -> None:
+        self._prices = prices
+        self._slippage = round(slippage_bps * 100)
+        self._fill_percent = fill_percent
+        self._seed = seed
+        self._resting: dict[int, Order] = {}
+        self._seen: dict[str, int] = {}
+        """Symbol -> sequence of the book update that its resting orders have been shown."""
+
+    def submit(self, order: Order) -> Report:
+        """Execute what can be executed now."""
+        if order.type == GIVEN:
+            assert order.price is not None
+            return Report((Execution(order.qty, order.price),))
+        price = self._touch(order)
+        if order.type == MARKET:
+            if price is None:
+                return Report(reject=(Code.NO_MARKET, f"no price of {order.symbol} in the book"))
+            return Report((Execution(self._share(order), price),))
+        done: tuple[Execution, ...] = ()
+        if price is not None and _marketable(order, price):
+            done = (Execution(self._share(order), price),)
+        rests = order.tif != IOC and not (done and done[0].qty == order.qty)
+        if rests:
+            self._resting[order.order_no] = order
+        return Report(done, rests)
+
+    def cancel(self, order: Order) -> None:
+        """Forget a resting order."""
+        self._resting.pop(order.order_no, None)
+
+    def poll(self) -> Iterable[tuple[Order, Execution]]:
+        """Show each resting order the book, once per update of its symbol."""
+        if not self._resting:
+            return
+        fresh: dict[str, bool] = {}
+        for order in list(self._resting.values()):
+            symbol = order.symbol
+            if symbol not in fresh:
+                book = self._prices.read(symbol)
+                fresh[symbol] = book is not None and book.seq != self._seen.get(symbol)
+                if book is not None:
+                    self._seen[symbol] = book.seq
+            if not fresh[symbol]:
+                continue
+            price = self._touch(order)
+            if price is None or not _marketable(order, price):
+                continue
+            qty = self._share(order)
+            if qty == order.qty - order.filled_qty:
+                del self._resting[order.order_no]
+            yield order, Execution(qty, price)
+
+    def committed(self) -> None:
+        """Nothing left to do: paper executes at once."""
+
+    def restore(self, orders: Sequence[Order]) -> None:
+        """Rest these orders and no others."""
+        self._resting = {order.order_no: order for order in orders if order.type == LIMIT}
+        self._seen.clear()
+
+    def _touch(self, order: Order) -> int | None:
+        """The price this order would get now: the book's, worse by the slippage."""
+        book = self._prices.read(order.symbol)
+        if book is None:
+            return None
+        worse = divide(book.price * self._slippage, BPS_UNITS)
+        return max(book.price + worse, 1) if order.side == BUY else max(book.price - worse, 1)
+
+    def _share(self, order: Order) -> int:
+        """How much of the open quantity executes now."""
+        left = order.qty - order.filled_qty
+        if self._fill_percent == 100:
+            return left
+        draw = random.Random(f"{self._seed}/{order.order_no}/{order.filled_qty}")
+        return max(left * draw.randint(self._fill_percent, 100) // 100, 1)
+
+
+def _marketable(order: Order, price: int) -> bool:
+    assert order.price is not None
+    return price <= order.price if order.side == BUY else price >= order.price

@@ -1,0 +1,107 @@
+"""The seam to current prices: what risk and execution ask, and the shared book behind it."""
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+from app.log import get_logger
+from app.money import to_units
+
+log = get_logger()
+
+
+class BookPrice(NamedTuple):
+    """A symbol's latest price in 1e-9 units, how old it is, and the tick it came with."""
+
+    price: int
+    age_ns: int
+    seq: int
+
+
+class PriceSource(Protocol):
+    """Where current prices come from."""
+
+    def read(self, symbol: str) -> BookPrice | None:
+        """The latest price, or None without a book or for a symbol that is not in it."""
+
+    def knows(self, symbol: str) -> bool | None:
+        """Whether the symbol is in the book; None while there is no living book to ask."""
+
+
+class NoPrices:
+    """No book at all."""
+
+    def read(self, symbol: str) -> BookPrice | None:
+        """Always None."""
+        return None
+
+    def knows(self, symbol: str) -> bool | None:
+        """Always None."""
+        return None
+
+
+class SharedBookPrices:
+    """The shared price book, attached when it appears and attached anew when it is replaced.
+
+    A book whose writer gave no sign of life for ``heartbeat_timeout_s`` counts as absent for
+    :meth:`knows` and is looked for again at most every ``retry_s``.
+    """
+
+    def __init__(self, name: str, heartbeat_timeout_s: float, retry_s: float = 0.5) -> None:
+        self._name = name
+        self._timeout_s = heartbeat_timeout_s
+        self._retry_s = retry_s
+        self._book: Any = None
+        self._symbols: frozenset[str] = frozenset()
+        self._next_look = 0.0
+        self._alive = False
+
+    def refresh(self) -> None:
+        """Look after the attachment; cheap, to be called from the process's idle moments."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + self._retry_s
+        try:
+            if self._book is not None:
+                self._alive = self._book.heartbeat_age_s() < self._timeout_s
+                if self._alive:
+                    return
+                # Silent: perhaps a new segment stands under the name by now.
+                self.close()
+            self._attach()
+        except (OSError, ValueError, KeyError):
+            # Not there yet, half built, or of another build: the orders that need it say so.
+            self.close()
+
+    def _attach(self) -> None:
+        from app.shared_memory_utils import SharedPriceBook
+
+        self._book = SharedPriceBook(name=self._name, create=False)
+        self._symbols = frozenset(self._book.get_symbols())
+        self._alive = self._book.heartbeat_age_s() < self._timeout_s
+
+    def read(self, symbol: str) -> BookPrice | None:
+        """The latest price, or None without a book or for a symbol that has none in it."""
+        if self._book is None:
+            self.refresh()
+            if self._book is None:
+                return None
+        try:
+            price, _event_ns, recv_ns, seq = self._book.read_tick(symbol)
+        except KeyError:
+            return None
+        if not price > 0.0:
+            return None
+        return BookPrice(to_units(price), max(time.monotonic_ns() - recv_ns, 0), seq)
+
+    def knows(self, symbol: str) -> bool | None:
+        """Whether the symbol is in the book; None while there is no living book to ask."""
+        self.refresh()
+        return symbol in self._symbols if self._book is not None and self._alive else None
+
+    def close(self) -> None:
+        """Let go of the segment."""
+        book, self._book = self._book, None
+        self._alive = False
+        if book is not None:
+            book.close()

@@ -1,0 +1,353 @@
+"""Pre-trade checks, in one order, each with a limit and a code: pure, time and prices come in.
+
+A limit of 0 is no limit, and a check without a limit costs nothing.  Every limit exists per client
+and for the whole stack, so that several strategies can share one budget.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Self
+
+import msgspec
+
+from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope, TokenBucket
+from app.codes import Code, retryable
+from app.config import Settings
+from app.money import UNITS, money_text, to_units
+from app.order_wire import OrderRequest, Refusal
+from app.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order, Position
+from app.price_source import PriceSource
+
+BPS: Final = 10_000
+REPEATS_KEYS_MAX: Final = 10_000
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one scope: money in 1e-9 units, 0 for none."""
+
+    qty_max: int = 0
+    notional_max: int = 0
+    position_qty_max: int = 0
+    exposure_max: int = 0
+    open_orders_max: int = 0
+    daily_loss_max: int = 0
+    orders_per_s_max: int = 0
+    repeats_max: int = 0
+
+
+class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the checks are set to."""
+
+    client: Limits = Limits()
+    stack: Limits = Limits()
+    known_symbols: bool = False
+    tick_size: int = 0
+    lot_size: int = 0
+    collar_bps: float = 0.0
+    price_age_ns_max: int = 0
+    repeat_window_ns: int = UNITS
+    replay: bool = True
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The part of the settings that is about risk."""
+
+        def limits(scope: str) -> Limits:
+            def money(name: str) -> int:
+                return to_units(getattr(settings, f"risk_{scope}_{name}"))
+
+            def count(name: str) -> int:
+                return int(getattr(settings, f"risk_{scope}_{name}"))
+
+            return Limits(
+                qty_max=count("qty_max"),
+                notional_max=money("notional_max"),
+                position_qty_max=count("position_qty_max"),
+                exposure_max=money("exposure_max"),
+                open_orders_max=count("open_orders_max"),
+                daily_loss_max=money("daily_loss_max"),
+                orders_per_s_max=count("orders_per_s_max"),
+                repeats_max=count("repeats_max"),
+            )
+
+        return cls(
+            client=limits("client"),
+            stack=limits("stack"),
+            known_symbols=settings.risk_known_symbols,
+            tick_size=to_units(settings.risk_tick_size),
+            lot_size=settings.risk_lot_size,
+            collar_bps=settings.risk_price_collar_bps,
+            price_age_ns_max=settings.risk_price_age_ms_max * 1_000_000,
+            repeat_window_ns=int(settings.risk_repeat_window_s * UNITS),
+            replay=settings.trading_mode == "replay",
+        )
+
+
+Check = Callable[[OrderRequest, Scope, int], Refusal | None]
+
+
+class RiskGate:
+    """Runs the checks that have a limit, in order; the first refusal wins."""
+
+    def __init__(self, config: RiskConfig, prices: PriceSource, stack: Scope) -> None:
+        self.config = config
+        self.stack = stack
+        self._prices = prices
+        c, s = config.client, config.stack
+        steps: list[tuple[object, Check]] = [
+            (config.known_symbols, self._known_symbol),
+            (config.tick_size, self._tick_size),
+            (config.lot_size, self._lot_size),
+            (True, self._mode),
+            (c.qty_max or s.qty_max, self._qty),
+            (c.notional_max or s.notional_max, self._notional),
+            (config.collar_bps or config.price_age_ns_max, self._price),
+            (c.position_qty_max or s.position_qty_max, self._position),
+            (c.exposure_max or s.exposure_max, self._exposure),
+            (c.open_orders_max or s.open_orders_max, self._open_orders),
+            (c.daily_loss_max or s.daily_loss_max, self._daily_loss),
+            (c.orders_per_s_max or s.orders_per_s_max, self._orders_per_s),
+            (c.repeats_max or s.repeats_max, self._repeats),
+            (True, self._kill_switch),
+        ]
+        self._checks = tuple(check for limit, check in steps if limit)
+        self.counts_repeats = bool(c.repeats_max or s.repeats_max)
+        self.watches_loss = bool(c.daily_loss_max or s.daily_loss_max)
+
+    def check(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        """Why ``order`` must not go out, or None if it may.  ``now_ns``: nanoseconds, any epoch."""
+        for check in self._checks:
+            refusal = check(order, client, now_ns)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def limits(self, scope: Scope) -> Limits:
+        """The limits that hold for ``scope``."""
+        return self.config.stack if scope.client_no == STACK_NO else self.config.client
+
+    def mark(self, symbol: str, position: Position) -> int:
+        """What a holding is valued at: the book's price when live, else the last fill's.
+
+        A replay never looks at the book here, because where the book stands is a matter of time.
+        """
+        if not self.config.replay:
+            book = self._prices.read(symbol)
+            if book is not None:
+                return book.price
+        return position.mark
+
+    def profit_today(self, scope: Scope) -> int:
+        """Profit since the day began, realised and not."""
+        return scope.profit(self.mark) - scope.day_base
+
+    def loss_exceeded(self, scope: Scope) -> Refusal | None:
+        """The daily loss beyond its limit, or None."""
+        limit = self.limits(scope).daily_loss_max
+        if not limit or (profit := self.profit_today(scope)) >= -limit:
+            return None
+        return self._refuse(
+            Code.DAILY_LOSS,
+            f"daily loss of {scope.label} is {money_text(-profit)}, at most {money_text(limit)}",
+        )
+
+    def executed(self, order: Order, client: Scope, now_ns: int) -> None:
+        """Remember an execution for the throttle of repeated ones."""
+        key = (order.symbol, order.side, order.qty)
+        for scope in (client, self.stack):
+            limit = self.limits(scope).repeats_max
+            if not limit:
+                continue
+            if len(scope.repeats) >= REPEATS_KEYS_MAX:
+                horizon = now_ns - self.config.repeat_window_ns
+                scope.repeats = {k: q for k, q in scope.repeats.items() if q and q[-1] > horizon}
+            scope.repeats.setdefault(key, deque(maxlen=limit)).append(now_ns)
+
+    def _refuse(self, code: Code, msg: str) -> Refusal:
+        return Refusal(code, msg, retryable=retryable(code, self.config.replay))
+
+    def _known_symbol(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        if self._prices.knows(order.symbol) is False:
+            return self._refuse(Code.UNKNOWN_SYMBOL, f"unknown symbol: {order.symbol}")
+        return None
+
+    def _tick_size(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        tick = self.config.tick_size
+        if order.price is not None and order.price % tick:
+            return self._refuse(
+                Code.TICK_SIZE,
+                f"price {money_text(order.price)} is no multiple of the tick {money_text(tick)}",
+            )
+        return None
+
+    def _lot_size(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        lot = self.config.lot_size
+        if order.qty % lot:
+            return self._refuse(Code.LOT_SIZE, f"qty {order.qty} is no multiple of the lot {lot}")
+        return None
+
+    def _mode(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        if client.mode == ACTIVE and self.stack.mode == ACTIVE:
+            return None
+        for scope in (self.stack, client):
+            if scope.mode == HALTED:
+                return self._refuse(Code.HALTED, f"{scope.label} is halted")
+        if REDUCE not in (self.stack.mode, client.mode):
+            return None
+        held = client.positions.get(order.symbol) or Position()
+        closing = held.open_sell if held.qty > 0 else held.open_buy
+        left = abs(held.qty) - closing
+        if order.side * held.qty >= 0 or order.qty > left:
+            return self._refuse(
+                Code.REDUCE_ONLY,
+                f"reduce only: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} does not shrink "
+                f"the position of {held.qty} with {closing} on the way out",
+            )
+        return None
+
+    def _qty(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        for scope in (client, self.stack):
+            limit = self.limits(scope).qty_max
+            if limit and order.qty > limit:
+                return self._refuse(
+                    Code.QTY_MAX, f"qty {order.qty} above the limit {limit} of {scope.label}"
+                )
+        return None
+
+    def _notional(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        notional = order.qty * self._price_of(order, client)
+        for scope in (client, self.stack):
+            limit = self.limits(scope).notional_max
+            if limit and notional > limit:
+                return self._refuse(
+                    Code.NOTIONAL_MAX,
+                    f"notional {money_text(notional)} above the limit {money_text(limit)} "
+                    f"of {scope.label}",
+                )
+        return None
+
+    def _price_of(self, order: OrderRequest, client: Scope) -> int:
+        """What the order is counted at: its price, or for a market order the book's."""
+        if order.price is not None:
+            return order.price
+        book = self._prices.read(order.symbol)
+        # Without any price the paper exchange has no market either, and refuses by itself.
+        return book.price if book is not None else client.position(order.symbol).mark
+
+    def _price(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        book = self._prices.read(order.symbol)
+        if book is None:
+            return self._refuse(Code.STALE_PRICE, f"no price of {order.symbol} in the book")
+        if book.age_ns > self.config.price_age_ns_max:
+            return self._refuse(
+                Code.STALE_PRICE,
+                f"price of {order.symbol} is {book.age_ns // 1_000_000} ms old, at most "
+                f"{self.config.price_age_ns_max // 1_000_000} ms",
+            )
+        bps = self.config.collar_bps
+        if bps and order.price is not None:
+            off_bps = abs(order.price - book.price) * BPS / book.price
+            if off_bps > bps:
+                return self._refuse(
+                    Code.PRICE_COLLAR,
+                    f"price {money_text(order.price)} is {off_bps:.1f} bps from the book's "
+                    f"{money_text(book.price)}, at most {bps:g}",
+                )
+        return None
+
+    def _position(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        for scope in (client, self.stack):
+            limit = self.limits(scope).position_qty_max
+            if not limit:
+                continue
+            held = scope.positions.get(order.symbol) or Position()
+            resting = held.open_buy if order.side == BUY else -held.open_sell
+            after = held.qty + resting + order.side * order.qty
+            # What shrinks a position is let through even where the limit was lowered under it.
+            if abs(after) > limit and abs(after) > abs(held.qty):
+                return self._refuse(
+                    Code.POSITION_LIMIT,
+                    f"position of {scope.label} in {order.symbol} would be {after}, "
+                    f"at most {limit} either way",
+                )
+        return None
+
+    def _exposure(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        price = self._price_of(order, client)
+        for scope in (client, self.stack):
+            limit = self.limits(scope).exposure_max
+            if not limit:
+                continue
+            before = after = 0
+            for symbol, held in scope.positions.items():
+                mark = self.mark(symbol, held)
+                worst = max(abs(held.qty + held.open_buy), abs(held.qty - held.open_sell))
+                before += worst * mark
+                if symbol != order.symbol:
+                    after += worst * mark
+            held = scope.positions.get(order.symbol) or Position()
+            buy = held.open_buy + (order.qty if order.side == BUY else 0)
+            sell = held.open_sell + (order.qty if order.side != BUY else 0)
+            after += max(abs(held.qty + buy), abs(held.qty - sell)) * price
+            if after > limit and after > before:
+                return self._refuse(
+                    Code.GROSS_EXPOSURE,
+                    f"gross exposure of {scope.label} would be {money_text(after)}, "
+                    f"at most {money_text(limit)}",
+                )
+        return None
+
+    def _open_orders(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        if order.type != LIMIT or order.tif == IOC:
+            return None
+        for scope in (client, self.stack):
+            limit = self.limits(scope).open_orders_max
+            if limit and scope.open_orders >= limit:
+                return self._refuse(
+                    Code.OPEN_ORDERS,
+                    f"{scope.label} has {scope.open_orders} open orders, at most {limit}",
+                )
+        return None
+
+    def _daily_loss(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        return self.loss_exceeded(client) or self.loss_exceeded(self.stack)
+
+    def _orders_per_s(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        for scope in (client, self.stack):
+            limit = self.limits(scope).orders_per_s_max
+            if not limit:
+                continue
+            bucket = scope.orders_bucket
+            if bucket is None:
+                bucket = scope.orders_bucket = TokenBucket(limit)
+            if not bucket.take(now_ns):
+                return self._refuse(
+                    Code.RATE_LIMIT, f"{scope.label} sends over {limit} orders per second"
+                )
+        return None
+
+    def _repeats(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        horizon = now_ns - self.config.repeat_window_ns
+        for scope in (client, self.stack):
+            limit = self.limits(scope).repeats_max
+            times = scope.repeats.get((order.symbol, order.side, order.qty))
+            if not limit or not times:
+                continue
+            while times and times[0] <= horizon:
+                times.popleft()
+            if len(times) >= limit:
+                return self._refuse(
+                    Code.THROTTLED,
+                    f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} executed {len(times)} "
+                    f"times for {scope.label} within {self.config.repeat_window_ns / UNITS:g} s, "
+                    f"at most {limit}",
+                )
+        return None
+
+    def _kill_switch(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        for scope in (self.stack, client):
+            if scope.mode == KILLED:
+                return self._refuse(
+                    Code.KILL_SWITCH, f"the kill switch of {scope.label} is pulled: needs a resume"
+                )
+        return None
