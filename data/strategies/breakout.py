@@ -1,0 +1,27 @@
+"""An example of a strategy in a file of its own: STRATEGY=data/strategies/breakout.py:Breakout"""
+
+from collections import defaultdict, deque
+
+from app.strategies.base import Strategy
+
+WINDOW_TICKS = 50
+
+
+class Breakout(Strategy):
+    """Buy above the highest of the last prices of a symbol, sell below the lowest."""
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.last = defaultdict(lambda: deque(maxlen=WINDOW_TICKS))
+
+    def on_tick(self, tick):
+        """Hold until the window is full."""
+        last = self.last[tick.symbol]
+        signal = "HOLD"
+        if len(last) == WINDOW_TICKS:
+            if tick.price > max(last):
+                signal = "BUY"
+            elif tick.price < min(last):
+                signal = "SELL"
+        last.append(tick.price)
+        return signal
