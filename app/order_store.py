@@ -90,7 +90,7 @@ class OrderStore:
             connection.set_wal_hook(self._note_wal)
             connection.set_busy_timeout(2000)
             if check and self.path != ":memory:":
-                problem = connection.pragma("quick_check(1)")
+                problem = connection.execute("PRAGMA quick_check(1)").get
                 if problem != "ok":
                     raise apsw.CorruptError(problem)
             before = schema_version(connection)

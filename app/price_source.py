@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from app.log import get_logger
 from app.money import to_units
+from app.segment import SegmentError
 
 log = get_logger()
 
@@ -43,7 +44,8 @@ class SharedBookPrices:
     """The shared price book, attached when it appears and attached anew when it is replaced.
 
     A book whose writer gave no sign of life for ``heartbeat_timeout_s`` counts as absent for
-    :meth:`knows` and is looked for again at most every ``retry_s``.
+    :meth:`knows`; whether the name stands for another segment by now is looked at every
+    ``retry_s``.
     """
 
     def __init__(self, name: str, heartbeat_timeout_s: float, retry_s: float = 0.5) -> None:
@@ -63,17 +65,17 @@ class SharedBookPrices:
         self._next_look = now + self._retry_s
         try:
             if self._book is not None:
-                self._alive = self._book.heartbeat_age_s() < self._timeout_s
-                if self._alive:
+                if self._book.is_current():
+                    self._alive = self._book.heartbeat_age_s() < self._timeout_s
                     return
-                # Silent: perhaps a new segment stands under the name by now.
                 self.close()
             self._attach()
-        except (OSError, ValueError, KeyError):
+        except (OSError, SegmentError):
             # Not there yet, half built, or of another build: the orders that need it say so.
             self.close()
 
     def _attach(self) -> None:
+        # It needs the compiled kernel, which a server without a book does without.
         from app.shared_memory_utils import SharedPriceBook
 
         self._book = SharedPriceBook(name=self._name, create=False)
@@ -87,11 +89,12 @@ class SharedBookPrices:
             if self._book is None:
                 return None
         try:
-            price, _event_ns, recv_ns, seq = self._book.read_tick(symbol)
+            tick = self._book.read_tick(symbol)
         except KeyError:
             return None
-        if not price > 0.0:
+        if tick is None:
             return None
+        price, _event_ns, recv_ns, seq = tick
         return BookPrice(to_units(price), max(time.monotonic_ns() - recv_ns, 0), seq)
 
     def knows(self, symbol: str) -> bool | None:
