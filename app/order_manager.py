@@ -89,7 +89,7 @@ class OrderManagerServer:
     ) -> None:
         self.settings = chosen = settings or Settings()
         self._metrics = metrics
-        self._stop = stop or Stop()
+        self._stop = Stop() if stop is None else stop
         self._token = access.read_token(chosen.order_token_file)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
