@@ -10,8 +10,10 @@ plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, strtod
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.stdlib cimport calloc, free
+from libc.string cimport memchr, memcpy, memset
+
+cimport cython
 
 cdef extern from *:
     # Sums of int64 prices over a window need more than 64 bits to stay exact.
@@ -55,6 +57,7 @@ cdef extern from "_layout.h" nogil:
         uint32_t data_futex, data_waiting, space_futex, space_waiting
         ring_reader *reader
         tick_record *record
+    void prefetch(const void *)
     void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, double price, int64_t recv_ns)
     int64_t book_get(book_slot *slot, book_cell *out)
     uint64_t load_relaxed(uint64_t)
@@ -62,6 +65,7 @@ cdef extern from "_layout.h" nogil:
     uint32_t load_word "load_acquire"(uint32_t)
     void store_relaxed(uint64_t, uint64_t)
     void store_word "store_relaxed"(uint32_t, uint32_t)
+    void store_state "store_release"(uint32_t, uint32_t)
     void store_time "store_relaxed"(int64_t, int64_t)
     void store_release(uint64_t, uint64_t)
     void fence_acquire()
@@ -69,6 +73,7 @@ cdef extern from "_layout.h" nogil:
     void fence_full()
     long futex_wait(uint32_t *word, uint32_t seen, int64_t timeout_ns)
     void futex_wake_if(uint32_t *word, uint32_t *waiting)
+    double decimal_to_double(const char *text, char **end)
     int64_t monotonic_ns()
     uint64_t histogram_index(uint64_t value)
 
@@ -81,6 +86,7 @@ BOOK_HEADER_BYTES = 4096
 BOOK_SLOT_BYTES = 128
 RING_HEADER_BYTES = 8192
 RECORD_BYTES = sizeof(tick_record)
+READER_NAME_BYTES = 40
 PARSE_SLACK_BYTES = 32
 """Room that a parsed buffer needs behind its last byte: the parser puts its sentinels there."""
 

@@ -133,6 +133,10 @@ cdef class TickWriter(RingView):
         self.parser = parser
         if <uint32_t>parser.symbol_count != self.book.symbol_count:
             raise ValueError("parser and book have different symbols")
+        # A writer killed between publishing and noting where it stands: the last tick tells.
+        if self.ring.published:
+            known = self.ring.record[(self.ring.published - 1) & self.mask].seq + 1
+            self.set_next_seq(max(known, self.ring.next_seq))
 
     cdef uint64_t slowest(self) noexcept nogil:
         """The position up to which may be written: one capacity past the slowest reader."""
@@ -154,10 +158,9 @@ cdef class TickWriter(RingView):
         cdef const uint8_t *p = base + start
         cdef const uint8_t *last = base + end
         cdef tick_ring *ring = self.ring
-        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal
+        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
         cdef tick_record *record
-        cdef tick_record draft
         cdef int stop = -1
         with nogil:
             while stop < 0:
@@ -170,18 +173,25 @@ cdef class TickWriter(RingView):
                 goal = min(self.limit, position + 2048)
                 store_relaxed(ring.claimed, goal)
                 fence_release()
-                while position < goal:
-                    stop = self.parser.read_tick(&p, last, False, &draft)
-                    if stop >= 0:
-                        break
-                    record = &ring.record[position & self.mask]
-                    draft.seq = seq
-                    draft.recv_us = recv_us
-                    record[0] = draft
-                    book_put(&self.book.slot[draft.symbol], seq, draft.event_ns, draft.price,
-                             recv_ns)
-                    position += 1
-                    seq += 1
+                while position < goal and stop < 0:
+                    # In blocks, so that a large book's cache misses overlap: parse and prefetch
+                    # some ticks, then write them to the book.
+                    parsed = position
+                    while parsed < min(goal, position + 32):
+                        record = &ring.record[parsed & self.mask]
+                        stop = self.parser.read_tick(&p, last, False, record)
+                        if stop >= 0:
+                            break
+                        record.seq = seq
+                        record.recv_us = recv_us
+                        prefetch(&self.book.slot[record.symbol])
+                        parsed += 1
+                        seq += 1
+                    while position < parsed:
+                        record = &ring.record[position & self.mask]
+                        book_put(&self.book.slot[record.symbol], record.seq, record.event_ns,
+                                 record.price, recv_ns)
+                        position += 1
                 store_release(ring.published, position)
                 store_release(ring.next_seq, seq)
                 futex_wake_if(&ring.data_futex, &ring.data_waiting)

@@ -32,7 +32,10 @@ cdef int64_t minute_start_ns(const uint8_t *p) noexcept nogil:
 
 
 cdef const uint8_t *read_price(const uint8_t *p, double *out) noexcept nogil:
-    """Decimal text (digits, point, exponent; no sign, no spaces) as the nearest double."""
+    """Decimal text (digits, point, exponent; no sign, no spaces) as the nearest double.
+
+    From 1e-9, the unit of money, to MAX_PRICE.
+    """
     cdef const uint8_t *start = p
     cdef uint64_t mantissa = 0
     cdef uint32_t digit
@@ -55,13 +58,14 @@ cdef const uint8_t *read_price(const uint8_t *p, double *out) noexcept nogil:
         if point >= 0:
             value /= POWER_OF_TEN[digits - point]
     else:
-        if digits == 0 or (p[0] != STAR and p[0] != 69 and p[0] != 101):
+        if (digits == 0 or (p[0] != STAR and p[0] != 69 and p[0] != 101)
+                or p - start > MAX_PRICE_TEXT_BYTES):
             return NULL
-        value = strtod(<const char *>start, &end)
+        value = decimal_to_double(<const char *>start, &end)
         p = <const uint8_t *>end
         if p[0] != STAR:
             return NULL
-    if not 0.0 < value <= MAX_PRICE:
+    if not MIN_PRICE <= value <= MAX_PRICE:
         return NULL
     out[0] = value
     return p + 1
@@ -98,7 +102,7 @@ cdef class FieldParser:
     def __cinit__(self, symbols):
         cdef uint64_t size = 64
         self.symbol_count = len(symbols)
-        while size * 5 < <uint64_t>self.symbol_count * 8:
+        while size < <uint64_t>self.symbol_count * 3:
             size *= 2
         self.mask = size - 1
         self.shift = 64 - (size.bit_length() - 1)

@@ -15,7 +15,7 @@
  *      8 price f64 (alone, for the NumPy view)         192 space_futex u32 | space_waiting u32
  *     16 cell 0: event_ns i64, price f64, recv_ns i64  256 reader[63], 64 bytes each:
  *     40 cell 1: the same                                    0 state u32 | pad   8 cursor u64
- *     64 symbol char[10], padded to 16                      16 lost u64         24 name char[32]
+ *     64 symbol char[10], padded to 16                      16 lost u64         24 name char[40]
  *     80 pad                                          8192 record[capacity], 32 bytes each:
  *                                                           0 event_ns i64    8 price f64
  *                                                          16 seq u64   24 symbol u32 | recv_us u32
@@ -32,8 +32,10 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <locale.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,8 +80,7 @@ enum { READER_FREE = 0, READER_LOSSLESS = 1, READER_LATEST = 2 };
 typedef struct {
     uint32_t state, pad0;
     uint64_t cursor, lost;
-    char name[32];
-    char pad1[8];
+    char name[40];
 } ring_reader;
 
 typedef struct {
@@ -101,6 +102,7 @@ typedef struct {
 } tick_ring;
 
 #define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "symbols are compared as words");
 _Static_assert(sizeof(book_slot) == 128, "a slot is two cache lines");
 _Static_assert(sizeof(tick_record) == 32, "two records a cache line");
 _Static_assert(sizeof(ring_reader) == 64, "readers never share a cache line");
@@ -113,6 +115,7 @@ AT(tick_ring, space_futex, 192); AT(tick_ring, reader, 256); AT(tick_ring, recor
 #define load_acquire(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
 #define store_relaxed(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELAXED)
 #define store_release(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
+#define prefetch(p) __builtin_prefetch((p), 1)
 #define fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
 #define fence_full() __atomic_thread_fence(__ATOMIC_SEQ_CST)
@@ -165,6 +168,13 @@ static inline void futex_wake_if(uint32_t *word, uint32_t *waiting) {
     store_relaxed(*waiting, 0u);
     __atomic_fetch_add(word, 1u, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* strtod as in the C locale, whatever locale the rest of the process has set. */
+static inline double decimal_to_double(const char *text, char **end) {
+    static locale_t c_locale;
+    if (!c_locale) c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    return strtod_l(text, end, c_locale);
 }
 
 static inline int64_t monotonic_ns(void) {

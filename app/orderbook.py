@@ -52,6 +52,7 @@ class Orderbook:
         self.writer = _kernel.TickWriter(
             self.ring.buffer, self.book.buffer, _kernel.FieldParser(feed.symbols)
         )
+        self.writer.beat()
         self.metadata.write(
             {
                 "layout_version": _kernel.LAYOUT_VERSION,
