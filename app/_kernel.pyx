@@ -102,8 +102,10 @@ cdef enum:
     P_BAD_PRICE = 5
     P_BAD_SENTIMENT = 6
     STAR = 42
+    MAX_PRICE_TEXT_BYTES = 64
+    BURST_TICKS = 2048
 
-cdef double MAX_PRICE = 9e9
+cdef double MIN_PRICE = 1e-9, MAX_PRICE = 9e9
 cdef double[19] POWER_OF_TEN
 cdef int64_t[10] NANOS_PER_FRACTION
 for _i in range(19):

@@ -110,6 +110,8 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
     cdef Py_ssize_t i, k = next_event
     if out.shape[0] < span.count:
         raise ValueError("out is shorter than ticks")
+    if next_event < 0:
+        raise IndexError(next_event)
     with nogil:
         for i in range(span.count):
             while k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns:
@@ -119,48 +121,53 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
     return k
 
 
+cdef struct window_sums:
+    int128 short_side, long_side
+    Py_ssize_t at      # where the next price goes
+    Py_ssize_t leaving  # the price that leaves the short window then
+    Py_ssize_t missing  # ticks until the long window is full
+
+
 cdef class CrossAverage:
     """Short and long moving average of every symbol, exact: prices are int64 in 1e-9 units."""
     cdef int64_t *window
-    cdef int128 *sums
-    cdef uint64_t *seen
+    cdef window_sums *sums
     cdef readonly Py_ssize_t count, short_ticks, long_ticks
 
     def __cinit__(self, Py_ssize_t count, Py_ssize_t short_ticks, Py_ssize_t long_ticks):
         if not 0 < short_ticks < long_ticks:
             raise ValueError(f"short window {short_ticks} must be above 0, below {long_ticks}")
+        if count < 0 or long_ticks > (<Py_ssize_t>1 << 40) // (count + 1):
+            raise MemoryError(f"{count} windows of {long_ticks} ticks")
         self.count, self.short_ticks, self.long_ticks = count, short_ticks, long_ticks
+        # Zeros: a price that was never there leaves a window without a trace.
         self.window = <int64_t *>calloc(count * long_ticks + 1, sizeof(int64_t))
-        self.sums = <int128 *>calloc(count * 2 + 1, sizeof(int128))
-        self.seen = <uint64_t *>calloc(count + 1, sizeof(uint64_t))
-        if self.window == NULL or self.sums == NULL or self.seen == NULL:
+        self.sums = <window_sums *>calloc(count + 1, sizeof(window_sums))
+        if self.window == NULL or self.sums == NULL:
             raise MemoryError
+        for i in range(count):
+            self.sums[i].leaving = long_ticks - short_ticks
+            self.sums[i].missing = long_ticks
 
     def __dealloc__(self):
         free(self.window)
         free(self.sums)
-        free(self.seen)
 
     cdef inline int add(self, Py_ssize_t symbol, int64_t price) noexcept nogil:
         """+1 short above long, -1 below, 0 equal or long window not full."""
         cdef int64_t *window = self.window + symbol * self.long_ticks
-        cdef int128 *sums = self.sums + symbol * 2
-        cdef uint64_t seen = self.seen[symbol]
-        cdef Py_ssize_t at = <Py_ssize_t>(seen % <uint64_t>self.long_ticks)
-        cdef Py_ssize_t leaving = at - self.short_ticks
-        cdef int128 short_side, long_side
-        if leaving < 0:
-            leaving += self.long_ticks
-        # Slots never filled hold zero, so leaving early subtracts nothing.
-        sums[0] += price - window[leaving]
-        sums[1] += price - window[at]
-        window[at] = price
-        self.seen[symbol] = seen + 1
-        if seen + 1 < <uint64_t>self.long_ticks:
+        cdef window_sums *sums = self.sums + symbol
+        cdef int128 difference
+        sums.short_side += price - window[sums.leaving]
+        sums.long_side += price - window[sums.at]
+        window[sums.at] = price
+        sums.at = sums.at + 1 if sums.at + 1 < self.long_ticks else 0
+        sums.leaving = sums.leaving + 1 if sums.leaving + 1 < self.long_ticks else 0
+        if sums.missing > 1:
+            sums.missing -= 1
             return 0
-        short_side = sums[0] * self.long_ticks
-        long_side = sums[1] * self.short_ticks
-        return (short_side > long_side) - (short_side < long_side)
+        difference = sums.short_side * self.long_ticks - sums.long_side * self.short_ticks
+        return (difference > 0) - (difference < 0)
 
     def signals(self, ticks, int8_t[::1] out):
         """The averages' own signal for each tick."""
@@ -173,7 +180,7 @@ cdef class CrossAverage:
         for i in range(span.count):
             if <Py_ssize_t>span.at[i].symbol >= self.count:
                 raise IndexError(span.at[i].symbol)
-        with nogil:
+        with nogil, cython.boundscheck(False):
             for i in range(span.count):
                 out[i] = <int8_t>self.add(span.at[i].symbol, llrint(span.at[i].price * 1e9))
         return 0
@@ -187,11 +194,10 @@ cdef class CrossAverage:
         self.fill(span, out)
         if sentiments.shape[0] < span.count:
             raise ValueError("sentiments are shorter than ticks")
-        with nogil:
+        with nogil, cython.boundscheck(False):
             for i in range(span.count):
                 mood = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
-                if out[i] != mood:
-                    out[i] = 0
+                out[i] = out[i] if out[i] == mood else 0
 
 
 def gate(const int8_t[::1] signals, ticks, Py_ssize_t start, int8_t[::1] position,
@@ -231,7 +237,7 @@ def tally(const int8_t[::1] signals):
     """``(buys, sells, holds)``.  ``ValueError`` for a signal that is none of +1, -1, 0."""
     cdef Py_ssize_t i, buys = 0, sells = 0
     cdef int strange = 0
-    with nogil:
+    with nogil, cython.boundscheck(False):
         for i in range(signals.shape[0]):
             buys += signals[i] > 0
             sells += signals[i] < 0

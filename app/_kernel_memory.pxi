@@ -9,7 +9,8 @@ cdef class BookView:
     def __init__(self, uint8_t[::1] segment):
         self.keep = segment
         self.book = <price_book *>&segment[0]
-        self.count = self.book.symbol_count
+        if segment.shape[0] >= BOOK_HEADER_BYTES:
+            self.count = self.book.symbol_count
         if segment.shape[0] < BOOK_HEADER_BYTES + self.count * BOOK_SLOT_BYTES:
             raise ValueError(f"price book: {segment.shape[0]} bytes hold no {self.count} symbols")
 
@@ -71,10 +72,11 @@ cdef class RingView:
     def __init__(self, uint8_t[::1] segment):
         self.keep = segment
         self.ring = <tick_ring *>&segment[0]
-        self.capacity = self.ring.capacity
+        if segment.shape[0] >= RING_HEADER_BYTES:
+            self.capacity = self.ring.capacity
         self.mask = self.capacity - 1
-        if (self.capacity == 0 or self.capacity & self.mask or <uint64_t>segment.shape[0]
-                < RING_HEADER_BYTES + self.capacity * sizeof(tick_record)):
+        if (self.capacity < 2 or self.capacity & self.mask or self.capacity
+                > <uint64_t>(segment.shape[0] - RING_HEADER_BYTES) // sizeof(tick_record)):
             raise ValueError(f"tick ring: {segment.shape[0]} bytes, capacity {self.capacity}")
 
     @property
@@ -98,17 +100,24 @@ cdef class RingView:
         """``(state, cursor, lost, name)`` of a reader slot."""
         cdef ring_reader *reader = self.slot(slot)
         return (reader.state, load_acquire(reader.cursor), reader.lost,
-                (<bytes>reader.name[:32]).rstrip(b"\0").decode(errors="replace"))
+                (<bytes>reader.name[:READER_NAME_BYTES]).rstrip(b"\0").decode(errors="replace"))
 
     def set_reader(self, Py_ssize_t slot, uint32_t state, cursor=None, name=None):
-        """Register (state 1 or 2) or free (0) a reader slot; its lock must be held."""
+        """Register (state 1 or 2) or free (0) a reader slot; its lock must be held.
+
+        A ``name`` makes it a new reader's, who has lost nothing yet.
+        """
         cdef ring_reader *reader = self.slot(slot)
         if cursor is not None:
             store_release(reader.cursor, cursor)
         if name is not None:
-            raw = name.encode()[:31].ljust(32, b"\0")
-            memcpy(reader.name, <const char *>raw, 32)
-        store_word(reader.state, state)
+            raw = name.encode()
+            if not 0 < len(raw) <= READER_NAME_BYTES:
+                raise ValueError(f"reader name {name!r}: 1 to {READER_NAME_BYTES} bytes")
+            raw = raw.ljust(READER_NAME_BYTES, b"\0")
+            memcpy(reader.name, <const char *>raw, READER_NAME_BYTES)
+            store_relaxed(reader.lost, 0)
+        store_state(reader.state, state)
         futex_wake_if(&self.ring.space_futex, &self.ring.space_waiting)
 
     cdef ring_reader *slot(self, Py_ssize_t slot) except NULL:
@@ -133,13 +142,14 @@ cdef class TickWriter(RingView):
         self.parser = parser
         if <uint32_t>parser.symbol_count != self.book.symbol_count:
             raise ValueError("parser and book have different symbols")
-        # A writer killed between publishing and noting where it stands: the last tick tells.
+        # A writer killed between publishing and noting where it stands: the last tick tells.  (Its
+        # record is whole: a burst overwrites at most the oldest quarter of the ring.)
         if self.ring.published:
             known = self.ring.record[(self.ring.published - 1) & self.mask].seq + 1
             self.set_next_seq(max(known, self.ring.next_seq))
 
-    cdef uint64_t slowest(self) noexcept nogil:
-        """The position up to which may be written: one capacity past the slowest reader."""
+    cdef uint64_t worst_lag(self) noexcept nogil:
+        """How many published ticks the slowest lossless reader has still to take."""
         cdef uint64_t published = self.ring.published, lag = 0, cursor
         cdef int i
         for i in range(MAX_READERS_C):
@@ -147,7 +157,18 @@ cdef class TickWriter(RingView):
                 cursor = load_acquire(self.ring.reader[i].cursor)
                 if cursor < published and published - cursor > lag:
                     lag = published - cursor
-        return published - lag + self.capacity
+        return lag
+
+    cdef uint64_t writable_to(self) noexcept nogil:
+        """The position up to which may be written: one capacity past the slowest reader.
+
+        Up to half a ring a newcomer may still start at tick 0 (TickRing.register), so that tick
+        stays, too.
+        """
+        cdef uint64_t published = self.ring.published
+        if published <= self.capacity // 2:
+            return self.capacity
+        return published - self.worst_lag() + self.capacity
 
     def push(self, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, int64_t recv_ns):
         """Parse, write book and ring, publish, wake; ``(ticks, position, stop)`` as parse_ticks.
@@ -161,17 +182,19 @@ cdef class TickWriter(RingView):
         cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
         cdef tick_record *record
+        cdef uint64_t burst = max(1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
         cdef int stop = -1
         with nogil:
             while stop < 0:
                 if position >= self.limit:
-                    self.limit = self.slowest()
+                    self.limit = self.writable_to()
                     if position >= self.limit:
                         stop = P_FULL
                         break
                 # Publish every so often, so that readers start while we still parse.
-                goal = min(self.limit, position + 2048)
-                store_relaxed(ring.claimed, goal)
+                goal = min(self.limit, position + burst)
+                if goal > ring.claimed:  # a dead predecessor may have claimed more
+                    store_relaxed(ring.claimed, goal)
                 fence_release()
                 while position < goal and stop < 0:
                     # In blocks, so that a large book's cache misses overlap: parse and prefetch
@@ -201,7 +224,7 @@ cdef class TickWriter(RingView):
 
     def lag(self):
         """Ticks that the slowest lossless reader has still to take."""
-        return self.ring.published + self.capacity - self.slowest()
+        return self.worst_lag()
 
     def set_next_seq(self, uint64_t seq):
         """The feed goes on at ``seq`` (a resume, or ticks refused in between)."""
@@ -225,9 +248,9 @@ cdef class TickWriter(RingView):
         store_word(ring.space_waiting, 1)
         fence_full()
         with nogil:
-            if self.slowest() <= ring.published:
+            if self.writable_to() <= ring.published:
                 futex_wait(&ring.space_futex, seen, timeout_ns)
-            self.limit = self.slowest()
+            self.limit = self.writable_to()
         return self.limit > ring.published
 
 
@@ -248,28 +271,49 @@ cdef class TickReader(RingView):
         """Ring position of the next tick to consume."""
         return self.cursor
 
+    cdef inline uint64_t ahead(self) noexcept nogil:
+        # A lapped reader's new cursor may be past what it has seen published.
+        cdef uint64_t published = load_acquire(self.ring.published)
+        return published - self.cursor if published > self.cursor else 0
+
     def available(self):
         """Ticks published and not consumed yet."""
-        return load_acquire(self.ring.published) - self.cursor
+        return self.ahead()
+
+    def next_seq(self):
+        """The source sequence of the tick to consume next, or the one after the last so far."""
+        cdef tick_ring *ring = self.ring
+        cdef uint64_t position, published, claimed, seq
+        while True:
+            published = load_acquire(ring.published)
+            if published == 0:
+                return 0
+            position = self.cursor if self.cursor < published else published - 1
+            seq = ring.record[position & self.mask].seq
+            fence_acquire()
+            claimed = load_relaxed(ring.claimed)
+            if claimed <= position + self.capacity:
+                return seq + (0 if self.cursor < published else 1)
+            if self.cursor < published:  # lapped
+                self.skip(claimed, published)
 
     def wait(self, int64_t timeout_ns):
-        """Sleep until there is a tick or the run ended; the number of ticks there are."""
+        """Sleep until there is a tick or the run is over; the number of ticks there are."""
         cdef tick_ring *ring = self.ring
         cdef uint32_t seen
-        if load_acquire(ring.published) == self.cursor:
+        if self.ahead() == 0:
             with nogil:
                 seen = load_word(ring.data_futex)
                 store_word(ring.data_waiting, 1)
                 fence_full()
-                if load_acquire(ring.published) == self.cursor:
+                if self.ahead() == 0 and load_acquire(ring.end_seq) == NO_END_C:
                     futex_wait(&ring.data_futex, seen, timeout_ns)
-        return load_acquire(ring.published) - self.cursor
+        return self.ahead()
 
     def peek(self, Py_ssize_t most):
         """``(index, count, last_seq)``: records to read in place, lossless only; never wraps."""
         cdef uint64_t start = self.cursor & self.mask
-        cdef uint64_t count = min(load_acquire(self.ring.published) - self.cursor,
-                                  self.capacity - start, <uint64_t>most)
+        cdef uint64_t count = min(self.ahead(), self.capacity - start, <uint64_t>max(most, 0))
         return start, count, self.ring.record[start + count - 1].seq if count else 0
 
     def copy(self, tick_record[::1] out):
@@ -278,25 +322,29 @@ cdef class TickReader(RingView):
         A lapped reader goes on at the oldest half of the ring, so it is not lapped again at once.
         """
         cdef tick_ring *ring = self.ring
-        cdef uint64_t published, start, count, oldest, claimed
-        cdef Py_ssize_t room = out.shape[0]
+        cdef uint64_t ahead, start, count, claimed
+        cdef uint64_t room = out.shape[0]
         while True:
-            published = load_acquire(ring.published)
-            count = min(published - self.cursor, <uint64_t>room)
-            if count and published - self.cursor <= self.capacity:
-                start = self.cursor & self.mask
-                count = min(count, self.capacity - start)
+            ahead = self.ahead()
+            start = self.cursor & self.mask
+            count = min(ahead, room, self.capacity - start)
+            if count and ahead <= self.capacity:
                 memcpy(&out[0], &ring.record[start], count * sizeof(tick_record))
             fence_acquire()
             claimed = load_relaxed(ring.claimed)
-            oldest = claimed - self.capacity if claimed > self.capacity else 0
-            if self.cursor >= oldest:
+            if claimed <= self.cursor + self.capacity:
                 return count
+            self.skip(claimed, self.cursor + ahead)
+
+    cdef void skip(self, uint64_t claimed, uint64_t published) noexcept nogil:
+        """Lapped: count what was overwritten, and go on."""
+        cdef uint64_t oldest = claimed - self.capacity
+        if published > self.capacity // 2:
             oldest = max(oldest, published - self.capacity // 2)
-            self.lost += oldest - self.cursor
-            self.cursor = oldest
-            store_relaxed(self.me.lost, self.lost)
-            store_release(self.me.cursor, self.cursor)
+        self.lost += oldest - self.cursor
+        self.cursor = oldest
+        store_relaxed(self.me.lost, self.lost)
+        store_release(self.me.cursor, self.cursor)
 
     def advance(self, uint64_t count):
         """The first ``count`` ticks are done with; the writer may have their room."""
@@ -304,5 +352,5 @@ cdef class TickReader(RingView):
         self.cursor += count
         store_release(self.me.cursor, self.cursor)
         # Half a ring of room before waking the writer: a wake-up costs more than a thousand ticks.
-        if load_acquire(ring.published) - self.cursor <= self.capacity // 2:
+        if self.ahead() <= self.capacity // 2:
             futex_wake_if(&ring.space_futex, &ring.space_waiting)

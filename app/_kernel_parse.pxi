@@ -58,12 +58,11 @@ cdef const uint8_t *read_price(const uint8_t *p, double *out) noexcept nogil:
         if point >= 0:
             value /= POWER_OF_TEN[digits - point]
     else:
-        if (digits == 0 or (p[0] != STAR and p[0] != 69 and p[0] != 101)
-                or p - start > MAX_PRICE_TEXT_BYTES):
+        if digits == 0 or (p[0] != STAR and p[0] != 69 and p[0] != 101):
             return NULL
         value = decimal_to_double(<const char *>start, &end)
         p = <const uint8_t *>end
-        if p[0] != STAR:
+        if p[0] != STAR or p - start > MAX_PRICE_TEXT_BYTES:
             return NULL
     if not MIN_PRICE <= value <= MAX_PRICE:
         return NULL
@@ -85,9 +84,9 @@ cdef const uint8_t *read_percent(const uint8_t *p, double *out) noexcept nogil:
 
 
 cdef struct symbol_entry:
-    uint64_t head
-    uint32_t tail
-    int32_t index
+    uint64_t head  # bytes 0 to 7
+    uint32_t tail  # bytes 8 and 9, and the length, so that a NUL is not taken for padding
+    int32_t index  # plus 1; 0 marks a free place
 
 
 cdef class FieldParser:
@@ -109,7 +108,9 @@ cdef class FieldParser:
         self.table = <symbol_entry *>calloc(size, sizeof(symbol_entry))
         if self.table == NULL:
             raise MemoryError
-        self.minute_head = self.minute_tail = 0
+        memcpy(&self.minute_head, b"1970-01-", 8)
+        memcpy(&self.minute_tail, b"01 00:00", 8)
+        self.minute_ns = 0
 
     def __init__(self, symbols):
         cdef uint64_t head, at
@@ -122,7 +123,7 @@ cdef class FieldParser:
             padded = raw.ljust(16, b"\0")
             memcpy(text, <const char *>padded, 16)
             memcpy(&head, text, 8)
-            tail = text[8] | (<uint32_t>text[9] << 8)
+            tail = text[8] | (<uint32_t>text[9] << 8) | (<uint32_t>len(raw) << 16)
             at = self.slot_of(head, tail)
             if self.table[at].index:
                 raise ValueError(f"symbol {symbol!r} twice")
@@ -157,6 +158,7 @@ cdef class FieldParser:
                 length += 1
             if p[length] != STAR:
                 return NULL
+        tail |= <uint32_t>length << 16
         out[0] = self.table[self.slot_of(head, tail)].index - 1
         return p + length + 1 if out[0] >= 0 else NULL
 
@@ -240,9 +242,7 @@ cdef const uint8_t *parse_view(uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t
     if not 0 <= start <= end <= buffer.shape[0] - PARSE_SLACK_BYTES:
         raise ValueError(
             f"parse of {start}:{end} in {buffer.shape[0]} bytes; {PARSE_SLACK_BYTES} must follow")
-    cdef Py_ssize_t i
-    for i in range(PARSE_SLACK_BYTES):
-        buffer[end + i] = STAR
+    memset(&buffer[end], STAR, PARSE_SLACK_BYTES)
     return &buffer[0]
 
 
@@ -257,14 +257,16 @@ def parse_ticks(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ss
     cdef const uint8_t *p = base + start
     cdef const uint8_t *last = base + end
     cdef Py_ssize_t count = 0, room = out.shape[0]
+    cdef tick_record *record = &out[0] if room else NULL
     cdef int stop = P_FULL
     with nogil:
         while count < room:
-            stop = parser.read_tick(&p, last, percent, &out[count])
+            stop = parser.read_tick(&p, last, percent, record)
             if stop >= 0:
                 break
-            out[count].seq = first_seq + <uint64_t>count
-            out[count].recv_us = 0
+            record.seq = first_seq + <uint64_t>count
+            record.recv_us = 0
+            record += 1
             count += 1
             stop = P_FULL
     return count, p - base, stop
