@@ -1,10 +1,10 @@
 """POSIX shared memory segments: created whole or not at all, never unlinked behind a user's back.
 
-A segment is a file in ``/dev/shm``, which is what ``shm_open`` opens on Linux.  We open it ourselves
-rather than through :mod:`multiprocessing.shared_memory`, because we need its descriptor (for locks),
-its mode, and its inode (to notice that a name now stands for another segment), and because before
-Python 3.13 the standard class registers every reader with a resource tracker that unlinks the
-segment under everybody when that reader exits (CPython issue 82300).
+A segment is a file in ``/dev/shm``, which is what ``shm_open`` opens on Linux.  We open it
+ourselves rather than through :mod:`multiprocessing.shared_memory`, because we need its descriptor
+(for locks), its mode, and its inode (to notice that a name now stands for another segment), and
+because before Python 3.13 the standard class registers every reader with a resource tracker that
+unlinks the segment under everybody when that reader exits (CPython issue 82300).
 """
 
 import contextlib
@@ -29,6 +29,10 @@ class SegmentError(Exception):
 
 class SegmentMissing(SegmentError):
     """No segment of that name (yet)."""
+
+
+class SegmentForeign(SegmentError):
+    """Something else's segment has that name; we leave it alone."""
 
 
 class Segment:
@@ -90,7 +94,7 @@ class Segment:
             SegmentError: it belongs to another user, or is empty.
         """
         try:
-            descriptor = os.open(SHM_DIRECTORY / name, os.O_RDWR)
+            descriptor = os.open(SHM_DIRECTORY / name, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
             raise SegmentMissing(f"shared memory segment {name} does not exist") from None
         except OSError as error:

@@ -3,6 +3,7 @@
 The layout itself lives in ``_layout.h``; here are the names, the life cycle and the checks.
 """
 
+import contextlib
 import json
 import secrets
 import struct
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app import _kernel
-from app.segment import Segment, SegmentError, create_or_attach
+from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 from app.wire import symbol_problem
 
 WRITER_LOCK_BYTE = 0
@@ -41,9 +42,10 @@ class SharedPriceBook:
 
     Raises:
         SegmentMissing: attaching, and there is none.
-        SegmentError: another writer lives, or the segment is of another version or has other
-            symbols than asked for.
-        ValueError: a symbol that is empty, longer than 10 bytes, holds a delimiter, or stands twice.
+        SegmentError: another writer lives; attaching, the segment is of another version, is
+            truncated or has other symbols than asked for.
+        SegmentForeign: the name is another program's segment.
+        ValueError: a symbol that is empty, over 10 bytes, holds a delimiter, or stands twice.
     """
 
     def __init__(
@@ -56,10 +58,13 @@ class SharedPriceBook:
             self._segment, self.warm = _open_for_writing(name, _book_image(wanted), wanted)
         else:
             self._segment, self.warm = Segment.attach(name), True
-            stored = _stored_symbols(self._segment)
-            if wanted is not None and wanted != stored:
+            try:
+                stored = _stored_symbols(self._segment)
+                if wanted is not None and wanted != stored:
+                    raise SegmentError(f"price book {name}: holds other symbols than asked for")
+            except SegmentError:
                 self._segment.close()
-                raise SegmentError(f"price book {name}: holds other symbols than asked for")
+                raise
         self._writer = create
         self._view = _kernel.BookView(self._segment.buf)
         self._symbols = _stored_symbols(self._segment)
@@ -172,7 +177,8 @@ class SharedPriceBook:
 
     def close(self) -> None:
         """Unmap; a writer's lock is freed.  The segment stays for the others."""
-        self._view = None
+        with contextlib.suppress(AttributeError):
+            del self._view
         self._segment.close()
 
     def unlink(self) -> None:
@@ -225,10 +231,12 @@ def _stored_symbols(segment: Segment) -> list[str]:
         SegmentError: it is no price book, or one of another layout version.
     """
     if segment.size < _kernel.BOOK_HEADER_BYTES:
-        raise SegmentError(f"{segment.name}: {segment.size} bytes are no price book; remove it")
+        raise SegmentForeign(f"{segment.name}: {segment.size} bytes are no price book; remove it")
     magic, version, slot_bytes, count, _, _ = _BOOK_HEAD.unpack_from(segment.buf)
     if magic != _kernel.BOOK_MAGIC:
-        raise SegmentError(f"{segment.name}: no price book (magic {magic:#x}); choose another name")
+        raise SegmentForeign(
+            f"{segment.name}: no price book (magic {magic:#x}); choose another name"
+        )
     if (version, slot_bytes) != (_kernel.LAYOUT_VERSION, _kernel.BOOK_SLOT_BYTES):
         raise SegmentError(
             f"{segment.name}: layout version {version}, this program reads "
@@ -254,6 +262,9 @@ def _open_for_writing(name: str, image: bytearray, wanted: list[str]) -> tuple[S
         try:
             if segment.is_current() and _stored_symbols(segment) == wanted:
                 return segment, True
+        except SegmentForeign:
+            segment.close()
+            raise
         except SegmentError:
             pass  # another version's leftover without a writer: replace it
         segment.unlink()
@@ -276,9 +287,9 @@ class SharedMemoryMetadata:
             self._segment, _ = create_or_attach(name, b"", size)
         else:
             self._segment = Segment.attach(name)
-        if self._segment.size < size:
+        if self._segment.size != size:
             self._segment.close()
-            raise SegmentError(f"{name}: {self._segment.size} bytes are no metadata; remove it")
+            raise SegmentForeign(f"{name}: {self._segment.size} bytes are no metadata; remove it")
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Replace the object.  ``ValueError`` if its JSON passes ``METADATA_SIZE`` bytes."""

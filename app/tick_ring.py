@@ -3,8 +3,9 @@
 Two policies.  *lossless*: the writer waits for the slowest registered reader, and TCP then pushes
 back to the gateway.  *latest*: a lapped reader skips ahead and counts what it lost.
 
-A reader's slot is its identity: the name it trades under and the position it has reached.  The slot's
-lock dies with the process, its content does not, so whoever comes back under that name goes on there.
+A reader's slot is its identity: the name it trades under and the position it has reached.  The
+slot's lock dies with the process, its content does not, so whoever comes back under that name goes
+on there.
 """
 
 import secrets
@@ -16,15 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from app import _kernel
-from app.segment import Segment, SegmentError, create_or_attach
+from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 
 TICK_DTYPE = np.dtype(
     [("event_ns", "i8"), ("price", "f8"), ("seq", "u8"), ("symbol", "u4"), ("recv_us", "u4")]
 )
-"""One tick: ``event_ns`` UTC since the epoch, ``seq`` the source's sequence, ``symbol`` an index into
-the symbol list, ``recv_us`` the low 32 bits of CLOCK_MONOTONIC in microseconds at receipt."""
+"""One tick: ``event_ns`` UTC since the epoch, ``seq`` the source's sequence, ``symbol`` an index
+into the symbol list, ``recv_us`` the low 32 bits of CLOCK_MONOTONIC in microseconds at receipt."""
 assert TICK_DTYPE.itemsize == _kernel.RECORD_BYTES
 
+MIN_CAPACITY_TICKS = 2
 FREE, LOSSLESS, LATEST = 0, 1, 2
 POLICIES = {"lossless": LOSSLESS, "latest": LATEST}
 
@@ -58,14 +60,18 @@ class TickRing:
         )
         self.records.flags.writeable = False
         self._orphan_since_s: dict[int, float] = {}
+        self._held: set[int] = set()
 
     @classmethod
     def open_writer(cls, name: str, capacity: int, policy: str, fresh: bool = False) -> "TickRing":
-        """Create the ring, or take over a dead writer's (unless ``fresh``, or it has another shape).
+        """Create the ring, or take over a dead writer's, unless ``fresh`` or of another shape.
 
         Raises:
-            SegmentError: another writer is alive.
+            ValueError: ``capacity`` is no power of two.
+            SegmentError: another writer is alive, or the name is another program's segment.
         """
+        if capacity < MIN_CAPACITY_TICKS or capacity & (capacity - 1):
+            raise ValueError(f"ring of {capacity} ticks: a power of two from {MIN_CAPACITY_TICKS}")
         image = bytearray(_kernel.RING_HEADER_BYTES)
         _HEAD.pack_into(
             image,
@@ -85,8 +91,11 @@ class TickRing:
                 segment.close()
                 raise SegmentError(f"tick ring {name}: another writer is alive; stop it first")
             try:
-                if created or (not fresh and segment.is_current() and segment.size == size):
+                if created or (not fresh and segment.is_current() and _is_like(segment, image)):
                     return cls(segment, warm=not created)
+            except SegmentForeign:
+                segment.close()
+                raise
             except SegmentError:
                 pass  # another version's leftover without a writer: replace it
             segment.unlink()
@@ -100,7 +109,12 @@ class TickRing:
             SegmentMissing: there is none yet.
             SegmentError: it is no ring, or of another version.
         """
-        return cls(Segment.attach(name), warm=True)
+        segment = Segment.attach(name)
+        try:
+            return cls(segment, warm=True)
+        except SegmentError:
+            segment.close()
+            raise
 
     @property
     def buffer(self) -> memoryview:
@@ -120,8 +134,8 @@ class TickRing:
     def register(self, client: str, policy: int) -> Registration:
         """Take a reader slot under ``client``, or ``client-2``, ``client-3``... if that one lives.
 
-        A name whose holder died is taken over with its position.  A new name starts at tick 0 while
-        the ring still holds it, else at the present.
+        A name whose holder died is taken over with its position.  A new name, or one that comes
+        back with another policy, starts at tick 0 while the ring holds it, else at the present.
 
         Raises:
             SegmentError: every slot is taken.
@@ -134,18 +148,29 @@ class TickRing:
             for number in range(1, _kernel.MAX_READERS + 1):
                 name = client if number == 1 else f"{client}-{number}"
                 if name in taken:
-                    if self._segment.try_lock(_READER_LOCK_BYTE + taken[name]):
-                        self.view.set_reader(taken[name], policy)
-                        return Registration(taken[name], name, returning=True)
+                    slot = taken[name]
+                    if self._lock_slot(slot):
+                        if slots[slot][0] == policy:
+                            self.view.set_reader(slot, policy)
+                        else:  # what a latest reader had still to take was not kept for it
+                            self._enter(slot, name, policy)
+                        return Registration(slot, name, returning=True)
                     continue
                 for slot, (state, *_) in enumerate(slots):
-                    if state == FREE and self._segment.try_lock(_READER_LOCK_BYTE + slot):
+                    if state == FREE and self._lock_slot(slot):
                         self._enter(slot, name, policy)
                         return Registration(slot, name, returning=False)
                 break
             raise SegmentError(f"tick ring {self._segment.name}: all reader slots are taken")
         finally:
             self._segment.unlock(_REGISTER_LOCK_BYTE)
+
+    def _lock_slot(self, slot: int) -> bool:
+        # A second lock on a byte that this descriptor holds already would succeed.
+        if slot in self._held or not self._segment.try_lock(_READER_LOCK_BYTE + slot):
+            return False
+        self._held.add(slot)
+        return True
 
     def _enter(self, slot: int, name: str, policy: int) -> None:
         """Stand at tick 0 first, so that a lossless writer stops for us; look afterwards."""
@@ -157,6 +182,7 @@ class TickRing:
     def leave(self, slot: int) -> None:
         """Free a slot for good: the writer no longer waits for it."""
         self.view.set_reader(slot, FREE)
+        self._held.discard(slot)
         self._segment.unlock(_READER_LOCK_BYTE + slot)
 
     def evict_dead(self, grace_s: float) -> list[str]:
@@ -164,7 +190,15 @@ class TickRing:
 
         A living reader, however slow or stopped, keeps its slot: its lock says that it lives.
         """
-        now_s = time.monotonic()
+        # No one may come back to a slot between our look at its lock and its end.
+        if not self._segment.try_lock(_REGISTER_LOCK_BYTE):
+            return []
+        try:
+            return self._evict(time.monotonic(), grace_s)
+        finally:
+            self._segment.unlock(_REGISTER_LOCK_BYTE)
+
+    def _evict(self, now_s: float, grace_s: float) -> list[str]:
         gone = []
         for slot in range(_kernel.MAX_READERS):
             state, _, _, name = self.view.reader(slot)
@@ -197,12 +231,20 @@ class TickRing:
         self._segment.unlink()
 
 
+def _is_like(segment: Segment, image: bytearray) -> bool:
+    """Whether the ring has the version, capacity and policy of ``image``."""
+    _check(segment)
+    magic, version, record, capacity, _, policy = _HEAD.unpack_from(segment.buf)
+    wanted = _HEAD.unpack_from(image)
+    return (magic, version, record, capacity, policy) == (*wanted[:4], wanted[5])
+
+
 def _check(segment: Segment) -> None:
     if segment.size < _kernel.RING_HEADER_BYTES:
-        raise SegmentError(f"{segment.name}: {segment.size} bytes are no tick ring; remove it")
+        raise SegmentForeign(f"{segment.name}: {segment.size} bytes are no tick ring; remove it")
     magic, version, record_bytes, capacity, _, _ = _HEAD.unpack_from(segment.buf)
     if magic != _kernel.RING_MAGIC:
-        raise SegmentError(f"{segment.name}: no tick ring (magic {magic:#x}); choose another name")
+        raise SegmentForeign(f"{segment.name}: no tick ring (magic {magic:#x}); choose another")
     if (version, record_bytes) != (_kernel.LAYOUT_VERSION, TICK_DTYPE.itemsize):
         raise SegmentError(
             f"{segment.name}: layout version {version}, this program reads "

@@ -1,8 +1,7 @@
 """Framing and the small opt-in protocol beside the ticks: bytes in, frames out, no I/O.
 
 Every frame is UTF-8 and ends with ``*``.  Ticks themselves are parsed by the compiled kernel; this
-module carries what surrounds them (symbol list, hello frames, watermarks) and the JSON frames of the
-order port.
+module carries what surrounds them (symbol list, hello frames, watermarks) and the order frames.
 """
 
 from typing import Final

@@ -1,0 +1,155 @@
+"""Types of the compiled kernel; what each thing does stands in ``_kernel*.pxi``."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Ticks = npt.NDArray[np.void]  # of TICK_DTYPE
+Bytes = bytearray | memoryview
+Int8s = npt.NDArray[np.int8]
+Int16s = npt.NDArray[np.int16]
+
+LAYOUT_VERSION: int
+BOOK_MAGIC: int
+RING_MAGIC: int
+NO_END: int
+MAX_READERS: int
+BOOK_HEADER_BYTES: int
+BOOK_SLOT_BYTES: int
+RING_HEADER_BYTES: int
+RECORD_BYTES: int
+READER_NAME_BYTES: int
+PARSE_SLACK_BYTES: int
+
+NEED_MORE: int
+FULL: int
+MARK: int
+BAD_TIMESTAMP: int
+BAD_SYMBOL: int
+BAD_PRICE: int
+BAD_SENTIMENT: int
+
+class FieldParser:
+    symbol_count: int
+    def __init__(self, symbols: list[str] | list[bytes]) -> None: ...
+
+def parse_ticks(
+    parser: FieldParser,
+    buffer: Bytes,
+    start: int,
+    end: int,
+    out: Ticks,
+    first_seq: int = 0,
+    percent: bool = False,
+) -> tuple[int, int, int]: ...
+
+class BookView:
+    count: int
+    def __init__(self, segment: Bytes) -> None: ...
+    def put(
+        self,
+        index: int,
+        price: float,
+        event_ns: int = 0,
+        recv_ns: int = 0,
+        seq: int | None = None,
+    ) -> None: ...
+    def get(self, index: int) -> tuple[float, int, int, int] | None: ...
+    def beat(self) -> None: ...
+    def count_gap(self) -> None: ...
+    def repair(self) -> None: ...
+    @property
+    def heartbeat_ns(self) -> int: ...
+    @property
+    def gaps(self) -> int: ...
+    @property
+    def boot_id(self) -> int: ...
+
+class RingView:
+    def __init__(self, segment: Bytes) -> None: ...
+    @property
+    def state(self) -> tuple[int, int, int | None, int]: ...
+    @property
+    def boot_id(self) -> int: ...
+    @property
+    def policy(self) -> int: ...
+    def reader(self, slot: int) -> tuple[int, int, int, str]: ...
+    def set_reader(
+        self, slot: int, state: int, cursor: int | None = None, name: str | None = None
+    ) -> None: ...
+
+class TickWriter(RingView):
+    waits: int
+    def __init__(self, ring: Bytes, book: Bytes, parser: FieldParser) -> None: ...
+    def push(self, buffer: Bytes, start: int, end: int, recv_ns: int) -> tuple[int, int, int]: ...
+    def lag(self) -> int: ...
+    def set_next_seq(self, seq: int) -> None: ...
+    def finish(self, seq: int) -> None: ...
+    def beat(self) -> None: ...
+    def wait_space(self, timeout_ns: int) -> bool: ...
+
+class TickReader(RingView):
+    lost: int
+    def __init__(self, ring: Bytes, slot: int) -> None: ...
+    @property
+    def position(self) -> int: ...
+    def available(self) -> int: ...
+    def next_seq(self) -> int: ...
+    def wait(self, timeout_ns: int) -> int: ...
+    def peek(self, most: int) -> tuple[int, int, int]: ...
+    def copy(self, out: Ticks) -> int: ...
+    def advance(self, count: int) -> None: ...
+
+class Tick:
+    symbol: str
+    price: float
+    event_ns: int
+    seq: int
+    sentiment: int
+
+class Intent:
+    seq: int
+    event_ns: int
+    symbol_index: int
+    symbol: str
+    signal: int
+    price: float
+    recv_us: int
+
+def make_intents(
+    ticks: Ticks, signals: Int8s, orders: npt.NDArray[np.int32], count: int, symbols: list[str]
+) -> list[Intent]: ...
+def call_on_tick(
+    on_tick: Callable[[Tick], str | None],
+    ticks: Ticks,
+    sentiments: Int16s,
+    symbols: list[str],
+    signals: Int8s,
+) -> None: ...
+def join_sentiment(
+    ticks: Ticks, events: Ticks, next_event: int, latest: Int16s, out: Int16s
+) -> int: ...
+
+class CrossAverage:
+    count: int
+    short_ticks: int
+    long_ticks: int
+    def __init__(self, count: int, short_ticks: int, long_ticks: int) -> None: ...
+    def signals(self, ticks: Ticks, out: Int8s) -> None: ...
+    def agree(
+        self, ticks: Ticks, sentiments: Int16s, bullish: int, bearish: int, out: Int8s
+    ) -> None: ...
+
+def gate(
+    signals: Int8s,
+    ticks: Ticks,
+    start: int,
+    position: Int8s,
+    busy: npt.NDArray[np.uint8],
+    every: bool,
+    orders: npt.NDArray[np.int32],
+) -> tuple[int, int]: ...
+def tally(signals: Int8s) -> tuple[int, int, int]: ...
+def record_latency(buckets: npt.NDArray[np.uint64], value_ns: int, count: int = 1) -> None: ...
+def record_ages(buckets: npt.NDArray[np.uint64], ticks: Ticks, now_ns: int) -> None: ...
