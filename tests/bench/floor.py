@@ -71,7 +71,7 @@ def bandwidth(context: Context, symbols: int) -> Figures:
     """Raw loopback TCP of real tick bytes, as bytes and as ticks per second."""
     frames = ticks.frame_file(context.data_dir, FRAME_ROWS, symbols)
     size = frames.stat().st_size
-    passes = 16 if context.quick else 48
+    passes = 10 if context.quick else 20
     figures = run(context.data_dir, "bandwidth", file=frames, bytes=size * passes)
     del figures["seconds"]
     return {**figures, "ticks_per_s": figures["bytes_per_s"] / (size / FRAME_ROWS)}

@@ -62,7 +62,7 @@ class Context:
     @property
     def seconds(self) -> float:
         """Length of one measurement."""
-        return 0.5 if self.quick else 1.5
+        return 0.5 if self.quick else 1.0
 
     @property
     def latency_ticks(self) -> int:

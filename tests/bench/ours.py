@@ -8,10 +8,11 @@ import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+from app.metrics import ProcessSnapshot
 from tests.bench import ticks
 from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Context, Figures, Placement
 from tests.bench.peers.common import round_trips
-from tests.bench.stack import Metrics, Stack, percentiles, settings_for
+from tests.bench.stack import Metrics, Stack, of, percentiles, settings_for
 
 ANYWHERE = Placement("unpinned")
 # Never agree: the strategy computes everything and orders nothing.
@@ -37,12 +38,16 @@ def _need_stack() -> None:
 
 
 def _rows(context: Context) -> int:
-    return 2_000_000 if context.quick else 6_000_000
+    return 1_000_000 if context.quick else 3_000_000
 
 
-def _per_s(found: Metrics, label: str) -> float:
-    rate = found[label].events_per_s
-    return 0.0 if rate is None else rate
+def _slowest_per_s(found: Metrics, service: str) -> float:
+    return min(each.events_per_s or 0.0 for each in of(found, service))
+
+
+def _all_at(found: Metrics, service: str, events: int, count: int = 1) -> bool:
+    """Whether ``count`` processes of the service have worked through so many events."""
+    return sum(each.events >= events for each in of(found, service)) == count
 
 
 def wire(context: Context, symbols: int, clients: int = 1) -> Figures:
@@ -63,9 +68,9 @@ def wire(context: Context, symbols: int, clients: int = 1) -> Figures:
     ):
         found = stack.wait(
             f"{rows} ticks in the orderbook",
-            lambda now: "orderbook" in now and now["orderbook"].events >= rows,
+            lambda now: _all_at(now, "orderbook", rows),
         )
-    return {"ticks_per_s": _per_s(found, "orderbook")}
+    return {"ticks_per_s": _slowest_per_s(found, "orderbook")}
 
 
 @contextlib.contextmanager
@@ -74,7 +79,7 @@ def _drain(clients: int, port: int, stack: Stack) -> Iterator[None]:
     if clients == 0:
         yield
         return
-    stack.wait("gateway", lambda now: "gateway" in now and now["gateway"].state == "ready")
+    stack.wait("gateway", lambda now: any(each.state == "ready" for each in of(now, "gateway")))
     selector, buffer = selectors.DefaultSelector(), bytearray(DRAIN_BYTES)
 
     def receive() -> None:
@@ -111,19 +116,30 @@ def pipeline(context: Context, strategies: int = 1, symbols: int = 10) -> Figure
     with Stack(settings, {name: {} for name in names}) as stack:
         found = stack.wait(
             f"{rows} ticks in every strategy",
-            lambda now: all(
-                f"strategy/{name}" in now and now[f"strategy/{name}"].events >= rows
-                for name in names
-            ),
+            lambda now: _all_at(now, "strategy", rows, strategies),
         )
-    lost = sum(found[f"strategy/{name}"].counters["ticks_lost"] for name in names)
+    lost = sum(each.counters["ticks_lost"] for each in of(found, "strategy"))
     if lost:
         raise AssertionError(f"{lost} ticks lost")
-    return {"ticks_per_s": min(_per_s(found, f"strategy/{name}") for name in names)}
+    return {"ticks_per_s": _slowest_per_s(found, "strategy")}
 
 
-def latency(context: Context, place: Placement, strategies: int = 1) -> Figures:
-    """Tick to ACK at the fixed rate, one order per tick; further strategies order nothing."""
+def _trader(found: Metrics, events: int) -> ProcessSnapshot | None:
+    """The strategy that orders, once it has consumed so many ticks and has its answers."""
+    for each in of(found, "strategy"):
+        sent, acked = each.counters["orders_sent"], each.counters["orders_acked"]
+        if sent and each.events >= events and acked + each.counters["orders_rejected"] >= sent:
+            return each
+    return None
+
+
+def latency(
+    context: Context, place: Placement, strategies: int = 1, synced: bool = True
+) -> Figures:
+    """Tick to ACK at the fixed rate, one order per tick; further strategies order nothing.
+
+    Not ``synced``: the order store leaves it to the kernel when a commit reaches the disk.
+    """
     _need_stack()
     # Before the long window of every symbol is full there is no order.
     quiet = 40 * LATENCY_SYMBOLS
@@ -135,30 +151,24 @@ def latency(context: Context, place: Placement, strategies: int = 1) -> Figures:
         sentiment_path=str(ticks.sentiment_file(context.data_dir, LATENCY_SYMBOLS)),
         pace=f"{RATE_PER_S}/s",
         sentiment_subscribers=strategies,
+        order_store_synchronous="FULL" if synced else "NORMAL",
     )
     others = {f"silent{i}": SILENT for i in range(1, strategies)}
     with Stack(settings, {"bench": EVERY_TICK, **others}) as stack:
-        label = "strategy/bench"
-        warm = stack.wait(
-            "warm-up",
-            lambda now: label in now and now[label].events >= quiet + WARMUP_TICKS,
-        )[label]
-        done = stack.wait(
-            f"{rows} ticks",
-            lambda now: (
-                now[label].events >= rows
-                and now[label].counters["orders_acked"] >= now[label].counters["orders_sent"]
-            ),
-        )[label]
-    sent, rejected = done.counters["orders_sent"], done.counters["orders_rejected"]
+        warm = stack.wait("warm-up", lambda now: bool(_trader(now, quiet + WARMUP_TICKS)))
+        done = stack.wait(f"{rows} ticks", lambda now: bool(_trader(now, rows)))
+    before, after = _trader(warm, 0), _trader(done, 0)
+    if before is None or after is None:
+        raise AssertionError("no strategy has sent orders")
+    sent, rejected = after.counters["orders_sent"], after.counters["orders_rejected"]
     if rejected or sent < context.latency_ticks:
         raise AssertionError(
             f"{sent} orders for {context.latency_ticks} ticks, {rejected} rejected"
         )
     figures: Figures = {}
     for figure, name in LATENCY_HISTOGRAMS.items():
-        if name in done.histograms:
-            figures.update(percentiles(figure, done.histograms[name] - warm.histograms[name]))
+        if name in after.histograms:
+            figures.update(percentiles(figure, after.histograms[name] - before.histograms[name]))
     return figures
 
 

@@ -8,6 +8,7 @@ matplotlib.use("svg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter
 
 from tests.bench.harness import ComparisonResult
 from tests.bench.model import POINTS
@@ -51,6 +52,7 @@ def _bars(axes: Axes, result: ComparisonResult) -> None:
         axes.text(spread.high, row, _label(spread.median), va="center")
     axes.margins(x=0.15)
     axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel(figure)
 
 

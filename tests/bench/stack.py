@@ -26,8 +26,8 @@ RUN_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.02
 
-Metrics = dict[str, ProcessSnapshot]
-"""By label: ``gateway``, ``strategy/one``, ..."""
+Metrics = list[ProcessSnapshot]
+"""Every process's block, in the order of the data."""
 
 
 class StackFailed(Exception):
@@ -120,15 +120,9 @@ class Stack:
     def metrics(self) -> Metrics:
         """What every process counts now; empty before the first has begun to."""
         try:
-            found = {
-                snapshot.label: snapshot for snapshot in read_metrics(self.settings.shm_metrics)
-            }
+            return read_metrics(self.settings.shm_metrics)
         except MetricsError:
-            return {}
-        # A strategy may or may not name its block after its client.
-        if len(self._strategies) == 1 and "strategy" in found:
-            found[f"strategy/{next(iter(self._strategies))}"] = found["strategy"]
-        return found
+            return []
 
     def wait(
         self, what: str, done: Callable[[Metrics], bool], timeout_s: float = RUN_TIMEOUT_S
@@ -152,12 +146,11 @@ class Stack:
 
     def wait_ready(self) -> Metrics:
         """Until every process says that it is ready, or already done."""
-        labels = list(self._children)
         return self.wait(
             "readiness",
-            lambda found: all(
-                label in found and found[label].state in ("ready", "draining", "done")
-                for label in labels
+            lambda found: (
+                len(found) == len(self._children)
+                and all(each.state in ("ready", "draining", "done") for each in found)
             ),
             START_TIMEOUT_S,
         )
@@ -196,6 +189,11 @@ class Stack:
         at: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def of(found: Metrics, service: str) -> list[ProcessSnapshot]:
+    """The blocks of one service: none yet, one, or one for each strategy."""
+    return [each for each in found if each.service == service]
 
 
 def percentiles(name: str, histogram: HistogramSnapshot) -> Figures:

@@ -13,7 +13,7 @@ from tests.bench.processes import Link, Role, run_roles
 
 TICKS_PER_SEND = 64
 RECV_BYTES = 1 << 16
-PASSES = 6
+PASSES = 3
 
 
 def _send(link: Link, path: str, passes: int) -> None:

@@ -1,0 +1,312 @@
+"""The order manager alone: durable ACKs per second, latency over its floor, and many connections.
+
+``python -m tests.bench.bench_orders [name ...]`` runs everything or the named parts and prints a
+table; the functions return plain figures for a larger benchmark.  The server runs on CPU 0, the
+client on CPU 1; the store is in ``--folder`` (default: the run output folder), because a commit
+costs what that file system's ``fdatasync`` costs.
+"""
+
+import argparse
+import os
+import selectors
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench import floor
+from tests.order_process import ROOT, OrderManagerProcess
+
+SERVER_CPU, CLIENT_CPU = 0, 1
+Figures = dict[str, float]
+
+
+def order_frame(number: int, client: str) -> bytes:
+    """An order of the contract's form."""
+    return (
+        f'{{"side":"{"BUY" if number % 2 else "SELL"}","symbol":"AAPL","qty":10,"price":173.2,'
+        f'"ts":"2025-10-01 09:30:00","id":{number},"client":"{client}"}}*'
+    ).encode()
+
+
+@contextmanager
+def on_client_cpu() -> Iterator[bool]:
+    """This thread on the client's CPU, if there are two; yields whether there are."""
+    before = os.sched_getaffinity(0)
+    two = {SERVER_CPU, CLIENT_CPU} <= before
+    if two:
+        os.sched_setaffinity(0, {CLIENT_CPU})
+    try:
+        yield two
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def server(folder: Path, **settings: object) -> Iterator[OrderManagerProcess]:
+    """A fresh order manager on its CPU, and this thread on the other."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, on_client_cpu() as two:
+        cpus = str(SERVER_CPU) if two else ""
+        with OrderManagerProcess(Path(scratch), cpus, **settings) as manager:
+            yield manager
+
+
+def _percentiles(times_ns: list[int], name: str) -> Figures:
+    ordered = sorted(times_ns)
+    at = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+    figures = {f"{name}_us_{p}": ordered[int(q * (len(ordered) - 1))] / 1e3 for p, q in at.items()}
+    return figures | {f"{name}_us_max": ordered[-1] / 1e3}
+
+
+def pipelined(folder: Path, clients: int, orders: int, window: int = 4096) -> Figures:
+    """Durable ACKs per second with ``window`` orders in flight, over ``clients`` connections."""
+    per_client, in_flight = orders // clients, max(window // clients, 16)
+    with server(folder) as manager:
+        selector = selectors.DefaultSelector()
+        states = []
+        for index in range(clients):
+            frames = [order_frame(number, f"c{index}") for number in range(per_client)]
+            chunks = [
+                b"".join(frames[start : start + in_flight // 2])
+                for start in range(0, per_client, in_flight // 2)
+            ]
+            sock = socket.create_connection(("127.0.0.1", manager.port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            states.append(_Pipe(sock, chunks, in_flight // 2, per_client))
+            selector.register(sock, selectors.EVENT_READ, states[-1])
+        open_pipes = clients
+        start_ns = time.perf_counter_ns()
+        for pipe in states:
+            pipe.send()
+            pipe.send()
+        while open_pipes:
+            for key, _ in selector.select():
+                pipe = key.data
+                if pipe.receive():
+                    open_pipes -= 1
+                    selector.unregister(pipe.sock)
+        seconds = (time.perf_counter_ns() - start_ns) / 1e9
+        for pipe in states:
+            assert pipe.refused == 0, f"{pipe.refused} orders were not acknowledged"
+            pipe.sock.close()
+        selector.close()
+    return {"acks_per_s": clients * per_client / seconds, "seconds": seconds}
+
+
+class _Pipe:
+    """One connection that keeps two half windows in flight."""
+
+    def __init__(self, sock: socket.socket, chunks: list[bytes], half: int, total: int) -> None:
+        self.sock = sock
+        self.refused = 0
+        self._chunks = chunks
+        self._next = 0
+        self._half = half
+        self._total = total
+        self._acked = 0
+
+    def send(self) -> None:
+        """Send the next half window, if there is one."""
+        if self._next < len(self._chunks):
+            self.sock.sendall(self._chunks[self._next])
+            self._next += 1
+
+    def receive(self) -> bool:
+        """Count answers; send on; True when all are there."""
+        data = self.sock.recv(1 << 20)
+        assert data, "closed by the server"
+        before = self._acked // self._half
+        self._acked += data.count(b"*")
+        self.refused += data.count(b'"ok":false')
+        for _ in range(self._acked // self._half - before):
+            self.send()
+        return self._acked >= self._total
+
+
+def latency(folder: Path, orders: int, synchronous: str = "FULL") -> Figures:
+    """One order at a time over one connection: send to ACK."""
+    with (
+        server(folder, order_store_synchronous=synchronous) as manager,
+        manager.client() as client,
+    ):
+        times_ns = [_ask_ns(client.sock, order_frame(n, "c")) for n in range(orders)]
+    return _percentiles(times_ns[orders // 10 :], "order_to_ack")
+
+
+def _ask_ns(sock: socket.socket, frame: bytes) -> int:
+    start_ns = time.perf_counter_ns()
+    sock.sendall(frame)
+    answer = sock.recv(65536)
+    end_ns = time.perf_counter_ns()
+    assert answer.endswith(b"*"), answer
+    assert answer.startswith(b'{"ok":true'), answer
+    return end_ns - start_ns
+
+
+def file_sync(folder: Path, rounds: int = 2000) -> Figures:
+    """The file system's own commit: overwrite 4 KiB in place, then fdatasync."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        descriptor, block = file.fileno(), b"x" * 4096
+        os.pwrite(descriptor, b"\0" * (8 << 20), 0)
+        os.fsync(descriptor)
+        times_ns = []
+        for index in range(rounds):
+            start_ns = time.perf_counter_ns()
+            os.pwrite(descriptor, block, (index * 4096) % (8 << 20))
+            os.fdatasync(descriptor)
+            times_ns.append(time.perf_counter_ns() - start_ns)
+    return _percentiles(times_ns, "fdatasync")
+
+
+def python_echo(rounds: int = 4000) -> Figures:
+    """A round trip to a blocking Python server that answers a constant: no work at all."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while peer.recv(65536):
+            peer.send(b'{"ok":true' + b" " * 200 + b"}*")
+        peer.close()
+
+    child = _fork(serve)
+    port = listener.getsockname()[1]
+    listener.close()
+    with on_client_cpu(), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        times_ns = [_ask_ns(sock, order_frame(n, "c")) for n in range(rounds)]
+    os.waitpid(child, 0)
+    return _percentiles(times_ns[rounds // 10 :], "python_echo")
+
+
+def _fork(body: Callable[[], None]) -> int:
+    """Run ``body`` in a child on the server's CPU."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.sched_setaffinity(0, {SERVER_CPU} & os.sched_getaffinity(0) or {CLIENT_CPU})
+            body()
+        finally:
+            os._exit(0)
+    return child
+
+
+def classroom(orders: int = 2000) -> Figures:
+    """The classroom design: a thread and a connection per order, nothing stored."""
+    import json
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def handle(peer: socket.socket) -> None:
+        with peer:
+            data = b""
+            while not data.endswith(b"*"):
+                data += peer.recv(4096)
+            order = json.loads(data[:-1])
+            peer.sendall(json.dumps({"ok": True, "order": order}).encode() + b"*")
+
+    def serve() -> None:
+        for _ in range(orders):
+            peer, _ = listener.accept()
+            thread = threading.Thread(target=handle, args=(peer,))
+            thread.start()
+        thread.join()
+
+    child = _fork(serve)
+    port = listener.getsockname()[1]
+    listener.close()
+    with on_client_cpu():
+        start_ns = time.perf_counter_ns()
+        for number in range(orders):
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                sock.sendall(order_frame(number, "c"))
+                while not sock.recv(65536).endswith(b"*"):
+                    pass
+        seconds = (time.perf_counter_ns() - start_ns) / 1e9
+    os.waitpid(child, 0)
+    return {"acks_per_s": orders / seconds}
+
+
+def idle_connections(folder: Path, total: int, busy: int, orders: int) -> Figures:
+    """Latency of ``busy`` connections in turn while ``total`` are open, and the server's memory."""
+    with server(folder, order_connections_max=total + 64) as manager:
+        socks = [socket.create_connection(("127.0.0.1", manager.port)) for _ in range(total)]
+        for sock in socks[:busy]:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        times_ns = [_ask_ns(socks[n % busy], order_frame(n, "c")) for n in range(orders)]
+        memory = manager.resident_bytes()
+        for sock in socks:
+            sock.close()
+    return _percentiles(times_ns[orders // 10 :], "order_to_ack") | {"memory_mib": memory / 2**20}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("parts", nargs="*", help="pipelined latency connections; default: all")
+    parser.add_argument("--folder", type=Path, default=ROOT / "data" / "out")
+    parser.add_argument("--orders", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(argv)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    parts = set(options.parts) or {"pipelined", "latency", "connections"}
+    if "pipelined" in parts:
+        _print_pipelined(options.folder, options.orders, options.rounds)
+    if "latency" in parts:
+        _print_latency(options.folder, options.rounds)
+    if "connections" in parts:
+        _print_connections(options.folder)
+    return 0
+
+
+def _print_pipelined(folder: Path, orders: int, rounds: int) -> None:
+    rows: dict[str, list[float]] = {"1 client": [], "100 clients": [], "classroom": []}
+    for _ in range(rounds):
+        rows["1 client"].append(pipelined(folder, 1, orders)["acks_per_s"])
+        rows["100 clients"].append(pipelined(folder, 100, orders)["acks_per_s"])
+        rows["classroom"].append(classroom()["acks_per_s"])
+    for name, values in rows.items():
+        ratio = statistics.median(v / c for v, c in zip(values, rows["classroom"], strict=True))
+        print(
+            f"{name:12} {statistics.median(values):10,.0f} ACKs/s  "
+            f"({min(values):,.0f} to {max(values):,.0f})  {ratio:6.1f} x classroom"
+        )
+
+
+def _print_latency(folder: Path, rounds: int) -> None:
+    for synchronous in ("FULL", "NORMAL"):
+        ratios, medians = [], []
+        for _ in range(rounds):
+            sync_us = file_sync(folder)["fdatasync_us_p50"] if synchronous == "FULL" else 0.0
+            c_floor = floor.run(folder, "echo", rate=0, count=6000, cpus="//1/0")
+            echo_us = next(v for k, v in c_floor.items() if k.endswith("_us_p50"))
+            figures = latency(folder, 6000, synchronous)
+            medians.append(figures["order_to_ack_us_p50"])
+            ratios.append(medians[-1] / (echo_us + sync_us))
+            print(
+                f"{synchronous:6} order to ACK us: p50 {figures['order_to_ack_us_p50']:.1f} "
+                f"p99 {figures['order_to_ack_us_p99']:.1f} p99.9 "
+                f"{figures['order_to_ack_us_p999']:.1f}; C echo {echo_us:.1f} + fdatasync "
+                f"{sync_us:.1f}; {ratios[-1]:.2f} x"
+            )
+        print(f"{synchronous:6} median {statistics.median(ratios):.2f} x the floor")
+    print(f"Python echo p50 {python_echo()['python_echo_us_p50']:.1f} us")
+
+
+def _print_connections(folder: Path) -> None:
+    few = idle_connections(folder, 10, 10, 5000)
+    many = idle_connections(folder, 10_000, 1000, 5000)
+    for name, figures in (("10", few), ("10,000", many)):
+        print(
+            f"{name:>6} connections: p50 {figures['order_to_ack_us_p50']:.1f} us, "
+            f"p99 {figures['order_to_ack_us_p99']:.1f} us, {figures['memory_mib']:.0f} MiB"
+        )
+    print(f"p99 {many['order_to_ack_us_p99'] / few['order_to_ack_us_p99']:.2f} x")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
