@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sentiment_subscribers: NonNegative = 1
     client_buffer_limit_bytes: Positive = 8 * 1024 * 1024
     client_stall_timeout_s: Seconds = 1.0
+    gateway_clients_max: Positive = 1024
 
     # Shared memory
     shm_price_book: Name = "price_book"
@@ -98,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Order manager: store and group commit
     order_store_path: str = ""
     order_store_synchronous: Literal["FULL", "NORMAL"] = "FULL"
-    order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 128
+    order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 256
     run_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
     trading_mode: Literal["replay", "live"] = "replay"
 

@@ -31,7 +31,7 @@ from app.orders import (
     Order,
     Position,
 )
-from app.paper_exchange import Venue
+from app.paper_exchange import Execution, Venue
 from app.risk import RiskGate
 
 DAY_NS: Final = 86_400_000_000_000
@@ -212,8 +212,14 @@ class OrderCore:
         if report.executions:
             order.exec_first = self._next_fill_no
             order.exec_count = len(report.executions)
-            for qty, price in report.executions:
-                self._execute(order, client, qty, price, now_ns, late=0)
+            if order.exec_count == 1:
+                order.exec_price = report.executions[0].price
+                self._execute(order, client, report.executions[0])
+            else:
+                for execution in report.executions:
+                    self._execute_apart(order, client, execution, now_ns)
+            if self.gate.counts_repeats:
+                self.gate.executed(order, client, now_ns)
         if order.status in OPEN_STATES:
             if report.rests:
                 self.open[order.client_no, order.id] = order
@@ -223,13 +229,20 @@ class OrderCore:
             else:
                 order.happen(CANCEL)
 
-    def _execute(
-        self, order: Order, client: Scope, qty: int, price: int, now_ns: int, late: int
+    def _execute_apart(
+        self, order: Order, client: Scope, execution: Execution, now_ns: int
     ) -> None:
+        """Account for an execution that the order's own row does not carry."""
+        self._journal.fills.append(
+            (self._next_fill_no, order.order_no, now_ns, execution.qty, execution.price)
+        )
+        self._execute(order, client, execution)
+
+    def _execute(self, order: Order, client: Scope, execution: Execution) -> None:
         fill_no = self._next_fill_no
         self._next_fill_no = fill_no + 1
+        qty, price = execution.qty, execution.price
         order.fill(qty, price)
-        self._journal.fills.append((fill_no, order.order_no, now_ns, qty, price, late))
         symbol = order.symbol
         position = client.position(symbol)
         position.apply(order.side, qty, price)
@@ -240,8 +253,6 @@ class OrderCore:
         total.qty += signed
         total.cost += signed * price
         total.mark = price
-        if self.gate.counts_repeats:
-            self.gate.executed(order, client, now_ns)
 
     # Open orders
 
@@ -283,11 +294,13 @@ class OrderCore:
         Returns the orders that changed.
         """
         changed = []
-        for order, (qty, price) in self._venue.poll():
+        for order, execution in self._venue.poll():
             client = self.clients[self._names[order.client_no]]
             client.rest(order, -1)
             self.stack.rest(order, -1)
-            self._execute(order, client, qty, price, now_ns, late=1)
+            self._execute_apart(order, client, execution, now_ns)
+            if self.gate.counts_repeats:
+                self.gate.executed(order, client, now_ns)
             if order.status in OPEN_STATES:
                 client.rest(order, 1)
                 self.stack.rest(order, 1)

@@ -8,17 +8,6 @@ from app.accounts import Scope
 from app.orders import Order, Position
 
 
-class FillRow(msgspec.Struct, gc=False):
-    """One execution; ``late`` when it happened after the order's acknowledgement."""
-
-    fill_no: int
-    order_no: int
-    at_ns: int
-    qty: int
-    price: int
-    late: int
-
-
 class Journal:
     """The rows of one transaction, in the order in which they came about."""
 
@@ -28,7 +17,8 @@ class Journal:
         self.clients: list[tuple[int, str]] = []
         self.orders: list[tuple[object, ...]] = []
         """Orders as they stand when they are acknowledged, never changed afterwards."""
-        self.fills: list[tuple[int, int, int, int, int, int]] = []
+        self.fills: list[tuple[int, int, int, int, int]] = []
+        """Executions that the order's own row does not carry: number, order, time, qty, price."""
         self.positions: dict[tuple[int, str], Position] = {}
         self.states: dict[int, tuple[Order, int, str | None]] = {}
         """Order number -> the order, when it last changed, why."""
@@ -42,13 +32,17 @@ class Journal:
 
     def clear(self) -> None:
         """Forget the rows: they are written, or given up."""
-        self.clients.clear()
-        self.orders.clear()
-        self.fills.clear()
-        self.positions.clear()
-        self.states.clear()
-        self.controls.clear()
-        self.days.clear()
+        for rows in (
+            self.clients,
+            self.orders,
+            self.fills,
+            self.positions,
+            self.states,
+            self.controls,
+            self.days,
+        ):
+            if rows:
+                rows.clear()
 
 
 class Recovered(msgspec.Struct):

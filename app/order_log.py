@@ -25,6 +25,8 @@ class OrderLog:
         self._json = form == "json"
         self._descriptor = descriptor
         self._backlog = b""
+        self._second = -1
+        self._second_text = ""
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
@@ -32,7 +34,11 @@ class OrderLog:
         """Append one turn's lines and write what can be written without waiting."""
         if not self._enabled:
             return
-        stamp = _stamp(now_ns)
+        second = now_ns // 1_000_000_000
+        if second != self._second:
+            self._second = second
+            self._second_text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        stamp = f"{self._second_text}.{now_ns // 1000 % 1_000_000:06d}Z"
         if self._json:
             head = f'{{"ts":"{stamp}","level":"info","service":"order_manager","event":'
             text = "".join(f"{head}{msgspec.json.encode(line).decode()}}}\n" for line in lines)
@@ -66,11 +72,6 @@ class OrderLog:
     def pending(self) -> bool:
         """Whether lines wait for the descriptor."""
         return bool(self._backlog)
-
-
-def _stamp(now_ns: int) -> str:
-    moment = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{now_ns // 1000 % 1_000_000:06d}Z"
 
 
 def _quoted(text: str, as_json: bool) -> str:

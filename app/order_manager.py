@@ -44,6 +44,8 @@ IDLE_S: Final = 0.25
 LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
 BACKLOG: Final = 4096
+QUANTUM_MIN: Final = 8
+"""Requests of one connection in a row, so that its answers go out in one system call."""
 SPARE_DESCRIPTORS: Final = 64
 """Files, segments and the listening socket, beside one descriptor per connection."""
 
@@ -207,7 +209,7 @@ class OrderManagerServer:
                 break
             connection = waiting.popleft()
             frames = connection.frames
-            quantum = min(max(left // (len(waiting) + 1), 1), len(frames))
+            quantum = min(max(left // (len(waiting) + 1), QUANTUM_MIN), len(frames))
             left -= quantum
             for _ in range(quantum):
                 self._handle(connection, frames.popleft())

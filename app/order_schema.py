@@ -1,10 +1,10 @@
 """The order store's tables, versioned: what a file must hold, and how an older one gets there.
 
-``orders`` and ``fills`` are append-only: an order's row is its state when it was acknowledged, so a
-repeated request is answered from it for ever.  What happens to an order later stands in
-``order_state``, and its later executions are marked ``late`` and indexed (the earlier ones are
-named by the order's row).  ``positions`` is the sum of ``fills`` and travels in the same
-transaction.
+``orders`` is append-only: an order's row is its state when it was acknowledged, so a repeated
+request is answered from it for ever; what happens to the order later stands in ``order_state``.  An
+order that was acknowledged with exactly one execution carries it in its row; all other executions
+are rows of ``executions``.  The view ``fills`` has them all, and ``positions`` is their sum, written
+in the same transaction.
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is kept as decimal text, which is why
 such columns have no type.  Times are nanoseconds since the epoch, UTC.
@@ -45,18 +45,24 @@ CREATE TABLE orders(
   filled_notional ANY NOT NULL,
   exec_first INTEGER NOT NULL,
   exec_count INTEGER NOT NULL,
+  exec_price INTEGER NOT NULL,
   code INTEGER NOT NULL,
   msg TEXT
 ) STRICT;
 CREATE UNIQUE INDEX orders_by_client_id ON orders(client_no, id);
 
-CREATE TABLE fills(
+CREATE TABLE executions(
   fill_no INTEGER PRIMARY KEY,
   order_no INTEGER NOT NULL,
   at_ns INTEGER NOT NULL,
   qty INTEGER NOT NULL,
   price INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX executions_by_order ON executions(order_no);
+
+CREATE VIEW fills(fill_no, order_no, at_ns, qty, price) AS
+  SELECT exec_first, order_no, at_ns, filled_qty, exec_price FROM orders WHERE exec_count = 1
+  UNION ALL SELECT fill_no, order_no, at_ns, qty, price FROM executions;
 
 CREATE TABLE positions(
   client_no INTEGER NOT NULL,
@@ -80,8 +86,6 @@ CREATE TABLE order_state(
   reason TEXT
 ) STRICT;
 CREATE INDEX order_state_open ON order_state(status) WHERE status < 3;
-ALTER TABLE fills ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX fills_late ON fills(order_no) WHERE late = 1;
 
 CREATE TABLE controls(
   control_no INTEGER PRIMARY KEY,

@@ -85,8 +85,8 @@ class OrderService(Generic[Peer]):
         self._clock = clock or AnchoredClock(found.last_at_ns)
         self._queries = OrderQueries(core, store)
         self._answers: list[tuple[Peer, bytes]] = []
-        self._tentative: list[tuple[int, dict[str, Any]]] = []
-        """Index into the answers, and whom to name, of what depends on the commit."""
+        self._tentative: list[tuple[int, OrderRequest | Command]] = []
+        """Index into the answers, and the request, of what depends on the commit."""
         self._turn_lost = ""
         self._retry_ns = 0
         self._fills_before = 0
@@ -132,8 +132,7 @@ class OrderService(Generic[Peer]):
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
         counts = self.counts
         counts.received += 1
-        about = {} if request.id is None else {"id": request.id, "client": request.client}
-        self._tentative.append((len(self._answers), about))
+        self._tentative.append((len(self._answers), request))
         if not self.available or self._turn_lost:
             self._answers.append((peer, b""))
             self._turn_lost = self._turn_lost or "the store is not available"
@@ -169,8 +168,7 @@ class OrderService(Generic[Peer]):
             state = {"ok": True} if self.available else _unavailable("the store does not answer")
             self._answers.append((peer, encode_object(state)))
             return
-        about = {"id": command.id} if hasattr(command, "id") else {}
-        self._tentative.append((len(self._answers), about))
+        self._tentative.append((len(self._answers), command))
         if not self.available or self._turn_lost:
             self._turn_lost = self._turn_lost or "the store is not available"
             self._answers.append((peer, b""))
@@ -204,7 +202,9 @@ class OrderService(Generic[Peer]):
     def _lose_turn(self) -> None:
         """Nothing of the turn was kept: say so to everybody in it."""
         reason, self._turn_lost = self._turn_lost, ""
-        for index, about in self._tentative:
+        for index, request in self._tentative:
+            order_id = getattr(request, "id", None)
+            about = {} if order_id is None else {"id": order_id}
             refusal = Refusal(Code.STORE_UNAVAILABLE, reason, about, retryable=True)
             self._answers[index] = (self._answers[index][0], encode_refusal(refusal))
         self.counts.acked = self.counts.duplicate = 0

@@ -28,9 +28,7 @@ WAL_IDLE_BYTES: Final = WAL_BYTES // 4
 """From here on an idle moment is used for a checkpoint."""
 
 _INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
-_INSERT_FILL: Final = (
-    "INSERT INTO fills(fill_no, order_no, at_ns, qty, price, late) VALUES(?,?,?,?,?,?)"
-)
+_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?)"
 _PUT_POSITION: Final = "INSERT OR REPLACE INTO positions VALUES(?,?,?,?,?,?,?)"
 _PUT_STATE: Final = "INSERT OR REPLACE INTO order_state VALUES(?,?,?,?,?,?)"
 _PUT_DAY: Final = "INSERT OR REPLACE INTO days VALUES(?,?,?,?)"
@@ -173,7 +171,13 @@ class OrderStore:
         found.last_order_no, found.last_at_ns = execute(
             "SELECT order_no, at_ns FROM orders ORDER BY order_no DESC LIMIT 1"
         ).get or (0, 0)
-        found.last_fill_no = execute("SELECT ifnull(max(fill_no), 0) FROM fills").get
+        found.last_fill_no = max(
+            execute("SELECT ifnull(max(fill_no), 0) FROM executions").get,
+            execute(
+                "SELECT exec_first FROM orders WHERE exec_count = 1 ORDER BY order_no DESC LIMIT 1"
+            ).get
+            or 0,
+        )
         found.last_client_no = execute("SELECT ifnull(max(client_no), 0) FROM clients").get
         if applied != found.last_fill_no:
             raise StoreError(
@@ -227,10 +231,8 @@ class OrderStore:
         self.flush()
         try:
             rows: list[Any] = self._cursor.execute(
-                "SELECT fill_no, at_ns, qty, price FROM fills WHERE fill_no >= ? AND fill_no < ? "
-                "UNION ALL SELECT fill_no, at_ns, qty, price FROM fills "
-                "WHERE order_no = ? AND late = 1 ORDER BY fill_no",
-                (order.exec_first, order.exec_first + order.exec_count, order.order_no),
+                "SELECT fill_no, at_ns, qty, price FROM fills WHERE order_no = ? ORDER BY fill_no",
+                (order.order_no,),
             ).fetchall()
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
@@ -255,11 +257,9 @@ class OrderStore:
                 cursor.executemany(_INSERT_CLIENT, rows)
             if journal.orders:
                 cursor.executemany(_INSERT_ORDER, journal.orders)
-            if journal.fills:
-                cursor.executemany(_INSERT_FILL, journal.fills)
             if journal.positions:
                 cursor.executemany(_PUT_POSITION, map(_position_row, journal.positions.items()))
-            if journal.states or journal.controls or journal.days:
+            if journal.fills or journal.states or journal.controls or journal.days:
                 self._flush_rare(cursor)
         except apsw.Error as error:
             self.rollback()
@@ -268,6 +268,7 @@ class OrderStore:
 
     def _flush_rare(self, cursor: apsw.Cursor) -> None:
         journal = self.journal
+        cursor.executemany(_INSERT_FILL, journal.fills)
         cursor.executemany(
             _PUT_STATE,
             [

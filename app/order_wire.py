@@ -415,19 +415,20 @@ def order_json(order: Order, client: str) -> str:
     """The ``order`` member of an answer."""
     price = "null" if order.price is None else money_text(order.price)
     avg = order.avg_price
+    avg_text = "null" if avg is None else price if avg == order.price else money_text(avg)
     tail = ""
     if order.type:
         tail = f',"type":"{TYPE_NAMES[order.type]}","tif":"{TIF_NAMES[order.tif]}"'
     if order.ts is not None:
         tail += f',"ts":{order.ts}'
     if order.exec_count:
-        last = order.exec_first + order.exec_count
-        tail += f',"exec_ids":{list(range(order.exec_first, last))}'
+        first = order.exec_first
+        tail += f',"exec_ids":{list(range(first, first + order.exec_count))}'
     return (
         f'{{"id":{order.id},"client":{json_text(client)},"side":"{SIDE_NAMES[order.side]}",'
         f'"symbol":{json_text(order.symbol)},"qty":{order.qty},"price":{price},'
         f'"status":"{STATUS_NAMES[order.status]}","filled_qty":{order.filled_qty},'
-        f'"avg_price":{"null" if avg is None else money_text(avg)},'
+        f'"avg_price":{avg_text},'
         f'"order_no":{order.order_no}{tail}}}'
     )
 

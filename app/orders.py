@@ -89,7 +89,7 @@ class Order(msgspec.Struct, gc=False):
     ``order_no`` is unique in the store and rises with time; ``id`` is unique for its client only.
     ``price`` is None for a market order without one.  ``ts`` is the client's own time as the JSON
     text it sent.  ``exec_first`` and ``exec_count`` name the executions that happened before the
-    acknowledgement; later ones are found in the store.
+    acknowledgement, ``exec_price`` is its price if it was one; later ones are found in the store.
     """
 
     order_no: int
@@ -108,6 +108,7 @@ class Order(msgspec.Struct, gc=False):
     filled_notional: int = 0
     exec_first: int = 0
     exec_count: int = 0
+    exec_price: int = 0
     code: int = 0
     msg: str | None = None
 
@@ -119,11 +120,14 @@ class Order(msgspec.Struct, gc=False):
     @property
     def avg_price(self) -> int | None:
         """Average execution price, None before the first execution."""
+        if self.price is not None and self.filled_qty * self.price == self.filled_notional:
+            return self.price if self.filled_qty else None
         return divide(self.filled_notional, self.filled_qty) if self.filled_qty else None
 
     def happen(self, event: int) -> None:
         """Move to the next state (``InvalidTransitionError`` where the table has none)."""
-        self.status = next_status(self.status, event)
+        status = TRANSITIONS.get((self.status, event))
+        self.status = next_status(self.status, event) if status is None else status
 
     def fill(self, qty: int, price: int) -> None:
         """Execute ``qty`` more at ``price``."""

@@ -9,7 +9,9 @@ under the order's ``order_no`` as the venue's client order id, and hands the ven
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from app.codes import Code
 from app.money import divide
@@ -20,17 +22,17 @@ BPS_UNITS: Final = 1_000_000
 """Slippage is counted in hundredths of a basis point."""
 
 
-class Execution(NamedTuple):
+class Execution(msgspec.Struct, frozen=True, gc=False):
     """A quantity at a price, in 1e-9 money units."""
 
     qty: int
     price: int
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """A venue's answer to a new order: what executed at once, and what becomes of the rest."""
 
-    executions: Sequence[Execution] = ()
+    executions: tuple[Execution, ...] = ()
     rests: bool = False
     reject: tuple[Code, str] | None = None
 

@@ -111,12 +111,16 @@ class RiskGate:
             (True, self._kill_switch),
         ]
         self._checks = tuple(check for limit, check in steps if limit)
+        about_mode = (self._mode, self._kill_switch)
+        self._checks_when_active = tuple(c for c in self._checks if c not in about_mode)
+        self._qty_safe = min(filter(None, (c.qty_max, s.qty_max)), default=0)
         self.counts_repeats = bool(c.repeats_max or s.repeats_max)
         self.watches_loss = bool(c.daily_loss_max or s.daily_loss_max)
 
     def check(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
         """Why ``order`` must not go out, or None if it may.  ``now_ns``: nanoseconds, any epoch."""
-        for check in self._checks:
+        active = client.mode == ACTIVE and self.stack.mode == ACTIVE
+        for check in self._checks_when_active if active else self._checks:
             refusal = check(order, client, now_ns)
             if refusal is not None:
                 return refusal
@@ -187,8 +191,6 @@ class RiskGate:
         return None
 
     def _mode(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
-        if client.mode == ACTIVE and self.stack.mode == ACTIVE:
-            return None
         for scope in (self.stack, client):
             if scope.mode == HALTED:
                 return self._refuse(Code.HALTED, f"{scope.label} is halted")
@@ -206,6 +208,8 @@ class RiskGate:
         return None
 
     def _qty(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+        if order.qty <= self._qty_safe:
+            return None
         for scope in (client, self.stack):
             limit = self.limits(scope).qty_max
             if limit and order.qty > limit:
