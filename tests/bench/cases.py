@@ -29,6 +29,7 @@ LATENCY = (
     "recv_to_ack_us_p99",
     "scheduled_to_ack_us_p50",
     "scheduled_to_ack_us_p99",
+    "recv_to_decision_us_p50",
     "order_to_ack_us_p50",
     "lost_percent",
 )
