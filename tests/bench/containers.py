@@ -143,12 +143,11 @@ def latency(context: Context, place: Placement) -> Figures:
     with Containers(changes) as containers:
         sampler = ["exec", "-T", "orderbook", "python3", "-c", SAMPLER, "bench_metrics"]
         before, after = json.loads(containers.compose(*sampler, str(settle), str(rows)))
-    passed, orders = (
-        after["counters"][name] - before["counters"][name]
-        for name in ("ticks_consumed", "orders_acked")
-    )
-    if orders < 0.95 * passed or passed < context.latency_ticks / 2:
-        raise AssertionError(f"{orders} orders for {passed} ticks")
+    orders = after["counters"]["orders_acked"] - before["counters"]["orders_acked"]
+    rejected = after["counters"]["orders_rejected"]
+    # The first sample comes up to a poll and a counter update late.
+    if orders < 0.7 * context.latency_ticks or rejected:
+        raise AssertionError(f"{orders} orders acknowledged, {rejected} rejected")
     figures: Figures = {}
     for figure, name in LATENCY_HISTOGRAMS.items():
         if name in after["histograms"]:
