@@ -1,0 +1,157 @@
+"""The feed: every tick and sentiment of a run as a pure function of data, seed and settings.
+
+Ticks are numbered from 0.  The file comes first; a run that goes on loops it or walks on from it.
+"""
+
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from app.config import Settings
+from app.csv_rows import Progress
+from app.feed_part import Block, Part, latest_sentiments
+from app.market_data import Columns, Rows, load_prices, load_sentiments
+from app.random_walk import WalkPart, WalkStart, median_step_ns
+from app.replay import FilePart, LoopPart
+from app.sentiment import SentimentTrack, column_track, file_track, seeded_track
+
+CACHED_BLOCKS: Final = 64
+
+
+class Feed:
+    """``symbols``, ``total`` ticks of the run, and their bytes.
+
+    ``run_id`` names the run: it differs where data, seed or settings make another stream.
+    """
+
+    def __init__(self, rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings) -> None:
+        self.symbols = rows.symbols
+        self.rows_skipped = rows.skipped
+        self.file = FilePart(rows, track)
+        self._parts: list[tuple[int, Part]] = [(0, self.file)]
+        after = _continuation(rows, track, seeded, settings)
+        if after is not None:
+            self._parts.append((len(rows), after))
+        self.total = sum(part.ticks for _, part in self._parts)
+        self.frame_bytes_mean = len(rows.frames) / len(rows)
+        self._cache: OrderedDict[int, Block] = OrderedDict()
+        self.run_id = _run_id(rows, track, settings)
+
+    def _part_of(self, seq: int) -> tuple[int, Part]:
+        return self._parts[-1] if seq >= self._parts[-1][0] else self._parts[0]
+
+    def block_at(self, seq: int) -> Block:
+        """The block that holds tick ``seq``, ``0 <= seq < total``; the latest ones are kept."""
+        base, part = self._part_of(seq)
+        if base == 0:
+            return self.file.block(0)
+        first = part.block_first(seq - base)
+        block = self._cache.get(first)
+        if block is None:
+            block = part.block(first)
+            block.first += base
+            block.end += base
+            self._cache[first] = block
+            if len(self._cache) > CACHED_BLOCKS:
+                self._cache.popitem(last=False)
+        else:
+            self._cache.move_to_end(first)
+        return block
+
+    def frame(self, seq: int) -> bytes:
+        """The frame of tick ``seq``."""
+        return self.block_at(seq).frame(seq)
+
+    def snapshot(self, seq: int) -> bytes:
+        """The last tick of each symbol before tick ``seq``, in stream order."""
+        last = np.full(len(self.symbols), -1, np.int64)
+        for base, part in reversed(self._parts):
+            if seq > base and (last < 0).any():
+                found = part.last_ticks(min(seq - base, part.ticks))
+                last = np.where((last < 0) & (found >= 0), found + base, last)
+        return b"".join(self.frame(tick) for tick in np.sort(last[last >= 0]).tolist())
+
+    def sentiments(self, first: int, end: int) -> bytes:
+        """The frames of the sentiments due with the ticks ``first`` to ``end - 1``."""
+        frames = []
+        for base, part in self._parts:
+            low, high = max(first - base, 0), min(end - base, part.ticks)
+            if low < high:
+                frames.append(part.sentiments(low, high).data.tobytes())
+        return b"".join(frames)
+
+    def sentiment_count(self, seq: int) -> int:
+        """How many sentiments are due before tick ``seq``."""
+        parts = [(base, part) for base, part in self._parts if seq > base]
+        return sum(part.sentiment_count(min(seq - base, part.ticks)) for base, part in parts)
+
+    def sentiment_snapshot(self, seq: int) -> bytes:
+        """The latest sentiment of each symbol that was due before tick ``seq``, in stream order."""
+        found: dict[int, bytes] = {}
+        for base, part in reversed(self._parts):
+            if seq > base:
+                latest_sentiments(part, min(seq - base, part.ticks), len(self.symbols), found)
+        return b"".join(reversed(found.values()))
+
+
+def _continuation(
+    rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings
+) -> Part | None:
+    """What comes behind the file; ``seeded`` says that the track is no data."""
+    if settings.replay == "once":
+        return None
+    if settings.replay == "loop":
+        step_ns = median_step_ns(rows.event_ns)
+        return LoopPart(rows, track, step_ns, settings.seed if seeded else None)
+    start, every_ticks = WalkStart.of(rows, track), settings.sentiment_every_ticks
+    return WalkPart(rows.symbols, start, settings.seed, every_ticks, len(track))
+
+
+def _run_id(rows: Rows, track: SentimentTrack, settings: Settings) -> str:
+    choices = (settings.replay, settings.seed, settings.sentiment_every_ticks, rows.symbols)
+    digest = hashlib.blake2b(repr(choices).encode(), digest_size=8)
+    digest.update(rows.frames)
+    digest.update(track.frames.data)
+    return digest.hexdigest()
+
+
+def columns_of(settings: Settings) -> Columns:
+    """How the settings say that files are read."""
+    return Columns(
+        settings.timestamp_column,
+        settings.symbol_column,
+        settings.price_column,
+        settings.sentiment_column,
+        settings.sort_rows,
+        settings.skip_bad_rows,
+    )
+
+
+def load_track(
+    settings: Settings, rows: Rows, progress: Progress | None = None
+) -> tuple[SentimentTrack, bool]:
+    """The sentiment of the file's part, and whether it is seeded.
+
+    Raises:
+        DataError: the sentiment file cannot be used.
+    """
+    if settings.sentiment_path:
+        path = Path(settings.sentiment_path)
+        return file_track(rows, load_sentiments(path, columns_of(settings), progress)), False
+    if rows.values is not None:
+        return column_track(rows), False
+    return seeded_track(rows, settings.seed, settings.sentiment_every_ticks), True
+
+
+def open_feed(settings: Settings, progress: Progress | None = None) -> Feed:
+    """Load the files that the settings name.
+
+    Raises:
+        DataError: with every reason why a file cannot be replayed.
+    """
+    rows = load_prices(Path(settings.data_path), columns_of(settings), progress)
+    track, seeded = load_track(settings, rows, progress)
+    return Feed(rows, track, seeded, settings)

@@ -1,0 +1,101 @@
+"""What a part of the feed offers: the file, its repetitions, the random walk behind it."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+
+from app.ragged import Bytes, Ints
+
+LOOKBACK_TICKS: Final = 1024
+
+
+@dataclass(slots=True)
+class Block:
+    """The frames of the ticks ``first`` to ``end - 1``.
+
+    Tick ``first + i`` is ``data[offsets[i]:offsets[i + 1]]``; ``offsets`` indexes to plain ints and
+    ``offset_array`` is the same memory for NumPy; ``event_ns`` has the shape ``(end - first,)``.
+    """
+
+    first: int
+    end: int
+    data: memoryview
+    offset_array: Ints
+    event_ns: Ints
+    offsets: memoryview
+
+    @classmethod
+    def of(cls, first: int, data: memoryview | Bytes, offsets: Ints, event_ns: Ints) -> "Block":
+        """A block from arrays."""
+        array = np.ascontiguousarray(offsets, np.int64)
+        view = data if isinstance(data, memoryview) else data.data
+        return cls(first, first + len(event_ns), view, array, event_ns, array.data)
+
+    def frame(self, seq: int) -> bytes:
+        """One frame."""
+        at = seq - self.first
+        return bytes(self.data[self.offsets[at] : self.offsets[at + 1]])
+
+    def seq_at(self, position: int) -> int:
+        """The tick that the byte at ``position`` belongs to."""
+        return self.first + int(np.searchsorted(self.offset_array, position, "right")) - 1
+
+
+class Sentiments(NamedTuple):
+    """Some sentiments: frame ``i`` is ``data[offsets[i]:offsets[i + 1]]``."""
+
+    data: Bytes
+    offsets: Ints
+    symbol_index: Ints
+
+    def __len__(self) -> int:
+        return len(self.symbol_index)
+
+    def frame(self, index: int) -> bytes:
+        """One frame."""
+        return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+
+class Part(Protocol):
+    """A stretch of the feed whose ticks are numbered from 0 here; every method is a pure function.
+
+    ``ticks`` is how many there are.
+    """
+
+    ticks: int
+
+    def block_first(self, index: int) -> int:
+        """The first tick of the block that holds tick ``index``."""
+
+    def block(self, first: int) -> Block:
+        """The block that begins with tick ``first``."""
+
+    def last_ticks(self, before: int) -> Ints:
+        """For each symbol its last tick before tick ``before``, or -1."""
+
+    def sentiments(self, first: int, end: int) -> Sentiments:
+        """The sentiments due with the ticks ``first`` to ``end - 1``, in stream order."""
+
+    def sentiment_count(self, before: int) -> int:
+        """How many sentiments are due before tick ``before``."""
+
+    def sentiment_reach(self, before: int) -> int:
+        """Every symbol that has a sentiment in this part before ``before`` has one after this."""
+
+
+def latest_sentiments(part: Part, before: int, symbols: int, found: dict[int, bytes]) -> None:
+    """Add to ``found`` the latest sentiment due before tick ``before`` of each symbol not in it.
+
+    They are added from the latest to the earliest.
+    """
+    end, window = before, LOOKBACK_TICKS
+    reach = part.sentiment_reach(before)
+    while end > reach and len(found) < symbols:
+        first = max(reach, end - window)
+        batch = part.sentiments(first, end)
+        newest, at = np.unique(batch.symbol_index[::-1], return_index=True)
+        for back, symbol in sorted(zip(at.tolist(), newest.tolist(), strict=True)):
+            if symbol not in found:
+                found[symbol] = batch.frame(len(batch) - 1 - back)
+        end, window = first, window * 2

@@ -1,0 +1,380 @@
+"""The gateway's loop: both ports, the pace, and whoever is connected, on one epoll.
+
+Every client is a cursor into one shared feed, so a slow one costs the others nothing.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Final, Self
+
+from app import wire
+from app.config import Settings
+from app.feed import Feed
+from app.gateway_client import (
+    CLOSING,
+    HELLO,
+    STREAM,
+    Client,
+    Connections,
+    Hub,
+    send_symbol_list,
+)
+from app.log import get_logger
+from app.metrics import ProcessMetrics
+from app.pacing import make_pace
+from app.price_hub import PriceHub
+from app.sentiment_hub import SentimentHub
+from app.timerfd import Timer
+
+log = get_logger()
+
+HELLO_S: Final = 0.05
+"""Who has said nothing for so long is a plain client."""
+BEAT_S: Final = 0.5
+WAKE_NS_MIN: Final = 200_000
+"""Above 5,000 ticks a second, ticks that fall due within this time go out together."""
+SOCKET_BUFFER_BYTES: Final = 1 << 20
+RECEIVE_BYTES: Final = 4096
+BACKLOG: Final = 1024
+
+
+class FeedServer:
+    """Listens, sends, and waits; :meth:`run` returns after :meth:`stop` or when ``stopped()``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        feed: Feed,
+        metrics: ProcessMetrics | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings, self._feed, self._metrics = settings, feed, metrics
+        self._stopped = stopped
+        self._stop_asked = self._started = self._finished = False
+        self._next_beat_ns = self._armed_ns = 0
+        self._resumes = 0
+        self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
+        self._full = False
+        self._epoll = select.epoll()
+        self._connections = Connections(self._epoll)
+        self.prices = PriceHub(feed, self._connections)
+        self.sentiments = SentimentHub(feed, self._connections)
+        # Our predecessor had begun the stream.
+        self._restarted = bool(metrics and metrics.restarts and metrics.get("first_event_ns"))
+        self._greeting: set[Client] = set()
+        self._pace = make_pace(settings.pace, feed)
+        self._timer = Timer()
+        self._epoll.register(self._timer.fileno(), select.EPOLLIN | select.EPOLLET)
+        self._waker, self._wake_end = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake_end.setblocking(False)
+        self._epoll.register(self._wake_end, select.EPOLLIN)
+        self._listeners: dict[int, tuple[socket.socket, Hub]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def listen(self) -> tuple[int, int]:
+        """Open both ports; returns their numbers, prices first.
+
+        Raises:
+            OSError: a port is taken, or the address is not ours.
+        """
+        hubs: list[tuple[int, Hub]] = [
+            (self._settings.price_port, self.prices),
+            (self._settings.sentiment_port, self.sentiments),
+        ]
+        ports = []
+        for port, hub in hubs:
+            listener = _listen(self._settings.bind_host, port)
+            self._listeners[listener.fileno()] = (listener, hub)
+            self._epoll.register(listener.fileno(), select.EPOLLIN)
+            ports.append(listener.getsockname()[1])
+        self._maybe_start()
+        return ports[0], ports[1]
+
+    def stop(self) -> None:
+        """Make :meth:`run` return; from any thread."""
+        self._stop_asked = True
+        self._waker.send(b"\0")
+
+    @property
+    def waker_descriptor(self) -> int:
+        """A byte written here wakes the loop: for ``signal.set_wakeup_fd``."""
+        return self._waker.fileno()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self._beat(time.monotonic_ns())
+        timer, wake, clients = self._timer.fileno(), self._wake_end.fileno(), self._connections
+        while not (self._stop_asked or self._stopped()):
+            for descriptor, events in self._epoll.poll(self._timeout_s()):
+                if descriptor == timer:
+                    self._release_due()
+                elif descriptor in self._listeners:
+                    self._accept(*self._listeners[descriptor])
+                elif descriptor == wake:
+                    self._wake_end.recv(RECEIVE_BYTES)
+                else:
+                    client = clients.by_descriptor.get(descriptor)
+                    if client is not None:
+                        self._serve(client, events)
+            if self._started and self._pace is None:
+                self._follow_clients()
+            now_ns = time.monotonic_ns()
+            if self._greeting:
+                self._greet(now_ns)
+            if now_ns >= self._next_beat_ns:
+                self._beat(now_ns)
+
+    def _timeout_s(self) -> float:
+        until_ns = min((client.deadline_ns for client in self._greeting), default=1 << 62)
+        return max(0, min(until_ns, self._next_beat_ns) - time.monotonic_ns()) / 1e9
+
+    # ---- pace
+
+    def _maybe_start(self) -> None:
+        if not self._started and self._may_start():
+            self._start()
+
+    def _may_start(self) -> bool:
+        """Whether everyone is there; a client that is beyond tick 0 says that the run was begun.
+
+        Sentiment is sent so far ahead that its client may have got all it needs before we were
+        restarted, and not come back.
+        """
+        if self.prices.released:
+            return True
+        prices = len(self.prices.subscribers) + self.prices.served
+        sentiments = len(self.sentiments.subscribers) + self.sentiments.served
+        return prices >= self._settings.price_subscribers and (
+            self._restarted or sentiments >= self._settings.sentiment_subscribers
+        )
+
+    def _start(self) -> None:
+        self._started = True
+        log.info("stream_started", seq=self.prices.released, pace=self._settings.pace)
+        if self._metrics is not None:
+            self._metrics.mark_event(time.monotonic_ns())
+        if self._pace is None:
+            self.prices.start_full_pace()
+        else:
+            self._pace.begin(self.prices.released, time.monotonic_ns())
+            self._release_due()
+
+    def _release_due(self) -> None:
+        """Send every tick that is due and set the timer for the next one."""
+        if self._pace is None or not self._started or self._finished:
+            return
+        now_ns = time.monotonic_ns()
+        due = min(self._pace.due(now_ns), self._feed.total)
+        if self.sentiments.subscribers:
+            self.sentiments.advance(due)
+        self.prices.release(due)
+        if due < self._feed.total:
+            self._armed_ns = max(self._pace.due_ns(due), self._armed_ns + WAKE_NS_MIN)
+            self._timer.arm(self._armed_ns)
+        else:
+            self._finish()
+
+    def _resume_at(self, client: Client, seq: int) -> None:
+        """A client may be ahead of us after our restart: the schedule goes on from there."""
+        before = self.prices.released
+        client.hub.resume(client, seq)
+        self._resumes += 1
+        self._joined(client, seq)
+        if self.prices.released != before:
+            if self._started and self._pace is not None:
+                self._pace.begin(self.prices.released, time.monotonic_ns())
+                self._release_due()
+            self.sentiments.advance(self.prices.position)
+
+    def _follow_clients(self) -> None:
+        """At full pace the position is where the fastest client is."""
+        position = self.prices.position
+        if not self._settings.price_subscribers and not self.prices.subscribers:
+            position = self._feed.total
+        self.sentiments.advance(position)
+        if self.prices.position == self._feed.total and not self._finished:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._finished = True
+        log.info("stream_finished", ticks=self._feed.total)
+        self._publish(time.monotonic_ns())
+
+    # ---- clients
+
+    def _accept(self, listener: socket.socket, hub: Hub) -> None:
+        while True:
+            try:
+                connection, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors, most likely: look again with the next heartbeat.
+                log.warning("accept_failed", port=hub.name, error=error.strerror)
+                self._epoll.modify(listener.fileno(), 0)
+                return
+            peer = f"{address[0]}:{address[1]}"
+            if len(self._connections) >= self._settings.gateway_clients_max:
+                if not self._full:
+                    log.warning("client_refused", peer=peer, reason="too many clients")
+                self._full = True
+                connection.close()
+                continue
+            self._full = False
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hub is self.prices and not send_symbol_list(connection, self._feed.symbols):
+                connection.close()
+                continue
+            deadline_ns = time.monotonic_ns() + int(HELLO_S * 1e9)
+            client = Client(connection, peer, hub, deadline_ns)
+            self._connections.add(client)
+            self._greeting.add(client)
+
+    def _greet(self, now_ns: int) -> None:
+        """Take those for plain clients who have had the time to say otherwise."""
+        for client in [c for c in self._greeting if c.stage != HELLO or c.deadline_ns <= now_ns]:
+            self._greeting.discard(client)
+            if client.stage == HELLO:
+                client.hub.join(client)
+                self._joined(client)
+
+    def _joined(self, client: Client, seq: int = 0) -> None:
+        where = {"seq": seq} if client.resuming else {}
+        log.info("client_joined", port=client.hub.name, peer=client.peer, **where)
+        self._maybe_start()
+
+    def _serve(self, client: Client, events: int) -> None:
+        if events & select.EPOLLIN:
+            self._receive(client)
+        elif events & (select.EPOLLERR | select.EPOLLHUP):
+            self._connections.part(client, "client_left", port=client.hub.name)
+        if events & select.EPOLLOUT:
+            if client.stage == CLOSING:
+                self._connections.finish(client)
+            elif client.stage in (HELLO, STREAM):
+                client.hub.pump(client)
+
+    def _receive(self, client: Client) -> None:
+        try:
+            data = client.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._connections.part(client, "client_left", reason=error.strerror)
+            return
+        if not data:
+            self._end_of_input(client)
+            return
+        try:
+            for frame in client.hello.feed(data):
+                self._take_frame(client, frame)
+        except wire.RemoteProtocolError as error:
+            self._connections.refuse(client, "client_refused", reason=str(error))
+
+    def _end_of_input(self, client: Client) -> None:
+        """A plain client may close its sending side and read on; anyone else has left."""
+        if client.stage == STREAM and self._started and not client.resuming:
+            client.half_closed = True
+            self._connections.watch(client, bool(client.watching & select.EPOLLOUT))
+        else:
+            self._connections.part(client, "client_left", port=client.hub.name)
+
+    def _take_frame(self, client: Client, frame: bytes) -> None:
+        if client.stage not in (HELLO, STREAM):
+            return
+        if client.resuming:
+            raise wire.RemoteProtocolError(f"frame after RESUME: {frame!r}")
+        seq = wire.parse_mark(frame, "RESUME")
+        if seq is not None:
+            self._resume_at(client, seq)
+        elif client.stage == HELLO and frame == wire.PING:
+            client.queue(wire.PONG + wire.DELIMITER)
+            self._connections.finish(client)
+        elif client.stage == HELLO and frame == b"RUN":
+            client.queue(f"RUN|{self._feed.run_id}*".encode())
+            client.hub.pump(client)
+        else:
+            raise wire.RemoteProtocolError(f"unknown hello {frame!r}")
+
+    # ---- housekeeping
+
+    def _beat(self, now_ns: int) -> None:
+        self._next_beat_ns = now_ns + int(BEAT_S * 1e9)
+        for listener, _ in self._listeners.values():
+            self._epoll.modify(listener.fileno(), select.EPOLLIN)
+        for client in list(self._connections.by_descriptor.values()):
+            if client.stage == CLOSING and now_ns >= client.deadline_ns:
+                self._connections.part(client, "client_left", reason="did not close")
+            elif client.stage == STREAM and not client.resuming:
+                self._drop_if_stalled(client, now_ns)
+        self._publish(now_ns)
+
+    def _drop_if_stalled(self, client: Client, now_ns: int) -> None:
+        stalled_ns = now_ns - client.progress_ns
+        if stalled_ns < self._settings.client_stall_timeout_s * 1e9:
+            return
+        lag_bytes = client.hub.lag_bytes(client)
+        if lag_bytes > self._settings.client_buffer_limit_bytes:
+            self._connections.refuse(
+                client,
+                "client_dropped",
+                port=client.hub.name,
+                lag_bytes=lag_bytes,
+                stalled_s=stalled_ns / 1e9,
+            )
+
+    def _publish(self, now_ns: int) -> None:
+        metrics, connections = self._metrics, self._connections
+        if metrics is None:
+            return
+        position = self.prices.position
+        if self._started and position != metrics.get("ticks_sent"):
+            metrics.set("ticks_sent", position)
+            metrics.set("sentiment_sent", self._feed.sentiment_count(position))
+            metrics.mark_event(now_ns)
+        metrics.set("clients", len(connections))
+        metrics.add("bytes_sent", connections.bytes_sent - self._published["bytes_sent"])
+        metrics.add("clients_dropped", connections.dropped - self._published["clients_dropped"])
+        metrics.add("resumes", self._resumes - self._published["resumes"])
+        self._published = {
+            "bytes_sent": connections.bytes_sent,
+            "clients_dropped": connections.dropped,
+            "resumes": self._resumes,
+        }
+        metrics.beat()
+
+    def close(self) -> None:
+        """Close every socket."""
+        self._connections.close()
+        for listener, _ in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        self._epoll.close()
+        self._timer.close()
+        self._waker.close()
+        self._wake_end.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

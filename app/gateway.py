@@ -1,0 +1,90 @@
+"""The gateway process: replays the data file to any number of clients on two ports."""
+
+import gc
+import itertools
+import signal
+from pathlib import Path
+
+from app.config import Settings, load_settings
+from app.data_errors import DataError
+from app.feed import columns_of, load_track, open_feed
+from app.feed_server import FeedServer
+from app.gateway_client import send_symbol_list
+from app.load_progress import LoadInterrupted, LoadProgress
+from app.log import get_logger
+from app.market_data import load_prices
+from app.metrics import ProcessMetrics
+from app.process import FatalError, Stop, run_process
+
+__all__ = ["load_data", "main", "send_symbol_list"]
+
+log = get_logger()
+
+
+def load_data(
+    path: str | Path | None = None, settings: Settings | None = None
+) -> tuple[list[bytes], list[str], list[bytes]]:
+    """The file's frames as they go over the wire, without what a run adds behind its end.
+
+    Returns ``(price_frames, symbols, sentiment_frames)``: one ``timestamp*symbol*value*`` for each
+    row in file order, and the symbols in order of first appearance.  ``path`` None is DATA_PATH.
+
+    Raises:
+        DataError: with every reason why the file cannot be replayed.
+    """
+    settings = load_settings() if settings is None else settings
+    rows = load_prices(Path(path or settings.data_path), columns_of(settings))
+    track, _ = load_track(settings, rows)
+    ends, frames = track.offsets.tolist(), track.frames.tobytes()
+    sentiments = [frames[a:b] for a, b in itertools.pairwise(ends)]
+    return [rows.frame(row) for row in range(len(rows))], rows.symbols, sentiments
+
+
+def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    try:
+        with LoadProgress(lambda: bool(stop)) as progress:
+            feed = open_feed(settings, progress)
+    except LoadInterrupted:
+        return 0
+    except DataError as error:
+        for line in str(error).splitlines():
+            log.error("data_refused", reason=line)
+        return 1
+    if feed.rows_skipped:
+        log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
+    metrics.set("rows_skipped", feed.rows_skipped)
+    # What is loaded stays: the collector need not look at it again.
+    gc.freeze()
+    with FeedServer(settings, feed, metrics, lambda: bool(stop)) as server:
+        try:
+            price_port, sentiment_port = server.listen()
+        except OSError as error:
+            raise FatalError(
+                f"cannot listen on {settings.bind_host}, ports {settings.price_port} and "
+                f"{settings.sentiment_port}: {error.strerror or error}"
+            ) from None
+        signal.set_wakeup_fd(server.waker_descriptor, warn_on_full_buffer=False)
+        metrics.set_state("ready")
+        log.info(
+            "ready",
+            price_port=price_port,
+            sentiment_port=sentiment_port,
+            symbols=len(feed.symbols),
+            ticks_in_file=feed.file.ticks,
+            replay=settings.replay,
+            run_id=feed.run_id,
+        )
+        try:
+            server.run()
+        finally:
+            signal.set_wakeup_fd(-1)
+    return 0
+
+
+def main() -> int:
+    """Run the gateway; exit code 0 after a stop, 1 on a fault, 2 on wrong settings."""
+    return run_process("gateway", _body)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

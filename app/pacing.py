@@ -1,0 +1,91 @@
+"""When each tick is due: so many a second, a multiple of event time, or as fast as possible.
+
+Open loop: the times are fixed when the stream starts, so a late wake-up sends all that is due and
+no delay adds up.  Times are CLOCK_MONOTONIC in ns, and exact: the pace is a fraction, not a float.
+"""
+
+from fractions import Fraction
+from typing import Final, Protocol
+
+import numpy as np
+
+from app.feed import Feed
+
+NANOS: Final = 1_000_000_000
+
+
+class Pace(Protocol):
+    """A schedule; ``begin`` fixes it, and may fix it anew further on."""
+
+    def begin(self, seq: int, now_ns: int) -> None:
+        """Tick ``seq`` is due at ``now_ns``."""
+
+    def due(self, now_ns: int) -> int:
+        """How many ticks of the run are due: those below this number."""
+
+    def due_ns(self, seq: int) -> int:
+        """When tick ``seq`` is due; ``seq`` is what :meth:`due` gave last."""
+
+
+class RatePace:
+    """So many ticks a second."""
+
+    def __init__(self, ticks_per_s: Fraction) -> None:
+        self._ticks = ticks_per_s.numerator
+        self._nanos = ticks_per_s.denominator * NANOS
+        self._seq = self._begin_ns = 0
+
+    def begin(self, seq: int, now_ns: int) -> None:
+        """Tick ``seq`` is due at ``now_ns``."""
+        self._seq, self._begin_ns = seq, now_ns
+
+    def due(self, now_ns: int) -> int:
+        """How many ticks of the run are due."""
+        return self._seq + 1 + (now_ns - self._begin_ns) * self._ticks // self._nanos
+
+    def due_ns(self, seq: int) -> int:
+        """When tick ``seq`` is due."""
+        return self._begin_ns - (self._seq - seq) * self._nanos // self._ticks
+
+
+class EventTimePace:
+    """A multiple of the speed at which the ticks happened."""
+
+    def __init__(self, factor: Fraction, feed: Feed) -> None:
+        self._factor, self._feed = factor, feed
+        self._seq = self._begin_ns = self._first_event_ns = 0
+
+    def begin(self, seq: int, now_ns: int) -> None:
+        """Tick ``seq`` is due at ``now_ns``."""
+        self._seq, self._begin_ns = seq, now_ns
+        if seq < self._feed.total:
+            self._first_event_ns = self._event_ns(seq)
+
+    def due(self, now_ns: int) -> int:
+        """How many ticks of the run are due."""
+        passed = (now_ns - self._begin_ns) * self._factor.numerator // self._factor.denominator
+        until = self._first_event_ns + passed
+        while self._seq < self._feed.total:
+            block = self._feed.block_at(self._seq)
+            self._seq = block.first + int(np.searchsorted(block.event_ns, until, "right"))
+            if self._seq < block.end:
+                break
+        return self._seq
+
+    def due_ns(self, seq: int) -> int:
+        """When tick ``seq`` is due."""
+        ahead = self._event_ns(seq) - self._first_event_ns
+        return self._begin_ns - -ahead * self._factor.denominator // self._factor.numerator
+
+    def _event_ns(self, seq: int) -> int:
+        block = self._feed.block_at(seq)
+        return int(block.event_ns[seq - block.first])
+
+
+def make_pace(text: str, feed: Feed) -> Pace | None:
+    """The pace of a PACE setting; None for ``max``, which has no schedule."""
+    if text == "max":
+        return None
+    if text.endswith("/s"):
+        return RatePace(Fraction(text.removesuffix("/s")))
+    return EventTimePace(Fraction(text.removesuffix("x")), feed)

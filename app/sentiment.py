@@ -1,0 +1,121 @@
+"""Sentiment of the file's part of the feed: from a column, from a file of its own, or seeded.
+
+Whatever the source, it becomes one track in order of event time.  A sentiment is *due* with the
+first tick whose event time is not before its own.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from app.fields import SENTIMENT_MAX
+from app.frames import Fields, join
+from app.market_data import Rows
+from app.ragged import Bytes, Ints, pick_rows
+from app.seeded import Seeded
+from app.timestamps import TEXT_BYTES_MAX
+from app.wire import DELIMITER
+
+VALUE_TEXTS: Final = Fields.from_texts([b"%d" % value for value in range(SENTIMENT_MAX + 1)])
+_CHUNK_ROWS: Final = 1 << 16
+
+
+@dataclass(slots=True)
+class SentimentTrack:
+    """Sentiments in order of event time, the same time in stream order.
+
+    Sentiment ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; the other arrays have the
+    shape ``(sentiments,)``, ``due_seq`` rising.
+    """
+
+    frames: Bytes
+    offsets: Ints
+    event_ns: Ints
+    symbol_index: Ints
+    values: Ints
+    due_seq: Ints
+
+    def __len__(self) -> int:
+        return len(self.event_ns)
+
+    def between(self, first: int, end: int) -> slice:
+        """The sentiments that are due with the ticks ``first`` to ``end - 1``."""
+        low, high = np.searchsorted(self.due_seq, [first, end])
+        return slice(int(low), int(high))
+
+
+def seeded_values(seed: int, indices: Ints) -> Ints:
+    """The seeded sentiments of the given numbers, 0 to 100."""
+    return Seeded(seed, "sentiment").below(SENTIMENT_MAX + 1, indices)
+
+
+def seeded_track(ticks: Rows, seed: int, every_ticks: int) -> SentimentTrack:
+    """One sentiment with every ``every_ticks``-th tick, of its symbol and time."""
+    rows = np.arange(0, len(ticks), every_ticks, dtype=np.int64)
+    return _track_at(ticks, rows, seeded_values(seed, np.arange(len(rows))))
+
+
+def column_track(ticks: Rows) -> SentimentTrack:
+    """The sentiment column of the price file, where it holds a value."""
+    assert ticks.values is not None
+    rows = np.flatnonzero(ticks.values >= 0)
+    return _track_at(ticks, rows, ticks.values[rows].astype(np.int64))
+
+
+def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
+    """A sentiment file, without symbols that have no price and without what comes after the end."""
+    index = {symbol: i for i, symbol in enumerate(ticks.symbols)}
+    mapped = np.array([index.get(symbol, -1) for symbol in sentiments.symbols], np.int64)
+    symbol_index = mapped[sentiments.symbol_index]
+    keep = (symbol_index >= 0) & (sentiments.event_ns <= ticks.event_ns[-1])
+    rows = np.flatnonzero(keep)
+    frames, offsets = pick_rows(sentiments.frames, sentiments.offsets, rows)
+    event_ns = sentiments.event_ns[rows]
+    edges = itertools.pairwise(offsets.tolist())
+    values = [int(frames[a:b].tobytes().split(DELIMITER)[2]) for a, b in edges]
+    return SentimentTrack(
+        frames,
+        offsets,
+        event_ns,
+        symbol_index[rows],
+        np.array(values, np.int64),
+        np.searchsorted(ticks.event_ns, event_ns),
+    )
+
+
+def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
+    """Sentiments that take time, text of the time, and symbol from the ticks ``rows``."""
+    symbols = Fields.from_texts([symbol.encode() for symbol in ticks.symbols])
+    parts, offsets = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
+    for first in range(0, len(rows), _CHUNK_ROWS):
+        chunk = rows[first : first + _CHUNK_ROWS]
+        texts = [
+            time_texts(ticks, chunk),
+            symbols.take(ticks.symbol_index[chunk]),
+            VALUE_TEXTS.take(values[first : first + _CHUNK_ROWS]),
+        ]
+        frames, ends = join(texts)
+        parts.append(frames)
+        offsets.append(ends[1:] + offsets[-1][-1])
+    event_ns = ticks.event_ns[rows]
+    return SentimentTrack(
+        np.concatenate(parts),
+        np.concatenate(offsets),
+        event_ns,
+        ticks.symbol_index[rows].astype(np.int64),
+        values,
+        np.searchsorted(ticks.event_ns, event_ns),
+    )
+
+
+def time_texts(ticks: Rows, rows: Ints) -> Fields:
+    """The timestamps of some ticks as their frames have them."""
+    data = np.frombuffer(ticks.frames, np.uint8)
+    starts = ticks.offsets[rows]
+    lengths = np.zeros(len(rows), np.int64)
+    # From the longest text down, so that the first delimiter has the last word.
+    for width in range(TEXT_BYTES_MAX + 1, 18, -1):
+        lengths[data[np.minimum(starts + width, len(data) - 1)] == DELIMITER[0]] = width
+    return Fields(data, starts, lengths)

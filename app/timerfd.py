@@ -1,0 +1,69 @@
+"""A timer that an epoll loop can wait for: CLOCK_MONOTONIC, nanoseconds, absolute, one shot.
+
+``epoll_wait`` itself counts in milliseconds and adds the timer slack of 50 us.
+"""
+
+import ctypes
+import os
+import sys
+import time
+from typing import Final
+
+_ABSOLUTE: Final = 1
+_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
+_NANOS: Final = 1_000_000_000
+
+if sys.version_info >= (3, 13):
+
+    def _create() -> int:
+        return os.timerfd_create(time.CLOCK_MONOTONIC, flags=_NONBLOCK_CLOEXEC)
+
+    def _set(descriptor: int, at_ns: int) -> None:
+        os.timerfd_settime_ns(descriptor, flags=_ABSOLUTE, initial=at_ns)
+
+else:
+
+    class _Spec(ctypes.Structure):
+        """``struct itimerspec``."""
+
+        _fields_ = (
+            ("interval_s", ctypes.c_long),
+            ("interval_ns", ctypes.c_long),
+            ("value_s", ctypes.c_long),
+            ("value_ns", ctypes.c_long),
+        )
+
+    _libc = ctypes.CDLL(None, use_errno=True)
+
+    def _create() -> int:
+        descriptor: int = _libc.timerfd_create(time.CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
+        if descriptor < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        return descriptor
+
+    def _set(descriptor: int, at_ns: int) -> None:
+        spec = _Spec(0, 0, at_ns // _NANOS, at_ns % _NANOS)
+        if _libc.timerfd_settime(descriptor, _ABSOLUTE, ctypes.byref(spec), None):
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+
+class Timer:
+    """``fileno()`` becomes readable at the moment last given to :meth:`arm`.
+
+    Wait for it edge-triggered (EPOLLET): every expiry is one event and needs no read.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = _create()
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._descriptor
+
+    def arm(self, at_ns: int) -> None:
+        """Fire once when CLOCK_MONOTONIC reaches ``at_ns``, at once if that is past; above 0."""
+        _set(self._descriptor, at_ns)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._descriptor)
