@@ -8,9 +8,7 @@ therefore waits for nothing but its own commit, and under load one commit carrie
 import contextlib
 import gc
 import os
-import resource
 import select
-import socket
 import sys
 import time
 from collections import deque
@@ -22,14 +20,22 @@ from app.codes import Code
 from app.config import EXIT_SETTINGS, Settings, SettingsError
 from app.log import get_logger
 from app.metrics import ProcessMetrics
+from app.order_answers import encode_object, encode_refusal
 from app.order_connection import Connection
-from app.order_connections import IN, OUT, SWEEP_S, Connections
+from app.order_connections import (
+    IN,
+    OUT,
+    SWEEP_S,
+    Connections,
+    listen,
+    raise_descriptor_limit,
+)
 from app.order_core import OrderCore
 from app.order_log import OrderLog
 from app.order_schema import StoreError
 from app.order_service import OrderService
 from app.order_store import OrderStore, StoreUnavailableError
-from app.order_wire import Auth, BadUtf8Error, Ping, Refusal, decode, encode_object, encode_refusal
+from app.order_wire import Auth, BadUtf8Error, Ping, Refusal, decode
 from app.paper_exchange import PaperExchange
 from app.price_source import NoPrices, PriceSource, SharedBookPrices
 from app.process import EXIT_OK, FatalError, Stop, run_process
@@ -43,11 +49,8 @@ log = get_logger()
 IDLE_S: Final = 0.25
 LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
-BACKLOG: Final = 4096
 QUANTUM_MIN: Final = 8
 """Requests of one connection in a row, so that its answers go out in one system call."""
-SPARE_DESCRIPTORS: Final = 64
-"""Files, segments and the listening socket, beside one descriptor per connection."""
 
 
 def store_path(settings: Settings) -> str:
@@ -101,7 +104,7 @@ class OrderManagerServer:
             self._prices = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
         try:
             self._service = build_service(chosen, self._store, self._prices)
-            listener = _listen(host, port)
+            listener = listen(host, port)
         except BaseException:
             self._store.close()
             raise
@@ -229,8 +232,9 @@ class OrderManagerServer:
         if self._metrics is not None:
             self._count(self._metrics, answers, after_ns - before_ns)
         service.counts.clear()
-        if service.lines:
-            self._log.write(service.lines, service.now_ns)
+        if lines := service.lines():
+            self._log.write(lines, service.now_ns)
+        self._store.prepare()
 
     def _handle(self, connection: Connection, frame: bytes) -> None:
         try:
@@ -343,31 +347,6 @@ class OrderManagerServer:
         self._store.close()
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def raise_descriptor_limit(connections_max: int) -> None:
-    """Let this process have a descriptor for every connection, as far as the system allows."""
-    wanted = connections_max + SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
-            log.warning("few_descriptors", connections_max=allowed - SPARE_DESCRIPTORS)
 
 
 def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:

@@ -8,6 +8,7 @@ import msgspec
 from app.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
 from app.codes import Code
 from app.money import UNITS, money_text
+from app.order_answers import encode_object, encode_refusal, order_json
 from app.order_core import OrderCore
 from app.order_store import OrderStore
 from app.order_wire import (
@@ -21,9 +22,6 @@ from app.order_wire import (
     Refusal,
     Resume,
     Status,
-    encode_object,
-    encode_refusal,
-    order_json,
 )
 from app.orders import Order, Position
 

@@ -1,10 +1,10 @@
 """The order store's tables, versioned: what a file must hold, and how an older one gets there.
 
 ``orders`` is append-only: an order's row is its state when it was acknowledged, so a repeated
-request is answered from it for ever; what happens to the order later stands in ``order_state``.  An
-order that was acknowledged with exactly one execution carries it in its row; all other executions
-are rows of ``executions``.  The view ``fills`` has them all, and ``positions`` is their sum, written
-in the same transaction.
+request is answered from it for ever; what happens to the order later stands in ``order_state``.
+An order that was acknowledged with exactly one execution carries it in its row; all other
+executions are rows of ``executions``.  The view ``fills`` has them all, and ``positions`` is their
+sum, written in the same transaction.
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is kept as decimal text, which is why
 such columns have no type.  Times are nanoseconds since the epoch, UTC.

@@ -11,19 +11,11 @@ from typing import Any, Final, Generic, TypeVar
 from app.codes import Code
 from app.log import get_logger
 from app.money import money_text
+from app.order_answers import encode_ack, encode_object, encode_refusal
 from app.order_core import OrderCore
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError
-from app.order_wire import (
-    Command,
-    OrderRequest,
-    Ping,
-    Refusal,
-    decode,
-    encode_ack,
-    encode_object,
-    encode_refusal,
-)
+from app.order_wire import Command, OrderRequest, Ping, Refusal, decode
 from app.orders import SIDE_NAMES, STATUS_NAMES, Order
 
 log = get_logger()
@@ -77,8 +69,8 @@ class OrderService(Generic[Peer]):
         self.core = core
         self.store = store
         self.counts = Counts()
-        self.lines: list[str] = []
-        """What the last finished turn has to say in the log."""
+        self._events: list[str | tuple[str, Order, str]] = []
+        """For the log: text, or what happened to an order and whose it is."""
         self.available = True
         found = store.load()
         core.recover(found)
@@ -95,14 +87,15 @@ class OrderService(Generic[Peer]):
     def begin(self) -> None:
         """Start a turn: take the time, and what resting orders did meanwhile."""
         self.now_ns = self._clock()
-        self.lines = []
+        self._events = []
         if not self.available:
             self._try_again()
         self._fills_before = self.core.last_fill_no
         if self.available and self.core.open:
             try:
                 for order in self.core.poll(self.now_ns):
-                    self._note_change(order)
+                    status = STATUS_NAMES[order.status]
+                    self._events.append((status, order, self.core.name_of(order)))
             except StoreUnavailableError as error:
                 self._turn_lost = str(error)
 
@@ -146,22 +139,19 @@ class OrderService(Generic[Peer]):
         if isinstance(result, Refusal):
             counts.rejected += 1
             self._answers.append((peer, encode_refusal(result)))
-            self.lines.append(f"Refused Order {request.id}: {result.code.name}: {result.msg}")
+            self._events.append(f"Refused Order {_id(request)}: {result.code.name}: {result.msg}")
             return
         order, duplicate = result
         self._answers.append((peer, encode_ack(order, request.client, duplicate)))
         if duplicate:
             counts.duplicate += 1
-            self.lines.append(f"Repeated Order {order.id} client={request.client}")
+            self._events.append(("Repeated", order, request.client))
         elif order.code:
             counts.rejected += 1
-            self.lines.append(
-                f"{STATUS_NAMES[order.status]} Order {_words(order)} client={request.client} "
-                f"{Code(order.code).name}: {order.msg}"
-            )
+            self._events.append((STATUS_NAMES[order.status], order, request.client))
         else:
             counts.acked += 1
-            self.lines.append(f"Received Order {_words(order)} client={request.client}")
+            self._events.append(("Received", order, request.client))
 
     def _command(self, peer: Peer, command: Command) -> None:
         if isinstance(command, Ping):
@@ -180,7 +170,7 @@ class OrderService(Generic[Peer]):
             answer = b""
         self._answers.append((peer, answer))
         if line := self._queries.line:
-            self.lines.append(line)
+            self._events.append(line)
 
     def finish(self) -> list[tuple[Peer, bytes]]:
         """Commit the turn; the answers may be sent now."""
@@ -209,7 +199,7 @@ class OrderService(Generic[Peer]):
             self._answers[index] = (self._answers[index][0], encode_refusal(refusal))
         self.counts.acked = self.counts.duplicate = 0
         self.counts.rejected += len(self._tentative)
-        self.lines = []
+        self._events = []
         self.store.rollback()
         if self.available:
             log.error("store_unavailable", path=self.store.path, error=reason)
@@ -238,16 +228,24 @@ class OrderService(Generic[Peer]):
         """Whether time alone can bring work: resting orders, or a store to be tried again."""
         return bool(self.core.open) or not self.available
 
-    def _note_change(self, order: Order) -> None:
-        self.lines.append(
-            f"{STATUS_NAMES[order.status]} Order {_words(order)} client={self.core.name_of(order)} "
-            f"filled={order.filled_qty}"
-        )
+    def lines(self) -> list[str]:
+        """What the finished turn has to say in the log; made after the answers are sent."""
+        return [event if isinstance(event, str) else _line(*event) for event in self._events]
 
 
-def _words(order: Order) -> str:
+def _id(request: OrderRequest) -> str:
+    return "-" if request.id is None else str(request.id)
+
+
+def _line(what: str, order: Order, client: str) -> str:
     price = "MARKET" if order.price is None else money_text(order.price)
-    return f"{order.id}: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price}"
+    line = (
+        f"{what} Order {order.id}: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} "
+        f"client={client}"
+    )
+    if order.code:
+        return f"{line} {Code(order.code).name}: {order.msg}"
+    return line if order.filled_qty == order.qty else f"{line} filled={order.filled_qty}"
 
 
 def _unavailable(reason: str) -> dict[str, Any]:

@@ -4,10 +4,10 @@
 """
 
 import contextlib
-import fcntl
 import os
 import sys
 from collections.abc import Iterable
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -15,6 +15,7 @@ import apsw
 
 from app.accounts import STACK_NO
 from app.log import get_logger
+from app.order_files import backup_connection, damaged_message, take_lease
 from app.order_journal import Journal, Recovered
 from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
 from app.orders import Order, Position, db_int
@@ -50,7 +51,10 @@ class OrderStore:
         self.wal_pages = 0
         self._synchronous = synchronous
         self._lease = -1
-        self._in_transaction = False
+        self._begun = False
+        """Whether a transaction is open."""
+        self._written = False
+        """Whether there is anything in it."""
         self._connection: apsw.Connection
         self._cursor: apsw.Cursor
 
@@ -249,16 +253,17 @@ class OrderStore:
             return
         cursor = self._cursor
         try:
-            if not self._in_transaction:
+            if not self._begun:
                 cursor.execute("BEGIN IMMEDIATE")
-                self._in_transaction = True
+                self._begun = True
+            self._written = True
             if journal.clients:
                 rows = [(number, self.run_id, name) for number, name in journal.clients]
                 cursor.executemany(_INSERT_CLIENT, rows)
             if journal.orders:
                 cursor.executemany(_INSERT_ORDER, journal.orders)
             if journal.positions:
-                cursor.executemany(_PUT_POSITION, map(_position_row, journal.positions.items()))
+                cursor.executemany(_PUT_POSITION, starmap(position_row, journal.positions.items()))
             if journal.fills or journal.states or journal.controls or journal.days:
                 self._flush_rare(cursor)
         except apsw.Error as error:
@@ -292,20 +297,31 @@ class OrderStore:
             StoreUnavailableError: nothing of the turn was kept.
         """
         self.flush()
-        if not self._in_transaction:
+        if not self._written:
             return False
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
             self.rollback()
             raise StoreUnavailableError(str(error)) from None
-        self._in_transaction = False
+        self._begun = self._written = False
         return True
+
+    def prepare(self) -> None:
+        """Open the next turn's transaction ahead of it, while nobody waits.
+
+        This is the only writer, so the lock that it holds meanwhile is in nobody's way.
+        """
+        if not self._begun:
+            # What is wrong here is said when there is something to write.
+            with contextlib.suppress(apsw.Error):
+                self._cursor.execute("BEGIN IMMEDIATE")
+                self._begun = True
 
     def rollback(self) -> None:
         """Give up the turn."""
         self.journal.clear()
-        self._in_transaction = False
+        self._begun = self._written = False
         # SQLite has rolled back by itself after most I/O errors, and then refuses a second one.
         with contextlib.suppress(apsw.Error):
             self._cursor.execute("ROLLBACK")
@@ -313,7 +329,9 @@ class OrderStore:
     def tend(self, idle: bool) -> None:
         """Checkpoint when the log has grown enough: earlier when there is nothing else to do."""
         limit = WAL_IDLE_BYTES if idle else WAL_BYTES
-        if self.wal_pages * PAGE_BYTES >= limit:
+        if self.wal_pages * PAGE_BYTES >= limit and not self._written:
+            if self._begun:
+                self.rollback()
             # A disk that is full stays a matter of the next commit.
             with contextlib.suppress(apsw.Error):
                 self.checkpoint()
@@ -357,8 +375,9 @@ def _order(row: Iterable[Any]) -> Order:
     return order
 
 
-def _position_row(item: tuple[tuple[int, str], Position]) -> tuple[object, ...]:
-    (client_no, symbol), position = item
+def position_row(key: tuple[int, str], position: Position) -> tuple[object, ...]:
+    """A position as a row; ``key`` is client number and symbol."""
+    client_no, symbol = key
     return (
         client_no,
         symbol,
@@ -368,42 +387,6 @@ def _position_row(item: tuple[tuple[int, str], Position]) -> tuple[object, ...]:
         position.mark,
         position.fill_no,
     )
-
-
-def take_lease(path: str) -> int:
-    """Lock the store for this process; the kernel gives the lock back however the process ends.
-
-    Raises:
-        StoreError: another process has it.
-    """
-    lease = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
-    try:
-        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lease)
-        raise StoreError(
-            f"{path}: another order manager has this store; stop it, or set another "
-            "ORDER_STORE_PATH"
-        ) from None
-    return lease
-
-
-def damaged_message(path: str, detail: str) -> str:
-    """What to say, and what leads out of it, when the file is damaged."""
-    return (
-        f"{path}: damaged ({detail}); the file is kept as it is. Put a backup in its place with: "
-        f"python -m app.order_store restore BACKUP, or set another ORDER_STORE_PATH"
-    )
-
-
-def backup_connection(source: apsw.Connection, target_path: str) -> None:
-    """Copy a live database to a new file with SQLite's online backup, consistent and complete."""
-    target = apsw.Connection(target_path)
-    try:
-        with target.backup("main", source, "main") as backup:
-            backup.step()
-    finally:
-        target.close()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ as ``\\u002a`` in both directions, so the delimiter never stands in a payload.
 import json
 import math
 from collections.abc import Mapping
-from functools import lru_cache
-from json.encoder import encode_basestring
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -18,21 +16,16 @@ from msgspec import Raw
 
 from app.codes import Code
 from app.config import MAX_PRICE
-from app.money import money_text, to_units
+from app.money import to_units
 from app.orders import (
     DAY,
     GIVEN,
     IOC,
     LIMIT,
     MARKET,
-    SIDE_NAMES,
     SIDES,
-    STATUS_NAMES,
-    TIF_NAMES,
     TIFS,
-    TYPE_NAMES,
     TYPES,
-    Order,
 )
 from app.wire import MAX_SYMBOL_BYTES, symbol_problem
 
@@ -400,64 +393,3 @@ def _short(value: object, quoted: bool = True) -> str:
         return f"an integer of {value.bit_length()} bits"
     text = repr(value) if quoted and isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-# Answers
-
-
-@lru_cache(maxsize=16384)
-def json_text(text: str) -> str:
-    """A JSON string without the delimiter in it."""
-    return encode_basestring(text).replace("*", "\\u002a")
-
-
-def order_json(order: Order, client: str) -> str:
-    """The ``order`` member of an answer."""
-    price = "null" if order.price is None else money_text(order.price)
-    avg = order.avg_price
-    avg_text = "null" if avg is None else price if avg == order.price else money_text(avg)
-    tail = ""
-    if order.type:
-        tail = f',"type":"{TYPE_NAMES[order.type]}","tif":"{TIF_NAMES[order.tif]}"'
-    if order.ts is not None:
-        tail += f',"ts":{order.ts}'
-    if order.exec_count:
-        first = order.exec_first
-        tail += f',"exec_ids":{list(range(first, first + order.exec_count))}'
-    return (
-        f'{{"id":{order.id},"client":{json_text(client)},"side":"{SIDE_NAMES[order.side]}",'
-        f'"symbol":{json_text(order.symbol)},"qty":{order.qty},"price":{price},'
-        f'"status":"{STATUS_NAMES[order.status]}","filled_qty":{order.filled_qty},'
-        f'"avg_price":{avg_text},'
-        f'"order_no":{order.order_no}{tail}}}'
-    )
-
-
-def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
-    """The answer to an order that was accepted or denied: the same bytes whenever it is asked."""
-    mark = ',"duplicate":true' if duplicate else ""
-    if order.code:
-        return (
-            f'{{"ok":false,"msg":{json_text(order.msg or "")},"code":"{Code(order.code).name}",'
-            f'"retryable":false,"id":{order.id},"client":{json_text(client)},'
-            f'"order":{order_json(order, client)}{mark}}}*'
-        ).encode()
-    return f'{{"ok":true,"order":{order_json(order, client)}{mark}}}*'.encode()
-
-
-def encode_refusal(refusal: Refusal) -> bytes:
-    """The answer to what was not recorded as an order."""
-    return encode_object(
-        {
-            "ok": False,
-            "msg": refusal.msg,
-            "code": refusal.code.name,
-            "retryable": refusal.retryable,
-            **refusal.about,
-        }
-    )
-
-
-def encode_object(answer: dict[str, Any]) -> bytes:
-    """Any answer as a frame."""
-    return msgspec.json.encode(answer).replace(b"*", b"\\u002a") + b"*"

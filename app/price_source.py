@@ -58,7 +58,7 @@ class SharedBookPrices:
         self._alive = False
 
     def refresh(self) -> None:
-        """Look after the attachment; cheap, to be called from the process's idle moments."""
+        """Look after the attachment; to be called a few times a second."""
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -99,7 +99,6 @@ class SharedBookPrices:
 
     def knows(self, symbol: str) -> bool | None:
         """Whether the symbol is in the book; None while there is no living book to ask."""
-        self.refresh()
         return symbol in self._symbols if self._book is not None and self._alive else None
 
     def close(self) -> None:

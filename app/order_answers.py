@@ -1,0 +1,73 @@
+"""Answers of the order port as frames; the same answer is always the same bytes.
+
+A ``*`` inside a string goes out as ``\\u002a``, so the delimiter never stands in a payload.
+"""
+
+from functools import lru_cache
+from json.encoder import encode_basestring
+from typing import Any
+
+import msgspec
+
+from app.codes import Code
+from app.money import money_text
+from app.order_wire import Refusal
+from app.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
+
+
+@lru_cache(maxsize=16384)
+def json_text(text: str) -> str:
+    """A JSON string without the delimiter in it."""
+    return encode_basestring(text).replace("*", "\\u002a")
+
+
+def order_json(order: Order, client: str) -> str:
+    """The ``order`` member of an answer."""
+    price = "null" if order.price is None else money_text(order.price)
+    avg = order.avg_price
+    avg_text = "null" if avg is None else price if avg == order.price else money_text(avg)
+    tail = ""
+    if order.type:
+        tail = f',"type":"{TYPE_NAMES[order.type]}","tif":"{TIF_NAMES[order.tif]}"'
+    if order.ts is not None:
+        tail += f',"ts":{order.ts}'
+    if order.exec_count:
+        first = order.exec_first
+        tail += f',"exec_ids":{list(range(first, first + order.exec_count))}'
+    return (
+        f'{{"id":{order.id},"client":{json_text(client)},"side":"{SIDE_NAMES[order.side]}",'
+        f'"symbol":{json_text(order.symbol)},"qty":{order.qty},"price":{price},'
+        f'"status":"{STATUS_NAMES[order.status]}","filled_qty":{order.filled_qty},'
+        f'"avg_price":{avg_text},'
+        f'"order_no":{order.order_no}{tail}}}'
+    )
+
+
+def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
+    """The answer to an order that was accepted or denied: the same bytes whenever it is asked."""
+    mark = ',"duplicate":true' if duplicate else ""
+    if order.code:
+        return (
+            f'{{"ok":false,"msg":{json_text(order.msg or "")},"code":"{Code(order.code).name}",'
+            f'"retryable":false,"id":{order.id},"client":{json_text(client)},'
+            f'"order":{order_json(order, client)}{mark}}}*'
+        ).encode()
+    return f'{{"ok":true,"order":{order_json(order, client)}{mark}}}*'.encode()
+
+
+def encode_refusal(refusal: Refusal) -> bytes:
+    """The answer to what was not recorded as an order."""
+    return encode_object(
+        {
+            "ok": False,
+            "msg": refusal.msg,
+            "code": refusal.code.name,
+            "retryable": refusal.retryable,
+            **refusal.about,
+        }
+    )
+
+
+def encode_object(answer: dict[str, Any]) -> bytes:
+    """Any answer as a frame."""
+    return msgspec.json.encode(answer).replace(b"*", b"\\u002a") + b"*"

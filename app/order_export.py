@@ -1,0 +1,203 @@
+"""Orders, fills and positions of a store as tables for pandas: CSV, or Parquet with pyarrow.
+
+Money is exact: decimal text in CSV, ``decimal128(38, 9)`` in Parquet.  Times are ``at_ns``,
+nanoseconds since the epoch in UTC, and in CSV also readable.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from app.codes import Code
+from app.money import divide, money_text
+from app.order_schema import StoreError
+from app.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
+
+FORMATS: Final = ("csv", "parquet")
+BATCH_ROWS: Final = 50_000
+
+Row = tuple[Any, ...]
+
+COLUMNS: Final = {
+    "orders": {
+        "order_no": "int",
+        "run_id": "text",
+        "client": "text",
+        "id": "int",
+        "at_ns": "int",
+        "ts": "text",
+        "side": "text",
+        "symbol": "text",
+        "qty": "int",
+        "price": "money",
+        "type": "text",
+        "tif": "text",
+        "status": "text",
+        "filled_qty": "int",
+        "avg_price": "money",
+        "code": "text",
+        "msg": "text",
+    },
+    "fills": {
+        "fill_no": "int",
+        "order_no": "int",
+        "run_id": "text",
+        "client": "text",
+        "id": "int",
+        "at_ns": "int",
+        "side": "text",
+        "symbol": "text",
+        "qty": "int",
+        "price": "money",
+    },
+    "positions": {
+        "run_id": "text",
+        "client": "text",
+        "symbol": "text",
+        "qty": "int",
+        "avg_cost": "money",
+        "realised": "money",
+        "unrealised": "money",
+        "mark": "money",
+    },
+}
+"""Table -> column -> kind; money columns hold 1e-9 units until they are written."""
+
+_QUERIES: Final = {
+    "orders": (
+        "SELECT o.order_no, c.run_id, c.name, o.id, o.at_ns, o.ts, o.side, o.symbol, o.qty, "
+        "o.price, o.type, o.tif, ifnull(s.status, o.status), ifnull(s.filled_qty, o.filled_qty), "
+        "ifnull(s.filled_notional, o.filled_notional), o.code, o.msg "
+        "FROM orders o JOIN clients c USING(client_no) LEFT JOIN order_state s USING(order_no) "
+        "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY o.order_no"
+    ),
+    "fills": (
+        "SELECT f.fill_no, o.order_no, c.run_id, c.name, o.id, f.at_ns, o.side, o.symbol, f.qty, "
+        "f.price FROM fills f JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
+        "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY f.fill_no"
+    ),
+    "positions": (
+        "SELECT c.run_id, c.name, p.symbol, p.qty, p.cost, p.realised, p.mark "
+        "FROM positions p JOIN clients c USING(client_no) "
+        "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY c.run_id, c.name, p.symbol"
+    ),
+}
+
+
+def _order(row: Row) -> Row:
+    *head, ts, side, symbol, qty, price, kind, tif, status, filled, notional, code, msg = row
+    average = divide(int(notional), filled) if filled else None
+    return (
+        *head,
+        None if ts is None else str(json.loads(ts)),
+        SIDE_NAMES[side],
+        symbol,
+        qty,
+        price,
+        TYPE_NAMES[kind],
+        TIF_NAMES[tif],
+        STATUS_NAMES[status],
+        filled,
+        average,
+        Code(code).name if code else None,
+        msg,
+    )
+
+
+def _fill(row: Row) -> Row:
+    *head, side, symbol, qty, price = row
+    return (*head, SIDE_NAMES[side], symbol, qty, price)
+
+
+def _position(row: Row) -> Row:
+    *head, qty, cost, realised, mark = row
+    qty, cost = int(qty), int(cost)
+    average = divide(cost, qty) if qty else None
+    return (*head, qty, average, int(realised), qty * mark - cost, mark)
+
+
+_SHAPES: Final[dict[str, Callable[[Row], Row]]] = {
+    "orders": _order,
+    "fills": _fill,
+    "positions": _position,
+}
+
+
+def export_store(
+    connection: apsw.Connection, folder: Path, form: str, run_id: str | None
+) -> list[Path]:
+    """Write one file per table of :data:`COLUMNS` into ``folder``; returns their paths.
+
+    Raises:
+        StoreError: Parquet is asked for and pyarrow is not installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write = _write_csv if form == "csv" else _write_parquet
+    files = []
+    for table, query in _QUERIES.items():
+        path = folder / f"{table}.{form}"
+        rows = map(_SHAPES[table], connection.execute(query, (run_id,)))
+        write(path, table, rows)
+        files.append(path)
+    return files
+
+
+def _write_csv(path: Path, table: str, rows: Iterator[Row]) -> None:
+    columns = COLUMNS[table]
+    money = [index for index, kind in enumerate(columns.values()) if kind == "money"]
+    at = list(columns).index("at_ns") if "at_ns" in columns else None
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *(["at"] if at is not None else [])])
+        for row in rows:
+            cells = list(row)
+            for index in money:
+                cells[index] = None if cells[index] is None else money_text(cells[index])
+            if at is not None:
+                cells.append(_utc_text(cells[at]))
+            writer.writerow(cells)
+
+
+def _utc_text(at_ns: int) -> str:
+    seconds, rest = divmod(at_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
+    try:
+        pyarrow: Any = import_module("pyarrow")
+        parquet: Any = import_module("pyarrow.parquet")
+    except ImportError:
+        raise StoreError(
+            "Parquet needs pyarrow, which is not installed; take --format csv, or: "
+            "pip install pyarrow"
+        ) from None
+    kinds = {
+        "int": pyarrow.int64(),
+        "text": pyarrow.string(),
+        "money": pyarrow.decimal128(38, 9),
+    }
+    columns = COLUMNS[table]
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(rows, BATCH_ROWS)):
+            arrays = [
+                pyarrow.array(
+                    [_decimal(value) for value in column] if kind == "money" else list(column),
+                    kinds[kind],
+                )
+                for column, kind in zip(zip(*batch, strict=True), columns.values(), strict=True)
+            ]
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _decimal(units: int | None) -> Decimal | None:
+    return None if units is None else Decimal(units).scaleb(-9)
