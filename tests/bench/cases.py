@@ -118,8 +118,9 @@ def latency(place: Placement) -> Comparison:
         Subject(UNSYNCED, lambda context: ours.latency(context, place, synced=False)),
         Subject(FLOOR_COMMIT, lambda context: floor.chain(context, place, commit=True)),
         Subject(STACK, _on(ours.latency, place)),
-        Subject(contained, _on(containers.latency, place), quick=False),
     ]
+    if place.name != "spread":
+        subjects.append(Subject(contained, _on(containers.latency, place), quick=False))
     peers = [
         Subject(beside, lambda context: ours.latency(context, place, strategies=2), quick=False),
         Subject(CLASSROOM, _on(classroom.chain, place)),

@@ -38,7 +38,7 @@ def _need_stack() -> None:
 
 
 def _rows(context: Context) -> int:
-    return 1_000_000 if context.quick else 3_000_000
+    return 1_000_000 if context.quick else 2_000_000
 
 
 def _slowest_per_s(found: Metrics, service: str) -> float:
