@@ -1,0 +1,103 @@
+"""Prices and sentiments: what is passed as it is, what is rewritten, what is refused."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.fields import normalise_price, normalise_sentiment, price_columns, sentiment_columns
+
+NUMBER_LIKE = st.text("0123456789.+-eE", max_size=24).map(str.encode)
+
+
+def columns(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    lengths = np.array([len(text) for text in texts], np.int64)
+    data = np.frombuffer(b",".join(texts) + b"," + bytes(64), np.uint8)
+    return data, np.cumsum(lengths + 1) - lengths - 1, lengths
+
+
+@pytest.mark.parametrize(
+    ("text", "wire"),
+    [
+        ("173.20", "173.20"),
+        ("5", "5"),
+        ("0.000000001", "0.000000001"),
+        ("9000000000", "9000000000"),
+        ("61837.63000000", "61837.63000000"),
+        ("+4.", "4"),
+        (".5", "0.5"),
+        ("1e3", "1000"),
+        ("1.5E-3", "0.0015"),
+        ("0.30000000000000004", "0.3"),
+        ("12345678.1234567895", "12345678.12345679"),
+    ],
+)
+def test_price_on_the_wire(text: str, wire: str) -> None:
+    assert normalise_price(text.encode()).decode() == wire
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "missing"),
+        ("abc", "not a number"),
+        ("1.2.3", "not a number"),
+        ("1,5", "not a number"),
+        ("1_000", "not a number"),
+        ("0x10", "not a number"),
+        ("٣", "not a number"),
+        ("nan", "not finite"),
+        ("-inf", "not finite"),
+        ("Infinity", "not finite"),
+        ("0", "not positive"),
+        ("-0.0", "not positive"),
+        ("-1", "not positive"),
+        ("1e999", "above 9000000000"),
+        ("9000000000.01", "above 9000000000"),
+        ("1e-10", "below 0.000000001"),
+    ],
+)
+def test_price_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        normalise_price(text.encode())
+    assert not price_columns(*columns([text.encode()]))[0]
+
+
+@given(st.lists(NUMBER_LIKE, min_size=1, max_size=10))
+def test_price_column_passes_only_what_needs_no_rewriting(texts: list[bytes]) -> None:
+    for text, good in zip(texts, price_columns(*columns(texts)), strict=True):
+        if good:
+            assert normalise_price(text) == text
+
+
+@given(st.decimals(Decimal("0.000000001"), Decimal("9e9"), places=9))
+def test_price_keeps_its_value(price: Decimal) -> None:
+    for text in (f"{price:f}", str(price), repr(float(price))):
+        sent = normalise_price(text.encode())
+        assert abs(Decimal(sent.decode()) - Decimal(text)) <= Decimal("5e-10")
+        # What was sent goes out again as it is.
+        assert normalise_price(sent) == sent
+
+
+@pytest.mark.parametrize(
+    ("text", "wire"), [("0", "0"), ("100", "100"), ("050", "50"), ("50.0", "50"), ("+7", "7")]
+)
+def test_sentiment_on_the_wire(text: str, wire: str) -> None:
+    assert normalise_sentiment(text.encode()).decode() == wire
+
+
+@pytest.mark.parametrize("text", ["", "101", "-1", "50.5", "nan", "1e1", "5O", "1000", "٣"])
+def test_sentiment_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"missing|not an integer from 0 to 100"):
+        normalise_sentiment(text.encode())
+    assert not sentiment_columns(*columns([text.encode()]))[0][0]
+
+
+@given(st.lists(NUMBER_LIKE, min_size=1, max_size=10))
+def test_sentiment_column_reads_as_one_does(texts: list[bytes]) -> None:
+    good, values = sentiment_columns(*columns(texts))
+    for text, ok, value in zip(texts, good.tolist(), values.tolist(), strict=True):
+        if ok:
+            assert int(normalise_sentiment(text)) == value
