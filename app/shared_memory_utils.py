@@ -288,8 +288,9 @@ class SharedMemoryMetadata:
         else:
             self._segment = Segment.attach(name)
         if self._segment.size != size:
+            found = self._segment.size
             self._segment.close()
-            raise SegmentForeign(f"{name}: {self._segment.size} bytes are no metadata; remove it")
+            raise SegmentForeign(f"{name}: {found} bytes are no metadata; remove it")
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Replace the object.  ``ValueError`` if its JSON passes ``METADATA_SIZE`` bytes."""
