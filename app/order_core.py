@@ -68,6 +68,8 @@ class OrderCore:
         stack = self.stack
         stack.positions.clear()
         stack.open_orders = 0
+        stack.orders_bucket = None
+        stack.repeats.clear()
         stack.mode = found.modes.get(STACK_NO, ACTIVE)
         stack.day, stack.day_base = found.days.get(STACK_NO, (0, 0))
         self.clients.clear()
@@ -92,6 +94,7 @@ class OrderCore:
             by_number[order.client_no].rest(order, 1)
             stack.rest(order, 1)
         self._venue.restore(found.open_orders)
+        self._day = 0
         self._next_client_no = found.last_client_no + 1
         self._next_order_no = found.last_order_no + 1
         self._next_fill_no = found.last_fill_no + 1

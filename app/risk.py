@@ -236,7 +236,10 @@ class RiskGate:
             return order.price
         book = self._prices.read(order.symbol)
         # Without any price the paper exchange has no market either, and refuses by itself.
-        return book.price if book is not None else client.position(order.symbol).mark
+        if book is not None:
+            return book.price
+        held = client.positions.get(order.symbol)
+        return held.mark if held is not None else 0
 
     def _price(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
         book = self._prices.read(order.symbol)
