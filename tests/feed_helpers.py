@@ -1,0 +1,168 @@
+"""Feeds, a gateway server in a thread, and clients that know only the wire."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from app.config import Settings
+from app.feed import Feed, open_feed
+from app.feed_server import FeedServer
+from app.timestamps import format_timestamp, parse_timestamp
+
+HEADER = "timestamp,symbol,price\n"
+START_NS = 1759311000 * 10**9
+DEADLINE_S = 20.0
+
+
+class Tick(NamedTuple):
+    """One frame, parsed."""
+
+    event_ns: int
+    symbol: str
+    value: str
+
+
+def write_ticks(
+    path: Path,
+    count: int,
+    symbols: tuple[str, ...] = ("AAPL", "MSFT", "F"),
+    same_time: int = 2,
+    sentiment: Callable[[int], str] | None = None,
+) -> Path:
+    """``count`` ticks, ``same_time`` of them at each second."""
+    lines = [HEADER if sentiment is None else HEADER.replace("price", "price,sentiment")]
+    for row in range(count):
+        moment = format_timestamp(START_NS + row // same_time * 10**9).decode()
+        symbol = symbols[(row * row + row // 4) % len(symbols)]
+        extra = "" if sentiment is None else f",{sentiment(row)}"
+        lines.append(f"{moment},{symbol},{100 + row % 7}.{row % 100:02}{extra}\n")
+    path.write_text("".join(lines))
+    return path
+
+
+def make_feed(path: Path, **changes: object) -> Feed:
+    """The feed of a file."""
+    return open_feed(make_settings(data_path=str(path), **changes))
+
+
+def make_settings(**changes: object) -> Settings:
+    """Settings for a test: ports that the system chooses, full pace, one round."""
+    fixed = {
+        "price_port": 0,
+        "sentiment_port": 0,
+        "pace": "max",
+        "replay": "once",
+        "price_subscribers": 1,
+        "sentiment_subscribers": 0,
+        "log_level": "ERROR",
+    }
+    return Settings(**(fixed | changes))  # type: ignore[arg-type]
+
+
+def parse_ticks(data: bytes) -> list[Tick]:
+    """The frames of a stream of ticks; fails on anything else."""
+    fields = data.split(b"*")
+    assert fields.pop() == b""
+    assert len(fields) % 3 == 0
+    triples = zip(fields[::3], fields[1::3], fields[2::3], strict=True)
+    return [Tick(parse_timestamp(t)[0], s.decode(), v.decode()) for t, s, v in triples]
+
+
+def ticks_bytes(feed: Feed, first: int, end: int) -> bytes:
+    """The bytes of some ticks, block by block."""
+    parts = []
+    while first < end:
+        block = feed.block_at(first)
+        stop = min(end, block.end)
+        start, limit = block.offsets[first - block.first], block.offsets[stop - block.first]
+        parts.append(bytes(block.data[start:limit]))
+        first = stop
+    return b"".join(parts)
+
+
+class Running(NamedTuple):
+    """A server at work."""
+
+    server: FeedServer
+    price_port: int
+    sentiment_port: int
+
+
+@contextmanager
+def running(feed: Feed, settings: Settings, **changes: object) -> Iterator[Running]:
+    """A server in a thread; the test fails if it does not end when told to."""
+    server = FeedServer(settings, feed, **changes)  # type: ignore[arg-type]
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            server.run()
+        except BaseException as error:
+            failures.append(error)
+
+    try:
+        ports = server.listen()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield Running(server, *ports)
+        finally:
+            with suppress(OSError):
+                server.stop()
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive(), "the server does not stop"
+            assert not failures, failures
+    finally:
+        server.close()
+
+
+class WireClient:
+    """A bare socket and what came over it."""
+
+    def __init__(self, port: int, hello: bytes = b"", receive_buffer: int | None = None) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(DEADLINE_S)
+        self.socket.connect(("127.0.0.1", port))
+        if hello:
+            self.socket.sendall(hello)
+        self.data = b""
+
+    def __enter__(self) -> "WireClient":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.socket.close()
+
+    def read_until(self, done: Callable[[bytes], object]) -> bytes:
+        """Read until ``done`` says so; all that came since the connection was made."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not done(self.data):
+            assert time.monotonic() < deadline, f"still waiting; got {self.data[-200:]!r}"
+            more = self.socket.recv(1 << 16)
+            assert more, f"closed after {self.data[-200:]!r}"
+            self.data += more
+        return self.data
+
+    def read_to_end(self) -> bytes:
+        """Read until the server closes."""
+        while more := self.socket.recv(1 << 18):
+            self.data += more
+        return self.data
+
+    def read_frames(self, count: int) -> list[bytes]:
+        """The first ``count`` frames since the connection was made."""
+        return self.read_until(lambda data: data.count(b"*") >= count).split(b"*")[:count]
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Poll until ``condition`` holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
