@@ -43,6 +43,7 @@ def _pipes(row: Row) -> str:
 def _right_columns(header: Row, rows: Sequence[Row]) -> list[bool]:
     """Which columns hold only numbers."""
     return [
-        bool(rows) and all(row[i] == EMPTY or row[i][:1].isdigit() for row in rows)
+        bool(rows)
+        and all(row[i] in ("", EMPTY) or row[i].lstrip("-")[:1].isdigit() for row in rows)
         for i in range(len(header))
     ]

@@ -1,0 +1,59 @@
+"""The feed of a run without its sockets: the bytes that the gateway would send, read at once."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from app import _kernel
+from app.engine import MAX_BATCH_TICKS
+from app.feed import Feed
+from app.tick_ring import TICK_DTYPE
+
+
+class FeedReader:
+    """Ticks ``0`` to ``total - 1`` of ``feed``, and their sentiment."""
+
+    def __init__(self, feed: Feed, total: int) -> None:
+        self.total = total
+        self._feed = feed
+        self._parser = _kernel.FieldParser(feed.symbols)
+        self._buffer = bytearray(1 << 19)
+        self._ticks = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
+        self._events = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
+        self._latest = np.full(len(feed.symbols), -1, np.int16)
+
+    def batches(self) -> Iterator[npt.NDArray[np.void]]:
+        """Batches of at most MAX_BATCH_TICKS, each valid until the next is asked for."""
+        seq = 0
+        while seq < self.total:
+            block = self._feed.block_at(seq)
+            end = min(seq + MAX_BATCH_TICKS, block.end, self.total)
+            frames = block.data[block.offsets[seq - block.first] : block.offsets[end - block.first]]
+            self._parse(frames, self._ticks[: end - seq], seq, percent=False)
+            yield self._ticks[: end - seq]
+            seq = end
+
+    def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
+        """Write each tick's sentiment to ``out``; asked once for each batch, in order."""
+        first = int(ticks["seq"][0])
+        end = first + len(ticks)
+        frames = memoryview(self._feed.sentiments(first, end))
+        count = self._feed.sentiment_count(end) - self._feed.sentiment_count(first)
+        if count > len(self._events):
+            self._events = np.zeros(count * 2, TICK_DTYPE)
+        events = self._events[:count]
+        self._parse(frames, events, 0, percent=True)
+        _kernel.join_sentiment(ticks, events, 0, self._latest, out)
+
+    def _parse(
+        self, frames: memoryview, out: npt.NDArray[np.void], seq: int, *, percent: bool
+    ) -> None:
+        size = len(frames)
+        if size + _kernel.PARSE_SLACK_BYTES > len(self._buffer):
+            self._buffer = bytearray(size * 2 + _kernel.PARSE_SLACK_BYTES)
+        self._buffer[:size] = frames
+        count, position, _ = _kernel.parse_ticks(
+            self._parser, self._buffer, 0, size, out, seq, percent
+        )
+        assert (count, position) == (len(out), size), "the gateway's loader checks every frame"

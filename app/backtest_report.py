@@ -1,0 +1,135 @@
+"""What a backtest shows: a summary, the orders as CSV, the equity curve as SVG."""
+
+import csv
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from app.money import money_text
+from app.orders import SIDE_NAMES, STATUS_NAMES
+from app.tables import number, text_table
+
+if TYPE_CHECKING:
+    from app.backtest import Result
+
+ORDERS_FILE: Final = "orders.csv"
+EQUITY_FILE: Final = "equity.svg"
+ORDER_COLUMNS: Final = ("tick", "side", "symbol", "qty", "price", "status", "filled_qty")
+NANOS: Final = 1_000_000_000
+
+
+class PlotUnavailable(Exception):
+    """The plot needs a package that is not installed."""
+
+
+def to_text(result: "Result", data_path: str) -> str:
+    """The summary for a terminal: the run, each symbol's trades and profit, the sum."""
+    buys, sells, holds = result.signals
+    filled = sum(1 for order in result.orders if order.filled_qty)
+    head = [
+        ("data", data_path),
+        ("ticks", number(result.ticks)),
+        ("ticks/s", number(result.ticks_per_s)),
+        ("signals", f"{buys:,} BUY, {sells:,} SELL, {holds:,} HOLD"),
+        ("orders", f"{len(result.orders):,}, {filled:,} filled"),
+    ]
+    header = (
+        "symbol",
+        "orders",
+        "filled",
+        "position",
+        "avg cost",
+        "last",
+        "realised",
+        "open",
+        "PnL",
+    )
+    parts = [text_table(("fact", "value"), head), text_table(header, _symbol_rows(result))]
+    denied = Counter(order.msg or "" for order in result.orders if order.code)
+    if denied:
+        rows = [(message, number(count)) for message, count in denied.most_common(10)]
+        parts.append(text_table(("refused because", "orders"), rows))
+    return "\n\n".join(parts)
+
+
+def _symbol_rows(result: "Result") -> list[list[str]]:
+    """One row for each symbol that was traded, and their sum; holdings at the last tick."""
+    orders = Counter(order.symbol for order in result.orders)
+    filled = Counter(order.symbol for order in result.orders if order.filled_qty)
+    rows, realised_sum, open_sum = [], 0.0, 0.0
+    for symbol in sorted(orders):
+        position = result.positions.get(symbol)
+        last = result.last_price[symbol]
+        realised = opened = 0.0
+        if position is not None:
+            realised = position.realised / NANOS
+            opened = position.qty * last - position.cost / NANOS
+        average = position.avg_cost if position is not None else None
+        rows.append(
+            [
+                symbol,
+                number(orders[symbol]),
+                number(filled[symbol]),
+                number(position.qty if position is not None else 0),
+                number(None if average is None else average / NANOS, 4),
+                number(last, 4),
+                number(realised, 2),
+                number(opened, 2),
+                number(realised + opened, 2),
+            ]
+        )
+        realised_sum += realised
+        open_sum += opened
+    sums = [number(len(result.orders)), number(sum(filled.values())), "", "", ""]
+    money = [number(value, 2) for value in (realised_sum, open_sum, realised_sum + open_sum)]
+    return [*rows, ["all", *sums, *money]]
+
+
+def write_orders(result: "Result", folder: Path) -> Path:
+    """Write the orders; ``tick`` is the sequence of the tick that each came from."""
+    path = folder / ORDERS_FILE
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(ORDER_COLUMNS)
+        for order in result.orders:
+            assert order.price is not None
+            writer.writerow(
+                (
+                    order.id - 1,
+                    SIDE_NAMES[order.side],
+                    order.symbol,
+                    order.qty,
+                    money_text(order.price),
+                    STATUS_NAMES[order.status],
+                    order.filled_qty,
+                )
+            )
+    return path
+
+
+def write_equity(result: "Result", folder: Path) -> Path:
+    """Draw the equity curve over event time.
+
+    Raises:
+        PlotUnavailable: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise PlotUnavailable(
+            "the equity curve needs matplotlib: pip install matplotlib, or pass --no-plot"
+        ) from None
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.add_subplot()
+    times = [datetime.fromtimestamp(ns / NANOS, UTC) for ns in result.curve.event_ns]
+    axes.plot(times, result.curve.equity, linewidth=1.2)  # type: ignore[arg-type]
+    axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    axes.set_title(f"Equity: {len(result.orders):,} orders over {result.ticks:,} ticks")
+    axes.set_xlabel("event time, UTC")
+    axes.set_ylabel("profit, currency of the prices")
+    axes.grid(alpha=0.3)
+    figure.autofmt_xdate()
+    path = folder / EQUITY_FILE
+    figure.savefig(path)
+    return path

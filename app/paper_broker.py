@@ -1,0 +1,67 @@
+"""The order manager's core without its sockets, clock and file: what the backtest trades with."""
+
+import msgspec
+
+from app.accounts import STACK_NO, Scope
+from app.config import Settings
+from app.order_core import OrderCore
+from app.order_journal import Journal
+from app.order_wire import OrderRequest, Refusal, decode
+from app.orders import Order
+from app.paper_exchange import PaperExchange
+from app.price_source import NoPrices
+from app.risk import Limits, RiskConfig, RiskGate
+
+
+class NoOrders:
+    """Looks up nothing: a backtest sends each id once."""
+
+    def find(self, client_no: int, order_id: int) -> Order | None:
+        """Always None."""
+        return None
+
+    def current(self, order: Order) -> Order:
+        """The order itself."""
+        return order
+
+
+def timeless(config: RiskConfig) -> RiskConfig:
+    """The checks that do not depend on when an order comes: in a replay, the others only delay."""
+
+    def without_rates(limits: Limits) -> Limits:
+        return msgspec.structs.replace(limits, orders_per_s_max=0, repeats_max=0)
+
+    return msgspec.structs.replace(
+        config,
+        client=without_rates(config.client),
+        stack=without_rates(config.stack),
+        collar_bps=0.0,
+        price_age_ns_max=0,
+        replay=True,
+    )
+
+
+class PaperBroker:
+    """Decides on order frames as the order manager does, and remembers them in ``orders``."""
+
+    def __init__(self, settings: Settings) -> None:
+        gate = RiskGate(
+            timeless(RiskConfig.from_settings(settings)), NoPrices(), Scope(STACK_NO, "")
+        )
+        venue = PaperExchange(
+            NoPrices(), settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
+        )
+        self._journal = Journal()
+        self.core = OrderCore(gate, venue, self._journal, NoOrders(), settings.order_clients_max)
+        self.orders: list[Order] = []
+
+    def submit(self, frame: bytes, now_ns: int) -> bool:
+        """Decide on one order, delimiter included; whether it was accepted."""
+        request = decode(frame[:-1])
+        assert isinstance(request, OrderRequest), request
+        answer = self.core.submit(request, now_ns)
+        assert not isinstance(answer, Refusal), answer
+        self._journal.clear()
+        order = answer[0]
+        self.orders.append(order)
+        return not order.code
