@@ -5,11 +5,11 @@ ORDER_GROUP_MAX requests, commit them in one transaction, send the answers, log.
 therefore waits for nothing but its own commit, and under load one commit carries a group.
 """
 
-import contextlib
 import gc
 import os
 import select
 import sys
+import threading
 import time
 from collections import deque
 from typing import Final
@@ -113,6 +113,8 @@ class OrderManagerServer:
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, IN)
+        self._wake_lock = threading.RLock()
+        """So that :meth:`stop` cannot write to a descriptor that is no longer ours."""
         self._listening = listener.fileno()
         self._connections = Connections(self._epoll, listener, chosen, tls, bool(self._token))
         self._waiting: deque[Connection] = deque()
@@ -136,8 +138,9 @@ class OrderManagerServer:
     def stop(self) -> None:
         """Ask :meth:`start` to end; may be called from anywhere, more than once."""
         self._stop.requested = True
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        with self._wake_lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     # The loop
 
@@ -341,8 +344,9 @@ class OrderManagerServer:
     def _close(self) -> None:
         self._connections.close_all()
         self._epoll.close()
-        os.close(self._wake)
-        self._wake = -1
+        with self._wake_lock:
+            os.close(self._wake)
+            self._wake = -1
         self._store.tend(idle=True)
         self._store.close()
         if isinstance(self._prices, SharedBookPrices):
