@@ -115,9 +115,7 @@ class FeedConnection:
     def receive_now(self) -> int:
         """Take what is there without waiting; 0 if nothing is."""
         try:
-            count = self._socket.recv_into(
-                self._view[self.fill :], RECV_BYTES, socket.MSG_DONTWAIT
-            )
+            count = self._socket.recv_into(self._view[self.fill :], RECV_BYTES, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:

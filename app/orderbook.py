@@ -20,7 +20,7 @@ log = get_logger()
 REASONS = {
     _kernel.BAD_TIMESTAMP: "timestamp that is not YYYY-MM-DD HH:MM:SS[.fffffffff]",
     _kernel.BAD_SYMBOL: "symbol that is not in the symbol list",
-    _kernel.BAD_PRICE: "price that is not a finite number above 0 and at most 9e9",
+    _kernel.BAD_PRICE: "price that is not a number from 1e-9 to 9e9",
 }
 FRAMES_BEFORE_FIELD = {_kernel.BAD_TIMESTAMP: 0, _kernel.BAD_SYMBOL: 1, _kernel.BAD_PRICE: 2}
 EVICT_EVERY_S = 0.5
@@ -191,7 +191,7 @@ class Orderbook:
     def close(self) -> None:
         """Release the segments; they stay for the readers and for a successor."""
         self.beat()
-        self.writer = None
+        del self.writer
         self.ring.close()
         self.book.close()
         self.metadata.close()

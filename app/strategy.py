@@ -5,9 +5,11 @@ orders and wait for the answers, then give the ring its room back.  A tick is co
 order is answered, so a crash repeats orders (under the same ids) and never forgets one.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,7 +87,7 @@ class StrategyProcess:
         self.book, self.ring, self.run_id = _attach(settings, metrics, stop)
         policy = LOSSLESS if settings.ring_policy == "lossless" else LATEST
         self.me = self.ring.register(settings.strategy_client, policy)
-        self.client = f"{self.me.name}@{self.run_id}" if self.run_id else self.me.name
+        self.client = f"{self.me.name}@{_fingerprint(settings, self.run_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.me.slot)
         self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
         self.sentiment = SentimentFeed(
@@ -122,11 +124,7 @@ class StrategyProcess:
         Whoever traded before sends the same orders under the same ids again: the answers, stored in
         the order manager, bring back the positions, and nothing is executed twice.
         """
-        position = self.reader.position
-        published, next_seq, _, _ = self.ring.view.state
-        if position < published:
-            index = position & (self.ring.capacity - 1)
-            next_seq = int(self.ring.records["seq"][index])
+        next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
         log.info("catching_up", ticks=next_seq, resends_orders=self.me.returning)
@@ -293,9 +291,31 @@ class StrategyProcess:
         self._beat()
         self.orders.close()
         self.sentiment.close()
-        self.reader = None
+        del self.reader
         self.ring.close()
         self.book.close()
+
+
+def _fingerprint(settings: Settings, run_id: str) -> str:
+    """What decides the orders of a run, in 8 hex digits; ``run_id`` stands for data and seed.
+
+    Part of the name that orders are sent under: the same run repeats the same ids, which is what makes
+    it safe to send again, and another run's orders never meet them.
+    """
+    parts = [
+        run_id,
+        settings.strategy,
+        settings.short_window_ticks,
+        settings.long_window_ticks,
+        settings.bullish_threshold,
+        settings.bearish_threshold,
+        settings.order_qty,
+        settings.order_mode,
+        settings.sentiment_join,
+    ]
+    source = Path(settings.strategy.rpartition(":")[0])
+    code = source.read_bytes() if source.suffix == ".py" and source.is_file() else b""
+    return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
 
 
 def _attach(

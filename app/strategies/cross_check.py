@@ -22,7 +22,5 @@ class CrossCheck(Strategy):
     def on_batch(self, ticks: Ticks) -> Signals:
         """+1 where both say BUY, -1 where both say SELL, else 0."""
         signals = self.signal_buffer(len(ticks))
-        self._averages.agree(
-            ticks, self.context.sentiment, self._bullish, self._bearish, signals
-        )
+        self._averages.agree(ticks, self.context.sentiment, self._bullish, self._bearish, signals)
         return signals
