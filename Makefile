@@ -42,7 +42,7 @@ logs: ## Follow the containers' logs
 
 images: ## Build the images, a base image first where no registry answers
 	@images/base_image.sh --if-needed
-	@docker compose --profile tests build --quiet
+	@images/build.sh
 
 test: setup ## The whole suite; container tests where an engine answers
 	$(PYTEST) -m "not bench"

@@ -8,8 +8,8 @@ fi
 /venv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
     --no-deps --require-hashes --only-binary :all: "$@"
 if [ "$1" = --target ]; then
-    rm -rf "$2/bin"
+    rm -rf "${2:?}/bin"
     # Test suites and C headers are a third of numpy and half of pandas.
-    find "$2" -depth -type d \( -name tests -o -name include -o -name f2py \) -exec rm -rf {} +
+    find "$2" -mindepth 1 -depth -type d \( -name tests -o -name include -o -name f2py \) -exec rm -rf {} +
     find "$2" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' \) -delete
 fi

@@ -1,0 +1,50 @@
+"""Fixtures of the container tests; the others need none."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.compose_stack import ROOT, ComposeStack
+
+
+def _engine_problem() -> str:
+    """Why container tests cannot run here, or nothing."""
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        if done.returncode:
+            return (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    return ""
+
+
+@pytest.fixture(scope="session")
+def images() -> None:
+    """An engine that answers and every image built; skips, or with REQUIRE_CONTAINERS=1 fails."""
+    problem = _engine_problem()
+    if problem:
+        reason = f"no Docker engine with Compose ({problem}); make engine"
+        if os.environ.get("REQUIRE_CONTAINERS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    done = subprocess.run(
+        ["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+
+
+@pytest.fixture
+def compose_stack(images: None) -> Iterator[Callable[..., ComposeStack]]:
+    """Makes projects (``compose_stack(REPLAY="once")``) and removes them at the end of the test."""
+    made: list[ComposeStack] = []
+
+    def make(**settings: str) -> ComposeStack:
+        made.append(ComposeStack(**settings))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.destroy()
