@@ -1,7 +1,7 @@
 """From a batch of ticks to the orders that it asks for: no sockets, clock or shared memory inside.
 
-The strategy process, its recovery and the backtest all run this one piece of code, which is why they
-write the same orders.
+The strategy process, its recovery and the backtest all run this one piece of code, which is why
+they write the same orders.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,8 +66,8 @@ class Engine:
     ) -> Iterator[list[Intent]]:
         """Groups of orders; each group must be settled before the next is asked for.
 
-        A group ends before a symbol's second order, since whether there is one depends on the answer
-        to the first: so decisions are the same however ticks are cut into batches.
+        A group ends before a symbol's second order, since whether there is one depends on the
+        answer to the first: so decisions are the same however ticks are cut into batches.
         """
         start, count = 0, len(ticks)
         while start < count:

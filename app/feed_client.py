@@ -1,7 +1,7 @@
 """The receiving end of a gateway port: connect, say hello, hand over the receive buffer.
 
-Speaks the opt-in ``RESUME`` (see the README's *Protocols*); a gateway that does not know it is taken
-as a plain feed, whose ticks are numbered as they come.
+Speaks the opt-in ``RESUME`` (see the README's *Protocols*); a gateway that does not know it is
+taken as a plain feed, whose ticks are numbered as they come.
 """
 
 import socket
@@ -12,7 +12,8 @@ from app import wire
 from app._kernel import PARSE_SLACK_BYTES
 
 RECV_BYTES = 256 * 1024
-"""One receive call's room: large enough to amortise the call, small enough to stay in the L2 cache."""
+"""One receive call's room: large enough to amortise the call, small enough to stay in the L2
+cache."""
 
 HELLO_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 2.0
@@ -25,8 +26,8 @@ class FeedClosed(Exception):
 class FeedConnection:
     """One connection to a gateway port.
 
-    ``buffer[:fill]`` holds what was received and not consumed.  ``symbols`` is the gateway's list (None
-    on the sentiment port); ``sequenced`` says whether the gateway knows sequence numbers.
+    ``buffer[:fill]`` holds what was received and not consumed.  ``symbols`` is the gateway's list
+    (None on the sentiment port); ``sequenced`` says whether the gateway knows sequence numbers.
     """
 
     def __init__(self, host: str, port: int, resume_seq: int, *, has_symbols: bool) -> None:
@@ -45,7 +46,8 @@ class FeedConnection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.sendall(b"RUN*" + wire.encode_mark("RESUME", resume_seq))
             self._hello(resume_seq, has_symbols)
-            # A receive timeout in the kernel: one system call a receive, where settimeout costs two.
+            # A receive timeout in the kernel: one system call a receive, where settimeout costs
+            # two.
             self._socket.settimeout(None)
             self._socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 250_000)

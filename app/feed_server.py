@@ -104,6 +104,16 @@ class FeedServer:
         self._waker.send(b"\0")
 
     @property
+    def clients(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    @property
+    def clients_dropped(self) -> int:
+        """How many were dropped for what they did."""
+        return self._connections.dropped
+
+    @property
     def waker_descriptor(self) -> int:
         """A byte written here wakes the loop: for ``signal.set_wakeup_fd``."""
         return self._waker.fileno()
@@ -164,8 +174,17 @@ class FeedServer:
         if self._pace is None:
             self.prices.start_full_pace()
         else:
-            self._pace.begin(self.prices.released, time.monotonic_ns())
+            self._begin_pace()
             self._release_due()
+
+    def _begin_pace(self) -> None:
+        """Count the schedule from here; others may read it, to measure from when a tick was due."""
+        assert self._pace is not None
+        now_ns = time.monotonic_ns()
+        self._pace.begin(self.prices.released, now_ns)
+        if self._metrics is not None:
+            self._metrics.set("schedule_seq", self.prices.released)
+            self._metrics.set("schedule_ns", now_ns)
 
     def _release_due(self) -> None:
         """Send every tick that is due and set the timer for the next one."""
@@ -190,7 +209,7 @@ class FeedServer:
         self._joined(client, seq)
         if self.prices.released != before:
             if self._started and self._pace is not None:
-                self._pace.begin(self.prices.released, time.monotonic_ns())
+                self._begin_pace()
                 self._release_due()
             self.sentiments.advance(self.prices.position)
 

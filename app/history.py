@@ -21,8 +21,8 @@ def replay(
 ) -> Iterator[npt.NDArray[np.void]]:
     """Batches of ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
 
-    Each batch is valid until the next is asked for.  Ticks that the source sends malformed twice are
-    left out, as the orderbook leaves them out.
+    Each batch is valid until the next is asked for.  Ticks that the source sends malformed twice
+    are left out, as the orderbook leaves them out.
 
     Raises:
         FatalError: the gateway knows no sequence numbers, so it cannot repeat anything.

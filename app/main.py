@@ -3,8 +3,8 @@
     gateway -> orderbook -> strategy -> order manager
 
 They start in the order in which they need each other, each when the one before is ready.  A process
-that dies is started again and finds its place; what ends the run is a stop from outside, the end of a
-``REPLAY=once`` run, or a process that will not stay up.
+that dies is started again and finds its place; what ends the run is a stop from outside, the end of
+a ``REPLAY=once`` run, or a process that will not stay up.
 """
 
 import ctypes

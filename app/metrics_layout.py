@@ -43,6 +43,8 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "clients_dropped": "clients dropped for their lag or for a broken hello",
         "rows_skipped": "bad rows of the data file that were skipped",
         "resumes": "RESUME frames answered",
+        "schedule_seq": "tick that the pace counts from",
+        "schedule_ns": "when that tick was due, CLOCK_MONOTONIC",
     },
     "orderbook": {
         "ticks_received": "ticks of the run published in shared memory",
@@ -107,6 +109,7 @@ HISTOGRAMS: Final[dict[str, dict[str, str]]] = {
     "strategy": {
         "tick_to_decision_ns": "tick received by the orderbook until the decision on it",
         "tick_to_ack_ns": "tick received by the orderbook until its order's ACK",
+        "scheduled_to_ack_ns": "tick due at the gateway (PACE in ticks per second) until the ACK",
         "order_ack_ns": "order sent until its ACK",
     },
     "order_manager": {

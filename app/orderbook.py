@@ -1,7 +1,7 @@
 """The orderbook process: price feed in, price book and tick ring out.
 
-It owns both segments.  Its loop is one receive call, one call into the kernel that parses, writes and
-publishes everything received, and the handling of what the kernel stopped at.
+It owns both segments.  Its loop is one receive call, one call into the kernel that parses, writes
+and publishes everything received, and the handling of what the kernel stopped at.
 """
 
 import time
@@ -166,9 +166,9 @@ class Orderbook:
     def _refuse(self, feed: FeedConnection, position: int, problem: int) -> int:
         """A malformed tick: never guessed at, never written; where to go on.
 
-        A sequenced feed is asked again from this tick on, since a damaged stream repeats right; what
-        comes wrong twice is the source's own and is left out.  A plain feed goes on at its next
-        whole tick.
+        A sequenced feed is asked again from this tick on, since a damaged stream repeats right;
+        what comes wrong twice is the source's own and is left out.  A plain feed goes on at its
+        next whole tick.
         """
         seq = self.next_seq
         field, behind = feed.take_frame(position)

@@ -1,4 +1,5 @@
-"""What the four processes have in common: settings, log, placement, signals, one block of metrics."""
+"""What the four processes have in common: settings, log, placement, signals, one block of
+metrics."""
 
 import os
 import random

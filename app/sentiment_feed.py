@@ -1,8 +1,8 @@
 """The strategy's end of the sentiment port.
 
 Replaying, price and sentiment are joined by event time, not by arrival: the gateway sends sentiment
-ahead of the prices, with marks ``SEQ|n*`` that say "complete for every tick before n".  So this reads
-only when the mark is behind the tick at hand, and TCP holds the gateway back meanwhile.
+ahead of the prices, with marks ``SEQ|n*`` that say "complete for every tick before n".  So this
+reads only when the mark is behind the tick at hand, and TCP holds the gateway back meanwhile.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ COMPLETE = (1 << 63) - 1
 class SentimentFeed:
     """Sentiment events in event order and how far they are complete.
 
-    ``events[:count]``: records whose ``price`` field holds the sentiment; ``complete_before``: every
-    event for ticks with a lower sequence is in or has been taken.
+    ``events[:count]``: records whose ``price`` field holds the sentiment; ``complete_before``:
+    every event for ticks with a lower sequence is in or has been taken.
     """
 
     def __init__(

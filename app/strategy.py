@@ -1,8 +1,8 @@
-"""The strategy process: ticks from the ring, sentiment from the gateway, orders to the order manager.
+"""The strategy process: ticks and sentiment in, orders out.
 
-One loop: take the batch of ticks that is there, join it with sentiment, ask the strategy, send what it
-orders and wait for the answers, then give the ring its room back.  A tick is consumed only when its
-order is answered, so a crash repeats orders (under the same ids) and never forgets one.
+One loop: take the batch of ticks that is there, join it with sentiment, ask the strategy, send what
+it orders and wait for the answers, then give the ring its room back.  A tick is consumed only when
+its order is answered, so a crash repeats orders (under the same ids) and never forgets one.
 """
 
 import hashlib
@@ -23,7 +23,8 @@ from app.log import get_logger
 from app.metrics import ProcessMetrics
 from app.order_client import Answer, OrderClient, TimestampText, Unanswered, encode_order
 from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
-from app.segment import SegmentError, SegmentMissing
+from app.schedule import Schedule
+from app.segment import SegmentMissing
 from app.sentiment_feed import SentimentFeed
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
@@ -104,6 +105,8 @@ class StrategyProcess:
         self._copied = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
         self._decision_ages = metrics.histogram("tick_to_decision_ns").buckets
         self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
+        self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
+        self._schedule = Schedule(settings, lambda: self.book.gaps)
         self._ack_times = metrics.histogram("order_ack_ns").buckets
         self._next_beat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
@@ -215,6 +218,9 @@ class StrategyProcess:
         for intent, answer in zip(intents, answers, strict=True):
             age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
             _kernel.record_latency(self._ack_ages, age_us * 1000)
+            due_ns = self._schedule.due_ns(intent.seq)
+            if due_ns is not None:
+                _kernel.record_latency(self._due_ages, done_ns - due_ns)
             metrics.add("orders_acked" if answer.ok else "orders_rejected")
             if answer.duplicate:
                 metrics.add("orders_duplicate")
@@ -299,8 +305,8 @@ class StrategyProcess:
 def _fingerprint(settings: Settings, run_id: str) -> str:
     """What decides the orders of a run, in 8 hex digits; ``run_id`` stands for data and seed.
 
-    Part of the name that orders are sent under: the same run repeats the same ids, which is what makes
-    it safe to send again, and another run's orders never meet them.
+    Part of the name that orders are sent under: the same run repeats the same ids, which is what
+    makes it safe to send again, and another run's orders never meet them.
     """
     parts = [
         run_id,
@@ -390,7 +396,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
 def _report(settings: Settings) -> int:
     """Write and print the report of a finished run; EXIT_OK only if nothing is missing.
 
-    The other processes publish their counters a few times a second, so they get a moment to catch up.
+    The other processes publish their counters a few times a second, so they get a moment to catch
+    up.
     """
     deadline = time.monotonic() + REPORT_SETTLE_S
     result = report.collect(settings)

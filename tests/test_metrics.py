@@ -330,9 +330,10 @@ def test_liveness_is_read_without_numpy(name: str):
     result = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    service, instance, state, heartbeat_ns = result.stdout.strip().split("|")
+    service, instance, state, heartbeat_ns, pid = result.stdout.strip().split("|")
     assert (service, instance, state) == ("orderbook", "", "draining")
     assert before_ns <= int(heartbeat_ns) <= time.monotonic_ns()
+    assert int(pid) == os.getpid()
     metrics.close()
 
 

@@ -13,8 +13,8 @@ The fast form, one call a batch, NumPy in and out::
             return (ticks["price"] < 100).astype(np.int8)
 
 A decision may depend on the ticks and the sentiment seen so far, and on nothing else (no clock, no
-random numbers without a fixed seed): then a run gives the same trades every time, also after a crash,
-from which the stack recovers by showing the strategy the same ticks again.
+random numbers without a fixed seed): then a run gives the same trades every time, also after a
+crash, from which the stack recovers by showing the strategy the same ticks again.
 """
 
 import importlib

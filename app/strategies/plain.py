@@ -1,4 +1,4 @@
-"""The two classroom strategies, in plain Python: what the compiled cross-check computes, readable."""
+"""The two classroom strategies in plain Python: what the compiled cross-check computes."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ NANOS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class MarketDataPoint:
-    """One price of one symbol.  ``timestamp`` as text, datetime or int64 ns; it is not interpreted."""
+    """One price of one symbol; ``timestamp`` (text, datetime or int64 ns) is not interpreted."""
 
     timestamp: str | datetime | int
     symbol: str
@@ -47,8 +47,8 @@ class WindowedMovingAverageStrategy:
     def on_tick(self, tick: MarketDataPoint) -> str:
         """BUY while the short average is above the long one, SELL below, else HOLD.
 
-        HOLD, too, until the long window is full.  Averages are compared exactly, as sums of integers
-        in 1e-9 units, so that a flat price never trades on a rounding error.
+        HOLD, too, until the long window is full.  Averages are compared exactly, as sums of
+        integers in 1e-9 units, so that a flat price never trades on a rounding error.
         """
         window = self._windows.setdefault(tick.symbol, deque(maxlen=self.long_ticks))
         window.append(round(tick.price * NANOS))

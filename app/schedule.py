@@ -1,0 +1,45 @@
+"""When the gateway meant to send a tick: latency from there has no coordinated omission.
+
+A paced gateway that is late sends late, and a latency that counts from the receipt would not show
+it.
+"""
+
+from collections.abc import Callable
+
+from app.config import Settings
+from app.metrics import MetricsError, read_metrics
+
+
+class Schedule:
+    """The gateway's schedule, read from its counters; only for a pace in ticks per second.
+
+    ``gaps`` counts the interruptions of the feed: after one the gateway may have a new schedule.
+    """
+
+    def __init__(self, settings: Settings, gaps: Callable[[], int]) -> None:
+        self._segment = settings.shm_metrics
+        pace = settings.pace
+        self._rate = float(pace.removesuffix("/s")) if pace.endswith("/s") else 0.0
+        self._gaps = gaps
+        self._gaps_seen = -1
+        self._origin: tuple[int, int] | None = None
+
+    def due_ns(self, seq: int) -> int | None:
+        """When tick ``seq`` was due, CLOCK_MONOTONIC; None where that is not known."""
+        if not self._rate:
+            return None
+        if self._gaps_seen != (gaps := self._gaps()):
+            self._gaps_seen, self._origin = gaps, self._read()
+        if self._origin is None or seq < self._origin[0]:
+            return None
+        return self._origin[1] + int((seq - self._origin[0]) * 1e9 / self._rate)
+
+    def _read(self) -> tuple[int, int] | None:
+        try:
+            blocks = read_metrics(self._segment)
+        except MetricsError:
+            return None
+        for block in blocks:
+            if block.service == "gateway" and block.counters["schedule_ns"]:
+                return block.counters["schedule_seq"], block.counters["schedule_ns"]
+        return None
