@@ -200,4 +200,4 @@ def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
 
 
 def _decimal(units: int | None) -> Decimal | None:
-    return None if units is None else Decimal(units).scaleb(-9)
+    return None if units is None else Decimal(money_text(units))

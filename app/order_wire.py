@@ -282,7 +282,7 @@ def _explain(frame: bytes, error: Exception) -> Refusal:
         repeated = _repeated_key(frame)
     except (msgspec.ValidationError, RecursionError):
         # Well-formed as far as it was read, with a number that no float holds or too deep.
-        return Refusal(Code.BAD_FIELD, f"bad field: {_own_words(error)}")
+        return _bad_by_type(error, {})
     except msgspec.DecodeError:
         return Refusal(Code.BAD_JSON, "bad_json")
     if not isinstance(value, dict):
@@ -308,6 +308,12 @@ def _explain(frame: bytes, error: Exception) -> Refusal:
             f"unknown field: {_short(name, quoted=False)}",
             {"field": _short(name, quoted=False), **who},
         )
+    return _bad_by_type(error, who)
+
+
+def _bad_by_type(error: Exception, who: dict[str, Any]) -> Refusal:
+    """A value of the wrong type or out of range, in the decoder's words."""
+    words = _own_words(error)
     field = words.rpartition("`$.")[2].rstrip("`") if "`$." in words else ""
     return Refusal(Code.BAD_FIELD, f"bad field: {words}", {"field": field} | who if field else who)
 

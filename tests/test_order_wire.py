@@ -1,0 +1,287 @@
+"""What JSON lets through and an order must not carry, and the bytes of every answer."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from app.codes import Code
+from app.order_answers import encode_ack, encode_object, encode_refusal, json_text
+from app.order_wire import (
+    MAX_CLIENT_ID,
+    MAX_ORDER_ID,
+    MAX_QTY,
+    BadUtf8Error,
+    Cancel,
+    OrderRequest,
+    Ping,
+    Refusal,
+    decode,
+)
+from app.orders import BUY, DAY, FILLED, GIVEN, IOC, LIMIT, MARKET, Order
+
+
+def order(**members: str) -> bytes:
+    """An order whose members are given as JSON text; an empty text leaves one out."""
+    known = {"side": '"BUY"', "symbol": '"AAPL"', "qty": "10", "price": "173.2"} | members
+    return ("{" + ",".join(f'"{k}":{v}' for k, v in known.items() if v) + "}").encode()
+
+
+def accepted(frame: bytes) -> OrderRequest:
+    request = decode(frame)
+    assert isinstance(request, OrderRequest), request
+    return request
+
+
+def refused(frame: bytes) -> Refusal:
+    request = decode(frame)
+    assert isinstance(request, Refusal), request
+    return request
+
+
+def test_plain_order() -> None:
+    expected = OrderRequest(BUY, "AAPL", 10, 173_200_000_000, None, None, "default", GIVEN, IOC)
+    assert accepted(order()) == expected
+    assert accepted(order(op='"new"')) == expected
+    assert accepted(b" \n" + order() + b"\t") == expected
+
+
+@pytest.mark.parametrize(
+    ("price", "units"),
+    [
+        ("1", 1_000_000_000),
+        ("173.20", 173_200_000_000),
+        ("0.1", 100_000_000),
+        ("1e-9", 1),
+        ("0.123456789", 123_456_789),
+        ("173.20000000000002", 173_200_000_000),
+        ("9000000000", 9_000_000_000_000_000_000),
+        ("8999999999.5", 8_999_999_999_500_000_000),
+        ("1999999.123456789", 1_999_999_123_456_789),
+        ("2000000.1", 2_000_000_100_000_000),
+        ("1.5e3", 1_500_000_000_000),
+    ],
+)
+def test_price_is_exact(price: str, units: int) -> None:
+    assert accepted(order(price=price)).price == units
+
+
+@pytest.mark.parametrize(
+    "token", ["NaN", "Infinity", "-Infinity", "nan", "+1", ".5", "1.", "01", "0x1"]
+)
+@pytest.mark.parametrize("field", ["price", "qty", "id", "ts"])
+def test_what_is_no_json_number(field: str, token: str) -> None:
+    assert refused(order(**{field: token})).msg == "bad_json"
+
+
+@pytest.mark.parametrize("price", ["1e999", "-1e999", "1" + "0" * 400, "1e400"])
+def test_price_that_no_float_holds(price: str) -> None:
+    refusal = refused(order(price=price))
+    assert (refusal.code, refusal.about["field"]) == (Code.BAD_FIELD, "price")
+
+
+@pytest.mark.parametrize(
+    "price", ["0", "-0", "-0.0", "0.0", "-1", "-173.2", "1e-10", "1e-320", "9000000000.1", "1e300"]
+)
+def test_price_that_is_not_positive_or_too_large(price: str) -> None:
+    refusal = refused(order(price=price))
+    assert refusal.code in (Code.BAD_FIELD,)
+    assert "price" in refusal.msg
+
+
+@pytest.mark.parametrize(
+    "qty",
+    ["0", "-0", "-1", "10.0", "10.5", "1e1", "true", '"10"', "[10]", str(MAX_QTY + 1), "9" * 5000],
+)
+def test_bad_quantity(qty: str) -> None:
+    refusal = refused(order(qty=qty))
+    assert refusal.code == Code.BAD_FIELD
+    assert "qty" in refusal.msg
+    assert len(refusal.msg) < 300
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", str(MAX_CLIENT_ID + 1), "9" * 6000, "1.5", '"7"', "true", "{}"]
+)
+def test_bad_id(value: str) -> None:
+    refusal = refused(order(id=value))
+    assert refusal.code == Code.BAD_FIELD
+    assert "id" in refusal.msg
+    assert "id" not in refusal.about
+
+
+@pytest.mark.parametrize("value", ["0", str(MAX_CLIENT_ID)])
+def test_largest_and_smallest_id(value: str) -> None:
+    assert accepted(order(id=value)).id == int(value)
+
+
+def test_null_is_as_good_as_absent() -> None:
+    request = accepted(order(id="null", client="null", type="null", tif="null", op="null"))
+    assert request == accepted(order())
+    assert refused(order(price="null")).code == Code.MISSING_FIELD
+
+
+@pytest.mark.parametrize("field", ["side", "symbol", "qty", "price", "id", "client", "ts"])
+def test_repeated_key(field: str) -> None:
+    values = {"id": "1", "client": '"a"', "ts": '"2025-10-01 09:30:00"'}
+    frame = order(**values)
+    again = json.loads(frame)[field]
+    refusal = refused(frame[:-1] + f',"{field}":{json.dumps(again)}'.encode() + b"}")
+    assert (refusal.code, refusal.about["field"]) == (Code.DUPLICATE_KEY, field)
+
+
+def test_repeated_key_written_differently() -> None:
+    refusal = refused(order()[:-1] + b',"\\u0071ty":11}')
+    assert (refusal.code, refusal.about["field"]) == (Code.DUPLICATE_KEY, "qty")
+
+
+def test_colons_in_values_are_no_keys() -> None:
+    request = accepted(order(client='"a:b::c"', ts='"2025-10-01T09:30:00.5Z"', id="3"))
+    assert (request.client, request.ts) == ("a:b::c", '"2025-10-01T09:30:00.5Z"')
+
+
+@pytest.mark.parametrize("depth", [3, 500, 30_000])
+@pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
+@pytest.mark.parametrize("where", [b"", b'{"zz":', b'{"ts":', b'{"qty":', b'{"op":', b'{"client":'])
+def test_deep_nesting(where: bytes, bracket: bytes, depth: int) -> None:
+    half = where + bracket * (depth // len(bracket))
+    assert not decode_ok(half)
+    close = b"]" if bracket == b"[" else b"}"
+    whole = half + b"1" + close * (depth // len(bracket)) + (b"}" if where else b"")
+    assert not decode_ok(whole)
+
+
+def decode_ok(frame: bytes) -> bool:
+    return not isinstance(decode(frame), Refusal)
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        '""',
+        '"ELEVENCHARS"',
+        '"A\\u002aB"',
+        '"A|B"',
+        '"A,B"',
+        '"A\\u0000"',
+        '"A\\n"',
+        '"A\\u007f"',
+        '"\\u00e9\\u00e9\\u00e9\\u00e9\\u00e9\\u00e9"',
+        "7",
+        "null",
+        '["AAPL"]',
+        '"' + "A" * 60_000 + '"',
+    ],
+)
+def test_bad_symbol(symbol: str) -> None:
+    refusal = refused(order(symbol=symbol))
+    assert "symbol" in refusal.msg
+    assert len(refusal.msg) < 300
+    assert b"*" not in encode_refusal(refusal)[:-1]
+
+
+def test_symbol_of_ten_bytes() -> None:
+    assert accepted(order(symbol='"\u00e9\u00e9\u00e9\u00e9\u00e9"')).symbol == "\u00e9" * 5
+
+
+@pytest.mark.parametrize(
+    "client", ['""', '"' + "x" * 65 + '"', '"a\\u0000"', '"a\\nb"', "7", '"\\u202e"']
+)
+def test_bad_client(client: str) -> None:
+    assert "client" in refused(order(client=client)).msg
+
+
+@pytest.mark.parametrize("ts", ['"' + "9" * 80 + '"', "[1]", "{}", "true", "1e999", "-1e999"])
+def test_bad_ts(ts: str) -> None:
+    assert "ts" in refused(order(ts=ts)).msg
+
+
+@pytest.mark.parametrize(
+    "ts", ['"2025-10-01 09:30:00"', "1759311000", "1759311000.25", '""', '"\\u002a"']
+)
+def test_ts_is_kept_as_it_was_written(ts: str) -> None:
+    assert accepted(order(ts=ts)).ts == ts
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xc0\xaf"]
+)
+@pytest.mark.parametrize("where", ["symbol", "client", "ts", "side", "zz"])
+def test_half_a_character_is_a_violation(where: str, junk: bytes) -> None:
+    frame = order(**{where: '"A?"'}).replace(b"A?", b"A" + junk)
+    with pytest.raises(BadUtf8Error):
+        decode(frame)
+    with pytest.raises(BadUtf8Error):
+        decode(junk + order())
+
+
+def test_lone_surrogates_and_raw_control_bytes_are_no_json() -> None:
+    assert refused(order(client='"\\ud800"')).msg == "bad_json"
+    assert refused(order(client='"a\x00b"')).msg == "bad_json"
+    assert refused(order(client='"a\nb"')).msg == "bad_json"
+    assert refused(b"\xef\xbb\xbf" + order()).msg == "bad_json", "a byte order mark"
+
+
+def test_star_comes_back_escaped() -> None:
+    request = accepted(order(client='"a\\u002ab"'))
+    assert request.client == "a*b"
+    placed = Order(1, 1, 1, 0, BUY, "AAPL", 10, 10**9, GIVEN, IOC, '"x\\u002a"', FILLED, 10, 10**10)
+    answer = encode_ack(placed, request.client)
+    assert answer.count(b"*") == 1
+    assert json.loads(answer[:-1])["order"]["client"] == "a*b"
+    assert json.loads(answer[:-1])["order"]["ts"] == "x*"
+    assert encode_object({"ok": True, "note": "2*3"}) == b'{"ok":true,"note":"2\\u002a3"}*'
+
+
+def test_json_text_is_what_json_reads() -> None:
+    rng = random.Random(4)
+    for _ in range(2000):
+        text = "".join(
+            chr(rng.choice((42, 34, 92, 7, 127, 233, 0x1F600, 0x2028))) for _ in range(9)
+        )
+        assert json.loads(json_text(text)) == text
+        assert "*" not in json_text(text)
+
+
+def test_types_and_times_in_force() -> None:
+    assert (accepted(order(type='"LIMIT"')).type, accepted(order(type='"LIMIT"')).tif) == (
+        LIMIT,
+        DAY,
+    )
+    market = accepted(order(type='"MARKET"', price=""))
+    assert (market.type, market.tif, market.price) == (MARKET, IOC, None)
+    assert "type" in refused(order(type='"STOP"')).msg
+    assert "tif" in refused(order(tif='"FOK"')).msg
+    assert refused(order(type='"LIMIT"', price="")).about["field"] == "price"
+
+
+def test_missing_fields_are_all_named() -> None:
+    refusal = refused(b'{"id":3}')
+    assert refusal.msg == "missing fields: side, symbol, qty, price"
+    assert refusal.about["id"] == 3
+    assert refused(b'{"type":"MARKET"}').msg == "missing fields: side, symbol, qty"
+
+
+def test_commands() -> None:
+    assert decode(b'{"op":"ping"}') == Ping()
+    assert decode(b'{"op":"cancel","id":7,"client":"x"}') == Cancel(7, "x")
+    assert decode(b'{"id":7,"op":"cancel"}') == Cancel(7)
+    for value in ("-1", str(MAX_ORDER_ID + 1), "9" * 5000):
+        assert refused(b'{"op":"cancel","id":' + value.encode() + b"}").code == Code.BAD_FIELD
+    assert refused(b'{"op":"halt","reason":"a\\nb"}').about["field"] == "reason"
+    assert refused(b'{"op":"positions","limit":0}').about["field"] == "limit"
+
+
+def test_refusal_frames_carry_code_and_retryable() -> None:
+    answer: dict[str, Any] = json.loads(
+        encode_refusal(Refusal(Code.STALE_PRICE, "old", {"id": 4}, retryable=True))[:-1]
+    )
+    expected = {"ok": False, "msg": "old", "code": "STALE_PRICE", "retryable": True, "id": 4}
+    assert answer == expected
+
+
+def test_codes_stand_in_bands() -> None:
+    bands = {1: "wire", 2: "risk", 3: "execution", 4: "store"}
+    assert all(code // 100 in bands for code in Code if code)
+    assert len({code.value for code in Code}) == len(Code)
