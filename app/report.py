@@ -29,6 +29,7 @@ PATHS = (
     ("orderbook", "book_update_ns", "tick received → shared memory"),
     ("strategy", "tick_to_decision_ns", "tick received → decision"),
     ("strategy", "tick_to_ack_ns", "tick received → ACK"),
+    ("strategy", "scheduled_to_ack_ns", "tick due → ACK"),
     ("strategy", "order_ack_ns", "order sent → ACK"),
     ("order_manager", "order_ack_ns", "order received → ACK sent"),
 )
