@@ -44,6 +44,7 @@ class Curve:
         self.last_price = np.zeros(symbols)
         self._qty = np.zeros(symbols)
         self._cash = 0.0
+        self._tail_ns: int | None = None
 
     def take(self, ticks: npt.NDArray[np.void], fills: list[tuple[int, int, int, float]]) -> None:
         """A batch, and what was filled in it: sequence, symbol index, signed quantity, price."""
@@ -61,17 +62,18 @@ class Curve:
                 self._cash -= qty * price
                 at += 1
             start = stop
+            event_ns = int(ticks["event_ns"][stop - 1])
+            self._tail_ns = event_ns
             if (first + stop) % self.step == 0:
-                self._point(int(ticks["event_ns"][stop - 1]))
-        if first + count > len(self.equity) * self.step:
-            self._pending_ns = int(ticks["event_ns"][-1])
+                self._point(event_ns)
 
     def close(self) -> None:
-        """The last point, at the end of the run."""
-        self._point(self._pending_ns)
+        """The last point, at the end of the run, unless it is there."""
+        if self._tail_ns is not None:
+            self._point(self._tail_ns)
 
     def _point(self, event_ns: int) -> None:
-        self._pending_ns = event_ns
+        self._tail_ns = None
         self.event_ns.append(event_ns)
         self.equity.append(self._cash + float(self._qty @ self.last_price))
 
