@@ -262,7 +262,7 @@ class TestWaiting:
         assert child.ask(f"wait {20 * SECOND_NS}") == "waiting"
         eventually(lambda: writer.ring.buffer[132], "the reader sleeps")
         writer.kernel.finish(0)
-        assert child.line() == "0"
+        assert child.line(5) == "0"
         assert child.ask(f"wait {20 * SECOND_NS}") == "waiting"
         assert child.line(5) == "0", "there is nothing to wait for any more"
 
