@@ -28,8 +28,10 @@ def hold() -> int:
     """Own the namespace until SIGTERM or SIGINT; 0."""
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
-    descriptor = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    draft = f"{LOCK_FILE}.draft"
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 1, 0))
+    os.rename(draft, LOCK_FILE)  # it appears locked
     signal.sigwait(stop)
     return 0
 

@@ -1,0 +1,130 @@
+"""The health check, against servers and segments that are well and that are not."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from secrets import token_hex
+
+import pytest
+
+from app import health
+from app.metrics import ProcessMetrics
+from app.segment import SHM_DIRECTORY
+
+Answer = Callable[[bytes], bytes]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., int]]:
+    """``serve(answer, greeting)`` answers one frame per connection; its port."""
+    listeners: list[socket.socket] = []
+
+    def start(answer: Answer, greeting: bytes = b"") -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def loop() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(greeting)
+                    connection.sendall(answer(connection.recv(4096)))
+
+        threading.Thread(target=loop, daemon=True).start()
+        return int(listener.getsockname()[1])
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+@pytest.fixture
+def segment(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name = f"test_{token_hex(6)}"
+    monkeypatch.setenv("SHM_METRICS", name)
+    yield name
+    (SHM_DIRECTORY / name).unlink(missing_ok=True)
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def pong(frame: bytes) -> bytes:
+    return b"PONG*" if frame == b"PING*" else b""
+
+
+def test_gateway_is_healthy_when_both_ports_answer(serve, monkeypatch):
+    monkeypatch.setenv("PRICE_PORT", str(serve(pong, b"SYMBOLS|AAPL*")))
+    monkeypatch.setenv("SENTIMENT_PORT", str(serve(pong)))
+    assert health.main(["gateway"]) == 0
+
+
+@pytest.mark.parametrize("broken", ["PRICE_PORT", "SENTIMENT_PORT"])
+def test_gateway_is_unhealthy_when_a_port_is_closed(serve, monkeypatch, capsys, broken):
+    monkeypatch.setenv("PRICE_PORT", str(serve(pong, b"SYMBOLS|AAPL*")))
+    monkeypatch.setenv("SENTIMENT_PORT", str(serve(pong)))
+    monkeypatch.setenv(broken, str(closed_port()))
+    assert health.main(["gateway"]) == 1
+    assert "refused" in capsys.readouterr().out
+
+
+def test_gateway_is_unhealthy_when_a_port_answers_nothing(serve, monkeypatch, capsys):
+    monkeypatch.setenv("PRICE_PORT", str(serve(lambda _: b"", b"SYMBOLS|AAPL*")))
+    assert health.main(["gateway"]) == 1
+    assert "closed after b'SYMBOLS|AAPL*'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "token", "code"),
+    [
+        (b'{"ok":true}*', "", 0),
+        (b'{"ok": true}*', "", 0),
+        (b'{"ok":false,"msg":"store"}*', "", 1),
+        (b'{"ok":false,"msg":"token"}*', "/run/secrets/order_token", 0),
+        (b"HTTP/1.1 400 Bad Request*", "", 1),
+    ],
+)
+def test_order_manager(serve, monkeypatch, answer, token, code):
+    monkeypatch.setenv("ORDER_PORT", str(serve(lambda _: answer)))
+    monkeypatch.setenv("ORDER_TOKEN_FILE", token)
+    assert health.main(["order_manager"]) == code
+
+
+def test_heartbeat(segment, monkeypatch, capsys):
+    assert health.main(["orderbook"]) == 1
+    assert "does not exist" in capsys.readouterr().out
+
+    metrics = ProcessMetrics.open(segment, "orderbook")
+    metrics.beat()
+    assert health.main(["orderbook"]) == 1
+    metrics.set_state("ready")
+    assert health.main(["orderbook"]) == 0
+    assert health.main(["strategy"]) == 1
+
+    monkeypatch.setenv("HEARTBEAT_TIMEOUT_S", "0.000001")
+    assert health.main(["orderbook"]) == 1
+    assert "heartbeat" in capsys.readouterr().out
+    metrics.close()
+
+
+def test_unknown_service():
+    assert health.main(["nobody"]) == 2
+    assert health.main([]) == 2
+
+
+def test_starts_without_third_party_packages(segment):
+    """``-S`` hides site-packages: an import of one would fail, and so show here."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "app.health", "orderbook"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
