@@ -24,6 +24,7 @@ from app.metrics import MetricsError
 from app.metrics_layout import read_liveness
 from app.process import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
 from app.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
+from app.tick_ring import TickRing
 
 log = get_logger()
 
@@ -45,11 +46,12 @@ def _die_with_parent() -> None:
 
 @dataclass
 class Child:
-    """One of the four processes and when it was last started again."""
+    """One of the four processes, when it was started again, and when it is to be next."""
 
     service: str
     process: subprocess.Popen[bytes]
     restarts_s: list[float] = field(default_factory=list)
+    restart_at_s: float | None = None
 
 
 class Supervisor:
@@ -112,24 +114,29 @@ class Supervisor:
                 code = child.process.poll()
                 if code is None:
                     continue
-                if child.service == "strategy" and code in (EXIT_OK, EXIT_INCOMPLETE):
+                ended = child.service == "strategy" and code in (EXIT_OK, EXIT_INCOMPLETE)
+                if ended and run_is_over(self.settings):
                     return code
                 self._restart(child, code)
             time.sleep(POLL_S)
         return EXIT_OK
 
     def _restart(self, child: Child, code: int) -> None:
+        """Start a dead process again after a pause, without keeping the others waiting."""
         now_s = time.monotonic()
-        child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
-        if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
-            raise FatalError(
-                f"{child.service} ended with exit code {code} "
-                f"({len(child.restarts_s)} restarts in {RESTARTS_WINDOW_S:g} s)"
-            )
-        log.warning("process_died", process=child.service, exit_code=code, action="restarting")
-        child.restarts_s.append(now_s)
-        time.sleep(0.05 * 2 ** len(child.restarts_s))
-        child.process = self._spawn(child.service)
+        if child.restart_at_s is None:
+            child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
+            if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
+                raise FatalError(
+                    f"{child.service} ended with exit code {code} "
+                    f"({len(child.restarts_s)} restarts in {RESTARTS_WINDOW_S:g} s)"
+                )
+            log.warning("process_died", process=child.service, exit_code=code, action="restarting")
+            child.restart_at_s = now_s + 0.05 * 2 ** len(child.restarts_s)
+        elif now_s >= child.restart_at_s:
+            child.restart_at_s = None
+            child.restarts_s.append(now_s)
+            child.process = self._spawn(child.service)
 
     def _stop_all(self) -> None:
         """Stop in the order of the data, waiting for each; kill what does not stop."""
@@ -144,6 +151,23 @@ class Supervisor:
                 log.error("process_killed", process=service, after_s=STOP_TIMEOUT_S)
                 child.process.kill()
                 child.process.wait()
+
+
+def run_is_over(settings: Settings) -> bool:
+    """Whether the feed has ended and the strategy that ended, too, has left the ring for good.
+
+    A strategy also ends with exit code 0 when somebody stops it in the middle of a run.
+    """
+    try:
+        ring = TickRing.attach(settings.shm_tick_ring)
+    except SegmentError:
+        return False
+    try:
+        name = settings.strategy_client
+        coming_back = any(n == name or n.startswith(f"{name}-") for n in ring.absent())
+        return ring.view.state[2] is not None and not coming_back
+    finally:
+        ring.close()
 
 
 def segment_names(settings: Settings) -> tuple[str, ...]:

@@ -185,6 +185,15 @@ class TickRing:
         self._held.discard(slot)
         self._segment.unlock(_READER_LOCK_BYTE + slot)
 
+    def absent(self) -> list[str]:
+        """The names of dead readers whose place is kept."""
+        readers = ((slot, self.view.reader(slot)) for slot in range(_kernel.MAX_READERS))
+        return [
+            name
+            for slot, (state, _, _, name) in readers
+            if state != FREE and not self._segment.is_locked(_READER_LOCK_BYTE + slot)
+        ]
+
     def evict_dead(self, grace_s: float) -> list[str]:
         """Free the slots of readers that died more than ``grace_s`` ago; their names.
 

@@ -1,0 +1,162 @@
+"""Chaos on the four host processes: killed, stopped and paused at seeded moments of a replay.
+
+``python -m tests.chaos.run_host --runs 200 --seed 1`` compares each run with the backtest of the
+same data and says equal, or shows the first difference.  Run ``i`` has the seed ``seed + i``.
+"""
+
+import argparse
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from app import backtest
+from app.config import Settings
+from app.feed import open_feed
+from tests.chaos.host import PROCESSES, ROOT, HostStack, StackFailed
+from tests.chaos.plan import Account, Choice, Fault, draw
+from tests.outcome import Outcome, first_difference, of_backtest
+
+CHOICES: Final = (
+    Choice("kill", 5, PROCESSES),
+    Choice("terminate", 2, PROCESSES),
+    Choice("pause", 3, PROCESSES, longest_s=2.0),
+)
+RUN_TIMEOUT_S: Final = 90.0
+STALL_S: Final = 4.0
+"""A fault whose tick does not come, because of the one before, comes after this time instead."""
+
+
+class Scenario(NamedTuple):
+    """What a run replays; each has its own undisturbed outcome."""
+
+    data_path: Path
+    ticks: int
+    paces: tuple[str, ...]
+
+
+class Verdict(NamedTuple):
+    """How one run ended; ``difference`` is None when it equals the undisturbed one."""
+
+    seed: int
+    difference: str | None
+    took_s: float
+    account: Path
+
+
+def sample(folder: Path) -> list[Scenario]:
+    """The committed sample at readable paces, and many times over at full speed."""
+    source = ROOT / "data" / "market_data.csv"
+    header, *rows = source.read_text().splitlines()
+    # The day before, again and again: only times of day go on from one copy to the next.
+    long = folder / "long.csv"
+    with long.open("w") as file:
+        file.write(header + "\n")
+        for day in range(1, 29):
+            file.writelines(f"2025-11-{day:02d}{row[10:]}\n" for row in rows)
+    return [
+        Scenario(source, len(rows), ("20000/s", "10000/s", "30000/s")),
+        Scenario(long, 28 * len(rows), ("max", "300000/s")),
+    ]
+
+
+def undisturbed(data_path: Path, **changes: object) -> Outcome:
+    """The outcome that every run has to have."""
+    settings = Settings.from_environ(
+        {"DATA_PATH": str(data_path), "REPLAY": "once"}
+        | {name.upper(): str(value) for name, value in changes.items()}
+    )
+    return of_backtest(backtest.run(settings, open_feed(settings)))
+
+
+def disturb(stack: HostStack, fault: Fault) -> bool:
+    """Do it; False if the process was not there to be disturbed."""
+    if fault.action == "kill":
+        return stack.signal(fault.target, signal.SIGKILL)
+    if fault.action == "terminate":
+        return stack.signal(fault.target, signal.SIGTERM)
+    pid = stack.pid_of(fault.target)
+    if pid is None or not stack.signal(fault.target, signal.SIGSTOP):
+        return False
+    time.sleep(fault.for_s)
+    return stack.pid_of(fault.target) == pid and stack.signal(fault.target, signal.SIGCONT)
+
+
+def wait_for(stack: HostStack, fault: Fault) -> bool:
+    """Until the strategy comes to the fault's tick, or stands still; False when the run is over."""
+    seen, since_s = -1, time.monotonic()
+    while stack.running:
+        tick = stack.counter("strategy", "ticks_consumed")
+        if tick >= fault.tick:
+            return True
+        if tick != seen:
+            seen, since_s = tick, time.monotonic()
+        elif time.monotonic() - since_s > STALL_S:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def run_once(
+    seed: int, scenario: Scenario, expected: Outcome, faults: int, folder: Path, **changes: object
+) -> Verdict:
+    """One run under faults."""
+    pace = random.Random(f"{seed}/pace").choice(scenario.paces)
+    plan = draw(seed, faults, scenario.ticks, CHOICES)
+    account = Account(
+        folder / f"chaos-{seed}.md",
+        f"Chaos on host processes, seed {seed}",
+        {
+            "data": f"{scenario.data_path.name}, {scenario.ticks} ticks",
+            "pace": pace,
+            "undisturbed": expected,
+        },
+    )
+    started_s = time.monotonic()
+    stack = HostStack(folder / f"run-{seed}", data_path=scenario.data_path, pace=pace, **changes)
+    try:
+        with stack:
+            for fault in plan:
+                if not wait_for(stack, fault):
+                    account.note(f"{fault}: the run was over")
+                    continue
+                tick = stack.counter("strategy", "ticks_consumed")
+                done = disturb(stack, fault)
+                account.note(str(fault) if done else f"{fault}: not running", tick)
+            code = stack.wait(RUN_TIMEOUT_S)
+            outcome = stack.outcome()
+        account.note(f"end of the run, exit code {code}: {outcome}")
+        difference = first_difference(outcome, expected)
+        if difference is None and code:
+            difference = f"same outcome, but exit code {code}: {stack.tail(1)}"
+    except StackFailed as error:
+        difference = f"no end: {error}"
+    account.close("Equal." if difference is None else f"Different: {difference}")
+    return Verdict(seed, difference, time.monotonic() - started_s, account.path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run them; 0 if every one is equal."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "out" / "chaos")
+    arguments = parser.parse_args(argv)
+    folder: Path = arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    scenarios = [(s, undisturbed(s.data_path)) for s in sample(folder)]
+    different = 0
+    for seed in range(arguments.seed, arguments.seed + arguments.runs):
+        scenario, expected = random.Random(f"{seed}/scenario").choice(scenarios)
+        verdict = run_once(seed, scenario, expected, arguments.faults, folder)
+        how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
+        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.account})", flush=True)
+        different += verdict.difference is not None
+    print(f"{arguments.runs - different} of {arguments.runs} runs equal")
+    return different > 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
