@@ -19,6 +19,7 @@ from app.gateway_client import (
     Client,
     Connections,
     Hub,
+    listen,
     send_symbol_list,
 )
 from app.log import get_logger
@@ -35,9 +36,7 @@ HELLO_S: Final = 0.05
 BEAT_S: Final = 0.5
 WAKE_NS_MIN: Final = 200_000
 """Above 5,000 ticks a second, ticks that fall due within this time go out together."""
-SOCKET_BUFFER_BYTES: Final = 1 << 20
 RECEIVE_BYTES: Final = 4096
-BACKLOG: Final = 1024
 
 
 class FeedServer:
@@ -61,8 +60,8 @@ class FeedServer:
         self._connections = Connections(self._epoll)
         self.prices = PriceHub(feed, self._connections)
         self.sentiments = SentimentHub(feed, self._connections)
-        # Our predecessor had begun the stream.
-        self._restarted = bool(metrics and metrics.restarts and metrics.get("first_event_ns"))
+        # A predecessor died in the middle of its work.
+        self._restarted = metrics is not None and metrics.restarts > 0
         self._greeting: set[Client] = set()
         self._pace = make_pace(settings.pace, feed)
         self._timer = Timer()
@@ -91,7 +90,7 @@ class FeedServer:
         ]
         ports = []
         for port, hub in hubs:
-            listener = _listen(self._settings.bind_host, port)
+            listener = listen(self._settings.bind_host, port)
             self._listeners[listener.fileno()] = (listener, hub)
             self._epoll.register(listener.fileno(), select.EPOLLIN)
             ports.append(listener.getsockname()[1])
@@ -141,6 +140,7 @@ class FeedServer:
                 self._greet(now_ns)
             if now_ns >= self._next_beat_ns:
                 self._beat(now_ns)
+        self._publish(time.monotonic_ns())
 
     def _timeout_s(self) -> float:
         until_ns = min((client.deadline_ns for client in self._greeting), default=1 << 62)
@@ -168,9 +168,9 @@ class FeedServer:
 
     def _start(self) -> None:
         self._started = True
-        log.info("stream_started", seq=self.prices.released, pace=self._settings.pace)
         if self._metrics is not None:
             self._metrics.mark_event(time.monotonic_ns())
+        log.info("stream_started", seq=self.prices.released, pace=self._settings.pace)
         if self._pace is None:
             self.prices.start_full_pace()
         else:
@@ -382,18 +382,3 @@ class FeedServer:
         self._timer.close()
         self._waker.close()
         self._wake_end.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -2,6 +2,7 @@
 
 import select
 import socket
+import struct
 import time
 from typing import Final, Protocol
 
@@ -16,6 +17,10 @@ SEND_BYTES: Final = 1 << 20
 """Most that one client is sent before the others get their turn."""
 CLOSE_TIMEOUT_S: Final = 10.0
 """How long a client may take to close after the end of the run."""
+
+SOCKET_BUFFER_BYTES: Final = 1 << 20
+BACKLOG: Final = 1024
+_RESET: Final = struct.pack("ii", 1, 0)
 
 HELLO, STREAM, CLOSING, GONE = range(4)
 
@@ -155,8 +160,12 @@ class Connections:
             self.watch(client, writable=False)
 
     def refuse(self, client: Client, event: str, **why: object) -> None:
-        """Drop a client for what it did: one line, one count."""
+        """Drop a client for what it did: one line, one count.
+
+        By a reset, since the kernel would go on to offer it what is in its socket buffer.
+        """
         if client.stage != GONE:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.dropped += 1
             log.warning(event, peer=client.peer, **why)
             self._close(client)
@@ -191,3 +200,23 @@ def send_symbol_list(
     except OSError:
         return False
     return True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A non-blocking listener whose connections have a large send buffer.
+
+    Raises:
+        OSError: the port is taken, or the address is not ours.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
