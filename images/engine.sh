@@ -25,13 +25,13 @@ apt_install() {
         || fail "apt-get install $* failed: $(grep -E '^(E|Err)' "$APT_LOG" | head -1)"
 }
 
-# A daemon that was killed leaves its pid file behind; where another process has that pid by now,
-# the next daemon refuses to start.
+# A daemon that was killed leaves its pid file behind; where that pid is taken by now, if only by its
+# own zombie, the next daemon refuses to start.
 drop_stale_pid_file() {
     local file=$1 program=$2 pid
     [ -s "$file" ] || return 0
     pid=$(cat "$file")
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$program" ] && return 0
+    case " $(pidof "$program") " in *" $pid "*) return 0 ;; esac
     say "removing stale $file"
     rm -f "$file"
 }
