@@ -15,6 +15,8 @@ RECV_BYTES = 256 * 1024
 """One receive call's room: large enough to amortise the call, small enough to stay in the L2
 cache."""
 
+BUFFER_BYTES = RECV_BYTES + 3 * (wire.MAX_FRAME_BYTES + 1)
+"""Room for one more receive behind the three frames of an unfinished tick."""
 HELLO_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 2.0
 
@@ -31,8 +33,8 @@ class FeedConnection:
     """
 
     def __init__(self, host: str, port: int, resume_seq: int, *, has_symbols: bool) -> None:
-        self.buffer = bytearray(RECV_BYTES + wire.MAX_FRAME_BYTES * 3 + PARSE_SLACK_BYTES)
-        self._view = memoryview(self.buffer)
+        self.buffer = bytearray(BUFFER_BYTES + PARSE_SLACK_BYTES)
+        self._view = memoryview(self.buffer)[:BUFFER_BYTES]
         self._whole = self._view[:RECV_BYTES]
         self.fill = 0
         self.symbols: list[str] | None = None
@@ -85,9 +87,12 @@ class FeedConnection:
                     return
             self._receive_more()
 
+    def _room(self) -> int:
+        return min(RECV_BYTES, BUFFER_BYTES - self.fill)
+
     def _receive_more(self) -> None:
         try:
-            count = self._socket.recv_into(self._view[self.fill :], RECV_BYTES)
+            count = self._socket.recv_into(self._view[self.fill :], self._room())
         except TimeoutError:
             return
         if count == 0:
@@ -104,7 +109,7 @@ class FeedConnection:
             if self.fill == 0:
                 count = self._socket.recv_into(self._whole)
             else:
-                count = self._socket.recv_into(self._view[self.fill :], RECV_BYTES)
+                count = self._socket.recv_into(self._view[self.fill :], self._room())
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
@@ -117,7 +122,9 @@ class FeedConnection:
     def receive_now(self) -> int:
         """Take what is there without waiting; 0 if nothing is."""
         try:
-            count = self._socket.recv_into(self._view[self.fill :], RECV_BYTES, socket.MSG_DONTWAIT)
+            count = self._socket.recv_into(
+                self._view[self.fill :], self._room(), socket.MSG_DONTWAIT
+            )
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
@@ -128,14 +135,15 @@ class FeedConnection:
         return count
 
     def consume(self, count: int) -> None:
-        """The first ``count`` bytes are done with.
+        """The first ``count`` bytes are done with; what is left is at most an unfinished tick.
 
         Raises:
-            RemoteProtocolError: what is left is one unfinished tick longer than frames may be.
+            RemoteProtocolError: a frame of it is longer than frames may be.
         """
         left = self.fill - count
-        first = self.buffer.find(b"*", count, self.fill)
-        if left > wire.MAX_FRAME_BYTES and not 0 <= first - count <= wire.MAX_FRAME_BYTES:
+        if left > wire.MAX_FRAME_BYTES and (
+            max(map(len, bytes(self._view[count : self.fill]).split(b"*"))) > wire.MAX_FRAME_BYTES
+        ):
             raise wire.RemoteProtocolError(f"unfinished frame of over {wire.MAX_FRAME_BYTES} bytes")
         if left:
             self._view[:left] = self._view[count : self.fill]

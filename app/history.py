@@ -52,10 +52,9 @@ def replay(
                     seq += count
                     yield batch[:count]
                 if end >= _kernel.MARK and seq < until_seq:
-                    if refused_seq == seq:
-                        seq += 1
-                    refused_seq = seq
-                    raise wire.RemoteProtocolError(f"no tick {seq} in the history")
+                    wrong_seq, seq = seq, seq + (refused_seq == seq)
+                    refused_seq = wrong_seq
+                    raise wire.RemoteProtocolError(f"no tick {wrong_seq} in the history")
                 if end == _kernel.NEED_MORE and not feed.receive():
                     beat()
         except (FeedClosed, wire.RemoteProtocolError) as error:

@@ -23,14 +23,27 @@ RETRY_PAUSE_S = 0.02
 """Pause before repeating an order that was answered with a retryable code."""
 
 
+class AnsweredOrder(msgspec.Struct):
+    """The order in an answer; only its name is needed here."""
+
+    id: int | None = None
+
+
 class Answer(msgspec.Struct):
-    """The order manager's answer; what it says of the order itself is not needed here."""
+    """The order manager's answer."""
 
     ok: bool
     msg: str = ""
     code: str = ""
     duplicate: bool = False
     retryable: bool = False
+    id: int | None = None
+    order: AnsweredOrder | None = None
+
+    @property
+    def order_id(self) -> int | None:
+        """The id of the order that this answers; None where it could not be read."""
+        return self.id if self.order is None else self.order.id
 
 
 Outgoing = tuple[int, bytes]
@@ -158,6 +171,11 @@ class OrderClient:
         while len(answers) < len(orders):
             for frame in self._receive(deadline):
                 answer = _decode(frame)
+                wanted = orders[len(answers)][0] if len(answers) < len(orders) else None
+                if answer.order_id != wanted and not (wanted and answer.order_id is None):
+                    raise wire.RemoteProtocolError(
+                        f"answer to order {answer.order_id} where {wanted} was due"
+                    )
                 if answer.retryable:
                     # Held back, not refused: say it again, from this order on.
                     self._hold(orders[len(answers)], answer)

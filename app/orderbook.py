@@ -22,7 +22,6 @@ REASONS = {
     _kernel.BAD_SYMBOL: "symbol that is not in the symbol list",
     _kernel.BAD_PRICE: "price that is not a number from 1e-9 to 9e9",
 }
-FRAMES_BEFORE_FIELD = {_kernel.BAD_TIMESTAMP: 0, _kernel.BAD_SYMBOL: 1, _kernel.BAD_PRICE: 2}
 EVICT_EVERY_S = 0.5
 
 
@@ -156,7 +155,7 @@ class Orderbook:
         frame, behind = feed.take_frame(position)
         end = wire.parse_mark(frame, "END")
         if end is None:
-            raise wire.RemoteProtocolError(f"unknown frame {frame[:40]!r}")
+            return self._refuse(feed, position, _kernel.BAD_TIMESTAMP)
         if end != self.next_seq:
             raise wire.RemoteProtocolError(f"run of {end} ticks ended at tick {self.next_seq}")
         self.writer.finish(end)
@@ -168,12 +167,12 @@ class Orderbook:
 
         A sequenced feed is asked again from this tick on, since a damaged stream repeats right;
         what comes wrong twice is the source's own and is left out.  A plain feed goes on at its
-        next whole tick.
+        next whole tick, which may begin with a field that is wrong as a price.
         """
         seq = self.next_seq
         field, behind = feed.take_frame(position)
-        self.metrics.add("ticks_malformed")
         if not self._in_bad_run:
+            self.metrics.add("ticks_malformed")
             shown = field[:40].decode("utf-8", "backslashreplace")
             log.warning("tick_refused", seq=seq, field=shown, reason=REASONS[problem])
         if feed.sequenced:
@@ -182,11 +181,7 @@ class Orderbook:
             self._refused_seq = seq
             raise wire.RemoteProtocolError(f"malformed tick {seq}")
         self._in_bad_run = True
-        if problem == _kernel.BAD_PRICE:
-            return behind
-        for _ in range(FRAMES_BEFORE_FIELD[problem]):
-            position = feed.buffer.rfind(b"*", 0, position - 1) + 1
-        return feed.take_frame(position)[1]
+        return position if problem == _kernel.BAD_PRICE else behind
 
     def close(self) -> None:
         """Release the segments; they stay for the readers and for a successor."""
