@@ -216,7 +216,7 @@ class OrderService(Generic[Peer]):
             return
         self._retry_ns = self.now_ns + RETRY_NS
         try:
-            self.store.reopen()
+            self.store.try_again()
             self.core.recover(self.store.load())
         except StoreUnavailableError:
             return
