@@ -34,8 +34,8 @@ up: ## Run the stack: in containers where a Docker engine answers, else on this 
 		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app.main; \
 	fi
 
-down: ## Stop the containers and remove them; run output and orders stay in the volume
-	docker compose down
+down: ## Stop and remove the containers; reports and orders stay in the volume "output"
+	docker compose rm --stop --force --volumes && docker compose down
 
 logs: ## Follow the containers' logs
 	docker compose logs -f

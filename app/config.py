@@ -62,9 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     skip_bad_rows: bool = False
     sentiment_every_ticks: Positive = 10
     seed: NonNegative = 42
-    pace: Annotated[
-        str, Meta(pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$")
-    ] = "1000/s"
+    pace: Annotated[str, Meta(pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$")] = "1000/s"
     replay: Literal["once", "loop", "walk"] = "walk"
     price_subscribers: NonNegative = 1
     sentiment_subscribers: NonNegative = 1
@@ -101,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     order_store_synchronous: Literal["FULL", "NORMAL"] = "FULL"
     order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 256
     run_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
+    run_dir: str = ""
     trading_mode: Literal["replay", "live"] = "replay"
 
     # Order manager: access and connections; a limit of 0 is no limit

@@ -9,13 +9,11 @@ a ``REPLAY=once`` run, or a process that will not stay up.
 
 import ctypes
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from app import report
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
@@ -23,6 +21,7 @@ from app.log import get_logger, setup_logging
 from app.metrics import MetricsError
 from app.metrics_layout import read_liveness
 from app.process import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
+from app.run_name import fresh_run_name
 from app.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
 from app.tick_ring import TickRing
 
@@ -60,7 +59,7 @@ class Supervisor:
     def __init__(self, settings: Settings, stop: Stop) -> None:
         self.settings, self.stop = settings, stop
         self.children: dict[str, Child] = {}
-        run_id = settings.run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+        run_id = settings.run_id or fresh_run_name()
         self.environ = {**os.environ, **settings.to_environ(), "RUN_ID": run_id}
 
     def run(self) -> int:

@@ -40,6 +40,7 @@ from app.paper_exchange import PaperExchange
 from app.price_source import NoPrices, PriceSource, SharedBookPrices
 from app.process import EXIT_OK, FatalError, Stop, run_process
 from app.risk import RiskConfig, RiskGate
+from app.run_name import run_name
 from app.wire import DELIMITER, MAX_FRAME_BYTES
 
 MESSAGE_DELIMITER: Final = DELIMITER
@@ -98,7 +99,7 @@ class OrderManagerServer:
         self._token = access.read_token(chosen.order_token_file)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
-        self._store = OrderStore.open(path, chosen.order_store_synchronous, chosen.run_id)
+        self._store = OrderStore.open(path, chosen.order_store_synchronous, run_name(chosen))
         self._prices: PriceSource = NoPrices()
         if settings is not None:
             self._prices = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
@@ -250,6 +251,14 @@ class OrderManagerServer:
             self._service.handle(connection, frame)
         except BadUtf8Error as error:
             self._violation(connection, Code.BAD_UTF8, str(error))
+        except StoreError:
+            raise
+        except Exception:
+            # Ours to mend, but one peer's request must not end everybody's service.  What the core
+            # holds may be half done, so it starts over from the store.
+            log.exception("bug", peer=connection.peer, frame=frame[:200])
+            self._service.abandon("internal error")
+            self._violation(connection, Code.INTERNAL, "internal error")
 
     def _authorise(self, connection: Connection, frame: bytes) -> bool:
         """Whether the frame may be handled although no token has come yet (a ping may)."""

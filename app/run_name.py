@@ -1,0 +1,45 @@
+"""The name under which the order store keeps a run's orders apart from another run's."""
+
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.config import Settings
+from app.process import FatalError
+
+
+def fresh_run_name() -> str:
+    """A name that no earlier run has: UTC time and four random digits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def run_name(settings: Settings) -> str:
+    """``RUN_ID`` if set; else the name kept in ``RUN_DIR``, made up at the first start there.
+
+    ``RUN_DIR`` lives as long as a deployment does: in Compose it is an anonymous volume, which
+    outlasts a crash or a restart of the container, and is new after ``docker compose down``.  So a
+    process that was killed finds its run again, and a new deployment starts with flat positions.
+    Without ``RUN_DIR`` every run shares one namespace, whose name is empty.
+
+    Raises:
+        FatalError: the folder cannot be read or written.
+    """
+    if settings.run_id or not settings.run_dir:
+        return settings.run_id
+    path = Path(settings.run_dir) / "run_id"
+    try:
+        if path.exists() and (name := path.read_text().strip()):
+            return name
+        draft = path.with_suffix(".new")
+        name = fresh_run_name()
+        with draft.open("w") as file:
+            file.write(name)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except OSError as error:
+        raise FatalError(
+            f"RUN_DIR={settings.run_dir}: {error.strerror}; make it writable, or set RUN_ID"
+        ) from error
+    return name
