@@ -37,5 +37,5 @@ def test_a_crash_before_the_name_was_written_leaves_room_for_one(tmp_path: Path)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_the_way_out(tmp_path: Path):
-    with pytest.raises(FatalError, match="RUN_DIR=.*make it writable, or set RUN_ID"):
+    with pytest.raises(FatalError, match=r"RUN_DIR=.*make it writable, or set RUN_ID"):
         run_name(Settings(run_dir=str(tmp_path / "missing")))
