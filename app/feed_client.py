@@ -32,7 +32,24 @@ class FeedConnection:
     (None on the sentiment port); ``sequenced`` says whether the gateway knows sequence numbers.
     """
 
-    def __init__(self, host: str, port: int, resume_seq: int, *, has_symbols: bool) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        resume_seq: int,
+        *,
+        has_symbols: bool,
+        must_be_sequenced: bool = False,
+    ) -> None:
+        """Connect and say hello.
+
+        ``must_be_sequenced``: a gateway that does not answer the hello is not taken as a plain
+        feed, since it is known to be none: it only stands still.
+
+        Raises:
+            FeedClosed: it cannot be reached, or does not answer.
+            RemoteProtocolError: it answers something else.
+        """
         self.buffer = bytearray(BUFFER_BYTES + PARSE_SLACK_BYTES)
         self._view = memoryview(self.buffer)[:BUFFER_BYTES]
         self._whole = self._view[:RECV_BYTES]
@@ -48,6 +65,8 @@ class FeedConnection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.sendall(b"RUN*" + wire.encode_mark("RESUME", resume_seq))
             self._hello(resume_seq, has_symbols)
+            if must_be_sequenced and not self.sequenced:
+                raise FeedClosed(f"{host}:{port}: no answer within {HELLO_TIMEOUT_S:g} s")
             # A receive timeout in the kernel: one system call a receive, where settimeout costs
             # two.
             self._socket.settimeout(None)

@@ -207,11 +207,10 @@ class FeedServer:
         client.hub.resume(client, seq)
         self._resumes += 1
         self._joined(client, seq)
-        if self.prices.released != before:
-            if self._started and self._pace is not None:
-                self._begin_pace()
-                self._release_due()
-            self.sentiments.advance(self.prices.position)
+        if self.prices.released != before and self._started and self._pace is not None:
+            self._begin_pace()
+            self._release_due()
+        self.sentiments.advance(self.prices.position)
 
     def _follow_clients(self) -> None:
         """At full pace the position is where the fastest client is."""

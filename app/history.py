@@ -17,7 +17,12 @@ log = get_logger()
 
 
 def replay(
-    settings: Settings, symbols: list[str], until_seq: int, stop: Stop, beat: Callable[[], None]
+    settings: Settings,
+    symbols: list[str],
+    run_id: str,
+    until_seq: int,
+    stop: Stop,
+    beat: Callable[[], None],
 ) -> Iterator[npt.NDArray[np.void]]:
     """Batches of ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
 
@@ -25,8 +30,13 @@ def replay(
     are left out, as the orderbook leaves them out.
 
     Raises:
-        FatalError: the gateway knows no sequence numbers, so it cannot repeat anything.
+        FatalError: the gateway cannot repeat anything, or now serves another run.
     """
+    if not run_id:
+        raise FatalError(
+            "the gateway sends no sequence numbers, so this strategy cannot catch up; "
+            "restart the whole stack"
+        )
     parser = _kernel.FieldParser(symbols)
     batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
     backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
@@ -34,12 +44,11 @@ def replay(
     while seq < until_seq and not stop:
         feed = None
         try:
-            feed = FeedConnection(settings.gateway_host, settings.price_port, seq, has_symbols=True)
-            if not feed.sequenced:
-                raise FatalError(
-                    "the gateway sends no sequence numbers, so this strategy cannot catch up; "
-                    "restart the whole stack"
-                )
+            if not seq:
+                # A gateway that was restarted, too, learns here how far the run has come: what
+                # lies behind goes out at full speed.
+                _connect(settings, until_seq, run_id).close()
+            feed = _connect(settings, seq, run_id)
             backoff.reset()
             while seq < until_seq and not stop:
                 position = 0
@@ -63,3 +72,19 @@ def replay(
         finally:
             if feed is not None:
                 feed.close()
+
+
+def _connect(settings: Settings, seq: int, run_id: str) -> FeedConnection:
+    feed = FeedConnection(
+        settings.gateway_host,
+        settings.price_port,
+        seq,
+        has_symbols=True,
+        must_be_sequenced=True,
+    )
+    if feed.run_id != run_id:
+        feed.close()
+        raise FatalError(
+            f"the gateway now serves run {feed.run_id}, the ring holds {run_id}; restarting"
+        )
+    return feed

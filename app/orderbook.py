@@ -192,8 +192,14 @@ class Orderbook:
         self.metadata.close()
 
 
-def _connect(settings: Settings, resume_seq: int) -> FeedConnection:
-    return FeedConnection(settings.gateway_host, settings.price_port, resume_seq, has_symbols=True)
+def _connect(settings: Settings, orderbook: Orderbook | None) -> FeedConnection:
+    return FeedConnection(
+        settings.gateway_host,
+        settings.price_port,
+        orderbook.next_seq if orderbook else 0,
+        has_symbols=True,
+        must_be_sequenced=bool(orderbook and orderbook.run_id),
+    )
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
@@ -209,13 +215,13 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             feed = None
             try:
                 # A fresh process learns the symbols first, then where its segments stand.
-                feed = _connect(settings, orderbook.next_seq if orderbook else 0)
+                feed = _connect(settings, orderbook)
                 if orderbook is None:
                     orderbook = Orderbook(settings, metrics, stop, feed)
                     metrics.set_state("ready")
                     if orderbook.next_seq:
                         feed.close()
-                        feed = _connect(settings, orderbook.next_seq)
+                        feed = _connect(settings, orderbook)
                 _same_run(orderbook, feed)
                 connections += 1
                 if connections > 1:

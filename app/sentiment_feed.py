@@ -37,7 +37,10 @@ class SentimentFeed:
         stop: Stop,
         beat: Callable[[], None],
         count_received: Callable[[int], None] = lambda _count: None,
+        *,
+        sequenced: bool = False,
     ) -> None:
+        """``sequenced``: the gateway is known to send marks, so silence is no plain feed."""
         self._settings, self._stop, self._beat = settings, stop, beat
         self._count_received = count_received
         self._parser = _kernel.FieldParser(symbols)
@@ -46,6 +49,7 @@ class SentimentFeed:
         self._next = self._count = self._safe_count = 0
         self.complete_before = 0
         self.by_arrival = settings.sentiment_join == "arrival"
+        self._must_be_sequenced = sequenced and not self.by_arrival
         self._feed: FeedConnection | None = None
         self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
 
@@ -58,6 +62,7 @@ class SentimentFeed:
                     self._settings.sentiment_port,
                     self.complete_before,
                     has_symbols=False,
+                    must_be_sequenced=self._must_be_sequenced,
                 )
             except (FeedClosed, wire.RemoteProtocolError) as error:
                 log.warning("sentiment_unreachable", error=str(error))

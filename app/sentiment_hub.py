@@ -54,6 +54,8 @@ class SentimentHub:
         if seq > self._feed.total:
             raise wire.RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
         client.resuming = True
+        # After our restart the client may be further than the prices.
+        self._ahead = max(self._ahead, self._ahead_of(seq))
         client.queue(wire.encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
         self._subscribe(client, seq)
 
@@ -68,7 +70,7 @@ class SentimentHub:
         if position <= self.position:
             return
         self.position = position
-        self._ahead = self._ahead_of(position)
+        self._ahead = max(self._ahead, self._ahead_of(position))
         for client in tuple(self._even):
             if client.next_seq < self._limit(client):
                 self._even.discard(client)

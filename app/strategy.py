@@ -9,7 +9,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from app.schedule import Schedule
 from app.segment import SegmentMissing
 from app.sentiment_feed import SentimentFeed
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
-from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
+from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy, strategy_source
 from app.strategies.cross_check import CrossCheck
 from app.strategies.plain import (
     MarketDataPoint,
@@ -97,6 +96,7 @@ class StrategyProcess:
             stop,
             self._beat,
             lambda count: metrics.add("sentiment_received", count),
+            sequenced=bool(self.run_id),
         )
         self.orders = OrderClient.from_settings(
             settings, stop=stop, beat=self._beat, count=metrics.add
@@ -112,8 +112,11 @@ class StrategyProcess:
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = False
         self._qty, self._every = settings.order_qty, settings.order_mode == "every"
+        # In a replay a strategy trades the whole run, whenever it came; live, the past is past.
+        whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
+        self._makes_up = whole_run or self.me.returning
         if not self.me.returning:
-            metrics.set("joined_at", self.reader.position)
+            metrics.set("joined_at", 0 if whole_run else self.reader.position)
 
     @property
     def finished(self) -> bool:
@@ -124,21 +127,21 @@ class StrategyProcess:
     def catch_up(self) -> None:
         """Show the strategy what it saw before it was restarted, or missed by joining late.
 
-        Whoever traded before sends the same orders under the same ids again: the answers, stored in
-        the order manager, bring back the positions, and nothing is executed twice.
+        It sends the same orders under the same ids again: the answers, stored in the order manager,
+        bring back the positions, and nothing is executed twice.
         """
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
-        log.info("catching_up", ticks=next_seq, resends_orders=self.me.returning)
+        log.info("catching_up", ticks=next_seq, resends_orders=self._makes_up)
         started_s = time.monotonic()
         count = 0
         for ticks in history.replay(
-            self.settings, self.engine.symbols, next_seq, self.stop, self._beat
+            self.settings, self.engine.symbols, self.run_id, next_seq, self.stop, self._beat
         ):
             self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
-            if self.me.returning:
+            if self._makes_up:
                 self._trade(ticks, signals, counted=False)
             count += len(ticks)
             self._beat()
@@ -205,6 +208,11 @@ class StrategyProcess:
             answers = self.orders.submit(outgoing)
             done_ns = time.monotonic_ns()
             for intent, answer in zip(intents, answers, strict=True):
+                if answer.code == "DUPLICATE_ID":
+                    raise FatalError(
+                        f"{answer.msg}: it was another order before, so the strategy does not "
+                        "repeat itself, or the feed did not; start a new run with another RUN_ID"
+                    )
                 self.engine.settle(intent, answer.ok)
             if counted:
                 self._count_orders(intents, answers, sent_ns, done_ns)
@@ -319,8 +327,7 @@ def _fingerprint(settings: Settings, run_id: str) -> str:
         settings.order_mode,
         settings.sentiment_join,
     ]
-    source = Path(settings.strategy.rpartition(":")[0])
-    code = source.read_bytes() if source.suffix == ".py" and source.is_file() else b""
+    code = strategy_source(settings.strategy)
     return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
 
 

@@ -116,3 +116,15 @@ def load_strategy(spec: str) -> type[Strategy]:
             f"STRATEGY={spec}: {name} is no subclass of app.strategies.base.Strategy"
         )
     return strategy
+
+
+def strategy_source(spec: str) -> bytes:
+    """The code of the file that ``spec`` names; empty where there is none to be read."""
+    source = spec.rpartition(":")[0]
+    try:
+        if source.endswith(".py"):
+            return Path(source).read_bytes()
+        found = importlib.util.find_spec(source)
+        return Path(found.origin).read_bytes() if found and found.origin else b""
+    except (OSError, ImportError, ValueError):
+        return b""
