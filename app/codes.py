@@ -27,6 +27,7 @@ class Code(IntEnum):
     FRAME_RATE = 111
     DUPLICATE_ID = 120
     CLIENTS_MAX = 121
+    INTERNAL = 199
 
     UNKNOWN_SYMBOL = 200
     TICK_SIZE = 201

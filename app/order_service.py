@@ -15,7 +15,7 @@ from app.order_answers import encode_ack, encode_object, encode_refusal
 from app.order_core import OrderCore
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError
-from app.order_wire import Command, OrderRequest, Ping, Refusal, decode
+from app.order_wire import Auth, Command, OrderRequest, Ping, Refusal, decode
 from app.orders import SIDE_NAMES, STATUS_NAMES, Order
 
 log = get_logger()
@@ -118,6 +118,12 @@ class OrderService(Generic[Peer]):
         else:
             self._command(peer, request)
 
+    def abandon(self, reason: str) -> None:
+        """Give this turn up: its requests are answered as if the store had failed."""
+        self._turn_lost = reason
+        # The request that failed has no answer yet, and gets another one than the rest.
+        self._tentative = [entry for entry in self._tentative if entry[0] < len(self._answers)]
+
     def answer(self, peer: Peer, frame: bytes) -> None:
         """Queue an answer that was made elsewhere, in its place among the others."""
         self._answers.append((peer, frame))
@@ -157,6 +163,10 @@ class OrderService(Generic[Peer]):
         if isinstance(command, Ping):
             state = {"ok": True} if self.available else _unavailable("the store does not answer")
             self._answers.append((peer, encode_object(state)))
+            return
+        if isinstance(command, Auth):
+            # The token was right, or none is asked for.
+            self._answers.append((peer, encode_object({"ok": True})))
             return
         self._tentative.append((len(self._answers), command))
         if not self.available or self._turn_lost:

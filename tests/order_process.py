@@ -113,10 +113,13 @@ class OrderManagerProcess:
                 stderr=log,
             )
         if wait:
-            self._wait_ready(offset)
+            self.wait_port(offset)
+            with self.client() as client:
+                client.ask({"op": "ping"})
         return self
 
-    def _wait_ready(self, offset: int) -> None:
+    def wait_port(self, offset: int = 0) -> int:
+        """Its port, once it says in its log, from ``offset`` on, that it is ready."""
         assert self.process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -125,9 +128,7 @@ class OrderManagerProcess:
                 found = re.search(r" ready listen=[^ ]*:(\d+)", log.read())
             if found:
                 self.port = int(found[1])
-                with self.client() as client:
-                    client.ask({"op": "ping"})
-                return
+                return self.port
             if self.process.poll() is not None:
                 break
             time.sleep(0.005)

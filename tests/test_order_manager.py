@@ -440,3 +440,28 @@ def test_taken_port_is_said(tmp_path: Path) -> None:
         assert other.process.wait(timeout=20) == 1
         assert f"127.0.0.1:{manager.port}" in other.log()
         other.__exit__(None, None, None)
+
+
+def test_a_bug_in_one_request_ends_one_connection(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = server.server._service.core
+    submit = core.submit
+
+    def broken(request: Any, now_ns: int) -> Any:
+        answer = submit(request, now_ns)
+        if request.symbol == "BUG":
+            raise ZeroDivisionError("on purpose")
+        return answer
+
+    monkeypatch.setattr(core, "submit", broken)
+    with server.client() as victim, server.client() as other:
+        assert other.ask({**ORDER, "id": 1})["ok"] is True
+        assert victim.ask({**ORDER, "symbol": "BUG"})["code"] == "INTERNAL"
+        assert victim.closed()
+        answer = other.ask({**ORDER, "id": 2})
+        while not answer["ok"]:
+            assert answer["code"] == "STORE_UNAVAILABLE"
+            answer = other.ask({**ORDER, "id": 2})
+        assert [o["id"] for o in other.ask({"op": "orders", "open": False})["orders"]] == [2, 1]
+        assert other.ask({"op": "positions"})["positions"][0]["qty"] == 20
