@@ -340,7 +340,7 @@ def _repeated_key(frame: bytes) -> str | None:
 
 _GOOD_SYMBOLS: dict[str, None] = {}
 _GOOD_CLIENTS: dict[str, None] = {}
-_NAMES_MAX: Final = 65536
+_NAMES_MAX: Final = 4096
 
 
 def _learn_symbol(symbol: str) -> str | None:
