@@ -205,9 +205,10 @@ def gate(const int8_t[::1] signals, ticks, Py_ssize_t start, int8_t[::1] positio
     """Which ticks send an order; ``(orders, next tick)``.
 
     ``position`` per symbol is -1, 0, +1; unless ``every``, a signal that matches it sends nothing.
-    A symbol whose order is still unanswered (``busy``) stops the batch at its next order: what that
-    one is depends on the answer.  ``busy`` keeps the position before the order, plus 2.  Orders are
-    indices into ``ticks``.  ``ValueError`` for a signal that is none of +1, -1, 0.
+    A symbol whose order is still unanswered (``busy``) stops the batch at its next signal: whether
+    that one sends an order depends on the answer, even if it is the same again.  ``busy`` keeps the
+    position before the order, plus 2.  Orders are indices into ``ticks``.  ``ValueError`` for a
+    signal that is none of +1, -1, 0.
     """
     cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i = start, n = signals.shape[0], count = 0, room = orders.shape[0]
@@ -220,8 +221,10 @@ def gate(const int8_t[::1] signals, ticks, Py_ssize_t start, int8_t[::1] positio
             signal = signals[i]
             if signal:
                 symbol = span.at[i].symbol
+                if busy[symbol] and not every:
+                    break
                 if every or position[symbol] != signal:
-                    if count == room or (busy[symbol] and not every) or not -1 <= signal <= 1:
+                    if count == room or not -1 <= signal <= 1:
                         break
                     busy[symbol] = <uint8_t>(position[symbol] + 2)
                     position[symbol] = signal

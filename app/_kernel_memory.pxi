@@ -72,11 +72,12 @@ cdef class RingView:
     def __init__(self, uint8_t[::1] segment):
         self.keep = segment
         self.ring = <tick_ring *>&segment[0]
+        cdef uint64_t room = 0
         if segment.shape[0] >= RING_HEADER_BYTES:
             self.capacity = self.ring.capacity
+            room = (segment.shape[0] - RING_HEADER_BYTES) // RECORD_BYTES
         self.mask = self.capacity - 1
-        if (self.capacity < 2 or self.capacity & self.mask or self.capacity
-                > <uint64_t>(segment.shape[0] - RING_HEADER_BYTES) // sizeof(tick_record)):
+        if self.capacity < 2 or self.capacity & self.mask or self.capacity > room:
             raise ValueError(f"tick ring: {segment.shape[0]} bytes, capacity {self.capacity}")
 
     @property

@@ -18,6 +18,7 @@ MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
 
 LONG, FLAT, SHORT = 1, 0, -1
+_INT8 = np.dtype(np.int8)
 
 
 Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
@@ -27,12 +28,18 @@ class Engine:
     """One strategy with its positions.
 
     ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.
+
+    Raises:
+        StrategyError: the strategy cannot be made with these settings.
     """
 
     def __init__(self, strategy: type[Strategy], symbols: list[str], settings: Settings) -> None:
         self.symbols = symbols
         self.context = Context(symbols, settings)
-        self.strategy = strategy(self.context)
+        try:
+            self.strategy = strategy(self.context)
+        except Exception as error:
+            raise StrategyError(f"{strategy.__name__}: {type(error).__name__}: {error}") from error
         self.position = np.zeros(len(symbols), np.int8)
         self._every = settings.order_mode == "every"
         self._busy = np.zeros(len(symbols), np.uint8)
@@ -51,29 +58,38 @@ class Engine:
         self.context.sentiment = sentiment
         try:
             signals = self.strategy.on_batch(ticks)
-            if len(signals) != count:
-                raise ValueError(f"{len(signals)} signals for {count} ticks")
+            if signals.dtype != _INT8 or signals.shape != (count,):
+                raise ValueError(f"{signals.dtype} {signals.shape}, not int8 ({count},)")
         except Exception as error:
-            first = int(ticks["seq"][0])
-            raise StrategyError(
-                f"{type(self.strategy).__name__} failed on ticks {first} to {first + count - 1}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            raise self._blame(ticks, error) from error
         return signals
+
+    def _blame(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
+        first, last = int(ticks["seq"][0]), int(ticks["seq"][-1])
+        return StrategyError(
+            f"{type(self.strategy).__name__} failed on ticks {first} to {last}: "
+            f"{type(error).__name__}: {error}"
+        )
 
     def intents(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
     ) -> Iterator[list[Intent]]:
         """Groups of orders; each group must be settled before the next is asked for.
 
-        A group ends before a symbol's second order, since whether there is one depends on the
-        answer to the first: so decisions are the same however ticks are cut into batches.
+        A group ends before the next signal of a symbol that has an order in it, since what that one
+        does depends on the answer: so decisions are the same however ticks are cut into batches.
+
+        Raises:
+            StrategyError: a signal that is none of +1, -1, 0.
         """
         start, count = 0, len(ticks)
         while start < count:
-            orders, start = _kernel.gate(
-                signals, ticks, start, self.position, self._busy, self._every, self._orders
-            )
+            try:
+                orders, start = _kernel.gate(
+                    signals, ticks, start, self.position, self._busy, self._every, self._orders
+                )
+            except ValueError as error:
+                raise self._blame(ticks, error) from error
             if orders:
                 yield _kernel.make_intents(ticks, signals, self._orders, orders, self.symbols)
                 self._busy[:] = 0

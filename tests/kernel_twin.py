@@ -101,11 +101,13 @@ def gate(
     count = 0
     for i in range(start, len(signals)):
         signal, symbol = int(signals[i]), ticks[i]["symbol"]
+        if signal not in (-1, 0, 1):
+            raise ValueError("signals")
+        if signal and busy[symbol] and not every:
+            return count, i
         if signal == 0 or (not every and position[symbol] == signal):
             continue
-        if signal not in (-1, 1):
-            raise ValueError("signals")
-        if count == len(orders) or (busy[symbol] and not every):
+        if count == len(orders):
             return count, i
         busy[symbol] = position[symbol] + 2
         position[symbol] = signal

@@ -62,11 +62,14 @@ class TestBatchLoops:
         signals = np.array([1, 1, 0, -1, 1, 1], np.int8)
         position, busy = np.zeros(2, np.int8), np.zeros(2, np.uint8)
         orders = np.zeros(8, np.int32)
-        assert kernel.gate(signals, ticks, 0, position, busy, False, orders) == (1, 3)
+        # The second BUY would be an order, too, if the first one were refused.
+        assert kernel.gate(signals, ticks, 0, position, busy, False, orders) == (1, 1)
         assert (orders[0], position.tolist(), busy.tolist()) == (0, [1, 0], [2, 0])
         busy[:] = 0
-        assert kernel.gate(signals, ticks, 3, position, busy, False, orders) == (2, 6)
+        assert kernel.gate(signals, ticks, 1, position, busy, False, orders) == (2, 5)
         assert (orders[:2].tolist(), position.tolist(), busy.tolist()) == ([3, 4], [-1, 1], [3, 2])
+        busy[:] = 0
+        assert kernel.gate(signals, ticks, 5, position, busy, False, orders) == (0, 6)
 
     def test_every_sends_each_signal(self, kernel: Any) -> None:
         ticks = records(*[(0, 0, 1.0)] * 5)

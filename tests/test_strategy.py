@@ -1,0 +1,355 @@
+"""Signals, positions and orders of the strategies; the loader; users' own strategies."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app._kernel import Tick
+from app.config import Settings
+from app.engine import Engine
+from app.strategies.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
+from app.strategy import (
+    CrossCheck,
+    MarketDataPoint,
+    SentimentDataPoint,
+    SentimentStrategy,
+    WindowedMovingAverageStrategy,
+    cross_check,
+    send_order,
+)
+from app.tick_ring import TICK_DTYPE
+
+LIMIT = settings(max_examples=100, deadline=None, derandomize=True)
+SYMBOLS = ["AAPL", "MSFT", "TSLA"]
+SMALL = Settings(short_window_ticks=2, long_window_ticks=4, order_qty=10)
+VALUES = {"BUY": 1, "SELL": -1, "HOLD": 0}
+
+
+def ticks_of(*rows: tuple[int, float], first_seq: int = 0) -> Any:
+    """Ticks of (symbol index, price), one second apart."""
+    ticks = np.zeros(len(rows), TICK_DTYPE)
+    for i, (symbol, price) in enumerate(rows):
+        ticks[i] = (i * 10**9, price, first_seq + i, symbol, 0)
+    return ticks
+
+
+class TestMovingAverage:
+    @pytest.mark.parametrize(("s", "l"), [(5, 5), (6, 5), (0, 5), (-1, 5), (0, 0)])
+    def test_windows_that_cannot_be(self, s: int, l: int) -> None:  # noqa: E741
+        with pytest.raises(ValueError, match="short window"):
+            WindowedMovingAverageStrategy(s, l)
+
+    def test_holds_until_the_long_window_is_full(self) -> None:
+        strategy = WindowedMovingAverageStrategy(s=1, l=3)
+        signals = [strategy.on_tick(MarketDataPoint("t", "A", price)) for price in (1, 2, 3, 2, 1)]
+        assert signals == ["HOLD", "HOLD", "BUY", "SELL", "SELL"]
+
+    def test_equal_averages_hold(self) -> None:
+        strategy = WindowedMovingAverageStrategy(2, 3)
+        signals = [strategy.on_tick(MarketDataPoint("t", "A", 0.1)) for _ in range(50)]
+        assert set(signals) == {"HOLD"}
+
+    def test_symbols_have_windows_of_their_own(self) -> None:
+        strategy = WindowedMovingAverageStrategy(1, 2)
+        points = [("A", 1), ("B", 9), ("A", 2), ("B", 8)]
+        signals = [strategy.on_tick(MarketDataPoint("t", s, float(p))) for s, p in points]
+        assert signals == ["HOLD", "HOLD", "BUY", "SELL"]
+
+
+class TestSentiment:
+    @pytest.mark.parametrize(
+        ("sentiment", "signal"),
+        [(0, "SELL"), (49, "SELL"), (50, "HOLD"), (51, "BUY"), (100, "BUY")],
+    )
+    def test_the_thresholds_are_50_by_default(self, sentiment: int, signal: str) -> None:
+        assert SentimentStrategy().on_sentiment(SentimentDataPoint("t", "A", sentiment)) == signal
+
+    def test_the_thresholds_can_be_set(self) -> None:
+        strategy = SentimentStrategy(bullish=70, bearish=30)
+        points = [SentimentDataPoint("t", "A", value) for value in (29, 30, 70, 71)]
+        assert [strategy.on_sentiment(point) for point in points] == ["SELL", "HOLD", "HOLD", "BUY"]
+
+    @pytest.mark.parametrize(("bullish", "bearish"), [(30, 70), (101, 50), (50, -1)])
+    def test_thresholds_that_cannot_be(self, bullish: int, bearish: int) -> None:
+        with pytest.raises(ValueError, match="thresholds"):
+            SentimentStrategy(bullish, bearish)
+
+
+def test_the_stack_acts_only_when_both_agree() -> None:
+    for average in VALUES:
+        for sentiment in VALUES:
+            agreed = average if average == sentiment else "HOLD"
+            assert cross_check(average, sentiment) == agreed
+
+
+class PlainCrossCheck(Strategy):
+    """The two classroom strategies, one tick at a time."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        chosen = context.settings
+        self.average = WindowedMovingAverageStrategy(
+            chosen.short_window_ticks, chosen.long_window_ticks
+        )
+        self.sentiment = SentimentStrategy(chosen.bullish_threshold, chosen.bearish_threshold)
+
+    def on_tick(self, tick: Tick) -> str:
+        """Both agree, or HOLD; no sentiment is HOLD."""
+        point = MarketDataPoint(tick.event_ns, tick.symbol, tick.price)
+        average = self.average.on_tick(point)
+        if tick.sentiment < 0:
+            return "HOLD"
+        told = SentimentDataPoint(tick.event_ns, tick.symbol, tick.sentiment)
+        return cross_check(average, self.sentiment.on_sentiment(told))
+
+
+class Scripted(Strategy):
+    """Buys above 100, sells below, holds at 100."""
+
+    def on_tick(self, tick: Tick) -> str | None:
+        """By the price alone."""
+        return "BUY" if tick.price > 100 else "SELL" if tick.price < 100 else None
+
+
+class Run:
+    """An engine over ticks cut at will, with an order manager that refuses some sequences."""
+
+    def __init__(
+        self,
+        strategy: type[Strategy],
+        chosen: Settings = SMALL,
+        refuses: Callable[[int], bool] = lambda seq: False,
+    ) -> None:
+        self.engine = Engine(strategy, SYMBOLS, chosen)
+        self.refuses = refuses
+        self.signals: list[int] = []
+        self.orders: list[tuple[int, str, str, float, bool]] = []
+
+    def take(self, ticks: Any, sentiments: Any = None) -> "Run":
+        """One batch."""
+        if not len(ticks):
+            return self
+
+        def join(_: Any, out: Any) -> None:
+            out[:] = -1 if sentiments is None else sentiments
+
+        signals = self.engine.signals(ticks, join)
+        self.signals += signals.tolist()
+        for group in self.engine.intents(ticks, signals):
+            symbols = [intent.symbol for intent in group]
+            assert self.engine._every or len(set(symbols)) == len(symbols)
+            for intent in group:
+                accepted = not self.refuses(intent.seq)
+                side = SIGNAL_NAMES[intent.signal]
+                self.orders.append((intent.seq, side, intent.symbol, intent.price, accepted))
+                self.engine.settle(intent, accepted)
+        return self
+
+
+rows = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([99.0, 100.0, 100.1, 100.2, 101.0])),
+    min_size=1,
+    max_size=80,
+)
+few = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([99.0, 100.0, 101.0])), min_size=1, max_size=40
+)
+moods = st.lists(st.sampled_from([-1, 0, 49, 50, 51, 100]), min_size=80, max_size=80)
+cuts = st.lists(st.integers(0, 80), max_size=8)
+orders_modes = st.sampled_from(["position", "every"])
+
+
+class TestDecisions:
+    @LIMIT
+    @given(rows, moods, cuts)
+    def test_on_batch_and_on_tick_agree_and_cuts_change_nothing(
+        self, made: list[tuple[int, float]], mood: list[int], cut: list[int]
+    ) -> None:
+        ticks, sentiments = ticks_of(*made), np.array(mood[: len(made)], np.int16)
+        whole = Run(CrossCheck).take(ticks, sentiments)
+        plain = Run(PlainCrossCheck).take(ticks, sentiments)
+        pieces = Run(CrossCheck)
+        edges = [0, *sorted(min(at, len(made)) for at in cut), len(made)]
+        for start, end in pairwise(edges):
+            pieces.take(ticks[start:end], sentiments[start:end])
+        assert whole.signals == plain.signals == pieces.signals
+        assert whole.orders == plain.orders == pieces.orders
+
+    @LIMIT
+    @given(few, cuts, st.sets(st.integers(0, 39), max_size=10), orders_modes)
+    def test_the_orders_are_those_of_one_tick_at_a_time(
+        self, made: list[tuple[int, float]], cut: list[int], refused: set[int], mode: str
+    ) -> None:
+        """The rule, one tick after the other: each answer is known before the next decision."""
+        ticks = ticks_of(*made)
+        position, expected = [0, 0, 0], []
+        for seq, (symbol, price) in enumerate(made):
+            signal = (price > 100) - (price < 100)
+            if signal and (mode == "every" or signal != position[symbol]):
+                accepted = seq not in refused
+                expected.append((seq, SIGNAL_NAMES[signal], SYMBOLS[symbol], price, accepted))
+                if accepted:
+                    position[symbol] = signal
+        chosen = Settings(short_window_ticks=2, long_window_ticks=4, order_mode=mode)
+        run = Run(Scripted, chosen, refused.__contains__)
+        edges = [0, *sorted(min(at, len(made)) for at in cut), len(made)]
+        for start, end in pairwise(edges):
+            run.take(ticks[start:end])
+        assert run.orders == expected
+        if mode == "position":
+            assert run.engine.position.tolist() == position
+
+    def test_a_standing_signal_sends_one_order(self) -> None:
+        run = Run(Scripted).take(ticks_of(*[(0, 101.0)] * 5, (0, 99.0), (0, 99.0), (0, 101.0)))
+        assert [order[:2] for order in run.orders] == [(0, "BUY"), (5, "SELL"), (7, "BUY")]
+
+    def test_every_sends_on_each_agreement(self) -> None:
+        chosen = Settings(order_mode="every")
+        run = Run(Scripted, chosen).take(ticks_of(*[(0, 101.0)] * 3, (0, 100.0), (0, 99.0)))
+        assert [order[:2] for order in run.orders] == [
+            *((seq, "BUY") for seq in range(3)),
+            (4, "SELL"),
+        ]
+
+    def test_a_refused_order_leaves_the_position_and_is_tried_again(self) -> None:
+        run = Run(Scripted, refuses=lambda seq: seq < 2).take(ticks_of(*[(0, 101.0)] * 4))
+        assert [(order[0], order[4]) for order in run.orders] == [
+            (0, False),
+            (1, False),
+            (2, True),
+        ]
+        assert run.engine.position.tolist() == [1, 0, 0]
+
+    def test_more_orders_than_a_group_holds(self) -> None:
+        chosen = Settings(order_mode="every")
+        run = Run(Scripted, chosen).take(ticks_of(*[(0, 101.0)] * 2000))
+        assert [order[0] for order in run.orders] == list(range(2000))
+
+
+class TestLoader:
+    def test_a_module_and_a_file(self, tmp_path: Path) -> None:
+        assert load_strategy("app.strategies.cross_check:CrossCheck") is CrossCheck
+        path = tmp_path / "mine.py"
+        path.write_text(
+            "from app.strategies.base import Strategy\n"
+            "class Mine(Strategy):\n"
+            "    def on_tick(self, tick):\n"
+            "        return 'BUY' if tick.price > 100 else None\n"
+        )
+        run = Run(load_strategy(f"{path}:Mine")).take(ticks_of((0, 101.0), (1, 99.0)))
+        assert run.orders == [(0, "BUY", "AAPL", 101.0, True)]
+
+    @pytest.mark.parametrize(
+        ("spec", "reason"),
+        [
+            ("app.strategies.cross_check:Missing", "Missing is no subclass"),
+            ("app.strategies.base:load_strategy", "load_strategy is no subclass"),
+            ("app.no_such_module:X", "ModuleNotFoundError"),
+            ("/no/such/file.py:X", "no file /no/such/file.py"),
+            ("", "ValueError"),
+            ("{tmp}/broken.py:X", "SyntaxError"),
+            ("{tmp}/raising.py:X", "ZeroDivisionError: division by zero"),
+            ("{tmp}/other.py:X", "X is no subclass of app.strategies.base.Strategy"),
+        ],
+    )
+    def test_what_cannot_be_used_says_why(self, tmp_path: Path, spec: str, reason: str) -> None:
+        (tmp_path / "broken.py").write_text("def")
+        (tmp_path / "raising.py").write_text("1 / 0")
+        (tmp_path / "other.py").write_text("class X: pass")
+        spec = spec.replace("{tmp}", str(tmp_path))
+        with pytest.raises(StrategyError, match="STRATEGY=") as raised:
+            load_strategy(spec)
+        assert reason in str(raised.value)
+        assert spec in str(raised.value)
+
+
+def on_batch(answer: Callable[[Any], Any]) -> type[Strategy]:
+    return type("Custom", (Strategy,), {"on_batch": lambda self, ticks: answer(ticks)})
+
+
+def on_tick(answer: Callable[[Any], Any]) -> type[Strategy]:
+    return type("Custom", (Strategy,), {"on_tick": lambda self, tick: answer(tick)})
+
+
+class TestUsersStrategies:
+    TICKS = staticmethod(lambda: ticks_of((0, 101.0), (1, 99.0), first_seq=7))
+
+    @pytest.mark.parametrize(
+        "strategy",
+        [
+            on_batch(lambda ticks: None),
+            on_batch(lambda ticks: [1, -1]),
+            on_batch(lambda ticks: "BUY"),
+            on_batch(lambda ticks: np.ones(1, np.int8)),
+            on_batch(lambda ticks: np.ones(3, np.int8)),
+            on_batch(lambda ticks: np.ones((2, 1), np.int8)),
+            on_batch(lambda ticks: np.ones(2, np.float64)),
+            on_batch(lambda ticks: ticks["price"] < 100),
+            on_batch(lambda ticks: np.array([0, 2], np.int8)),
+            on_batch(lambda ticks: np.array([1, -128], np.int8)),
+            on_batch(lambda ticks: np.zeros(4, np.int8)[::2]),
+            on_batch(lambda ticks: ticks["nothing"]),
+            on_tick(lambda tick: "buy"),
+            on_tick(lambda tick: 1),
+            on_tick(lambda tick: tick.nothing),
+            on_tick(lambda tick: 1 / 0),
+            type("Custom", (Strategy,), {}),
+        ],
+    )
+    @pytest.mark.parametrize("mode", ["position", "every"])
+    def test_nonsense_is_blamed_on_it_with_the_ticks(
+        self, strategy: type[Strategy], mode: str
+    ) -> None:
+        run = Run(strategy, Settings(order_mode=mode))
+        with pytest.raises(StrategyError, match="Custom failed on ticks 7 to 8: "):
+            run.take(self.TICKS())
+
+    def test_one_that_cannot_be_made(self) -> None:
+        with pytest.raises(StrategyError, match="CrossCheck: ValueError: short window 9"):
+            Engine(CrossCheck, SYMBOLS, Settings(short_window_ticks=9, long_window_ticks=9))
+
+    def test_what_a_tick_says(self) -> None:
+        seen: list[Any] = []
+        Run(on_tick(seen.append)).take(self.TICKS(), np.array([-1, 42], np.int16))
+        told = [(t.symbol, t.price, t.event_ns, t.seq, t.sentiment) for t in seen]
+        assert told == [("AAPL", 101.0, 0, 7, -1), ("MSFT", 99.0, 10**9, 8, 42)]
+        assert "Tick(symbol='AAPL', price=101.0" in repr(seen[0])
+        with pytest.raises(AttributeError):
+            seen[0].price = 1.0
+
+    def test_none_and_hold_are_the_same(self) -> None:
+        for answer in (None, "HOLD"):
+            assert Run(on_tick(lambda tick, a=answer: a)).take(self.TICKS()).signals == [0, 0]
+
+
+def test_send_order_is_one_frame_and_one_answer() -> None:
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                data = b""
+                while not data.endswith(b"*"):
+                    data += connection.recv(100)
+                seen.append(data)
+                for part in (b'{"ok":true,"or', b'der":{"id":1}}*'):
+                    connection.sendall(part)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        order = {"side": "BUY", "symbol": "A*B", "qty": 10, "price": 173.2, "id": 1}
+        chosen = Settings(order_manager_host="127.0.0.1", order_port=server.getsockname()[1])
+        assert send_order(order, chosen) == {"ok": True, "order": {"id": 1}}
+        thread.join(5)
+    assert seen[0].count(b"*") == 1
+    assert json.loads(seen[0][:-1]) == order
