@@ -18,7 +18,7 @@ SEND_BYTES: Final = 1 << 20
 CLOSE_TIMEOUT_S: Final = 10.0
 """How long a client may take to close after the end of the run."""
 
-SOCKET_BUFFER_BYTES: Final = 1 << 20
+SOCKET_BUFFER_BYTES: Final = 1 << 18
 BACKLOG: Final = 1024
 _RESET: Final = struct.pack("ii", 1, 0)
 
