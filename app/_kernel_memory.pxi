@@ -183,7 +183,7 @@ cdef class TickWriter(RingView):
         cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
         cdef tick_record *record
-        cdef uint64_t burst = max(1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
+        cdef uint64_t burst = max(<uint64_t>1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
         cdef int stop = -1
         with nogil:
             while stop < 0:
