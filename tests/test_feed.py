@@ -143,7 +143,9 @@ def test_run_ends_where_event_time_ends(tmp_path: Path) -> None:
     assert feed.block_at(2).end == 3
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_position_gives_the_same_bytes(
     path: Path, source: str, tmp_path: Path, data: st.DataObject

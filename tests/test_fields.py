@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.fields import normalise_price, normalise_sentiment, price_columns, sentiment_columns
@@ -65,6 +65,7 @@ def test_price_refused(text: str, reason: str) -> None:
     assert not price_columns(*columns([text.encode()]))[0]
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBER_LIKE, min_size=1, max_size=10))
 def test_price_column_passes_only_what_needs_no_rewriting(texts: list[bytes]) -> None:
     for text, good in zip(texts, price_columns(*columns(texts)), strict=True):
@@ -72,6 +73,7 @@ def test_price_column_passes_only_what_needs_no_rewriting(texts: list[bytes]) ->
             assert normalise_price(text) == text
 
 
+@settings(deadline=None)
 @given(st.decimals(Decimal("0.000000001"), Decimal("9e9"), places=9))
 def test_price_keeps_its_value(price: Decimal) -> None:
     for text in (f"{price:f}", str(price), repr(float(price))):
@@ -95,6 +97,7 @@ def test_sentiment_refused(text: str) -> None:
     assert not sentiment_columns(*columns([text.encode()]))[0][0]
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBER_LIKE, min_size=1, max_size=10))
 def test_sentiment_column_reads_as_one_does(texts: list[bytes]) -> None:
     good, values = sentiment_columns(*columns(texts))

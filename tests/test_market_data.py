@@ -315,7 +315,7 @@ PRICES = st.decimals(Decimal("1e-9"), Decimal("9e9"), places=9).map(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(TIMES, SYMBOLS, PRICES), min_size=1, max_size=30),
     st.sampled_from(["\n", "\r\n"]),
@@ -335,7 +335,7 @@ def test_any_rows_come_back(
     check(loaded)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_any_bytes_load_or_are_refused(write: Write, content: bytes) -> None:
     path = write(HEADER.encode() + b"2025-10-01,A,1\n" + content)

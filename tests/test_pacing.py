@@ -26,7 +26,7 @@ def test_rate_is_exact(rate: Fraction, seq: int) -> None:
         assert pace.due(due_ns - 1) <= seq + ahead
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     factor=st.fractions(Fraction(1, 100), 10**5, max_denominator=1000),
     replay=st.sampled_from(["once", "loop", "walk"]),

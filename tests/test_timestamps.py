@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.timestamps import (
@@ -95,6 +95,7 @@ def test_refused(text: str) -> None:
     assert parse_column([text.encode()]) == ([0], [False])
 
 
+@settings(deadline=None)
 @given(EVENT_NS)
 def test_format_is_exact_and_shortest(event_ns: int) -> None:
     text = format_timestamp(event_ns)
@@ -104,6 +105,7 @@ def test_format_is_exact_and_shortest(event_ns: int) -> None:
     assert not text.endswith(b".000")
 
 
+@settings(deadline=None)
 @given(st.lists(EVENT_NS, max_size=20))
 def test_column_formats_as_one_does(times: list[int]) -> None:
     matrix, lengths = format_timestamps(np.array(times, np.int64))
@@ -111,6 +113,7 @@ def test_column_formats_as_one_does(times: list[int]) -> None:
     assert texts == [format_timestamp(event_ns) for event_ns in times]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
@@ -140,6 +143,7 @@ def test_column_parses_as_one_does(texts: list[bytes]) -> None:
         assert event_ns == (expected if good else 0)
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(1700, 1, 1), datetime(2250, 1, 1)),
     st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
@@ -151,6 +155,7 @@ def test_offsets_against_datetime(moment: datetime, zone: timezone) -> None:
     assert parse_timestamp(moment.isoformat(" ").encode())[0] == expected
 
 
+@settings(deadline=None)
 @given(st.integers(10**17, MAX_EVENT_NS), st.sampled_from([1, 10**3, 10**6, 10**9]))
 def test_epoch_units_by_magnitude(event_ns: int, unit: int) -> None:
     whole = event_ns // unit
