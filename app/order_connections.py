@@ -50,7 +50,8 @@ class Connections:
         self._frames_per_s = settings.order_frames_per_s_max
         self._stall_ns = int(settings.client_stall_timeout_s * 1e9)
         self._idle_ns = int(settings.order_idle_timeout_s * 1e9)
-        self._by_fileno: dict[int, Connection] = {}
+        self.by_fileno: dict[int, Connection] = {}
+        """The connection behind each descriptor that epoll may name."""
         self._attended: set[Connection] = set()
         """Those that the sweep has to look at: handshaking, lingering, or slow to read."""
         self._accepting = True
@@ -58,19 +59,15 @@ class Connections:
         epoll.register(listener.fileno(), IN)
 
     def __len__(self) -> int:
-        return len(self._by_fileno)
+        return len(self.by_fileno)
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(list(self._by_fileno.values()))
-
-    def get(self, fileno: int) -> Connection | None:
-        """The connection behind a descriptor that epoll named."""
-        return self._by_fileno.get(fileno)
+        return iter(list(self.by_fileno.values()))
 
     def accept(self) -> None:
         """Take new clients from the backlog, a bounded number at a time."""
         for _ in range(ACCEPT_BURST):
-            if len(self._by_fileno) >= self._max:
+            if len(self.by_fileno) >= self._max:
                 self._pause(f"{self._max} connections are open")
                 return
             try:
@@ -100,7 +97,7 @@ class Connections:
             connection.bucket = TokenBucket(self._frames_per_s)
         if connection.handshaking:
             self._attended.add(connection)
-        self._by_fileno[connection.fileno] = connection
+        self.by_fileno[connection.fileno] = connection
         connection.mask = IN
         self._epoll.register(connection.fileno, IN)
 
@@ -140,7 +137,7 @@ class Connections:
 
     def give(self, connection: Connection, data: bytes) -> None:
         """Send answers, now or when the peer takes them; ends what has nothing more to say."""
-        if connection.fileno not in self._by_fileno or connection.lingering:
+        if connection.fileno not in self.by_fileno or connection.lingering:
             return
         try:
             done = connection.send(data)
@@ -154,7 +151,8 @@ class Connections:
         except OSError:
             self.close(connection)
             return
-        self.watch(connection)
+        if not done or connection.mask != IN:
+            self.watch(connection)
 
     def refuse(self, connection: Connection, event: str, reason: str) -> None:
         """Let nothing more in from this peer; it is closed once its answers are sent."""
@@ -167,13 +165,13 @@ class Connections:
 
     def close(self, connection: Connection) -> None:
         """Close at once and forget."""
-        if self._by_fileno.pop(connection.fileno, None) is None:
+        if self.by_fileno.pop(connection.fileno, None) is None:
             return
         self._attended.discard(connection)
         connection.frames.clear()
         self._epoll.unregister(connection.fileno)
         connection.sock.close()
-        if not self._accepting and len(self._by_fileno) < self._max:
+        if not self._accepting and len(self.by_fileno) < self._max:
             self._accepting = True
             self._pause_said = False
             self._epoll.register(self._listener.fileno(), IN)

@@ -147,7 +147,7 @@ class OrderManagerServer:
 
     def _turn(self) -> None:
         events = self._epoll.poll(self._timeout_s())
-        get = self._connections.get
+        get = self._connections.by_fileno.get
         for fileno, event in events:
             connection = get(fileno)
             if connection is not None:
