@@ -18,6 +18,7 @@ cache."""
 BUFFER_BYTES = RECV_BYTES + 3 * (wire.MAX_FRAME_BYTES + 1)
 """Room for one more receive behind the three frames of an unfinished tick."""
 HELLO_TIMEOUT_S = 2.0
+WAIT_S = 0.25
 CONNECT_TIMEOUT_S = 2.0
 
 
@@ -40,9 +41,12 @@ class FeedConnection:
         *,
         has_symbols: bool,
         must_be_sequenced: bool = False,
+        silent_s_max: float = 3.0,
     ) -> None:
         """Connect and say hello.
 
+        ``silent_s_max``: a sequenced gateway that says nothing for so long is gone: it was asked
+        for a sign of life twice a second.
         ``must_be_sequenced``: a gateway that does not answer the hello is not taken as a plain
         feed, since it is known to be none: it only stands still.
 
@@ -56,6 +60,7 @@ class FeedConnection:
         self.fill = 0
         self.symbols: list[str] | None = None
         self.sequenced = False
+        self._silent_s, self._silent_s_max = 0.0, silent_s_max
         self.run_id = ""
         try:
             self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
@@ -63,7 +68,7 @@ class FeedConnection:
             raise FeedClosed(f"{host}:{port}: {error}") from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(b"RUN*" + wire.encode_mark("RESUME", resume_seq))
+            self._socket.sendall(b"RUN*BEAT*" + wire.encode_mark("RESUME", resume_seq))
             self._hello(resume_seq, has_symbols)
             if must_be_sequenced and not self.sequenced:
                 raise FeedClosed(f"{host}:{port}: no answer within {HELLO_TIMEOUT_S:g} s")
@@ -71,7 +76,7 @@ class FeedConnection:
             # two.
             self._socket.settimeout(None)
             self._socket.setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 250_000)
+                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(WAIT_S * 1e6))
             )
         except BaseException as error:
             self._socket.close()
@@ -122,7 +127,7 @@ class FeedConnection:
         """Wait up to a quarter of a second for bytes; their number, 0 if none came.
 
         Raises:
-            FeedClosed: the gateway is gone.
+            FeedClosed: the gateway is gone, or silent for too long.
         """
         try:
             if self.fill == 0:
@@ -130,12 +135,16 @@ class FeedConnection:
             else:
                 count = self._socket.recv_into(self._view[self.fill :], self._room())
         except (BlockingIOError, InterruptedError):
+            self._silent_s += WAIT_S
+            if self.sequenced and self._silent_s > self._silent_s_max:
+                raise FeedClosed(f"silent for {self._silent_s:g} s") from None
             return 0
         except OSError as error:
             raise FeedClosed(str(error)) from error
         if count == 0:
             raise FeedClosed("closed by the gateway")
         self.fill += count
+        self._silent_s = 0.0
         return count
 
     def receive_now(self) -> int:
@@ -176,3 +185,23 @@ class FeedConnection:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+class WrongTicks:
+    """Tells a link that does damage from a source that is wrong itself.
+
+    A damaged stream comes right when it is asked for again; what comes wrong in the same way
+    :data:`TIMES` times is the source's own.
+    """
+
+    TIMES = 3
+
+    def __init__(self) -> None:
+        self._last: tuple[int, bytes] | None = None
+        self._times = 0
+
+    def is_source(self, seq: int, field: bytes) -> bool:
+        """Whether tick ``seq``, refused for ``field``, is to be given up."""
+        self._times = self._times + 1 if self._last == (seq, field) else 1
+        self._last = (seq, field)
+        return self._times >= self.TIMES

@@ -318,6 +318,8 @@ class FeedServer:
         elif client.stage == HELLO and frame == wire.PING:
             client.queue(wire.PONG + wire.DELIMITER)
             self._connections.finish(client)
+        elif client.stage == HELLO and frame == wire.BEAT:
+            client.beats = True
         elif client.stage == HELLO and frame == b"RUN":
             client.queue(f"RUN|{self._feed.run_id}*".encode())
             client.hub.pump(client)
@@ -335,6 +337,8 @@ class FeedServer:
                 self._connections.part(client, "client_left", reason="did not close")
             elif client.stage == STREAM and not client.resuming:
                 self._drop_if_stalled(client, now_ns)
+            elif client.stage == STREAM and client.beats:
+                client.hub.beat(client)
         self._publish(now_ns)
 
     def _drop_if_stalled(self, client: Client, now_ns: int) -> None:

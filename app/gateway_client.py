@@ -41,6 +41,9 @@ class Hub(Protocol):
     def pump(self, client: "Client") -> None:
         """Send on to a client that can be written to."""
 
+    def beat(self, client: "Client") -> None:
+        """Show a client that asked for it that we live, and where it stands in the stream."""
+
     def forget(self, client: "Client") -> None:
         """The client is gone."""
 
@@ -52,6 +55,7 @@ class Client:
     """A connected client; the hub that it subscribed to moves its cursor."""
 
     __slots__ = (
+        "beats",
         "block",
         "deadline_ns",
         "finished",
@@ -76,6 +80,7 @@ class Client:
         self.stage = HELLO
         self.hello = wire.FrameBuffer(HELLO_BYTES_MAX)
         self.resuming = False
+        self.beats = False
         self.half_closed = False
         # Was sent everything there is.
         self.finished = False

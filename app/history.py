@@ -8,7 +8,7 @@ import numpy.typing as npt
 from app import _kernel, wire
 from app.config import Settings
 from app.engine import MAX_BATCH_TICKS
-from app.feed_client import FeedClosed, FeedConnection
+from app.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.log import get_logger
 from app.process import Backoff, FatalError, Stop
 from app.tick_ring import TICK_DTYPE
@@ -40,7 +40,7 @@ def replay(
     parser = _kernel.FieldParser(symbols)
     batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
     backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
-    seq, refused_seq = 0, -1
+    seq, wrong = 0, WrongTicks()
     while seq < until_seq and not stop:
         feed = None
         try:
@@ -60,11 +60,16 @@ def replay(
                 if count:
                     seq += count
                     yield batch[:count]
-                if end >= _kernel.MARK and seq < until_seq:
-                    wrong_seq, seq = seq, seq + (refused_seq == seq)
-                    refused_seq = wrong_seq
+                if end == _kernel.MARK and seq < until_seq:
+                    frame, behind = feed.take_frame(0)
+                    feed.consume(behind)
+                    if wire.parse_mark(frame, "BEAT") != seq:
+                        raise FatalError(f"damaged history: {frame[:40]!r} at tick {seq}")
+                elif end > _kernel.MARK and seq < until_seq:
+                    wrong_seq, field = seq, feed.take_frame(0)[0]
+                    seq += wrong.is_source(seq, field)
                     raise wire.RemoteProtocolError(f"no tick {wrong_seq} in the history")
-                if end == _kernel.NEED_MORE and not feed.receive():
+                elif end == _kernel.NEED_MORE and not feed.receive():
                     beat()
         except (FeedClosed, wire.RemoteProtocolError) as error:
             log.warning("history_lost", error=str(error), seq=seq)
@@ -81,6 +86,7 @@ def _connect(settings: Settings, seq: int, run_id: str) -> FeedConnection:
         seq,
         has_symbols=True,
         must_be_sequenced=True,
+        silent_s_max=settings.heartbeat_timeout_s,
     )
     if feed.run_id != run_id:
         feed.close()

@@ -119,7 +119,7 @@ HISTOGRAMS: Final[dict[str, dict[str, str]]] = {
 }
 """Service -> histogram -> meaning.  At most :data:`HISTOGRAM_SLOTS` each."""
 
-STATES: Final = ("free", "starting", "ready", "draining", "done", "failed")
+STATES: Final = ("free", "starting", "ready", "draining", "done", "failed", "stale")
 
 # 24 blocks: the four services, 8 strategies at once in the benchmark, and room for the dead.
 BLOCK_COUNT: Final = 24

@@ -8,7 +8,7 @@ import time
 
 from app import _kernel, wire
 from app.config import Settings
-from app.feed_client import FeedClosed, FeedConnection
+from app.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.log import get_logger
 from app.metrics import ProcessMetrics
 from app.process import POLL_S, Backoff, FatalError, Stop, run_process
@@ -63,7 +63,8 @@ class Orderbook:
             }
         )
         self._update_buckets = metrics.histogram("book_update_ns").buckets
-        self._refused_seq = -1
+        self._wrong = WrongTicks()
+        self._plain = self._stale = False
         self._in_bad_run = False
         self._next_beat_ns = 0
         self._next_evict_s = 0.0
@@ -95,6 +96,7 @@ class Orderbook:
             FeedClosed: the connection is gone; resume at :attr:`next_seq`.
             RemoteProtocolError: what came is no feed; likewise.
         """
+        self._plain = not feed.sequenced
         if feed.fill:
             self._take(feed, time.monotonic_ns())
         while not self.stop and not self.finished:
@@ -104,17 +106,35 @@ class Orderbook:
                 self.metrics.add("bytes_received", received)
                 self._take(feed, recv_ns)
             if recv_ns >= self._next_beat_ns:
-                self.beat(recv_ns)
+                self.beat(recv_ns, current=self._plain)
 
-    def beat(self, now_ns: int | None = None) -> None:
-        """Signs of life: for the readers of the segments and for the metrics."""
+    def beat(self, now_ns: int | None = None, *, current: bool = False) -> None:
+        """Signs of life: the process's for the metrics, the prices' for the readers.
+
+        The segments' heartbeat says how long ago their prices were known to be ``current``: at the
+        feed's last byte; also now, while it is we who wait for readers, after the end of the run,
+        and with a plain feed, whose silence means nothing.
+        """
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
         self._next_beat_ns = now_ns + int(POLL_S * 1e9)
-        self.writer.beat()
-        published = self.ring.view.state[0]
+        if current or self.finished:
+            self.writer.beat()
+        published, _, _, heartbeat_ns = self.ring.view.state
         self.metrics.set("ticks_received", published)
         self.metrics.set("queue_depth", self.writer.lag())
+        self._show_staleness((now_ns - heartbeat_ns) / 1e9)
         self.metrics.beat()
+
+    def _show_staleness(self, age_s: float) -> None:
+        """Tell the health check when nothing is known of the feed any more."""
+        stale = age_s > self.settings.heartbeat_timeout_s
+        if stale != self._stale:
+            self._stale = stale
+            self.metrics.set_state("stale" if stale else "ready")
+            if stale:
+                log.warning("feed_stale", age_s=round(age_s, 3), seq=self.next_seq)
+            else:
+                log.info("feed_fresh", seq=self.next_seq)
 
     def _take(self, feed: FeedConnection, recv_ns: int) -> None:
         """Everything in the receive buffer, up to an unfinished tick."""
@@ -145,7 +165,7 @@ class Orderbook:
         self.metrics.add("writer_waits")
         while not self.writer.wait_space(100_000_000) and not self.stop:
             now_s = time.monotonic()
-            self.beat()
+            self.beat(current=True)
             if now_s >= self._next_evict_s:
                 self._next_evict_s = now_s + EVICT_EVERY_S
                 for name in self.ring.evict_dead(self.settings.reader_grace_s):
@@ -153,33 +173,48 @@ class Orderbook:
 
     def _take_mark(self, feed: FeedConnection, position: int) -> int:
         frame, behind = feed.take_frame(position)
-        end = wire.parse_mark(frame, "END")
-        if end is None:
+        beat, end = wire.parse_mark(frame, "BEAT"), wire.parse_mark(frame, "END")
+        seq = beat if end is None else end
+        if seq is None:
             return self._refuse(feed, position, _kernel.BAD_TIMESTAMP)
-        if end != self.next_seq:
-            raise wire.RemoteProtocolError(f"run of {end} ticks ended at tick {self.next_seq}")
-        self.writer.finish(end)
-        log.info("feed_finished", ticks=end)
+        if seq != self.next_seq:
+            self._discard(seq)
+        if end is not None:
+            self.writer.finish(end)
+            log.info("feed_finished", ticks=end)
         return behind
+
+    def _discard(self, seq: int) -> None:
+        """Ticks were lost or came twice under way: what the segments hold is another run.
+
+        Raises:
+            FatalError: after the restart everyone begins at tick 0.
+        """
+        self.ring.unlink()
+        self.book.unlink()
+        raise FatalError(
+            f"damaged feed: the gateway has sent {seq} ticks, {self.next_seq} have come; "
+            "starting over from tick 0"
+        )
 
     def _refuse(self, feed: FeedConnection, position: int, problem: int) -> int:
         """A malformed tick: never guessed at, never written; where to go on.
 
-        A sequenced feed is asked again from this tick on, since a damaged stream repeats right;
-        what comes wrong twice is the source's own and is left out.  A plain feed goes on at its
-        next whole tick, which may begin with a field that is wrong as a price.
+        A sequenced feed is asked again from this tick on (see :class:`WrongTicks`); a plain one
+        goes on at its next whole tick, which may begin with a field that is wrong as a price.
         """
         seq = self.next_seq
         field, behind = feed.take_frame(position)
         if not self._in_bad_run:
-            self.metrics.add("ticks_malformed")
             shown = field[:40].decode("utf-8", "backslashreplace")
             log.warning("tick_refused", seq=seq, field=shown, reason=REASONS[problem])
         if feed.sequenced:
-            if self._refused_seq == seq:
+            if self._wrong.is_source(seq, field):
+                self.metrics.add("ticks_malformed")
                 self.writer.set_next_seq(seq + 1)
-            self._refused_seq = seq
             raise wire.RemoteProtocolError(f"malformed tick {seq}")
+        if not self._in_bad_run:
+            self.metrics.add("ticks_malformed")
         self._in_bad_run = True
         return position if problem == _kernel.BAD_PRICE else behind
 
@@ -199,6 +234,7 @@ def _connect(settings: Settings, orderbook: Orderbook | None) -> FeedConnection:
         orderbook.next_seq if orderbook else 0,
         has_symbols=True,
         must_be_sequenced=bool(orderbook and orderbook.run_id),
+        silent_s_max=settings.heartbeat_timeout_s,
     )
 
 

@@ -165,6 +165,21 @@ class PriceHub:
             client.queue(wire.encode_mark("END", self._feed.total))
         self._connections.finish(client)
 
+    def beat(self, client: Client) -> None:
+        """Say how many ticks the client has been sent; nothing while it cannot keep up."""
+        if client.pending or client.block is None:
+            return
+        even = client in self._even
+        rest, seq = b"", self.released
+        if not even:
+            rest = _rest_of_frame(client.block, client.position)
+            seq = client.block.seq_at(client.position) + bool(rest)
+            client.position += len(rest)
+        client.queue(rest + wire.encode_mark("BEAT", seq))
+        if not self._connections.flush(client) and client in self._even:
+            self._even.remove(client)
+            client.block, client.position = self._edge_block, self._edge
+
     def forget(self, client: Client) -> None:
         """The client is gone."""
         self.subscribers.discard(client)

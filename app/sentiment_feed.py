@@ -63,6 +63,7 @@ class SentimentFeed:
                     self.complete_before,
                     has_symbols=False,
                     must_be_sequenced=self._must_be_sequenced,
+                    silent_s_max=self._settings.heartbeat_timeout_s,
                 )
             except (FeedClosed, wire.RemoteProtocolError) as error:
                 log.warning("sentiment_unreachable", error=str(error))
@@ -141,6 +142,8 @@ class SentimentFeed:
             self.complete_before = max(self.complete_before, seq)
         elif wire.parse_mark(frame, "END") is not None:
             self.complete_before = COMPLETE
+        elif wire.parse_mark(frame, "BEAT") is not None:
+            return
         else:
             raise wire.RemoteProtocolError(f"unknown frame {frame[:40]!r}")
         self._safe_count = self._count

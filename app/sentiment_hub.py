@@ -110,6 +110,13 @@ class SentimentHub:
             client.queue(wire.encode_mark("END", self._feed.total))
         self._connections.finish(client)
 
+    def beat(self, client: Client) -> None:
+        """Show the client that we live; nothing while it cannot keep up."""
+        if not client.pending:
+            client.queue(wire.encode_mark("BEAT", client.next_seq))
+            if not self._connections.flush(client):
+                self._even.discard(client)
+
     def forget(self, client: Client) -> None:
         """The client is gone."""
         self.subscribers.discard(client)

@@ -276,9 +276,11 @@ class StrategyProcess:
         stale = age_s > self.settings.heartbeat_timeout_s
         if stale and not self._stale:
             log.warning("book_stale", age_s=round(age_s, 3))
+            self.metrics.set_state("stale")
             self.engine.strategy.on_stale(age_s)
         elif self._stale and not stale:
             log.info("book_fresh")
+            self.metrics.set_state("ready")
         self._stale = stale
         if not self.ring.is_current():
             raise FatalError(

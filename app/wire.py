@@ -13,6 +13,8 @@ MAX_SYMBOL_BYTES: Final = 10
 
 PING: Final = b"PING"
 PONG: Final = b"PONG"
+BEAT: Final = b"BEAT"
+"""A hello by which a client asks for signs of life: ``BEAT|n*``, n the next tick in its stream."""
 
 
 class RemoteProtocolError(Exception):
@@ -97,7 +99,7 @@ def parse_symbol_list(frame: bytes) -> list[str]:
 
 
 def encode_mark(name: str, seq: int) -> bytes:
-    """``RESUME|7*``, ``SEQ|7*`` or ``END|7*``."""
+    """``RESUME|7*``, ``SEQ|7*``, ``BEAT|7*`` or ``END|7*``."""
     return f"{name}|{seq}*".encode()
 
 
