@@ -105,7 +105,9 @@ class OrderClient:
         backoff: Backoff | None = None,
     ) -> None:
         self._address, self._timeout_s = (host, port), timeout_s
-        self._stop, self._beat, self._count = stop or Stop(), beat, count
+        # A Stop is false until it is requested, so no `stop or Stop()` here.
+        self._stop = Stop() if stop is None else stop
+        self._beat, self._count = beat, count
         self._backoff = backoff or Backoff(50, 2000)
         self._socket: socket.socket | None = None
         self._frames = wire.FrameBuffer()
