@@ -72,7 +72,8 @@ bench-quick: setup ## Measure the essentials (under two minutes)
 	$(BIN)/python -m tests.bench --quick
 
 data: setup ## Make data/market_data.csv again
-	$(BIN)/python data/make_market_data.py > data/market_data.csv
+	$(BIN)/python data/make_market_data.py > data/market_data.csv.new
+	mv data/market_data.csv.new data/market_data.csv
 
 lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1 takes the newest versions
 	@python=$$(images/find_python.sh) && "$$python" -m venv .venv/lock \
