@@ -31,7 +31,9 @@ def order_json(order: Order, client: str) -> str:
         tail = f',"type":"{TYPE_NAMES[order.type]}","tif":"{TIF_NAMES[order.tif]}"'
     if order.ts is not None:
         tail += f',"ts":{order.ts}'
-    if order.exec_count:
+    if order.exec_count == 1:
+        tail += f',"exec_ids":[{order.exec_first}]'
+    elif order.exec_count:
         first = order.exec_first
         tail += f',"exec_ids":{list(range(first, first + order.exec_count))}'
     return (

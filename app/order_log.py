@@ -6,14 +6,13 @@ Here lines wait in a bounded backlog instead, and what does not fit is counted a
 
 import os
 import select
+import stat
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
-CHUNK_BYTES: Final = select.PIPE_BUF
-"""A pipe that polls writable takes this much without blocking."""
 
 
 class OrderLog:
@@ -27,6 +26,9 @@ class OrderLog:
         self._backlog = b""
         self._second = -1
         self._second_text = ""
+        # A file takes everything; a pipe that polls writable takes this much without blocking.
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._chunk_bytes = BACKLOG_BYTES_MAX if is_file else select.PIPE_BUF
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
@@ -61,7 +63,7 @@ class OrderLog:
             if not events or not events[0][1] & select.POLLOUT:
                 return
             try:
-                written = os.write(self._descriptor, self._backlog[:CHUNK_BYTES])
+                written = os.write(self._descriptor, self._backlog[: self._chunk_bytes])
             except OSError:
                 # Nobody reads any more; orders matter more than their log.
                 self._backlog = b""

@@ -15,7 +15,7 @@ import msgspec
 
 from app.codes import Code
 from app.money import divide
-from app.orders import BUY, GIVEN, IOC, LIMIT, MARKET, Order
+from app.orders import BUY, GIVEN, IOC, MARKET, Order
 from app.price_source import PriceSource
 
 BPS_UNITS: Final = 1_000_000
@@ -78,7 +78,8 @@ class PaperExchange:
         self._slippage = round(slippage_bps * 100)
         self._fill_percent = fill_percent
         self._seed = seed
-        self._resting: dict[int, Order] = {}
+        self._resting: dict[str, dict[int, Order]] = {}
+        """Symbol -> order number -> order; a symbol without news costs one look, not one each."""
         self._seen: dict[str, int] = {}
         """Symbol -> sequence of the book update that its resting orders have been shown."""
 
@@ -97,50 +98,51 @@ class PaperExchange:
             done = (Execution(self._share(order), price),)
         rests = order.tif != IOC and not (done and done[0].qty == order.qty)
         if rests:
-            self._resting[order.order_no] = order
+            self._rest(order)
         return Report(done, rests)
 
     def cancel(self, order: Order) -> None:
         """Forget a resting order."""
-        self._resting.pop(order.order_no, None)
+        self._resting.get(order.symbol, {}).pop(order.order_no, None)
 
     def poll(self) -> Iterable[tuple[Order, Execution]]:
         """Show each resting order the book, once per update of its symbol."""
-        if not self._resting:
-            return
-        fresh: dict[str, bool] = {}
-        for order in list(self._resting.values()):
-            symbol = order.symbol
-            if symbol not in fresh:
-                book = self._prices.read(symbol)
-                fresh[symbol] = book is not None and book.seq != self._seen.get(symbol)
-                if book is not None:
-                    self._seen[symbol] = book.seq
-            if not fresh[symbol]:
+        for symbol, orders in self._resting.items():
+            if not orders:
                 continue
-            price = self._touch(order)
-            if price is None or not _marketable(order, price):
+            book = self._prices.read(symbol)
+            if book is None or book.seq == self._seen.get(symbol):
                 continue
-            qty = self._share(order)
-            if qty == order.qty - order.filled_qty:
-                del self._resting[order.order_no]
-            yield order, Execution(qty, price)
+            self._seen[symbol] = book.seq
+            for order in list(orders.values()):
+                price = self._slipped(book.price, order.side)
+                if _marketable(order, price):
+                    qty = self._share(order)
+                    if qty == order.qty - order.filled_qty:
+                        del orders[order.order_no]
+                    yield order, Execution(qty, price)
+
+    def _rest(self, order: Order) -> None:
+        self._resting.setdefault(order.symbol, {})[order.order_no] = order
 
     def committed(self) -> None:
         """Nothing left to do: paper executes at once."""
 
     def restore(self, orders: Sequence[Order]) -> None:
         """Rest these orders and no others."""
-        self._resting = {order.order_no: order for order in orders if order.type == LIMIT}
+        self._resting.clear()
         self._seen.clear()
+        for order in orders:
+            self._rest(order)
 
     def _touch(self, order: Order) -> int | None:
         """The price this order would get now: the book's, worse by the slippage."""
         book = self._prices.read(order.symbol)
-        if book is None:
-            return None
-        worse = divide(book.price * self._slippage, BPS_UNITS)
-        return max(book.price + worse, 1) if order.side == BUY else max(book.price - worse, 1)
+        return None if book is None else self._slipped(book.price, order.side)
+
+    def _slipped(self, price: int, side: int) -> int:
+        worse = divide(price * self._slippage, BPS_UNITS)
+        return max(price + worse, 1) if side == BUY else max(price - worse, 1)
 
     def _share(self, order: Order) -> int:
         """How much of the open quantity executes now."""

@@ -87,7 +87,7 @@ def test_gateway_is_unhealthy_when_a_port_answers_nothing(serve, monkeypatch, ca
         (b'{"ok":true}*', "", 0),
         (b'{"ok": true}*', "", 0),
         (b'{"ok":false,"msg":"store"}*', "", 1),
-        (b'{"ok":false,"msg":"token"}*', "/run/secrets/order_token", 0),
+        (b'{"ok":false,"msg":"token"}*', "/run/secrets/order_token", 1),
         (b"HTTP/1.1 400 Bad Request*", "", 1),
     ],
 )
