@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -339,6 +340,28 @@ def test_once_leaves_its_report_in_the_volume(compose_stack: MakeStack) -> None:
         remove=True,
     )
     assert listing.decode().count("performance_report.md") == 1
+
+
+def test_orders_with_token_and_tls(compose_stack: MakeStack, tmp_path: Path) -> None:
+    """The files reach the two processes as secrets, and the check speaks TLS, too."""
+    names = ("order_tls_cert", "order_tls_key", "order_token")
+    certificate, key, token = (tmp_path / name for name in names)
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=order_manager", "-addext", "subjectAltName=DNS:order_manager"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    token.write_text(secrets.token_hex(32))
+    for path in (certificate, key, token):
+        path.chmod(0o644)
+    settings = {f"{name.upper()}_FILE": str(tmp_path / name) for name in names}
+    stack = compose_stack(REPLAY="once", PACE="max", **settings)
+    stack.compose("up", "--exit-code-from", "strategy")
+    assert "Received Order" in stack.logs("order_manager")
 
 
 @pytest.mark.parametrize(
