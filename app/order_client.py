@@ -5,14 +5,17 @@ whatever is unanswered after a timeout or a lost connection is simply sent again
 """
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from app import wire
+from app.access import connect_orders
 from app.config import Settings
 from app.log import get_logger
 from app.process import POLL_S, Backoff, Stop
@@ -103,7 +106,10 @@ class OrderClient:
         beat: Callable[[], None] = lambda: None,
         count: Callable[[str], None] = lambda _name: None,
         backoff: Backoff | None = None,
+        opener: Callable[[float], socket.socket] | None = None,
     ) -> None:
+        """``opener`` makes the connection, given a timeout in seconds; by default plain TCP."""
+        self._open = opener or partial(socket.create_connection, (host, port))
         self._address, self._timeout_s = (host, port), timeout_s
         # A Stop is false until it is requested, so no `stop or Stop()` here.
         self._stop = Stop() if stop is None else stop
@@ -118,7 +124,8 @@ class OrderClient:
         """A client of the order manager that the settings name."""
         backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
         host, port = settings.order_manager_host, settings.order_port
-        return cls(host, port, settings.order_timeout_s, backoff=backoff, **keywords)
+        opener = partial(connect_orders, settings)
+        return cls(host, port, settings.order_timeout_s, backoff=backoff, opener=opener, **keywords)
 
     def connect(self) -> None:
         """Connect, waiting for the order manager as long as it takes.
@@ -130,7 +137,7 @@ class OrderClient:
             if self._stop:
                 raise Unanswered
             try:
-                connection = socket.create_connection(self._address, timeout=POLL_S * 4)
+                connection = self._open(POLL_S * 4)
             except OSError as error:
                 log.warning("order_manager_unreachable", error=str(error))
                 self._backoff.sleep(self._stop, self._beat)
@@ -138,7 +145,8 @@ class OrderClient:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(POLL_S))
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
-            connection.settimeout(None)
+            # A blocking TLS socket would wait on behind the kernel's timeout.
+            connection.settimeout(POLL_S if isinstance(connection, ssl.SSLSocket) else None)
             self._socket, self._frames = connection, wire.FrameBuffer()
             if self._connected_before:
                 self._count("reconnects")
@@ -189,7 +197,7 @@ class OrderClient:
         assert self._socket is not None
         try:
             data = self._socket.recv(262144)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             self._beat()
             if self._stop:
                 raise Unanswered from None

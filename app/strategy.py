@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from app import _kernel, history, report
 from app._kernel import Intent
+from app.access import connect_orders
 from app.config import Settings, load_settings
 from app.engine import MAX_BATCH_TICKS, Engine
 from app.log import get_logger
@@ -63,11 +64,8 @@ def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> di
     Raises:
         OSError: the order manager cannot be reached, or did not answer in ``ORDER_TIMEOUT_S``.
     """
-    import socket
-
     chosen = settings or load_settings()
-    address = (chosen.order_manager_host, chosen.order_port)
-    with socket.create_connection(address, timeout=chosen.order_timeout_s) as connection:
+    with connect_orders(chosen, chosen.order_timeout_s) as connection:
         text = json.dumps(order, allow_nan=False).replace("*", "\\u002a")
         connection.sendall(text.encode() + b"*")
         received = b""

@@ -11,6 +11,7 @@ import pytest
 
 from app.access import auth_frame, connect_orders, read_token, require_token_if_published
 from app.config import Settings, SettingsError
+from app.order_client import OrderClient, encode_order
 from tests.order_process import Client, OrderManagerProcess
 from tests.order_server import running
 
@@ -278,3 +279,24 @@ def test_certificate_files_that_are_none(tmp_path: Path, certificate: Any) -> No
         assert manager.process.wait(timeout=10) == 2
         assert "ORDER_TLS_CERT_FILE" in manager.log()
         manager.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_the_strategys_client_shows_its_token(
+    tmp_path: Path, certificate: Any, token_file: str, encrypted: bool
+) -> None:
+    cert, key = certificate("good")
+    settings: dict[str, Any] = {"order_token_file": token_file}
+    if encrypted:
+        settings |= {"order_tls_cert_file": cert, "order_tls_key_file": key}
+    with running(tmp_path, **settings) as server:
+        chosen = Settings(order_port=server.port, order_manager_host="localhost", **settings)
+        client = OrderClient.from_settings(chosen)
+        frames = [
+            (n, encode_order(n, "desk", "BUY", "AAPL", 10, 173.2, "2025-10-01 09:30:00"))
+            for n in range(500)
+        ]
+        answers = client.submit(frames)
+        assert all(answer.ok for answer in answers)
+        assert len(answers) == 500
+        client.close()
