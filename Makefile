@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
 
 .PHONY: help setup up down logs test test-fast lint format engine base-image images bench \
-	bench-quick data lock clean
+	bench-quick backup restore data lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,20 @@ bench: setup ## Measure everything (minutes)
 
 bench-quick: setup ## Measure the essentials (under two minutes)
 	$(BIN)/python -m tests.bench --quick
+
+backup: ## Copy the order store, running or not, to BACKUP=file
+	@test -n "$(BACKUP)" || { echo "make backup BACKUP=orders-monday.sqlite3"; exit 2; }
+	@if $(ENGINE_ANSWERS) && docker compose ps -q order_manager | grep -q .; then \
+		docker compose exec -T order_manager python3 -m app.order_store backup - >"$(BACKUP)"; \
+	else $(BIN)/python -m app.order_store backup "$(BACKUP)"; fi && echo "backup: $(BACKUP)"
+
+restore: ## Put BACKUP=file in the order store's place; what was there is kept beside it
+	@test -f "$(BACKUP)" || { echo "make restore BACKUP=orders-monday.sqlite3"; exit 2; }
+	@if $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .; then \
+		docker compose stop order_manager \
+		&& docker compose run --rm -T order_manager python3 -m app.order_store restore - <"$(BACKUP)" \
+		&& docker compose start order_manager; \
+	else $(BIN)/python -m app.order_store restore "$(BACKUP)"; fi
 
 data: setup ## Make data/market_data.csv again
 	$(BIN)/python data/make_market_data.py > data/market_data.csv.new

@@ -6,11 +6,13 @@ manager; ``restore`` and ``rebuild`` need the store to themselves.
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import apsw
 
@@ -20,6 +22,9 @@ from app.order_files import backup_connection, damaged_message, take_lease
 from app.order_schema import VERSION, StoreError, schema_version
 from app.order_store import position_row
 from app.orders import Position
+
+STREAM: Final = "-"
+"""Instead of a file: standard output or input, so that a copy can leave or enter a container."""
 
 
 @contextmanager
@@ -101,14 +106,18 @@ def restore(source: str, path: str) -> str:
     Raises:
         StoreError: the backup is no good, or an order manager is running on the store.
     """
-    if not os.path.exists(source):
+    if source != STREAM and not os.path.exists(source):
         raise StoreError(f"{source}: no such backup")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     lease = take_lease(path)
     partial = f"{path}.partial"
     try:
-        Path(partial).unlink(missing_ok=True)
-        Path(partial).write_bytes(Path(source).read_bytes())
+        with open(partial, "wb") as copy:
+            if source == STREAM:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+            else:
+                with open(source, "rb") as backup_file:
+                    shutil.copyfileobj(backup_file, copy)
         check_whole(partial)
         kept = ""
         if os.path.exists(path):
@@ -200,9 +209,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--store", help="the store's file (default: as the settings say)")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("backup", help="copy a running store to a new file")
-    command.add_argument("target", nargs="?", help="default: beside the store, with the time")
+    command.add_argument("target", nargs="?", help="default: beside the store; - for stdout")
     command = commands.add_parser("restore", help="put a backup in the store's place")
-    command.add_argument("source")
+    command.add_argument("source", help="a backup, or - for stdin")
     command = commands.add_parser("export", help="orders, fills and positions for pandas")
     command.add_argument("folder", nargs="?", help="default: beside the store")
     command.add_argument("--format", choices=FORMATS, default="csv")
@@ -222,7 +231,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, path: str) -> int:
-    if options.command == "backup":
+    if options.command == "backup" and options.target == STREAM:
+        aside = f"{path}.streamed-{os.getpid()}"
+        backup(path, aside)
+        try:
+            with open(aside, "rb") as copy:
+                shutil.copyfileobj(copy, sys.stdout.buffer)
+        finally:
+            os.unlink(aside)
+    elif options.command == "backup":
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         target = options.target or f"{path}.backup-{stamp}"
         backup(path, target)

@@ -253,7 +253,7 @@ def test_nothing_is_acknowledged_while_the_disk_fails_and_it_goes_on_by_itself(
     operations: tuple[str, ...],
     after: int,
 ) -> None:
-    manager = Manager(path)
+    manager = Manager(path, trading_mode="live")
     kept = manager.ask({**ORDER, "id": 1})[0]
     disk.failing, disk.operations, disk.after = error, operations, after
     for n in range(2, 40):
@@ -280,7 +280,7 @@ def test_a_fault_that_comes_and_goes_at_random_moments(path: Path, disk: FaultyD
     import random
 
     rng = random.Random(7)
-    manager = Manager(path)
+    manager = Manager(path, trading_mode="live")
     acked: dict[int, dict[str, Any]] = {}
     for n in range(400):
         if rng.random() < 0.2:
@@ -314,7 +314,7 @@ def test_server_stays_up_on_a_full_volume(tmp_path: Path) -> None:
         pytest.skip("this user may not mount a tmpfs")
     try:
         with (
-            OrderManagerProcess(tmp_path / "log", output_dir=mount) as manager,
+            OrderManagerProcess(tmp_path / "log", output_dir=mount, trading_mode="live") as manager,
             manager.client(30) as client,
         ):
             assert client.ask({**ORDER, "id": 1})["ok"] is True
@@ -396,6 +396,23 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
     answer = manager.ask({**ORDER, "id": 0})[0]
     assert answer["duplicate"] is True
     manager.close()
+
+
+def test_backup_and_restore_through_a_pipe(path: Path, tmp_path: Path) -> None:
+    _some_orders(path)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "app.order_store", "--store"]
+    run = [*command, str(path), "backup", "-"]
+    copy = subprocess.run(run, env=environ, capture_output=True, check=True).stdout
+    other = tmp_path / "other" / "orders.sqlite3"
+    run = [*command, str(other), "restore", "-"]
+    subprocess.run(run, env=environ, input=copy, capture_output=True, check=True)
+    assert verify(str(other)) == []
+    assert len(replay(apsw.Connection(str(other)))) == 2
+    done = subprocess.run(run, env=environ, input=copy[:5000], capture_output=True, check=False)
+    assert done.returncode == 1
+    assert verify(str(other)) == []
+    assert not [p for p in tmp_path.iterdir() if "streamed" in p.name]
 
 
 def test_backup_refuses_to_overwrite_and_restore_checks_first(path: Path, tmp_path: Path) -> None:
