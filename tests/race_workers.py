@@ -21,6 +21,8 @@ PERIOD = 3000
 BASE_NS = 1_735_689_600 * 10**9
 """2025-01-01."""
 RING_TICKS = 4096
+DISTINCT_MIN = 300
+"""So many different ticks show that the writer was writing meanwhile, also on a busy machine."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Writer:
 
 
 def read_book(name: str, reads: int) -> Findings:
-    """Every field of every read, against its sequence; ends with ``reads`` or the run."""
+    """Every field of every read, against its sequence; ends after ``reads`` or with the run."""
     book = SharedPriceBook(name=f"{name}_book", create=False)
     ring = TickRing.attach(f"{name}_ring")
     found, last = Findings(), -1
@@ -90,7 +92,7 @@ def read_book(name: str, reads: int) -> Findings:
     print("up", flush=True)
     get, prices = view.get, book.prices["price"]
     started = time.perf_counter()
-    while found.reads < reads and ring.view.state[2] is None:
+    while (found.reads < reads or found.distinct < DISTINCT_MIN) and ring.view.state[2] is None:
         for _ in range(1000):
             price, event_ns, recv_ns, seq = get(0)
             period, phase = divmod(seq, PERIOD)

@@ -14,7 +14,7 @@ from app import _kernel
 from app.shared_memory_utils import SharedPriceBook
 from app.tick_ring import TickRing
 from tests.children import Child, Spawn, eventually, segment_name, spawner
-from tests.race_workers import Findings, Writer
+from tests.race_workers import DISTINCT_MIN, Findings, Writer
 
 RUN = "from tests.race_workers import main; main()"
 SHORT_READS = 300_000
@@ -52,7 +52,7 @@ def race(spawn: Spawn, name: str, role: str, policy: str, reads: int, deadline_s
     for reader in readers:
         found = result(reader, deadline_s)
         assert found.reads >= reads
-        assert found.distinct > 1000, "the writer was writing meanwhile"
+        assert found.distinct >= DISTINCT_MIN
         rate = found.reads / found.seconds / 1e6
         print(f"{role}: {found.reads:,} reads, {rate:.2f} M/s, lost {found.lost:,}")
         assert role != "lossless" or found.lost == 0
@@ -93,7 +93,7 @@ def test_writers_killed_in_mid_write_and_their_successors(
     last.kernel.finish(next_seq)
     for reader in readers:
         found = result(reader)
-        assert found.distinct > 10_000
+        assert found.distinct > 12, "each writer was seen writing"
         assert policy == "latest" or found.lost == 0
     book = last.book.read_tick("A")
     assert book is not None
