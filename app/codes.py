@@ -27,6 +27,7 @@ class Code(IntEnum):
     FRAME_RATE = 111
     DUPLICATE_ID = 120
     CLIENTS_MAX = 121
+    BEHIND_HELD = 122
     INTERNAL = 199
 
     UNKNOWN_SYMBOL = 200
@@ -54,7 +55,7 @@ class Code(IntEnum):
     STORE_UNAVAILABLE = 400
 
 
-ALWAYS_RETRYABLE: Final = frozenset({Code.FRAME_RATE, Code.STORE_UNAVAILABLE})
+ALWAYS_RETRYABLE: Final = frozenset({Code.FRAME_RATE, Code.BEHIND_HELD, Code.STORE_UNAVAILABLE})
 """Nothing was decided about the order: the same id may be sent again, in every mode."""
 
 CLOCK_BOUND: Final = frozenset(

@@ -336,6 +336,8 @@ class OrderManagerServer:
             return
         self._next_care = now + SWEEP_S
         self._connections.sweep()
+        living = self._connections.by_fileno
+        self._service.held.forget(lambda peer: living.get(peer.fileno) is not peer)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.refresh()
         if self._metrics is not None:

@@ -15,6 +15,7 @@ from app.order_answers import encode_ack, encode_object, encode_refusal
 from app.order_core import OrderCore
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError
+from app.order_turn import HeldOrders
 from app.order_wire import Auth, Command, OrderRequest, Ping, Refusal, decode
 from app.orders import SIDE_NAMES, STATUS_NAMES, Order
 
@@ -79,6 +80,7 @@ class OrderService(Generic[Peer]):
         self._answers: list[tuple[Peer, bytes]] = []
         self._tentative: list[tuple[int, OrderRequest | Command]] = []
         """Index into the answers, and the request, of what depends on the commit."""
+        self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replay)
         self._turn_lost = ""
         self._retry_ns = 0
         self._fills_before = 0
@@ -131,6 +133,11 @@ class OrderService(Generic[Peer]):
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
         counts = self.counts
         counts.received += 1
+        waits = self.held.check(peer, request)
+        if waits is not None:
+            counts.rejected += 1
+            self._answers.append((peer, encode_refusal(waits)))
+            return
         self._tentative.append((len(self._answers), request))
         if not self.available or self._turn_lost:
             self._answers.append((peer, b""))
@@ -144,6 +151,8 @@ class OrderService(Generic[Peer]):
             return
         if isinstance(result, Refusal):
             counts.rejected += 1
+            if result.retryable:
+                self.held.hold(peer, request)
             self._answers.append((peer, encode_refusal(result)))
             self._events.append(f"Refused Order {_id(request)}: {result.code.name}: {result.msg}")
             return
@@ -206,7 +215,10 @@ class OrderService(Generic[Peer]):
             order_id = getattr(request, "id", None)
             about = {} if order_id is None else {"id": order_id}
             refusal = Refusal(Code.STORE_UNAVAILABLE, reason, about, retryable=True)
-            self._answers[index] = (self._answers[index][0], encode_refusal(refusal))
+            peer = self._answers[index][0]
+            self._answers[index] = (peer, encode_refusal(refusal))
+            if isinstance(request, OrderRequest):
+                self.held.hold(peer, request)
         self.counts.acked = self.counts.duplicate = 0
         self.counts.rejected += len(self._tentative)
         self._events = []

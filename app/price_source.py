@@ -11,11 +11,17 @@ log = get_logger()
 
 
 class BookPrice(NamedTuple):
-    """A symbol's latest price in 1e-9 units, how old it is, and the tick it came with."""
+    """A symbol's latest price in 1e-9 units, how old it is, and the tick it came with.
+
+    ``feed_age_ns``: since when nothing is known of the feed, None where that is not known; while it
+    is small, an old price is merely one of a symbol that does not move.
+    """
 
     price: int
     age_ns: int
     seq: int
+    feed_age_ns: int | None = None
+    event_ns: int = 0
 
 
 class PriceSource(Protocol):
@@ -94,11 +100,17 @@ class SharedBookPrices:
             return None
         if tick is None:
             return None
-        price, _event_ns, recv_ns, seq = tick
-        return BookPrice(to_units(price), max(time.monotonic_ns() - recv_ns, 0), seq)
+        price, event_ns, recv_ns, seq = tick
+        age_ns = max(time.monotonic_ns() - recv_ns, 0)
+        feed_age_ns = int(self._book.heartbeat_age_s() * 1e9)
+        return BookPrice(to_units(price), age_ns, seq, feed_age_ns, event_ns)
 
     def knows(self, symbol: str) -> bool | None:
         """Whether the symbol is in the book; None while there is no living book to ask."""
+        if symbol not in self._symbols and self._alive:
+            # Before it is said for good: is this still the book that the name stands for?
+            self._next_look = 0.0
+            self.refresh()
         return symbol in self._symbols if self._book is not None and self._alive else None
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from app.config import Settings
 from app.money import UNITS, money_text, to_units
 from app.order_wire import OrderRequest, Refusal
 from app.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order, Position
-from app.price_source import PriceSource
+from app.price_source import BookPrice, PriceSource
 
 BPS: Final = 10_000
 REPEATS_KEYS_MAX: Final = 10_000
@@ -245,14 +245,15 @@ class RiskGate:
         book = self._prices.read(order.symbol)
         if book is None:
             return self._refuse(Code.STALE_PRICE, f"no price of {order.symbol} in the book")
-        if book.age_ns > self.config.price_age_ns_max:
+        age_ns = self._age_ns(book)
+        if age_ns > self.config.price_age_ns_max:
             return self._refuse(
                 Code.STALE_PRICE,
-                f"price of {order.symbol} is {book.age_ns // 1_000_000} ms old, at most "
+                f"price of {order.symbol} is {age_ns // 1_000_000} ms old, at most "
                 f"{self.config.price_age_ns_max // 1_000_000} ms",
             )
         bps = self.config.collar_bps
-        if bps and order.price is not None:
+        if bps and order.price is not None and not self._moved_on(order, book):
             off_bps = abs(order.price - book.price) * BPS / book.price
             if off_bps > bps:
                 return self._refuse(
@@ -261,6 +262,35 @@ class RiskGate:
                     f"{money_text(book.price)}, at most {bps:g}",
                 )
         return None
+
+    def _age_ns(self, book: BookPrice) -> int:
+        """How old a price is.  In a replay it does not age while the feed is alive.
+
+        There an order is held back until the price is good again; a symbol's next tick may be long
+        in coming, or wait for this very order: the feed waits for a strategy that waits for us.
+        """
+        if self.config.replay and book.feed_age_ns is not None:
+            return min(book.age_ns, book.feed_age_ns)
+        return book.age_ns
+
+    def _moved_on(self, order: OrderRequest, book: BookPrice) -> bool:
+        """In a replay: whether the book is past the order's own time, so that no collar fits it.
+
+        It would never come back, and an order that was delayed must not end otherwise than one
+        that was not.
+        """
+        if not self.config.replay or order.ts is None or not order.ts.startswith('"'):
+            return False
+        # Rare, and NumPy comes with it.
+        from app.timestamps import parse_timestamp
+
+        try:
+            event_ns, _ = parse_timestamp(order.ts.strip('"').encode())
+        except ValueError:
+            return False
+        if book.event_ns == event_ns and order.id is not None:
+            return book.seq >= order.id  # a strategy's order has its tick's sequence and one
+        return book.event_ns > event_ns
 
     def _position(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
         for scope in (client, self.stack):

@@ -1,0 +1,47 @@
+"""Whose turn it is: in a replay, what was sent behind an order that was held back waits for it.
+
+A client has several orders under way.  When one is answered with a retryable code, those behind it
+must not overtake it: a client that repeats what was held back gets its orders executed in its own
+sequence, whatever was held back and how often.  Live, an order may as well be given up.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from app.codes import Code
+from app.order_wire import OrderRequest, Refusal
+
+Peer = TypeVar("Peer")
+
+
+class HeldOrders(Generic[Peer]):
+    """The orders that are to come again, for each peer and client."""
+
+    def __init__(self, replay: bool) -> None:
+        self._replay = replay
+        self._ids: dict[tuple[Peer, str], int] = {}
+
+    def hold(self, peer: Peer, request: OrderRequest) -> None:
+        """The order was answered with a retryable code."""
+        if request.id is not None and self._replay:
+            key = (peer, request.client)
+            self._ids[key] = min(self._ids.get(key, request.id), request.id)
+
+    def check(self, peer: Peer, request: OrderRequest) -> Refusal | None:
+        """Why the order has to wait, or None if it is its turn."""
+        if not self._ids or request.id is None:
+            return None
+        held_id = self._ids.get((peer, request.client))
+        if held_id is None:
+            return None
+        if request.id <= held_id:
+            del self._ids[peer, request.client]
+            return None
+        msg = f"order {held_id} was held back and comes first; send it again"
+        about = {"id": request.id, "client": request.client}
+        return Refusal(Code.BEHIND_HELD, msg, about, retryable=True)
+
+    def forget(self, gone: Callable[[Peer], bool]) -> None:
+        """Peers that are gone hold nothing."""
+        for key in [key for key in self._ids if gone(key[0])]:
+            del self._ids[key]
