@@ -27,8 +27,8 @@ class OrderLog:
         self._second = -1
         self._second_text = ""
         # A file takes everything; a pipe that polls writable takes this much without blocking.
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._chunk_bytes = BACKLOG_BYTES_MAX if is_file else select.PIPE_BUF
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._chunk_bytes = BACKLOG_BYTES_MAX if self._is_file else select.PIPE_BUF
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
@@ -59,9 +59,10 @@ class OrderLog:
     def drain(self) -> None:
         """Write as much of the backlog as the descriptor takes at once."""
         while self._backlog:
-            events = self._poll.poll(0)
-            if not events or not events[0][1] & select.POLLOUT:
-                return
+            if not self._is_file:
+                events = self._poll.poll(0)
+                if not events or not events[0][1] & select.POLLOUT:
+                    return
             try:
                 written = os.write(self._descriptor, self._backlog[: self._chunk_bytes])
             except OSError:

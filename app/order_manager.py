@@ -53,7 +53,7 @@ DRAIN_S: Final = 2.0
 GROUP_NS: Final = 2_000_000
 """About what ORDER_GROUP_MAX requests take, and what grouping may add to an order's wait."""
 GROUP_GROWTH_MAX: Final = 8
-QUANTUM_MIN: Final = 8
+QUANTUM_MIN: Final = 16
 """Requests of one connection in a row, so that its answers go out in one system call."""
 
 
