@@ -24,8 +24,7 @@ compile requirements.lock --group dev ${UPGRADE:+--upgrade}
 locks=images/locks
 like="-c requirements.lock"  # the images take the versions that the host has
 compile $locks/base.txt $like
-compile $locks/gateway.txt $like --group gateway $(without $locks/base.txt)
 compile $locks/order_manager.txt $like --group order_manager $(without $locks/base.txt)
 compile $locks/tests.txt $like --group test \
-    $(without $locks/base.txt $locks/gateway.txt $locks/order_manager.txt)
+    $(without $locks/base.txt $locks/order_manager.txt)
 compile $locks/build.txt $like --group build $(without $locks/base.txt)
