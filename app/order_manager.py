@@ -15,7 +15,6 @@ from collections import deque
 from typing import Final
 
 from app import access
-from app.accounts import STACK_NO, Scope
 from app.codes import Code
 from app.config import EXIT_SETTINGS, Settings, SettingsError
 from app.log import get_logger
@@ -30,16 +29,13 @@ from app.order_connections import (
     listen,
     raise_descriptor_limit,
 )
-from app.order_core import OrderCore
 from app.order_log import OrderLog
+from app.order_pipeline import build_service, store_path
 from app.order_schema import StoreError
-from app.order_service import OrderService
 from app.order_store import OrderStore, StoreUnavailableError
 from app.order_wire import Auth, BadUtf8Error, Ping, Refusal, decode
-from app.paper_exchange import PaperExchange
 from app.price_source import NoPrices, PriceSource, SharedBookPrices
 from app.process import EXIT_OK, FatalError, Stop, run_process
-from app.risk import RiskConfig, RiskGate
 from app.run_name import run_name
 from app.wire import DELIMITER, MAX_FRAME_BYTES
 
@@ -55,23 +51,6 @@ GROUP_NS: Final = 2_000_000
 GROUP_GROWTH_MAX: Final = 8
 QUANTUM_MIN: Final = 16
 """Requests of one connection in a row, so that its answers go out in one system call."""
-
-
-def store_path(settings: Settings) -> str:
-    """Where the orders are kept."""
-    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
-
-
-def build_service(
-    settings: Settings, store: OrderStore, prices: PriceSource
-) -> OrderService[Connection]:
-    """The pipeline, in order: checks, venue, core, store."""
-    gate = RiskGate(RiskConfig.from_settings(settings), prices, Scope(STACK_NO, ""))
-    venue = PaperExchange(
-        prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
-    )
-    core = OrderCore(gate, venue, store.journal, store, settings.order_clients_max)
-    return OrderService(core, store)
 
 
 class OrderManagerServer:

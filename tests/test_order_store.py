@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from app.config import Settings
-from app.order_manager import build_service
+from app.order_pipeline import build_service
 from app.order_schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
 from app.order_service import OrderService
 from app.order_store import OrderStore, StoreUnavailableError

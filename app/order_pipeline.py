@@ -1,0 +1,30 @@
+"""How an order manager is put together: checks, venue, core, store, in the order of the flow."""
+
+import os
+
+from app.accounts import STACK_NO, Scope
+from app.config import Settings
+from app.order_connection import Connection
+from app.order_core import OrderCore
+from app.order_service import OrderService
+from app.order_store import OrderStore
+from app.paper_exchange import PaperExchange
+from app.price_source import PriceSource
+from app.risk import RiskConfig, RiskGate
+
+
+def store_path(settings: Settings) -> str:
+    """Where the orders are kept."""
+    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
+
+
+def build_service(
+    settings: Settings, store: OrderStore, prices: PriceSource
+) -> OrderService[Connection]:
+    """The pipeline, in order: checks, venue, core, store."""
+    gate = RiskGate(RiskConfig.from_settings(settings), prices, Scope(STACK_NO, ""))
+    venue = PaperExchange(
+        prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
+    )
+    core = OrderCore(gate, venue, store.journal, store, settings.order_clients_max)
+    return OrderService(core, store)
