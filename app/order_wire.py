@@ -345,11 +345,9 @@ _NAMES_MAX: Final = 4096
 
 def _learn_symbol(symbol: str) -> str | None:
     """Why this cannot be a symbol; what can is remembered, so that it is looked at once."""
-    problem = (
-        symbol_problem(symbol.encode())
-        if len(symbol) <= MAX_SYMBOL_BYTES
-        else (f"symbol of {len(symbol)} characters, at most {MAX_SYMBOL_BYTES} bytes")
-    )
+    if len(symbol) > MAX_SYMBOL_BYTES:
+        return f"symbol of {len(symbol)} characters, at most {MAX_SYMBOL_BYTES} bytes"
+    problem = symbol_problem(symbol.encode())
     if problem is None and len(_GOOD_SYMBOLS) < _NAMES_MAX:
         _GOOD_SYMBOLS[symbol] = None
     return problem
