@@ -96,9 +96,9 @@ class ComposeStack:
         self.compose("up", "-d", "--wait", *arguments)
         return time.monotonic() - started
 
-    def logs(self, service: str = "") -> str:
-        """The last lines of one service, or of all."""
-        arguments = ["docker", "compose", "logs", "--no-color", "--tail", "60"]
+    def logs(self, service: str = "", tail: str = "60") -> str:
+        """The last lines of one service, or of all; ``tail`` "all" is every line."""
+        arguments = ["docker", "compose", "logs", "--no-color", "--tail", tail]
         return subprocess.run(
             [*arguments, service] if service else arguments,
             cwd=ROOT,
