@@ -22,6 +22,9 @@ from app.process import POLL_S, Backoff, Stop
 
 log = get_logger()
 
+RECV_BYTES = 32 * 1024
+"""Below malloc's mmap threshold: a larger receive would map and unmap its memory every time."""
+
 RETRY_PAUSE_S = 0.02
 """Pause before repeating an order that was answered with a retryable code."""
 
@@ -196,7 +199,7 @@ class OrderClient:
     def _receive(self, deadline: float) -> list[bytes]:
         assert self._socket is not None
         try:
-            data = self._socket.recv(262144)
+            data = self._socket.recv(RECV_BYTES)
         except (BlockingIOError, TimeoutError):
             self._beat()
             if self._stop:

@@ -9,7 +9,7 @@ from typing import Final
 from app.accounts import TokenBucket
 from app.wire import DELIMITER, MAX_FRAME_BYTES
 
-RECV_BYTES: Final = 64 * 1024
+RECV_BYTES: Final = 32 * 1024
 
 Blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
