@@ -110,6 +110,16 @@ class HostStack:
             return False
         return True
 
+    def hold_restarts(self) -> None:
+        """Freeze the supervisor, so that who dies stays dead."""
+        assert self._main is not None
+        self._main.send_signal(signal.SIGSTOP)
+
+    def allow_restarts(self) -> None:
+        """Let it go on."""
+        assert self._main is not None
+        self._main.send_signal(signal.SIGCONT)
+
     def metrics(self, service: str) -> ProcessSnapshot | None:
         """The counters of a service, living or dead."""
         try:
@@ -168,6 +178,7 @@ class HostStack:
     def stop(self) -> None:
         """End everything that runs, and remove its segments."""
         if self._main is not None and self._main.poll() is None:
+            self.allow_restarts()
             for service in PROCESSES:
                 self.signal(service, signal.SIGCONT)
             self._main.terminate()

@@ -63,9 +63,9 @@ class Account:
         lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
         path.write_text("\n".join(lines) + "\n| s | tick | what |\n|---:|---:|---|\n")
 
-    def note(self, what: str, tick: int | str = "") -> None:
-        """What is done now."""
-        passed_s = time.monotonic() - self._started_s
+    def note(self, what: str, tick: int | str = "", at_s: float | None = None) -> None:
+        """What is done now, or was begun at ``at_s`` of the monotonic clock."""
+        passed_s = (at_s or time.monotonic()) - self._started_s
         with self.path.open("a") as page:
             page.write(f"| {passed_s:.2f} | {tick} | {what} |\n")
 

@@ -288,13 +288,13 @@ def _disturb_all(stack: Containers, plan: list[Fault], account: Account) -> None
         if not wait_for(stack, fault):
             account.note(f"{fault}: the run was over")
             continue
-        tick = stack.counter("strategy", "ticks_consumed")
+        tick, at_s = stack.counter("strategy", "ticks_consumed"), time.monotonic()
         try:
             disturb(stack, fault)
-            account.note(str(fault), tick)
+            account.note(str(fault), tick, at_s)
         except (docker.errors.APIError, OSError) as error:
             reason = getattr(error, "explanation", None) or error
-            account.note(f"{fault}: not possible now ({reason})", tick)
+            account.note(f"{fault}: not possible now ({reason})", tick, at_s)
             # A fault that was cut short may have left the container down or paused.
             with contextlib.suppress(docker.errors.APIError):
                 if fault.target in SERVICES:
