@@ -126,7 +126,7 @@ def run(
                     client,
                     SIGNAL_NAMES[intent.signal],
                     intent.symbol,
-                    settings.order_qty,
+                    engine.qty(intent),
                     intent.price,
                     timestamp_text(intent.event_ns),
                 )

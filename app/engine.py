@@ -41,6 +41,7 @@ class Engine:
         except Exception as error:
             raise StrategyError(f"{strategy.__name__}: {type(error).__name__}: {error}") from error
         self.position = np.zeros(len(symbols), np.int8)
+        self._qty = settings.order_qty
         self._every = settings.order_mode == "every"
         self._busy = np.zeros(len(symbols), np.uint8)
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
@@ -93,6 +94,17 @@ class Engine:
             if orders:
                 yield _kernel.make_intents(ticks, signals, self._orders, orders, self.symbols)
                 self._busy[:] = 0
+
+    def qty(self, intent: Intent) -> int:
+        """Shares that take the position where the signal wants it; only until it is settled.
+
+        From flat that is ORDER_QTY, from the other side twice as many, so that LONG and SHORT are
+        what the shares say, too.
+        """
+        if self._every:
+            return self._qty
+        before = int(self._busy[intent.symbol_index]) - 2
+        return self._qty * abs(intent.signal - before)
 
     def settle(self, intent: Intent, accepted: bool) -> None:
         """Take the answer: a refused order leaves the position as it was before."""

@@ -109,7 +109,7 @@ class StrategyProcess:
         self._next_beat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = False
-        self._qty, self._every = settings.order_qty, settings.order_mode == "every"
+        self._every = settings.order_mode == "every"
         # In a replay a strategy trades the whole run, whenever it came; live, the past is past.
         whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
         self._makes_up = whole_run or self.me.returning
@@ -244,7 +244,7 @@ class StrategyProcess:
                     symbol=intent.symbol,
                     now=POSITION_NAMES[intent.signal],
                     order=intent.seq + 1,
-                    qty=self._qty,
+                    qty=self.engine.qty(intent),
                     price=intent.price,
                 )
 
@@ -254,7 +254,7 @@ class StrategyProcess:
             self.client,
             SIGNAL_NAMES[intent.signal],
             intent.symbol,
-            self._qty,
+            self.engine.qty(intent),
             intent.price,
             self._timestamp_text(intent.event_ns),
         )

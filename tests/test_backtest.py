@@ -110,10 +110,9 @@ def test_curve_values_a_holding_at_every_point(tmp_path: Path) -> None:
     rows = [f"2025-01-01 00:00:{i:02d},X,{price}" for i, price in enumerate(prices)]
     path.write_text("timestamp,symbol,price\n" + "\n".join(rows) + "\n")
     result = run(data_path=str(path), strategy=f"{__name__}:BuyAbove", order_qty=2)
-    # Long 2 at 101, one order at 90 makes it flat and short 2: the wire's orders are of one size,
-    # so the first SELL closes.
-    assert [(o.id - 1, o.side) for o in result.orders] == [(0, 1), (3, -1)]
-    assert np.allclose(result.curve.equity, [0, 2, 4, -22, -22, -22])
+    # Long 2 at 101; at 90 one order for 4 turns that round.
+    assert [(o.id - 1, o.side, o.qty) for o in result.orders] == [(0, 1, 2), (3, -1, 4)]
+    assert np.allclose(result.curve.equity, [0, 2, 4, -22, -2, -32])
 
 
 def test_limits_deny_orders_as_the_order_manager_does() -> None:

@@ -229,6 +229,19 @@ class TestDecisions:
         ]
         assert run.engine.position.tolist() == [1, 0, 0]
 
+    def test_quantity_takes_the_shares_where_the_position_is_said_to_be(self) -> None:
+        engine = Engine(Scripted, ["A", "B", "C"], Settings(order_qty=10))
+        ticks = ticks_of((0, 101.0), (0, 99.0), (1, 99.0), (0, 101.0))
+        shares = {"A": 0, "B": 0}
+        signals = engine.signals(ticks, lambda _ticks, out: out.fill(-1))
+        for intents in engine.intents(ticks, signals):
+            for intent in intents:
+                shares[intent.symbol] += intent.signal * engine.qty(intent)
+                engine.settle(intent, accepted=True)
+                position = int(engine.position[intent.symbol_index])
+                assert shares[intent.symbol] == 10 * position
+        assert shares == {"A": 10, "B": -10}
+
     def test_more_orders_than_a_group_holds(self) -> None:
         chosen = Settings(order_mode="every")
         run = Run(Scripted, chosen).take(ticks_of(*[(0, 101.0)] * 2000))
