@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
 
 .PHONY: help setup up down logs test test-fast lint format engine base-image images bench \
-	bench-quick backup restore data lock clean
+	bench-quick chaos chaos-host backup restore data lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,12 @@ restore: ## Put BACKUP=file in the order store's place; what was there is kept b
 		&& docker compose run --rm -T order_manager python3 -m app.order_store restore - <"$(BACKUP)" \
 		&& docker compose start order_manager; \
 	else $(BIN)/python -m app.order_store restore "$(BACKUP)"; fi
+
+chaos: setup images ## Disturb the containers and compare: RUNS=50 SEED=1 (a quarter of an hour)
+	$(BIN)/python -m tests.chaos.run_containers --runs $(or $(RUNS),50) --seed $(or $(SEED),1)
+
+chaos-host: setup ## The same on host processes: RUNS=200 SEED=1 (half an hour)
+	$(BIN)/python -m tests.chaos.run_host --runs $(or $(RUNS),200) --seed $(or $(SEED),1)
 
 data: setup ## Make data/market_data.csv again
 	$(BIN)/python data/make_market_data.py > data/market_data.csv.new

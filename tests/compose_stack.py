@@ -56,8 +56,10 @@ def free_ports(count: int) -> list[int]:
 class ComposeStack:
     """One Compose project; ``settings`` come before .env, as from a user's shell."""
 
+    PREFIX = "trading-test"
+
     def __init__(self, **settings: str) -> None:
-        self.project = f"trading-test-{secrets.token_hex(4)}"
+        self.project = f"{self.PREFIX}-{secrets.token_hex(4)}"
         ports = free_ports(3)
         self.price_port, self.sentiment_port, self.order_port = ports
         self.environ = {
@@ -114,7 +116,7 @@ class ComposeStack:
         labels = [f"com.docker.compose.project={self.project}"]
         if service:
             labels.append(f"com.docker.compose.service={service}")
-        return self.client.containers.list(all=True, filters={"label": labels})
+        return self.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
     def container(self, service: str) -> Container:
         """The one container of ``service``."""

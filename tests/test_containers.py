@@ -13,7 +13,9 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.chaos.run_host import undisturbed
 from tests.compose_stack import PROCESSES, ROOT, SERVICES, ComposeStack, eventually
+from tests.outcome import first_difference, of_store
 
 pytestmark = [
     pytest.mark.container,
@@ -315,7 +317,9 @@ def data_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", data_files(), ids=lambda path: path.stem)
-def test_once_consumes_every_row_and_ends_by_itself(compose_stack: MakeStack, path: Path) -> None:
+def test_once_consumes_every_row_and_trades_like_the_backtest(
+    compose_stack: MakeStack, path: Path, tmp_path: Path
+) -> None:
     if not path.exists():
         pytest.skip(f"{path} is not here; TRADING_SHARED_DATA names its folder")
     rows = path.read_bytes().count(b"\n") - 1
@@ -327,6 +331,9 @@ def test_once_consumes_every_row_and_ends_by_itself(compose_stack: MakeStack, pa
     assert f"{rows:,}" in done.stdout, done.stdout[-6000:]
     codes = {c.name: c.attrs["State"]["ExitCode"] for c in stack.containers()}
     assert set(codes.values()) == {0}, (codes, done.stdout[-6000:])
+    store = tmp_path / "orders.sqlite3"
+    store.write_bytes(stack.file_from("order_manager", "/srv/out/orders.sqlite3"))
+    assert first_difference(of_store(store), undisturbed(path)) is None
 
 
 def test_once_leaves_its_report_in_the_volume(compose_stack: MakeStack) -> None:

@@ -50,6 +50,8 @@ class ChaosFailed(Exception):
 class Containers(ComposeStack):
     """A project whose output volume lives in memory, kept alive and read by a container of ours."""
 
+    PREFIX = "trading-chaos"
+
     def __init__(self, **settings: str) -> None:
         super().__init__(
             **{
