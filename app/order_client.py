@@ -175,6 +175,29 @@ class OrderClient:
                 self._backoff.sleep(self._stop, self._beat)
         return answers
 
+    def ask(self, frame: bytes) -> dict[str, Any]:
+        """Send one command and return its answer, as often as it takes.
+
+        Raises:
+            Unanswered: a stop was requested before.
+        """
+        while True:
+            self.connect()
+            assert self._socket is not None
+            try:
+                self._socket.sendall(frame)
+                deadline = time.monotonic() + self._timeout_s
+                while not (frames := self._receive(deadline)):
+                    pass
+                answer = msgspec.json.decode(frames[0], type=dict[str, Any])
+                if not answer.get("retryable"):
+                    return answer
+                raise ConnectionAbortedError(f"{answer.get('code')}: not now")
+            except (OSError, wire.RemoteProtocolError, msgspec.DecodeError) as error:
+                self.close()
+                log.warning("command_unanswered", error=str(error))
+                self._backoff.sleep(self._stop, self._beat)
+
     def _exchange(self, orders: list[Outgoing], answers: list[Answer]) -> None:
         """One attempt at everything without an answer; appends to ``answers``."""
         assert self._socket is not None

@@ -5,6 +5,7 @@ ahead of the prices, with marks ``SEQ|n*`` that say "complete for every tick bef
 reads only when the mark is behind the tick at hand, and TCP holds the gateway back meanwhile.
 """
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -51,6 +52,7 @@ class SentimentFeed:
         self.by_arrival = settings.sentiment_join == "arrival"
         self._must_be_sequenced = sequenced and not self.by_arrival
         self._feed: FeedConnection | None = None
+        self._waits_since_s: float | None = None
         self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
 
     def connect(self) -> None:
@@ -77,8 +79,19 @@ class SentimentFeed:
             self._backoff.reset()
             log.info("sentiment_connected", complete_before=self.complete_before)
 
+    @property
+    def waiting_s(self) -> float:
+        """How long :meth:`reach` has been waiting; 0 while it is not."""
+        return 0.0 if self._waits_since_s is None else time.monotonic() - self._waits_since_s
+
     def reach(self, seq: int) -> None:
         """Read until sentiment is complete for tick ``seq``; returns early on a stop."""
+        if self.complete_before <= seq:
+            self._waits_since_s = time.monotonic()
+            self._read_on(seq)
+            self._waits_since_s = None
+
+    def _read_on(self, seq: int) -> None:
         while self.complete_before <= seq and not self._stop:
             self.connect()
             if self._feed is None:

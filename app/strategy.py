@@ -5,7 +5,6 @@ it orders and wait for the answers, then give the ring its room back.  A tick is
 its order is answered, so a crash repeats orders (under the same ids) and never forgets one.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -22,12 +21,11 @@ from app.engine import MAX_BATCH_TICKS, Engine
 from app.log import get_logger
 from app.metrics import ProcessMetrics
 from app.order_client import Answer, OrderClient, TimestampText, Unanswered, encode_order
+from app.order_recall import last_sides
 from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
 from app.schedule import Schedule
-from app.segment import SegmentMissing
 from app.sentiment_feed import SentimentFeed
-from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
-from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy, strategy_source
+from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
 from app.strategies.cross_check import CrossCheck
 from app.strategies.plain import (
     MarketDataPoint,
@@ -36,7 +34,8 @@ from app.strategies.plain import (
     WindowedMovingAverageStrategy,
     cross_check,
 )
-from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE, TickRing
+from app.strategy_attach import attach, fingerprint
+from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE
 
 __all__ = [
     "CrossCheck",
@@ -82,10 +81,10 @@ class StrategyProcess:
 
     def __init__(self, settings: Settings, metrics: ProcessMetrics, stop: Stop) -> None:
         self.settings, self.metrics, self.stop = settings, metrics, stop
-        self.book, self.ring, self.run_id = _attach(settings, metrics, stop)
+        self.book, self.ring, self.run_id = attach(settings, metrics, stop)
         policy = LOSSLESS if settings.ring_policy == "lossless" else LATEST
         self.me = self.ring.register(settings.strategy_client, policy)
-        self.client = f"{self.me.name}@{_fingerprint(settings, self.run_id)}"
+        self.client = f"{self.me.name}@{fingerprint(settings, self.run_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.me.slot)
         self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
         self.sentiment = SentimentFeed(
@@ -108,13 +107,13 @@ class StrategyProcess:
         self._ack_times = metrics.histogram("order_ack_ns").buckets
         self._next_beat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
-        self._stale = False
+        self._stale = self._running = False
+        self._state = "ready"
         self._every = settings.order_mode == "every"
         # In a replay a strategy trades the whole run, whenever it came; live, the past is past.
-        whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
-        self._makes_up = whole_run or self.me.returning
+        self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
         if not self.me.returning:
-            metrics.set("joined_at", 0 if whole_run else self.reader.position)
+            metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
 
     @property
     def finished(self) -> bool:
@@ -125,13 +124,14 @@ class StrategyProcess:
     def catch_up(self) -> None:
         """Show the strategy what it saw before it was restarted, or missed by joining late.
 
-        It sends the same orders under the same ids again: the answers, stored in the order manager,
-        bring back the positions, and nothing is executed twice.
+        In a replay it sends the same orders under the same ids again: the answers, stored in the
+        order manager, bring back the positions, and nothing is executed twice.  Otherwise the order
+        manager is asked for its last orders, and none is sent for what was missed.
         """
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
-        log.info("catching_up", ticks=next_seq, resends_orders=self._makes_up)
+        log.info("catching_up", ticks=next_seq, resends_orders=self._whole_run)
         started_s = time.monotonic()
         count = 0
         for ticks in history.replay(
@@ -139,10 +139,14 @@ class StrategyProcess:
         ):
             self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
-            if self._makes_up:
+            if self._whole_run:
                 self._trade(ticks, signals, counted=False)
             count += len(ticks)
             self._beat()
+        if not self._whole_run and not self._every:
+            symbols = self.engine.symbols
+            for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
+                self.engine.position[symbols.index(symbol)] = side
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
     def run(self) -> None:
@@ -151,6 +155,7 @@ class StrategyProcess:
         Raises:
             Unanswered: stopped with orders that have no answer; they are repeated after a restart.
         """
+        self._running = True
         while not self.stop:
             if self.reader.wait(int(POLL_S * 1e9)):
                 self._take_batch()
@@ -261,6 +266,7 @@ class StrategyProcess:
 
     def _beat(self) -> None:
         metrics = self.metrics
+        self._show_staleness()
         self._next_beat_ns = time.monotonic_ns() + int(POLL_S * 1e9)
         joined_at = metrics.get("joined_at")
         metrics.set("ticks_lost", self.reader.lost)
@@ -268,17 +274,23 @@ class StrategyProcess:
         metrics.set("queue_depth", self.reader.available())
         metrics.beat()
 
+    def _show_staleness(self) -> None:
+        """Tell the health check when prices or sentiment stand still though the run goes on."""
+        waits = self.sentiment.waiting_s > self.settings.heartbeat_timeout_s
+        state = "stale" if self._stale or waits else "ready"
+        if self._running and state != self._state:
+            self._state = state
+            self.metrics.set_state(state)
+
     def _look_around(self) -> None:
         """What is checked a few times a second: a silent orderbook, a new segment, progress."""
         age_s = self.ring.heartbeat_age_s()
         stale = age_s > self.settings.heartbeat_timeout_s
         if stale and not self._stale:
             log.warning("book_stale", age_s=round(age_s, 3))
-            self.metrics.set_state("stale")
             self.engine.strategy.on_stale(age_s)
         elif self._stale and not stale:
             log.info("book_fresh")
-            self.metrics.set_state("ready")
         self._stale = stale
         if not self.ring.is_current():
             raise FatalError(
@@ -308,63 +320,6 @@ class StrategyProcess:
         del self.reader
         self.ring.close()
         self.book.close()
-
-
-def _fingerprint(settings: Settings, run_id: str) -> str:
-    """What decides the orders of a run, in 8 hex digits; ``run_id`` stands for data and seed.
-
-    Part of the name that orders are sent under: the same run repeats the same ids, which is what
-    makes it safe to send again, and another run's orders never meet them.
-    """
-    parts = [
-        run_id,
-        settings.strategy,
-        settings.short_window_ticks,
-        settings.long_window_ticks,
-        settings.bullish_threshold,
-        settings.bearish_threshold,
-        settings.order_qty,
-        settings.order_mode,
-        settings.sentiment_join,
-    ]
-    code = strategy_source(settings.strategy)
-    return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
-
-
-def _attach(
-    settings: Settings, metrics: ProcessMetrics, stop: Stop
-) -> tuple[SharedPriceBook, TickRing, str]:
-    """Wait for the orderbook's segments; containers may start in any order.
-
-    Raises:
-        FatalError: they did not appear in ``ATTACH_TIMEOUT_S``.
-    """
-    deadline = time.monotonic() + settings.attach_timeout_s
-    waiting_logged = False
-    while not stop:
-        try:
-            with SharedMemoryMetadata(settings.shm_metadata, create=False) as metadata:
-                values = metadata.read()
-            if values:
-                ring = TickRing.attach(settings.shm_tick_ring)
-                book = SharedPriceBook(name=settings.shm_price_book, create=False)
-                if values.get("boot_id") == f"{book.boot_id:016x}" and ring.writer_alive():
-                    return book, ring, str(values.get("run_id", ""))
-                ring.close()
-                book.close()
-        except SegmentMissing:
-            pass
-        if not waiting_logged:
-            log.info("waiting_for_orderbook", segments=settings.shm_metadata)
-            waiting_logged = True
-        if time.monotonic() > deadline:
-            raise FatalError(
-                f"no live orderbook on {settings.shm_tick_ring} within "
-                f"{settings.attach_timeout_s:g} s; is it running with the same SHM_* names?"
-            )
-        metrics.beat()
-        time.sleep(0.02)
-    raise Unanswered
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:

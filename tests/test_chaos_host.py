@@ -314,3 +314,28 @@ def test_plain_clients_come_and_go_meanwhile(tmp_path: Path, expected: Outcome) 
     theirs = Outcome(*expected)
     mine = [line for line in ours.orders if line.client == "strategy"]
     assert mine == theirs.orders
+
+
+# ---- Live, and with ticks lost: no order for what was missed
+
+
+@pytest.mark.parametrize(
+    "mode", [{"trading_mode": "live"}, {"ring_policy": "latest"}], ids=["live", "latest"]
+)
+def test_a_restarted_strategy_keeps_its_positions_and_lets_the_past_be(
+    tmp_path: Path, expected: Outcome, mode: dict[str, str]
+) -> None:
+    with HostStack(tmp_path, data_path=SAMPLE, pace="10000/s", **mode) as stack:
+        for tick in (5000, 12_000):
+            wait_for_tick(stack, tick)
+            assert stack.signal("strategy", signal.SIGKILL)
+        assert stack.wait(60) in (0, 3)
+        ours = stack.outcome()
+        assert "resends_orders=False" in stack.log_path.read_text()
+    assert len(ours.orders) > 300
+    ticks = [line.tick for line in ours.orders]
+    assert ticks == sorted(set(ticks))
+    for position in ours.positions:
+        assert position.qty in (-10, 10), "as after the first order: long or short, never more"
+    if "trading_mode" in mode:  # nothing was lost, so nothing differs
+        assert first_difference(ours, expected) is None

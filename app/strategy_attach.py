@@ -1,0 +1,73 @@
+"""How a strategy finds its run: the orderbook's segments, and the name its orders go under."""
+
+import hashlib
+import time
+
+from app.config import Settings
+from app.log import get_logger
+from app.metrics import ProcessMetrics
+from app.order_client import Unanswered
+from app.process import FatalError, Stop
+from app.segment import SegmentMissing
+from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
+from app.strategies.base import strategy_source
+from app.tick_ring import TickRing
+
+log = get_logger()
+
+
+def fingerprint(settings: Settings, run_id: str) -> str:
+    """What decides the orders of a run, in 8 hex digits; ``run_id`` stands for data and seed.
+
+    Part of the name that orders are sent under: the same run repeats the same ids, which is what
+    makes it safe to send again, and another run's orders never meet them.
+    """
+    parts = [
+        run_id,
+        settings.strategy,
+        settings.short_window_ticks,
+        settings.long_window_ticks,
+        settings.bullish_threshold,
+        settings.bearish_threshold,
+        settings.order_qty,
+        settings.order_mode,
+        settings.sentiment_join,
+    ]
+    code = strategy_source(settings.strategy)
+    return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
+
+
+def attach(
+    settings: Settings, metrics: ProcessMetrics, stop: Stop
+) -> tuple[SharedPriceBook, TickRing, str]:
+    """Wait for the orderbook's segments; containers may start in any order.
+
+    Raises:
+        FatalError: they did not appear in ``ATTACH_TIMEOUT_S``.
+    """
+    deadline = time.monotonic() + settings.attach_timeout_s
+    waiting_logged = False
+    while not stop:
+        try:
+            with SharedMemoryMetadata(settings.shm_metadata, create=False) as metadata:
+                values = metadata.read()
+            if values:
+                ring = TickRing.attach(settings.shm_tick_ring)
+                book = SharedPriceBook(name=settings.shm_price_book, create=False)
+                if values.get("boot_id") == f"{book.boot_id:016x}" and ring.writer_alive():
+                    return book, ring, str(values.get("run_id", ""))
+                ring.close()
+                book.close()
+        except SegmentMissing:
+            pass
+        if not waiting_logged:
+            log.info("waiting_for_orderbook", segments=settings.shm_metadata)
+            waiting_logged = True
+        if time.monotonic() > deadline:
+            raise FatalError(
+                f"no live orderbook on {settings.shm_tick_ring} within "
+                f"{settings.attach_timeout_s:g} s; is it running with the same SHM_* names?"
+            )
+        metrics.beat()
+        time.sleep(0.02)
+    raise Unanswered
