@@ -1,0 +1,16 @@
+"""The short form of tests/chaos/soak.py: a steady run, nothing grows, nothing is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.soak import soak
+
+
+@pytest.mark.slow
+def test_forty_seconds_at_50000_ticks_a_second(tmp_path: Path) -> None:
+    found = soak(tmp_path, 40.0, 50_000, 8.0)
+    print(found)
+    assert found.ticks > 40 * 50_000 * 0.9
+    # Latency needs a machine to itself and more time: python -m tests.chaos.soak.
+    assert found.problems(memory_part=0.05, latency_part=float("inf")) == []
