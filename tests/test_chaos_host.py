@@ -14,7 +14,7 @@ from app.feed import open_feed
 from app.health import Unhealthy, check_heartbeat
 from tests.chaos.bad_feed import BadFeed, Faults
 from tests.chaos.host import PROCESSES, ROOT, HostStack
-from tests.chaos.run_host import run_once, sample, undisturbed
+from tests.chaos.run_host import run_once, scenarios, undisturbed
 from tests.order_process import Client
 from tests.outcome import Outcome, first_difference, of_backtest
 
@@ -48,13 +48,14 @@ def wait_for_full_ring(stack: HostStack, capacity: int) -> None:
 # ---- Seeded chaos.  python -m tests.chaos.run_host does as many as you like.
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(5))
 def test_seeded_chaos(tmp_path: Path, number: int) -> None:
     seed = secrets.randbelow(10**6)
-    scenario = sample(tmp_path)[number % 2]
-    verdict = run_once(seed, scenario, undisturbed(scenario.data_path), 5, tmp_path)
+    scenario = scenarios(tmp_path)[number]
+    expected = undisturbed(scenario.data_path, **scenario.settings)
+    verdict = run_once(seed, scenario, expected, 5, tmp_path)
     account = verdict.account.read_text()
-    assert verdict.difference is None, f"seed {seed}, scenario {number % 2}\n{account}"
+    assert verdict.difference is None, f"seed {seed}, scenario {number}\n{account}"
 
 
 def test_every_order_mode_survives_kills(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import argparse
 import random
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from app import backtest
@@ -29,11 +31,12 @@ STALL_S: Final = 4.0
 
 
 class Scenario(NamedTuple):
-    """What a run replays; each has its own undisturbed outcome."""
+    """What a run replays and with which settings; each has its own undisturbed outcome."""
 
     data_path: Path
     ticks: int
     paces: tuple[str, ...]
+    settings: Mapping[str, object] = MappingProxyType({})
 
 
 class Verdict(NamedTuple):
@@ -45,8 +48,8 @@ class Verdict(NamedTuple):
     account: Path
 
 
-def sample(folder: Path) -> list[Scenario]:
-    """The committed sample at readable paces, and many times over at full speed."""
+def scenarios(folder: Path) -> list[Scenario]:
+    """The committed sample at readable paces, ten times over at full speed, in tight settings."""
     source = ROOT / "data" / "market_data.csv"
     header, *rows = source.read_text().splitlines()
     # The day before, again and again: only times of day go on from one copy to the next.
@@ -55,9 +58,22 @@ def sample(folder: Path) -> list[Scenario]:
         file.write(header + "\n")
         for day in range(1, 11):
             file.writelines(f"2025-11-{day:02d}{row[10:]}\n" for row in rows)
+    tight_ring = {"ring_capacity_ticks": 1024, "reader_grace_s": 0.05}
+    tight_limits = {
+        "risk_price_age_ms_max": 500,
+        "risk_price_collar_bps": 5.0,
+        "risk_client_orders_per_s_max": 300,
+        "risk_client_notional_max": 3000.0,
+        "risk_client_exposure_max": 15000.0,
+        "heartbeat_timeout_s": 1.0,
+    }
+    paces = ("20000/s", "10000/s", "30000/s")
     return [
-        Scenario(source, len(rows), ("20000/s", "10000/s", "30000/s")),
+        Scenario(source, len(rows), paces),
         Scenario(long, 10 * len(rows), ("max", "100000/s")),
+        Scenario(source, len(rows), paces, tight_ring),
+        Scenario(source, len(rows), paces, tight_limits),
+        Scenario(source, len(rows), ("10000/s",), {"order_mode": "every"}),
     ]
 
 
@@ -99,7 +115,7 @@ def wait_for(stack: HostStack, fault: Fault) -> bool:
 
 
 def run_once(
-    seed: int, scenario: Scenario, expected: Outcome, faults: int, folder: Path, **changes: object
+    seed: int, scenario: Scenario, expected: Outcome, faults: int, folder: Path
 ) -> Verdict:
     """One run under faults."""
     pace = random.Random(f"{seed}/pace").choice(scenario.paces)
@@ -110,11 +126,14 @@ def run_once(
         {
             "data": f"{scenario.data_path.name}, {scenario.ticks} ticks",
             "pace": pace,
+            "settings": dict(scenario.settings) or "default",
             "undisturbed": expected,
         },
     )
     started_s = time.monotonic()
-    stack = HostStack(folder / f"run-{seed}", data_path=scenario.data_path, pace=pace, **changes)
+    stack = HostStack(
+        folder / f"run-{seed}", data_path=scenario.data_path, pace=pace, **scenario.settings
+    )
     try:
         with stack:
             for fault in plan:
@@ -146,10 +165,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
-    scenarios = [(s, undisturbed(s.data_path)) for s in sample(folder)]
+    known = [(s, undisturbed(s.data_path, **s.settings)) for s in scenarios(folder)]
     different = 0
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        scenario, expected = random.Random(f"{seed}/scenario").choice(scenarios)
+        scenario, expected = random.Random(f"{seed}/scenario").choice(known)
         verdict = run_once(seed, scenario, expected, arguments.faults, folder)
         how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
         print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.account})", flush=True)
