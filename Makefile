@@ -68,18 +68,25 @@ base-image: ## Make a Python base image from Debian packages and build on it
 bench: setup ## Measure everything (minutes)
 	$(BIN)/python -m tests.bench
 
-bench-quick: setup ## Measure the essentials (under two minutes)
+bench-quick: setup ## Measure the essentials (under a minute)
 	$(BIN)/python -m tests.bench --quick
+
+# The store of the containers where there are any, else that of the host: OUTPUT_DIR.
+STORE_IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
 backup: ## Copy the order store, running or not, to BACKUP=file
 	@test -n "$(BACKUP)" || { echo "make backup BACKUP=orders-monday.sqlite3"; exit 2; }
-	@if $(ENGINE_ANSWERS) && docker compose ps -q order_manager | grep -q .; then \
-		docker compose exec -T order_manager python3 -m app.order_store backup - >"$(BACKUP)"; \
-	else $(BIN)/python -m app.order_store backup "$(BACKUP)"; fi && echo "backup: $(BACKUP)"
+	@test ! -e "$(BACKUP)" || { echo "backup: $(BACKUP) exists; choose another name"; exit 2; }
+	@if $(STORE_IN_CONTAINERS); then from=containers; \
+		if docker compose ps -q order_manager | grep -q .; then run="exec -T"; else run="run --rm -T"; fi; \
+		docker compose $$run order_manager python3 -m app.order_store backup - >"$(BACKUP).partial"; \
+	else from=host; $(BIN)/python -m app.order_store backup "$(BACKUP).partial"; fi \
+	&& mv "$(BACKUP).partial" "$(BACKUP)" && echo "backup: $(BACKUP), the store of the $$from" \
+	|| { rm -f "$(BACKUP).partial"; exit 1; }
 
 restore: ## Put BACKUP=file in the order store's place; what was there is kept beside it
 	@test -f "$(BACKUP)" || { echo "make restore BACKUP=orders-monday.sqlite3"; exit 2; }
-	@if $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .; then \
+	@if $(STORE_IN_CONTAINERS); then \
 		docker compose stop order_manager \
 		&& docker compose run --rm -T order_manager python3 -m app.order_store restore - <"$(BACKUP)" \
 		&& docker compose start order_manager; \

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import msgspec
 from dotenv import dotenv_values
@@ -22,13 +22,21 @@ MAX_PRICE = 9_000_000_000
 """Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="segment name")]
+Name = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="a name of letters, digits, _ . -")
+]
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Money = Annotated[float, Meta(ge=0, le=1e15)]
-CpuList = Annotated[str, Meta(pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$")]
+CpuList = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$",
+        description="a list of CPUs such as 0,2-3, or empty",
+    ),
+]
 
 
 def is_loopback(host: str) -> bool:
@@ -62,7 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     skip_bad_rows: bool = False
     sentiment_every_ticks: Positive = 10
     seed: NonNegative = 42
-    pace: Annotated[str, Meta(pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$")] = "1000/s"
+    pace: Annotated[
+        str,
+        Meta(
+            pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$",
+            description="max, or ticks a second (1000/s), or a multiple of event time (60x)",
+        ),
+    ] = "1000/s"
     replay: Literal["once", "loop", "walk"] = "walk"
     price_subscribers: NonNegative = 1
     sentiment_subscribers: NonNegative = 1
@@ -81,10 +95,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attach_timeout_s: Seconds = 60.0
 
     # Strategy
-    strategy: Annotated[str, Meta(pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$")] = (
-        "app.strategies.cross_check:CrossCheck"
-    )
-    strategy_client: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "strategy"
+    strategy: Annotated[
+        str,
+        Meta(
+            pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$",
+            description="module:Class or path/to/file.py:Class",
+        ),
+    ] = "app.strategies.cross_check:CrossCheck"
+    strategy_client: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="1 to 32 of A-Z a-z 0-9 _ . -")
+    ] = "strategy"
     short_window_ticks: Positive = 5
     long_window_ticks: Positive = 20
     bullish_threshold: Percent = 50
@@ -98,7 +118,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     order_store_path: str = ""
     order_store_synchronous: Literal["FULL", "NORMAL"] = "FULL"
     order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 256
-    run_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$")] = ""
+    run_id: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="up to 64 of A-Z a-z 0-9 _ . -"),
+    ] = ""
     run_dir: str = ""
     trading_mode: Literal["replay", "live"] = "replay"
 
@@ -213,7 +236,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field] = msgspec.convert(text.strip(), kind, strict=False)
             except msgspec.ValidationError as error:
-                problems.append(f"{field.upper()}={text}: {error}")
+                problems.append(f"{field.upper()}={text}: {_allowed(kind) or error}")
         if not problems:
             settings = cls(**values)  # type: ignore[arg-type]
             problems = settings.problems()
@@ -227,6 +250,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
             for name, value in msgspec.structs.asdict(self).items()
         }
+
+
+def _allowed(kind: Any) -> str:
+    """What a setting may be, where its type can say so better than the decoder."""
+    metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)]
+    described = [meta.description for meta in metas if meta.pattern and meta.description]
+    if described:
+        return f"must be {described[0]}"
+    return f"must be one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
 
 
 def load_settings(

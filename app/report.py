@@ -58,6 +58,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     sent: int
     acked: int
     rejected: int
+    repeated: int
     unanswered: int
 
 
@@ -155,6 +156,7 @@ def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
         sent=counters["orders_sent"],
         acked=counters["orders_acked"],
         rejected=counters["orders_rejected"],
+        repeated=counters["orders_duplicate"],
         unanswered=unanswered(process),
     )
 
@@ -230,7 +232,11 @@ def _tables(report: Report) -> list[Table]:
         for stage in report.stages
     ]
     orders = [
-        [o.label, *map(number, (o.buy, o.sell, o.hold, o.sent, o.acked, o.rejected, o.unanswered))]
+        [
+            o.label,
+            *map(number, (o.buy, o.sell, o.hold, o.sent, o.acked, o.rejected)),
+            *map(number, (o.repeated, o.unanswered)),
+        ]
         for o in report.orders
     ]
     latencies = [
@@ -241,7 +247,11 @@ def _tables(report: Report) -> list[Table]:
     existing = [s.size_bytes for s in report.segments if s.size_bytes is not None]
     segments.append(["total", "", number(sum(existing))])
     segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
-    order_header = ("process", "BUY", "SELL", "HOLD", "sent", "acked", "rejected", "unanswered")
+    signals, fates = (
+        ("BUY", "SELL", "HOLD"),
+        ("sent", "acked", "rejected", "repeated", "unanswered"),
+    )
+    order_header = ("process", *signals, *fates)
     percentile_names = tuple(f"p{percent:g}" for percent in PERCENTILES)
     return [
         (

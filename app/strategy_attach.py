@@ -3,6 +3,8 @@
 import hashlib
 import time
 
+import msgspec
+
 from app.config import Settings
 from app.log import get_logger
 from app.metrics import ProcessMetrics
@@ -22,6 +24,7 @@ def fingerprint(settings: Settings, run_id: str) -> str:
     Part of the name that orders are sent under: the same run repeats the same ids, which is what
     makes it safe to send again, and another run's orders never meet them.
     """
+    limits = msgspec.structs.asdict(settings).items()
     parts = [
         run_id,
         settings.strategy,
@@ -32,6 +35,9 @@ def fingerprint(settings: Settings, run_id: str) -> str:
         settings.order_qty,
         settings.order_mode,
         settings.sentiment_join,
+        settings.trading_mode,
+        # Answers are stored: under other limits the same orders are to be asked anew.
+        *((name, value) for name, value in limits if name.startswith(("risk_", "paper_"))),
     ]
     code = strategy_source(settings.strategy)
     return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
