@@ -79,6 +79,18 @@ def replay(
                 feed.close()
 
 
+def announce(settings: Settings, run_id: str, seq: int) -> None:
+    """Let a gateway that began anew know that the run had come to ``seq``: up to there it hurries.
+
+    Raises:
+        FatalError: it now serves another run.
+    """
+    try:
+        _connect(settings, seq, run_id).close()
+    except (FeedClosed, wire.RemoteProtocolError) as error:
+        log.warning("position_not_announced", seq=seq, error=str(error))
+
+
 def _connect(settings: Settings, seq: int, run_id: str) -> FeedConnection:
     feed = FeedConnection(
         settings.gateway_host,

@@ -15,6 +15,16 @@ PAGE_ORDERS = 150
 NOT_TAKEN = frozenset({"Denied", "Rejected"})
 
 
+def last_order_id(client: OrderClient, name: str) -> int | None:
+    """The id of the latest order of ``name``, or None.
+
+    Raises:
+        Unanswered: a stop was requested meanwhile.
+    """
+    page = _page(client, name, None, 1)
+    return int(page[0]["id"]) if page else None
+
+
 def last_sides(client: OrderClient, name: str, symbols: int) -> dict[str, int]:
     """Symbol -> +1 or -1, the side of the latest order of ``name`` in it that was accepted.
 
@@ -26,16 +36,7 @@ def last_sides(client: OrderClient, name: str, symbols: int) -> dict[str, int]:
     found: dict[str, int] = {}
     before: int | None = None
     while len(found) < symbols:
-        request: dict[str, Any] = {
-            "op": "orders",
-            "client": name,
-            "open": False,
-            "limit": PAGE_ORDERS,
-        }
-        if before is not None:
-            request["before"] = before
-        frame = msgspec.json.encode(request).replace(b"*", b"\\u002a") + wire.DELIMITER
-        orders = client.ask(frame).get("orders")
+        orders = _page(client, name, before, PAGE_ORDERS)
         if not orders:
             break
         for order in orders:
@@ -43,3 +44,13 @@ def last_sides(client: OrderClient, name: str, symbols: int) -> dict[str, int]:
                 found.setdefault(order["symbol"], 1 if order["side"] == "BUY" else -1)
             before = order["order_no"]
     return found
+
+
+def _page(client: OrderClient, name: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+    """Orders of ``name``, the newest first."""
+    request: dict[str, Any] = {"op": "orders", "client": name, "open": False, "limit": limit}
+    if before is not None:
+        request["before"] = before
+    frame = msgspec.json.encode(request).replace(b"*", b"\\u002a") + wire.DELIMITER
+    orders: list[dict[str, Any]] = client.ask(frame).get("orders", [])
+    return orders

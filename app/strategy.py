@@ -21,7 +21,7 @@ from app.engine import MAX_BATCH_TICKS, Engine
 from app.log import get_logger
 from app.metrics import ProcessMetrics
 from app.order_client import Answer, OrderClient, TimestampText, Unanswered, encode_order
-from app.order_recall import last_sides
+from app.order_recall import last_order_id, last_sides
 from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
 from app.schedule import Schedule
 from app.sentiment_feed import SentimentFeed
@@ -128,6 +128,11 @@ class StrategyProcess:
         order manager, bring back the positions, and nothing is executed twice.  Otherwise the order
         manager is asked for its last orders, and none is sent for what was missed.
         """
+        if self._whole_run and self.run_id:
+            # With the shared memory the gateway's position may be lost; our orders outlive both.
+            last_id = last_order_id(self.orders, self.client)
+            if last_id is not None:
+                history.announce(self.settings, self.run_id, last_id)
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
