@@ -190,7 +190,7 @@ def host_outcome(folder: Path, **settings: object) -> Outcome:
         return stack.outcome()
 
 
-@pytest.mark.parametrize("pace", ["max", "20000/s"])
+@pytest.mark.parametrize("pace", ["max", "20000/s", "5000/s"])
 def test_host_processes_trade_like_the_backtest(tmp_path: Path, pace: str) -> None:
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace=pace)
     assert first_difference(ours, expected()) is None, pace

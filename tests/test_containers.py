@@ -316,15 +316,21 @@ def data_files() -> list[Path]:
     return [ROOT / "data" / "market_data.csv", *(SHARED_DATA / name for name in names)]
 
 
-@pytest.mark.parametrize("path", data_files(), ids=lambda path: path.stem)
+def cases() -> list[tuple[Path, str]]:
+    """Every file as fast as possible, and the sample at two paces more."""
+    files = data_files()
+    return [*((path, "max") for path in files), (files[0], "20000/s"), (files[0], "5000/s")]
+
+
+@pytest.mark.parametrize(("path", "pace"), cases(), ids=lambda value: getattr(value, "stem", value))
 def test_once_consumes_every_row_and_trades_like_the_backtest(
-    compose_stack: MakeStack, path: Path, tmp_path: Path
+    compose_stack: MakeStack, path: Path, pace: str, tmp_path: Path
 ) -> None:
     if not path.exists():
         pytest.skip(f"{path} is not here; TRADING_SHARED_DATA names its folder")
     rows = path.read_bytes().count(b"\n") - 1
     stack = compose_stack(
-        REPLAY="once", PACE="max", DATA_DIR=str(path.parent), DATA_PATH=f"data/{path.name}"
+        REPLAY="once", PACE=pace, DATA_DIR=str(path.parent), DATA_PATH=f"data/{path.name}"
     )
     done = stack.compose("up", "--exit-code-from", "strategy", check=False)
     assert done.returncode == 0, done.stdout[-6000:]
