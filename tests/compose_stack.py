@@ -1,10 +1,12 @@
 """A Compose project of its own for a test: free ports, a unique name, always removed."""
 
+import io
 import json
 import os
 import secrets
 import socket
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +158,14 @@ class ComposeStack:
     def started_at(self, service: str) -> str:
         """When the container of ``service`` was last started."""
         return str(self.container(service).attrs["State"]["StartedAt"])
+
+    def file_from(self, service: str, path: str) -> bytes:
+        """A file of the container of ``service``, running or not, volumes included."""
+        chunks, _ = self.container(service).get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            member = archive.extractfile(Path(path).name)
+            assert member is not None, path
+            return member.read()
 
     def down(self) -> float:
         """Remove everything, the volume too; the seconds it took."""
