@@ -168,7 +168,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     risk_repeat_window_s: Seconds = 1.0
 
     # Liveness
-    heartbeat_timeout_s: Seconds = 3.0
+    # The gateway gives a sign of life twice a second.
+    heartbeat_timeout_s: Annotated[float, Meta(ge=1, le=86400)] = 3.0
     reconnect_delay_ms: Positive = 50
     reconnect_delay_ms_max: Positive = 2000
 

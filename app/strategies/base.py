@@ -79,7 +79,10 @@ class Strategy:
         return signals
 
     def on_stale(self, age_s: float) -> None:
-        """No sign of life from the orderbook for ``age_s`` seconds; called once per silence."""
+        """Nothing is known of the feed for ``age_s`` seconds: the orderbook is silent, or cut off.
+
+        Called once per silence.
+        """
 
     def signal_buffer(self, count: int) -> Signals:
         """An int8 array of that length, the same memory every time."""
