@@ -46,6 +46,7 @@ log = get_logger()
 IDLE_S: Final = 0.25
 LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
+DRAIN_POLL_S: Final = 0.01
 GROUP_NS: Final = 2_000_000
 """About what ORDER_GROUP_MAX requests take, and what grouping may add to an order's wait."""
 GROUP_GROWTH_MAX: Final = 8
@@ -113,7 +114,7 @@ class OrderManagerServer:
             self._metrics.set_state("ready")
         try:
             while not self._stop:
-                self._turn()
+                self._turn(self._timeout_s())
             self._drain()
         finally:
             self._close()
@@ -127,8 +128,9 @@ class OrderManagerServer:
 
     # The loop
 
-    def _turn(self) -> None:
-        events = self._epoll.poll(self._timeout_s())
+    def _turn(self, timeout_s: float) -> bool:
+        """Whether anything happened."""
+        events = self._epoll.poll(timeout_s)
         get = self._connections.by_fileno.get
         for fileno, event in events:
             connection = get(fileno)
@@ -144,6 +146,7 @@ class OrderManagerServer:
         now = time.monotonic()
         if now >= self._next_care or not events:
             self._care(now, idle=not events)
+        return bool(events)
 
     def _timeout_s(self) -> float:
         if self._waiting:
@@ -333,12 +336,13 @@ class OrderManagerServer:
         if self._metrics is not None:
             self._metrics.set_state("draining")
         self._connections.stop_accepting()
-        for connection in self._connections:
-            if not connection.ended:
-                self._receive(connection, 0)
+        self._epoll.unregister(self._wake)
         deadline = time.monotonic() + DRAIN_S
-        while self._waiting and time.monotonic() < deadline:
-            self._work()
+        while time.monotonic() < deadline:
+            happened = self._turn(0.0 if self._waiting else DRAIN_POLL_S)
+            unsent = any(connection.unsent for connection in self._connections)
+            if not (happened or self._waiting or unsent):
+                return
 
     def _close(self) -> None:
         self._connections.close_all()

@@ -229,19 +229,23 @@ class StrategyProcess:
         self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
     ) -> None:
         metrics = self.metrics
-        metrics.add("orders_sent", len(intents))
         _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
+        acked = duplicate = 0
         for intent, answer in zip(intents, answers, strict=True):
             age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
             _kernel.record_latency(self._ack_ages, age_us * 1000)
             due_ns = self._schedule.due_ns(intent.seq)
             if due_ns is not None:
                 _kernel.record_latency(self._due_ages, done_ns - due_ns)
-            metrics.add("orders_acked" if answer.ok else "orders_rejected")
-            if answer.duplicate:
-                metrics.add("orders_duplicate")
+            acked += answer.ok
+            duplicate += answer.duplicate
             if not answer.ok:
                 log.warning("order_rejected", id=intent.seq + 1, code=answer.code, msg=answer.msg)
+        metrics.add("orders_duplicate", duplicate)
+        metrics.add("orders_acked", acked)
+        metrics.add("orders_rejected", len(intents) - acked)
+        # Last: if we are killed in between, the report must not miss answers that came.
+        metrics.add("orders_sent", len(intents))
         if not self._every:
             self._log_positions(intents, answers)
 
