@@ -1,8 +1,10 @@
 #!/bin/sh
-# Print the first Python >= 3.11 with venv that is on this machine; PYTHON=... is tried first.
+# Print a Python >= 3.11 with venv that is on this machine; PYTHON=... is tried first.
+# Then the distribution's own: that is compiled with profile-guided optimisation, which the builds of
+# version managers usually lack, and the order manager is a third slower on those.
 # Candidates are run, not just looked up: a version manager's stand-in may be there and fail.
-for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 \
-        /usr/local/bin/python3 /usr/bin/python3; do
+for candidate in "${PYTHON:-}" /usr/bin/python3 python3.13 python3.12 python3.11 python3 \
+        /usr/local/bin/python3; do
     [ -n "$candidate" ] || continue
     "$candidate" -c '
 import ensurepip, sys, sysconfig, venv
