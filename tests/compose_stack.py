@@ -15,6 +15,8 @@ from typing import TypeVar
 import docker
 from docker.models.containers import Container
 
+from tests.environ import default_environ
+
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = ("gateway", "orderbook", "strategy", "order_manager")
 SERVICES = ("shm", *PROCESSES)
@@ -65,7 +67,7 @@ class ComposeStack:
         ports = free_ports(3)
         self.price_port, self.sentiment_port, self.order_port = ports
         self.environ = {
-            **os.environ,
+            **default_environ(),
             "COMPOSE_PROJECT_NAME": self.project,
             "PUBLISHED_PRICE_PORT": str(self.price_port),
             "PUBLISHED_SENTIMENT_PORT": str(self.sentiment_port),

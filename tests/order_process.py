@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.environ import default_environ
+
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 20.0
 
@@ -76,7 +78,7 @@ class OrderManagerProcess:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._environ = {
-            **os.environ,
+            **default_environ(),
             "PYTHONPATH": str(ROOT),
             "ORDER_PORT": "0",
             "OUTPUT_DIR": str(folder),

@@ -6,6 +6,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from app.config import Settings
+from tests.environ import default_environ
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV_LINES = (ROOT / ".env").read_text().splitlines()
@@ -55,3 +56,8 @@ def test_defaults_in_compose_are_those_of_env():
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE):
         if default != "/dev/null":
             assert values[name] == default, name
+
+
+def test_the_shell_of_whoever_runs_the_tests_is_not_their_subject(monkeypatch):
+    monkeypatch.setenv("SEED", "1000")
+    assert default_environ()["SEED"] == str(Settings().seed)

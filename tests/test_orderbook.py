@@ -1,6 +1,5 @@
 """The orderbook process against a gateway that cuts, resets, repeats, damages and lies."""
 
-import os
 import re
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from app.segment import SegmentMissing
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.tick_ring import LOSSLESS, TickRing
 from tests.children import ROOT, SHM, eventually, segment_name
+from tests.environ import default_environ
 from tests.fake_servers import Connection, FakeServer
 
 TICKS = 3000
@@ -81,7 +81,7 @@ class Orderbook:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "app.orderbook"],
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env={**default_environ(), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

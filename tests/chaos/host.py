@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from app.metrics import MetricsError, ProcessSnapshot, read_metrics
+from tests.environ import default_environ
 from tests.outcome import Outcome, of_store
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ class HostStack:
         self._token = f"chaos_{secrets.token_hex(4)}"
         self.metrics_name = f"{self._token}_metrics"
         self._environ = {
-            **os.environ,
+            **default_environ(),
             "GATEWAY_HOST": "127.0.0.1",
             "ORDER_MANAGER_HOST": "127.0.0.1",
             "BIND_HOST": "127.0.0.1",
