@@ -77,6 +77,13 @@ cdef extern from "_layout.h" nogil:
     int64_t monotonic_ns()
     uint64_t histogram_index(uint64_t value)
 
+cdef extern from "_scan.h" nogil:
+    const int SCAN_BYTES
+    uint64_t load_text(const uint8_t *p)
+    int find_stars(const uint8_t *p, const uint8_t *end, int wanted, int32_t *at)
+    uint64_t first_bytes(uint64_t word, int length)
+    int read_decimal(const uint8_t *end, int length, uint64_t *digits, int *fraction)
+
 LAYOUT_VERSION = LAYOUT_VERSION_C
 BOOK_MAGIC = BOOK_MAGIC_C
 RING_MAGIC = RING_MAGIC_C
@@ -87,7 +94,7 @@ BOOK_SLOT_BYTES = 128
 RING_HEADER_BYTES = 8192
 RECORD_BYTES = sizeof(tick_record)
 READER_NAME_BYTES = 40
-PARSE_SLACK_BYTES = 32
+PARSE_SLACK_BYTES = 64
 """Room that a parsed buffer needs behind its last byte: the parser puts its sentinels there."""
 
 # What a parse call stopped at.
@@ -104,6 +111,7 @@ cdef enum:
     STAR = 42
     MAX_PRICE_TEXT_BYTES = 64
     BURST_TICKS = 2048
+    BLOCK_TICKS = 32
 
 cdef double MIN_PRICE = 1e-9, MAX_PRICE = 9e9
 cdef double[19] POWER_OF_TEN

@@ -180,7 +180,7 @@ cdef class TickWriter(RingView):
         cdef const uint8_t *p = base + start
         cdef const uint8_t *last = base + end
         cdef tick_ring *ring = self.ring
-        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed
+        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed, block
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
         cdef tick_record *record
         cdef uint64_t burst = max(<uint64_t>1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
@@ -200,16 +200,14 @@ cdef class TickWriter(RingView):
                 while position < goal and stop < 0:
                     # In blocks, so that a large book's cache misses overlap: parse and prefetch
                     # some ticks, then write them to the book.
-                    parsed = position
-                    while parsed < min(goal, position + 32):
-                        record = &ring.record[parsed & self.mask]
-                        stop = self.parser.read_tick(&p, last, False, record)
-                        if stop >= 0:
-                            break
+                    block = parsed = position
+                    stop = self.parser.read_ticks(&p, last, ring.record, self.mask, &parsed, goal)
+                    while block < parsed:
+                        record = &ring.record[block & self.mask]
                         record.seq = seq
                         record.recv_us = recv_us
                         prefetch(&self.book.slot[record.symbol])
-                        parsed += 1
+                        block += 1
                         seq += 1
                     while position < parsed:
                         record = &ring.record[position & self.mask]

@@ -60,7 +60,9 @@ class Supervisor:
         self.settings, self.stop = settings, stop
         self.children: dict[str, Child] = {}
         run_id = settings.run_id or fresh_run_name()
-        self.environ = {**os.environ, **settings.to_environ(), "RUN_ID": run_id}
+        # NumPy would start a thread a CPU for matrices, of which the processes have none.
+        threads = {"OPENBLAS_NUM_THREADS": "1"}
+        self.environ = {**threads, **os.environ, **settings.to_environ(), "RUN_ID": run_id}
 
     def run(self) -> int:
         """Everything from the first start to the last stop; the exit code of the run."""

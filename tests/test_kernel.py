@@ -23,13 +23,27 @@ def kernel(request: pytest.FixtureRequest) -> Any:
 def parse(
     kernel: Any, data: bytes, percent: bool = False, room: int = 64
 ) -> tuple[list[tuple[int, int, float]], int, int]:
-    """Ticks as (event time, symbol, value), position and stop."""
-    out = np.zeros(room, TICK_DTYPE)
+    """Ticks as (event time, symbol, value), position and stop; the same wherever it stands."""
+    answer = parse_behind(kernel, 0, data, percent, room)
+    if not percent:
+        # Ticks of a minute that was seen before, and blocks of them, are parsed another way.
+        for before in (1, 31, 33):
+            assert parse_behind(kernel, before, data, percent, room) == answer
+    return answer
+
+
+def parse_behind(
+    kernel: Any, before: int, data: bytes, percent: bool, room: int
+) -> tuple[list[tuple[int, int, float]], int, int]:
+    """The same with so many good ticks before it."""
+    head = b"2025-10-01 09:30:00*A*1*" * before
+    out = np.zeros(before + room, TICK_DTYPE)
     parser = kernel.FieldParser(SYMBOLS)
-    count, position, stop = kernel.parse_ticks(parser, padded(data), 0, len(data), out, 5, percent)
+    text, end = padded(head + data), len(head) + len(data)
+    count, position, stop = kernel.parse_ticks(parser, text, 0, end, out, 5, percent)
     assert out["seq"][:count].tolist() == list(range(5, 5 + count))
-    rows = out[["event_ns", "symbol", "price"]][:count].tolist()
-    return rows, position, stop
+    rows = out[["event_ns", "symbol", "price"]][before:count].tolist()
+    return rows, position - len(head), stop
 
 
 class TestParser:
