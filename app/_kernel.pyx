@@ -78,11 +78,14 @@ cdef extern from "_layout.h" nogil:
     uint64_t histogram_index(uint64_t value)
 
 cdef extern from "_scan.h" nogil:
-    const int SCAN_BYTES
+    int vectors_work()
     uint64_t load_text(const uint8_t *p)
-    int find_stars(const uint8_t *p, const uint8_t *end, int wanted, int32_t *at)
     uint64_t first_bytes(uint64_t word, int length)
+    int two_fields(const uint8_t *p, int *first, int *second)
     int read_decimal(const uint8_t *end, int length, uint64_t *digits, int *fraction)
+
+if not vectors_work():
+    raise ImportError("app._kernel: this CPU has no SSE4.1, which every x86-64 since 2008 has")
 
 LAYOUT_VERSION = LAYOUT_VERSION_C
 BOOK_MAGIC = BOOK_MAGIC_C

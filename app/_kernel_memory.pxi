@@ -180,7 +180,7 @@ cdef class TickWriter(RingView):
         cdef const uint8_t *p = base + start
         cdef const uint8_t *last = base + end
         cdef tick_ring *ring = self.ring
-        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed, block
+        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
         cdef tick_record *record
         cdef uint64_t burst = max(<uint64_t>1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
@@ -200,20 +200,17 @@ cdef class TickWriter(RingView):
                 while position < goal and stop < 0:
                     # In blocks, so that a large book's cache misses overlap: parse and prefetch
                     # some ticks, then write them to the book.
-                    block = parsed = position
-                    stop = self.parser.read_ticks(&p, last, ring.record, self.mask, &parsed, goal)
-                    while block < parsed:
-                        record = &ring.record[block & self.mask]
-                        record.seq = seq
-                        record.recv_us = recv_us
-                        prefetch(&self.book.slot[record.symbol])
-                        block += 1
-                        seq += 1
+                    parsed = position
+                    stop = self.parser.read_ticks(
+                        &p, last, ring.record, self.mask, &parsed, goal, self.book.slot)
                     while position < parsed:
                         record = &ring.record[position & self.mask]
-                        book_put(&self.book.slot[record.symbol], record.seq, record.event_ns,
+                        record.seq = seq
+                        record.recv_us = recv_us
+                        book_put(&self.book.slot[record.symbol], seq, record.event_ns,
                                  record.price, recv_ns)
                         position += 1
+                        seq += 1
                 store_release(ring.published, position)
                 store_release(ring.next_seq, seq)
                 futex_wake_if(&ring.data_futex, &ring.data_waiting)

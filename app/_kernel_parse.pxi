@@ -89,6 +89,12 @@ cdef struct symbol_entry:
     int32_t index  # plus 1; 0 marks a free place
 
 
+cdef struct symbol_text:
+    const uint8_t *tick  # where its tick begins
+    uint64_t head, place
+    uint32_t tail
+
+
 cdef class FieldParser:
     """Parses ``timestamp*symbol*value*`` against a fixed symbol list."""
     cdef symbol_entry *table
@@ -124,7 +130,7 @@ cdef class FieldParser:
             memcpy(text, <const char *>padded, 16)
             memcpy(&head, text, 8)
             tail = text[8] | (<uint32_t>text[9] << 8) | (<uint32_t>len(raw) << 16)
-            at = self.slot_of(head, tail)
+            at = self.slot_of(head, tail, self.place_of(head, tail))
             if self.table[at].index:
                 raise ValueError(f"symbol {symbol!r} twice")
             self.table[at] = symbol_entry(head, tail, index + 1)
@@ -132,10 +138,12 @@ cdef class FieldParser:
     def __dealloc__(self):
         free(self.table)
 
-    cdef inline uint64_t slot_of(self, uint64_t head, uint32_t tail) noexcept nogil:
-        """Where the symbol is, or the free place where it would be."""
-        cdef uint64_t at = ((head ^ (<uint64_t>tail * 0x9E3779B97F4A7C15ull))
-                            * 0x9E3779B97F4A7C15ull) >> self.shift
+    cdef inline uint64_t place_of(self, uint64_t head, uint32_t tail) noexcept nogil:
+        """Where to look for the symbol first."""
+        return ((head ^ tail) * 0x9E3779B97F4A7C15ull) >> self.shift
+
+    cdef inline uint64_t slot_of(self, uint64_t head, uint32_t tail, uint64_t at) noexcept nogil:
+        """Where the symbol is, or the free place where it would be; ``at`` is its ``place_of``."""
         while self.table[at].index and (self.table[at].head != head or self.table[at].tail != tail):
             at = (at + 1) & self.mask
         return at
@@ -159,7 +167,8 @@ cdef class FieldParser:
             if p[length] != STAR:
                 return NULL
         tail |= <uint32_t>length << 16
-        out[0] = self.table[self.slot_of(head, tail)].index - 1
+        hit = self.slot_of(head, tail, self.place_of(head, tail))
+        out[0] = self.table[hit].index - 1
         return p + length + 1 if out[0] >= 0 else NULL
 
     cdef inline const uint8_t *read_time(self, const uint8_t *p, int64_t *out) noexcept nogil:
@@ -195,53 +204,68 @@ cdef class FieldParser:
         out[0] = ns
         return p + 1
 
-    cdef inline bint read_fields(self, const uint8_t *base, const int32_t *star,
-                                 tick_record *out) noexcept nogil:
-        """A price tick of the usual form between the delimiters ``base[star[0]]`` to ``[star[3]]``.
+    cdef inline const uint8_t *read_usual(self, const uint8_t *p, tick_record *out,
+                                          symbol_text *symbol) noexcept nogil:
+        """A price tick of the usual form: known minute, whole second, short fields; else NULL.
 
-        False says only that :meth:`read_tick` has to look at it.  No branch depends on a length that
-        differs from tick to tick, so that several ticks are under way at once.
+        NULL says only that :meth:`read_tick` has to look at it.  No branch depends on a length that
+        differs from tick to tick, so that several ticks are under way at once.  Which symbol it is,
+        is left to :meth:`read_ticks`.
         """
-        cdef const uint8_t *p = base + star[0] + 1
         cdef uint32_t high = p[17] - 48u, low = p[18] - 48u
-        cdef int symbol_bytes = star[2] - star[1] - 1, price_bytes = star[3] - star[2] - 1, fraction
-        cdef uint64_t digits, head
+        cdef int symbol_bytes, price_bytes, fraction
+        cdef uint64_t digits
         if (load_text(p) != self.minute_head or load_text(p + 8) != self.minute_tail
-                or star[1] - star[0] != 20 or p[16] != 58 or high > 5 or low > 9
-                or not 1 <= symbol_bytes <= 8 or not 1 <= price_bytes <= 16
-                or not read_decimal(base + star[3], price_bytes, &digits, &fraction)):
-            return False
-        head = first_bytes(load_text(base + star[1] + 1), symbol_bytes)
-        head = self.slot_of(head, <uint32_t>symbol_bytes << 16)
+                or p[16] != 58 or high > 5 or low > 9 or p[19] != STAR
+                or not two_fields(p + 20, &symbol_bytes, &price_bytes)):
+            return NULL
+        symbol.tick = p
+        symbol.head = first_bytes(load_text(p + 20), symbol_bytes)
+        symbol.tail = <uint32_t>symbol_bytes << 16
+        symbol.place = self.place_of(symbol.head, symbol.tail)
+        prefetch(&self.table[symbol.place])
+        p += 21 + symbol_bytes + price_bytes
+        if not read_decimal(p, price_bytes, &digits, &fraction) or digits >= (1ull << 53):
+            return NULL
         out.event_ns = self.minute_ns + <int64_t>(high * 10 + low) * 1000000000ll
-        out.symbol = <uint32_t>(self.table[head].index - 1)
         out.price = <double>digits / POWER_OF_TEN[fraction]  # rounds once, as in read_price
-        return (self.table[head].index != 0 and digits < (1ull << 53)
-                and MIN_PRICE <= out.price <= MAX_PRICE)
+        return p + 1 if MIN_PRICE <= out.price <= MAX_PRICE else NULL
 
     cdef int read_ticks(self, const uint8_t **at, const uint8_t *end, tick_record *ring,
-                        uint64_t mask, uint64_t *position, uint64_t goal) noexcept nogil:
-        """Price ticks into ``ring[position & mask]`` onwards, at most BLOCK_TICKS, up to ``goal``.
+                        uint64_t mask, uint64_t *position, uint64_t goal,
+                        book_slot *book) noexcept nogil:
+        """At most BLOCK_TICKS price ticks into ``ring[position & mask]`` onwards, up to ``goal``.
 
-        Returns -1, or as :meth:`read_tick` what stopped it.
+        Returns -1, or as :meth:`read_tick` what stopped it.  The slots of a ``book`` are fetched
+        into the cache.
         """
-        cdef int32_t[3 * BLOCK_TICKS + SCAN_BYTES + 8] star
-        cdef const uint8_t *base = at[0]
-        cdef int ticks = <int>min(goal - position[0], <uint64_t>BLOCK_TICKS), k, whole
-        cdef tick_record *record
-        cdef int stop
-        star[0] = -1
-        whole = find_stars(base, end, 3 * ticks, &star[1]) // 3
-        for k in range(ticks):
-            record = &ring[position[0] & mask]
-            if k >= whole or not self.read_fields(base, &star[3 * k], record):
-                at[0] = base + star[3 * k] + 1
-                stop = self.read_tick(at, end, False, record)
-                if stop >= 0:
-                    return stop
-            position[0] += 1
-        at[0] = base + star[3 * ticks] + 1
-        return -1
+        cdef symbol_text[BLOCK_TICKS] symbol
+        cdef const uint8_t *p = at[0]
+        cdef const uint8_t *behind
+        cdef uint64_t count = 0, most = min(goal - position[0], <uint64_t>BLOCK_TICKS), k, slot
+        cdef int stop = -1
+        while count < most and p < end:
+            behind = self.read_usual(p, &ring[(position[0] + count) & mask], &symbol[count])
+            if behind == NULL or behind > end:
+                break
+            p = behind
+            count += 1
+        # Apart, so that a large table's cache misses overlap.
+        for k in range(count):
+            slot = self.slot_of(symbol[k].head, symbol[k].tail, symbol[k].place)
+            if not self.table[slot].index:
+                p, count = symbol[k].tick, k
+                break
+            slot = self.table[slot].index - 1
+            ring[(position[0] + k) & mask].symbol = <uint32_t>slot
+            if book != NULL:
+                prefetch(&book[slot])
+        position[0] += count
+        at[0] = p
+        if count < most:
+            stop = self.read_tick(at, end, False, &ring[position[0] & mask])
+            position[0] += stop < 0
+        return stop
 
     cdef inline int read_tick(self, const uint8_t **at, const uint8_t *end, bint percent,
                               tick_record *out) noexcept nogil:
@@ -313,7 +337,7 @@ def parse_ticks(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ss
                 stop = parser.read_tick(&p, last, True, &record[count])
                 count += stop < 0
             else:
-                stop = parser.read_ticks(&p, last, record, ~<uint64_t>0, &count, room)
+                stop = parser.read_ticks(&p, last, record, ~<uint64_t>0, &count, room, NULL)
         for k in range(count):
             record[k].seq = first_seq + k
             record[k].recv_us = 0

@@ -11,7 +11,7 @@ import time
 from app import wire
 from app._kernel import PARSE_SLACK_BYTES
 
-RECV_BYTES = 256 * 1024
+RECV_BYTES = 524288
 """One receive call's room: large enough to amortise the call, small enough to stay in the L2
 cache."""
 
