@@ -8,10 +8,11 @@ plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport errno
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcpy, memmove, memset
 
 cimport cython
 
@@ -19,6 +20,10 @@ cdef extern from *:
     # Sums of int64 prices over a window need more than 64 bits to stay exact.
     ctypedef long long int128 "__int128"
     int __builtin_ctzll(unsigned long long) nogil
+
+cdef extern from "<sys/socket.h>" nogil:
+    const int MSG_DONTWAIT
+    Py_ssize_t recv(int descriptor, void *buffer, size_t length, int flags)
 
 cdef extern from "_layout.h" nogil:
     const uint32_t LAYOUT_VERSION_C "LAYOUT_VERSION"
@@ -87,22 +92,6 @@ cdef extern from "_scan.h" nogil:
 if not vectors_work():
     raise ImportError("app._kernel: this CPU has no SSE4.1, which every x86-64 since 2008 has")
 
-LAYOUT_VERSION = LAYOUT_VERSION_C
-BOOK_MAGIC = BOOK_MAGIC_C
-RING_MAGIC = RING_MAGIC_C
-NO_END = NO_END_C
-MAX_READERS = MAX_READERS_C
-BOOK_HEADER_BYTES = 4096
-BOOK_SLOT_BYTES = 128
-RING_HEADER_BYTES = 8192
-RECORD_BYTES = sizeof(tick_record)
-READER_NAME_BYTES = 40
-PARSE_SLACK_BYTES = 64
-"""Room that a parsed buffer needs behind its last byte: the parser puts its sentinels there."""
-
-# What a parse call stopped at.
-NEED_MORE, FULL, MARK, BAD_TIMESTAMP, BAD_SYMBOL, BAD_PRICE, BAD_SENTIMENT = range(7)
-
 cdef enum:
     P_NEED_MORE = 0
     P_FULL = 1
@@ -115,6 +104,24 @@ cdef enum:
     MAX_PRICE_TEXT_BYTES = 64
     BURST_TICKS = 2048
     BLOCK_TICKS = 32
+    SLACK_BYTES = 64
+    PULL_BYTES = 4194304  # received before the caller gets a word in
+
+LAYOUT_VERSION = LAYOUT_VERSION_C
+BOOK_MAGIC = BOOK_MAGIC_C
+RING_MAGIC = RING_MAGIC_C
+NO_END = NO_END_C
+MAX_READERS = MAX_READERS_C
+BOOK_HEADER_BYTES = 4096
+BOOK_SLOT_BYTES = 128
+RING_HEADER_BYTES = 8192
+RECORD_BYTES = sizeof(tick_record)
+READER_NAME_BYTES = 40
+PARSE_SLACK_BYTES = SLACK_BYTES
+"""Room that a parsed buffer needs behind its last byte: the parser puts its sentinels there."""
+
+# What a parse call stopped at.
+NEED_MORE, FULL, MARK, BAD_TIMESTAMP, BAD_SYMBOL, BAD_PRICE, BAD_SENTIMENT = range(7)
 
 cdef double MIN_PRICE = 1e-9, MAX_PRICE = 9e9
 cdef double[19] POWER_OF_TEN

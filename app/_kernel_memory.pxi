@@ -171,6 +171,45 @@ cdef class TickWriter(RingView):
             return self.capacity
         return published - self.worst_lag() + self.capacity
 
+    cdef int push_span(self, const uint8_t **at, const uint8_t *last, int64_t recv_ns) noexcept nogil:
+        """Parse, write book and ring, publish, wake; why it stopped, and ``at`` where."""
+        cdef tick_ring *ring = self.ring
+        cdef uint64_t position = ring.published, seq = ring.next_seq, goal, parsed
+        cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
+        cdef tick_record *record
+        cdef uint64_t burst = max(<uint64_t>1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
+        cdef int stop = -1
+        while stop < 0:
+            if position >= self.limit:
+                self.limit = self.writable_to()
+                if position >= self.limit:
+                    stop = P_FULL
+                    break
+            # Publish every so often, so that readers start while we still parse.
+            goal = min(self.limit, position + burst)
+            if goal > ring.claimed:  # a dead predecessor may have claimed more
+                store_relaxed(ring.claimed, goal)
+            fence_release()
+            while position < goal and stop < 0:
+                # In blocks, so that a large book's cache misses overlap.
+                parsed = position
+                stop = self.parser.read_ticks(
+                    at, last, ring.record, self.mask, &parsed, goal, self.book.slot)
+                while position < parsed:
+                    record = &ring.record[position & self.mask]
+                    record.seq = seq
+                    record.recv_us = recv_us
+                    book_put(&self.book.slot[record.symbol], seq, record.event_ns,
+                             record.price, recv_ns)
+                    position += 1
+                    seq += 1
+            store_release(ring.published, position)
+            store_release(ring.next_seq, seq)
+            futex_wake_if(&ring.data_futex, &ring.data_waiting)
+        store_time(ring.heartbeat_ns, recv_ns)
+        store_time(self.book.heartbeat_ns, recv_ns)
+        return stop
+
     def push(self, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, int64_t recv_ns):
         """Parse, write book and ring, publish, wake; ``(ticks, position, stop)`` as parse_ticks.
 
@@ -178,45 +217,50 @@ cdef class TickWriter(RingView):
         """
         cdef const uint8_t *base = parse_view(buffer, start, end)
         cdef const uint8_t *p = base + start
-        cdef const uint8_t *last = base + end
-        cdef tick_ring *ring = self.ring
-        cdef uint64_t first = ring.published, position = first, seq = ring.next_seq, goal, parsed
-        cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
-        cdef tick_record *record
-        cdef uint64_t burst = max(<uint64_t>1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
-        cdef int stop = -1
+        cdef uint64_t first = self.ring.published
+        cdef int stop
         with nogil:
-            while stop < 0:
-                if position >= self.limit:
-                    self.limit = self.writable_to()
-                    if position >= self.limit:
-                        stop = P_FULL
-                        break
-                # Publish every so often, so that readers start while we still parse.
-                goal = min(self.limit, position + burst)
-                if goal > ring.claimed:  # a dead predecessor may have claimed more
-                    store_relaxed(ring.claimed, goal)
-                fence_release()
-                while position < goal and stop < 0:
-                    # In blocks, so that a large book's cache misses overlap: parse and prefetch
-                    # some ticks, then write them to the book.
-                    parsed = position
-                    stop = self.parser.read_ticks(
-                        &p, last, ring.record, self.mask, &parsed, goal, self.book.slot)
-                    while position < parsed:
-                        record = &ring.record[position & self.mask]
-                        record.seq = seq
-                        record.recv_us = recv_us
-                        book_put(&self.book.slot[record.symbol], seq, record.event_ns,
-                                 record.price, recv_ns)
-                        position += 1
-                        seq += 1
-                store_release(ring.published, position)
-                store_release(ring.next_seq, seq)
-                futex_wake_if(&ring.data_futex, &ring.data_waiting)
-            store_time(ring.heartbeat_ns, recv_ns)
-            store_time(self.book.heartbeat_ns, recv_ns)
-        return position - first, p - base, stop
+            stop = self.push_span(&p, base + end, recv_ns)
+        return self.ring.published - first, p - base, stop
+
+    def pull(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes):
+        """Receive from a socket and push, piece by piece, while whole pieces are there.
+
+        ``buffer[:fill]`` is an unfinished tick.  Only the first receive waits.  Returns
+        ``(received, ticks, position, fill, stop, pieces, last_ns)``: bytes (0: closed by the peer;
+        below 0: -errno), where parsing stopped (0 at NEED_MORE) in how many bytes, how many
+        receives there were, and the nanoseconds from the last one to its ticks' publication.
+        """
+        cdef uint8_t *base = &buffer[0]
+        cdef const uint8_t *p = base
+        cdef uint64_t first = self.ring.published
+        cdef Py_ssize_t room = buffer.shape[0] - SLACK_BYTES, got, received = 0
+        cdef int64_t recv_ns = 0, last_ns = 0
+        cdef int stop = P_NEED_MORE, pieces = 0
+        if not 0 <= fill or fill + piece_bytes > room or piece_bytes < 1:
+            raise ValueError(f"{fill} bytes and a piece of {piece_bytes} in a buffer for {room}")
+        with nogil:
+            while stop == P_NEED_MORE and received < PULL_BYTES and fill + piece_bytes <= room:
+                got = recv(descriptor, base + fill, piece_bytes, MSG_DONTWAIT if received else 0)
+                if got <= 0:
+                    if not received:
+                        received = -errno if got else 0
+                    break
+                recv_ns = monotonic_ns()
+                received += got
+                pieces += 1
+                fill += got
+                memset(base + fill, STAR, SLACK_BYTES)
+                p = base
+                stop = self.push_span(&p, base + fill, recv_ns)
+                if stop == P_NEED_MORE:
+                    fill -= p - base
+                    memmove(base, p, fill)
+                    p = base
+                if got < piece_bytes:
+                    break
+            last_ns = monotonic_ns() - recv_ns
+        return received, self.ring.published - first, p - base, fill, stop, pieces, last_ns
 
     def lag(self):
         """Ticks that the slowest lossless reader has still to take."""

@@ -311,10 +311,10 @@ cdef class FieldParser:
 
 cdef const uint8_t *parse_view(uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end) except NULL:
     """Check the bounds, put the sentinels, return the buffer's address."""
-    if not 0 <= start <= end <= buffer.shape[0] - PARSE_SLACK_BYTES:
+    if not 0 <= start <= end <= buffer.shape[0] - SLACK_BYTES:
         raise ValueError(
-            f"parse of {start}:{end} in {buffer.shape[0]} bytes; {PARSE_SLACK_BYTES} must follow")
-    memset(&buffer[end], STAR, PARSE_SLACK_BYTES)
+            f"parse of {start}:{end} in {buffer.shape[0]} bytes; {SLACK_BYTES} must follow")
+    memset(&buffer[end], STAR, SLACK_BYTES)
     return &buffer[0]
 
 

@@ -4,14 +4,17 @@ Speaks the opt-in ``RESUME`` (see the README's *Protocols*); a gateway that does
 taken as a plain feed, whose ticks are numbered as they come.
 """
 
+import errno
+import os
 import socket
 import struct
 import time
+from typing import NamedTuple
 
 from app import wire
-from app._kernel import PARSE_SLACK_BYTES
+from app._kernel import NEED_MORE, PARSE_SLACK_BYTES, TickWriter
 
-RECV_BYTES = 524288
+RECV_BYTES = 384 * 1024
 """One receive call's room: large enough to amortise the call, small enough to stay in the L2
 cache."""
 
@@ -24,6 +27,20 @@ CONNECT_TIMEOUT_S = 2.0
 
 class FeedClosed(Exception):
     """The gateway closed the connection, or could not be reached."""
+
+
+class Pulled(NamedTuple):
+    """What one :meth:`FeedConnection.pull` brought."""
+
+    received_bytes: int
+    ticks: int
+    position: int
+    stop: int
+    """Why the parser stopped, and where; NEED_MORE at 0, or what is to be looked at."""
+    pieces: int
+    """Receive calls that brought something."""
+    last_ns: int
+    """From the last receive to the publication of its ticks."""
 
 
 class FeedConnection:
@@ -66,6 +83,7 @@ class FeedConnection:
             self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
         except OSError as error:
             raise FeedClosed(f"{host}:{port}: {error}") from error
+        self._descriptor = self._socket.fileno()
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.sendall(b"RUN*BEAT*" + wire.encode_mark("RESUME", resume_seq))
@@ -134,18 +152,41 @@ class FeedConnection:
                 count = self._socket.recv_into(self._whole)
             else:
                 count = self._socket.recv_into(self._view[self.fill :], self._room())
-        except (BlockingIOError, InterruptedError):
-            self._silent_s += WAIT_S
-            if self.sequenced and self._silent_s > self._silent_s_max:
-                raise FeedClosed(f"silent for {self._silent_s:g} s") from None
-            return 0
         except OSError as error:
-            raise FeedClosed(str(error)) from error
+            count = -(error.errno or errno.EIO)
+        count = self._heard(count)
+        self.fill += count
+        return count
+
+    def pull(self, writer: TickWriter) -> Pulled:
+        """The same, and what came goes straight to ``writer``; an unfinished tick stays here.
+
+        Raises:
+            FeedClosed: the gateway is gone, or silent for too long.
+            RemoteProtocolError: a frame is longer than frames may be.
+        """
+        count, ticks, position, self.fill, stop, pieces, last_ns = writer.pull(
+            self._descriptor, self.buffer, self.fill, RECV_BYTES
+        )
+        pulled = Pulled(self._heard(count), ticks, position, stop, pieces, last_ns)
+        if stop == NEED_MORE:
+            self.consume(0)
+        return pulled
+
+    def _heard(self, count: int) -> int:
+        """What a receive call's answer (bytes, or -errno) means: the bytes, 0 for none yet."""
+        if count > 0:
+            self._silent_s = 0.0
+            return count
         if count == 0:
             raise FeedClosed("closed by the gateway")
-        self.fill += count
-        self._silent_s = 0.0
-        return count
+        if count == -errno.EAGAIN:
+            self._silent_s += WAIT_S
+            if self.sequenced and self._silent_s > self._silent_s_max:
+                raise FeedClosed(f"silent for {self._silent_s:g} s")
+        elif count != -errno.EINTR:
+            raise FeedClosed(os.strerror(-count))
+        return 0
 
     def receive_now(self) -> int:
         """Take what is there without waiting; 0 if nothing is."""

@@ -1,7 +1,7 @@
 """The orderbook process: price feed in, price book and tick ring out.
 
-It owns both segments.  Its loop is one receive call, one call into the kernel that parses, writes
-and publishes everything received, and the handling of what the kernel stopped at.
+It owns both segments.  Its loop is one call into the kernel, which receives, parses, writes and
+publishes, and the handling of what the kernel stopped at.
 """
 
 import time
@@ -100,13 +100,16 @@ class Orderbook:
         if feed.fill:
             self._take(feed, time.monotonic_ns())
         while not self.stop and not self.finished:
-            received = feed.receive()
-            recv_ns = time.monotonic_ns()
-            if received:
-                self.metrics.add("bytes_received", received)
-                self._take(feed, recv_ns)
-            if recv_ns >= self._next_beat_ns:
-                self.beat(recv_ns, current=self._plain)
+            pulled = feed.pull(self.writer)
+            now_ns = time.monotonic_ns()
+            if pulled.received_bytes:
+                self.metrics.add("bytes_received", pulled.received_bytes)
+                self._in_bad_run = self._in_bad_run and not pulled.ticks
+                self._count(pulled.ticks, pulled.pieces, pulled.last_ns, now_ns)
+                if pulled.stop != _kernel.NEED_MORE:
+                    self._take(feed, now_ns, pulled.position, pulled.stop)
+            if now_ns >= self._next_beat_ns:
+                self.beat(now_ns, current=self._plain)
 
     def beat(self, now_ns: int | None = None, *, current: bool = False) -> None:
         """Signs of life: the process's for the metrics, the prices' for the readers.
@@ -136,13 +139,19 @@ class Orderbook:
             else:
                 log.info("feed_fresh", seq=self.next_seq)
 
-    def _take(self, feed: FeedConnection, recv_ns: int) -> None:
-        """Everything in the receive buffer, up to an unfinished tick."""
-        position, ticks = 0, 0
+    def _take(
+        self, feed: FeedConnection, recv_ns: int, position: int = 0, stop: int | None = None
+    ) -> None:
+        """Everything in the receive buffer, up to an unfinished tick.
+
+        ``position`` and ``stop``: where parsing has come to, and what it stopped at there.
+        """
+        ticks = 0
         while not self.finished:
-            count, position, stop = self.writer.push(feed.buffer, position, feed.fill, recv_ns)
-            ticks += count
-            self._in_bad_run = self._in_bad_run and not count
+            if stop is None:
+                count, position, stop = self.writer.push(feed.buffer, position, feed.fill, recv_ns)
+                ticks += count
+                self._in_bad_run = self._in_bad_run and not count
             if stop == _kernel.NEED_MORE:
                 break
             if stop == _kernel.FULL:
@@ -153,12 +162,16 @@ class Orderbook:
                 position = self._take_mark(feed, position)
             else:
                 position = self._refuse(feed, position, stop)
+            stop = None
         feed.consume(position)
+        done_ns = time.monotonic_ns()
+        self._count(ticks, 1, done_ns - recv_ns, done_ns)
+
+    def _count(self, ticks: int, pieces: int, took_ns: int, now_ns: int) -> None:
         if ticks:
-            done_ns = time.monotonic_ns()
-            self.metrics.add("batches")
-            self.metrics.mark_event(done_ns)
-            _kernel.record_latency(self._update_buckets, done_ns - recv_ns)
+            self.metrics.add("batches", pieces)
+            self.metrics.mark_event(now_ns)
+            _kernel.record_latency(self._update_buckets, took_ns, pieces)
 
     def _wait_for_readers(self) -> None:
         """Lossless: the slowest strategy has not moved on; let TCP hold the gateway meanwhile."""

@@ -1,10 +1,14 @@
 """Price book and ring, compiled and twin: every test here runs both."""
 
+import errno
+import socket
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 
+from app import _kernel
 from app.tick_ring import TICK_DTYPE
 from tests.kernel_helpers import BOTH, LATEST, LOSSLESS, SYMBOLS, feed, padded, refused
 from tests.kernel_twin_memory import book_image, ring_image
@@ -245,3 +249,90 @@ class TestRing:
     def test_a_short_segment_is_refused(self, kernel: Any, size: int) -> None:
         with refused():
             kernel.RingView(ring_image(8)[:size])
+
+
+class Link:
+    """A socket into a compiled writer; the twin has no sockets, ``push`` says what must come."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self.ring = Ring(_kernel, capacity)
+        self.near, self.far = socket.socketpair()
+        self.far.settimeout(5)
+        self.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1000))
+        self.buffer, self.position, self.fill = padded(bytes(600)), 0, 0
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.near.close()
+        self.far.close()
+
+    def pull(self, piece_bytes: int = 500) -> tuple[int, ...]:
+        """Received, ticks, stop, pieces; the rest stays in ``buffer[position:fill]``."""
+        received, ticks, self.position, self.fill, stop, pieces, last_ns = self.ring.writer.pull(
+            self.near.fileno(), self.buffer, self.fill, piece_bytes
+        )
+        assert last_ns >= 0
+        return received, ticks, stop, pieces
+
+
+class TestPull:
+    """Receive and push in one call."""
+
+    def test_the_same_as_push_however_it_is_cut(self) -> None:
+        data = feed(*range(1, 41))
+        for piece_bytes in (1, 7, 32, 500):
+            with Link() as link:
+                reader = link.ring.reader()
+                link.far.sendall(data)
+                while link.ring.writer.state[0] < 40:
+                    received, _, stop, pieces = link.pull(piece_bytes)
+                    assert 0 < received <= pieces * piece_bytes
+                    assert stop == _kernel.NEED_MORE
+                assert link.fill == 0
+                assert link.ring.prices(reader) == list(range(1, 41))
+
+    def test_what_is_unfinished_stays_in_front(self) -> None:
+        data = feed(1, 2, 3)
+        with Link() as link:
+            link.far.sendall(data[:-4])
+            assert link.pull() == (len(data) - 4, 2, _kernel.NEED_MORE, 1)
+            assert bytes(link.buffer[: link.fill]) == data[:-4][-link.fill :]
+            link.far.sendall(data[-4:])
+            assert link.pull() == (4, 1, _kernel.NEED_MORE, 1)
+
+    def test_whole_pieces_are_taken_while_they_come_and_only_the_first_waits(self) -> None:
+        data = feed(*range(1, 31))
+        with Link() as link:
+            link.far.sendall(data)
+            received, ticks, _, pieces = link.pull(len(data) // 3)
+            assert (received, ticks, pieces) == (len(data), 30, 3)
+
+    def test_silence_the_end_and_a_wrong_descriptor(self) -> None:
+        with Link() as link:
+            assert link.pull()[0] == -errno.EAGAIN
+            link.far.close()
+            assert link.pull()[0] == 0
+            link.near.close()
+            with pytest.raises(ValueError, match="buffer"):
+                link.ring.writer.pull(0, link.buffer, 200, 500)
+        assert Link().ring.writer.pull(1 << 20, padded(bytes(9)), 0, 9)[0] == -errno.EBADF
+
+    @pytest.mark.parametrize("what", [b"SEQ|7*", b"nonsense*A*1*", b"2025-10-01 09:30:00*?*1*"])
+    def test_stops_where_push_does(self, what: bytes) -> None:
+        data = feed(1, 2) + what + feed(3)
+        with Link() as link:
+            link.far.sendall(data)
+            _, ticks, stop, _ = link.pull()
+            assert (ticks, link.position, stop) == Ring(_kernel, 64).push(data)
+            assert bytes(link.buffer[: link.fill]) == data
+
+    def test_a_full_ring_leaves_the_rest(self) -> None:
+        with Link(capacity=8) as link:
+            reader = link.ring.reader()
+            link.far.sendall(feed(*range(1, 13)))
+            assert link.pull()[1:3] == (8, _kernel.FULL)
+            assert link.ring.prices(reader) == list(range(1, 9))
+            assert link.ring.writer.wait_space(0)
+            assert link.ring.writer.push(link.buffer, link.position, link.fill, 1)[0] == 4
