@@ -8,7 +8,15 @@ import subprocess
 from pathlib import Path
 
 from tests.bench import ticks
-from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Context, Figures, Placement
+from tests.bench.model import (
+    ANYWHERE,
+    RATE_PER_S,
+    WARMUP_TICKS,
+    Absent,
+    Context,
+    Figures,
+    Placement,
+)
 
 SOURCE = Path(__file__).with_name("floor.c")
 FRAME_ROWS = 2_000_000
@@ -67,11 +75,13 @@ def echo(context: Context, commit: bool = False) -> Figures:
     return {**paced, "round_trips_per_s": free["round_trips_per_s"]}
 
 
-def bandwidth(context: Context, symbols: int) -> Figures:
+def bandwidth(context: Context, symbols: int, place: Placement = ANYWHERE) -> Figures:
     """Raw loopback TCP of real tick bytes, as bytes and as ticks per second."""
     frames = ticks.frame_file(context.data_dir, FRAME_ROWS, symbols)
     size = frames.stat().st_size
     passes = 10 if context.quick else 20
-    figures = run(context.data_dir, "bandwidth", file=frames, bytes=size * passes)
+    figures = run(
+        context.data_dir, "bandwidth", file=frames, bytes=size * passes, cpus="/".join(place.lists)
+    )
     del figures["seconds"]
     return {**figures, "ticks_per_s": figures["bytes_per_s"] / (size / FRAME_ROWS)}

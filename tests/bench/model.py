@@ -39,11 +39,14 @@ class Placement:
         return self.gateway, self.orderbook, self.strategy, self.order_manager
 
 
+ANYWHERE = Placement("unpinned")
+
+
 def placements() -> list[Placement]:
     """Anywhere; neighbours on different cores; all on one core."""
     cpus = sorted(os.sched_getaffinity(0))
     first, last = str(cpus[0]), str(cpus[-1])
-    found = [Placement("unpinned"), Placement("one-core", last, last, last, last)]
+    found = [ANYWHERE, Placement("one-core", last, last, last, last)]
     if len(cpus) > 1:
         found.insert(1, Placement("spread", first, last, first, last))
     return found

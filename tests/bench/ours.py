@@ -10,11 +10,18 @@ from importlib.util import find_spec
 
 from app.metrics import ProcessSnapshot
 from tests.bench import ticks
-from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Context, Figures, Placement
+from tests.bench.model import (
+    ANYWHERE,
+    RATE_PER_S,
+    WARMUP_TICKS,
+    Absent,
+    Context,
+    Figures,
+    Placement,
+)
 from tests.bench.peers.common import round_trips
 from tests.bench.stack import Metrics, Stack, of, percentiles, settings_for
 
-ANYWHERE = Placement("unpinned")
 # Never agree: the strategy computes everything and orders nothing.
 SILENT: dict[str, object] = {"bullish_threshold": 100, "bearish_threshold": 0}
 # Rising prices and a sentiment of 90: BUY on every tick once the long window is full.
@@ -50,13 +57,13 @@ def _all_at(found: Metrics, service: str, events: int, count: int = 1) -> bool:
     return sum(each.events >= events for each in of(found, service)) == count
 
 
-def wire(context: Context, symbols: int, clients: int = 1) -> Figures:
+def wire(context: Context, symbols: int, clients: int = 1, place: Placement = ANYWHERE) -> Figures:
     """Gateway to book and ring at full pace, with ``clients`` price clients, the orderbook one."""
     _need_stack()
     rows = _rows(context)
     settings = settings_for(
         context.work_dir,
-        ANYWHERE,
+        place,
         data_path=str(ticks.price_file(context.data_dir, rows, symbols)),
         pace="max",
         price_subscribers=clients,
