@@ -203,10 +203,9 @@ def remove_leftovers(settings: Settings) -> None:
 
 
 def remove_segments(settings: Settings) -> None:
-    """Remove every segment of the stack, and drafts that a killed process left."""
+    """Remove every segment of the stack."""
     for name in segment_names(settings):
-        for path in (SHM_DIRECTORY / name, *SHM_DIRECTORY.glob(f".{name}.*")):
-            path.unlink(missing_ok=True)
+        (SHM_DIRECTORY / name).unlink(missing_ok=True)
 
 
 def _print_report(settings: Settings) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import mmap
 import os
-import secrets
 import struct
 from pathlib import Path
 from typing import Self
@@ -62,15 +61,15 @@ class Segment:
             SegmentError: the shared memory file system is full or not writable.
         """
         size = max(size, len(image))
-        draft = SHM_DIRECTORY / f".{name[:180]}.{secrets.token_hex(8)}"
         descriptor = -1
         try:
-            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, SEGMENT_MODE)
+            # Without a name until it is complete: who dies before that leaves nothing behind.
+            descriptor = os.open(SHM_DIRECTORY, os.O_RDWR | os.O_TMPFILE, SEGMENT_MODE)
             os.fchmod(descriptor, SEGMENT_MODE)
             # Allocate now: a full tmpfs must fail here, with a message, not later with SIGBUS.
             os.posix_fallocate(descriptor, 0, size)
             os.pwrite(descriptor, image, 0)
-            os.link(draft, SHM_DIRECTORY / name)
+            _link(descriptor, SHM_DIRECTORY / name)
         except FileExistsError:
             os.close(descriptor)
             raise
@@ -81,8 +80,6 @@ class Segment:
                 f"shared memory segment {name} of {size} bytes: {error.strerror}; "
                 f"free space in {SHM_DIRECTORY} or raise shm_size"
             ) from error
-        finally:
-            draft.unlink(missing_ok=True)
         return cls(name, descriptor, size)
 
     @classmethod
@@ -157,6 +154,20 @@ class Segment:
         """Remove the name, unless it already stands for another segment."""
         if self.is_current():
             (SHM_DIRECTORY / self.name).unlink(missing_ok=True)
+
+
+def _link(descriptor: int, path: Path) -> None:
+    """Give a file without a name its name (open(2), O_TMPFILE).
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    folder = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY)
+    try:
+        # Only with a folder does os.link follow the link that stands for the open file.
+        os.link(str(descriptor), path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
 
 
 def create_or_attach(name: str, image: bytes | bytearray, size: int = 0) -> tuple[Segment, bool]:

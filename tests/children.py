@@ -92,7 +92,7 @@ def segment_name() -> Iterator[str]:
     """A name of this test's own; afterwards, whatever begins with it is removed."""
     unique = f"test_{os.getpid()}_{secrets.token_hex(4)}"
     yield unique
-    for path in (*SHM.glob(f"{unique}*"), *SHM.glob(f".{unique}*")):
+    for path in SHM.glob(f"{unique}*"):
         path.unlink(missing_ok=True)
 
 

@@ -213,7 +213,6 @@ def test_eight_racing_creators_share_one_segment_and_never_a_block(name: str, sp
     snapshots = read_metrics(name)
     assert {snapshot.pid for snapshot in snapshots} == {child.pid for child in children}
     assert all(snapshot.alive for snapshot in snapshots)
-    assert not list(SHM_DIRECTORY.glob(f".{name}*"))
 
 
 def test_blocks_run_out_only_while_their_owners_live(name: str):
