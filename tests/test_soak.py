@@ -8,9 +8,10 @@ from tests.chaos.soak import soak
 
 
 @pytest.mark.slow
-def test_forty_seconds_at_50000_ticks_a_second(tmp_path: Path) -> None:
-    found = soak(tmp_path, 40.0, 50_000, 8.0)
+@pytest.mark.timeout(240)
+def test_two_minutes_at_50000_ticks_a_second(tmp_path: Path) -> None:
+    found = soak(tmp_path, 120.0, 50_000, 20.0)
     print(found)
-    assert found.ticks > 40 * 50_000 * 0.9
+    assert found.ticks > 120 * 50_000 * 0.9
     # Latency needs a machine to itself and more time: python -m tests.chaos.soak.
     assert found.problems(memory_part=0.05, latency_part=float("inf")) == []
