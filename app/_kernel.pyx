@@ -2,7 +2,7 @@
 # cython: initializedcheck=False, freethreading_compatible=False
 """The compiled part: what runs once per tick.
 
-Parses the text feed, writes the price book and the ring, hands batches to readers, and runs the
+Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and runs the
 inner loops of strategies.  The memory layout, the fences and the futex are in ``_layout.h``.  The
 plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
 """
@@ -83,14 +83,23 @@ cdef extern from "_layout.h" nogil:
     uint64_t histogram_index(uint64_t value)
 
 cdef extern from "_scan.h" nogil:
-    int vectors_work()
+    ctypedef struct tick_fields:
+        uint64_t digits
+        int fraction, symbol_bytes
+    int have_vectors()
     uint64_t load_text(const uint8_t *p)
     uint64_t first_bytes(uint64_t word, int length)
-    int two_fields(const uint8_t *p, int *first, int *second)
-    int read_decimal(const uint8_t *end, int length, uint64_t *digits, int *fraction)
+    const uint8_t *read_two(const uint8_t *p, tick_fields *out)
 
-if not vectors_work():
-    raise ImportError("app._kernel: this CPU has no SSE4.1, which every x86-64 since 2008 has")
+cdef bint HAVE_VECTORS = have_vectors()
+
+
+def use_vectors(bint wanted):
+    """False parses as on a CPU without SSE4.1 from now on; for tests.  What it was before."""
+    global HAVE_VECTORS
+    before = HAVE_VECTORS
+    HAVE_VECTORS = wanted and have_vectors()
+    return before
 
 cdef enum:
     P_NEED_MORE = 0

@@ -227,15 +227,16 @@ cdef class TickWriter(RingView):
         """Receive from a socket and push, piece by piece, while whole pieces are there.
 
         ``buffer[:fill]`` is an unfinished tick.  Only the first receive waits.  Returns
-        ``(received, ticks, position, fill, stop, pieces, last_ns)``: bytes (0: closed by the peer;
-        below 0: -errno), where parsing stopped (0 at NEED_MORE) in how many bytes, how many
-        receives there were, and the nanoseconds from the last one to its ticks' publication.
+        ``(received, ticks, position, fill, stop, recv_ns, pieces, busy_ns)``: bytes (0: closed by
+        the peer; below 0: -errno); where parsing stopped (0 at NEED_MORE) in how many bytes; when
+        the last piece came; how many brought ticks, and the nanoseconds from receipt to publication
+        summed over all.
         """
         cdef uint8_t *base = &buffer[0]
         cdef const uint8_t *p = base
-        cdef uint64_t first = self.ring.published
+        cdef uint64_t first = self.ring.published, before
         cdef Py_ssize_t room = buffer.shape[0] - SLACK_BYTES, got, received = 0
-        cdef int64_t recv_ns = 0, last_ns = 0
+        cdef int64_t recv_ns = 0, busy_ns = 0
         cdef int stop = P_NEED_MORE, pieces = 0
         if not 0 <= fill or fill + piece_bytes > room or piece_bytes < 1:
             raise ValueError(f"{fill} bytes and a piece of {piece_bytes} in a buffer for {room}")
@@ -248,19 +249,21 @@ cdef class TickWriter(RingView):
                     break
                 recv_ns = monotonic_ns()
                 received += got
-                pieces += 1
                 fill += got
                 memset(base + fill, STAR, SLACK_BYTES)
                 p = base
+                before = self.ring.published
                 stop = self.push_span(&p, base + fill, recv_ns)
+                busy_ns += monotonic_ns() - recv_ns
+                pieces += self.ring.published != before
                 if stop == P_NEED_MORE:
                     fill -= p - base
                     memmove(base, p, fill)
                     p = base
                 if got < piece_bytes:
                     break
-            last_ns = monotonic_ns() - recv_ns
-        return received, self.ring.published - first, p - base, fill, stop, pieces, last_ns
+        return (received, self.ring.published - first, p - base, fill, stop, recv_ns, pieces,
+                busy_ns)
 
     def lag(self):
         """Ticks that the slowest lossless reader has still to take."""

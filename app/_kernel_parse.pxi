@@ -206,30 +206,27 @@ cdef class FieldParser:
 
     cdef inline const uint8_t *read_usual(self, const uint8_t *p, tick_record *out,
                                           symbol_text *symbol) noexcept nogil:
-        """A price tick of the usual form: known minute, whole second, short fields; else NULL.
+        """A price tick with a short symbol and a short plain price; else NULL.
 
         NULL says only that :meth:`read_tick` has to look at it.  No branch depends on a length that
         differs from tick to tick, so that several ticks are under way at once.  Which symbol it is,
         is left to :meth:`read_ticks`.
         """
-        cdef uint32_t high = p[17] - 48u, low = p[18] - 48u
-        cdef int symbol_bytes, price_bytes, fraction
-        cdef uint64_t digits
-        if (load_text(p) != self.minute_head or load_text(p + 8) != self.minute_tail
-                or p[16] != 58 or high > 5 or low > 9 or p[19] != STAR
-                or not two_fields(p + 20, &symbol_bytes, &price_bytes)):
-            return NULL
+        cdef tick_fields fields
         symbol.tick = p
-        symbol.head = first_bytes(load_text(p + 20), symbol_bytes)
-        symbol.tail = <uint32_t>symbol_bytes << 16
+        p = self.read_time(p, &out.event_ns)
+        if p == NULL:
+            return NULL
+        symbol.head = load_text(p)
+        p = read_two(p, &fields)
+        if p == NULL or fields.digits >= (1ull << 53):
+            return NULL
+        symbol.head = first_bytes(symbol.head, fields.symbol_bytes)
+        symbol.tail = <uint32_t>fields.symbol_bytes << 16
         symbol.place = self.place_of(symbol.head, symbol.tail)
         prefetch(&self.table[symbol.place])
-        p += 21 + symbol_bytes + price_bytes
-        if not read_decimal(p, price_bytes, &digits, &fraction) or digits >= (1ull << 53):
-            return NULL
-        out.event_ns = self.minute_ns + <int64_t>(high * 10 + low) * 1000000000ll
-        out.price = <double>digits / POWER_OF_TEN[fraction]  # rounds once, as in read_price
-        return p + 1 if MIN_PRICE <= out.price <= MAX_PRICE else NULL
+        out.price = <double>fields.digits / POWER_OF_TEN[fields.fraction]  # as in read_price
+        return p if MIN_PRICE <= out.price <= MAX_PRICE else NULL
 
     cdef int read_ticks(self, const uint8_t **at, const uint8_t *end, tick_record *ring,
                         uint64_t mask, uint64_t *position, uint64_t goal,
@@ -242,29 +239,38 @@ cdef class FieldParser:
         cdef symbol_text[BLOCK_TICKS] symbol
         cdef const uint8_t *p = at[0]
         cdef const uint8_t *behind
-        cdef uint64_t count = 0, most = min(goal - position[0], <uint64_t>BLOCK_TICKS), k, slot
+        cdef uint64_t upto = min(goal, position[0] + BLOCK_TICKS), count, k, slot
+        cdef tick_record *record
         cdef int stop = -1
-        while count < most and p < end:
-            behind = self.read_usual(p, &ring[(position[0] + count) & mask], &symbol[count])
-            if behind == NULL or behind > end:
-                break
-            p = behind
-            count += 1
-        # Apart, so that a large table's cache misses overlap.
-        for k in range(count):
-            slot = self.slot_of(symbol[k].head, symbol[k].tail, symbol[k].place)
-            if not self.table[slot].index:
-                p, count = symbol[k].tick, k
-                break
-            slot = self.table[slot].index - 1
-            ring[(position[0] + k) & mask].symbol = <uint32_t>slot
-            if book != NULL:
-                prefetch(&book[slot])
-        position[0] += count
+        while position[0] < upto and stop < 0:
+            count = 0
+            while HAVE_VECTORS and position[0] + count < upto and p < end:
+                behind = self.read_usual(p, &ring[(position[0] + count) & mask], &symbol[count])
+                if behind == NULL or behind > end:
+                    break
+                p = behind
+                count += 1
+            # Apart, so that a large table's cache misses overlap.
+            for k in range(count):
+                slot = self.slot_of(symbol[k].head, symbol[k].tail, symbol[k].place)
+                if not self.table[slot].index:
+                    p, count = symbol[k].tick, k
+                    break
+                slot = self.table[slot].index - 1
+                ring[(position[0] + k) & mask].symbol = <uint32_t>slot
+                if book != NULL:
+                    prefetch(&book[slot])
+            position[0] += count
+            if position[0] < upto:
+                at[0] = p
+                record = &ring[position[0] & mask]
+                stop = self.read_tick(at, end, False, record)
+                p = at[0]
+                if stop < 0:
+                    if book != NULL:
+                        prefetch(&book[record.symbol])
+                    position[0] += 1
         at[0] = p
-        if count < most:
-            stop = self.read_tick(at, end, False, &ring[position[0] & mask])
-            position[0] += stop < 0
         return stop
 
     cdef inline int read_tick(self, const uint8_t **at, const uint8_t *end, bint percent,

@@ -5,13 +5,19 @@
  * closed up over the point and multiplied together in place (after W. Mula, "SIMD-ized parsing of
  * unsigned numbers", and D. Lemire, "Quickly parsing eight digits").
  *
- * x86-64 with SSE4.1 (every such CPU since 2008); elsewhere the caller's byte loop does everything.
+ * For x86-64 with SSE4.1, which is looked for at run time; elsewhere the byte loop does everything.
  */
 #ifndef TRADING_SCAN_H
 #define TRADING_SCAN_H
 
 #include <stdint.h>
 #include <string.h>
+
+typedef struct {
+    uint64_t digits; /* the price's, as one number */
+    int fraction;    /* how many of them stand behind the point */
+    int symbol_bytes;
+} tick_fields;
 
 static inline uint64_t load_text(const uint8_t *p) {
     uint64_t word;
@@ -26,34 +32,22 @@ static inline uint64_t first_bytes(uint64_t word, int length) {
 }
 
 #ifdef __x86_64__
-#pragma GCC target("sse4.1")
 #include <smmintrin.h>
+#define VECTORS __attribute__((target("sse4.1")))
 
-static inline int vectors_work(void) {
+static inline int have_vectors(void) {
     __builtin_cpu_init();
-    return __builtin_cpu_supports("sse4.1");
+    return __builtin_cpu_supports("sse4.1") != 0;
 }
 
-static inline uint32_t bytes_like(const uint8_t *p, char wanted) {
+static inline VECTORS uint32_t bytes_like(const uint8_t *p, char wanted) {
     const __m128i text = _mm_loadu_si128((const __m128i *)p);
     return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8(wanted)));
 }
 
-/* The lengths of the two fields that begin at p, each followed by a '*'; returns 0 unless the first
- * has 1 to 8 bytes and the second 1 to 16.  Reads 32 bytes. */
-static inline int two_fields(const uint8_t *p, int *first, int *second) {
-    uint32_t stars = bytes_like(p, '*') | bytes_like(p + 16, '*') << 16;
-    uint32_t behind = stars & (stars - 1);
-    if (!behind) return 0;
-    *first = __builtin_ctz(stars);
-    *second = __builtin_ctz(behind) - *first - 1;
-    return (unsigned)(*first - 1) < 8 && (unsigned)(*second - 1) < 16;
-}
-
-/* The decimal text of `length` bytes (1 to 16) before `end`: its digits as a number, and how many of
- * them stand behind the point; returns 0 for anything but digits with at most one point.  Reads 16
- * bytes. */
-static inline int read_decimal(const uint8_t *end, int length, uint64_t *digits, int *fraction) {
+/* The decimal text of `length` bytes (1 to 16) before `end`; returns 0 for anything but digits with at
+ * most one point.  Reads 16 bytes. */
+static inline VECTORS int read_decimal(const uint8_t *end, int length, tick_fields *out) {
     /* Loaded from `length` on: the last `length` bytes are ones. */
     static const int8_t keep[32] = {
         [16] = -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
@@ -73,10 +67,10 @@ static inline int read_decimal(const uint8_t *end, int length, uint64_t *digits,
     const __m128i text = _mm_loadu_si128((const __m128i *)(end - 16));
     __m128i d = _mm_and_si128(_mm_sub_epi8(text, _mm_set1_epi8('0')), kept);
     uint32_t point = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(d, _mm_set1_epi8('.' - '0')));
-    *fraction = 0;
+    out->fraction = 0;
     if (point) {
         int at = __builtin_ctz(point);
-        *fraction = 15 - at;
+        out->fraction = 15 - at;
         d = _mm_shuffle_epi8(d, _mm_load_si128((const __m128i *)close_up[at]));
     }
     if (!_mm_testz_si128(_mm_subs_epu8(d, _mm_set1_epi8(9)), _mm_set1_epi8(-1))) return 0;
@@ -85,18 +79,28 @@ static inline int read_decimal(const uint8_t *end, int length, uint64_t *digits,
     d = _mm_packus_epi32(d, d);
     d = _mm_madd_epi16(d, _mm_set1_epi32(1 << 16 | 10000));
     uint64_t halves = (uint64_t)_mm_cvtsi128_si64(d);
-    *digits = (halves & 0xffffffff) * 100000000 + (halves >> 32);
+    out->digits = (halves & 0xffffffff) * 100000000 + (halves >> 32);
     return 1;
 }
-#else
-static inline int vectors_work(void) { return 1; }
-static inline int two_fields(const uint8_t *p, int *first, int *second) {
-    (void)p, (void)first, (void)second;
-    return 0;
+
+/* Symbol and price that begin at p, each followed by a '*'; the position behind both, or NULL unless
+ * the symbol has 1 to 8 bytes and the price is 1 to 16 bytes of digits with at most one point.  Reads
+ * 32 bytes from p on, and 16 before the price's end: the timestamp is there. */
+static VECTORS const uint8_t *read_two(const uint8_t *p, tick_fields *out) {
+    uint32_t stars = bytes_like(p, '*') | bytes_like(p + 16, '*') << 16;
+    uint32_t behind = stars & (stars - 1);
+    if (!behind) return NULL;
+    int symbol_bytes = __builtin_ctz(stars), end = __builtin_ctz(behind);
+    int price_bytes = end - symbol_bytes - 1;
+    out->symbol_bytes = symbol_bytes;
+    if ((unsigned)(symbol_bytes - 1) >= 8 || (unsigned)(price_bytes - 1) >= 16) return NULL;
+    return read_decimal(p + end, price_bytes, out) ? p + end + 1 : NULL;
 }
-static inline int read_decimal(const uint8_t *end, int length, uint64_t *digits, int *fraction) {
-    (void)end, (void)length, (void)digits, (void)fraction;
-    return 0;
+#else
+static inline int have_vectors(void) { return 0; }
+static const uint8_t *read_two(const uint8_t *p, tick_fields *out) {
+    (void)p, (void)out;
+    return NULL;
 }
 #endif
 #endif

@@ -37,10 +37,12 @@ class Pulled(NamedTuple):
     position: int
     stop: int
     """Why the parser stopped, and where; NEED_MORE at 0, or what is to be looked at."""
+    recv_ns: int
+    """When the last piece came (CLOCK_MONOTONIC)."""
     pieces: int
-    """Receive calls that brought something."""
-    last_ns: int
-    """From the last receive to the publication of its ticks."""
+    """Receive calls that brought ticks."""
+    busy_ns: int
+    """From receipt to publication, summed over the pieces."""
 
 
 class FeedConnection:
@@ -165,10 +167,10 @@ class FeedConnection:
             FeedClosed: the gateway is gone, or silent for too long.
             RemoteProtocolError: a frame is longer than frames may be.
         """
-        count, ticks, position, self.fill, stop, pieces, last_ns = writer.pull(
+        count, ticks, position, self.fill, stop, *times = writer.pull(
             self._descriptor, self.buffer, self.fill, RECV_BYTES
         )
-        pulled = Pulled(self._heard(count), ticks, position, stop, pieces, last_ns)
+        pulled = Pulled(self._heard(count), ticks, position, stop, *times)
         if stop == NEED_MORE:
             self.consume(0)
         return pulled
@@ -226,6 +228,7 @@ class FeedConnection:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+        self._descriptor = -1
 
 
 class WrongTicks:

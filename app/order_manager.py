@@ -332,9 +332,14 @@ class OrderManagerServer:
     # The end
 
     def _drain(self) -> None:
-        """Answer every complete request that has arrived, so that no client has to ask again."""
+        """Answer every complete request that has arrived, so that no client has to ask again.
+
+        It takes DRAIN_S at most, and so long only with a client that goes on sending or reads
+        nothing.
+        """
         if self._metrics is not None:
             self._metrics.set_state("draining")
+        self._connections.accept()
         self._connections.stop_accepting()
         self._epoll.unregister(self._wake)
         deadline = time.monotonic() + DRAIN_S

@@ -105,9 +105,9 @@ class Orderbook:
             if pulled.received_bytes:
                 self.metrics.add("bytes_received", pulled.received_bytes)
                 self._in_bad_run = self._in_bad_run and not pulled.ticks
-                self._count(pulled.ticks, pulled.pieces, pulled.last_ns, now_ns)
+                self._count(pulled.ticks, pulled.pieces, pulled.busy_ns, now_ns)
                 if pulled.stop != _kernel.NEED_MORE:
-                    self._take(feed, now_ns, pulled.position, pulled.stop)
+                    self._take(feed, pulled.recv_ns, pulled.position, pulled.stop)
             if now_ns >= self._next_beat_ns:
                 self.beat(now_ns, current=self._plain)
 
@@ -146,7 +146,7 @@ class Orderbook:
 
         ``position`` and ``stop``: where parsing has come to, and what it stopped at there.
         """
-        ticks = 0
+        ticks, first = 0, stop is None
         while not self.finished:
             if stop is None:
                 count, position, stop = self.writer.push(feed.buffer, position, feed.fill, recv_ns)
@@ -165,13 +165,16 @@ class Orderbook:
             stop = None
         feed.consume(position)
         done_ns = time.monotonic_ns()
-        self._count(ticks, 1, done_ns - recv_ns, done_ns)
+        # What the kernel received has been counted with it, and may have waited for readers since.
+        self._count(ticks, int(bool(ticks and first)), done_ns - recv_ns, done_ns)
 
-    def _count(self, ticks: int, pieces: int, took_ns: int, now_ns: int) -> None:
+    def _count(self, ticks: int, pieces: int, busy_ns: int, now_ns: int) -> None:
+        """``pieces`` received with ticks in them; ``busy_ns`` from receipt to publication, all."""
         if ticks:
-            self.metrics.add("batches", pieces)
             self.metrics.mark_event(now_ns)
-            _kernel.record_latency(self._update_buckets, took_ns, pieces)
+        if pieces:
+            self.metrics.add("batches", pieces)
+            _kernel.record_latency(self._update_buckets, busy_ns // pieces, pieces)
 
     def _wait_for_readers(self) -> None:
         """Lossless: the slowest strategy has not moved on; let TCP hold the gateway meanwhile."""

@@ -17,7 +17,11 @@ Skipped rows stand here although a setting allowed them: a report must not call 
 
 
 def unanswered(process: ProcessSnapshot) -> int:
-    """Orders of a strategy that got neither an ACK nor a reject."""
+    """Orders of a strategy that got neither an ACK nor a reject.
+
+    It counts an order after its answer, so that a kill in between leaves no false alarm here; more
+    answers than orders are such a kill's trace.
+    """
     counters = process.counters
     answered = counters["orders_acked"] + counters["orders_rejected"]
     return max(counters["orders_sent"] - answered, 0)

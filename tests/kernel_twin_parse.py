@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Any
 
-PARSE_SLACK_BYTES = 32
+PARSE_SLACK_BYTES = 64
 NEED_MORE, FULL, MARK, BAD_TIMESTAMP, BAD_SYMBOL, BAD_PRICE, BAD_SENTIMENT = range(7)
 
 TIME = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z?")

@@ -26,9 +26,12 @@ def parse(
     """Ticks as (event time, symbol, value), position and stop; the same wherever it stands."""
     answer = parse_behind(kernel, 0, data, percent, room)
     if not percent:
-        # Ticks of a minute that was seen before, and blocks of them, are parsed another way.
+        # Ticks of a minute that was seen before, and blocks of them, may be parsed another way.
         for before in (1, 31, 33):
             assert parse_behind(kernel, before, data, percent, room) == answer
+        before_vectors = _kernel.use_vectors(False)
+        assert parse_behind(kernel, 1, data, percent, room) == answer
+        _kernel.use_vectors(before_vectors)
     return answer
 
 

@@ -3,6 +3,7 @@
 import errno
 import socket
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -270,10 +271,13 @@ class Link:
 
     def pull(self, piece_bytes: int = 500) -> tuple[int, ...]:
         """Received, ticks, stop, pieces; the rest stays in ``buffer[position:fill]``."""
-        received, ticks, self.position, self.fill, stop, pieces, last_ns = self.ring.writer.pull(
-            self.near.fileno(), self.buffer, self.fill, piece_bytes
+        begin_ns = time.monotonic_ns()
+        received, ticks, self.position, self.fill, stop, recv_ns, pieces, busy_ns = (
+            self.ring.writer.pull(self.near.fileno(), self.buffer, self.fill, piece_bytes)
         )
-        assert last_ns >= 0
+        if received > 0:
+            assert begin_ns <= recv_ns <= time.monotonic_ns()
+            assert 0 < busy_ns < time.monotonic_ns() - begin_ns
         return received, ticks, stop, pieces
 
 
@@ -287,8 +291,9 @@ class TestPull:
                 reader = link.ring.reader()
                 link.far.sendall(data)
                 while link.ring.writer.state[0] < 40:
-                    received, _, stop, pieces = link.pull(piece_bytes)
-                    assert 0 < received <= pieces * piece_bytes
+                    received, ticks, stop, pieces = link.pull(piece_bytes)
+                    assert received > 0
+                    assert pieces <= ticks
                     assert stop == _kernel.NEED_MORE
                 assert link.fill == 0
                 assert link.ring.prices(reader) == list(range(1, 41))
