@@ -65,17 +65,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TimestampText:
-    """int64 ns as ``YYYY-MM-DD HH:MM:SS[.fffffffff]``; remembers the second, feeds repeat it."""
+    """int64 ns as ``YYYY-MM-DD HH:MM:SS[.fffffffff]``; remembers the minute, feeds repeat it."""
 
     def __init__(self) -> None:
-        self._second, self._text = -1, ""
+        self._minute, self._text = -1, ""
 
     def __call__(self, event_ns: int) -> str:
         second, fraction = divmod(event_ns, 10**9)
-        if second != self._second:
-            moment = datetime.fromtimestamp(second, UTC)
-            self._second, self._text = second, moment.strftime("%Y-%m-%d %H:%M:%S")
-        return f"{self._text}.{fraction:09d}" if fraction else self._text
+        minute, second = divmod(second, 60)
+        if minute != self._minute:
+            moment = datetime.fromtimestamp(minute * 60, UTC)
+            self._minute, self._text = minute, moment.strftime("%Y-%m-%d %H:%M:")
+        text = f"{self._text}{second:02d}"
+        return f"{text}.{fraction:09d}" if fraction else text
 
 
 def encode_order(
