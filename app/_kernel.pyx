@@ -2,8 +2,8 @@
 # cython: initializedcheck=False, freethreading_compatible=False
 """The compiled part: what runs once per tick.
 
-Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and runs the
-inner loops of strategies.  The memory layout, the fences and the futex are in ``_layout.h``.  The
+Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and
+runs the inner loops of strategies.  The memory layout, the fences and the futex are in ``_layout.h``.  The
 plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
 """
 
@@ -100,6 +100,7 @@ def use_vectors(bint wanted):
     before = HAVE_VECTORS
     HAVE_VECTORS = wanted and have_vectors()
     return before
+
 
 cdef enum:
     P_NEED_MORE = 0

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from app import wire
 from app.config import Settings, SettingsError, is_loopback
 
 TOKEN_BYTES_MIN: Final = 16
@@ -113,8 +114,7 @@ def client_tls(settings: Settings) -> ssl.SSLContext | None:
 
 def auth_frame(token: bytes) -> bytes:
     """The first frame of a connection that needs a token."""
-    body = msgspec.json.encode({"op": "auth", "token": token.decode()})
-    return body.replace(b"*", b"\\u002a") + b"*"
+    return wire.json_frame(msgspec.json.encode({"op": "auth", "token": token.decode()}))
 
 
 def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app import wire
 from app.access import connect_orders
 from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
 from app.tables import text_table
@@ -105,9 +106,9 @@ def ask(options: argparse.Namespace) -> bytes:
         order_manager_host=options.host or settings.order_manager_host,
         order_port=options.port or settings.order_port,
     )
-    body = json.dumps(request_of(options)).replace("*", "\\u002a")
+    frame = wire.json_frame(json.dumps(request_of(options)).encode())
     with connect_orders(settings, options.timeout) as connection:
-        connection.sendall(body.encode() + b"*")
+        connection.sendall(frame)
         answer = b""
         while not answer.endswith(b"*"):
             received = connection.recv(65536)

@@ -85,7 +85,6 @@ class FeedConnection:
             self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
         except OSError as error:
             raise FeedClosed(f"{host}:{port}: {error}") from error
-        self._descriptor = self._socket.fileno()
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.sendall(b"RUN*BEAT*" + wire.encode_mark("RESUME", resume_seq))
@@ -168,7 +167,7 @@ class FeedConnection:
             RemoteProtocolError: a frame is longer than frames may be.
         """
         count, ticks, position, self.fill, stop, *times = writer.pull(
-            self._descriptor, self.buffer, self.fill, RECV_BYTES
+            self._socket.fileno(), self.buffer, self.fill, RECV_BYTES
         )
         pulled = Pulled(self._heard(count), ticks, position, stop, *times)
         if stop == NEED_MORE:
@@ -228,7 +227,6 @@ class FeedConnection:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
-        self._descriptor = -1
 
 
 class WrongTicks:

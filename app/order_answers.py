@@ -13,6 +13,7 @@ from app.codes import Code
 from app.money import money_text
 from app.order_wire import Refusal
 from app.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
+from app.wire import json_frame
 
 
 @lru_cache(maxsize=16384)
@@ -72,4 +73,4 @@ def encode_refusal(refusal: Refusal) -> bytes:
 
 def encode_object(answer: dict[str, Any]) -> bytes:
     """Any answer as a frame."""
-    return msgspec.json.encode(answer).replace(b"*", b"\\u002a") + b"*"
+    return json_frame(msgspec.json.encode(answer))

@@ -95,7 +95,7 @@ def encode_order(
             "client": client,
         }
     )
-    return body.replace(b"*", b"\\u002a") + wire.DELIMITER
+    return wire.json_frame(body)
 
 
 class OrderClient:

@@ -51,6 +51,6 @@ def _page(client: OrderClient, name: str, before: int | None, limit: int) -> lis
     request: dict[str, Any] = {"op": "orders", "client": name, "open": False, "limit": limit}
     if before is not None:
         request["before"] = before
-    frame = msgspec.json.encode(request).replace(b"*", b"\\u002a") + wire.DELIMITER
+    frame = wire.json_frame(msgspec.json.encode(request))
     orders: list[dict[str, Any]] = client.ask(frame).get("orders", [])
     return orders

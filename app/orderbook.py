@@ -166,7 +166,7 @@ class Orderbook:
         feed.consume(position)
         done_ns = time.monotonic_ns()
         # What the kernel received has been counted with it, and may have waited for readers since.
-        self._count(ticks, int(bool(ticks and first)), done_ns - recv_ns, done_ns)
+        self._count(ticks, 1 if ticks and first else 0, done_ns - recv_ns, done_ns)
 
     def _count(self, ticks: int, pieces: int, busy_ns: int, now_ns: int) -> None:
         """``pieces`` received with ticks in them; ``busy_ns`` from receipt to publication, all."""

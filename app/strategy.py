@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel, history, report
+from app import _kernel, history, report, wire
 from app._kernel import Intent
 from app.access import connect_orders
 from app.config import Settings, load_settings
@@ -65,8 +65,7 @@ def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> di
     """
     chosen = settings or load_settings()
     with connect_orders(chosen, chosen.order_timeout_s) as connection:
-        text = json.dumps(order, allow_nan=False).replace("*", "\\u002a")
-        connection.sendall(text.encode() + b"*")
+        connection.sendall(wire.json_frame(json.dumps(order, allow_nan=False).encode()))
         received = b""
         while b"*" not in received:
             data = connection.recv(65536)

@@ -98,6 +98,11 @@ def parse_symbol_list(frame: bytes) -> list[str]:
     return [part.decode() for part in parts]
 
 
+def json_frame(text: bytes) -> bytes:
+    """JSON as a frame: a ``*`` inside a string goes out as ``\\u002a``, so none stands in it."""
+    return text.replace(b"*", b"\\u002a") + DELIMITER
+
+
 def encode_mark(name: str, seq: int) -> bytes:
     """``RESUME|7*``, ``SEQ|7*``, ``BEAT|7*`` or ``END|7*``."""
     return f"{name}|{seq}*".encode()

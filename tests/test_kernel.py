@@ -29,9 +29,11 @@ def parse(
         # Ticks of a minute that was seen before, and blocks of them, may be parsed another way.
         for before in (1, 31, 33):
             assert parse_behind(kernel, before, data, percent, room) == answer
-        before_vectors = _kernel.use_vectors(False)
-        assert parse_behind(kernel, 1, data, percent, room) == answer
-        _kernel.use_vectors(before_vectors)
+        had_vectors = _kernel.use_vectors(False)
+        try:
+            assert parse_behind(kernel, 1, data, percent, room) == answer
+        finally:
+            _kernel.use_vectors(had_vectors)
     return answer
 
 

@@ -43,32 +43,24 @@ def wire() -> Comparison:
     """Raw bandwidth against the real orderbook; cost of symbols and of price clients."""
     raw, stack = "raw loopback, {} symbols", f"{STACK}, {{}} symbols"
     few, many = "10", "10,000"
-    apart = next((place for place in placements() if place.name == "spread"), None)
-    ratios = [
-        Ratio("ticks_per_s", stack.format(few), raw.format(few), at_least=0.35),
-        Ratio("ticks_per_s", stack.format(many), raw.format(many), at_least=0.25),
-        Ratio("ticks_per_s", stack.format(few), stack.format(many), at_most=1.4),
-        Ratio("ticks_per_s", f"{STACK}, 4 price clients", stack.format(few)),
-        Ratio("ticks_per_s", f"{STACK}, 16 price clients", stack.format(few)),
-    ]
-    pinned = []
-    if apart is not None:
+    subjects, ratios = [], []
+    for place in placements():
+        # All on one core, sender and receiver only take turns.
+        if place.name not in ("unpinned", "spread"):
+            continue
+        suffix = "" if place.name == "unpinned" else ", apart"
         for name, symbols, goal in ((few, 10, 0.35), (many, 10_000, 0.25)):
-            raw_apart, stack_apart = (f"{text.format(name)}, apart" for text in (raw, stack))
-            pinned += [
-                Subject(raw_apart, partial(floor.bandwidth, symbols=symbols, place=apart)),
-                Subject(stack_apart, partial(ours.wire, symbols=symbols, place=apart)),
+            theirs, its = raw.format(name) + suffix, stack.format(name) + suffix
+            subjects += [
+                Subject(theirs, partial(floor.bandwidth, symbols=symbols, place=place)),
+                Subject(its, partial(ours.wire, symbols=symbols, place=place)),
             ]
-            ratios.append(Ratio("ticks_per_s", stack_apart, raw_apart, at_least=goal))
+            ratios.append(Ratio("ticks_per_s", its, theirs, at_least=goal))
     return Comparison(
         name="wire",
         title="Wire to price book and ring, the gateway reading a file",
         subjects=(
-            Subject(raw.format(few), partial(floor.bandwidth, symbols=10)),
-            Subject(stack.format(few), partial(ours.wire, symbols=10)),
-            Subject(raw.format(many), partial(floor.bandwidth, symbols=10_000)),
-            Subject(stack.format(many), partial(ours.wire, symbols=10_000)),
-            *pinned,
+            *subjects,
             Subject(stack.format("100"), partial(ours.wire, symbols=100), quick=False),
             Subject(stack.format("1,000"), partial(ours.wire, symbols=1_000), quick=False),
             Subject(
@@ -81,7 +73,12 @@ def wire() -> Comparison:
             ),
         ),
         figures=("ticks_per_s", "bytes_per_s"),
-        ratios=tuple(ratios),
+        ratios=(
+            *ratios,
+            Ratio("ticks_per_s", stack.format(few), stack.format(many), at_most=1.4),
+            Ratio("ticks_per_s", f"{STACK}, 4 price clients", stack.format(few)),
+            Ratio("ticks_per_s", f"{STACK}, 16 price clients", stack.format(few)),
+        ),
         leaves_out="raw loopback moves the same bytes and neither reads a file nor looks at them; "
         "it is the same bytes over and over, where the gateway sends each once. The price clients "
         "beside the orderbook receive and drop, all in one process, on the same cores. Apart means "

@@ -60,7 +60,7 @@ def chain(context: Context, place: Placement, commit: bool = False) -> Figures:
     extra = {"commit": context.work_dir / "floor.log"} if commit else {}
     return run(
         context.data_dir, "chain", rate=RATE_PER_S, count=context.latency_ticks,
-        warmup=WARMUP_TICKS, cpus="/".join(place.lists), **extra,
+        warmup=WARMUP_TICKS, cpus=place.cpus, **extra,
     )  # fmt: skip
 
 
@@ -80,8 +80,6 @@ def bandwidth(context: Context, symbols: int, place: Placement = ANYWHERE) -> Fi
     frames = ticks.frame_file(context.data_dir, FRAME_ROWS, symbols)
     size = frames.stat().st_size
     passes = 10 if context.quick else 20
-    figures = run(
-        context.data_dir, "bandwidth", file=frames, bytes=size * passes, cpus="/".join(place.lists)
-    )
+    figures = run(context.data_dir, "bandwidth", file=frames, bytes=size * passes, cpus=place.cpus)
     del figures["seconds"]
     return {**figures, "ticks_per_s": figures["bytes_per_s"] / (size / FRAME_ROWS)}

@@ -38,6 +38,11 @@ class Placement:
         """In data order: gateway, orderbook, strategy, order manager."""
         return self.gateway, self.orderbook, self.strategy, self.order_manager
 
+    @property
+    def cpus(self) -> str:
+        """The same as the floor's option of that name."""
+        return "/".join(self.lists)
+
 
 ANYWHERE = Placement("unpinned")
 

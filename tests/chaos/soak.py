@@ -22,13 +22,6 @@ MEMORY_SLACK_BYTES: Final = 2 << 20
 PERCENTILES: Final = (50.0, 99.0)
 
 
-class Window(NamedTuple):
-    """A stretch of the run: when it ended, and the latencies in it."""
-
-    end_s: float
-    latency: HistogramSnapshot
-
-
 class Soak(NamedTuple):
     """What was seen.  Memory: resident bytes after the warm-up and at the end."""
 

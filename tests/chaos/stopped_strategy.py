@@ -14,7 +14,7 @@ from typing import NamedTuple
 from app.histogram import HistogramSnapshot
 from app.metrics import ProcessSnapshot
 from app.tables import micros
-from tests.bench.model import Placement
+from tests.bench.model import ANYWHERE
 from tests.bench.stack import Stack, of, settings_for
 
 RING_TICKS = 4096
@@ -46,7 +46,7 @@ def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) 
     """Both run for ``seconds``, then one is stopped for as long, then it goes on."""
     settings = settings_for(
         folder,
-        Placement(""),
+        ANYWHERE,
         replay="walk",
         pace=f"{ticks_per_s}/s",
         ring_policy=policy,
