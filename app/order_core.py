@@ -246,13 +246,13 @@ class OrderCore:
         self._next_fill_no = fill_no + 1
         qty, price = execution.qty, execution.price
         order.fill(qty, price)
-        symbol = order.symbol
-        position = client.position(symbol)
-        position.apply(order.side, qty, price)
+        symbol, side = order.symbol, order.side
+        position = client.positions.get(symbol) or client.position(symbol)
+        position.apply(side, qty, price)
         position.fill_no = fill_no
         self._journal.positions[client.client_no, symbol] = position
-        total = self.stack.position(symbol)
-        signed = order.side * qty
+        total = self.stack.positions.get(symbol) or self.stack.position(symbol)
+        signed = side * qty
         total.qty += signed
         total.cost += signed * price
         total.mark = price

@@ -147,23 +147,15 @@ _REQUIRED: Final = {
 }
 
 
-class BadUtf8Error(Exception):
-    """The frame is not UTF-8: a violation of the protocol, the connection is to be closed."""
-
-
 def decode(frame: bytes) -> OrderRequest | Command | Refusal:
-    """One frame, delimiter removed, as a request, or why it is none.
-
-    Raises:
-        BadUtf8Error: the frame is not UTF-8.
-    """
-    if b'"op"' in frame:
-        return _decode_with_op(frame)
+    """One frame, delimiter removed, as a request, or why it is none."""
     try:
         new = _decode_new(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _explain(frame, error)
-    return _checked_order(new, frame)
+        return _decode_with_op(frame) if b'"op"' in frame else _explain(frame, error)
+    if new.op is None or new.op == "new":
+        return _checked_order(new, frame)
+    return _decode_with_op(frame)
 
 
 def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
@@ -218,11 +210,13 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
                 return _bad("client", problem, {})
     ts = None
     if new.ts is not NO_TS:
-        colons += 1
-        ts = _ts_text(bytes(new.ts))
-        if ts is None:
+        try:
+            ts = str(new.ts, "utf-8")  # type: ignore[arg-type]  # it is a buffer
+        except UnicodeDecodeError as problem:
+            return Refusal(Code.BAD_UTF8, f"not UTF-8: {problem.reason} in ts")
+        if not _is_ts(ts):
             return _bad("ts", f"text or a number of at most {MAX_TS_BYTES} bytes", new)
-        colons += ts.count(":")
+        colons += ts.count(":") + 1
     if new.op is not None:
         colons += 1
     # Each key has a colon behind it, so the same number of colons means that no key came twice.
@@ -235,17 +229,11 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
     return OrderRequest(side, symbol, qty, price, ts, new.id, client, kind, tif)
 
 
-def _decode_with_op(frame: bytes) -> OrderRequest | Command | Refusal:
+def _decode_with_op(frame: bytes) -> Command | Refusal:
     try:
         command: Command = _decode_command(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        try:
-            new = _decode_new(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _explain(frame, error)
-        if new.op not in (None, "new"):
-            return _explain(frame, error)
-        return _checked_order(new, frame)
+        return _explain(frame, error)
     repeated = _repeated_key(frame)
     if repeated:
         return Refusal(Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
@@ -273,7 +261,7 @@ def _explain(frame: bytes, error: Exception) -> Refusal:
     try:
         frame.decode()
     except UnicodeDecodeError as problem:
-        raise BadUtf8Error(f"not UTF-8: {problem.reason} at byte {problem.start}") from None
+        return Refusal(Code.BAD_UTF8, f"not UTF-8: {problem.reason} at byte {problem.start}")
     if not isinstance(error, msgspec.ValidationError):
         return Refusal(Code.BAD_JSON, "bad_json")
     try:
@@ -362,19 +350,11 @@ def _learn_client(client: str) -> str | None:
     return None
 
 
-def _ts_text(raw: bytes) -> str | None:
-    """The client's time as the JSON text it sent, or None if it is no text and no number."""
-    if len(raw) > MAX_TS_BYTES:
-        return None
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError as problem:
-        raise BadUtf8Error(f"not UTF-8: {problem.reason} in ts") from None
-    if text[0] == '"':
-        return text
-    if text[0] in "-0123456789" and math.isfinite(float(text)):
-        return text
-    return None
+def _is_ts(text: str) -> bool:
+    """Whether a client's time, the JSON text it sent, is text or a number."""
+    if len(text) > MAX_TS_BYTES or (not text.isascii() and len(text.encode()) > MAX_TS_BYTES):
+        return False
+    return text[0] == '"' or (text[0] in "-0123456789" and math.isfinite(float(text)))
 
 
 def _bad(field: str, problem: str, new: NewOrder | dict[str, Any]) -> Refusal:

@@ -54,6 +54,12 @@ TRANSITIONS: Final = {
     (PARTIALLY_FILLED, EXPIRE): EXPIRED,
 }
 
+_NEXT: Final = tuple(
+    tuple(TRANSITIONS.get((status, event)) for event in range(DENY + 1))
+    for status in range(DENIED + 1)
+)
+"""The same table as rows: an order passes through it twice, so it is to cost little."""
+
 OPEN_STATES: Final = frozenset({PENDING_NEW, NEW, PARTIALLY_FILLED})
 
 
@@ -126,15 +132,15 @@ class Order(msgspec.Struct, gc=False):
 
     def happen(self, event: int) -> None:
         """Move to the next state (``InvalidTransitionError`` where the table has none)."""
-        status = TRANSITIONS.get((self.status, event))
+        status = _NEXT[self.status][event]
         self.status = next_status(self.status, event) if status is None else status
 
     def fill(self, qty: int, price: int) -> None:
         """Execute ``qty`` more at ``price``."""
         assert 0 < qty <= self.qty - self.filled_qty, (qty, self)
-        self.filled_qty += qty
+        self.filled_qty = filled = self.filled_qty + qty
         self.filled_notional += qty * price
-        self.happen(FILL_LAST if self.filled_qty == self.qty else FILL)
+        self.happen(FILL_LAST if filled == self.qty else FILL)
 
     def row(self) -> tuple[object, ...]:
         """The values in the store's column order."""

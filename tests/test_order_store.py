@@ -20,6 +20,7 @@ from app.order_service import OrderService
 from app.order_store import OrderStore, StoreUnavailableError
 from app.order_tools import main as tool
 from app.order_tools import replay, verify
+from app.order_wire import decode
 from app.price_source import NoPrices
 from tests.faulty_disk import FaultyDisk, faulty_disk
 from tests.order_process import ROOT, OrderManagerProcess
@@ -41,7 +42,7 @@ class Manager:
         """One turn."""
         self.service.begin()
         for request in requests:
-            self.service.handle(0, json.dumps(request).encode())
+            self.service.handle(0, decode(json.dumps(request).encode()))
         answers = self.service.finish()
         self.service.counts.clear()
         self.store.prepare()
@@ -499,11 +500,9 @@ def test_a_million_orders_start_in_five_seconds(tmp_path: Path) -> None:
     for start in range(0, 1_000_000, 5000):
         service.begin()
         for n in range(start, start + 5000):
-            service.handle(
-                0,
-                b'{"side":"%s","symbol":"S%d","qty":10,"price":173.2,"id":%d,"client":"c%d"}'
-                % (b"BUY" if n % 3 else b"SELL", n % 10, n, n % 20),
-            )
+            frame = b'{"side":"%s","symbol":"S%d","qty":10,"price":173.2,"id":%d,"client":"c%d"}'
+            values = (b"BUY" if n % 3 else b"SELL", n % 10, n, n % 20)
+            service.handle(0, decode(frame % values))
         service.finish()
         service.counts.clear()
         manager.store.tend(idle=False)

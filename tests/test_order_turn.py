@@ -14,7 +14,7 @@ from app.order_client import OrderClient, encode_order
 from app.order_core import OrderCore
 from app.order_service import OrderService
 from app.order_store import OrderStore
-from app.order_wire import OrderRequest
+from app.order_wire import OrderRequest, decode
 from app.orders import BUY, GIVEN, IOC
 from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice, NoPrices
@@ -51,7 +51,7 @@ class Desk:
 
         self.service.begin()
         for peer, frame in frames:
-            self.service.handle(peer, frame)
+            self.service.handle(peer, decode(frame))
         found = []
         for peer, answer in self.service.finish():
             said = msgspec.json.decode(answer[:-1])
@@ -111,7 +111,7 @@ def test_live_nothing_waits() -> None:
     desk = Desk(replay=False, **RATES)
     desk.service.begin()
     for number in (1, 2, 3):
-        desk.service.handle("a", order(number))
+        desk.service.handle("a", decode(order(number)))
     answers = [answer for _, answer in desk.service.finish()]
     assert b"RATE_LIMIT" in answers[2]
     desk.now_ns += NS
