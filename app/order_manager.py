@@ -362,6 +362,7 @@ class OrderManagerServer:
                 return
 
     def _close(self) -> None:
+        self._log.drain()
         self._connections.close_all()
         self._epoll.close()
         with self._wake_lock:

@@ -10,6 +10,8 @@
  *   rate=2000       scheduled sends per second (open loop); echo: 0 = as fast as answers come
  *   count=4000      ticks or orders, of which the first warmup=200 are left out
  *   cpus=0/1/0/1    a CPU list per process in the order A/B/C/D, as in `taskset -c`; empty = anywhere
+ *   into=PID:IP/..  chain: each process enters the network and the CPU control group of a container's
+ *                   process first, whose address is IP; needs root
  *   commit=PATH     chain, echo: D writes 200 bytes to PATH and calls fdatasync before each ACK; the
  *                   file has its size already, as a write-ahead log in use has, so that only data moves
  *   file=PATH bytes=N chunk=N   bandwidth: what to send, how much of it, how much per call
@@ -18,6 +20,7 @@
  * send that comes late because the machine stalled is not forgiven.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -68,9 +71,9 @@ static struct {
     double rate;
     long count, warmup, chunk;
     int64_t bytes;
-    const char *cpus, *commit, *file;
+    const char *cpus, *commit, *file, *into;
 } opt = {.rate = 2000, .count = 4000, .warmup = 200, .chunk = 1 << 19, .bytes = 1LL << 30,
-         .cpus = "", .commit = "", .file = ""};
+         .cpus = "", .commit = "", .file = "", .into = ""};
 
 static Shared *shared;
 static Stamp *stamps;
@@ -95,13 +98,18 @@ static void sleep_until(int64_t when_ns) {
 
 /* ---- placement ---------------------------------------------------------------------------- */
 
+/* The which-th part of a list with slashes. */
+static const char *part_of(const char *list, int which) {
+    for (; which > 0 && *list; list++) which -= *list == '/';
+    return list;
+}
+
 /* Pin this process to the which-th list of opt.cpus ("0-1,3/2//0"). */
 static void place(int which) {
-    const char *p = opt.cpus;
-    for (; which > 0 && *p; p++) which -= *p == '/';
+    const char *p = part_of(opt.cpus, which);
     cpu_set_t set;
     CPU_ZERO(&set);
-    while (which == 0 && *p >= '0' && *p <= '9') {
+    while (*p >= '0' && *p <= '9') {
         char *end;
         long low = strtol(p, &end, 10), high = low;
         if (*end == '-') high = strtol(end + 1, &end, 10);
@@ -111,12 +119,71 @@ static void place(int which) {
     if (CPU_COUNT(&set) && sched_setaffinity(0, sizeof set, &set)) die("sched_setaffinity");
 }
 
+/* ---- containers --------------------------------------------------------------------------- */
+
+static void enter_network(const char *of) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/ns/net", of);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || setns(fd, CLONE_NEWNET)) die(path);
+    close(fd);
+}
+
+/* Join the control group that shares out CPU time to process `of`: version 1 ("1:cpu:/docker/..")
+ * or 2 ("0::/docker/.."). */
+static void enter_cpu_group(const char *of) {
+    char path[512], line[400];
+    snprintf(path, sizeof path, "/proc/%s/cgroup", of);
+    FILE *groups = fopen(path, "re");
+    if (!groups) die(path);
+    *path = 0;
+    while (fgets(line, sizeof line, groups)) {
+        line[strcspn(line, "\n")] = 0;
+        char *name = strchr(line, ':') + 1, *group = strchr(name, ':');
+        *group++ = 0;
+        int cpu = !strncmp(name, "cpu", 3) && (name[3] == 0 || name[3] == ',');
+        if (cpu || (*name == 0 && *path == 0))
+            snprintf(path, sizeof path, "/sys/fs/cgroup/%s%s/cgroup.procs", name, group);
+    }
+    fclose(groups);
+    FILE *procs = fopen(path, "we");
+    if (!procs || fprintf(procs, "%d\n", getpid()) < 0 || fclose(procs)) die(path);
+}
+
+/* Enter the container of the which-th process. */
+static void enter(int which) {
+    const char *into = part_of(opt.into, which);
+    if (!*into) return;
+    char of[16] = "";
+    strncat(of, into, strcspn(into, ":"));
+    enter_cpu_group(of);
+    enter_network(of);
+}
+
 /* ---- sockets ------------------------------------------------------------------------------ */
 
-static int listener(void) {
+/* Where the which-th process is reached. */
+static struct in_addr address_of(int which) {
+    struct in_addr address = {.s_addr = htonl(INADDR_LOOPBACK)};
+    const char *into = part_of(opt.into, which);
+    char text[16] = "";
+    if (*into) {
+        into += strcspn(into, ":") + 1;
+        strncat(text, into, strcspn(into, "/") < 15 ? strcspn(into, "/") : 15);
+        if (!inet_aton(text, &address)) die(text);
+    }
+    return address;
+}
+
+/* A listening socket in the network of the which-th process. */
+static int listener(int which) {
+    if (*opt.into) {
+        char of[16] = "";
+        strncat(of, part_of(opt.into, which), strcspn(part_of(opt.into, which), ":"));
+        enter_network(of);
+    }
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = address_of(which)};
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 4))
         die("listen");
     return fd;
@@ -323,6 +390,7 @@ static void run(int n, void (*const roles[])(void), const int places[]) {
         if (children[i] == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (getppid() != parent) _exit(1);
+            enter(places[i]);
             place(places[i]);
             roles[i]();
             _exit(0);
@@ -418,6 +486,7 @@ static int option(const char *text) {
     else if (IS("cpus")) opt.cpus = value;
     else if (IS("commit")) opt.commit = value;
     else if (IS("file")) opt.file = value;
+    else if (IS("into")) opt.into = value;
     else return 0;
     return 1;
 }
@@ -438,8 +507,8 @@ int main(int argc, char **argv) {
                   -1, 0);
     if (shared == MAP_FAILED) die("mmap");
     stamps = (Stamp *)(shared + 1);
-    price_listener = listener();
-    order_listener = listener();
+    price_listener = listener(0);
+    order_listener = listener(3);
     printf("{");
     if (!strcmp(mode, "chain")) chain();
     else if (!strcmp(mode, "echo")) echo();
