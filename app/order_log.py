@@ -1,8 +1,8 @@
 """The log line of each order: written after the answers, and never waited for.
 
-A container's log is a pipe.  When its reader is slow, an ordinary write would stop the trading path;
-and each write wakes the engine's log driver, which at 2,000 orders/s took so much of two cores that
-an order waited half as long again (measured: 550 against 360 us, tick to durable ACK).  So lines
+A container's log is a pipe.  When its reader is slow, an ordinary write would stop the trading
+path; and each write wakes the engine's log driver, which at 2,000 orders/s took so much of two
+cores that an order waited half as long again (550 against 360 us, tick to durable ACK).  So lines
 wait up to DELAY_NS for one write together, in a bounded backlog; what does not fit is counted and
 said.
 """

@@ -22,6 +22,7 @@ Run = Callable[[Context], Figures]
 STACK = "this stack"
 FLOOR = "floor (C)"
 FLOOR_COMMIT = "floor (C), synced to disk"
+FLOOR_CONTAINED = "floor (C), synced to disk, in containers"
 UNSYNCED = f"{STACK}, not synced"
 CLASSROOM = "classroom design"
 LATENCY = (
@@ -130,7 +131,10 @@ def latency(place: Placement) -> Comparison:
         Subject(STACK, _on(ours.latency, place)),
     ]
     if place.name != "spread":
-        subjects.append(Subject(contained, _on(containers.latency, place), quick=False))
+        subjects += [
+            Subject(FLOOR_CONTAINED, _on(containers.floor_chain, place), quick=False),
+            Subject(contained, _on(containers.latency, place), quick=False),
+        ]
     peers = [
         Subject(beside, lambda context: ours.latency(context, place, strategies=2), quick=False),
         Subject(CLASSROOM, _on(classroom.chain, place)),
@@ -141,7 +145,7 @@ def latency(place: Placement) -> Comparison:
     ]
     p50 = 2.0 if place.name == "one-core" else 1.5
     ratios = []
-    for of, to in ((UNSYNCED, FLOOR), (STACK, FLOOR_COMMIT), (contained, FLOOR_COMMIT)):
+    for of, to in ((UNSYNCED, FLOOR), (STACK, FLOOR_COMMIT), (contained, FLOOR_CONTAINED)):
         ratios += [
             Ratio("recv_to_ack_us_p50", of, to, at_most=p50),
             Ratio("recv_to_ack_us_p99", of, to, at_most=2.0),

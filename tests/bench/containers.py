@@ -1,18 +1,20 @@
-"""Our four processes in their containers, over Docker's bridge, placed by CPU sets."""
+"""Our four processes, and the floor's, in containers, over Docker's bridge, placed by CPU sets."""
 
+import contextlib
 import functools
 import json
 import os
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from app.histogram import HistogramSnapshot
 from app.metrics_layout import BUCKET_SLOTS
-from tests.bench import ticks
+from tests.bench import floor, ticks
 from tests.bench.model import RATE_PER_S, Absent, Context, Figures, Placement
 from tests.bench.ours import EVERY_TICK, LATENCY_HISTOGRAMS, LATENCY_SYMBOLS
 from tests.bench.stack import percentiles
@@ -64,6 +66,41 @@ def _problem() -> str:
         except (OSError, subprocess.SubprocessError):
             return problem
     return ""
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(
+        ["docker", *arguments], check=True, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def _empty_containers(count: int) -> Iterator[list[str]]:
+    """Containers on a bridge of their own that only sleep; yields the ``PID:IP`` of each."""
+    name = f"bench-floor-{secrets.token_hex(4)}"
+    started: list[str] = []
+    _docker("network", "create", name)
+    try:
+        for _ in range(count):
+            command = ["run", "--detach", "--rm", "--network", name, "--entrypoint", "sleep"]
+            started.append(_docker(*command, "trading-shm", "600"))
+        where = "{{.State.Pid}}:{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        yield [_docker("inspect", "--format", where, container) for container in started]
+    finally:
+        if started:
+            _docker("rm", "--force", *started)
+        _docker("network", "rm", name)
+
+
+def floor_chain(context: Context, place: Placement) -> Figures:
+    """The floor with a disk sync before each ACK, its processes in the place of containers'."""
+    if problem := _problem():
+        raise Absent(problem)
+    if os.geteuid() != 0:
+        raise Absent("needs root, to enter the containers")
+    with _empty_containers(4) as into:
+        return floor.chain(context, place, commit=True, into="/".join(into))
 
 
 class ContainersFailed(Exception):

@@ -55,9 +55,14 @@ def run(folder: Path, mode: str, **options: object) -> Figures:
     return figures
 
 
-def chain(context: Context, place: Placement, commit: bool = False) -> Figures:
-    """Tick to ACK over all four processes; with ``commit``, a disk sync before each ACK."""
-    extra = {"commit": context.work_dir / "floor.log"} if commit else {}
+def chain(context: Context, place: Placement, commit: bool = False, into: str = "") -> Figures:
+    """Tick to ACK over all four processes; with ``commit``, a disk sync before each ACK.
+
+    ``into`` names the containers that the processes enter, ``PID:IP`` with slashes between.
+    """
+    extra: dict[str, object] = {"commit": context.work_dir / "floor.log"} if commit else {}
+    if into:
+        extra["into"] = into
     return run(
         context.data_dir, "chain", rate=RATE_PER_S, count=context.latency_ticks,
         warmup=WARMUP_TICKS, cpus=place.cpus, **extra,
