@@ -211,7 +211,7 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
     ts = None
     if new.ts is not NO_TS:
         try:
-            ts = str(new.ts, "utf-8")  # type: ignore[arg-type]  # it is a buffer
+            ts = str(new.ts, "utf-8")
         except UnicodeDecodeError as problem:
             return Refusal(Code.BAD_UTF8, f"not UTF-8: {problem.reason} in ts")
         if not _is_ts(ts):
