@@ -22,7 +22,6 @@ cdef extern from *:
     int __builtin_ctzll(unsigned long long) nogil
 
 cdef extern from "<sys/socket.h>" nogil:
-    const int MSG_DONTWAIT
     Py_ssize_t recv(int descriptor, void *buffer, size_t length, int flags)
 
 cdef extern from "_layout.h" nogil:
@@ -115,7 +114,6 @@ cdef enum:
     BURST_TICKS = 2048
     BLOCK_TICKS = 32
     SLACK_BYTES = 64
-    PULL_BYTES = 4194304  # received before the caller gets a word in
 
 LAYOUT_VERSION = LAYOUT_VERSION_C
 BOOK_MAGIC = BOOK_MAGIC_C

@@ -252,8 +252,7 @@ def tally(const int8_t[::1] signals):
 
 def record_latency(uint64_t[::1] buckets, int64_t value_ns, uint64_t count=1):
     """Add to an HdrHistogram-style bucket array; too large a value lands in the last bucket."""
-    cdef uint64_t index = histogram_index(<uint64_t>max(value_ns, 0))
-    buckets[min(index, <uint64_t>buckets.shape[0] - 1)] += count
+    add_latency(buckets, value_ns, count)
 
 
 def record_ages(uint64_t[::1] buckets, ticks, int64_t now_ns):
@@ -265,6 +264,6 @@ def record_ages(uint64_t[::1] buckets, ticks, int64_t now_ns):
         j = i + 1
         while j < span.count and span.at[j].recv_us == span.at[i].recv_us:
             j += 1
-        record_latency(
+        add_latency(
             buckets, <int64_t><uint32_t>(now_us - span.at[i].recv_us) * 1000, j - i)
         i = j

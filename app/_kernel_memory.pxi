@@ -127,6 +127,12 @@ cdef class RingView:
         return &self.ring.reader[slot]
 
 
+cdef inline void add_latency(uint64_t[::1] buckets, int64_t value_ns,
+                             uint64_t count) noexcept nogil:
+    cdef uint64_t index = histogram_index(<uint64_t>max(value_ns, 0))
+    buckets[min(index, <uint64_t>buckets.shape[0] - 1)] += count
+
+
 cdef class TickWriter(RingView):
     """Parses the feed straight into the book and the ring; one per stack."""
     cdef FieldParser parser
@@ -223,26 +229,28 @@ cdef class TickWriter(RingView):
             stop = self.push_span(&p, base + end, recv_ns)
         return self.ring.published - first, p - base, stop
 
-    def pull(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes):
-        """Receive from a socket and push, piece by piece, while whole pieces are there.
+    def pull(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes,
+             int64_t until_ns, uint64_t[::1] buckets):
+        """Receive from a socket and push, until ``until_ns`` or there is something to look at.
 
-        ``buffer[:fill]`` is an unfinished tick.  Only the first receive waits.  Returns
-        ``(received, ticks, position, fill, stop, recv_ns, pieces, busy_ns)``: bytes (0: closed by
-        the peer; below 0: -errno); where parsing stopped (0 at NEED_MORE) in how many bytes; when
-        the last piece came; how many brought ticks, and the nanoseconds from receipt to publication
-        summed over all.
+        ``buffer[:fill]`` is an unfinished tick; each receive waits as long as the socket's timeout
+        says, and ends the call when nothing came.  Returns ``(received, ticks, position, fill,
+        stop, first_ns, recv_ns, pieces)``: bytes (0: closed by the peer; below 0: -errno); where
+        parsing stopped (0 at NEED_MORE) in how many bytes; when the first piece with ticks and the
+        last piece came; how many brought ticks.  The time from receipt to publication of each of
+        those goes into the latency ``buckets``.
         """
         cdef uint8_t *base = &buffer[0]
         cdef const uint8_t *p = base
         cdef uint64_t first = self.ring.published, before
         cdef Py_ssize_t room = buffer.shape[0] - SLACK_BYTES, got, received = 0
-        cdef int64_t recv_ns = 0, busy_ns = 0
+        cdef int64_t first_ns = 0, recv_ns = 0, now_ns = 0
         cdef int stop = P_NEED_MORE, pieces = 0
         if not 0 <= fill or fill + piece_bytes > room or piece_bytes < 1:
             raise ValueError(f"{fill} bytes and a piece of {piece_bytes} in a buffer for {room}")
         with nogil:
-            while stop == P_NEED_MORE and received < PULL_BYTES and fill + piece_bytes <= room:
-                got = recv(descriptor, base + fill, piece_bytes, MSG_DONTWAIT if received else 0)
+            while stop == P_NEED_MORE and fill + piece_bytes <= room:
+                got = recv(descriptor, base + fill, piece_bytes, 0)
                 if got <= 0:
                     if not received:
                         received = -errno if got else 0
@@ -254,16 +262,20 @@ cdef class TickWriter(RingView):
                 p = base
                 before = self.ring.published
                 stop = self.push_span(&p, base + fill, recv_ns)
-                busy_ns += monotonic_ns() - recv_ns
-                pieces += self.ring.published != before
+                now_ns = monotonic_ns()
+                if self.ring.published != before:
+                    pieces += 1
+                    if pieces == 1:
+                        first_ns = recv_ns
+                    add_latency(buckets, now_ns - recv_ns, 1)
                 if stop == P_NEED_MORE:
                     fill -= p - base
                     memmove(base, p, fill)
                     p = base
-                if got < piece_bytes:
+                if now_ns >= until_ns:
                     break
-        return (received, self.ring.published - first, p - base, fill, stop, recv_ns, pieces,
-                busy_ns)
+        return (received, self.ring.published - first, p - base, fill, stop, first_ns, recv_ns,
+                pieces)
 
     def lag(self):
         """Ticks that the slowest lossless reader has still to take."""

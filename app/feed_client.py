@@ -11,6 +11,9 @@ import struct
 import time
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from app import wire
 from app._kernel import NEED_MORE, PARSE_SLACK_BYTES, TickWriter
 
@@ -37,12 +40,12 @@ class Pulled(NamedTuple):
     position: int
     stop: int
     """Why the parser stopped, and where; NEED_MORE at 0, or what is to be looked at."""
+    first_ns: int
+    """When the first ticks came (CLOCK_MONOTONIC)."""
     recv_ns: int
-    """When the last piece came (CLOCK_MONOTONIC)."""
+    """When the last piece came."""
     pieces: int
     """Receive calls that brought ticks."""
-    busy_ns: int
-    """From receipt to publication, summed over the pieces."""
 
 
 class FeedConnection:
@@ -159,15 +162,18 @@ class FeedConnection:
         self.fill += count
         return count
 
-    def pull(self, writer: TickWriter) -> Pulled:
-        """The same, and what came goes straight to ``writer``; an unfinished tick stays here.
+    def pull(self, writer: TickWriter, until_ns: int, buckets: npt.NDArray[np.uint64]) -> Pulled:
+        """What comes until ``until_ns`` goes straight to ``writer``; an unfinished tick stays here.
+
+        It ends before that when nothing comes for a quarter of a second, and where there is
+        something to look at.  ``buckets``: where receipt to publication is counted.
 
         Raises:
             FeedClosed: the gateway is gone, or silent for too long.
             RemoteProtocolError: a frame is longer than frames may be.
         """
         count, ticks, position, self.fill, stop, *times = writer.pull(
-            self._socket.fileno(), self.buffer, self.fill, RECV_BYTES
+            self._socket.fileno(), self.buffer, self.fill, RECV_BYTES, until_ns, buckets
         )
         pulled = Pulled(self._heard(count), ticks, position, stop, *times)
         if stop == NEED_MORE:

@@ -100,14 +100,17 @@ class Orderbook:
         if feed.fill:
             self._take(feed, time.monotonic_ns())
         while not self.stop and not self.finished:
-            pulled = feed.pull(self.writer)
-            now_ns = time.monotonic_ns()
+            pulled = feed.pull(self.writer, self._next_beat_ns, self._update_buckets)
             if pulled.received_bytes:
                 self.metrics.add("bytes_received", pulled.received_bytes)
-                self._in_bad_run = self._in_bad_run and not pulled.ticks
-                self._count(pulled.ticks, pulled.pieces, pulled.busy_ns, now_ns)
+                if pulled.ticks:
+                    self._in_bad_run = False
+                    self.metrics.mark_event(pulled.first_ns)
+                    self.metrics.mark_event(pulled.recv_ns)
+                    self.metrics.add("batches", pulled.pieces)
                 if pulled.stop != _kernel.NEED_MORE:
                     self._take(feed, pulled.recv_ns, pulled.position, pulled.stop)
+            now_ns = time.monotonic_ns()
             if now_ns >= self._next_beat_ns:
                 self.beat(now_ns, current=self._plain)
 
@@ -164,17 +167,13 @@ class Orderbook:
                 position = self._refuse(feed, position, stop)
             stop = None
         feed.consume(position)
-        done_ns = time.monotonic_ns()
-        # What the kernel received has been counted with it, and may have waited for readers since.
-        self._count(ticks, 1 if ticks and first else 0, done_ns - recv_ns, done_ns)
-
-    def _count(self, ticks: int, pieces: int, busy_ns: int, now_ns: int) -> None:
-        """``pieces`` received with ticks in them; ``busy_ns`` from receipt to publication, all."""
         if ticks:
-            self.metrics.mark_event(now_ns)
-        if pieces:
-            self.metrics.add("batches", pieces)
-            _kernel.record_latency(self._update_buckets, busy_ns // pieces, pieces)
+            done_ns = time.monotonic_ns()
+            self.metrics.mark_event(done_ns)
+            # What the kernel received has been counted with it, and may have waited since.
+            if first:
+                self.metrics.add("batches")
+                _kernel.record_latency(self._update_buckets, done_ns - recv_ns)
 
     def _wait_for_readers(self) -> None:
         """Lossless: the slowest strategy has not moved on; let TCP hold the gateway meanwhile."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app import _kernel
+from app.metrics_layout import BUCKET_SLOTS
 from app.tick_ring import TICK_DTYPE
 from tests.kernel_helpers import BOTH, LATEST, LOSSLESS, SYMBOLS, feed, padded, refused
 from tests.kernel_twin_memory import book_image, ring_image
@@ -261,6 +262,7 @@ class Link:
         self.far.settimeout(5)
         self.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1000))
         self.buffer, self.position, self.fill = padded(bytes(600)), 0, 0
+        self.buckets = np.zeros(BUCKET_SLOTS, np.uint64)
 
     def __enter__(self) -> "Link":
         return self
@@ -269,15 +271,22 @@ class Link:
         self.near.close()
         self.far.close()
 
-    def pull(self, piece_bytes: int = 500) -> tuple[int, ...]:
-        """Received, ticks, stop, pieces; the rest stays in ``buffer[position:fill]``."""
-        begin_ns = time.monotonic_ns()
-        received, ticks, self.position, self.fill, stop, recv_ns, pieces, busy_ns = (
-            self.ring.writer.pull(self.near.fileno(), self.buffer, self.fill, piece_bytes)
+    def pull(self, piece_bytes: int = 500, wait_s: float = 0.0) -> tuple[int, ...]:
+        """Received, ticks, stop, pieces; the rest stays in ``buffer[position:fill]``.
+
+        Without ``wait_s`` it is over with the first piece.
+        """
+        begin_ns, counted = time.monotonic_ns(), int(self.buckets.sum())
+        until_ns = begin_ns + int(wait_s * 1e9)
+        received, ticks, self.position, self.fill, stop, first_ns, recv_ns, pieces = (
+            self.ring.writer.pull(
+                self.near.fileno(), self.buffer, self.fill, piece_bytes, until_ns, self.buckets
+            )
         )
         if received > 0:
-            assert begin_ns <= recv_ns <= time.monotonic_ns()
-            assert 0 < busy_ns < time.monotonic_ns() - begin_ns
+            assert begin_ns <= (first_ns or recv_ns) <= recv_ns <= time.monotonic_ns()
+            assert bool(first_ns) == bool(ticks)
+        assert self.buckets.sum() - counted == pieces
         return received, ticks, stop, pieces
 
 
@@ -307,12 +316,16 @@ class TestPull:
             link.far.sendall(data[-4:])
             assert link.pull() == (4, 1, _kernel.NEED_MORE, 1)
 
-    def test_whole_pieces_are_taken_while_they_come_and_only_the_first_waits(self) -> None:
+    def test_pieces_are_taken_until_the_time_is_over_or_nothing_comes(self) -> None:
         data = feed(*range(1, 31))
         with Link() as link:
             link.far.sendall(data)
-            received, ticks, _, pieces = link.pull(len(data) // 3)
-            assert (received, ticks, pieces) == (len(data), 30, 3)
+            third = len(data) // 3
+            assert link.pull(third) == (third, 10, _kernel.NEED_MORE, 1)
+            begin_s = time.monotonic()
+            received, ticks, _, pieces = link.pull(third, wait_s=60)
+            assert (received, ticks, pieces) == (2 * third, 20, 2)
+            assert time.monotonic() - begin_s < 30, "silence ends it"
 
     def test_silence_the_end_and_a_wrong_descriptor(self) -> None:
         with Link() as link:
@@ -321,8 +334,10 @@ class TestPull:
             assert link.pull()[0] == 0
             link.near.close()
             with pytest.raises(ValueError, match="buffer"):
-                link.ring.writer.pull(0, link.buffer, 200, 500)
-        assert Link().ring.writer.pull(1 << 20, padded(bytes(9)), 0, 9)[0] == -errno.EBADF
+                link.ring.writer.pull(0, link.buffer, 200, 500, 0, link.buckets)
+        with Link() as link:
+            pulled = link.ring.writer.pull(1 << 20, padded(bytes(9)), 0, 9, 0, link.buckets)
+            assert pulled[0] == -errno.EBADF
 
     @pytest.mark.parametrize("what", [b"SEQ|7*", b"nonsense*A*1*", b"2025-10-01 09:30:00*?*1*"])
     def test_stops_where_push_does(self, what: bytes) -> None:
