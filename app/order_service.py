@@ -4,7 +4,7 @@ A turn is: :meth:`OrderService.begin`, any number of :meth:`OrderService.handle`
 :meth:`OrderService.finish`, which commits and only then gives the answers away.
 
 A group of orders goes through it in steps, all through one before the next: decoded, decided on,
-written, answered.  Order by order the same work takes a quarter longer, because each step finds the
+answered, written.  Order by order the same work takes a quarter longer, because each step finds the
 processor's caches full of the others.
 """
 
@@ -207,6 +207,11 @@ class OrderService(Generic[Peer]):
 
     def finish(self) -> list[tuple[Peer, bytes]]:
         """Commit the turn; the answers may be sent now."""
+        # Written out before the disk is waited for: afterwards the caches have gone cold.
+        answers = [
+            (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
+            for peer, answer in self._answers
+        ]
         if not self._turn_lost:
             try:
                 if self.store.commit():
@@ -216,24 +221,20 @@ class OrderService(Generic[Peer]):
             except StoreUnavailableError as error:
                 self._turn_lost = str(error)
         if self._turn_lost:
-            self._lose_turn()
-        answers = [
-            (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
-            for peer, answer in self._answers
-        ]
+            self._lose_turn(answers)
         self._answers.clear()
         self._tentative.clear()
         return answers
 
-    def _lose_turn(self) -> None:
+    def _lose_turn(self, answers: list[tuple[Peer, bytes]]) -> None:
         """Nothing of the turn was kept: say so to everybody in it."""
         reason, self._turn_lost = self._turn_lost, ""
         for index, request in self._tentative:
             order_id = getattr(request, "id", None)
             about = {} if order_id is None else {"id": order_id}
             refusal = Refusal(Code.STORE_UNAVAILABLE, reason, about, retryable=True)
-            peer = self._answers[index][0]
-            self._answers[index] = (peer, encode_refusal(refusal))
+            peer = answers[index][0]
+            answers[index] = (peer, encode_refusal(refusal))
             if isinstance(request, OrderRequest):
                 self.held.hold(peer, request)
         self.counts.acked = self.counts.duplicate = 0
