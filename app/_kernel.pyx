@@ -115,6 +115,8 @@ cdef enum:
     BLOCK_TICKS = 32
     SLACK_BYTES = 64
 
+cdef uint64_t NO_TEXT = ~<uint64_t>0  # more than the four bytes of any text
+
 LAYOUT_VERSION = LAYOUT_VERSION_C
 BOOK_MAGIC = BOOK_MAGIC_C
 RING_MAGIC = RING_MAGIC_C

@@ -101,7 +101,8 @@ cdef class FieldParser:
     cdef int shift
     cdef uint64_t mask
     cdef uint64_t minute_head, minute_tail
-    cdef int64_t minute_ns
+    cdef int64_t minute_ns, second_ns
+    cdef uint64_t second_text
     cdef readonly int symbol_count
 
     def __cinit__(self, symbols):
@@ -117,6 +118,7 @@ cdef class FieldParser:
         memcpy(&self.minute_head, b"1970-01-", 8)
         memcpy(&self.minute_tail, b"01 00:00", 8)
         self.minute_ns = 0
+        self.second_text = NO_TEXT
 
     def __init__(self, symbols):
         cdef uint64_t head, at
@@ -172,8 +174,10 @@ cdef class FieldParser:
         return p + length + 1 if out[0] >= 0 else NULL
 
     cdef inline const uint8_t *read_time(self, const uint8_t *p, int64_t *out) noexcept nogil:
-        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; the minute is remembered, feeds repeat it."""
+        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; minute and second are remembered, feeds repeat
+        them."""
         cdef uint64_t head, tail
+        cdef uint32_t text
         cdef int64_t ns, fraction = 0
         cdef int seconds, digits = 0
         memcpy(&head, p, 8)
@@ -183,6 +187,11 @@ cdef class FieldParser:
             if ns < 0:
                 return NULL
             self.minute_head, self.minute_tail, self.minute_ns = head, tail, ns
+            self.second_text = NO_TEXT
+        memcpy(&text, p + 16, 4)
+        if text == self.second_text:
+            out[0] = self.second_ns
+            return p + 20
         seconds = two_digits(p + 17)
         if p[16] != 58 or seconds < 0 or seconds > 59:
             return NULL
@@ -201,6 +210,8 @@ cdef class FieldParser:
             p += 1
         if p[0] != STAR:
             return NULL
+        if text >> 24 == STAR:
+            self.second_text, self.second_ns = text, ns
         out[0] = ns
         return p + 1
 

@@ -85,6 +85,8 @@ class TestParser:
             b"2025-10-01",
             b"2025-10-01 09:30",
             b"2025-10-01 09:30:0",
+            b"2025-10-01 09:30\0\0\0\0",
+            b"2025-10-01 09:30\xff\xff\xff\xff",
             b"2025-10-01 24:00:00",
             b"2025-10-01 23:60:00",
             b"2025-10-01 09:30:60",
@@ -113,6 +115,21 @@ class TestParser:
     )
     def test_wrong_timestamps(self, kernel: Any, text: bytes) -> None:
         assert parse(kernel, text + b"*A*1*") == ([], 0, kernel.BAD_TIMESTAMP)
+
+    def test_what_is_remembered_of_a_time_is_forgotten_with_it(self, kernel: Any) -> None:
+        start_ns = DAY_NS + 34200 * 10**9
+        times = {
+            "2025-10-01 09:30:07": 7.0,
+            "2025-10-01 09:30:07.5": 7.5,
+            "2025-10-01 09:30:07Z": 7.0,
+            "2025-10-01 09:31:07": 67.0,
+            "2025-10-01 09:31:08": 68.0,
+            "2025-10-02 09:30:07": 86407.0,
+        }
+        order = [*times, *reversed(times), *times]
+        ticks, _, stop = parse(kernel, "".join(f"{text}*A*1*" for text in order).encode())
+        assert [tick[0] for tick in ticks] == [start_ns + int(times[t] * 1e9) for t in order]
+        assert stop == kernel.NEED_MORE
 
     @pytest.mark.parametrize(
         ("text", "price"),
