@@ -93,7 +93,7 @@ class Engine:
                 raise self._blame(ticks, error) from error
             if orders:
                 yield _kernel.make_intents(ticks, signals, self._orders, orders, self.symbols)
-                self._busy[:] = 0
+                self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:
         """Shares that take the position where the signal wants it; only until it is settled.

@@ -216,8 +216,8 @@ class OrderManagerServer:
         before_ns = time.monotonic_ns()
         answers = service.finish()
         after_ns = time.monotonic_ns()
-        self._resize_group(after_ns - before_ns)
         self._send(answers)
+        self._resize_group(after_ns - before_ns)
         if self._metrics is not None:
             self._count(self._metrics, answers, after_ns - before_ns)
         service.counts.clear()

@@ -100,7 +100,7 @@ class OrderService(Generic[Peer]):
     def begin(self) -> None:
         """Start a turn: take the time, and what resting orders did meanwhile."""
         self.now_ns = self._clock()
-        self._events = []
+        self._events.clear()
         if not self.available:
             self._try_again()
         self._fills_before = self.core.last_fill_no
@@ -239,7 +239,7 @@ class OrderService(Generic[Peer]):
                 self.held.hold(peer, request)
         self.counts.acked = self.counts.duplicate = 0
         self.counts.rejected += len(self._tentative)
-        self._events = []
+        self._events.clear()
         self.store.rollback()
         if self.available:
             log.error("store_unavailable", path=self.store.path, error=reason)

@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable
-from itertools import starmap
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -265,10 +264,12 @@ class OrderStore:
             if journal.clients:
                 rows = [(number, self.run_id, name) for number, name in journal.clients]
                 cursor.executemany(_INSERT_CLIENT, rows)
-            if journal.orders:
+            if len(journal.orders) == 1:
+                cursor.execute(_INSERT_ORDER, journal.orders[0])
+            else:
                 cursor.executemany(_INSERT_ORDER, journal.orders)
-            if journal.positions:
-                cursor.executemany(_PUT_POSITION, starmap(position_row, journal.positions.items()))
+            for key, position in journal.positions.items():
+                cursor.execute(_PUT_POSITION, position_row(key, position))
             if journal.fills or journal.states or journal.controls or journal.days:
                 self._flush_rare(cursor)
         except apsw.Error as error:

@@ -37,12 +37,12 @@ class FrameBuffer:
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Add received bytes; return every frame they complete, in order."""
-        *frames, self._rest = (self._rest + bytes(data)).split(DELIMITER)
-        longest = max(map(len, frames), default=0)
-        if longest > self._max or len(self._rest) > self._max:
-            raise RemoteProtocolError(
-                f"frame of over {self._max} bytes: {max(longest, len(self._rest))} bytes"
-            )
+        text = self._rest + data if self._rest else bytes(data)
+        *frames, self._rest = text.split(DELIMITER)
+        if len(text) > self._max:
+            longest = max(map(len, [*frames, self._rest]))
+            if longest > self._max:
+                raise RemoteProtocolError(f"frame of over {self._max} bytes: {longest} bytes")
         return frames
 
     @property
