@@ -34,6 +34,7 @@ class Connection:
         "rest",
         "sock",
         "stalled_ns",
+        "tls",
         "unsent",
         "waiting",
     )
@@ -57,7 +58,8 @@ class Connection:
         """When it last sent something (CLOCK_MONOTONIC)."""
         self.bucket: TokenBucket | None = None
         self.authorised = True
-        self.handshaking = isinstance(sock, ssl.SSLSocket)
+        self.tls = sock if isinstance(sock, ssl.SSLSocket) else None
+        self.handshaking = self.tls is not None
         self.read_any = False
         self.oversize = False
         """A frame passed the limit: to be said after the answers to what came before."""
@@ -76,13 +78,12 @@ class Connection:
         """
         sock = self.sock
         try:
-            if self.handshaking:
-                assert isinstance(sock, ssl.SSLSocket)
-                sock.do_handshake()
+            if self.tls is not None and self.handshaking:
+                self.tls.do_handshake()
                 self.handshaking = False
             data = sock.recv(RECV_BYTES)
-            if isinstance(sock, ssl.SSLSocket):
-                while sock.pending():
+            if self.tls is not None:
+                while self.tls.pending():
                     data += sock.recv(RECV_BYTES)
         except Blocked:
             return False
