@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app import wire
-from app._kernel import NEED_MORE, PARSE_SLACK_BYTES, TickWriter
+from app._kernel import PARSE_SLACK_BYTES, TickWriter
 
 RECV_BYTES = 384 * 1024
 """One receive call's room: large enough to amortise the call, small enough to stay in the L2
@@ -166,19 +166,17 @@ class FeedConnection:
         """What comes until ``until_ns`` goes straight to ``writer``; an unfinished tick stays here.
 
         It ends before that when nothing comes for a quarter of a second, and where there is
-        something to look at.  ``buckets``: where receipt to publication is counted.
+        something to look at; silence or an end behind other bytes is met again by the next call.
+        ``buckets``: where receipt to publication is counted.  The caller says with :meth:`consume`
+        how much of the buffer it is done with.
 
         Raises:
             FeedClosed: the gateway is gone, or silent for too long.
-            RemoteProtocolError: a frame is longer than frames may be.
         """
         count, ticks, position, self.fill, stop, *times = writer.pull(
             self._socket.fileno(), self.buffer, self.fill, RECV_BYTES, until_ns, buckets
         )
-        pulled = Pulled(self._heard(count), ticks, position, stop, *times)
-        if stop == NEED_MORE:
-            self.consume(0)
-        return pulled
+        return Pulled(self._heard(count), ticks, position, stop, *times)
 
     def _heard(self, count: int) -> int:
         """What a receive call's answer (bytes, or -errno) means: the bytes, 0 for none yet."""

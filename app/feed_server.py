@@ -122,7 +122,6 @@ class FeedServer:
         self._beat(time.monotonic_ns())
         timer, wake, clients = self._timer.fileno(), self._wake_end.fileno(), self._connections
         while not (self._stop_asked or self._stopped()):
-            # A beat comes late by a millisecond at most: the timer wakes us in between.
             for descriptor, events in self._epoll.poll(self._timeout_s()):
                 if descriptor == timer:
                     self._release_due()

@@ -19,7 +19,8 @@ BACKLOG_BYTES_MAX: Final = 1024 * 1024
 WRITE_BYTES: Final = 16 * 1024
 """So much is written at once, whatever its age."""
 DELAY_NS: Final = 20_000_000
-"""A process that is killed takes so much of its log along; the store has it all."""
+"""A process that is killed takes so much of its log along; the store has it all.  Its other events
+are written at once, so they may stand before lines of earlier times."""
 
 
 class OrderLog:
@@ -41,12 +42,18 @@ class OrderLog:
         self._poll.register(descriptor, select.POLLOUT)
 
     def write(self, lines: list[str], now_ns: int) -> None:
-        """Append one turn's lines; write, without waiting, when there are enough or one is old.
+        """Append a turn's lines, if any; write, without waiting, when they are many or one is old.
 
         Who has nothing else to do calls :meth:`drain` for those that are left.
         """
         if not self._enabled:
             return
+        if lines:
+            self._append(lines, now_ns)
+        if len(self._backlog) >= WRITE_BYTES or now_ns - self._oldest_ns >= DELAY_NS:
+            self.drain()
+
+    def _append(self, lines: list[str], now_ns: int) -> None:
         second = now_ns // 1_000_000_000
         if second != self._second:
             self._second = second
@@ -67,8 +74,6 @@ class OrderLog:
             if not self._backlog:
                 self._oldest_ns = now_ns
             self._backlog += text.encode()
-        if len(self._backlog) >= WRITE_BYTES or now_ns - self._oldest_ns >= DELAY_NS:
-            self.drain()
 
     def drain(self) -> None:
         """Write as much of the backlog as the descriptor takes at once."""

@@ -32,9 +32,8 @@ from app.order_connections import (
 from app.order_log import OrderLog
 from app.order_pipeline import build_service, store_path
 from app.order_schema import StoreError
-from app.order_service import BadUtf8Error
 from app.order_store import OrderStore, StoreUnavailableError
-from app.order_wire import Auth, Ping, Refusal, decode
+from app.order_wire import Auth, Ping, Refusal, Request, decode
 from app.price_source import NoPrices, PriceSource, SharedBookPrices
 from app.process import EXIT_OK, FatalError, Stop, run_process
 from app.run_name import run_name
@@ -213,15 +212,15 @@ class OrderManagerServer:
             if connection.oversize and not connection.closing:
                 reason = f"frame of over {MAX_FRAME_BYTES} bytes"
                 self._violation(connection, Code.FRAME_TOO_LONG, reason)
-        before_ns = time.monotonic_ns()
         answers = service.finish()
-        after_ns = time.monotonic_ns()
         self._send(answers)
-        self._resize_group(after_ns - before_ns)
+        self._resize_group(service.commit_ns)
         if self._metrics is not None:
-            self._count(self._metrics, answers, after_ns - before_ns)
+            received_ns = [connection.last_ns for connection, _ in answers]
+            service.counts.publish(self._metrics, received_ns, service.commit_ns)
         service.counts.clear()
-        if lines := service.lines():
+        lines = service.lines()
+        if lines or self._log.pending:
             self._log.write(lines, service.now_ns)
         self._store.prepare()
 
@@ -232,40 +231,57 @@ class OrderManagerServer:
 
     def _handle(self, connection: Connection, frames: list[bytes]) -> None:
         """Frames of one connection, until one of them is the end of it."""
-        if connection.authorised and connection.bucket is None:
-            self._take(connection, frames)
+        requests: list[Request] = []
+        try:
+            for frame in frames:
+                requests.append(decode(frame))
+        except Exception:
+            self._decide(connection, frames, requests)
+            if not connection.closing:
+                self._bug(connection, frames[len(requests)])
             return
-        for frame in frames:
-            if connection.authorised or self._authorise(connection, frame):
-                if connection.bucket is None or connection.bucket.take(time.monotonic_ns()):
-                    self._take(connection, [frame])
-                else:
-                    refusal = Refusal(Code.FRAME_RATE, "too many frames per second", retryable=True)
-                    self._service.answer(connection, encode_refusal(refusal))
-            if connection.closing:
-                return
+        self._decide(connection, frames, requests)
 
-    def _take(self, connection: Connection, frames: list[bytes]) -> None:
+    def _decide(self, connection: Connection, frames: list[bytes], requests: list[Request]) -> None:
         handle = self._service.handle
+        free = connection.authorised and connection.bucket is None
         done = 0
         try:
-            for request in [decode(frame) for frame in frames]:
-                handle(connection, request)
+            for request in requests:
+                if free or self._admit(connection, request):
+                    violation = handle(connection, request)
+                    if violation is not None:
+                        self._violation(connection, violation.code, violation.msg)
+                        return
+                elif connection.closing:
+                    return
                 done += 1
-        except BadUtf8Error as error:
-            self._violation(connection, Code.BAD_UTF8, str(error))
         except StoreError:
             raise
         except Exception:
-            # Ours to mend, but one peer's request must not end everybody's service.  What the core
-            # holds may be half done, so it starts over from the store.
-            log.exception("bug", peer=connection.peer, frame=frames[done][:200])
+            # What the core holds may be half done, so it starts over from the store.
             self._service.abandon("internal error")
-            self._violation(connection, Code.INTERNAL, "internal error")
+            self._bug(connection, frames[done])
 
-    def _authorise(self, connection: Connection, frame: bytes) -> bool:
-        """Whether the frame may be handled although no token has come yet (a ping may)."""
-        request = decode(frame)
+    def _bug(self, connection: Connection, frame: bytes) -> None:
+        """Ours to mend, but one peer's request must not end everybody's service."""
+        log.exception("bug", peer=connection.peer, frame=frame[:200])
+        self._violation(connection, Code.INTERNAL, "internal error")
+
+    def _admit(self, connection: Connection, request: Request) -> bool:
+        """Whether the token and the rate allow this request; else it has its answer already."""
+        if isinstance(request, Refusal) and request.code == Code.BAD_UTF8:
+            return True  # a violation in any case
+        if not connection.authorised and not self._authorise(connection, request):
+            return False
+        if connection.bucket is None or connection.bucket.take(time.monotonic_ns()):
+            return True
+        refusal = Refusal(Code.FRAME_RATE, "too many frames per second", retryable=True)
+        self._service.answer(connection, encode_refusal(refusal))
+        return False
+
+    def _authorise(self, connection: Connection, request: Request) -> bool:
+        """Whether it may be handled although no token has come yet (a ping may)."""
         if isinstance(request, Ping):
             return True
         if not isinstance(request, Auth):
@@ -297,29 +313,6 @@ class OrderManagerServer:
                 parts.append(answer)
         for connection, parts in joined.items():
             give(connection, b"".join(parts))
-
-    def _count(
-        self, metrics: ProcessMetrics, answers: list[tuple[Connection, bytes]], commit_ns: int
-    ) -> None:
-        counts = self._service.counts
-        now_ns = time.monotonic_ns()
-        if counts.received:
-            metrics.add("orders_received", counts.received)
-            metrics.add("orders_acked", counts.acked)
-            metrics.add("fills", counts.fills)
-            metrics.mark_event(now_ns)
-            record = metrics.histogram("order_ack_ns").record
-            for connection, _ in answers:
-                record(now_ns - connection.last_ns)
-        if counts.rejected:
-            metrics.add("orders_rejected", counts.rejected)
-        if counts.duplicate:
-            metrics.add("orders_duplicate", counts.duplicate)
-        if counts.bad:
-            metrics.add("frames_bad", counts.bad)
-        if counts.commits:
-            metrics.add("commits", counts.commits)
-            metrics.histogram("commit_ns").record(commit_ns)
 
     def _care(self, now: float, idle: bool) -> None:
         """What is done a few times a second, and when there is nothing else to do."""

@@ -17,10 +17,11 @@ from app.log import get_logger
 from app.money import money_text
 from app.order_answers import encode_ack, encode_object, encode_refusal
 from app.order_core import OrderCore
+from app.order_counts import Counts
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError
 from app.order_turn import HeldOrders
-from app.order_wire import Auth, Command, OrderRequest, Ping, Refusal
+from app.order_wire import Auth, Command, OrderRequest, Ping, Refusal, Request
 from app.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
 
 log = get_logger()
@@ -31,10 +32,6 @@ RETRY_NS: Final = 100_000_000
 
 NO_ORDER: Final = frozenset({Code.BAD_JSON, Code.UNKNOWN_OP})
 """What a frame is answered with that was not even meant as an order."""
-
-
-class BadUtf8Error(Exception):
-    """A frame is not UTF-8: a violation of the protocol, the connection is to be closed."""
 
 
 class AnchoredClock:
@@ -50,20 +47,6 @@ class AnchoredClock:
     def __call__(self) -> int:
         """Nanoseconds since the epoch, UTC."""
         return time.monotonic_ns() + self._offset_ns
-
-
-class Counts:
-    """What happened since the counts were last taken."""
-
-    __slots__ = ("acked", "bad", "commits", "duplicate", "fills", "received", "rejected")
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Start over."""
-        self.received = self.acked = self.rejected = self.duplicate = 0
-        self.fills = self.bad = self.commits = 0
 
 
 Peer = TypeVar("Peer")
@@ -96,6 +79,8 @@ class OrderService(Generic[Peer]):
         self._retry_ns = 0
         self._fills_before = 0
         self.now_ns = self._clock()
+        self.commit_ns = 0
+        """How long the last commit took."""
 
     def begin(self) -> None:
         """Start a turn: take the time, and what resting orders did meanwhile."""
@@ -112,17 +97,16 @@ class OrderService(Generic[Peer]):
             except StoreUnavailableError as error:
                 self._turn_lost = str(error)
 
-    def handle(self, peer: Peer, request: OrderRequest | Command | Refusal) -> None:
+    def handle(self, peer: Peer, request: Request) -> Refusal | None:
         """Take one frame as it was decoded; its answer comes out of :meth:`finish`.
 
-        Raises:
-            BadUtf8Error: the frame was not UTF-8.
+        Returns nothing, or what violates the protocol and is left to the caller: no UTF-8.
         """
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
         elif isinstance(request, Refusal):
             if request.code == Code.BAD_UTF8:
-                raise BadUtf8Error(request.msg)
+                return request
             if request.code in NO_ORDER:
                 self.counts.bad += 1
             else:
@@ -131,6 +115,7 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, encode_refusal(request)))
         else:
             self._command(peer, request)
+        return None
 
     def abandon(self, reason: str) -> None:
         """Give this turn up: its requests are answered as if the store had failed."""
@@ -208,13 +193,12 @@ class OrderService(Generic[Peer]):
     def finish(self) -> list[tuple[Peer, bytes]]:
         """Commit the turn; the answers may be sent now."""
         # Written out before the disk is waited for: afterwards the caches have gone cold.
-        answers = [
-            (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
-            for peer, answer in self._answers
-        ]
+        answers = self._written_out()
         if not self._turn_lost:
+            begin_ns = time.monotonic_ns()
             try:
                 if self.store.commit():
+                    self.commit_ns = time.monotonic_ns() - begin_ns
                     self.counts.commits += 1
                     self.counts.fills += self.core.last_fill_no - self._fills_before
                     self.core.committed()
@@ -225,6 +209,18 @@ class OrderService(Generic[Peer]):
         self._answers.clear()
         self._tentative.clear()
         return answers
+
+    def _written_out(self) -> list[tuple[Peer, bytes]]:
+        try:
+            return [
+                (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
+                for peer, answer in self._answers
+            ]
+        except Exception:
+            # Ours to mend.  All these orders are given up, and none was acknowledged.
+            log.exception("bug", answers=len(self._answers))
+            self._turn_lost = "internal error"
+            return [(peer, a if isinstance(a, bytes) else b"") for peer, a in self._answers]
 
     def _lose_turn(self, answers: list[tuple[Peer, bytes]]) -> None:
         """Nothing of the turn was kept: say so to everybody in it."""

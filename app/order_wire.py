@@ -134,6 +134,8 @@ class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=Tru
 
 
 Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
+Request = OrderRequest | Command | Refusal
+"""What a frame can be: a refusal stands for one that is no good."""
 COMMANDS: Final = (Cancel, Status, Positions, Orders, Limits, Halt, Resume, Reduce, Ping, Auth)
 OPS: Final = ("new", *(str(kind.__struct_config__.tag) for kind in COMMANDS))
 
@@ -147,7 +149,7 @@ _REQUIRED: Final = {
 }
 
 
-def decode(frame: bytes) -> OrderRequest | Command | Refusal:
+def decode(frame: bytes) -> Request:
     """One frame, delimiter removed, as a request, or why it is none."""
     try:
         new = _decode_new(frame)

@@ -108,7 +108,9 @@ class Orderbook:
                     self.metrics.mark_event(pulled.first_ns)
                     self.metrics.mark_event(pulled.recv_ns)
                     self.metrics.add("batches", pulled.pieces)
-                if pulled.stop != _kernel.NEED_MORE:
+                if pulled.stop == _kernel.NEED_MORE:
+                    feed.consume(0)
+                else:
                     self._take(feed, pulled.recv_ns, pulled.position, pulled.stop)
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_beat_ns:

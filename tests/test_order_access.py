@@ -75,6 +75,7 @@ def test_token_and_orders_in_one_packet(tmp_path: Path, token_file: str) -> None
         ({"op": "halt", "kill": True}, "AUTH_REQUIRED"),
         ({"op": "auth"}, "AUTH_REQUIRED"),
         (b"junk*", "AUTH_REQUIRED"),
+        (b"\xff\xfe*", "BAD_UTF8"),
     ],
 )
 def test_wrong_or_missing_token(tmp_path: Path, token_file: str, first: Any, code: str) -> None:

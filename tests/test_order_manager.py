@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from app import order_manager
 from app.order_manager import MESSAGE_DELIMITER, OrderManagerServer
+from app.order_wire import decode
 from tests.order_process import Client, OrderManagerProcess
 from tests.order_server import RunningServer, running
 
@@ -466,3 +468,22 @@ def test_a_bug_in_one_request_ends_one_connection(
             answer = other.ask({**ORDER, "id": 2})
         assert [o["id"] for o in other.ask({"op": "orders", "open": False})["orders"]] == [2, 1]
         assert other.ask({"op": "positions"})["positions"][0]["qty"] == 20
+
+
+def test_a_frame_that_breaks_the_decoder_ends_its_connection_only(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(frame: bytes) -> Any:
+        if b"BOOM" in frame:
+            raise ZeroDivisionError("on purpose")
+        return decode(frame)
+
+    monkeypatch.setattr(order_manager, "decode", broken)
+    with server.client() as victim, server.client() as other:
+        frames = [frame(id=n, client="v") for n in range(3)]
+        victim.send(b"".join(frames) + frame(symbol="BOOM") + frame(id=9, client="v"))
+        assert [victim.read()["order"]["id"] for _ in range(3)] == [0, 1, 2]
+        assert victim.read()["code"] == "INTERNAL"
+        assert victim.closed()
+        assert other.ask({**ORDER, "id": 1})["ok"] is True
+        assert len(other.ask({"op": "orders", "client": "v", "open": False})["orders"]) == 3

@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
+from app import order_service
 from app.config import Settings
 from app.order_pipeline import build_service
 from app.order_schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
@@ -55,6 +56,42 @@ class Manager:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "orders.sqlite3"
+
+
+def test_an_order_is_acknowledged_as_it_stood_whatever_came_in_the_same_turn(path: Path) -> None:
+    manager = Manager(path)
+    resting = {**ORDER, "id": 1, "type": "LIMIT", "tif": "GTC", "client": "c"}
+    cancel = {"op": "cancel", "id": 1, "client": "c"}
+    placed, canceled, again = manager.ask(resting, cancel, resting)
+    assert placed["order"]["status"] == "New"
+    assert canceled["order"]["status"] == "Canceled"
+    assert again == {**placed, "duplicate": True}
+    manager.close()
+
+
+def test_an_answer_that_cannot_be_written_gives_the_turn_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager(path)
+
+    def broken(*_acked: object) -> bytes:
+        raise ZeroDivisionError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(order_service, "encode_ack", broken)
+        first, pong = manager.ask({**ORDER, "id": 1}, {"op": "ping"})
+        assert (first["ok"], first["code"], first["retryable"]) == (
+            False,
+            "STORE_UNAVAILABLE",
+            True,
+        )
+        assert pong["ok"] is True
+    answer = manager.ask({**ORDER, "id": 1})[0]
+    while not answer["ok"]:
+        time.sleep(0.02)
+        answer = manager.ask({**ORDER, "id": 1})[0]
+    assert "duplicate" not in answer, "nothing of the turn was kept"
+    manager.close()
 
 
 def test_answers_survive_a_restart(path: Path) -> None:

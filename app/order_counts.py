@@ -1,0 +1,45 @@
+"""What a turn of the order manager did, for the metrics."""
+
+import time
+from collections.abc import Iterable
+
+from app.metrics import ProcessMetrics
+
+
+class Counts:
+    """What happened since the counts were last taken."""
+
+    __slots__ = ("acked", "bad", "commits", "duplicate", "fills", "received", "rejected")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start over."""
+        self.received = self.acked = self.rejected = self.duplicate = 0
+        self.fills = self.bad = self.commits = 0
+
+    def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int], commit_ns: int) -> None:
+        """Add them up in shared memory.
+
+        ``received_ns``: when each request that was answered came (CLOCK_MONOTONIC); ``commit_ns``:
+        how long the turn's commit took, if it had one.
+        """
+        now_ns = time.monotonic_ns()
+        if self.received:
+            metrics.add("orders_received", self.received)
+            metrics.add("orders_acked", self.acked)
+            metrics.add("fills", self.fills)
+            metrics.mark_event(now_ns)
+            record = metrics.histogram("order_ack_ns").record
+            for at_ns in received_ns:
+                record(now_ns - at_ns)
+        if self.rejected:
+            metrics.add("orders_rejected", self.rejected)
+        if self.duplicate:
+            metrics.add("orders_duplicate", self.duplicate)
+        if self.bad:
+            metrics.add("frames_bad", self.bad)
+        if self.commits:
+            metrics.add("commits", self.commits)
+            metrics.histogram("commit_ns").record(commit_ns)
