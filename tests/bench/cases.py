@@ -14,7 +14,14 @@ from tests.bench.model import (
     Subject,
     placements,
 )
-from tests.bench.peers import classroom, iceoryx2_peer, mp_queue, plain_sockets, pyzmq_peer
+from tests.bench.peers import (
+    classroom,
+    iceoryx2_peer,
+    least_python,
+    mp_queue,
+    plain_sockets,
+    pyzmq_peer,
+)
 from tests.bench.peers.common import version_of
 
 Run = Callable[[Context], Figures]
@@ -24,6 +31,7 @@ FLOOR = "floor (C)"
 FLOOR_COMMIT = "floor (C), synced to disk"
 FLOOR_CONTAINED = "floor (C), synced to disk, in containers"
 UNSYNCED = f"{STACK}, not synced"
+LEAST = "least Python, not synced"
 CLASSROOM = "classroom design"
 LATENCY = (
     "recv_to_ack_us_p50",
@@ -126,6 +134,7 @@ def latency(place: Placement) -> Comparison:
     contained, beside = f"{STACK}, in containers", f"{STACK}, beside a second strategy"
     subjects = [
         Subject(FLOOR, _on(floor.chain, place)),
+        Subject(LEAST, _on(least_python.chain, place), quick=False),
         Subject(UNSYNCED, lambda context: ours.latency(context, place, synced=False)),
         Subject(FLOOR_COMMIT, lambda context: floor.chain(context, place, commit=True)),
         Subject(STACK, _on(ours.latency, place)),
@@ -151,6 +160,8 @@ def latency(place: Placement) -> Comparison:
             Ratio("recv_to_ack_us_p99", of, to, at_most=2.0),
         ]
     ratios += [
+        Ratio("recv_to_ack_us_p50", LEAST, FLOOR),
+        Ratio("recv_to_ack_us_p50", UNSYNCED, LEAST),
         Ratio("recv_to_ack_us_p50", STACK, FLOOR),
         Ratio("scheduled_to_ack_us_p50", STACK, FLOOR_COMMIT),
         Ratio("recv_to_ack_us_p50", beside, STACK, at_most=1.1),
@@ -167,8 +178,9 @@ def latency(place: Placement) -> Comparison:
         leaves_out="the floor parses, decides and stores nothing. `synced to disk` adds one "
         "fdatasync of 200 bytes before each ACK, the least that a durable ACK costs on this disk; "
         "`not synced` is the stack with ORDER_STORE_SYNCHRONOUS=NORMAL, which survives a killed "
-        "process but not a power cut. The peers' chains do no work and their ACK is not durable. "
-        "The second strategy decides on every tick and orders nothing.",
+        "process but not a power cut. `least Python` is the same hops over this stack's ring, "
+        "with one row and commit an order and nothing else. The peers' chains do no work and their "
+        "ACK is not durable. The second strategy decides on every tick and orders nothing.",
         quick=everywhere,
     )
 

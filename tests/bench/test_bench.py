@@ -22,6 +22,7 @@ from tests.bench.model import (
     Subject,
     percentiles_us,
 )
+from tests.bench.peers import least_python
 from tests.bench.processes import Link, Role, RoleFailed, parse_cpus, run_roles
 from tests.bench.progress import PlainProgress
 
@@ -129,6 +130,13 @@ def test_floor_answers_every_tick(context: Context) -> None:
     assert 0 < figures["recv_to_ack_us_p50"] <= figures["recv_to_ack_us_max"]
     assert figures["commit_us_p50"] < figures["recv_to_ack_us_p50"]
     assert figures["scheduled_to_ack_us_p50"] > figures["recv_to_ack_us_p50"]
+
+
+def test_the_least_python_answers_every_tick_and_leaves_nothing(context: Context) -> None:
+    before = set(Path("/dev/shm").iterdir())
+    figures = least_python.chain(context, Placement("anywhere"))
+    assert 0 < figures["recv_to_ack_us_p50"] < figures["scheduled_to_ack_us_p50"]
+    assert not [path for path in set(Path("/dev/shm").iterdir()) - before if "least_" in path.name]
 
 
 @NEEDS_COMPILER

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench.model import Context, Figures, Placement
-from tests.bench.peers.common import FRAME, ORDER, chain_figures, send_on_schedule, start_soon
+from tests.bench.peers.common import ORDER, chain_figures, tcp_gateway
 from tests.bench.processes import CONTEXT, Link, Role, run_roles
 from tests.bench.ticks import symbol_names
 
@@ -50,18 +50,6 @@ class LockBook:
 
 def _book_memory() -> SharedMemory:
     return SharedMemory(create=True, size=SLOT.itemsize * SYMBOLS)
-
-
-def _gateway(link: Link, count: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        link.meet(server.getsockname()[1])
-        peer, _ = server.accept()
-        with peer:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link.meet()
-            start_ns = start_soon()
-            link.meet(start_ns)
-            send_on_schedule(lambda _: peer.sendall(FRAME), start_ns, count)
 
 
 def _orderbook(link: Link, memory: SharedMemory, lock: Any) -> None:
@@ -135,7 +123,7 @@ def chain(context: Context, place: Placement) -> Figures:
     count, lock, memory = context.latency_ticks, CONTEXT.Lock(), _book_memory()
     try:
         functions = (
-            (_gateway, (count,)),
+            (tcp_gateway, (count,)),
             (_orderbook, (memory, lock)),
             (_strategy, (memory, lock, count)),
             (_order_manager, ()),

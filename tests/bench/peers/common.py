@@ -1,13 +1,14 @@
 """What all peers share: the messages, the open-loop gateway, the figures of a chain."""
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Figures, percentiles_us
-from tests.bench.processes import sharp_timers, sleep_until
+from tests.bench.processes import Link, sharp_timers, sleep_until
 
 FRAME = b"2025-10-01 09:30:00*AAPL*187.25*"
 ORDER = (
@@ -57,6 +58,19 @@ def send_on_schedule(send: Callable[[int], object], start_ns: int, count: int) -
     for i in range(count):
         sleep_until(start_ns + i * INTERVAL_NS)
         send(i)
+
+
+def tcp_gateway(link: Link, count: int) -> None:
+    """A chain's first process: one client, one send a tick.  Meets: its port; ready; the start."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link.meet(server.getsockname()[1])
+        peer, _ = server.accept()
+        with peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            link.meet()
+            start_ns = start_soon()
+            link.meet(start_ns)
+            send_on_schedule(lambda _: peer.sendall(FRAME), start_ns, count)
 
 
 def chain_figures(start_ns: int, stamps: list[tuple[int, int, int]]) -> Figures:

@@ -1,0 +1,164 @@
+"""The least that Python can do: the chain over this stack's ring, and nothing around it.
+
+Blocking sockets; the kernel receives, parses, publishes and wakes as in the stack; the strategy
+sends an order for each tick; the order manager decodes it, inserts one row without an index,
+commits (WAL, ``synchronous=NORMAL``) and answers.  No checks, positions, duplicates, metrics, log
+or second client: what the stack takes beyond this is what it does, and how.
+"""
+
+import gc
+import os
+import secrets
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+import apsw
+import msgspec
+import numpy as np
+
+from app import _kernel
+from app.metrics_layout import BUCKET_SLOTS
+from app.order_schema import PAGE_BYTES
+from app.order_wire import NewOrder
+from app.shared_memory_utils import SharedPriceBook
+from app.tick_ring import LOSSLESS, TickRing
+from tests.bench.model import Context, Figures, Placement
+from tests.bench.peers.common import chain_figures, tcp_gateway
+from tests.bench.processes import Link, Role, run_roles
+
+SYMBOLS = ["AAPL"]
+RECV_BYTES = 1 << 16
+FOR_EVER_NS = 1 << 62
+WAIT_NS = 1_000_000_000
+LOG_BYTES = 8 << 20
+ORDER_FORM = (
+    b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"ts":"2025-10-01 09:30:00",'
+    b'"id":%d,"client":"bench"}*'
+)
+ACK_FORM = (
+    b'{"ok":true,"order":{"id":%d,"client":"bench","side":"BUY","symbol":"AAPL","qty":10,'
+    b'"price":187.25,"status":"Filled"}}*'
+)
+
+
+def _connect(port: int) -> socket.socket:
+    peer = socket.create_connection(("127.0.0.1", port))
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return peer
+
+
+def _settle() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+def _orderbook(link: Link, name: str) -> None:
+    book = SharedPriceBook(SYMBOLS, f"{name}_book")
+    ring = TickRing.open_writer(f"{name}_ring", 65_536, "lossless", fresh=True)
+    try:
+        writer = _kernel.TickWriter(ring.buffer, book.buffer, _kernel.FieldParser(SYMBOLS))
+        buffer = np.zeros(2 * RECV_BYTES, np.uint8)
+        buckets = np.zeros(BUCKET_SLOTS, np.uint64)
+        with _connect(link.meet()[0]) as peer:
+            link.meet()
+            link.meet()
+            _settle()
+            fill, received = 0, 1
+            while received > 0:
+                received, _, _, fill, *_ = writer.pull(
+                    peer.fileno(), buffer, fill, RECV_BYTES, FOR_EVER_NS, buckets
+                )
+        del writer
+    finally:
+        ring.unlink()
+        book.unlink()
+
+
+def _strategy(link: Link, name: str, count: int) -> Figures:
+    ports = link.meet()
+    ring = TickRing.attach(f"{name}_ring")
+    reader = _kernel.TickReader(ring.buffer, ring.register("bench", LOSSLESS).slot)
+    records, stamps = ring.records, []
+    with _connect(ports[3]) as peer:
+        link.meet()
+        start_ns = link.meet()[0]
+        _settle()
+        while len(stamps) < count:
+            if not reader.wait(WAIT_NS):
+                continue
+            index, ready, _ = reader.peek(64)
+            for tick in records[index : index + ready]:
+                peer.sendall(ORDER_FORM % len(stamps))
+                if not peer.recv(4096).startswith(b'{"ok":true'):
+                    raise AssertionError("not acknowledged")
+                now_ns = time.monotonic_ns()
+                age_us = (now_ns // 1000 - int(tick["recv_us"])) & 0xFFFFFFFF
+                stamps.append((len(stamps), now_ns - 1000 * age_us, now_ns))
+            reader.advance(ready)
+    return chain_figures(start_ns, stamps)
+
+
+def _open_store(path: str) -> apsw.Cursor:
+    connection = apsw.Connection(path)
+    for name, value in (
+        ("page_size", PAGE_BYTES),
+        ("journal_mode", "WAL"),
+        ("synchronous", "NORMAL"),
+        ("wal_autocheckpoint", 0),
+    ):
+        connection.pragma(name, value)
+    connection.execute("CREATE TABLE filler(bytes)")
+    connection.execute("INSERT INTO filler VALUES(zeroblob(?))", (LOG_BYTES,))
+    connection.execute("DROP TABLE filler")
+    connection.execute(
+        "CREATE TABLE orders(order_no INTEGER PRIMARY KEY, id INTEGER, symbol TEXT, qty INTEGER, "
+        "price INTEGER, at_ns INTEGER)"
+    )
+    connection.wal_checkpoint()
+    return connection.cursor()
+
+
+def _order_manager(link: Link, folder: str) -> None:
+    decode = msgspec.json.Decoder(NewOrder).decode
+    execute = _open_store(os.path.join(folder, "orders.sqlite3")).execute
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link.meet(server.getsockname()[1])
+        link.meet()
+        link.meet()
+        peer, _ = server.accept()
+    with peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _settle()
+        execute("BEGIN IMMEDIATE")
+        number = 0
+        while data := peer.recv(4096):
+            order = decode(data[:-1])
+            number += 1
+            price = round((order.price or 0.0) * 1e9)
+            row = (number, order.id, order.symbol, order.qty, price, time.time_ns())
+            execute("INSERT INTO orders VALUES(?, ?, ?, ?, ?, ?)", row)
+            execute("COMMIT")
+            peer.send(ACK_FORM % order.id)
+            execute("BEGIN IMMEDIATE")
+
+
+def chain(context: Context, place: Placement) -> Figures:
+    """All four processes at the fixed rate."""
+    count, name = context.latency_ticks, f"least_{secrets.token_hex(4)}"
+    with tempfile.TemporaryDirectory(dir=Path(context.work_dir)) as folder:
+        functions = (
+            (tcp_gateway, (count,)),
+            (_orderbook, (name,)),
+            (_strategy, (name, count)),
+            (_order_manager, (folder,)),
+        )
+        roles = [Role(*what, cpus=cpus) for what, cpus in zip(functions, place.lists, strict=True)]
+        try:
+            figures: Figures = run_roles(roles)[2]
+        finally:
+            # An orderbook that was ended with the others has left them.
+            for segment in ("book", "ring"):
+                Path("/dev/shm", f"{name}_{segment}").unlink(missing_ok=True)
+        return figures
