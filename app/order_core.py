@@ -247,11 +247,11 @@ class OrderCore:
         qty, price = execution.qty, execution.price
         order.fill(qty, price)
         symbol, side = order.symbol, order.side
-        position = client.positions.get(symbol) or client.position(symbol)
+        position = client.position(symbol)
         position.apply(side, qty, price)
         position.fill_no = fill_no
         self._journal.positions[client.client_no, symbol] = position
-        total = self.stack.positions.get(symbol) or self.stack.position(symbol)
+        total = self.stack.position(symbol)
         signed = side * qty
         total.qty += signed
         total.cost += signed * price

@@ -7,9 +7,11 @@ from app.metrics import ProcessMetrics
 
 
 class Counts:
-    """What happened since the counts were last taken."""
+    """What happened since the counts were last taken; ``commit_ns``: how long the commit took."""
 
-    __slots__ = ("acked", "bad", "commits", "duplicate", "fills", "received", "rejected")
+    __slots__ = (
+        "acked", "bad", "commit_ns", "commits", "duplicate", "fills", "received", "rejected",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.clear()
@@ -17,13 +19,12 @@ class Counts:
     def clear(self) -> None:
         """Start over."""
         self.received = self.acked = self.rejected = self.duplicate = 0
-        self.fills = self.bad = self.commits = 0
+        self.fills = self.bad = self.commits = self.commit_ns = 0
 
-    def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int], commit_ns: int) -> None:
+    def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int]) -> None:
         """Add them up in shared memory.
 
-        ``received_ns``: when each request that was answered came (CLOCK_MONOTONIC); ``commit_ns``:
-        how long the turn's commit took, if it had one.
+        ``received_ns``: when each request that was answered came (CLOCK_MONOTONIC).
         """
         now_ns = time.monotonic_ns()
         if self.received:
@@ -42,4 +43,4 @@ class Counts:
             metrics.add("frames_bad", self.bad)
         if self.commits:
             metrics.add("commits", self.commits)
-            metrics.histogram("commit_ns").record(commit_ns)
+            metrics.histogram("commit_ns").record(self.commit_ns)

@@ -214,14 +214,12 @@ class OrderManagerServer:
                 self._violation(connection, Code.FRAME_TOO_LONG, reason)
         answers = service.finish()
         self._send(answers)
-        self._resize_group(service.commit_ns)
+        self._resize_group(service.counts.commit_ns)
         if self._metrics is not None:
             received_ns = [connection.last_ns for connection, _ in answers]
-            service.counts.publish(self._metrics, received_ns, service.commit_ns)
+            service.counts.publish(self._metrics, received_ns)
         service.counts.clear()
-        lines = service.lines()
-        if lines or self._log.pending:
-            self._log.write(lines, service.now_ns)
+        self._log.write(service.lines(), service.now_ns)
         self._store.prepare()
 
     def _resize_group(self, commit_ns: int) -> None:
@@ -248,11 +246,11 @@ class OrderManagerServer:
         done = 0
         try:
             for request in requests:
+                if isinstance(request, Refusal) and request.code == Code.BAD_UTF8:
+                    self._violation(connection, request.code, request.msg)
+                    return
                 if free or self._admit(connection, request):
-                    violation = handle(connection, request)
-                    if violation is not None:
-                        self._violation(connection, violation.code, violation.msg)
-                        return
+                    handle(connection, request)
                 elif connection.closing:
                     return
                 done += 1
@@ -270,8 +268,6 @@ class OrderManagerServer:
 
     def _admit(self, connection: Connection, request: Request) -> bool:
         """Whether the token and the rate allow this request; else it has its answer already."""
-        if isinstance(request, Refusal) and request.code == Code.BAD_UTF8:
-            return True  # a violation in any case
         if not connection.authorised and not self._authorise(connection, request):
             return False
         if connection.bucket is None or connection.bucket.take(time.monotonic_ns()):

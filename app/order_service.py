@@ -79,8 +79,6 @@ class OrderService(Generic[Peer]):
         self._retry_ns = 0
         self._fills_before = 0
         self.now_ns = self._clock()
-        self.commit_ns = 0
-        """How long the last commit took."""
 
     def begin(self) -> None:
         """Start a turn: take the time, and what resting orders did meanwhile."""
@@ -97,16 +95,11 @@ class OrderService(Generic[Peer]):
             except StoreUnavailableError as error:
                 self._turn_lost = str(error)
 
-    def handle(self, peer: Peer, request: Request) -> Refusal | None:
-        """Take one frame as it was decoded; its answer comes out of :meth:`finish`.
-
-        Returns nothing, or what violates the protocol and is left to the caller: no UTF-8.
-        """
+    def handle(self, peer: Peer, request: Request) -> None:
+        """Take one frame as it was decoded; its answer comes out of :meth:`finish`."""
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
         elif isinstance(request, Refusal):
-            if request.code == Code.BAD_UTF8:
-                return request
             if request.code in NO_ORDER:
                 self.counts.bad += 1
             else:
@@ -115,7 +108,6 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, encode_refusal(request)))
         else:
             self._command(peer, request)
-        return None
 
     def abandon(self, reason: str) -> None:
         """Give this turn up: its requests are answered as if the store had failed."""
@@ -198,7 +190,7 @@ class OrderService(Generic[Peer]):
             begin_ns = time.monotonic_ns()
             try:
                 if self.store.commit():
-                    self.commit_ns = time.monotonic_ns() - begin_ns
+                    self.counts.commit_ns = time.monotonic_ns() - begin_ns
                     self.counts.commits += 1
                     self.counts.fills += self.core.last_fill_no - self._fills_before
                     self.core.committed()

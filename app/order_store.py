@@ -266,7 +266,7 @@ class OrderStore:
                 cursor.executemany(_INSERT_CLIENT, rows)
             if len(journal.orders) == 1:
                 cursor.execute(_INSERT_ORDER, journal.orders[0])
-            else:
+            elif journal.orders:
                 cursor.executemany(_INSERT_ORDER, journal.orders)
             for key, position in journal.positions.items():
                 cursor.execute(_PUT_POSITION, position_row(key, position))

@@ -54,12 +54,6 @@ TRANSITIONS: Final = {
     (PARTIALLY_FILLED, EXPIRE): EXPIRED,
 }
 
-_NEXT: Final = tuple(
-    tuple(TRANSITIONS.get((status, event)) for event in range(DENY + 1))
-    for status in range(DENIED + 1)
-)
-"""The same table as rows: an order passes through it twice, so it is to cost little."""
-
 OPEN_STATES: Final = frozenset({PENDING_NEW, NEW, PARTIALLY_FILLED})
 
 
@@ -132,7 +126,7 @@ class Order(msgspec.Struct, gc=False):
 
     def happen(self, event: int) -> None:
         """Move to the next state (``InvalidTransitionError`` where the table has none)."""
-        status = _NEXT[self.status][event]
+        status = TRANSITIONS.get((self.status, event))
         self.status = next_status(self.status, event) if status is None else status
 
     def fill(self, qty: int, price: int) -> None:

@@ -121,19 +121,19 @@ static void place(int which) {
 
 /* ---- containers --------------------------------------------------------------------------- */
 
-static void enter_network(const char *of) {
+static void enter_network(long pid) {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%s/ns/net", of);
+    snprintf(path, sizeof path, "/proc/%ld/ns/net", pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || setns(fd, CLONE_NEWNET)) die(path);
     close(fd);
 }
 
-/* Join the control group that shares out CPU time to process `of`: version 1 ("1:cpu:/docker/..")
+/* Join the control group that shares out CPU time to process `pid`: version 1 ("1:cpu:/docker/..")
  * or 2 ("0::/docker/.."). */
-static void enter_cpu_group(const char *of) {
+static void enter_cpu_group(long pid) {
     char path[512], line[400];
-    snprintf(path, sizeof path, "/proc/%s/cgroup", of);
+    snprintf(path, sizeof path, "/proc/%ld/cgroup", pid);
     FILE *groups = fopen(path, "re");
     if (!groups) die(path);
     *path = 0;
@@ -154,10 +154,8 @@ static void enter_cpu_group(const char *of) {
 static void enter(int which) {
     const char *into = part_of(opt.into, which);
     if (!*into) return;
-    char of[16] = "";
-    strncat(of, into, strcspn(into, ":"));
-    enter_cpu_group(of);
-    enter_network(of);
+    enter_cpu_group(atol(into));
+    enter_network(atol(into));
 }
 
 /* ---- sockets ------------------------------------------------------------------------------ */
@@ -167,21 +165,13 @@ static struct in_addr address_of(int which) {
     struct in_addr address = {.s_addr = htonl(INADDR_LOOPBACK)};
     const char *into = part_of(opt.into, which);
     char text[16] = "";
-    if (*into) {
-        into += strcspn(into, ":") + 1;
-        strncat(text, into, strcspn(into, "/") < 15 ? strcspn(into, "/") : 15);
-        if (!inet_aton(text, &address)) die(text);
-    }
+    if (*into && (sscanf(into, "%*d:%15[0-9.]", text) != 1 || !inet_aton(text, &address))) die(into);
     return address;
 }
 
 /* A listening socket in the network of the which-th process. */
 static int listener(int which) {
-    if (*opt.into) {
-        char of[16] = "";
-        strncat(of, part_of(opt.into, which), strcspn(part_of(opt.into, which), ":"));
-        enter_network(of);
-    }
+    if (*opt.into) enter_network(atol(part_of(opt.into, which)));
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = address_of(which)};
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 4))

@@ -3,7 +3,8 @@
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -60,17 +61,24 @@ def send_on_schedule(send: Callable[[int], object], start_ns: int, count: int) -
         send(i)
 
 
-def tcp_gateway(link: Link, count: int) -> None:
-    """A chain's first process: one client, one send a tick.  Meets: its port; ready; the start."""
+@contextmanager
+def one_client(link: Link) -> Iterator[socket.socket]:
+    """A TCP server with one client; meets with its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         link.meet(server.getsockname()[1])
         peer, _ = server.accept()
         with peer:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link.meet()
-            start_ns = start_soon()
-            link.meet(start_ns)
-            send_on_schedule(lambda _: peer.sendall(FRAME), start_ns, count)
+            yield peer
+
+
+def tcp_gateway(link: Link, count: int) -> None:
+    """A chain's first process: one client, one send a tick.  Meets: its port; ready; the start."""
+    with one_client(link) as peer:
+        link.meet()
+        start_ns = start_soon()
+        link.meet(start_ns)
+        send_on_schedule(lambda _: peer.sendall(FRAME), start_ns, count)
 
 
 def chain_figures(start_ns: int, stamps: list[tuple[int, int, int]]) -> Figures:

@@ -21,18 +21,18 @@ import numpy as np
 from app import _kernel
 from app.metrics_layout import BUCKET_SLOTS
 from app.order_schema import PAGE_BYTES
+from app.order_store import WAL_BYTES
 from app.order_wire import NewOrder
 from app.shared_memory_utils import SharedPriceBook
 from app.tick_ring import LOSSLESS, TickRing
 from tests.bench.model import Context, Figures, Placement
-from tests.bench.peers.common import chain_figures, tcp_gateway
+from tests.bench.peers.common import chain_figures, one_client, tcp_gateway
 from tests.bench.processes import Link, Role, run_roles
 
 SYMBOLS = ["AAPL"]
 RECV_BYTES = 1 << 16
 FOR_EVER_NS = 1 << 62
 WAIT_NS = 1_000_000_000
-LOG_BYTES = 8 << 20
 ORDER_FORM = (
     b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"ts":"2025-10-01 09:30:00",'
     b'"id":%d,"client":"bench"}*'
@@ -110,7 +110,7 @@ def _open_store(path: str) -> apsw.Cursor:
     ):
         connection.pragma(name, value)
     connection.execute("CREATE TABLE filler(bytes)")
-    connection.execute("INSERT INTO filler VALUES(zeroblob(?))", (LOG_BYTES,))
+    connection.execute("INSERT INTO filler VALUES(zeroblob(?))", (WAL_BYTES,))
     connection.execute("DROP TABLE filler")
     connection.execute(
         "CREATE TABLE orders(order_no INTEGER PRIMARY KEY, id INTEGER, symbol TEXT, qty INTEGER, "
@@ -123,13 +123,9 @@ def _open_store(path: str) -> apsw.Cursor:
 def _order_manager(link: Link, folder: str) -> None:
     decode = msgspec.json.Decoder(NewOrder).decode
     execute = _open_store(os.path.join(folder, "orders.sqlite3")).execute
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        link.meet(server.getsockname()[1])
+    with one_client(link) as peer:
         link.meet()
         link.meet()
-        peer, _ = server.accept()
-    with peer:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _settle()
         execute("BEGIN IMMEDIATE")
         number = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.bench import floor, ticks
 from tests.bench.model import Context, Figures
+from tests.bench.peers.common import one_client
 from tests.bench.processes import Link, Role, run_roles
 
 TICKS_PER_SEND = 64
@@ -20,14 +21,10 @@ def _send(link: Link, path: str, passes: int) -> None:
     fields = Path(path).read_bytes().split(b"*")
     size = 3 * TICKS_PER_SEND
     blocks = [b"*".join(fields[at : at + size]) + b"*" for at in range(0, len(fields) - 1, size)]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        link.meet(server.getsockname()[1])
-        peer, _ = server.accept()
-        with peer:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for _ in range(passes):
-                for block in blocks:
-                    peer.sendall(block)
+    with one_client(link) as peer:
+        for _ in range(passes):
+            for block in blocks:
+                peer.sendall(block)
 
 
 def _receive(link: Link) -> tuple[int, float]:
