@@ -298,7 +298,10 @@ class SharedMemoryMetadata:
         if len(text) > self.METADATA_SIZE:
             raise ValueError(f"metadata of {len(text)} bytes, at most {self.METADATA_SIZE}")
         self._segment.buf[: self.METADATA_SIZE] = text.ljust(self.METADATA_SIZE, b"\0")
-        self._TRAILER.pack_into(self._segment.buf, self.METADATA_SIZE, len(text), zlib.crc32(text))
+        # copied in, not packed into: pack_into clears its bytes first, and a length of 0 with a
+        # CRC of 0 is the valid trailer of an object that was never written
+        trailer = self._TRAILER.pack(len(text), zlib.crc32(text))
+        self._segment.buf[self.METADATA_SIZE :] = trailer
 
     def read(self) -> dict[str, Any]:
         """The object; empty before the first write.

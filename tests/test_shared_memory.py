@@ -317,3 +317,26 @@ class TestMetadata:
             for n in range(3001):
                 metadata.write({"n": n, "pad": "x" * (n % 700)})
             assert child.line() == "done"
+
+    def test_readers_never_see_an_empty_object_while_it_is_rewritten(
+        self, name: str, spawn: Spawn
+    ) -> None:
+        """Small objects, so that most of the writer's time goes by at the length and the CRC."""
+        with SharedMemoryMetadata(name) as metadata:
+            metadata.write({"n": 0})
+            child = spawn(
+                """
+                import sys
+                from app.shared_memory_utils import SharedMemoryMetadata
+                metadata = SharedMemoryMetadata(sys.argv[1], create=False)
+                print("up", flush=True)
+                while (values := metadata.read()) != {"n": 100_000}:
+                    assert list(values) == ["n"], values
+                print("done", flush=True)
+                """,
+                name,
+            )
+            assert child.line() == "up"
+            for n in range(100_001):
+                metadata.write({"n": n})
+            assert child.line() == "done"
