@@ -23,6 +23,7 @@ from app.orders import (
     DENY,
     EXPIRE,
     GIVEN,
+    NO_POSITION,
     OPEN_STATES,
     PENDING_NEW,
     REJECT,
@@ -148,7 +149,10 @@ class OrderCore:
                 self._trip(client, refusal, now_ns)
         else:
             self._place(order, client, now_ns)
-        self._journal.orders.append(order.row())
+        position = NO_POSITION
+        if order.exec_count == 1:
+            position = client.positions[order.symbol].columns()
+        self._journal.orders.append(order.row() + position)
         return order, False
 
     def _repeated(self, request: OrderRequest, known: Order) -> tuple[Order, bool] | Refusal:
@@ -236,12 +240,12 @@ class OrderCore:
         self, order: Order, client: Scope, execution: Execution, now_ns: int
     ) -> None:
         """Account for an execution that the order's own row does not carry."""
-        self._journal.fills.append(
-            (self._next_fill_no, order.order_no, now_ns, execution.qty, execution.price)
-        )
-        self._execute(order, client, execution)
+        position = self._execute(order, client, execution)
+        fill = (position.fill_no, order.order_no, now_ns, execution.qty, execution.price)
+        self._journal.fills.append(fill + position.columns())
 
-    def _execute(self, order: Order, client: Scope, execution: Execution) -> None:
+    def _execute(self, order: Order, client: Scope, execution: Execution) -> Position:
+        """Account for an execution; the client's position afterwards."""
         fill_no = self._next_fill_no
         self._next_fill_no = fill_no + 1
         qty, price = execution.qty, execution.price
@@ -250,12 +254,12 @@ class OrderCore:
         position = client.position(symbol)
         position.apply(side, qty, price)
         position.fill_no = fill_no
-        self._journal.positions[client.client_no, symbol] = position
         total = self.stack.position(symbol)
         signed = side * qty
         total.qty += signed
         total.cost += signed * price
         total.mark = price
+        return position
 
     # Open orders
 

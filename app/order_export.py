@@ -81,7 +81,8 @@ _QUERIES: Final = {
     ),
     "fills": (
         "SELECT f.fill_no, o.order_no, c.run_id, c.name, o.id, f.at_ns, o.side, o.symbol, f.qty, "
-        "f.price FROM fills f JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
+        "f.price FROM fills f JOIN orders o USING(order_no) "
+        "JOIN clients c ON c.client_no = o.client_no "
         "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY f.fill_no"
     ),
     "positions": (

@@ -5,21 +5,22 @@ from typing import Protocol
 import msgspec
 
 from app.accounts import Scope
-from app.orders import Order, Position
+from app.orders import Order, Position, PositionColumns
 
 
 class Journal:
     """The rows of one transaction, in the order in which they came about."""
 
-    __slots__ = ("clients", "controls", "days", "fills", "orders", "positions", "states")
+    __slots__ = ("clients", "controls", "days", "fills", "orders", "states")
 
     def __init__(self) -> None:
         self.clients: list[tuple[int, str]] = []
         self.orders: list[tuple[object, ...]] = []
-        """Orders as they stand when they are acknowledged, never changed afterwards."""
-        self.fills: list[tuple[int, int, int, int, int]] = []
-        """Executions that the order's own row does not carry: number, order, time, qty, price."""
-        self.positions: dict[tuple[int, str], Position] = {}
+        """Orders as they stand when they are acknowledged, never changed afterwards, each with the
+        position that its execution made."""
+        self.fills: list[tuple[int, int, int, int, int, *PositionColumns]] = []
+        """Executions that the order's own row does not carry: number, order, time, qty, price, and
+        the position that it made."""
         self.states: dict[int, tuple[Order, int, str | None]] = {}
         """Order number -> the order, when it last changed, why."""
         self.controls: list[tuple[int, int, str, int]] = []
@@ -36,7 +37,6 @@ class Journal:
             self.clients,
             self.orders,
             self.fills,
-            self.positions,
             self.states,
             self.controls,
             self.days,

@@ -17,7 +17,7 @@ from app.log import get_logger
 from app.order_files import backup_connection, damaged_message, take_lease
 from app.order_journal import Journal, Recovered
 from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
-from app.orders import Order, Position, db_int
+from app.orders import NO_POSITION, Order, Position, db_int
 
 log = get_logger()
 
@@ -29,9 +29,10 @@ WAL_VOLUME_BYTES_MIN: Final = 16 * WAL_BYTES
 WAL_IDLE_BYTES: Final = WAL_BYTES // 4
 """From here on an idle moment is used for a checkpoint."""
 
-_INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
-_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?)"
-_PUT_POSITION: Final = "INSERT OR REPLACE INTO positions VALUES(?,?,?,?,?,?,?)"
+_ORDER_COLUMNS: Final = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
+_ORDER_VALUES: Final = ",".join("?" * (len(Order.__struct_fields__) + len(NO_POSITION)))
+_INSERT_ORDER: Final = f"INSERT INTO orders VALUES({_ORDER_VALUES})"
+_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?,?,?,?)"
 _PUT_STATE: Final = "INSERT OR REPLACE INTO order_state VALUES(?,?,?,?,?,?)"
 _PUT_DAY: Final = "INSERT OR REPLACE INTO days VALUES(?,?,?,?)"
 _INSERT_CLIENT: Final = "INSERT INTO clients VALUES(?,?,?)"
@@ -196,9 +197,8 @@ class OrderStore:
 
     def _orders(self, where: str, values: tuple[object, ...] = ()) -> Iterable[Order]:
         """Orders as they stand now: their row, and over it what happened later."""
-        columns = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
         query = (
-            f"SELECT {columns}, s.status, s.filled_qty, s.filled_notional "
+            f"SELECT {_ORDER_COLUMNS}, s.status, s.filled_qty, s.filled_notional "
             f"FROM orders o LEFT JOIN order_state s USING(order_no) {where}"
         )
         for *row, status, filled_qty, filled_notional in self._connection.execute(query, values):
@@ -214,7 +214,8 @@ class OrderStore:
         self.flush()
         try:
             row = self._cursor.execute(
-                "SELECT * FROM orders WHERE client_no = ? AND id = ?", (client_no, order_id)
+                f"SELECT {_ORDER_COLUMNS} FROM orders o WHERE client_no = ? AND id = ?",
+                (client_no, order_id),
             ).fetchone()
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
@@ -268,8 +269,6 @@ class OrderStore:
                 cursor.execute(_INSERT_ORDER, journal.orders[0])
             elif journal.orders:
                 cursor.executemany(_INSERT_ORDER, journal.orders)
-            for key, position in journal.positions.items():
-                cursor.execute(_PUT_POSITION, position_row(key, position))
             if journal.fills or journal.states or journal.controls or journal.days:
                 self._flush_rare(cursor)
         except apsw.Error as error:
@@ -379,20 +378,6 @@ def _order(row: Iterable[Any]) -> Order:
     order = Order(*row)
     order.filled_notional = int(order.filled_notional)
     return order
-
-
-def position_row(key: tuple[int, str], position: Position) -> tuple[object, ...]:
-    """A position as a row; ``key`` is client number and symbol."""
-    client_no, symbol = key
-    return (
-        client_no,
-        symbol,
-        db_int(position.qty),
-        db_int(position.cost),
-        db_int(position.realised),
-        position.mark,
-        position.fill_no,
-    )
 
 
 if __name__ == "__main__":

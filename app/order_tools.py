@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -20,8 +20,15 @@ from app.config import settings_or_exit
 from app.order_export import FORMATS, export_store
 from app.order_files import backup_connection, damaged_message, take_lease
 from app.order_schema import VERSION, StoreError, schema_version
-from app.order_store import position_row
-from app.orders import Position
+from app.orders import NO_POSITION, Position, PositionColumns
+
+_SET_POSITION: Final = "SET position_qty = ?, position_cost = ?, position_realised = ?"
+_SET_EXECUTION: Final = f"UPDATE executions {_SET_POSITION} WHERE fill_no = ?"
+_SET_ORDER: Final = f"UPDATE orders {_SET_POSITION} WHERE order_no = ?"
+"""Where an execution is not a row of its own."""
+
+POSITIONS_SHOWN: Final = 20
+"""So many wrong positions are told one by one: an early one may make all later ones wrong."""
 
 STREAM: Final = "-"
 """Instead of a file: standard output or input, so that a copy can leave or enter a container."""
@@ -133,17 +140,28 @@ def restore(source: str, path: str) -> str:
         os.close(lease)
 
 
-def replay(connection: apsw.Connection) -> dict[tuple[int, str], Position]:
-    """Positions as the log of fills gives them, from the first fill on."""
+class ReplayedFill(NamedTuple):
+    """An execution with the position that the store says it made, and that it made by replay."""
+
+    fill_no: int
+    order_no: int
+    client_no: int
+    symbol: str
+    stored: PositionColumns
+    replayed: PositionColumns
+
+
+def replay(connection: apsw.Connection) -> Iterator[ReplayedFill]:
+    """The log of fills from the first on, with the positions computed anew."""
     positions: dict[tuple[int, str], Position] = {}
-    for fill_no, client_no, symbol, side, qty, price in connection.execute(
-        "SELECT f.fill_no, o.client_no, o.symbol, o.side, f.qty, f.price "
-        "FROM fills f JOIN orders o USING(order_no) ORDER BY f.fill_no"
+    for fill_no, order_no, client_no, symbol, side, qty, price, *stored in connection.execute(
+        "SELECT fill_no, order_no, client_no, symbol, side, qty, price, "
+        "position_qty, position_cost, position_realised FROM fills ORDER BY fill_no"
     ):
         position = positions.setdefault((client_no, symbol), Position())
         position.apply(side, qty, price)
-        position.fill_no = fill_no
-    return positions
+        columns = (stored[0], stored[1], stored[2])
+        yield ReplayedFill(fill_no, order_no, client_no, symbol, columns, position.columns())
 
 
 def verify(path: str) -> list[str]:
@@ -169,21 +187,24 @@ def verify(path: str) -> list[str]:
             " LIMIT 5"
         ):
             found.append(f"order {order_no}: filled {filled}, its fills are {qty or 0}")
-        stored = {
-            (row[0], row[1]): position_row((row[0], row[1]), Position(*map(int, row[2:])))
-            for row in connection.execute("SELECT * FROM positions")
-        }
-        played = {key: position_row(key, position) for key, position in replay(connection).items()}
+        wrong: list[ReplayedFill] = []
+        last: dict[tuple[int, str], ReplayedFill] = {}
+        for fill in replay(connection):
+            last[fill.client_no, fill.symbol] = fill
+            # A store of schema 2 kept the last position only.
+            if fill.stored not in (fill.replayed, NO_POSITION):
+                wrong.append(fill)
+        wrong += [fill for fill in last.values() if fill.stored == NO_POSITION]
         found += [
-            f"position {key}: stored {stored.get(key)}, replayed {played.get(key)}"
-            for key in stored.keys() | played.keys()
-            if stored.get(key) != played.get(key)
+            f"fill {fill.fill_no}: position of client {fill.client_no} in {fill.symbol} (quantity, "
+            f"cost, realised): stored {fill.stored}, replayed {fill.replayed}"
+            for fill in wrong[:POSITIONS_SHOWN]
         ]
     return found
 
 
 def rebuild(path: str) -> int:
-    """Replace the positions by what the fills give; returns how many there are.
+    """Replace the positions by what the fills give; returns how many were wrong.
 
     Raises:
         StoreError: the store is damaged, or an order manager is running on it.
@@ -191,14 +212,13 @@ def rebuild(path: str) -> int:
     lease = take_lease(path)
     try:
         with reading(path) as connection:
-            positions = replay(connection)
-            connection.execute("DELETE FROM positions")
-            connection.executemany(
-                "INSERT INTO positions VALUES(?,?,?,?,?,?,?)",
-                [position_row(key, position) for key, position in positions.items()],
-            )
+            wrong = [fill for fill in replay(connection) if fill.stored != fill.replayed]
+            for fill in wrong:
+                connection.execute(_SET_EXECUTION, (*fill.replayed, fill.fill_no))
+                if not connection.changes():
+                    connection.execute(_SET_ORDER, (*fill.replayed, fill.order_no))
             connection.execute("COMMIT")
-        return len(positions)
+        return len(wrong)
     finally:
         os.close(lease)
 

@@ -172,8 +172,8 @@ def _check(path: Path, loads: list[Load], told: list[dict[str, Any]]) -> None:
     connection = apsw.Connection(str(path))
     names = dict(connection.execute("SELECT client_no, name FROM clients").fetchall())
     replayed = {
-        (names[client_no], symbol): position.qty
-        for (client_no, symbol), position in replay(connection).items()
+        (names[fill.client_no], fill.symbol): int(fill.replayed[0] or 0)
+        for fill in replay(connection)
     }
     connection.close()
     assert {(p["client"], p["symbol"]): p["qty"] for p in told if p["qty"]} == {

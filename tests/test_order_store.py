@@ -193,24 +193,41 @@ def test_second_process_on_one_store_is_refused(path: Path) -> None:
     OrderStore.open(str(path)).close()
 
 
-def test_an_older_schema_is_migrated_and_kept(path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_an_older_schema_is_migrated_and_kept(path: Path, version: int) -> None:
     connection = apsw.Connection(str(path))
-    connection.execute(MIGRATIONS[0])
-    connection.pragma("user_version", 1)
+    for script in MIGRATIONS[:version]:
+        connection.execute(script)
+    connection.pragma("user_version", version)
     connection.pragma("application_id", APPLICATION_ID)
     connection.execute("INSERT INTO clients VALUES(1, '', 'desk')")
-    row = (1, 1, 5, 0, 1, "AAPL", 10, 10**9, 0, 0, None, 3, 10, 10**10, 1, 1, 10**9, 0, None)
-    connection.execute(f"INSERT INTO orders VALUES({','.join('?' * len(row))})", row)
-    connection.execute(f"INSERT INTO positions VALUES(1, 'AAPL', 10, {10**10}, 0, {10**9}, 1)")
+    insert = f"INSERT INTO orders VALUES({','.join('?' * 19)})"
+    # Two that executed in one piece each, and one in two.
+    for n in (1, 2):
+        row = (n, 1, n + 4, 0, 1, "AAPL", 10, 10**9, 0, 0, None, 3, 10, 10**10, n, 1, 10**9, 0)
+        connection.execute(insert, (*row, None))
+    row = (3, 1, 7, 0, 1, "MSFT", 10, 10**9, 2, 0, None, 4, 4, 4 * 10**9, 3, 2, 0, 0)
+    connection.execute(insert, (*row, None))
+    for fill_no in (3, 4):
+        connection.execute(f"INSERT INTO executions VALUES({fill_no}, 3, 0, 2, {10**9})")
+    connection.execute(
+        f"INSERT INTO positions VALUES(1, 'AAPL', 20, {2 * 10**10}, 0, {10**9}, 2), "
+        f"(1, 'MSFT', 4, {4 * 10**9}, 0, {10**9}, 4)"
+    )
     connection.close()
     manager = Manager(path)
+    held = manager.ask({"op": "positions"})[0]["positions"]
+    assert [(p["symbol"], p["qty"], p["avg_cost"]) for p in held] == [
+        ("AAPL", 20, 1.0),
+        ("MSFT", 4, 1.0),
+    ]
     answer = manager.ask({**ORDER, "id": 5, "client": "desk", "price": 1})[0]
     assert answer["duplicate"] is True
     assert manager.ask({**ORDER, "client": "desk", "type": "LIMIT"})[0]["ok"] is True
     manager.close()
-    old = apsw.Connection(f"{path}.schema1")
-    assert old.pragma("user_version") == 1
-    assert old.execute("SELECT count(*) FROM orders").get == 1
+    old = apsw.Connection(f"{path}.schema{version}")
+    assert old.pragma("user_version") == version
+    assert old.execute("SELECT count(*) FROM orders").get == 3
     old.close()
     assert verify(str(path)) == []
 
@@ -446,7 +463,7 @@ def test_backup_and_restore_through_a_pipe(path: Path, tmp_path: Path) -> None:
     run = [*command, str(other), "restore", "-"]
     subprocess.run(run, env=environ, input=copy, capture_output=True, check=True)
     assert verify(str(other)) == []
-    assert len(replay(apsw.Connection(str(other)))) == 2
+    assert len(list(replay(apsw.Connection(str(other))))) == 20
     done = subprocess.run(run, env=environ, input=copy[:5000], capture_output=True, check=False)
     assert done.returncode == 1
     assert verify(str(other)) == []
@@ -499,14 +516,20 @@ def test_export_parquet(path: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert str(table.column("price")[0].as_py()) == "173.200000000"
 
 
-def test_verify_finds_what_is_wrong_and_rebuild_mends_positions(path: Path) -> None:
+def test_verify_finds_what_is_wrong_and_rebuild_mends_positions(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _some_orders(path)
     connection = apsw.Connection(str(path))
-    connection.execute("UPDATE positions SET qty = qty + 1 WHERE client_no = 1")
+    connection.execute("UPDATE orders SET position_qty = position_qty + 1 WHERE order_no = 3")
+    connection.execute("UPDATE orders SET position_cost = NULL WHERE order_no = 5")
     connection.close()
     assert tool(["--store", str(path), "verify"]) == 1
-    assert len(verify(str(path))) == 1
+    problems = verify(str(path))
+    assert [problem.split(":")[0] for problem in problems] == ["fill 3", "fill 5"]
+    capsys.readouterr()
     assert tool(["--store", str(path), "rebuild"]) == 0
+    assert "2 positions rebuilt" in capsys.readouterr().out
     assert verify(str(path)) == []
     connection = apsw.Connection(str(path))
     connection.execute("UPDATE orders SET filled_qty = 9 WHERE order_no = 3")
@@ -519,14 +542,18 @@ def test_verify_finds_what_is_wrong_and_rebuild_mends_positions(path: Path) -> N
 def test_positions_that_lag_behind_the_fills_are_refused(path: Path) -> None:
     _some_orders(path)
     connection = apsw.Connection(str(path))
-    connection.execute("UPDATE positions SET fill_no = 3")
+    for column in ("qty", "cost", "realised"):
+        connection.execute(f"UPDATE orders SET position_{column} = NULL WHERE exec_first = 20")
     connection.close()
     store = OrderStore.open(str(path))
     try:
-        with pytest.raises(StoreError, match="rebuild"):
+        with pytest.raises(StoreError, match=r"up to 19, the log has 20.*rebuild"):
             store.load()
     finally:
         store.close()
+    assert len(verify(str(path))) == 1
+    assert tool(["--store", str(path), "rebuild"]) == 0
+    Manager(path).close()
 
 
 @pytest.mark.slow
@@ -559,6 +586,6 @@ def test_a_million_orders_start_in_five_seconds(tmp_path: Path) -> None:
     assert seconds < 5
     assert memory < 80 * 2**20
     connection = apsw.Connection(str(path))
-    assert len(replay(connection)) == 20
+    assert all(fill.stored == fill.replayed for fill in replay(connection))
     connection.close()
     shutil.rmtree(tmp_path, ignore_errors=True)
