@@ -34,7 +34,7 @@ MakeStack = Callable[..., ComposeStack]
 @pytest.fixture(scope="module")
 def running(images: None) -> Iterator[ComposeStack]:
     """One endless stack for the tests that leave it as they found it."""
-    stack = ComposeStack(PACE="2000/s", REPLAY="walk")
+    stack = ComposeStack(PACE="2000/s", REPLAY="walk", HEALTH_PAUSE_S="0")
     try:
         stack.up()
         yield stack
@@ -273,7 +273,7 @@ def test_strategy_file_needs_no_new_image(compose_stack: MakeStack, tmp_path: Pa
 
 
 def test_idle_processes_use_no_cpu(compose_stack: MakeStack) -> None:
-    """No tick flows while a second price subscriber is awaited."""
+    """No tick flows while a second price subscriber is awaited; nobody is asked how he is."""
     stack = compose_stack(PRICE_SUBSCRIBERS="2")
     stack.up()
     pids = {service: stack.pid(service) for service in PROCESSES}
@@ -287,6 +287,9 @@ def test_idle_processes_use_no_cpu(compose_stack: MakeStack) -> None:
     time.sleep(window_s)  # the length of the measurement
     used = {service: (cpu_s(pid) - before[service]) / window_s for service, pid in pids.items()}
     assert all(part <= 0.02 for part in used.values()), used
+    checks = {c.name: len(c.attrs["State"]["Health"]["Log"]) for c in stack.containers()}
+    assert len(checks) == len(SERVICES)
+    assert set(checks.values()) == {1}, checks
 
 
 def test_resident_memory(running: ComposeStack) -> None:

@@ -1,10 +1,13 @@
 """The health check, against servers and segments that are well and that are not."""
 
+import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from app import health
 from app.metrics import ProcessMetrics
 from app.segment import SHM_DIRECTORY
+from tests.chaos.host import ROOT
 
 Answer = Callable[[bytes], bytes]
 
@@ -128,3 +132,38 @@ def test_starts_without_third_party_packages(segment):
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, "")
+
+
+class TestPauses:
+    """``images/health.sh``, which every container's check goes through."""
+
+    @pytest.fixture
+    def ask(self, tmp_path: Path) -> Callable[..., tuple[int, float]]:
+        """``ask(pause_s, command)``: the exit code, and how long it took in seconds."""
+        script = ROOT / "images" / "health.sh"
+        script = script if script.exists() else Path("/usr/local/bin/health")
+
+        def run(pause_s: str, *command: str) -> tuple[int, float]:
+            begin_s = time.monotonic()
+            environ = {**os.environ, "TMPDIR": str(tmp_path)}
+            done = subprocess.run([script, pause_s, *command], env=environ, check=False)
+            return done.returncode, time.monotonic() - begin_s
+
+        return run
+
+    def test_only_who_was_healthy_is_left_alone(
+        self, ask: Callable[..., tuple[int, float]], tmp_path: Path
+    ) -> None:
+        code, took_s = ask("30", "false")
+        assert (code, took_s < 10) == (1, True)
+        code, took_s = ask("30", "true")
+        assert (code, took_s < 10) == (0, True)
+        code, took_s = ask("0.5", "test", "-d", str(tmp_path))
+        assert (code, took_s >= 0.5) == (0, True)
+
+    def test_a_failure_ends_the_pauses(self, ask: Callable[..., tuple[int, float]]) -> None:
+        assert ask("0", "true")[0] == 0
+        # The engine knows 0 and 1 only.
+        assert ask("0", "sh", "-c", "exit 7")[0] == 1
+        code, took_s = ask("30", "true")
+        assert (code, took_s < 10) == (0, True)

@@ -59,6 +59,7 @@ class Containers(ComposeStack):
                 "REPLAY": "once",
                 "PACE": f"{PACE_TICKS_PER_S}/s",
                 "HEALTH_INTERVAL": "1s",
+                "HEALTH_PAUSE_S": "0",
                 **settings,
             }
         )
