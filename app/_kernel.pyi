@@ -128,9 +128,6 @@ class Intent:
     price: float
     recv_us: int
 
-def make_intents(
-    ticks: Ticks, signals: Int8s, orders: npt.NDArray[np.int32], count: int, symbols: list[str]
-) -> list[Intent]: ...
 def call_on_tick(
     on_tick: Callable[[Tick], str | None],
     ticks: Ticks,
@@ -152,15 +149,17 @@ class CrossAverage:
         self, ticks: Ticks, sentiments: Int16s, bullish: int, bearish: int, out: Int8s
     ) -> None: ...
 
-def gate(
-    signals: Int8s,
-    ticks: Ticks,
-    start: int,
-    position: Int8s,
-    busy: npt.NDArray[np.uint8],
-    every: bool,
-    orders: npt.NDArray[np.int32],
-) -> tuple[int, int]: ...
+class OrderGate:
+    def __init__(
+        self,
+        position: Int8s,
+        busy: npt.NDArray[np.uint8],
+        symbols: list[str],
+        every: bool,
+        orders_max: int,
+    ) -> None: ...
+    def intents(self, ticks: Ticks, signals: Int8s, start: int) -> tuple[list[Intent], int]: ...
+
 def tally(signals: Int8s) -> tuple[int, int, int]: ...
 def record_latency(buckets: npt.NDArray[np.uint64], value_ns: int, count: int = 1) -> None: ...
 def record_ages(buckets: npt.NDArray[np.uint64], ticks: Ticks, now_ns: int) -> None: ...

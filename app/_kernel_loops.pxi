@@ -39,29 +39,6 @@ cdef class Intent:
                 f"price={self.price}, event_ns={self.event_ns})")
 
 
-def make_intents(ticks, const int8_t[::1] signals, const int32_t[::1] orders, Py_ssize_t count,
-                 list symbols):
-    """The first ``count`` of ``orders`` (indices into ``ticks``) as a list of :class:`Intent`."""
-    cdef tick_span span = span_of(ticks)
-    cdef const tick_record *tick
-    cdef Py_ssize_t k
-    cdef Intent intent
-    if count > orders.shape[0] or signals.shape[0] > span.count:
-        raise ValueError("fewer ticks or orders than asked for")
-    made = []
-    for k in range(count):
-        if not 0 <= orders[k] < signals.shape[0]:
-            raise IndexError(orders[k])
-        tick = &span.at[orders[k]]
-        intent = Intent.__new__(Intent)
-        intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
-        intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
-        intent.symbol = <str>symbols[tick.symbol]
-        intent.signal = signals[orders[k]]
-        made.append(intent)
-    return made
-
-
 cdef class Tick:
     """One tick as a plain-Python strategy sees it.
 
@@ -200,40 +177,61 @@ cdef class CrossAverage:
                 out[i] = out[i] if out[i] == mood else 0
 
 
-def gate(const int8_t[::1] signals, ticks, Py_ssize_t start, int8_t[::1] position,
-         uint8_t[::1] busy, bint every, int32_t[::1] orders):
-    """Which ticks send an order; ``(orders, next tick)``.
+cdef class OrderGate:
+    """Which ticks send an order: one strategy's positions, and its orders that have no answer yet.
 
     ``position`` per symbol is -1, 0, +1; unless ``every``, a signal that matches it sends nothing.
     A symbol whose order is still unanswered (``busy``) stops the batch at its next signal: whether
     that one sends an order depends on the answer, even if it is the same again.  ``busy`` keeps the
-    position before the order, plus 2.  Orders are indices into ``ticks``.  ``ValueError`` for a
-    signal that is none of +1, -1, 0.
+    position before the order, plus 2; the caller clears it when the answers are there.
     """
-    cdef tick_span span = span_of(ticks)
-    cdef Py_ssize_t i = start, n = signals.shape[0], count = 0, room = orders.shape[0]
-    cdef uint32_t symbol
-    cdef int8_t signal
-    if span.count < n or start < 0:
-        raise ValueError("ticks are fewer than signals")
-    with nogil:
+    cdef int8_t[::1] position
+    cdef uint8_t[::1] busy
+    cdef list symbols
+    cdef bint every
+    cdef Py_ssize_t orders_max
+
+    def __init__(self, int8_t[::1] position, uint8_t[::1] busy, list symbols, bint every,
+                 Py_ssize_t orders_max):
+        self.position, self.busy, self.symbols = position, busy, symbols
+        self.every, self.orders_max = every, orders_max
+
+    def intents(self, ticks, const int8_t[::1] signals, Py_ssize_t start):
+        """The next orders, at most ``orders_max``, and the tick to go on with.
+
+        Raises:
+            ValueError: a signal that is none of +1, -1, 0; fewer ticks than signals.
+            IndexError: a tick of a symbol that is none.
+        """
+        cdef tick_span span = span_of(ticks)
+        cdef Py_ssize_t i = start, n = signals.shape[0]
+        cdef const tick_record *tick
+        cdef int8_t signal
+        cdef Intent intent
+        if span.count < n or start < 0:
+            raise ValueError("ticks are fewer than signals")
+        made = []
         while i < n:
             signal = signals[i]
             if signal:
-                symbol = span.at[i].symbol
-                if busy[symbol] and not every:
+                if not -1 <= signal <= 1:
+                    raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
+                tick = &span.at[i]
+                if self.busy[tick.symbol] and not self.every:
                     break
-                if every or position[symbol] != signal:
-                    if count == room or not -1 <= signal <= 1:
+                if self.every or self.position[tick.symbol] != signal:
+                    if len(made) == self.orders_max:
                         break
-                    busy[symbol] = <uint8_t>(position[symbol] + 2)
-                    position[symbol] = signal
-                    orders[count] = <int32_t>i
-                    count += 1
+                    intent = Intent.__new__(Intent)
+                    intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
+                    intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
+                    intent.symbol = <str>self.symbols[tick.symbol]
+                    intent.signal = signal
+                    made.append(intent)
+                    self.busy[tick.symbol] = <uint8_t>(self.position[tick.symbol] + 2)
+                    self.position[tick.symbol] = signal
             i += 1
-    if i < n and not -1 <= signals[i] <= 1:
-        raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
-    return count, i
+        return made, i
 
 
 def tally(const int8_t[::1] signals):

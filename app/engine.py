@@ -45,7 +45,9 @@ class Engine:
         self._every = settings.order_mode == "every"
         self._busy = np.zeros(len(symbols), np.uint8)
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
-        self._orders = np.zeros(MAX_BATCH_ORDERS, np.int32)
+        self._gate = _kernel.OrderGate(
+            self.position, self._busy, symbols, self._every, MAX_BATCH_ORDERS
+        )
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
         """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS).
@@ -86,13 +88,11 @@ class Engine:
         start, count = 0, len(ticks)
         while start < count:
             try:
-                orders, start = _kernel.gate(
-                    signals, ticks, start, self.position, self._busy, self._every, self._orders
-                )
+                intents, start = self._gate.intents(ticks, signals, start)
             except ValueError as error:
                 raise self._blame(ticks, error) from error
-            if orders:
-                yield _kernel.make_intents(ticks, signals, self._orders, orders, self.symbols)
+            if intents:
+                yield intents
                 self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:

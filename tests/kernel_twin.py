@@ -4,7 +4,7 @@ Same names and signatures as :mod:`app._kernel`, so that one test class runs bot
 """
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.kernel_twin_memory import BookView, RingView, TickReader, TickWriter
 from tests.kernel_twin_parse import (
@@ -32,10 +32,11 @@ __all__ = [
     "BookView",
     "CrossAverage",
     "FieldParser",
+    "Intent",
+    "OrderGate",
     "RingView",
     "TickReader",
     "TickWriter",
-    "gate",
     "join_sentiment",
     "parse_ticks",
     "record_ages",
@@ -92,28 +93,49 @@ class CrossAverage:
                 out[i] = 0
 
 
-def gate(
-    signals: Any, ticks: Any, start: int, position: Any, busy: Any, every: bool, orders: Any
-) -> tuple[int, int]:
+class Intent(NamedTuple):
     """As the kernel's."""
-    if len(ticks) < len(signals) or start < 0:
-        raise ValueError("ticks")
-    count = 0
-    for i in range(start, len(signals)):
-        signal, symbol = int(signals[i]), ticks[i]["symbol"]
-        if signal not in (-1, 0, 1):
-            raise ValueError("signals")
-        if signal and busy[symbol] and not every:
-            return count, i
-        if signal == 0 or (not every and position[symbol] == signal):
-            continue
-        if count == len(orders):
-            return count, i
-        busy[symbol] = position[symbol] + 2
-        position[symbol] = signal
-        orders[count] = i
-        count += 1
-    return count, len(signals)
+
+    seq: int
+    event_ns: int
+    symbol_index: int
+    symbol: str
+    signal: int
+    price: float
+    recv_us: int
+
+
+class OrderGate:
+    """As the kernel's."""
+
+    def __init__(
+        self, position: Any, busy: Any, symbols: list[str], every: bool, orders_max: int
+    ) -> None:
+        self.position, self.busy, self.symbols = position, busy, symbols
+        self.every, self.orders_max = every, orders_max
+
+    def intents(self, ticks: Any, signals: Any, start: int) -> tuple[list[Intent], int]:
+        """As the kernel's."""
+        if len(ticks) < len(signals) or start < 0:
+            raise ValueError("ticks")
+        made: list[Intent] = []
+        for i in range(start, len(signals)):
+            signal, symbol = int(signals[i]), int(ticks[i]["symbol"])
+            if signal not in (-1, 0, 1):
+                raise ValueError("signals")
+            if signal and self.busy[symbol] and not self.every:
+                return made, i
+            if signal == 0 or (not self.every and self.position[symbol] == signal):
+                continue
+            if len(made) == self.orders_max:
+                return made, i
+            self.busy[symbol] = self.position[symbol] + 2
+            self.position[symbol] = signal
+            tick = {name: ticks[i][name].item() for name in ("seq", "event_ns", "price", "recv_us")}
+            made.append(
+                Intent(symbol_index=symbol, symbol=self.symbols[symbol], signal=signal, **tick)
+            )
+        return made, len(signals)
 
 
 def tally(signals: Any) -> tuple[int, int, int]:

@@ -15,6 +15,12 @@ def kernel(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+def _gate(kernel: Any, *, every: bool = False, orders_max: int = 4) -> Any:
+    """Orders of one symbol."""
+    position, busy = np.zeros(1, np.int8), np.zeros(1, np.uint8)
+    return kernel.OrderGate(position, busy, ["AAPL"], every, orders_max)
+
+
 class TestBatchLoops:
     """What strategies run over a batch."""
 
@@ -61,33 +67,34 @@ class TestBatchLoops:
         ticks = records(*[(0, 0, 1.0)] * 4, *[(0, 1, 1.0)] * 2)
         signals = np.array([1, 1, 0, -1, 1, 1], np.int8)
         position, busy = np.zeros(2, np.int8), np.zeros(2, np.uint8)
-        orders = np.zeros(8, np.int32)
+        gate = kernel.OrderGate(position, busy, ["AAPL", "MSFT"], False, 8)
         # The second BUY would be an order, too, if the first one were refused.
-        assert kernel.gate(signals, ticks, 0, position, busy, False, orders) == (1, 1)
-        assert (orders[0], position.tolist(), busy.tolist()) == (0, [1, 0], [2, 0])
+        first, at = gate.intents(ticks, signals, 0)
+        assert ([(i.seq, i.symbol, i.signal) for i in first], at) == ([(0, "AAPL", 1)], 1)
+        assert (position.tolist(), busy.tolist()) == ([1, 0], [2, 0])
         busy[:] = 0
-        assert kernel.gate(signals, ticks, 1, position, busy, False, orders) == (2, 5)
-        assert (orders[:2].tolist(), position.tolist(), busy.tolist()) == ([3, 4], [-1, 1], [3, 2])
+        more, at = gate.intents(ticks, signals, 1)
+        assert [(i.seq, i.symbol, i.signal) for i in more] == [(3, "AAPL", -1), (4, "MSFT", 1)]
+        assert (at, position.tolist(), busy.tolist()) == (5, [-1, 1], [3, 2])
         busy[:] = 0
-        assert kernel.gate(signals, ticks, 5, position, busy, False, orders) == (0, 6)
+        assert gate.intents(ticks, signals, 5) == ([], 6)
 
     def test_every_sends_each_signal(self, kernel: Any) -> None:
         ticks = records(*[(0, 0, 1.0)] * 5)
         signals = np.array([1, 1, 0, -1, 1], np.int8)
-        position, busy = np.zeros(1, np.int8), np.zeros(1, np.uint8)
-        orders = np.zeros(3, np.int32)
-        assert kernel.gate(signals, ticks, 0, position, busy, True, orders) == (3, 4)
-        assert orders.tolist() == [0, 1, 3]
-        assert kernel.gate(signals, ticks, 4, position, busy, True, orders) == (1, 5)
+        gate = _gate(kernel, every=True, orders_max=3)
+        intents, at = gate.intents(ticks, signals, 0)
+        assert ([intent.seq for intent in intents], at) == ([0, 1, 3], 4)
+        intents, at = gate.intents(ticks, signals, 4)
+        assert ([intent.seq for intent in intents], at) == ([4], 5)
 
     @pytest.mark.parametrize("strange", [2, -2, 127, -128])
     def test_a_signal_that_is_none(self, kernel: Any, strange: int) -> None:
         signals = np.array([0, strange], np.int8)
         with refused():
             kernel.tally(signals)
-        arguments = np.zeros(1, np.int8), np.zeros(1, np.uint8), False, np.zeros(4, np.int32)
         with refused():
-            kernel.gate(signals, records((0, 0, 1.0), (0, 0, 1.0)), 0, *arguments)
+            _gate(kernel).intents(records((0, 0, 1.0), (0, 0, 1.0)), signals, 0)
 
     def test_tally(self, kernel: Any) -> None:
         assert kernel.tally(np.array([1, -1, 0, 1, 1], np.int8)) == (3, 1, 1)
@@ -100,10 +107,7 @@ class TestBatchLoops:
         with pytest.raises(IndexError):
             kernel.join_sentiment(ticks, ticks[:0], 0, np.zeros(3, np.int16), np.zeros(1, np.int16))
         with pytest.raises(IndexError):
-            kernel.gate(
-                np.ones(1, np.int8), ticks, 0, *(np.zeros(3, t) for t in (np.int8, np.uint8)),
-                False, np.zeros(4, np.int32),
-            )  # fmt: skip
+            _gate(kernel).intents(ticks, np.ones(1, np.int8), 0)
 
     def test_outputs_too_short(self, kernel: Any) -> None:
         ticks = records((0, 0, 1.0), (0, 0, 1.0))
@@ -113,7 +117,7 @@ class TestBatchLoops:
         with refused():
             kernel.join_sentiment(ticks, ticks, 0, np.zeros(1, np.int16), np.zeros(1, np.int16))
         with refused():
-            kernel.gate(np.ones(3, np.int8), ticks, 0, short, short.astype("u1"), False, None)
+            _gate(kernel).intents(ticks, np.ones(3, np.int8), 0)
 
     def test_histogram_buckets(self, kernel: Any) -> None:
         buckets = np.zeros(1000, np.uint64)

@@ -268,6 +268,9 @@ tick_rows = st.lists(
 )
 
 
+INTENT = kernel_twin.Intent._fields
+
+
 def batch(rows: list[tuple[int, int, float]]) -> Any:
     """Ticks in event order."""
     made = np.zeros(len(rows), TICK_DTYPE)
@@ -327,10 +330,12 @@ class TestBatchLoops:
         answers = []
         for kernel in (_kernel, kernel_twin):
             position, busy = np.zeros(3, np.int8), np.zeros(3, np.uint8)
-            orders, at, told = np.zeros(room, np.int32), 0, []
+            gate = kernel.OrderGate(position, busy, ["A", "B", "C"], every, room)
+            at, told = 0, []
             while at < len(rows):
-                count, at = kernel.gate(signals, made, at, position, busy, every, orders)
-                told.append((orders[:count].tolist(), at, position.tolist(), busy.tolist()))
+                intents, at = gate.intents(made, signals, at)
+                orders = [tuple(getattr(intent, name) for name in INTENT) for intent in intents]
+                told.append((orders, at, position.tolist(), busy.tolist()))
                 busy[:] = 0
             answers.append(told)
         assert answers[0] == answers[1]
