@@ -23,7 +23,6 @@ from app.orders import (
     DENY,
     EXPIRE,
     GIVEN,
-    NO_POSITION,
     OPEN_STATES,
     PENDING_NEW,
     REJECT,
@@ -149,10 +148,7 @@ class OrderCore:
                 self._trip(client, refusal, now_ns)
         else:
             self._place(order, client, now_ns)
-        position = NO_POSITION
-        if order.exec_count == 1:
-            position = client.positions[order.symbol].columns()
-        self._journal.orders.append(order.row() + position)
+        self._journal.orders.append(order.row())
         return order, False
 
     def _repeated(self, request: OrderRequest, known: Order) -> tuple[Order, bool] | Refusal:
@@ -240,12 +236,12 @@ class OrderCore:
         self, order: Order, client: Scope, execution: Execution, now_ns: int
     ) -> None:
         """Account for an execution that the order's own row does not carry."""
-        position = self._execute(order, client, execution)
-        fill = (position.fill_no, order.order_no, now_ns, execution.qty, execution.price)
-        self._journal.fills.append(fill + position.columns())
+        self._journal.fills.append(
+            (self._next_fill_no, order.order_no, now_ns, execution.qty, execution.price)
+        )
+        self._execute(order, client, execution)
 
-    def _execute(self, order: Order, client: Scope, execution: Execution) -> Position:
-        """Account for an execution; the client's position afterwards."""
+    def _execute(self, order: Order, client: Scope, execution: Execution) -> None:
         fill_no = self._next_fill_no
         self._next_fill_no = fill_no + 1
         qty, price = execution.qty, execution.price
@@ -254,12 +250,12 @@ class OrderCore:
         position = client.position(symbol)
         position.apply(side, qty, price)
         position.fill_no = fill_no
+        self._journal.positions[client.client_no, symbol] = position
         total = self.stack.position(symbol)
         signed = side * qty
         total.qty += signed
         total.cost += signed * price
         total.mark = price
-        return position
 
     # Open orders
 

@@ -18,6 +18,7 @@ import apsw
 
 from app.codes import Code
 from app.money import divide, money_text
+from app.order_positions import read_positions
 from app.order_schema import StoreError
 from app.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 
@@ -81,14 +82,8 @@ _QUERIES: Final = {
     ),
     "fills": (
         "SELECT f.fill_no, o.order_no, c.run_id, c.name, o.id, f.at_ns, o.side, o.symbol, f.qty, "
-        "f.price FROM fills f JOIN orders o USING(order_no) "
-        "JOIN clients c ON c.client_no = o.client_no "
+        "f.price FROM fills f JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
         "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY f.fill_no"
-    ),
-    "positions": (
-        "SELECT c.run_id, c.name, p.symbol, p.qty, p.cost, p.realised, p.mark "
-        "FROM positions p JOIN clients c USING(client_no) "
-        "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY c.run_id, c.name, p.symbol"
     ),
 }
 
@@ -118,18 +113,26 @@ def _fill(row: Row) -> Row:
     return (*head, SIDE_NAMES[side], symbol, qty, price)
 
 
-def _position(row: Row) -> Row:
-    *head, qty, cost, realised, mark = row
-    qty, cost = int(qty), int(cost)
-    average = divide(cost, qty) if qty else None
-    return (*head, qty, average, int(realised), qty * mark - cost, mark)
+_SHAPES: Final[dict[str, Callable[[Row], Row]]] = {"orders": _order, "fills": _fill}
 
 
-_SHAPES: Final[dict[str, Callable[[Row], Row]]] = {
-    "orders": _order,
-    "fills": _fill,
-    "positions": _position,
-}
+def _rows(connection: apsw.Connection, table: str, run_id: str | None) -> Iterator[Row]:
+    if table == "positions":
+        return _positions(connection, run_id)
+    return map(_SHAPES[table], connection.execute(_QUERIES[table], (run_id,)))
+
+
+def _positions(connection: apsw.Connection, run_id: str | None) -> Iterator[Row]:
+    clients = {
+        client_no: (run, name)
+        for client_no, run, name in connection.execute(
+            "SELECT client_no, run_id, name FROM clients WHERE ?1 IS NULL OR run_id = ?1", (run_id,)
+        )
+    }
+    positions, _ = read_positions(connection)
+    found = [(*clients[no], symbol, p) for (no, symbol), p in positions.items() if no in clients]
+    for *head, p in sorted(found, key=lambda row: row[:3]):
+        yield (*head, p.qty, p.avg_cost, p.realised, p.unrealised(), p.mark)
 
 
 def export_store(
@@ -143,10 +146,9 @@ def export_store(
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_csv if form == "csv" else _write_parquet
     files = []
-    for table, query in _QUERIES.items():
+    for table in COLUMNS:
         path = folder / f"{table}.{form}"
-        rows = map(_SHAPES[table], connection.execute(query, (run_id,)))
-        write(path, table, rows)
+        write(path, table, _rows(connection, table, run_id))
         files.append(path)
     return files
 

@@ -5,22 +5,22 @@ from typing import Protocol
 import msgspec
 
 from app.accounts import Scope
-from app.orders import Order, Position, PositionColumns
+from app.orders import Order, Position
 
 
 class Journal:
     """The rows of one transaction, in the order in which they came about."""
 
-    __slots__ = ("clients", "controls", "days", "fills", "orders", "states")
+    __slots__ = ("clients", "controls", "days", "fills", "orders", "positions", "states")
 
     def __init__(self) -> None:
         self.clients: list[tuple[int, str]] = []
         self.orders: list[tuple[object, ...]] = []
-        """Orders as they stand when they are acknowledged, never changed afterwards, each with the
-        position that its execution made."""
-        self.fills: list[tuple[int, int, int, int, int, *PositionColumns]] = []
-        """Executions that the order's own row does not carry: number, order, time, qty, price, and
-        the position that it made."""
+        """Orders as they stand when they are acknowledged, never changed afterwards."""
+        self.fills: list[tuple[int, int, int, int, int]] = []
+        """Executions that the order's own row does not carry: number, order, time, qty, price."""
+        self.positions: dict[tuple[int, str], Position] = {}
+        """Those that changed since positions were last written down, of whichever run."""
         self.states: dict[int, tuple[Order, int, str | None]] = {}
         """Order number -> the order, when it last changed, why."""
         self.controls: list[tuple[int, int, str, int]] = []
@@ -32,7 +32,7 @@ class Journal:
         return not (self.orders or self.fills or self.states or self.controls or self.days)
 
     def clear(self) -> None:
-        """Forget the rows: they are written, or given up."""
+        """Forget the rows: they are written."""
         for rows in (
             self.clients,
             self.orders,
@@ -43,6 +43,11 @@ class Journal:
         ):
             if rows:
                 rows.clear()
+
+    def give_up(self) -> None:
+        """Forget the rows, and the positions that they have changed: none of it was kept."""
+        self.clear()
+        self.positions.clear()
 
 
 class Recovered(msgspec.Struct):

@@ -3,9 +3,8 @@
 ``orders`` is append-only: an order's row is its state when it was acknowledged, so a repeated
 request is answered from it for ever; what happens to the order later stands in ``order_state``.
 An order that was acknowledged with exactly one execution carries it in its row; all other
-executions are rows of ``executions``.  Each execution carries the position that it made of its
-client's holding: a commit writes one table less, and positions cannot lag behind the fills.  The
-view ``fills`` has all executions, ``positions`` the last of each client and symbol.
+executions are rows of ``executions``.  The view ``fills`` has them all; ``positions`` is their sum
+as it stood when it was last written down (:mod:`app.order_positions`).
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is kept as decimal text, which is why
 such columns have no type.  Times are nanoseconds since the epoch, UTC.
@@ -105,41 +104,7 @@ CREATE TABLE days(
 ) STRICT, WITHOUT ROWID;
 """
 
-# What was executed before carries no position, except the last of each holding.
-_V3: Final = """
-ALTER TABLE orders ADD COLUMN position_qty ANY;
-ALTER TABLE orders ADD COLUMN position_cost ANY;
-ALTER TABLE orders ADD COLUMN position_realised ANY;
-ALTER TABLE executions ADD COLUMN position_qty ANY;
-ALTER TABLE executions ADD COLUMN position_cost ANY;
-ALTER TABLE executions ADD COLUMN position_realised ANY;
-
-UPDATE orders SET (position_qty, position_cost, position_realised) =
-  (SELECT qty, cost, realised FROM positions WHERE fill_no = exec_first)
-  WHERE exec_count = 1 AND exec_first IN (SELECT fill_no FROM positions);
-UPDATE executions SET (position_qty, position_cost, position_realised) =
-  (SELECT qty, cost, realised FROM positions p WHERE p.fill_no = executions.fill_no)
-  WHERE fill_no IN (SELECT fill_no FROM positions);
-DROP TABLE positions;
-
-DROP VIEW fills;
-CREATE VIEW fills(fill_no, order_no, at_ns, qty, price, client_no, symbol, side,
-                  position_qty, position_cost, position_realised) AS
-  SELECT exec_first, order_no, at_ns, filled_qty, exec_price, client_no, symbol, side,
-         position_qty, position_cost, position_realised
-  FROM orders WHERE exec_count = 1
-  UNION ALL
-  SELECT e.fill_no, e.order_no, e.at_ns, e.qty, e.price, o.client_no, o.symbol, o.side,
-         e.position_qty, e.position_cost, e.position_realised
-  FROM executions e JOIN orders o USING(order_no);
-
--- SQLite takes the other columns from the row that has the maximum.
-CREATE VIEW positions(client_no, symbol, qty, cost, realised, mark, fill_no) AS
-  SELECT client_no, symbol, position_qty, position_cost, position_realised, price, max(fill_no)
-  FROM fills WHERE position_qty IS NOT NULL GROUP BY client_no, symbol;
-"""
-
-MIGRATIONS: Final = (_V1, _V2, _V3)
+MIGRATIONS: Final = (_V1, _V2)
 """Entry n leads from schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)

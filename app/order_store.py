@@ -6,6 +6,7 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Self
@@ -14,25 +15,28 @@ import apsw
 
 from app.accounts import STACK_NO
 from app.log import get_logger
-from app.order_files import backup_connection, damaged_message, take_lease
+from app.order_files import (
+    WAL_BYTES,
+    backup_connection,
+    damaged_message,
+    lay_out_wal,
+    take_lease,
+)
 from app.order_journal import Journal, Recovered
+from app.order_positions import read_positions, write_positions
 from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
-from app.orders import NO_POSITION, Order, Position, db_int
+from app.orders import Order, db_int
 
 log = get_logger()
 
-WAL_BYTES: Final = 8 * 1024 * 1024
-"""Size the write-ahead log is laid out with and checkpointed at.  A commit that overwrites bytes of
-the file spares the file system the new length: 130 instead of 195 us where this was measured."""
-WAL_VOLUME_BYTES_MIN: Final = 16 * WAL_BYTES
-"""On a volume with less left it grows as it is needed."""
 WAL_IDLE_BYTES: Final = WAL_BYTES // 4
 """From here on an idle moment is used for a checkpoint."""
 
-_ORDER_COLUMNS: Final = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
-_ORDER_VALUES: Final = ",".join("?" * (len(Order.__struct_fields__) + len(NO_POSITION)))
-_INSERT_ORDER: Final = f"INSERT INTO orders VALUES({_ORDER_VALUES})"
-_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?,?,?,?)"
+POSITIONS_IDLE_S: Final = 1.0
+"""Idleness has positions written down so often at most."""
+
+_INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
+_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?)"
 _PUT_STATE: Final = "INSERT OR REPLACE INTO order_state VALUES(?,?,?,?,?,?)"
 _PUT_DAY: Final = "INSERT OR REPLACE INTO days VALUES(?,?,?,?)"
 _INSERT_CLIENT: Final = "INSERT INTO clients VALUES(?,?,?)"
@@ -53,6 +57,8 @@ class OrderStore:
         self.wal_pages = 0
         self._synchronous = synchronous
         self._lease = -1
+        self._positions_s = 0.0
+        """When positions were last written down (CLOCK_MONOTONIC)."""
         self._begun = False
         """Whether a transaction is open."""
         self._written = False
@@ -102,7 +108,9 @@ class OrderStore:
                 backup_connection(connection, f"{self.path}.schema{before}")
             migrate(connection)
             self._cursor = connection.cursor()
-            self._lay_out_wal()
+            if self.path != ":memory:":
+                lay_out_wal(connection, self.path)
+                self.wal_pages = 0
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
         except StoreError as error:
@@ -113,24 +121,6 @@ class OrderStore:
     def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self.wal_pages = pages
         return apsw.SQLITE_OK
-
-    def _lay_out_wal(self) -> None:
-        """Write the log once in its full length, so that later commits find it there."""
-        if self.path == ":memory:":
-            return
-        with contextlib.suppress(OSError):
-            if os.path.getsize(self.path + "-wal") >= WAL_BYTES:
-                return
-        volume = os.statvfs(os.path.dirname(os.path.abspath(self.path)))
-        if volume.f_bavail * volume.f_frsize < WAL_VOLUME_BYTES_MIN:
-            return
-        # A disk that fails right now is no reason not to start.
-        with contextlib.suppress(apsw.FullError, apsw.IOError):
-            with self._connection:
-                self._connection.execute("CREATE TABLE scratch(filler)")
-                self._connection.execute("INSERT INTO scratch VALUES(zeroblob(?))", (WAL_BYTES,))
-                self._connection.execute("DROP TABLE scratch")
-            self.checkpoint()
 
     def load(self) -> Recovered:
         """What the core starts from: the clients of this run, what they hold and have open.
@@ -155,12 +145,11 @@ class OrderStore:
         for client_no, name in rows:
             high = execute("SELECT max(id) FROM orders WHERE client_no = ?", (client_no,)).get
             found.clients[client_no] = (name, -1 if high is None else high)
-        applied = 0
-        for client_no, symbol, *numbers in execute("SELECT * FROM positions"):
-            position = Position(*map(int, numbers))
-            applied = max(applied, position.fill_no)
-            if client_no in found.clients:
-                found.positions[client_no, symbol] = position
+        positions, self.journal.positions = read_positions(self._connection)
+        applied = max((position.fill_no for position in positions.values()), default=0)
+        found.positions = {
+            key: position for key, position in positions.items() if key[0] in found.clients
+        }
         found.open_orders = [
             order
             for order in self._orders("WHERE s.status < 3 ORDER BY o.order_no")
@@ -190,15 +179,16 @@ class OrderStore:
         found.last_client_no = execute("SELECT ifnull(max(client_no), 0) FROM clients").get
         if applied != found.last_fill_no:
             raise StoreError(
-                f"{self.path}: positions hold fills up to {applied}, the log has "
+                f"{self.path}: positions hold fills up to {applied}, the log has them up to "
                 f"{found.last_fill_no}; rebuild them with: python -m app.order_store rebuild"
             )
         return found
 
     def _orders(self, where: str, values: tuple[object, ...] = ()) -> Iterable[Order]:
         """Orders as they stand now: their row, and over it what happened later."""
+        columns = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
         query = (
-            f"SELECT {_ORDER_COLUMNS}, s.status, s.filled_qty, s.filled_notional "
+            f"SELECT {columns}, s.status, s.filled_qty, s.filled_notional "
             f"FROM orders o LEFT JOIN order_state s USING(order_no) {where}"
         )
         for *row, status, filled_qty, filled_notional in self._connection.execute(query, values):
@@ -214,8 +204,7 @@ class OrderStore:
         self.flush()
         try:
             row = self._cursor.execute(
-                f"SELECT {_ORDER_COLUMNS} FROM orders o WHERE client_no = ? AND id = ?",
-                (client_no, order_id),
+                "SELECT * FROM orders WHERE client_no = ? AND id = ?", (client_no, order_id)
             ).fetchone()
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
@@ -324,22 +313,49 @@ class OrderStore:
                 self._begun = True
 
     def rollback(self) -> None:
-        """Give up the turn."""
-        self.journal.clear()
+        """Give up the turn; what the core holds is to be loaded anew."""
+        self.journal.give_up()
+        self._end_transaction()
+
+    def _end_transaction(self) -> None:
         self._begun = self._written = False
         # SQLite has rolled back by itself after most I/O errors, and then refuses a second one.
         with contextlib.suppress(apsw.Error):
             self._cursor.execute("ROLLBACK")
 
     def tend(self, idle: bool) -> None:
-        """Checkpoint when the log has grown enough: earlier when there is nothing else to do."""
-        limit = WAL_IDLE_BYTES if idle else WAL_BYTES
-        if self.wal_pages * PAGE_BYTES >= limit and not self._written:
-            if self._begun:
-                self.rollback()
-            # A disk that is full stays a matter of the next commit.
-            with contextlib.suppress(apsw.Error):
+        """Checkpoint when the log has grown enough: earlier when there is nothing else to do.
+
+        Positions are written down before it, so that a start has few fills to apply to them, and
+        when there is nothing else to do, for whoever reads the file.
+        """
+        if self._written:
+            return
+        full = self.wal_pages * PAGE_BYTES >= (WAL_IDLE_BYTES if idle else WAL_BYTES)
+        # A disk that is full stays a matter of the next commit.
+        with contextlib.suppress(apsw.Error):
+            if self.journal.positions and (full or (idle and self._positions_are_old())):
+                self._write_positions()
+            if full:
+                self._end_transaction()
                 self.checkpoint()
+
+    def _positions_are_old(self) -> bool:
+        return time.monotonic() - self._positions_s >= POSITIONS_IDLE_S
+
+    def _write_positions(self) -> None:
+        self._positions_s = time.monotonic()
+        try:
+            if not self._begun:
+                self._cursor.execute("BEGIN IMMEDIATE")
+                self._begun = True
+            write_positions(self._cursor, self.journal.positions)
+            self._cursor.execute("COMMIT")
+        except apsw.Error:
+            self._end_transaction()
+            raise
+        self._begun = False
+        self.journal.positions.clear()
 
     def checkpoint(self) -> None:
         """Move the log's pages into the database, so that the log starts over."""
@@ -367,6 +383,9 @@ class OrderStore:
         """Close the file and give up the lease; an open turn is given up."""
         connection = getattr(self, "_connection", None)
         if connection is not None:
+            with contextlib.suppress(apsw.Error):
+                if self.journal.positions and not self._written:
+                    self._write_positions()
             with contextlib.suppress(apsw.Error):
                 connection.close()
         if self._lease >= 0:

@@ -12,23 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import apsw
 
 from app.config import settings_or_exit
 from app.order_export import FORMATS, export_store
 from app.order_files import backup_connection, damaged_message, take_lease
+from app.order_positions import position_row, read_positions, replay, write_positions
 from app.order_schema import VERSION, StoreError, schema_version
-from app.orders import NO_POSITION, Position, PositionColumns
-
-_SET_POSITION: Final = "SET position_qty = ?, position_cost = ?, position_realised = ?"
-_SET_EXECUTION: Final = f"UPDATE executions {_SET_POSITION} WHERE fill_no = ?"
-_SET_ORDER: Final = f"UPDATE orders {_SET_POSITION} WHERE order_no = ?"
-"""Where an execution is not a row of its own."""
-
-POSITIONS_SHOWN: Final = 20
-"""So many wrong positions are told one by one: an early one may make all later ones wrong."""
 
 STREAM: Final = "-"
 """Instead of a file: standard output or input, so that a copy can leave or enter a container."""
@@ -140,30 +132,6 @@ def restore(source: str, path: str) -> str:
         os.close(lease)
 
 
-class ReplayedFill(NamedTuple):
-    """An execution with the position that the store says it made, and that it made by replay."""
-
-    fill_no: int
-    order_no: int
-    client_no: int
-    symbol: str
-    stored: PositionColumns
-    replayed: PositionColumns
-
-
-def replay(connection: apsw.Connection) -> Iterator[ReplayedFill]:
-    """The log of fills from the first on, with the positions computed anew."""
-    positions: dict[tuple[int, str], Position] = {}
-    for fill_no, order_no, client_no, symbol, side, qty, price, *stored in connection.execute(
-        "SELECT fill_no, order_no, client_no, symbol, side, qty, price, "
-        "position_qty, position_cost, position_realised FROM fills ORDER BY fill_no"
-    ):
-        position = positions.setdefault((client_no, symbol), Position())
-        position.apply(side, qty, price)
-        columns = (stored[0], stored[1], stored[2])
-        yield ReplayedFill(fill_no, order_no, client_no, symbol, columns, position.columns())
-
-
 def verify(path: str) -> list[str]:
     """Everything in a store that contradicts itself; empty when it is sound.
 
@@ -187,24 +155,19 @@ def verify(path: str) -> list[str]:
             " LIMIT 5"
         ):
             found.append(f"order {order_no}: filled {filled}, its fills are {qty or 0}")
-        wrong: list[ReplayedFill] = []
-        last: dict[tuple[int, str], ReplayedFill] = {}
-        for fill in replay(connection):
-            last[fill.client_no, fill.symbol] = fill
-            # A store of schema 2 kept the last position only.
-            if fill.stored not in (fill.replayed, NO_POSITION):
-                wrong.append(fill)
-        wrong += [fill for fill in last.values() if fill.stored == NO_POSITION]
+        positions, _ = read_positions(connection)
+        stored = {key: position_row(key, position) for key, position in positions.items()}
+        played = {key: position_row(key, position) for key, position in replay(connection).items()}
         found += [
-            f"fill {fill.fill_no}: position of client {fill.client_no} in {fill.symbol} (quantity, "
-            f"cost, realised): stored {fill.stored}, replayed {fill.replayed}"
-            for fill in wrong[:POSITIONS_SHOWN]
+            f"position {key}: stored {stored.get(key)}, replayed {played.get(key)}"
+            for key in stored.keys() | played.keys()
+            if stored.get(key) != played.get(key)
         ]
     return found
 
 
 def rebuild(path: str) -> int:
-    """Replace the positions by what the fills give; returns how many were wrong.
+    """Replace the positions by what the fills give; returns how many there are.
 
     Raises:
         StoreError: the store is damaged, or an order manager is running on it.
@@ -212,13 +175,11 @@ def rebuild(path: str) -> int:
     lease = take_lease(path)
     try:
         with reading(path) as connection:
-            wrong = [fill for fill in replay(connection) if fill.stored != fill.replayed]
-            for fill in wrong:
-                connection.execute(_SET_EXECUTION, (*fill.replayed, fill.fill_no))
-                if not connection.changes():
-                    connection.execute(_SET_ORDER, (*fill.replayed, fill.order_no))
+            positions = replay(connection)
+            connection.execute("DELETE FROM positions")
+            write_positions(connection.cursor(), positions)
             connection.execute("COMMIT")
-        return len(wrong)
+        return len(positions)
     finally:
         os.close(lease)
 

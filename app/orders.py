@@ -146,11 +146,6 @@ class Order(msgspec.Struct, gc=False):
         return row
 
 
-PositionColumns = tuple[int | str | None, int | str | None, int | str | None]
-NO_POSITION: Final[PositionColumns] = (None, None, None)
-"""Beside what was not executed, or in several pieces."""
-
-
 class Position:
     """Holdings in one symbol at average cost.
 
@@ -197,10 +192,6 @@ class Position:
     def unrealised(self, mark: int | None = None) -> int:
         """Profit of closing everything at ``mark`` (by default the last fill's price)."""
         return self.qty * (self.mark if mark is None else mark) - self.cost
-
-    def columns(self) -> PositionColumns:
-        """Quantity, cost and realised profit as the store keeps them with each execution."""
-        return (db_int(self.qty), db_int(self.cost), db_int(self.realised))
 
     @property
     def avg_cost(self) -> int | None:

@@ -1,7 +1,6 @@
 """Random histories of the order core against its oracle, with lost turns and restarts."""
 
 import random
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,12 +46,6 @@ class BookPrices:
         return None
 
 
-def _order_and_position(row: tuple[Any, ...]) -> tuple[Order, tuple[Any, ...]]:
-    """A row of the journal: the order, and the position that its execution made."""
-    size = len(Order.__struct_fields__)
-    return Order(*row[:size]), row[size:]
-
-
 class MemoryStore:
     """What an order store does, in dictionaries."""
 
@@ -69,7 +62,7 @@ class MemoryStore:
     def find(self, client_no: int, order_id: int) -> Order | None:
         for row in self.journal.orders:
             if row[1:3] == (client_no, order_id):
-                return _order_and_position(row)[0]
+                return Order(*row)  # type: ignore[arg-type]
         for order in self.orders.values():
             if (order.client_no, order.id) == (client_no, order_id):
                 return msgspec.structs.replace(order)
@@ -83,27 +76,23 @@ class MemoryStore:
             order.status, order.filled_qty, order.filled_notional = self.states[order.order_no]
         return order
 
-    def _fill(
-        self, fill_no: int, order: Order, qty: int, price: int, position: Iterable[Any]
-    ) -> None:
+    def _fill(self, fill_no: int, order_no: int, qty: int, price: int) -> None:
         assert fill_no not in self.fills, f"execution {fill_no} twice"
-        self.fills[fill_no] = (order.order_no, qty, price)
-        held, cost, realised = map(int, position)
-        key = (order.client_no, order.symbol)
-        if key not in self.positions or fill_no > self.positions[key][-1]:
-            self.positions[key] = (held, cost, realised, price, fill_no)
+        self.fills[fill_no] = (order_no, qty, price)
 
     def commit(self) -> None:
         journal = self.journal
         self.clients.update(journal.clients)
         for row in journal.orders:
-            order, position = _order_and_position(row)
+            order = Order(*row)  # type: ignore[arg-type]
             assert order.order_no not in self.orders, f"order {order.order_no} twice"
             self.orders[order.order_no] = order
             if order.exec_count == 1:
-                self._fill(order.exec_first, order, order.filled_qty, order.exec_price, position)
-        for fill_no, order_no, _, qty, price, *columns in journal.fills:
-            self._fill(fill_no, self.orders[order_no], qty, price, columns)
+                self._fill(order.exec_first, order.order_no, order.filled_qty, order.exec_price)
+        for fill_no, order_no, _, qty, price in journal.fills:
+            self._fill(fill_no, order_no, qty, price)
+        for key, p in journal.positions.items():
+            self.positions[key] = (p.qty, p.cost, p.realised, p.mark, p.fill_no)
         for order_no, (order, _, _) in journal.states.items():
             self.states[order_no] = (order.status, order.filled_qty, order.filled_notional)
         for client_no, mode, _, _ in journal.controls:
@@ -113,7 +102,7 @@ class MemoryStore:
         journal.clear()
 
     def lose(self) -> None:
-        self.journal.clear()
+        self.journal.give_up()
 
     def load(self) -> Recovered:
         high = dict.fromkeys(self.clients, -1)

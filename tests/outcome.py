@@ -4,7 +4,6 @@
 """
 
 import shutil
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -12,8 +11,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+import apsw
+
 from app.backtest import Result
 from app.money import divide, money_text
+from app.order_positions import read_positions
 from app.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
 
 
@@ -141,14 +143,14 @@ def of_store(path: Path) -> Outcome:
             source = path.with_name(path.name + suffix)
             if source.exists():
                 shutil.copy(source, Path(folder) / source.name)
-        connection = sqlite3.connect(Path(folder) / path.name)
+        connection = apsw.Connection(str(Path(folder) / path.name))
         try:
             return _read(connection)
         finally:
             connection.close()
 
 
-def _read(connection: sqlite3.Connection) -> Outcome:
+def _read(connection: apsw.Connection) -> Outcome:
     names = {
         number: name.partition("@")[0]
         for number, name in connection.execute("SELECT client_no, name FROM clients")
@@ -174,10 +176,8 @@ def _read(connection: sqlite3.Connection) -> Outcome:
         )
     ]
     positions = [
-        PositionLine(names[client_no], symbol, int(qty), int(cost), int(realised), mark)
-        for client_no, symbol, qty, cost, realised, mark in connection.execute(
-            "SELECT client_no, symbol, qty, cost, realised, mark FROM positions"
-        )
+        PositionLine(names[client_no], symbol, p.qty, p.cost, p.realised, p.mark)
+        for (client_no, symbol), p in read_positions(connection)[0].items()
     ]
     return Outcome(orders, fills, sorted(positions))
 

@@ -12,7 +12,8 @@ from typing import Any
 import apsw
 import pytest
 
-from app.order_tools import replay, verify
+from app.order_positions import replay
+from app.order_tools import verify
 from tests.order_process import Client, OrderManagerProcess
 
 SEED = int(os.environ.get("ORDER_KILL_SEED", "20251001"))
@@ -172,8 +173,8 @@ def _check(path: Path, loads: list[Load], told: list[dict[str, Any]]) -> None:
     connection = apsw.Connection(str(path))
     names = dict(connection.execute("SELECT client_no, name FROM clients").fetchall())
     replayed = {
-        (names[fill.client_no], fill.symbol): int(fill.replayed[0] or 0)
-        for fill in replay(connection)
+        (names[client_no], symbol): position.qty
+        for (client_no, symbol), position in replay(connection).items()
     }
     connection.close()
     assert {(p["client"], p["symbol"]): p["qty"] for p in told if p["qty"]} == {

@@ -20,8 +20,8 @@ import numpy as np
 
 from app import _kernel
 from app.metrics_layout import BUCKET_SLOTS
+from app.order_files import WAL_BYTES
 from app.order_schema import PAGE_BYTES
-from app.order_store import WAL_BYTES
 from app.order_wire import NewOrder
 from app.shared_memory_utils import SharedPriceBook
 from app.tick_ring import LOSSLESS, TickRing

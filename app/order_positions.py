@@ -1,0 +1,97 @@
+"""Positions of an order store: written down now and then, and brought up to date from the fills.
+
+A commit of an order writes no position: one statement and one page less that the order waits for.
+The table ``positions`` is a snapshot, written whole in one transaction: every execution up to the
+largest ``fill_no`` in it is in it, and none after.  Whoever reads positions applies the later ones.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import apsw
+
+from app.orders import Position, db_int
+
+Key = tuple[int, str]
+"""Client number and symbol."""
+Positions = dict[Key, Position]
+Fill = tuple[int, int, str, int, int, int]
+"""Fill number, client number, symbol, side, quantity, price."""
+
+_PUT: Final = "INSERT OR REPLACE INTO positions VALUES(?,?,?,?,?,?,?)"
+
+
+def read_positions(connection: apsw.Connection) -> tuple[Positions, Positions]:
+    """All positions of a store as they stand now, and of these the ones that its table lacks."""
+    positions: Positions = {}
+    snapshot = 0
+    for client_no, symbol, *numbers in connection.execute("SELECT * FROM positions"):
+        position = positions[client_no, symbol] = Position(*map(int, numbers))
+        snapshot = max(snapshot, position.fill_no)
+    return positions, apply_fills(positions, _fills_after(connection, snapshot))
+
+
+def apply_fills(positions: Positions, fills: Iterator[Fill] | list[Fill]) -> Positions:
+    """Account for ``fills``, in their order; the positions that they changed."""
+    changed: Positions = {}
+    for fill_no, client_no, symbol, side, qty, price in fills:
+        key = client_no, symbol
+        position = positions.get(key)
+        if position is None:
+            position = positions[key] = Position()
+        position.apply(side, qty, price)
+        position.fill_no = fill_no
+        changed[key] = position
+    return changed
+
+
+def replay(connection: apsw.Connection) -> Positions:
+    """Positions as the log of fills gives them, from the first fill on."""
+    return apply_fills(
+        {},
+        connection.execute(
+            "SELECT f.fill_no, o.client_no, o.symbol, o.side, f.qty, f.price "
+            "FROM fills f JOIN orders o USING(order_no) ORDER BY f.fill_no"
+        ),
+    )
+
+
+def _fills_after(connection: apsw.Connection, fill_no: int) -> list[Fill]:
+    """The executions after ``fill_no``.
+
+    Those that orders carry rise with the order's number, so they are read from the end: what this
+    costs depends on the time since the snapshot, not on the size of the store.
+    """
+    fills: list[Any] = connection.execute(
+        "SELECT e.fill_no, o.client_no, o.symbol, o.side, e.qty, e.price "
+        "FROM executions e JOIN orders o USING(order_no) WHERE e.fill_no > ?",
+        (fill_no,),
+    ).fetchall()
+    for fill in connection.execute(
+        "SELECT exec_first, client_no, symbol, side, filled_qty, exec_price FROM orders "
+        "WHERE exec_count = 1 ORDER BY order_no DESC"
+    ):
+        if fill[0] <= fill_no:
+            break
+        fills.append(fill)
+    fills.sort()
+    return fills
+
+
+def write_positions(cursor: apsw.Cursor, positions: Positions) -> None:
+    """Put ``positions`` into the table, inside a transaction of the caller's."""
+    cursor.executemany(_PUT, [position_row(key, position) for key, position in positions.items()])
+
+
+def position_row(key: Key, position: Position) -> tuple[object, ...]:
+    """A position as a row of the table."""
+    client_no, symbol = key
+    return (
+        client_no,
+        symbol,
+        db_int(position.qty),
+        db_int(position.cost),
+        db_int(position.realised),
+        position.mark,
+        position.fill_no,
+    )
