@@ -193,6 +193,8 @@ cdef class OrderGate:
 
     def __init__(self, int8_t[::1] position, uint8_t[::1] busy, list symbols, bint every,
                  Py_ssize_t orders_max):
+        if orders_max < 1:
+            raise ValueError(f"orders_max {orders_max}: must be at least 1")
         self.position, self.busy, self.symbols = position, busy, symbols
         self.every, self.orders_max = every, orders_max
 

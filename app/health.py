@@ -1,5 +1,6 @@
-"""Is this process doing its work?  Asked every few seconds, so it starts light: ``python -S``, and
-what only one check needs is imported there (``json`` alone would cost a third of the time).
+"""Is this process doing its work?  Asked again and again while it works, so it starts light:
+``python -S``, and what only one check needs is imported there (``json`` alone would cost a third of
+the time).
 
 ``python -S -m app.health gateway|orderbook|strategy|order_manager`` prints the reason and exits 1
 when the service is not ready; 0 means that its ports answer, or that its heartbeat in shared memory

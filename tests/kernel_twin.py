@@ -111,6 +111,8 @@ class OrderGate:
     def __init__(
         self, position: Any, busy: Any, symbols: list[str], every: bool, orders_max: int
     ) -> None:
+        if orders_max < 1:
+            raise ValueError("orders_max")
         self.position, self.busy, self.symbols = position, busy, symbols
         self.every, self.orders_max = every, orders_max
 

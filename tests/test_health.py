@@ -1,6 +1,7 @@
 """The health check, against servers and segments that are well and that are not."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from app.segment import SHM_DIRECTORY
 from tests.chaos.host import ROOT
 
 Answer = Callable[[bytes], bytes]
+
+SOURCE = ROOT / "images" / "health.sh"
+SCRIPT = str(SOURCE) if SOURCE.exists() else "/usr/local/bin/health"
 
 
 @pytest.fixture
@@ -140,13 +144,11 @@ class TestPauses:
     @pytest.fixture
     def ask(self, tmp_path: Path) -> Callable[..., tuple[int, float]]:
         """``ask(pause_s, command)``: the exit code, and how long it took in seconds."""
-        script = ROOT / "images" / "health.sh"
-        script = script if script.exists() else Path("/usr/local/bin/health")
 
         def run(pause_s: str, *command: str) -> tuple[int, float]:
             begin_s = time.monotonic()
             environ = {**os.environ, "TMPDIR": str(tmp_path)}
-            done = subprocess.run([script, pause_s, *command], env=environ, check=False)
+            done = subprocess.run([SCRIPT, pause_s, *command], env=environ, check=False)
             return done.returncode, time.monotonic() - begin_s
 
         return run
@@ -160,6 +162,30 @@ class TestPauses:
         assert (code, took_s < 10) == (0, True)
         code, took_s = ask("0.5", "test", "-d", str(tmp_path))
         assert (code, took_s >= 0.5) == (0, True)
+
+    def test_a_pause_that_was_cut_off_is_not_taken_up_again(
+        self, ask: Callable[..., tuple[int, float]], tmp_path: Path
+    ) -> None:
+        """The engine does that when a container is paused, and to a check that takes too long."""
+        assert ask("0", "true")[0] == 0
+        command = [SCRIPT, "30", "true"]
+        environ = {**os.environ, "TMPDIR": str(tmp_path)}
+        with subprocess.Popen(command, env=environ, start_new_session=True) as cut_off:
+            deadline_s = time.monotonic() + 10
+            while (tmp_path / "healthy").exists():
+                assert time.monotonic() < deadline_s
+                time.sleep(0.01)
+            os.killpg(cut_off.pid, signal.SIGKILL)
+        code, took_s = ask("30", "true")
+        assert (code, took_s < 10) == (0, True)
+
+    def test_no_place_for_the_mark_is_no_illness(
+        self, ask: Callable[..., tuple[int, float]], tmp_path: Path
+    ) -> None:
+        tmp_path.rmdir()
+        assert ask("30", "true")[0] == 0
+        code, took_s = ask("30", "true")
+        assert (code, took_s < 10) == (0, True)
 
     def test_a_failure_ends_the_pauses(self, ask: Callable[..., tuple[int, float]]) -> None:
         assert ask("0", "true")[0] == 0

@@ -96,6 +96,11 @@ class TestBatchLoops:
         with refused():
             _gate(kernel).intents(records((0, 0, 1.0), (0, 0, 1.0)), signals, 0)
 
+    def test_a_gate_that_lets_nothing_through(self, kernel: Any) -> None:
+        for orders_max in (0, -1):
+            with refused():
+                _gate(kernel, orders_max=orders_max)
+
     def test_tally(self, kernel: Any) -> None:
         assert kernel.tally(np.array([1, -1, 0, 1, 1], np.int8)) == (3, 1, 1)
         assert kernel.tally(np.zeros(0, np.int8)) == (0, 0, 0)
