@@ -214,10 +214,6 @@ class OrderManagerServer:
                 self._violation(connection, Code.FRAME_TOO_LONG, reason)
         answers = service.finish()
         self._send(answers)
-        if answers and not self._waiting:
-            # Whoever an answer has woken goes first where it shares our core: what is left of this
-            # turn can wait, and the kernel would let us keep the core for a while.
-            os.sched_yield()
         self._resize_group(service.counts.commit_ns)
         if self._metrics is not None:
             received_ns = [connection.last_ns for connection, _ in answers]

@@ -14,10 +14,16 @@ from app.config import Settings, settings_or_exit
 from app.log import get_logger, setup_logging
 from app.metrics import MetricsError, ProcessMetrics
 from app.segment import SegmentError
+from app.time_slice import set_time_slice
 
 EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE = 0, 1, 3
 POLL_S = 0.25
 """How long a process may sleep before it looks at its stop flag and beats."""
+
+TIME_SLICES_NS = {"orderbook": 400_000, "strategy": 100_000}
+"""The gateway wakes the orderbook, the orderbook and the order manager wake the strategy: each has a
+shorter slice than who wakes it, so it runs at once where they share a core, and what its waker has
+still to count and log comes later.  The others have the system's own, 1.4 ms on two cores."""
 
 
 class FatalError(Exception):
@@ -118,6 +124,8 @@ def run_process(
     code = EXIT_FAULT
     try:
         pin(getattr(settings, f"{service}_cpus"))
+        if service in TIME_SLICES_NS:
+            set_time_slice(TIME_SLICES_NS[service])
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)
         metrics.set_state("starting")
         code = body(settings, metrics, stop)
