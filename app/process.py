@@ -21,9 +21,9 @@ POLL_S = 0.25
 """How long a process may sleep before it looks at its stop flag and beats."""
 
 TIME_SLICES_NS = {"orderbook": 400_000, "strategy": 100_000}
-"""The gateway wakes the orderbook; the orderbook and the order manager wake the strategy.  Each has a
-shorter slice than who wakes it, so it runs at once where they share a core, and what its waker has
-still to count and log comes later.  The others have the system's own, 1.4 ms on two cores."""
+"""The gateway wakes the orderbook; the orderbook and the order manager wake the strategy.  Each has
+a shorter slice than who wakes it, so it runs at once where they share a core, and what its waker
+has still to count and log comes later.  The others have the system's own, 1.4 ms on two cores."""
 
 
 class FatalError(Exception):
