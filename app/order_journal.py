@@ -9,7 +9,7 @@ from app.orders import Order, Position
 
 
 class Journal:
-    """The rows of one transaction, in the order in which they came about."""
+    """The rows of one transaction, in the order in which they came about, and changed positions."""
 
     __slots__ = ("clients", "controls", "days", "fills", "orders", "positions", "states")
 
@@ -20,7 +20,7 @@ class Journal:
         self.fills: list[tuple[int, int, int, int, int]] = []
         """Executions that the order's own row does not carry: number, order, time, qty, price."""
         self.positions: dict[tuple[int, str], Position] = {}
-        """Those that changed since positions were last written down, of whichever run."""
+        """Those that the turn has changed.  They are no row of its transaction."""
         self.states: dict[int, tuple[Order, int, str | None]] = {}
         """Order number -> the order, when it last changed, why."""
         self.controls: list[tuple[int, int, str, int]] = []
@@ -32,7 +32,7 @@ class Journal:
         return not (self.orders or self.fills or self.states or self.controls or self.days)
 
     def clear(self) -> None:
-        """Forget the rows: they are written."""
+        """Forget the rows: they are written.  Changed positions stay until the turn is over."""
         for rows in (
             self.clients,
             self.orders,
@@ -45,7 +45,7 @@ class Journal:
                 rows.clear()
 
     def give_up(self) -> None:
-        """Forget the rows, and the positions that they have changed: none of it was kept."""
+        """Forget everything: nothing of the turn was kept."""
         self.clear()
         self.positions.clear()
 

@@ -1,11 +1,12 @@
 """Positions of an order store: written down now and then, and brought up to date from the fills.
 
 A commit of an order writes no position: one statement and one page less that the order waits for.
-The table ``positions`` is a snapshot, written whole in one transaction: every execution up to the
-largest ``fill_no`` in it is in it, and none after.  Whoever reads positions applies the later ones.
+The table ``positions`` is a snapshot, brought up to date in one transaction: every execution up to
+the largest ``fill_no`` in it is in it, and none after.  Whoever reads positions applies the later
+ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 import apsw
@@ -15,6 +16,7 @@ from app.orders import Position, db_int
 Key = tuple[int, str]
 """Client number and symbol."""
 Positions = dict[Key, Position]
+PositionRow = tuple[object, ...]
 Fill = tuple[int, int, str, int, int, int]
 """Fill number, client number, symbol, side, quantity, price."""
 
@@ -31,7 +33,7 @@ def read_positions(connection: apsw.Connection) -> tuple[Positions, Positions]:
     return positions, apply_fills(positions, _fills_after(connection, snapshot))
 
 
-def apply_fills(positions: Positions, fills: Iterator[Fill] | list[Fill]) -> Positions:
+def apply_fills(positions: Positions, fills: Iterable[Fill]) -> Positions:
     """Account for ``fills``, in their order; the positions that they changed."""
     changed: Positions = {}
     for fill_no, client_no, symbol, side, qty, price in fills:
@@ -59,32 +61,33 @@ def replay(connection: apsw.Connection) -> Positions:
 def _fills_after(connection: apsw.Connection, fill_no: int) -> list[Fill]:
     """The executions after ``fill_no``.
 
-    Those that orders carry rise with the order's number, so they are read from the end: what this
-    costs depends on the time since the snapshot, not on the size of the store.
+    Those that orders carry rise with the order's number, so they are read from the end, as far as
+    the last order that executed before the snapshot.
     """
     fills: list[Any] = connection.execute(
         "SELECT e.fill_no, o.client_no, o.symbol, o.side, e.qty, e.price "
         "FROM executions e JOIN orders o USING(order_no) WHERE e.fill_no > ?",
         (fill_no,),
     ).fetchall()
-    for fill in connection.execute(
-        "SELECT exec_first, client_no, symbol, side, filled_qty, exec_price FROM orders "
-        "WHERE exec_count = 1 ORDER BY order_no DESC"
+    for count, *fill in connection.execute(
+        "SELECT exec_count, exec_first, client_no, symbol, side, filled_qty, exec_price "
+        "FROM orders WHERE exec_count > 0 ORDER BY order_no DESC"
     ):
         if fill[0] <= fill_no:
             break
-        fills.append(fill)
+        if count == 1:
+            fills.append(tuple(fill))
     fills.sort()
     return fills
 
 
-def write_positions(cursor: apsw.Cursor, positions: Positions) -> None:
-    """Put ``positions`` into the table, inside a transaction of the caller's."""
-    cursor.executemany(_PUT, [position_row(key, position) for key, position in positions.items()])
+def write_positions(cursor: apsw.Cursor, rows: Iterable[PositionRow]) -> None:
+    """Put positions into the table, inside a transaction of the caller's."""
+    cursor.executemany(_PUT, rows)
 
 
-def position_row(key: Key, position: Position) -> tuple[object, ...]:
-    """A position as a row of the table."""
+def position_row(key: Key, position: Position) -> PositionRow:
+    """A position as a row of the table, as it stands now."""
     client_no, symbol = key
     return (
         client_no,

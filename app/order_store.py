@@ -23,7 +23,13 @@ from app.order_files import (
     take_lease,
 )
 from app.order_journal import Journal, Recovered
-from app.order_positions import read_positions, write_positions
+from app.order_positions import (
+    Key,
+    PositionRow,
+    position_row,
+    read_positions,
+    write_positions,
+)
 from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
 from app.orders import Order, db_int
 
@@ -32,8 +38,8 @@ log = get_logger()
 WAL_IDLE_BYTES: Final = WAL_BYTES // 4
 """From here on an idle moment is used for a checkpoint."""
 
-POSITIONS_IDLE_S: Final = 1.0
-"""Idleness has positions written down so often at most."""
+POSITIONS_IDLE_S: Final = 0.25
+"""After so long without a turn positions are written down."""
 
 _INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
 _INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?)"
@@ -57,8 +63,10 @@ class OrderStore:
         self.wal_pages = 0
         self._synchronous = synchronous
         self._lease = -1
-        self._positions_s = 0.0
-        """When positions were last written down (CLOCK_MONOTONIC)."""
+        self._unwritten: dict[Key, PositionRow] = {}
+        """Positions that changed since the last were written down, as they stood after a commit."""
+        self._turn_s = 0.0
+        """When the last turn was over (CLOCK_MONOTONIC)."""
         self._begun = False
         """Whether a transaction is open."""
         self._written = False
@@ -145,7 +153,7 @@ class OrderStore:
         for client_no, name in rows:
             high = execute("SELECT max(id) FROM orders WHERE client_no = ?", (client_no,)).get
             found.clients[client_no] = (name, -1 if high is None else high)
-        positions, self.journal.positions = read_positions(self._connection)
+        positions, changed = read_positions(self._connection)
         applied = max((position.fill_no for position in positions.values()), default=0)
         found.positions = {
             key: position for key, position in positions.items() if key[0] in found.clients
@@ -182,6 +190,7 @@ class OrderStore:
                 f"{self.path}: positions hold fills up to {applied}, the log has them up to "
                 f"{found.last_fill_no}; rebuild them with: python -m app.order_store rebuild"
             )
+        self._unwritten = {key: position_row(key, p) for key, p in changed.items()}
         return found
 
     def _orders(self, where: str, values: tuple[object, ...] = ()) -> Iterable[Order]:
@@ -302,10 +311,18 @@ class OrderStore:
         return True
 
     def prepare(self) -> None:
-        """Open the next turn's transaction ahead of it, while nobody waits.
+        """After a turn: note its positions, and open the next one's transaction while nobody waits.
 
         This is the only writer, so the lock that it holds meanwhile is in nobody's way.
         """
+        positions = self.journal.positions
+        for key, position in positions.items():
+            self._unwritten[key] = position_row(key, position)
+        positions.clear()
+        self._turn_s = time.monotonic()
+        self._begin_ahead()
+
+    def _begin_ahead(self) -> None:
         if not self._begun:
             # What is wrong here is said when there is something to write.
             with contextlib.suppress(apsw.Error):
@@ -331,31 +348,32 @@ class OrderStore:
         """
         if self._written:
             return
+        begun = self._begun
         full = self.wal_pages * PAGE_BYTES >= (WAL_IDLE_BYTES if idle else WAL_BYTES)
+        quiet = idle and time.monotonic() - self._turn_s >= POSITIONS_IDLE_S
         # A disk that is full stays a matter of the next commit.
-        with contextlib.suppress(apsw.Error):
-            if self.journal.positions and (full or (idle and self._positions_are_old())):
+        if self._unwritten and (full or quiet):
+            with contextlib.suppress(apsw.Error):
                 self._write_positions()
-            if full:
+        if full:
+            with contextlib.suppress(apsw.Error):
                 self._end_transaction()
                 self.checkpoint()
-
-    def _positions_are_old(self) -> bool:
-        return time.monotonic() - self._positions_s >= POSITIONS_IDLE_S
+        if begun:
+            self._begin_ahead()
 
     def _write_positions(self) -> None:
-        self._positions_s = time.monotonic()
         try:
             if not self._begun:
                 self._cursor.execute("BEGIN IMMEDIATE")
                 self._begun = True
-            write_positions(self._cursor, self.journal.positions)
+            write_positions(self._cursor, self._unwritten.values())
             self._cursor.execute("COMMIT")
-        except apsw.Error:
+        except BaseException:
             self._end_transaction()
             raise
         self._begun = False
-        self.journal.positions.clear()
+        self._unwritten.clear()
 
     def checkpoint(self) -> None:
         """Move the log's pages into the database, so that the log starts over."""
@@ -380,11 +398,13 @@ class OrderStore:
             raise StoreUnavailableError(str(error)) from None
 
     def close(self) -> None:
-        """Close the file and give up the lease; an open turn is given up."""
+        """Write positions down, close the file and give up the lease; an open turn is given up."""
         connection = getattr(self, "_connection", None)
         if connection is not None:
             with contextlib.suppress(apsw.Error):
-                if self.journal.positions and not self._written:
+                if self._written:
+                    self._end_transaction()
+                if self._unwritten:
                     self._write_positions()
             with contextlib.suppress(apsw.Error):
                 connection.close()

@@ -177,7 +177,8 @@ def rebuild(path: str) -> int:
         with reading(path) as connection:
             positions = replay(connection)
             connection.execute("DELETE FROM positions")
-            write_positions(connection.cursor(), positions)
+            rows = [position_row(key, position) for key, position in positions.items()]
+            write_positions(connection.cursor(), rows)
             connection.execute("COMMIT")
         return len(positions)
     finally:

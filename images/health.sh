@@ -10,5 +10,5 @@ pause_s=$1
 shift
 # The mark goes first: after a failure, or a pause that was cut off, the next look is at once.
 if rm "$mark" 2>/dev/null; then sleep "$pause_s"; fi
-timeout 5 "$@" || exit 1
+timeout -k 1 10 "$@" || exit 1
 touch "$mark" 2>/dev/null || true

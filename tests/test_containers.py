@@ -279,7 +279,7 @@ def test_strategy_file_needs_no_new_image(compose_stack: MakeStack, tmp_path: Pa
 
 def test_idle_processes_use_no_cpu(compose_stack: MakeStack) -> None:
     """No tick flows while a second price subscriber is awaited; nobody is asked how he is."""
-    stack = compose_stack(PRICE_SUBSCRIBERS="2")
+    stack = compose_stack(PRICE_SUBSCRIBERS="2", HEALTH_PAUSE_S="45")
     stack.up()
     pids = {service: stack.pid(service) for service in PROCESSES}
 

@@ -6,11 +6,14 @@ import time
 
 import pytest
 
+from app.order_journal import Recovered
+from app.order_positions import PositionRow, Positions, position_row, read_positions, replay
 from app.order_store import OrderStore
 from tests.order_simulator import MemoryStore, Setup, random_setup, run_history
 
 HISTORIES = int(os.environ.get("ORDER_HISTORIES", "100000"))
 FIRST_SEED = int(os.environ.get("ORDER_SEED", "1"))
+RANDOM = random.Random(FIRST_SEED)
 SETUPS = [random_setup(random.Random(index)) for index in range(500)]
 
 
@@ -30,10 +33,37 @@ def test_histories_agree_with_the_oracle() -> None:
 
 
 class SqliteStore(OrderStore):
-    """The real store under the simulator's names."""
+    """The real store under the simulator's names, tended at random moments.
+
+    Whoever reads the file finds the positions of all fills whenever no turn is open.
+    """
 
     def lose(self) -> None:
         self.rollback()
+        self._tend()
+
+    def commit(self) -> bool:
+        written = super().commit()
+        if RANDOM.random() < 0.8:
+            self.prepare()
+        self._tend()
+        return written
+
+    def load(self) -> Recovered:
+        found = super().load()
+        self._tend()
+        return found
+
+    def _tend(self) -> None:
+        self._turn_s = RANDOM.choice((0.0, self._turn_s))
+        self.wal_pages = RANDOM.choice((0, 9000))
+        self.tend(idle=RANDOM.random() < 0.5)
+        positions, _ = read_positions(self._connection)
+        assert _rows(positions) == _rows(replay(self._connection))
+
+
+def _rows(positions: Positions) -> list[PositionRow]:
+    return sorted(position_row(key, position) for key, position in positions.items())  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -55,7 +55,7 @@ class Manager:
 
     def crash(self) -> None:
         """As a killed process leaves it: positions are as they were last written down."""
-        self.store.journal.positions.clear()
+        self.store._unwritten.clear()
         self.store.close()
 
 
@@ -558,7 +558,13 @@ def _now(path: Path) -> list[Any]:
 class TestPositionsAreWrittenDownNowAndThen:
     """Not with each order; whoever reads them applies the fills since."""
 
-    def test_a_commit_writes_none_and_idleness_does(self, path: Path) -> None:
+    @pytest.fixture(autouse=True)
+    def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.order_store.POSITIONS_IDLE_S", 0.0)
+
+    def test_a_commit_writes_none_and_idleness_does(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
         assert (_table(path), len(_now(path))) == ([], 1)
@@ -567,8 +573,9 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.store.tend(idle=True)
         assert _table(path) == _now(path)
         manager.ask({**ORDER, "id": 2, "side": "SELL"}, {**ORDER, "id": 3, "symbol": "MSFT"})
+        monkeypatch.setattr("app.order_store.POSITIONS_IDLE_S", 3600.0)
         manager.store.tend(idle=True)
-        # Not again within a second.
+        # It was a short idleness.
         assert (len(_table(path)), len(_now(path))) == (1, 2)
         manager.close()
         assert _table(path) == _now(path)
@@ -614,15 +621,16 @@ class TestPositionsAreWrittenDownNowAndThen:
         several = (2, *row[1:2], 2, *row[3:12], 4, 4 * 10**9, 2, 2, 0, *row[17:])
         connection.execute(f"INSERT INTO orders VALUES({values})", several)
         connection.execute(f"INSERT INTO executions VALUES(2, 2, 0, 3, {10**9})")
+        # One of an order from before the snapshot.
+        connection.execute(f"INSERT INTO executions VALUES(5, 1, 0, 6, {10**9})")
         connection.execute(f"INSERT INTO executions VALUES(4, 2, 0, 1, {2 * 10**9})")
         single = (3, *row[1:2], 3, *row[3:14], 3, *row[15:])
         connection.execute(f"INSERT INTO orders VALUES({values})", single)
         connection.close()
-        assert _now(path)[0][-1] == 4
+        assert _now(path)[0][-1] == 5
         manager = Manager(path)
-        assert manager.ask({"op": "positions"})[0]["positions"][0]["qty"] == 24
+        assert manager.ask({"op": "positions"})[0]["positions"][0]["qty"] == 30
         manager.close()
-        assert verify(str(path)) == []
 
     def test_a_disk_that_fails_leaves_them_for_later(self, path: Path, disk: FaultyDisk) -> None:
         manager = Manager(path, trading_mode="live")
@@ -632,10 +640,54 @@ class TestPositionsAreWrittenDownNowAndThen:
         assert disk.faults > 0
         disk.failing = None
         assert _table(path) == []
-        assert manager.ask({**ORDER, "id": 2})[0]["ok"]
+        assert manager.ask({**ORDER, "id": 2, "symbol": "MSFT"})[0]["ok"]
         manager.close()
         assert _table(path) == _now(path)
-        assert _now(path)[0][2] == 20
+        assert [row[1:3] for row in _now(path)] == [("AAPL", 10), ("MSFT", 10)]
+
+    def test_a_full_disk_is_no_reason_not_to_checkpoint(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise apsw.FullError("on purpose")
+
+        manager = Manager(path)
+        manager.ask({**ORDER, "id": 1})
+        manager.store.wal_pages = 9000
+        with monkeypatch.context() as disk:
+            disk.setattr("app.order_store.write_positions", full)
+            manager.store.tend(idle=False)
+        assert (manager.store.wal_pages, _table(path)) == (0, [])
+        assert manager.ask({**ORDER, "id": 2, "symbol": "MSFT"})[0]["ok"]
+        manager.close()
+        assert _table(path) == _now(path)
+        assert len(_now(path)) == 2
+
+    def test_what_no_commit_kept_is_not_written_down(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A bug ends the process in the middle of a turn."""
+        manager = Manager(path)
+        manager.ask({**ORDER, "id": 1})
+        manager.service.begin()
+        request = decode(json.dumps({**ORDER, "id": 2}).encode())
+        manager.service.handle(0, request)
+        manager.store.tend(idle=True)
+        assert _table(path) == _now(path)
+        manager.close()
+        assert _table(path) == _now(path)
+        assert _now(path)[0][2] == 10
+
+    def test_a_transaction_that_was_open_ahead_is_open_again(self, path: Path) -> None:
+        manager = Manager(path)
+        manager.ask({**ORDER, "id": 1})
+        for idle in (True, False):
+            manager.store.wal_pages = 9000
+            manager.store.tend(idle=idle)
+            with pytest.raises(apsw.SQLError, match="within a transaction"):
+                manager.store._cursor.execute("BEGIN")
+        assert manager.ask({**ORDER, "id": 2})[0]["ok"]
+        manager.close()
 
 
 @pytest.mark.slow
@@ -651,8 +703,9 @@ def test_a_million_orders_start_in_five_seconds(tmp_path: Path) -> None:
             service.handle(0, decode(frame % values))
         service.finish()
         service.counts.clear()
+        manager.store.prepare()
         manager.store.tend(idle=False)
-    manager.close()
+    manager.crash()
     with OrderManagerProcess(tmp_path) as started:
         started.kill()
         begin = time.monotonic()

@@ -54,7 +54,7 @@ def test_another_machine_is_left_alone() -> None:
 
 @pytest.mark.usefixtures("kernel_tells")
 @pytest.mark.parametrize("service", ["gateway", "orderbook", "strategy", "order_manager"])
-def test_who_is_woken_has_the_shorter_slice(service: str) -> None:
+def test_each_process_asks_for_its_slice(service: str) -> None:
     segment = f"test_{os.getpid()}_{token_hex(4)}"
     code = (
         "from app.process import run_process\n"
@@ -65,3 +65,9 @@ def test_who_is_woken_has_the_shorter_slice(service: str) -> None:
     finally:
         (SHM_DIRECTORY / segment).unlink(missing_ok=True)
     assert found == TIME_SLICES_NS.get(service, time_slice_ns())
+
+
+@pytest.mark.usefixtures("kernel_tells")
+def test_who_is_woken_by_a_busy_process_has_the_shorter_slice() -> None:
+    """The gateway and the order manager have the system's own."""
+    assert TIME_SLICES_NS["strategy"] < TIME_SLICES_NS["orderbook"] < time_slice_ns()
