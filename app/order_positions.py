@@ -86,15 +86,9 @@ def write_positions(cursor: apsw.Cursor, rows: Iterable[PositionRow]) -> None:
     cursor.executemany(_PUT, rows)
 
 
-def position_row(key: Key, position: Position) -> PositionRow:
-    """A position as a row of the table, as it stands now."""
-    client_no, symbol = key
-    return (
-        client_no,
-        symbol,
-        db_int(position.qty),
-        db_int(position.cost),
-        db_int(position.realised),
-        position.mark,
-        position.fill_no,
-    )
+def position_rows(positions: Positions) -> dict[Key, PositionRow]:
+    """Positions as rows of the table, as they stand now."""
+    return {
+        key: (*key, db_int(p.qty), db_int(p.cost), db_int(p.realised), p.mark, p.fill_no)
+        for key, p in positions.items()
+    }

@@ -26,7 +26,7 @@ from app.order_journal import Journal, Recovered
 from app.order_positions import (
     Key,
     PositionRow,
-    position_row,
+    position_rows,
     read_positions,
     write_positions,
 )
@@ -190,7 +190,7 @@ class OrderStore:
                 f"{self.path}: positions hold fills up to {applied}, the log has them up to "
                 f"{found.last_fill_no}; rebuild them with: python -m app.order_store rebuild"
             )
-        self._unwritten = {key: position_row(key, p) for key, p in changed.items()}
+        self._unwritten = position_rows(changed)
         return found
 
     def _orders(self, where: str, values: tuple[object, ...] = ()) -> Iterable[Order]:
@@ -315,10 +315,8 @@ class OrderStore:
 
         This is the only writer, so the lock that it holds meanwhile is in nobody's way.
         """
-        positions = self.journal.positions
-        for key, position in positions.items():
-            self._unwritten[key] = position_row(key, position)
-        positions.clear()
+        self._unwritten.update(position_rows(self.journal.positions))
+        self.journal.positions.clear()
         self._turn_s = time.monotonic()
         self._begin_ahead()
 

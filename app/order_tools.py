@@ -19,7 +19,7 @@ import apsw
 from app.config import settings_or_exit
 from app.order_export import FORMATS, export_store
 from app.order_files import backup_connection, damaged_message, take_lease
-from app.order_positions import position_row, read_positions, replay, write_positions
+from app.order_positions import position_rows, read_positions, replay, write_positions
 from app.order_schema import VERSION, StoreError, schema_version
 
 STREAM: Final = "-"
@@ -156,8 +156,7 @@ def verify(path: str) -> list[str]:
         ):
             found.append(f"order {order_no}: filled {filled}, its fills are {qty or 0}")
         positions, _ = read_positions(connection)
-        stored = {key: position_row(key, position) for key, position in positions.items()}
-        played = {key: position_row(key, position) for key, position in replay(connection).items()}
+        stored, played = position_rows(positions), position_rows(replay(connection))
         found += [
             f"position {key}: stored {stored.get(key)}, replayed {played.get(key)}"
             for key in stored.keys() | played.keys()
@@ -177,8 +176,7 @@ def rebuild(path: str) -> int:
         with reading(path) as connection:
             positions = replay(connection)
             connection.execute("DELETE FROM positions")
-            rows = [position_row(key, position) for key, position in positions.items()]
-            write_positions(connection.cursor(), rows)
+            write_positions(connection.cursor(), position_rows(positions).values())
             connection.execute("COMMIT")
         return len(positions)
     finally:

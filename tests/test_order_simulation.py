@@ -7,7 +7,7 @@ import time
 import pytest
 
 from app.order_journal import Recovered
-from app.order_positions import PositionRow, Positions, position_row, read_positions, replay
+from app.order_positions import position_rows, read_positions, replay
 from app.order_store import OrderStore
 from tests.order_simulator import MemoryStore, Setup, random_setup, run_history
 
@@ -59,11 +59,7 @@ class SqliteStore(OrderStore):
         self.wal_pages = RANDOM.choice((0, 9000))
         self.tend(idle=RANDOM.random() < 0.5)
         positions, _ = read_positions(self._connection)
-        assert _rows(positions) == _rows(replay(self._connection))
-
-
-def _rows(positions: Positions) -> list[PositionRow]:
-    return sorted(position_row(key, position) for key, position in positions.items())  # type: ignore[type-var]
+        assert position_rows(positions) == position_rows(replay(self._connection))
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -16,7 +16,7 @@ import pytest
 from app import order_service
 from app.config import Settings
 from app.order_pipeline import build_service
-from app.order_positions import position_row, read_positions, replay
+from app.order_positions import position_rows, read_positions, replay
 from app.order_schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
 from app.order_service import OrderService
 from app.order_store import OrderStore, StoreUnavailableError
@@ -549,10 +549,10 @@ def _now(path: Path) -> list[Any]:
     """Positions as a reader of the file gets them; the same as those of all fills."""
     connection = apsw.Connection(str(path))
     found, _ = read_positions(connection)
-    rows = sorted(position_row(key, position) for key, position in found.items())
-    assert rows == sorted(position_row(key, p) for key, p in replay(connection).items())
+    rows = position_rows(found)
+    assert rows == position_rows(replay(connection))
     connection.close()
-    return rows
+    return [row for _, row in sorted(rows.items())]
 
 
 class TestPositionsAreWrittenDownNowAndThen:

@@ -20,7 +20,7 @@ import numpy as np
 
 from app import _kernel
 from app.metrics_layout import BUCKET_SLOTS
-from app.order_files import WAL_BYTES
+from app.order_files import lay_out_wal
 from app.order_schema import PAGE_BYTES
 from app.order_wire import NewOrder
 from app.shared_memory_utils import SharedPriceBook
@@ -109,14 +109,11 @@ def _open_store(path: str) -> apsw.Cursor:
         ("wal_autocheckpoint", 0),
     ):
         connection.pragma(name, value)
-    connection.execute("CREATE TABLE filler(bytes)")
-    connection.execute("INSERT INTO filler VALUES(zeroblob(?))", (WAL_BYTES,))
-    connection.execute("DROP TABLE filler")
     connection.execute(
         "CREATE TABLE orders(order_no INTEGER PRIMARY KEY, id INTEGER, symbol TEXT, qty INTEGER, "
         "price INTEGER, at_ns INTEGER)"
     )
-    connection.wal_checkpoint()
+    lay_out_wal(connection, path)
     return connection.cursor()
 
 
