@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from app import wire
 from app.config import Settings, SettingsError, is_loopback
+from app.wire import json_frame
 
 TOKEN_BYTES_MIN: Final = 16
 OTHER_PROTOCOLS: Final = (
@@ -114,7 +114,7 @@ def client_tls(settings: Settings) -> ssl.SSLContext | None:
 
 def auth_frame(token: bytes) -> bytes:
     """The first frame of a connection that needs a token."""
-    return wire.json_frame(msgspec.json.encode({"op": "auth", "token": token.decode()}))
+    return json_frame(msgspec.json.encode({"op": "auth", "token": token.decode()}))
 
 
 def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from app import wire
 from app.access import connect_orders
 from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
 from app.tables import text_table
+from app.wire import json_frame
 
 ORDER_COLUMNS: Final = (
     "id",
@@ -106,7 +106,7 @@ def ask(options: argparse.Namespace) -> bytes:
         order_manager_host=options.host or settings.order_manager_host,
         order_port=options.port or settings.order_port,
     )
-    frame = wire.json_frame(json.dumps(request_of(options)).encode())
+    frame = json_frame(json.dumps(request_of(options)).encode())
     with connect_orders(settings, options.timeout) as connection:
         connection.sendall(frame)
         answer = b""

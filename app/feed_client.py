@@ -14,14 +14,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from app import wire
 from app._kernel import PARSE_SLACK_BYTES, TickWriter
+from app.wire import (
+    MAX_FRAME_BYTES,
+    RemoteProtocolError,
+    encode_mark,
+    parse_mark,
+    parse_symbol_list,
+)
 
 RECV_BYTES = 384 * 1024
 """One receive call's room: large enough to amortise the call, small enough to stay in the L2
 cache."""
 
-BUFFER_BYTES = RECV_BYTES + 3 * (wire.MAX_FRAME_BYTES + 1)
+BUFFER_BYTES = RECV_BYTES + 3 * (MAX_FRAME_BYTES + 1)
 """Room for one more receive behind the three frames of an unfinished tick."""
 HELLO_TIMEOUT_S = 2.0
 WAIT_S = 0.25
@@ -90,7 +96,7 @@ class FeedConnection:
             raise FeedClosed(f"{host}:{port}: {error}") from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(b"RUN*BEAT*" + wire.encode_mark("RESUME", resume_seq))
+            self._socket.sendall(b"RUN*BEAT*" + encode_mark("RESUME", resume_seq))
             self._hello(resume_seq, has_symbols)
             if must_be_sequenced and not self.sequenced:
                 raise FeedClosed(f"{host}:{port}: no answer within {HELLO_TIMEOUT_S:g} s")
@@ -116,7 +122,7 @@ class FeedConnection:
                 if time.monotonic() > deadline:
                     raise FeedClosed(f"no symbol list within {HELLO_TIMEOUT_S:g} s")
                 self._receive_more()
-            self.symbols = wire.parse_symbol_list(bytes(self.buffer[:end]))
+            self.symbols = parse_symbol_list(bytes(self.buffer[:end]))
             self.consume(end + 1)
         while time.monotonic() < deadline and self.fill < RECV_BYTES:
             while (end := self.buffer.find(b"*", scanned, self.fill)) >= 0:
@@ -124,10 +130,10 @@ class FeedConnection:
                 scanned = end + 1
                 if frame.startswith(b"RUN|"):
                     self.run_id = frame[4:].decode("ascii", "replace")[:64]
-                seq = wire.parse_mark(frame, "SEQ")
+                seq = parse_mark(frame, "SEQ")
                 if seq is not None:
                     if seq != resume_seq:
-                        raise wire.RemoteProtocolError(f"asked for tick {resume_seq}, got {seq}")
+                        raise RemoteProtocolError(f"asked for tick {resume_seq}, got {seq}")
                     self.sequenced = True
                     self.consume(scanned)
                     return
@@ -215,10 +221,10 @@ class FeedConnection:
             RemoteProtocolError: a frame of it is longer than frames may be.
         """
         left = self.fill - count
-        if left > wire.MAX_FRAME_BYTES and (
-            max(map(len, bytes(self._view[count : self.fill]).split(b"*"))) > wire.MAX_FRAME_BYTES
+        if left > MAX_FRAME_BYTES and (
+            max(map(len, bytes(self._view[count : self.fill]).split(b"*"))) > MAX_FRAME_BYTES
         ):
-            raise wire.RemoteProtocolError(f"unfinished frame of over {wire.MAX_FRAME_BYTES} bytes")
+            raise RemoteProtocolError(f"unfinished frame of over {MAX_FRAME_BYTES} bytes")
         if left:
             self._view[:left] = self._view[count : self.fill]
         self.fill = left

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Final, Self
 
-from app import wire
 from app.config import Settings
 from app.feed import Feed
 from app.gateway_client import (
@@ -28,6 +27,7 @@ from app.pacing import make_pace
 from app.price_hub import PriceHub
 from app.sentiment_hub import SentimentHub
 from app.timerfd import Timer
+from app.wire import BEAT, DELIMITER, PING, PONG, RemoteProtocolError, parse_mark
 
 log = get_logger()
 
@@ -300,7 +300,7 @@ class FeedServer:
         try:
             for frame in client.hello.feed(data):
                 self._take_frame(client, frame)
-        except wire.RemoteProtocolError as error:
+        except RemoteProtocolError as error:
             self._connections.refuse(client, "client_refused", reason=str(error))
 
     def _end_of_input(self, client: Client) -> None:
@@ -315,20 +315,20 @@ class FeedServer:
         if client.stage not in (HELLO, STREAM):
             return
         if client.resuming:
-            raise wire.RemoteProtocolError(f"frame after RESUME: {frame!r}")
-        seq = wire.parse_mark(frame, "RESUME")
+            raise RemoteProtocolError(f"frame after RESUME: {frame!r}")
+        seq = parse_mark(frame, "RESUME")
         if seq is not None:
             self._resume_at(client, seq)
-        elif client.stage == HELLO and frame == wire.PING:
-            client.queue(wire.PONG + wire.DELIMITER)
+        elif client.stage == HELLO and frame == PING:
+            client.queue(PONG + DELIMITER)
             self._connections.finish(client)
-        elif client.stage == HELLO and frame == wire.BEAT:
+        elif client.stage == HELLO and frame == BEAT:
             client.beats = True
         elif client.stage == HELLO and frame == b"RUN":
             client.queue(f"RUN|{self._feed.run_id}*".encode())
             client.hub.pump(client)
         else:
-            raise wire.RemoteProtocolError(f"unknown hello {frame!r}")
+            raise RemoteProtocolError(f"unknown hello {frame!r}")
 
     # ---- housekeeping
 

@@ -6,9 +6,9 @@ import struct
 import time
 from typing import Final, Protocol
 
-from app import wire
 from app.feed_part import Block
 from app.log import get_logger
+from app.wire import DELIMITER, FrameBuffer, encode_symbol_list
 
 log = get_logger()
 
@@ -78,7 +78,7 @@ class Client:
         self.hub = hub
         self.peer = peer
         self.stage = HELLO
-        self.hello = wire.FrameBuffer(HELLO_BYTES_MAX)
+        self.hello = FrameBuffer(HELLO_BYTES_MAX)
         self.resuming = False
         self.beats = False
         self.half_closed = False
@@ -197,11 +197,11 @@ class Connections:
 
 
 def send_symbol_list(
-    client: socket.socket, symbols: list[str], delimiter: bytes = wire.DELIMITER
+    client: socket.socket, symbols: list[str], delimiter: bytes = DELIMITER
 ) -> bool:
     """Send the first frame of the price port; False if the client is gone or takes nothing."""
     try:
-        client.sendall(wire.encode_symbol_list(symbols, delimiter))
+        client.sendall(encode_symbol_list(symbols, delimiter))
     except OSError:
         return False
     return True

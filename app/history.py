@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel, wire
+from app import _kernel
 from app.config import Settings
 from app.engine import MAX_BATCH_TICKS
 from app.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.log import get_logger
 from app.process import Backoff, FatalError, Stop
 from app.tick_ring import TICK_DTYPE
+from app.wire import RemoteProtocolError, parse_mark
 
 log = get_logger()
 
@@ -63,15 +64,15 @@ def replay(
                 if end == _kernel.MARK and seq < until_seq:
                     frame, behind = feed.take_frame(0)
                     feed.consume(behind)
-                    if wire.parse_mark(frame, "BEAT") != seq:
+                    if parse_mark(frame, "BEAT") != seq:
                         raise FatalError(f"damaged history: {frame[:40]!r} at tick {seq}")
                 elif end > _kernel.MARK and seq < until_seq:
                     wrong_seq, field = seq, feed.take_frame(0)[0]
                     seq += wrong.is_source(seq, field)
-                    raise wire.RemoteProtocolError(f"no tick {wrong_seq} in the history")
+                    raise RemoteProtocolError(f"no tick {wrong_seq} in the history")
                 elif end == _kernel.NEED_MORE and not feed.receive():
                     beat()
-        except (FeedClosed, wire.RemoteProtocolError) as error:
+        except (FeedClosed, RemoteProtocolError) as error:
             log.warning("history_lost", error=str(error), seq=seq)
             backoff.sleep(stop, beat)
         finally:
@@ -87,7 +88,7 @@ def announce(settings: Settings, run_id: str, seq: int) -> None:
     """
     try:
         _connect(settings, seq, run_id).close()
-    except (FeedClosed, wire.RemoteProtocolError) as error:
+    except (FeedClosed, RemoteProtocolError) as error:
         log.warning("position_not_announced", seq=seq, error=str(error))
 
 

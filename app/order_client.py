@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from app import wire
 from app.access import connect_orders
 from app.config import Settings
 from app.log import get_logger
 from app.process import POLL_S, Backoff, Stop
+from app.wire import FrameBuffer, RemoteProtocolError, json_frame
 
 log = get_logger()
 
@@ -95,7 +95,7 @@ def encode_order(
             "client": client,
         }
     )
-    return wire.json_frame(body)
+    return json_frame(body)
 
 
 class OrderClient:
@@ -121,7 +121,7 @@ class OrderClient:
         self._beat, self._count = beat, count
         self._backoff = backoff or Backoff(50, 2000)
         self._socket: socket.socket | None = None
-        self._frames = wire.FrameBuffer()
+        self._frames = FrameBuffer()
         self._connected_before = False
 
     @classmethod
@@ -152,7 +152,7 @@ class OrderClient:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
             # A blocking TLS socket would wait on behind the kernel's timeout.
             connection.settimeout(POLL_S if isinstance(connection, ssl.SSLSocket) else None)
-            self._socket, self._frames = connection, wire.FrameBuffer()
+            self._socket, self._frames = connection, FrameBuffer()
             if self._connected_before:
                 self._count("reconnects")
             self._connected_before = True
@@ -170,7 +170,7 @@ class OrderClient:
             try:
                 self._exchange(orders, answers)
                 self._backoff.reset()
-            except (OSError, wire.RemoteProtocolError, msgspec.DecodeError) as error:
+            except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
                 waiting = len(orders) - len(answers)
                 log.warning("orders_unanswered", error=str(error), waiting=waiting)
@@ -195,7 +195,7 @@ class OrderClient:
                 if not answer.get("retryable"):
                     return answer
                 raise ConnectionAbortedError(f"{answer.get('code')}: not now")
-            except (OSError, wire.RemoteProtocolError, msgspec.DecodeError) as error:
+            except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
                 log.warning("command_unanswered", error=str(error))
                 self._backoff.sleep(self._stop, self._beat)
@@ -211,7 +211,7 @@ class OrderClient:
                 answer = _decode(frame)
                 wanted = orders[len(answers)][0] if len(answers) < len(orders) else None
                 if answer.order_id != wanted and not (wanted and answer.order_id is None):
-                    raise wire.RemoteProtocolError(
+                    raise RemoteProtocolError(
                         f"answer to order {answer.order_id} where {wanted} was due"
                     )
                 if answer.retryable:

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from app import wire
 from app.order_client import OrderClient
+from app.wire import json_frame
 
 PAGE_ORDERS = 150
 NOT_TAKEN = frozenset({"Denied", "Rejected"})
@@ -51,6 +51,6 @@ def _page(client: OrderClient, name: str, before: int | None, limit: int) -> lis
     request: dict[str, Any] = {"op": "orders", "client": name, "open": False, "limit": limit}
     if before is not None:
         request["before"] = before
-    frame = wire.json_frame(msgspec.json.encode(request))
+    frame = json_frame(msgspec.json.encode(request))
     orders: list[dict[str, Any]] = client.ask(frame).get("orders", [])
     return orders

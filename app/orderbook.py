@@ -6,7 +6,7 @@ publishes, and the handling of what the kernel stopped at.
 
 import time
 
-from app import _kernel, wire
+from app import _kernel
 from app.config import Settings
 from app.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.log import get_logger
@@ -14,6 +14,7 @@ from app.metrics import ProcessMetrics
 from app.process import POLL_S, Backoff, FatalError, Stop, run_process
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.tick_ring import TickRing
+from app.wire import RemoteProtocolError, parse_mark
 
 log = get_logger()
 
@@ -190,7 +191,7 @@ class Orderbook:
 
     def _take_mark(self, feed: FeedConnection, position: int) -> int:
         frame, behind = feed.take_frame(position)
-        beat, end = wire.parse_mark(frame, "BEAT"), wire.parse_mark(frame, "END")
+        beat, end = parse_mark(frame, "BEAT"), parse_mark(frame, "END")
         seq = beat if end is None else end
         if seq is None:
             return self._refuse(feed, position, _kernel.BAD_TIMESTAMP)
@@ -229,7 +230,7 @@ class Orderbook:
             if self._wrong.is_source(seq, field):
                 self.metrics.add("ticks_malformed")
                 self.writer.set_next_seq(seq + 1)
-            raise wire.RemoteProtocolError(f"malformed tick {seq}")
+            raise RemoteProtocolError(f"malformed tick {seq}")
         if not self._in_bad_run:
             self.metrics.add("ticks_malformed")
         self._in_bad_run = True
@@ -282,7 +283,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
                 log.info("feed_connected", seq=orderbook.next_seq, sequenced=feed.sequenced)
                 backoff.reset()
                 orderbook.run(feed)
-            except (FeedClosed, wire.RemoteProtocolError) as error:
+            except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("feed_lost", error=str(error))
                 if orderbook:
                     orderbook.book.count_gap()

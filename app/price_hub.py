@@ -1,9 +1,9 @@
 """The price port's subscribers: each a cursor into the shared feed, none with a copy of it."""
 
-from app import wire
 from app.feed import Feed
 from app.feed_part import Block
 from app.gateway_client import GONE, SEND_BYTES, STREAM, Client, Connections
+from app.wire import RemoteProtocolError, encode_mark
 
 
 class PriceHub:
@@ -56,13 +56,13 @@ class PriceHub:
             RemoteProtocolError: the run has no such tick.
         """
         if seq > self._feed.total:
-            raise wire.RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
+            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
         if client in self._even:
             self._even.remove(client)
             client.block, client.position = self._edge_block, self._edge
         if client.block is not None:
             client.queue(_rest_of_frame(client.block, client.position))
-        client.queue(wire.encode_mark("SEQ", seq))
+        client.queue(encode_mark("SEQ", seq))
         client.resuming = True
         self._subscribe(client)
         client.block, client.position = self._place(seq)
@@ -162,7 +162,7 @@ class PriceHub:
     def _finish(self, client: Client) -> None:
         client.block = None
         if client.resuming:
-            client.queue(wire.encode_mark("END", self._feed.total))
+            client.queue(encode_mark("END", self._feed.total))
         self._connections.finish(client)
 
     def beat(self, client: Client) -> None:
@@ -175,7 +175,7 @@ class PriceHub:
             rest = _rest_of_frame(client.block, client.position)
             seq = client.block.seq_at(client.position) + bool(rest)
             client.position += len(rest)
-        client.queue(rest + wire.encode_mark("BEAT", seq))
+        client.queue(rest + encode_mark("BEAT", seq))
         if not self._connections.flush(client) and client in self._even:
             self._even.remove(client)
             client.block, client.position = self._edge_block, self._edge

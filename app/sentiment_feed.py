@@ -11,12 +11,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel, wire
+from app import _kernel
 from app.config import Settings
 from app.feed_client import FeedClosed, FeedConnection
 from app.log import get_logger
 from app.process import Backoff, FatalError, Stop
 from app.tick_ring import TICK_DTYPE
+from app.wire import RemoteProtocolError, parse_mark
 
 log = get_logger()
 
@@ -67,7 +68,7 @@ class SentimentFeed:
                     must_be_sequenced=self._must_be_sequenced,
                     silent_s_max=self._settings.heartbeat_timeout_s,
                 )
-            except (FeedClosed, wire.RemoteProtocolError) as error:
+            except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_unreachable", error=str(error))
                 self._backoff.sleep(self._stop, self._beat)
                 continue
@@ -100,7 +101,7 @@ class SentimentFeed:
                 self._parse(self._feed)  # first what came along with the hello
                 if self.complete_before <= seq and not self._feed.receive():
                     self._beat()
-            except (FeedClosed, wire.RemoteProtocolError) as error:
+            except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_lost", error=str(error))
                 self.close()
                 self._backoff.sleep(self._stop, self._beat)
@@ -114,7 +115,7 @@ class SentimentFeed:
             self._parse(self._feed)
             while self._feed.receive_now():
                 self._parse(self._feed)
-        except (FeedClosed, wire.RemoteProtocolError) as error:
+        except (FeedClosed, RemoteProtocolError) as error:
             log.warning("sentiment_lost", error=str(error))
             self.close()
         for event in self._store[self._next : self._count]:
@@ -146,19 +147,19 @@ class SentimentFeed:
                 self._take_mark(frame)
             elif stop != _kernel.FULL:
                 field, _ = feed.take_frame(position)
-                raise wire.RemoteProtocolError(f"malformed sentiment field {field[:40]!r}")
+                raise RemoteProtocolError(f"malformed sentiment field {field[:40]!r}")
         feed.consume(position)
 
     def _take_mark(self, frame: bytes) -> None:
-        seq = wire.parse_mark(frame, "SEQ")
+        seq = parse_mark(frame, "SEQ")
         if seq is not None:
             self.complete_before = max(self.complete_before, seq)
-        elif wire.parse_mark(frame, "END") is not None:
+        elif parse_mark(frame, "END") is not None:
             self.complete_before = COMPLETE
-        elif wire.parse_mark(frame, "BEAT") is not None:
+        elif parse_mark(frame, "BEAT") is not None:
             return
         else:
-            raise wire.RemoteProtocolError(f"unknown frame {frame[:40]!r}")
+            raise RemoteProtocolError(f"unknown frame {frame[:40]!r}")
         self._safe_count = self._count
 
     def _make_room(self) -> None:

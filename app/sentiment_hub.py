@@ -7,9 +7,9 @@ out.
 
 from typing import Final
 
-from app import wire
 from app.feed import Feed
 from app.gateway_client import STREAM, Client, Connections
+from app.wire import RemoteProtocolError, encode_mark
 
 BLOCK_TICKS: Final = 4096
 """There is a mark at every multiple of it."""
@@ -52,11 +52,11 @@ class SentimentHub:
             RemoteProtocolError: the run has no such tick.
         """
         if seq > self._feed.total:
-            raise wire.RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
+            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
         client.resuming = True
         # After our restart the client may be further than the prices.
         self._ahead = max(self._ahead, self._ahead_of(seq))
-        client.queue(wire.encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
+        client.queue(encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
         self._subscribe(client, seq)
 
     def _subscribe(self, client: Client, seq: int) -> None:
@@ -99,7 +99,7 @@ class SentimentHub:
         stop = min(self._limit(client), (client.next_seq // BLOCK_TICKS + 1) * BLOCK_TICKS)
         data = self._feed.sentiments(client.next_seq, stop)
         if client.resuming:
-            data += wire.encode_mark("SEQ", stop)
+            data += encode_mark("SEQ", stop)
         client.next_seq = stop
         client.queue(data)
         # Ticks without any sentiment cost time, too.
@@ -107,13 +107,13 @@ class SentimentHub:
 
     def _finish(self, client: Client) -> None:
         if client.resuming:
-            client.queue(wire.encode_mark("END", self._feed.total))
+            client.queue(encode_mark("END", self._feed.total))
         self._connections.finish(client)
 
     def beat(self, client: Client) -> None:
         """Show the client that we live; nothing while it cannot keep up."""
         if not client.pending:
-            client.queue(wire.encode_mark("BEAT", client.next_seq))
+            client.queue(encode_mark("BEAT", client.next_seq))
             if not self._connections.flush(client):
                 self._even.discard(client)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel, history, report, wire
+from app import _kernel, history, report
 from app._kernel import Intent
 from app.access import connect_orders
 from app.config import Settings, load_settings
@@ -36,6 +36,7 @@ from app.strategies.plain import (
 )
 from app.strategy_attach import attach, fingerprint
 from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE
+from app.wire import json_frame
 
 __all__ = [
     "CrossCheck",
@@ -65,7 +66,7 @@ def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> di
     """
     chosen = settings or load_settings()
     with connect_orders(chosen, chosen.order_timeout_s) as connection:
-        connection.sendall(wire.json_frame(json.dumps(order, allow_nan=False).encode()))
+        connection.sendall(json_frame(json.dumps(order, allow_nan=False).encode()))
         received = b""
         while b"*" not in received:
             data = connection.recv(65536)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app import wire
 from app.feed_client import FeedClosed, FeedConnection, WrongTicks
+from app.wire import encode_mark, parse_mark
 from tests.fake_servers import Connection, FakeServer
 from tests.feed_helpers import (
     WireClient,
@@ -147,4 +147,4 @@ def test_what_comes_wrong_in_the_same_way_three_times_is_the_sources() -> None:
 
 
 def test_the_mark_is_a_mark() -> None:
-    assert wire.parse_mark(wire.encode_mark("BEAT", 12)[:-1], "BEAT") == 12
+    assert parse_mark(encode_mark("BEAT", 12)[:-1], "BEAT") == 12

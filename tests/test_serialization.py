@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import wire
 from app.order_client import Answer, TimestampText, _decode, encode_order
-from app.wire import MAX_FRAME_BYTES, FrameBuffer, LocalProtocolError, RemoteProtocolError
+from app.wire import (
+    MAX_FRAME_BYTES,
+    FrameBuffer,
+    LocalProtocolError,
+    RemoteProtocolError,
+    encode_mark,
+    encode_symbol_list,
+    parse_mark,
+    parse_symbol_list,
+)
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
 pieces = st.lists(st.binary(max_size=20), max_size=12)
@@ -73,12 +81,12 @@ class TestSymbolLists:
         )
     )
     def test_what_is_encoded_is_parsed(self, symbols: list[str]) -> None:
-        frame = wire.encode_symbol_list(symbols)
+        frame = encode_symbol_list(symbols)
         assert frame.count(b"*") == 1
-        assert wire.parse_symbol_list(frame[:-1]) == symbols
+        assert parse_symbol_list(frame[:-1]) == symbols
 
     def test_its_bytes(self) -> None:
-        assert wire.encode_symbol_list(["AAPL", "MSFT"]) == b"SYMBOLS|AAPL,MSFT*"
+        assert encode_symbol_list(["AAPL", "MSFT"]) == b"SYMBOLS|AAPL,MSFT*"
 
     @pytest.mark.parametrize(
         "frame",
@@ -90,32 +98,32 @@ class TestSymbolLists:
     )
     def test_what_is_none(self, frame: bytes) -> None:
         with pytest.raises(RemoteProtocolError):
-            wire.parse_symbol_list(frame)
+            parse_symbol_list(frame)
 
     @pytest.mark.parametrize("symbol", ["", "A*", "A|", "A,B", "12345678901", "\n", "ÄÖÜÄÖÜ"])
     def test_what_may_not_be_sent(self, symbol: str) -> None:
         with pytest.raises(LocalProtocolError):
-            wire.encode_symbol_list(["OK", symbol])
+            encode_symbol_list(["OK", symbol])
 
 
 class TestMarks:
     @pytest.mark.parametrize("name", ["RESUME", "SEQ", "END"])
     @pytest.mark.parametrize("seq", [0, 7, 10**18 - 1])
     def test_what_is_encoded_is_parsed(self, name: str, seq: int) -> None:
-        frame = wire.encode_mark(name, seq)
+        frame = encode_mark(name, seq)
         assert frame == f"{name}|{seq}*".encode()
-        assert wire.parse_mark(frame[:-1], name) == seq
+        assert parse_mark(frame[:-1], name) == seq
 
     @pytest.mark.parametrize("frame", [b"", b"SEQ", b"seq|1", b"XSEQ|1", b"END|1", b"SEQ 1"])
     def test_another_frame(self, frame: bytes) -> None:
-        assert wire.parse_mark(frame, "SEQ") is None
+        assert parse_mark(frame, "SEQ") is None
 
     @pytest.mark.parametrize(
         "body", [b"", b"-1", b"+1", b"1.0", b" 1", b"1 ", b"1|2", b"x", b"0x1", b"1_0", b"9" * 19]
     )
     def test_the_right_name_with_no_number(self, body: bytes) -> None:
         with pytest.raises(RemoteProtocolError, match="not a sequence number"):
-            wire.parse_mark(b"SEQ|" + body, "SEQ")
+            parse_mark(b"SEQ|" + body, "SEQ")
 
 
 def order(**changes: object) -> dict[str, object]:
