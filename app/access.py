@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from app.config import Settings, SettingsError, is_loopback
-from app.wire import json_frame
+from app.model.wire.frames import json_frame
 
 TOKEN_BYTES_MIN: Final = 16
 OTHER_PROTOCOLS: Final = (

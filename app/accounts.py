@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from app.orders import BUY, Order, Position
+from app.model.orders import BUY, Order, Position
 
 ACTIVE, REDUCE, HALTED, KILLED = range(4)
 """Trading modes: everything goes; only what shrinks a position; nothing; nothing, because the kill

@@ -24,9 +24,9 @@ from app.data_errors import DataError
 from app.engine import Engine
 from app.feed import Feed, open_feed
 from app.load_progress import LoadProgress
-from app.money import UNITS
+from app.model.money import UNITS
+from app.model.orders import Order, Position
 from app.order_client import TimestampText, encode_order
-from app.orders import Order, Position
 from app.paper_broker import PaperBroker
 from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
 

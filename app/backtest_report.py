@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from app.money import money_text
-from app.orders import SIDE_NAMES, STATUS_NAMES
+from app.model.money import money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES
 from app.tables import number, text_table
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import msgspec
 
 from app.access import connect_orders
 from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
+from app.model.wire.frames import json_frame
 from app.tables import text_table
-from app.wire import json_frame
 
 ORDER_COLUMNS: Final = (
     "id",

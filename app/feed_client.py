@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app._kernel import PARSE_SLACK_BYTES, TickWriter
-from app.wire import (
+from app.model.wire.frames import (
     MAX_FRAME_BYTES,
     RemoteProtocolError,
     encode_mark,

@@ -23,11 +23,11 @@ from app.gateway_client import (
 )
 from app.log import get_logger
 from app.metrics import ProcessMetrics
+from app.model.wire.frames import BEAT, DELIMITER, PING, PONG, RemoteProtocolError, parse_mark
 from app.pacing import make_pace
 from app.price_hub import PriceHub
 from app.sentiment_hub import SentimentHub
 from app.timerfd import Timer
-from app.wire import BEAT, DELIMITER, PING, PONG, RemoteProtocolError, parse_mark
 
 log = get_logger()
 

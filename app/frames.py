@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.fields import DECIMALS_MAX
+from app.model.timestamps import format_timestamps
 from app.ragged import Bytes, Ints, copy_fields
-from app.timestamps import format_timestamps
 
 _MARK: Final = ord("*")
 _WHOLE_DIGITS: Final = 10

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from app.feed_part import Block
 from app.log import get_logger
-from app.wire import DELIMITER, FrameBuffer, encode_symbol_list
+from app.model.wire.frames import DELIMITER, FrameBuffer, encode_symbol_list
 
 log = get_logger()
 

@@ -17,8 +17,8 @@ import msgspec
 from app.access import connect_orders
 from app.config import Settings
 from app.log import get_logger
+from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
 from app.process import POLL_S, Backoff, Stop
-from app.wire import FrameBuffer, RemoteProtocolError, json_frame
 
 log = get_logger()
 

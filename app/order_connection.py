@@ -7,7 +7,7 @@ from collections import deque
 from typing import Final
 
 from app.accounts import TokenBucket
-from app.wire import DELIMITER, MAX_FRAME_BYTES
+from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 
 RECV_BYTES: Final = 32 * 1024
 

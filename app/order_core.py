@@ -12,11 +12,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Scope
-from app.codes import Code
-from app.money import money_text
-from app.order_journal import Journal, OrderLookup, Recovered
-from app.order_wire import MAX_CLIENT_ID, OrderRequest, Refusal
-from app.orders import (
+from app.model.money import money_text
+from app.model.orders import (
     ACCEPT,
     CANCEL,
     DAY,
@@ -31,6 +28,9 @@ from app.orders import (
     Order,
     Position,
 )
+from app.model.reject_codes import Code
+from app.model.wire.order_json import MAX_CLIENT_ID, OrderRequest, Refusal
+from app.order_journal import Journal, OrderLookup, Recovered
 from app.paper_exchange import Execution, Venue
 from app.risk import RiskGate
 

@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 
 from app.accounts import Scope
-from app.orders import Order, Position
+from app.model.orders import Order, Position
 
 
 class Journal:

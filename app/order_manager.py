@@ -15,11 +15,13 @@ from collections import deque
 from typing import Final
 
 from app import access
-from app.codes import Code
 from app.config import EXIT_SETTINGS, Settings, SettingsError
 from app.log import get_logger
 from app.metrics import ProcessMetrics
-from app.order_answers import encode_object, encode_refusal
+from app.model.reject_codes import Code
+from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
+from app.model.wire.order_answers import encode_object, encode_refusal
+from app.model.wire.order_json import Auth, Ping, Refusal, Request, decode
 from app.order_connection import Connection
 from app.order_connections import (
     IN,
@@ -33,11 +35,9 @@ from app.order_log import OrderLog
 from app.order_pipeline import build_service, store_path
 from app.order_schema import StoreError
 from app.order_store import OrderStore, StoreUnavailableError
-from app.order_wire import Auth, Ping, Refusal, Request, decode
 from app.price_source import NoPrices, PriceSource, SharedBookPrices
 from app.process import EXIT_OK, FatalError, Stop, run_process
 from app.run_name import run_name
-from app.wire import DELIMITER, MAX_FRAME_BYTES
 
 MESSAGE_DELIMITER: Final = DELIMITER
 

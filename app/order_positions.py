@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import apsw
 
-from app.orders import Position, db_int
+from app.model.orders import Position, db_int
 
 Key = tuple[int, str]
 """Client number and symbol."""

@@ -6,12 +6,11 @@ from typing import Any, Final
 import msgspec
 
 from app.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
-from app.codes import Code
-from app.money import UNITS, money_text
-from app.order_answers import encode_object, encode_refusal, order_json
-from app.order_core import OrderCore
-from app.order_store import OrderStore
-from app.order_wire import (
+from app.model.money import UNITS, money_text
+from app.model.orders import Order, Position
+from app.model.reject_codes import Code
+from app.model.wire.order_answers import encode_object, encode_refusal, order_json
+from app.model.wire.order_json import (
     Cancel,
     Command,
     Halt,
@@ -23,7 +22,8 @@ from app.order_wire import (
     Resume,
     Status,
 )
-from app.orders import Order, Position
+from app.order_core import OrderCore
+from app.order_store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024
 """Of a frame of at most 64 KiB; the rest is for what stands around the rows."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from app.model.wire.frames import json_frame
 from app.order_client import OrderClient
-from app.wire import json_frame
 
 PAGE_ORDERS = 150
 NOT_TAKEN = frozenset({"Denied", "Rejected"})

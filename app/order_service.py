@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from app.codes import Code
 from app.log import get_logger
-from app.money import money_text
-from app.order_answers import encode_ack, encode_object, encode_refusal
+from app.model.money import money_text
+from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
+from app.model.reject_codes import Code
+from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal
+from app.model.wire.order_json import Auth, Command, OrderRequest, Ping, Refusal, Request
 from app.order_core import OrderCore
 from app.order_counts import Counts
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError
 from app.order_turn import HeldOrders
-from app.order_wire import Auth, Command, OrderRequest, Ping, Refusal, Request
-from app.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
 
 log = get_logger()
 

@@ -15,6 +15,7 @@ import apsw
 
 from app.accounts import STACK_NO
 from app.log import get_logger
+from app.model.orders import Order, db_int
 from app.order_files import (
     WAL_BYTES,
     backup_connection,
@@ -31,7 +32,6 @@ from app.order_positions import (
     write_positions,
 )
 from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
-from app.orders import Order, db_int
 
 log = get_logger()
 

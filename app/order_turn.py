@@ -8,8 +8,8 @@ sequence, whatever was held back and how often.  Live, an order may as well be g
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from app.codes import Code
-from app.order_wire import OrderRequest, Refusal
+from app.model.reject_codes import Code
+from app.model.wire.order_json import OrderRequest, Refusal
 
 Peer = TypeVar("Peer")
 

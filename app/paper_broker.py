@@ -4,10 +4,10 @@ import msgspec
 
 from app.accounts import STACK_NO, Scope
 from app.config import Settings
+from app.model.orders import Order
+from app.model.wire.order_json import OrderRequest, Refusal, decode
 from app.order_core import OrderCore
 from app.order_journal import Journal
-from app.order_wire import OrderRequest, Refusal, decode
-from app.orders import Order
 from app.paper_exchange import PaperExchange
 from app.price_source import NoPrices
 from app.risk import Limits, RiskConfig, RiskGate

@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from app.codes import Code
-from app.money import divide
-from app.orders import BUY, GIVEN, IOC, MARKET, Order
+from app.model.money import divide
+from app.model.orders import BUY, GIVEN, IOC, MARKET, Order
+from app.model.reject_codes import Code
 from app.price_source import PriceSource
 
 BPS_UNITS: Final = 1_000_000

@@ -3,7 +3,7 @@
 from app.feed import Feed
 from app.feed_part import Block
 from app.gateway_client import GONE, SEND_BYTES, STREAM, Client, Connections
-from app.wire import RemoteProtocolError, encode_mark
+from app.model.wire.frames import RemoteProtocolError, encode_mark
 
 
 class PriceHub:

@@ -4,7 +4,7 @@ import time
 from typing import Any, NamedTuple, Protocol
 
 from app.log import get_logger
-from app.money import to_units
+from app.model.money import to_units
 from app.segment import SegmentError
 
 log = get_logger()

@@ -19,12 +19,12 @@ from app.feed_part import Block, Sentiments
 from app.fields import DECIMALS_MAX
 from app.frames import Fields, decimals_of, join, times_of
 from app.market_data import Rows
+from app.model.timestamps import MAX_EVENT_NS, NANOS
+from app.model.wire.frames import DELIMITER
 from app.ragged import Ints
 from app.replay import FilePart
 from app.seeded import NORMAL_SD, Seeded
 from app.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
-from app.timestamps import MAX_EVENT_NS, NANOS
-from app.wire import DELIMITER
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,9 +7,9 @@ import numpy as np
 from app.feed_part import Block, Sentiments
 from app.frames import Fields, join, times_of
 from app.market_data import Rows
+from app.model.timestamps import MAX_EVENT_NS
 from app.ragged import Ints
 from app.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values, time_texts
-from app.timestamps import MAX_EVENT_NS
 
 LOOP_BLOCK_TICKS: Final = 2048
 _SEARCH_TICKS: Final = 1 << 16

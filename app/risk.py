@@ -11,11 +11,11 @@ from typing import Final, Self
 import msgspec
 
 from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope, TokenBucket
-from app.codes import Code, retryable
 from app.config import Settings
-from app.money import UNITS, money_text, to_units
-from app.order_wire import OrderRequest, Refusal
-from app.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order, Position
+from app.model.money import UNITS, money_text, to_units
+from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order, Position
+from app.model.reject_codes import Code, retryable
+from app.model.wire.order_json import OrderRequest, Refusal
 from app.price_source import BookPrice, PriceSource
 
 BPS: Final = 10_000
@@ -282,7 +282,7 @@ class RiskGate:
         if not self.config.replay or order.ts is None or not order.ts.startswith('"'):
             return False
         # Rare, and NumPy comes with it.
-        from app.timestamps import parse_timestamp
+        from app.model.timestamps import parse_timestamp
 
         try:
             event_ns, _ = parse_timestamp(order.ts.strip('"').encode())

@@ -13,10 +13,10 @@ import numpy as np
 from app.fields import SENTIMENT_MAX
 from app.frames import Fields, join
 from app.market_data import Rows
+from app.model.timestamps import TEXT_BYTES_MAX
+from app.model.wire.frames import DELIMITER
 from app.ragged import Bytes, Ints, pick_rows
 from app.seeded import Seeded
-from app.timestamps import TEXT_BYTES_MAX
-from app.wire import DELIMITER
 
 VALUE_TEXTS: Final = Fields.from_texts([b"%d" % value for value in range(SENTIMENT_MAX + 1)])
 _CHUNK_ROWS: Final = 1 << 16

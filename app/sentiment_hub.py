@@ -9,7 +9,7 @@ from typing import Final
 
 from app.feed import Feed
 from app.gateway_client import STREAM, Client, Connections
-from app.wire import RemoteProtocolError, encode_mark
+from app.model.wire.frames import RemoteProtocolError, encode_mark
 
 BLOCK_TICKS: Final = 4096
 """There is a mark at every multiple of it."""

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app import _kernel
+from app.model.wire.frames import symbol_problem
 from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
-from app.wire import symbol_problem
 
 WRITER_LOCK_BYTE = 0
 """Whoever holds this byte's lock is the segment's one writer."""

@@ -20,6 +20,7 @@ from app.config import Settings, load_settings
 from app.engine import MAX_BATCH_TICKS, Engine
 from app.log import get_logger
 from app.metrics import ProcessMetrics
+from app.model.wire.frames import json_frame
 from app.order_client import Answer, OrderClient, TimestampText, Unanswered, encode_order
 from app.order_recall import last_order_id, last_sides
 from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
@@ -36,7 +37,6 @@ from app.strategies.plain import (
 )
 from app.strategy_attach import attach, fingerprint
 from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE
-from app.wire import json_frame
 
 __all__ = [
     "CrossCheck",

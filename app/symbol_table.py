@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from app.model.wire.frames import MAX_SYMBOL_BYTES, symbol_problem
 from app.ragged import Bytes, Ints
-from app.wire import MAX_SYMBOL_BYTES, symbol_problem
 
 UNKNOWN: Final = -1
 Keys = npt.NDArray[np.uint64]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from app.config import Settings
 from app.feed import Feed, open_feed
 from app.feed_server import FeedServer
-from app.timestamps import format_timestamp, parse_timestamp
+from app.model.timestamps import format_timestamp, parse_timestamp
 
 HEADER = "timestamp,symbol,price\n"
 START_NS = 1759311000 * 10**9

@@ -6,11 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
-from app.codes import Code
-from app.order_core import OrderCore
-from app.order_journal import Journal, Recovered
-from app.order_wire import OrderRequest, Refusal
-from app.orders import (
+from app.model.orders import (
     BUY,
     OPEN_STATES,
     SELL,
@@ -21,6 +17,10 @@ from app.orders import (
     Order,
     Position,
 )
+from app.model.reject_codes import Code
+from app.model.wire.order_json import OrderRequest, Refusal
+from app.order_core import OrderCore
+from app.order_journal import Journal, Recovered
 from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice
 from app.risk import Limits, RiskConfig, RiskGate

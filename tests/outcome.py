@@ -14,9 +14,9 @@ from typing import NamedTuple
 import apsw
 
 from app.backtest import Result
-from app.money import divide, money_text
+from app.model.money import divide, money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
 from app.order_positions import read_positions
-from app.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
 
 
 class OrderLine(NamedTuple):

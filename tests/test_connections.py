@@ -12,9 +12,9 @@ import pytest
 
 from app import feed_client
 from app.feed_client import BUFFER_BYTES, FeedClosed, FeedConnection
+from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
 from app.order_client import OrderClient, Unanswered, encode_order
 from app.process import Backoff, Stop
-from app.wire import MAX_FRAME_BYTES, RemoteProtocolError
 from tests.fake_servers import Connection, FakeServer, unused_port
 
 HELLO = b"SYMBOLS|A,B*RUN|r1*SEQ|0*"

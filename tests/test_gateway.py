@@ -11,7 +11,7 @@ import pytest
 
 from app.feed import Feed
 from app.gateway import load_data, send_symbol_list
-from app.wire import DELIMITER
+from app.model.wire.frames import DELIMITER
 from tests.feed_helpers import (
     WireClient,
     make_feed,

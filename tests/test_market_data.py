@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app import csv_rows
 from app.data_errors import DataError
 from app.market_data import Columns, Rows, load_prices, load_sentiments
-from app.timestamps import format_timestamp, parse_timestamp
+from app.model.timestamps import format_timestamp, parse_timestamp
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = Path(os.environ.get("TRADING_SHARED_DATA", ROOT.parent / "shared" / "data"))

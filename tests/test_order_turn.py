@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from app.accounts import STACK_NO, Scope
-from app.codes import Code
 from app.config import Settings
-from app.money import UNITS
+from app.model.money import UNITS
+from app.model.orders import BUY, GIVEN, IOC
+from app.model.reject_codes import Code
+from app.model.wire.order_json import OrderRequest, decode
 from app.order_client import OrderClient, encode_order
 from app.order_core import OrderCore
 from app.order_service import OrderService
 from app.order_store import OrderStore
-from app.order_wire import OrderRequest, decode
-from app.orders import BUY, GIVEN, IOC
 from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice, NoPrices
 from app.process import Backoff

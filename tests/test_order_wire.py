@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.codes import Code
-from app.order_answers import encode_ack, encode_object, encode_refusal, json_text
-from app.order_wire import (
+from app.model.orders import BUY, DAY, FILLED, GIVEN, IOC, LIMIT, MARKET, Order
+from app.model.reject_codes import Code
+from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal, json_text
+from app.model.wire.order_json import (
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
     MAX_QTY,
@@ -18,7 +19,6 @@ from app.order_wire import (
     Refusal,
     decode,
 )
-from app.orders import BUY, DAY, FILLED, GIVEN, IOC, LIMIT, MARKET, Order
 
 
 def order(**members: str) -> bytes:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import orders
-from app.money import UNITS, divide, money_text, to_units
-from app.orders import (
+from app.model import orders
+from app.model.money import UNITS, divide, money_text, to_units
+from app.model.orders import (
     BUY,
     GIVEN,
     IOC,

@@ -5,8 +5,20 @@ import time
 
 import pytest
 
-from app.money import UNITS
-from app.orders import ACCEPT, BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, PENDING_NEW, SELL, Order
+from app.model.money import UNITS
+from app.model.orders import (
+    ACCEPT,
+    BUY,
+    DAY,
+    GIVEN,
+    GTC,
+    IOC,
+    LIMIT,
+    MARKET,
+    PENDING_NEW,
+    SELL,
+    Order,
+)
 from app.paper_exchange import Execution, PaperExchange, Venue
 from app.price_source import BookPrice, SharedBookPrices
 from tests.test_risk import Prices

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope, TokenBucket
-from app.codes import ALWAYS_RETRYABLE, CLOCK_BOUND, Code, retryable
 from app.config import Settings
-from app.money import UNITS
+from app.model.money import UNITS
+from app.model.orders import BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, SELL, Order
+from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, Code, retryable
+from app.model.wire.order_json import OrderRequest, Refusal
 from app.order_core import OrderCore
-from app.order_wire import OrderRequest, Refusal
-from app.orders import BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, SELL, Order
 from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice
 from app.risk import Limits, RiskConfig, RiskGate

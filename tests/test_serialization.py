@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.order_client import Answer, TimestampText, _decode, encode_order
-from app.wire import (
+from app.model.wire.frames import (
     MAX_FRAME_BYTES,
     FrameBuffer,
     LocalProtocolError,
@@ -18,6 +17,7 @@ from app.wire import (
     parse_mark,
     parse_symbol_list,
 )
+from app.order_client import Answer, TimestampText, _decode, encode_order
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
 pieces = st.lists(st.binary(max_size=20), max_size=12)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.timestamps import (
+from app.model.timestamps import (
     MAX_EVENT_NS,
     MIN_EVENT_NS,
     format_timestamp,

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from app.codes import Code
-from app.money import money_text
-from app.order_wire import Refusal
-from app.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
-from app.wire import json_frame
+from app.model.money import money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
+from app.model.reject_codes import Code
+from app.model.wire.frames import json_frame
+from app.model.wire.order_json import Refusal
 
 
 @lru_cache(maxsize=16384)

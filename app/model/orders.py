@@ -1,6 +1,6 @@
 """Orders, their states and the position arithmetic: pure values, no clock, no I/O.
 
-Money is int in 1e-9 units (:mod:`app.money`), quantity a whole number of shares, time int64
+Money is int in 1e-9 units (:mod:`app.model.money`), quantity a whole number of shares, time int64
 nanoseconds since the epoch in UTC.
 """
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from app.money import divide
+from app.model.money import divide
 
 BUY: Final = 1
 SELL: Final = -1

@@ -14,10 +14,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from app.codes import Code
 from app.config import MAX_PRICE
-from app.money import to_units
-from app.orders import (
+from app.model.money import to_units
+from app.model.orders import (
     DAY,
     GIVEN,
     IOC,
@@ -27,7 +26,8 @@ from app.orders import (
     TIFS,
     TYPES,
 )
-from app.wire import MAX_SYMBOL_BYTES, symbol_problem
+from app.model.reject_codes import Code
+from app.model.wire.frames import MAX_SYMBOL_BYTES, symbol_problem
 
 DEFAULT_CLIENT: Final = "default"
 MAX_CLIENT_BYTES: Final = 64
