@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from app.model.orders import BUY, Order, Position
+from app.model.orders import BUY, Order
+from app.model.position import Position
+from app.model.token_bucket import TokenBucket
 
 ACTIVE, REDUCE, HALTED, KILLED = range(4)
 """Trading modes: everything goes; only what shrinks a position; nothing; nothing, because the kill
@@ -13,30 +15,6 @@ MODE_NAMES: Final = ("active", "reduce", "halted", "killed")
 
 STACK_NO: Final = 0
 """The client number of the whole stack, where a table holds both."""
-
-NS_PER_S: Final = 1_000_000_000
-
-
-class TokenBucket:
-    """At most ``per_s`` takes in a second, after a pause as many at once."""
-
-    __slots__ = ("_last_ns", "_level_ns", "per_s")
-
-    def __init__(self, per_s: int) -> None:
-        self.per_s = per_s
-        self._level_ns = NS_PER_S
-        self._last_ns = 0
-
-    def take(self, now_ns: int) -> bool:
-        """Take one, or say that there is none left at ``now_ns``."""
-        elapsed = max(now_ns - self._last_ns, 0)
-        self._last_ns = now_ns
-        self._level_ns = min(self._level_ns + elapsed, NS_PER_S)
-        price_ns = NS_PER_S // self.per_s
-        if self._level_ns < price_ns:
-            return False
-        self._level_ns -= price_ns
-        return True
 
 
 class Scope:

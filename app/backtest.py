@@ -25,8 +25,10 @@ from app.engine import Engine
 from app.feed import Feed, open_feed
 from app.load_progress import LoadProgress
 from app.model.money import UNITS
-from app.model.orders import Order, Position
-from app.order_client import TimestampText, encode_order
+from app.model.orders import Order
+from app.model.position import Position
+from app.model.timestamps import TimestampText
+from app.model.wire.order_json import encode_order
 from app.paper_broker import PaperBroker
 from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from app import _kernel
 from app.engine import MAX_BATCH_TICKS
 from app.feed import Feed
-from app.tick_ring import TICK_DTYPE
+from app.model.tick import TICK_DTYPE
 
 
 class FeedReader:

@@ -18,8 +18,6 @@ from msgspec import Meta
 EXIT_SETTINGS = 2
 """Exit code of a process whose settings are wrong."""
 
-MAX_PRICE = 9_000_000_000
-"""Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
 Name = Annotated[

@@ -15,13 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app._kernel import PARSE_SLACK_BYTES, TickWriter
-from app.model.wire.frames import (
-    MAX_FRAME_BYTES,
-    RemoteProtocolError,
-    encode_mark,
-    parse_mark,
-    parse_symbol_list,
-)
+from app.model.wire.feed_protocol import encode_mark, parse_mark, parse_symbol_list
+from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
 
 RECV_BYTES = 384 * 1024
 """One receive call's room: large enough to amortise the call, small enough to stay in the L2

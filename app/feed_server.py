@@ -23,7 +23,8 @@ from app.gateway_client import (
 )
 from app.log import get_logger
 from app.metrics import ProcessMetrics
-from app.model.wire.frames import BEAT, DELIMITER, PING, PONG, RemoteProtocolError, parse_mark
+from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
+from app.model.wire.frames import DELIMITER, RemoteProtocolError
 from app.pacing import make_pace
 from app.price_hub import PriceHub
 from app.sentiment_hub import SentimentHub

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from app.config import MAX_PRICE
+from app.model.money import MAX_PRICE
 from app.ragged import Bytes, Ints, Mask
 
 DECIMALS_MAX: Final = 9

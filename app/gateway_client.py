@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 from app.feed_part import Block
 from app.log import get_logger
-from app.model.wire.frames import DELIMITER, FrameBuffer, encode_symbol_list
+from app.model.wire.feed_protocol import encode_symbol_list
+from app.model.wire.frames import DELIMITER, FrameBuffer
 
 log = get_logger()
 

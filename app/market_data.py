@@ -16,7 +16,8 @@ from app.csv_rows import PADDING, CsvFile, Progress, RowBatch
 from app.data_errors import DataError, WrongRows
 from app.fields import normalise_price, normalise_sentiment, price_columns, sentiment_columns
 from app.model.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp, parse_timestamps
-from app.model.wire.frames import MAX_FRAME_BYTES, encode_symbol_list
+from app.model.wire.feed_protocol import encode_symbol_list
+from app.model.wire.frames import MAX_FRAME_BYTES
 from app.ragged import Bytes, Ints, Mask, join_fields, pick_rows
 from app.symbol_table import UNKNOWN, SymbolTable
 

@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ import msgspec
 from app.access import connect_orders
 from app.config import Settings
 from app.log import get_logger
-from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
+from app.model.wire.frames import FrameBuffer, RemoteProtocolError
 from app.process import POLL_S, Backoff, Stop
 
 log = get_logger()
@@ -61,41 +60,6 @@ class Unanswered(Exception):
 
 
 _decode = msgspec.json.Decoder(Answer).decode
-_encode = msgspec.json.Encoder().encode
-
-
-class TimestampText:
-    """int64 ns as ``YYYY-MM-DD HH:MM:SS[.fffffffff]``; remembers the minute, feeds repeat it."""
-
-    def __init__(self) -> None:
-        self._minute, self._text = -1, ""
-
-    def __call__(self, event_ns: int) -> str:
-        second, fraction = divmod(event_ns, 10**9)
-        minute, second = divmod(second, 60)
-        if minute != self._minute:
-            moment = datetime.fromtimestamp(minute * 60, UTC)
-            self._minute, self._text = minute, moment.strftime("%Y-%m-%d %H:%M:")
-        text = f"{self._text}{second:02d}"
-        return f"{text}.{fraction:09d}" if fraction else text
-
-
-def encode_order(
-    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, ts: str
-) -> bytes:
-    """An order frame.  A ``*`` in a name travels as ``\\u002a``."""
-    body = _encode(
-        {
-            "side": side,
-            "symbol": symbol,
-            "qty": qty,
-            "price": price,
-            "ts": ts,
-            "id": order_id,
-            "client": client,
-        }
-    )
-    return json_frame(body)
 
 
 class OrderClient:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import Final
 
-from app.accounts import TokenBucket
+from app.model.token_bucket import TokenBucket
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 
 RECV_BYTES: Final = 32 * 1024

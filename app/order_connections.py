@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from app.accounts import TokenBucket
 from app.config import Settings
 from app.log import get_logger
+from app.model.token_bucket import TokenBucket
 from app.order_connection import Connection
 
 log = get_logger()

@@ -26,10 +26,10 @@ from app.model.orders import (
     SIDE_NAMES,
     STATUS_NAMES,
     Order,
-    Position,
 )
+from app.model.position import Position
 from app.model.reject_codes import Code
-from app.model.wire.order_json import MAX_CLIENT_ID, OrderRequest, Refusal
+from app.model.requests import MAX_CLIENT_ID, OrderRequest, Refusal
 from app.order_journal import Journal, OrderLookup, Recovered
 from app.paper_exchange import Execution, Venue
 from app.risk import RiskGate

@@ -5,7 +5,8 @@ from typing import Protocol
 import msgspec
 
 from app.accounts import Scope
-from app.model.orders import Order, Position
+from app.model.orders import Order
+from app.model.position import Position
 
 
 class Journal:

@@ -19,9 +19,10 @@ from app.config import EXIT_SETTINGS, Settings, SettingsError
 from app.log import get_logger
 from app.metrics import ProcessMetrics
 from app.model.reject_codes import Code
+from app.model.requests import Auth, Ping, Refusal, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_answers import encode_object, encode_refusal
-from app.model.wire.order_json import Auth, Ping, Refusal, Request, decode
+from app.model.wire.order_json import decode
 from app.order_connection import Connection
 from app.order_connections import (
     IN,

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import apsw
 
-from app.model.orders import Position, db_int
+from app.model.orders import db_int
+from app.model.position import Position
 
 Key = tuple[int, str]
 """Client number and symbol."""

@@ -7,10 +7,10 @@ import msgspec
 
 from app.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
 from app.model.money import UNITS, money_text
-from app.model.orders import Order, Position
+from app.model.orders import Order
+from app.model.position import Position
 from app.model.reject_codes import Code
-from app.model.wire.order_answers import encode_object, encode_refusal, order_json
-from app.model.wire.order_json import (
+from app.model.requests import (
     Cancel,
     Command,
     Halt,
@@ -22,6 +22,7 @@ from app.model.wire.order_json import (
     Resume,
     Status,
 )
+from app.model.wire.order_answers import encode_object, encode_refusal, order_json
 from app.order_core import OrderCore
 from app.order_store import OrderStore
 

@@ -16,8 +16,8 @@ from app.log import get_logger
 from app.model.money import money_text
 from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
 from app.model.reject_codes import Code
+from app.model.requests import Auth, Command, OrderRequest, Ping, Refusal, Request
 from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal
-from app.model.wire.order_json import Auth, Command, OrderRequest, Ping, Refusal, Request
 from app.order_core import OrderCore
 from app.order_counts import Counts
 from app.order_queries import OrderQueries

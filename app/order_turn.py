@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from app.model.reject_codes import Code
-from app.model.wire.order_json import OrderRequest, Refusal
+from app.model.requests import OrderRequest, Refusal
 
 Peer = TypeVar("Peer")
 

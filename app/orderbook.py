@@ -11,7 +11,8 @@ from app.config import Settings
 from app.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.log import get_logger
 from app.metrics import ProcessMetrics
-from app.model.wire.frames import RemoteProtocolError, parse_mark
+from app.model.wire.feed_protocol import parse_mark
+from app.model.wire.frames import RemoteProtocolError
 from app.process import POLL_S, Backoff, FatalError, Stop, run_process
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.tick_ring import TickRing

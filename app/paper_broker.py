@@ -5,7 +5,8 @@ import msgspec
 from app.accounts import STACK_NO, Scope
 from app.config import Settings
 from app.model.orders import Order
-from app.model.wire.order_json import OrderRequest, Refusal, decode
+from app.model.requests import OrderRequest, Refusal
+from app.model.wire.order_json import decode
 from app.order_core import OrderCore
 from app.order_journal import Journal
 from app.paper_exchange import PaperExchange

@@ -3,7 +3,8 @@
 from app.feed import Feed
 from app.feed_part import Block
 from app.gateway_client import GONE, SEND_BYTES, STREAM, Client, Connections
-from app.model.wire.frames import RemoteProtocolError, encode_mark
+from app.model.wire.feed_protocol import encode_mark
+from app.model.wire.frames import RemoteProtocolError
 
 
 class PriceHub:

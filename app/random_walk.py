@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.config import MAX_PRICE
 from app.feed_part import Block, Sentiments
 from app.fields import DECIMALS_MAX
 from app.frames import Fields, decimals_of, join, times_of
 from app.market_data import Rows
+from app.model.money import MAX_PRICE
 from app.model.timestamps import MAX_EVENT_NS, NANOS
 from app.model.wire.frames import DELIMITER
 from app.ragged import Ints

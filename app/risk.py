@@ -10,12 +10,14 @@ from typing import Final, Self
 
 import msgspec
 
-from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope, TokenBucket
+from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
 from app.config import Settings
 from app.model.money import UNITS, money_text, to_units
-from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order, Position
+from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order
+from app.model.position import Position
 from app.model.reject_codes import Code, retryable
-from app.model.wire.order_json import OrderRequest, Refusal
+from app.model.requests import OrderRequest, Refusal
+from app.model.token_bucket import TokenBucket
 from app.price_source import BookPrice, PriceSource
 
 BPS: Final = 10_000

@@ -15,9 +15,10 @@ from app import _kernel
 from app.config import Settings
 from app.feed_client import FeedClosed, FeedConnection
 from app.log import get_logger
-from app.model.wire.frames import RemoteProtocolError, parse_mark
+from app.model.tick import TICK_DTYPE
+from app.model.wire.feed_protocol import parse_mark
+from app.model.wire.frames import RemoteProtocolError
 from app.process import Backoff, FatalError, Stop
-from app.tick_ring import TICK_DTYPE
 
 log = get_logger()
 

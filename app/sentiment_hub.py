@@ -9,7 +9,8 @@ from typing import Final
 
 from app.feed import Feed
 from app.gateway_client import STREAM, Client, Connections
-from app.model.wire.frames import RemoteProtocolError, encode_mark
+from app.model.wire.feed_protocol import encode_mark
+from app.model.wire.frames import RemoteProtocolError
 
 BLOCK_TICKS: Final = 4096
 """There is a mark at every multiple of it."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app import _kernel
-from app.model.wire.frames import symbol_problem
+from app.model.symbols import symbol_problem
 from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 
 WRITER_LOCK_BYTE = 0

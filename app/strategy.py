@@ -20,8 +20,11 @@ from app.config import Settings, load_settings
 from app.engine import MAX_BATCH_TICKS, Engine
 from app.log import get_logger
 from app.metrics import ProcessMetrics
+from app.model.tick import TICK_DTYPE
+from app.model.timestamps import TimestampText
 from app.model.wire.frames import json_frame
-from app.order_client import Answer, OrderClient, TimestampText, Unanswered, encode_order
+from app.model.wire.order_json import encode_order
+from app.order_client import Answer, OrderClient, Unanswered
 from app.order_recall import last_order_id, last_sides
 from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
 from app.schedule import Schedule
@@ -36,7 +39,7 @@ from app.strategies.plain import (
     cross_check,
 )
 from app.strategy_attach import attach, fingerprint
-from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE
+from app.tick_ring import LATEST, LOSSLESS
 
 __all__ = [
     "CrossCheck",

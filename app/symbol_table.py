@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.model.wire.frames import MAX_SYMBOL_BYTES, symbol_problem
+from app.model.symbols import MAX_SYMBOL_BYTES, symbol_problem
 from app.ragged import Bytes, Ints
 
 UNKNOWN: Final = -1

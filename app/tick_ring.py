@@ -17,13 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app import _kernel
+from app.model.tick import TICK_DTYPE
 from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 
-TICK_DTYPE = np.dtype(
-    [("event_ns", "i8"), ("price", "f8"), ("seq", "u8"), ("symbol", "u4"), ("recv_us", "u4")]
-)
-"""One tick: ``event_ns`` UTC since the epoch, ``seq`` the source's sequence, ``symbol`` an index
-into the symbol list, ``recv_us`` the low 32 bits of CLOCK_MONOTONIC in microseconds at receipt."""
 assert TICK_DTYPE.itemsize == _kernel.RECORD_BYTES
 
 MIN_CAPACITY_TICKS = 2

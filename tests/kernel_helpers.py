@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app import _kernel
-from app.tick_ring import TICK_DTYPE
+from app.model.tick import TICK_DTYPE
 from tests import kernel_twin
 
 SYMBOLS = ["A", "MSFT", "12345678", "123456789", "1234567890"]

@@ -6,19 +6,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
-from app.model.orders import (
-    BUY,
-    OPEN_STATES,
-    SELL,
-    STATUS_NAMES,
-    TIFS,
-    TYPE_NAMES,
-    TYPES,
-    Order,
-    Position,
-)
+from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
+from app.model.position import Position
 from app.model.reject_codes import Code
-from app.model.wire.order_json import OrderRequest, Refusal
+from app.model.requests import OrderRequest, Refusal
 from app.order_core import OrderCore
 from app.order_journal import Journal, Recovered
 from app.paper_exchange import PaperExchange

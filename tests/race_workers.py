@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from app import _kernel
+from app.model.tick import TICK_DTYPE
 from app.shared_memory_utils import SharedPriceBook
-from app.tick_ring import TICK_DTYPE, TickRing
+from app.tick_ring import TickRing
 from tests.kernel_helpers import padded
 
 PERIOD = 3000

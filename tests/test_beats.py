@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.feed_client import FeedClosed, FeedConnection, WrongTicks
-from app.model.wire.frames import encode_mark, parse_mark
+from app.model.wire.feed_protocol import encode_mark, parse_mark
 from tests.fake_servers import Connection, FakeServer
 from tests.feed_helpers import (
     WireClient,

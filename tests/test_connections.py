@@ -13,7 +13,8 @@ import pytest
 from app import feed_client
 from app.feed_client import BUFFER_BYTES, FeedClosed, FeedConnection
 from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
-from app.order_client import OrderClient, Unanswered, encode_order
+from app.model.wire.order_json import encode_order
+from app.order_client import OrderClient, Unanswered
 from app.process import Backoff, Stop
 from tests.fake_servers import Connection, FakeServer, unused_port
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app import _kernel
-from app.tick_ring import TICK_DTYPE
+from app.model.tick import TICK_DTYPE
 from tests.kernel_helpers import BOTH, DAY_NS, SYMBOLS, padded, refused
 
 

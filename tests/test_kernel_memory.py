@@ -11,7 +11,7 @@ import pytest
 
 from app import _kernel
 from app.metrics_layout import BUCKET_SLOTS
-from app.tick_ring import TICK_DTYPE
+from app.model.tick import TICK_DTYPE
 from tests.kernel_helpers import BOTH, LATEST, LOSSLESS, SYMBOLS, feed, padded, refused
 from tests.kernel_twin_memory import book_image, ring_image
 

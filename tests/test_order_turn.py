@@ -11,8 +11,9 @@ from app.config import Settings
 from app.model.money import UNITS
 from app.model.orders import BUY, GIVEN, IOC
 from app.model.reject_codes import Code
-from app.model.wire.order_json import OrderRequest, decode
-from app.order_client import OrderClient, encode_order
+from app.model.requests import OrderRequest
+from app.model.wire.order_json import decode, encode_order
+from app.order_client import OrderClient
 from app.order_core import OrderCore
 from app.order_service import OrderService
 from app.order_store import OrderStore

@@ -8,8 +8,7 @@ import pytest
 
 from app.model.orders import BUY, DAY, FILLED, GIVEN, IOC, LIMIT, MARKET, Order
 from app.model.reject_codes import Code
-from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal, json_text
-from app.model.wire.order_json import (
+from app.model.requests import (
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
     MAX_QTY,
@@ -17,8 +16,9 @@ from app.model.wire.order_json import (
     OrderRequest,
     Ping,
     Refusal,
-    decode,
 )
+from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal, json_text
+from app.model.wire.order_json import decode
 
 
 def order(**members: str) -> bytes:

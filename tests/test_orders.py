@@ -21,10 +21,10 @@ from app.model.orders import (
     TRANSITIONS,
     InvalidTransitionError,
     Order,
-    Position,
     db_int,
     next_status,
 )
+from app.model.position import Position
 from tests.order_oracle import Holding
 
 EVENTS = range(7)

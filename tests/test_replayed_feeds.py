@@ -7,9 +7,9 @@ import pytest
 
 from app import history
 from app.config import Settings
+from app.model.tick import TICK_DTYPE
 from app.process import FatalError, Stop
 from app.sentiment_feed import SentimentFeed
-from app.tick_ring import TICK_DTYPE
 from tests.fake_servers import Connection, FakeServer
 
 TICKS = 3000

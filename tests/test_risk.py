@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope, TokenBucket
+from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
 from app.config import Settings
 from app.model.money import UNITS
 from app.model.orders import BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, SELL, Order
 from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, Code, retryable
-from app.model.wire.order_json import OrderRequest, Refusal
+from app.model.requests import OrderRequest, Refusal
+from app.model.token_bucket import TokenBucket
 from app.order_core import OrderCore
 from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice

@@ -7,17 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model.wire.frames import (
-    MAX_FRAME_BYTES,
-    FrameBuffer,
-    LocalProtocolError,
-    RemoteProtocolError,
+from app.model.timestamps import TimestampText
+from app.model.wire.feed_protocol import (
     encode_mark,
     encode_symbol_list,
     parse_mark,
     parse_symbol_list,
 )
-from app.order_client import Answer, TimestampText, _decode, encode_order
+from app.model.wire.frames import (
+    MAX_FRAME_BYTES,
+    FrameBuffer,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
+from app.model.wire.order_json import encode_order
+from app.order_client import Answer, _decode
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
 pieces = st.lists(st.binary(max_size=20), max_size=12)

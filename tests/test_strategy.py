@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from app._kernel import Tick
 from app.config import Settings
 from app.engine import Engine
+from app.model.tick import TICK_DTYPE
 from app.strategies.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
 from app.strategy import (
     CrossCheck,
@@ -26,7 +27,6 @@ from app.strategy import (
     cross_check,
     send_order,
 )
-from app.tick_ring import TICK_DTYPE
 
 LIMIT = settings(max_examples=100, deadline=None, derandomize=True)
 SYMBOLS = ["AAPL", "MSFT", "TSLA"]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from app import _kernel
+from app.model.tick import TICK_DTYPE
 from app.segment import SegmentError, SegmentForeign, SegmentMissing
 from app.shared_memory_utils import SharedPriceBook
-from app.tick_ring import LATEST, LOSSLESS, TICK_DTYPE, TickRing
+from app.tick_ring import LATEST, LOSSLESS, TickRing
 from tests.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
 from tests.kernel_helpers import feed, padded
 

@@ -33,3 +33,7 @@ def divide(amount: int, by: int) -> int:
     if twice > abs(by) or (twice == abs(by) and quotient % 2):
         quotient += 1
     return quotient
+
+
+MAX_PRICE = 9_000_000_000
+"""Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""

@@ -6,7 +6,7 @@ else that a data file may hold (a date, an offset, an epoch number) is rewritten
 """
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 import numpy as np
@@ -207,3 +207,19 @@ def format_timestamps(event_ns: Ints) -> tuple[Bytes, Ints]:
         lengths[fraction % 1_000_000 != 0] = 26
         lengths[fraction % 1_000 != 0] = 29
     return out, lengths
+
+
+class TimestampText:
+    """int64 ns as ``YYYY-MM-DD HH:MM:SS[.fffffffff]``; remembers the minute, feeds repeat it."""
+
+    def __init__(self) -> None:
+        self._minute, self._text = -1, ""
+
+    def __call__(self, event_ns: int) -> str:
+        second, fraction = divmod(event_ns, 10**9)
+        minute, second = divmod(second, 60)
+        if minute != self._minute:
+            moment = datetime.fromtimestamp(minute * 60, UTC)
+            self._minute, self._text = minute, moment.strftime("%Y-%m-%d %H:%M:")
+        text = f"{self._text}{second:02d}"
+        return f"{text}.{fraction:09d}" if fraction else text

@@ -69,8 +69,8 @@ class Strategy:
     def on_batch(self, ticks: Ticks) -> Signals:
         """Decide on a batch: int8, one for each tick, +1 BUY, -1 SELL, 0 HOLD.
 
-        ``ticks`` has the fields of :data:`app.tick_ring.TICK_DTYPE` and is a view of shared memory:
-        copy what you keep.  The default calls :meth:`on_tick` for each.
+        ``ticks`` has the fields of :data:`app.model.tick.TICK_DTYPE` and is a view of shared
+        memory: copy what you keep.  The default calls :meth:`on_tick` for each.
         """
         signals = self.signal_buffer(len(ticks))
         _kernel.call_on_tick(

@@ -12,8 +12,8 @@ import msgspec
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
 from app.model.reject_codes import Code
+from app.model.requests import Refusal
 from app.model.wire.frames import json_frame
-from app.model.wire.order_json import Refusal
 
 
 @lru_cache(maxsize=16384)

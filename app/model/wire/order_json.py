@@ -7,15 +7,12 @@ as ``\\u002a`` in both directions, so the delimiter never stands in a payload.
 
 import json
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
-from app.config import MAX_PRICE
-from app.model.money import to_units
+from app.model.money import MAX_PRICE, to_units
 from app.model.orders import (
     DAY,
     GIVEN,
@@ -27,27 +24,29 @@ from app.model.orders import (
     TYPES,
 )
 from app.model.reject_codes import Code
-from app.model.wire.frames import MAX_SYMBOL_BYTES, symbol_problem
+from app.model.requests import (
+    COMMANDS,
+    DEFAULT_CLIENT,
+    MAX_CLIENT_ID,
+    MAX_ORDER_ID,
+    MAX_QTY,
+    Cancel,
+    Command,
+    OrderRequest,
+    Orders,
+    Positions,
+    Refusal,
+    Request,
+    Status,
+)
+from app.model.symbols import MAX_SYMBOL_BYTES, symbol_problem
+from app.model.wire.frames import json_frame
 
-DEFAULT_CLIENT: Final = "default"
 MAX_CLIENT_BYTES: Final = 64
 MAX_TS_BYTES: Final = 64
-MAX_CLIENT_ID: Final = (1 << 53) - 1
-"""Largest id a client may choose: what every JSON reader holds exactly."""
-MAX_ORDER_ID: Final = (1 << 63) - 1
-MAX_QTY: Final = 10**15
 
 
 NO_TS: Final = Raw(b"")
-
-
-class Refusal(NamedTuple):
-    """A request that is answered with ``ok: false``; ``about`` are further members to send."""
-
-    code: Code
-    msg: str
-    about: Mapping[str, Any] = MappingProxyType({})
-    retryable: bool = False
 
 
 class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -65,78 +64,6 @@ class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     op: str | None = None
 
 
-class OrderRequest(msgspec.Struct, gc=False):
-    """A well-formed order: everything checked that can be checked without any state."""
-
-    side: int
-    symbol: str
-    qty: int
-    price: int | None
-    ts: str | None
-    id: int | None
-    client: str
-    type: int
-    tif: int
-
-
-class Cancel(msgspec.Struct, tag_field="op", tag="cancel", forbid_unknown_fields=True):
-    id: int
-    client: str = DEFAULT_CLIENT
-
-
-class Status(msgspec.Struct, tag_field="op", tag="status", forbid_unknown_fields=True):
-    id: int
-    client: str = DEFAULT_CLIENT
-
-
-class Positions(msgspec.Struct, tag_field="op", tag="positions", forbid_unknown_fields=True):
-    client: str | None = None
-    symbol: str | None = None
-    after: str = ""
-    limit: int = 100
-
-
-class Orders(msgspec.Struct, tag_field="op", tag="orders", forbid_unknown_fields=True):
-    client: str | None = None
-    open: bool = True
-    before: int = MAX_ORDER_ID
-    limit: int = 50
-
-
-class Limits(msgspec.Struct, tag_field="op", tag="limits", forbid_unknown_fields=True):
-    client: str | None = None
-
-
-class Halt(msgspec.Struct, tag_field="op", tag="halt", forbid_unknown_fields=True):
-    """Refuse new orders; ``kill`` also cancels every open one and trips the kill switch."""
-
-    client: str | None = None
-    kill: bool = False
-    reason: str = ""
-
-
-class Resume(msgspec.Struct, tag_field="op", tag="resume", forbid_unknown_fields=True):
-    client: str | None = None
-    reason: str = ""
-
-
-class Reduce(msgspec.Struct, tag_field="op", tag="reduce", forbid_unknown_fields=True):
-    client: str | None = None
-    reason: str = ""
-
-
-class Ping(msgspec.Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
-    pass
-
-
-class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=True):
-    token: str
-
-
-Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
-Request = OrderRequest | Command | Refusal
-"""What a frame can be: a refusal stands for one that is no good."""
-COMMANDS: Final = (Cancel, Status, Positions, Orders, Limits, Halt, Resume, Reduce, Ping, Auth)
 OPS: Final = ("new", *(str(kind.__struct_config__.tag) for kind in COMMANDS))
 
 _decode_new = msgspec.json.Decoder(NewOrder).decode
@@ -379,3 +306,24 @@ def _short(value: object, quoted: bool = True) -> str:
         return f"an integer of {value.bit_length()} bits"
     text = repr(value) if quoted and isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_order(
+    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, ts: str
+) -> bytes:
+    """An order frame.  A ``*`` in a name travels as ``\\u002a``."""
+    body = _encode(
+        {
+            "side": side,
+            "symbol": symbol,
+            "qty": qty,
+            "price": price,
+            "ts": ts,
+            "id": order_id,
+            "client": client,
+        }
+    )
+    return json_frame(body)

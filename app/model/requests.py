@@ -1,0 +1,102 @@
+"""What a client may ask of the order manager, and the reject that answers it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from app.model.reject_codes import Code
+
+DEFAULT_CLIENT: Final = "default"
+MAX_CLIENT_ID: Final = (1 << 53) - 1
+"""Largest id a client may choose: what every JSON reader holds exactly."""
+MAX_ORDER_ID: Final = (1 << 63) - 1
+MAX_QTY: Final = 10**15
+
+
+class Refusal(NamedTuple):
+    """A request that is answered with ``ok: false``; ``about`` are further members to send."""
+
+    code: Code
+    msg: str
+    about: Mapping[str, Any] = MappingProxyType({})
+    retryable: bool = False
+
+
+class OrderRequest(msgspec.Struct, gc=False):
+    """A well-formed order: everything checked that can be checked without any state."""
+
+    side: int
+    symbol: str
+    qty: int
+    price: int | None
+    ts: str | None
+    id: int | None
+    client: str
+    type: int
+    tif: int
+
+
+class Cancel(msgspec.Struct, tag_field="op", tag="cancel", forbid_unknown_fields=True):
+    id: int
+    client: str = DEFAULT_CLIENT
+
+
+class Status(msgspec.Struct, tag_field="op", tag="status", forbid_unknown_fields=True):
+    id: int
+    client: str = DEFAULT_CLIENT
+
+
+class Positions(msgspec.Struct, tag_field="op", tag="positions", forbid_unknown_fields=True):
+    client: str | None = None
+    symbol: str | None = None
+    after: str = ""
+    limit: int = 100
+
+
+class Orders(msgspec.Struct, tag_field="op", tag="orders", forbid_unknown_fields=True):
+    client: str | None = None
+    open: bool = True
+    before: int = MAX_ORDER_ID
+    limit: int = 50
+
+
+class Limits(msgspec.Struct, tag_field="op", tag="limits", forbid_unknown_fields=True):
+    client: str | None = None
+
+
+class Halt(msgspec.Struct, tag_field="op", tag="halt", forbid_unknown_fields=True):
+    """Refuse new orders; ``kill`` also cancels every open one and trips the kill switch."""
+
+    client: str | None = None
+    kill: bool = False
+    reason: str = ""
+
+
+class Resume(msgspec.Struct, tag_field="op", tag="resume", forbid_unknown_fields=True):
+    client: str | None = None
+    reason: str = ""
+
+
+class Reduce(msgspec.Struct, tag_field="op", tag="reduce", forbid_unknown_fields=True):
+    client: str | None = None
+    reason: str = ""
+
+
+class Ping(msgspec.Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
+    pass
+
+
+class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=True):
+    token: str
+
+
+Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
+
+
+Request = OrderRequest | Command | Refusal
+"""What a frame can be: a refusal stands for one that is no good."""
+
+
+COMMANDS: Final = (Cancel, Status, Positions, Orders, Limits, Halt, Resume, Reduce, Ping, Auth)

@@ -1,0 +1,20 @@
+"""What a symbol may be, wherever it enters."""
+
+from typing import Final
+
+MAX_SYMBOL_BYTES: Final = 10
+
+
+def symbol_problem(symbol: bytes) -> str | None:
+    """Why these bytes cannot be a symbol on the wire, or None if they can."""
+    if not symbol:
+        return "empty symbol"
+    if len(symbol) > MAX_SYMBOL_BYTES:
+        return f"symbol of {len(symbol)} bytes, at most {MAX_SYMBOL_BYTES}"
+    if any(byte in b"*|," or byte < 0x20 or byte == 0x7F for byte in symbol):
+        return "symbol with a delimiter (* | ,) or a control byte"
+    try:
+        symbol.decode()
+    except UnicodeDecodeError:
+        return "symbol that is not UTF-8"
+    return None

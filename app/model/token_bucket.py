@@ -1,0 +1,27 @@
+"""A rate limit: a bucket of tokens."""
+
+from typing import Final
+
+NS_PER_S: Final = 1_000_000_000
+
+
+class TokenBucket:
+    """At most ``per_s`` takes in a second, after a pause as many at once."""
+
+    __slots__ = ("_last_ns", "_level_ns", "per_s")
+
+    def __init__(self, per_s: int) -> None:
+        self.per_s = per_s
+        self._level_ns = NS_PER_S
+        self._last_ns = 0
+
+    def take(self, now_ns: int) -> bool:
+        """Take one, or say that there is none left at ``now_ns``."""
+        elapsed = max(now_ns - self._last_ns, 0)
+        self._last_ns = now_ns
+        self._level_ns = min(self._level_ns + elapsed, NS_PER_S)
+        price_ns = NS_PER_S // self.per_s
+        if self._level_ns < price_ns:
+            return False
+        self._level_ns -= price_ns
+        return True

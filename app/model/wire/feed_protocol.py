@@ -1,0 +1,62 @@
+"""What surrounds the ticks on the feed ports: symbol list, hello frames and marks."""
+
+from typing import Final
+
+from app.model.symbols import symbol_problem
+from app.model.wire.frames import DELIMITER, LocalProtocolError, RemoteProtocolError
+
+PING: Final = b"PING"
+PONG: Final = b"PONG"
+BEAT: Final = b"BEAT"
+"""A hello by which a client asks for signs of life: ``BEAT|n*``, n the next tick in its stream."""
+
+
+def encode_symbol_list(symbols: list[str], delimiter: bytes = DELIMITER) -> bytes:
+    """``SYMBOLS|AAPL,MSFT*``, the first frame for each price client.
+
+    Raises:
+        LocalProtocolError: a symbol that the wire cannot carry.
+    """
+    for symbol in symbols:
+        problem = symbol_problem(symbol.encode())
+        if problem:
+            raise LocalProtocolError(f"{symbol!r}: {problem}")
+    return b"SYMBOLS|" + ",".join(symbols).encode() + delimiter
+
+
+def parse_symbol_list(frame: bytes) -> list[str]:
+    """The symbols of a ``SYMBOLS|...`` frame, in the sender's order.
+
+    Raises:
+        RemoteProtocolError: not a symbol list, a symbol that is not allowed, or one named twice.
+    """
+    head, mark, body = frame.partition(b"|")
+    if head != b"SYMBOLS" or not mark:
+        raise RemoteProtocolError(f"expected a SYMBOLS frame, got {frame[:40]!r}")
+    parts = body.split(b",")
+    for part in parts:
+        problem = symbol_problem(part)
+        if problem:
+            raise RemoteProtocolError(f"symbol list: {part[:40]!r}: {problem}")
+    if len(set(parts)) != len(parts):
+        raise RemoteProtocolError("symbol list: a symbol is named twice")
+    return [part.decode() for part in parts]
+
+
+def encode_mark(name: str, seq: int) -> bytes:
+    """``RESUME|7*``, ``SEQ|7*``, ``BEAT|7*`` or ``END|7*``."""
+    return f"{name}|{seq}*".encode()
+
+
+def parse_mark(frame: bytes, name: str) -> int | None:
+    """The number of a ``NAME|number`` frame, or None if it is another frame.
+
+    Raises:
+        RemoteProtocolError: the right name with something that is not a sequence number.
+    """
+    head, mark, body = frame.partition(b"|")
+    if head != name.encode() or not mark:
+        return None
+    if not body.isdigit() or len(body) > 18:
+        raise RemoteProtocolError(f"{name}: not a sequence number: {body[:40]!r}")
+    return int(body)
