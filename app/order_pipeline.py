@@ -2,15 +2,15 @@
 
 import os
 
-from app.accounts import STACK_NO, Scope
 from app.config import Settings
+from app.execution.accounts import STACK_NO, Scope
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.risk import RiskConfig, RiskGate
 from app.order_connection import Connection
-from app.order_core import OrderCore
 from app.order_service import OrderService
 from app.order_store import OrderStore
-from app.paper_exchange import PaperExchange
 from app.price_source import PriceSource
-from app.risk import RiskConfig, RiskGate
 
 
 def store_path(settings: Settings) -> str:

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from app.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
+from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
+from app.execution.order_core import OrderCore
 from app.model.money import UNITS, money_text
 from app.model.orders import Order
 from app.model.position import Position
@@ -23,7 +24,6 @@ from app.model.requests import (
     Status,
 )
 from app.model.wire.order_answers import encode_object, encode_refusal, order_json
-from app.order_core import OrderCore
 from app.order_store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
+from app.execution.order_core import OrderCore
 from app.log import get_logger
 from app.model.money import money_text
 from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
 from app.model.reject_codes import Code
 from app.model.requests import Auth, Command, OrderRequest, Ping, Refusal, Request
 from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal
-from app.order_core import OrderCore
 from app.order_counts import Counts
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError

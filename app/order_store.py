@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 
 import apsw
 
-from app.accounts import STACK_NO
+from app.execution.accounts import STACK_NO
+from app.execution.pending_rows import Journal, Recovered
 from app.log import get_logger
 from app.model.orders import Order, db_int
 from app.order_files import (
@@ -23,7 +24,6 @@ from app.order_files import (
     lay_out_wal,
     take_lease,
 )
-from app.order_journal import Journal, Recovered
 from app.order_positions import (
     Key,
     PositionRow,

@@ -2,16 +2,16 @@
 
 import msgspec
 
-from app.accounts import STACK_NO, Scope
 from app.config import Settings
+from app.execution.accounts import STACK_NO, Scope
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.pending_rows import Journal
+from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import Order
 from app.model.requests import OrderRequest, Refusal
 from app.model.wire.order_json import decode
-from app.order_core import OrderCore
-from app.order_journal import Journal
-from app.paper_exchange import PaperExchange
 from app.price_source import NoPrices
-from app.risk import Limits, RiskConfig, RiskGate
 
 
 class NoOrders:

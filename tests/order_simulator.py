@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.pending_rows import Journal, Recovered
+from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
 from app.model.position import Position
 from app.model.reject_codes import Code
 from app.model.requests import OrderRequest, Refusal
-from app.order_core import OrderCore
-from app.order_journal import Journal, Recovered
-from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice
-from app.risk import Limits, RiskConfig, RiskGate
 from tests.order_oracle import ALL, DAY_NS, UNITS, Book, Oracle, Rules
 
 CLIENTS = ("ann", "bob", "cem")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from app.order_journal import Recovered
+from app.execution.pending_rows import Recovered
 from app.order_positions import position_rows, read_positions, replay
 from app.order_store import OrderStore
 from tests.order_simulator import MemoryStore, Setup, random_setup, run_history

@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from app.accounts import STACK_NO, Scope
 from app.config import Settings
+from app.execution.accounts import STACK_NO, Scope
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.money import UNITS
 from app.model.orders import BUY, GIVEN, IOC
 from app.model.reject_codes import Code
 from app.model.requests import OrderRequest
 from app.model.wire.order_json import decode, encode_order
 from app.order_client import OrderClient
-from app.order_core import OrderCore
 from app.order_service import OrderService
 from app.order_store import OrderStore
-from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice, NoPrices
 from app.process import Backoff
-from app.risk import Limits, RiskConfig, RiskGate
 from tests.order_process import Client
 from tests.order_server import running
 from tests.outcome import of_store

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from app.execution.paper_exchange import Execution, PaperExchange, Venue
 from app.model.money import UNITS
 from app.model.orders import (
     ACCEPT,
@@ -19,7 +20,6 @@ from app.model.orders import (
     SELL,
     Order,
 )
-from app.paper_exchange import Execution, PaperExchange, Venue
 from app.price_source import BookPrice, SharedBookPrices
 from tests.test_risk import Prices
 

@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
 from app.config import Settings
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.money import UNITS
 from app.model.orders import BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, SELL, Order
 from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, Code, retryable
 from app.model.requests import OrderRequest, Refusal
 from app.model.token_bucket import TokenBucket
-from app.order_core import OrderCore
-from app.paper_exchange import PaperExchange
 from app.price_source import BookPrice
-from app.risk import Limits, RiskConfig, RiskGate
 from tests.order_simulator import MemoryStore
 
 MS = 1_000_000

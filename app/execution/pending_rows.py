@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.accounts import Scope
+from app.execution.accounts import Scope
 from app.model.orders import Order
 from app.model.position import Position
 

@@ -10,8 +10,8 @@ from typing import Final, Self
 
 import msgspec
 
-from app.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
 from app.config import Settings
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
 from app.model.money import UNITS, money_text, to_units
 from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order
 from app.model.position import Position

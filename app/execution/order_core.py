@@ -11,7 +11,10 @@ If the journal cannot be kept, the core is to be rebuilt from what was (:meth:`O
 from collections.abc import Iterator
 from typing import Final
 
-from app.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Scope
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Scope
+from app.execution.paper_exchange import Execution, Venue
+from app.execution.pending_rows import Journal, OrderLookup, Recovered
+from app.execution.risk import RiskGate
 from app.model.money import money_text
 from app.model.orders import (
     ACCEPT,
@@ -30,9 +33,6 @@ from app.model.orders import (
 from app.model.position import Position
 from app.model.reject_codes import Code
 from app.model.requests import MAX_CLIENT_ID, OrderRequest, Refusal
-from app.order_journal import Journal, OrderLookup, Recovered
-from app.paper_exchange import Execution, Venue
-from app.risk import RiskGate
 
 DAY_NS: Final = 86_400_000_000_000
 

@@ -1,0 +1,1 @@
+"""Orders, risk and paper execution: a pure core; imports only the model."""
