@@ -16,6 +16,7 @@ from typing import Final
 
 from app import access
 from app.config import EXIT_SETTINGS, Settings, SettingsError
+from app.execution.prices import NoPrices, PriceSource
 from app.log import get_logger
 from app.metrics import ProcessMetrics
 from app.model.reject_codes import Code
@@ -36,7 +37,7 @@ from app.order_log import OrderLog
 from app.order_pipeline import build_service, store_path
 from app.order_schema import StoreError
 from app.order_store import OrderStore, StoreUnavailableError
-from app.price_source import NoPrices, PriceSource, SharedBookPrices
+from app.price_source import SharedBookPrices
 from app.process import EXIT_OK, FatalError, Stop, run_process
 from app.run_name import run_name
 

@@ -6,11 +6,11 @@ from app.config import Settings
 from app.execution.accounts import STACK_NO, Scope
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import PriceSource
 from app.execution.risk import RiskConfig, RiskGate
 from app.order_connection import Connection
 from app.order_service import OrderService
 from app.order_store import OrderStore
-from app.price_source import PriceSource
 
 
 def store_path(settings: Settings) -> str:

@@ -7,11 +7,11 @@ from app.execution.accounts import STACK_NO, Scope
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import Journal
+from app.execution.prices import NoPrices
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import Order
 from app.model.requests import OrderRequest, Refusal
 from app.model.wire.order_json import decode
-from app.price_source import NoPrices
 
 
 class NoOrders:

@@ -9,12 +9,12 @@ from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Sco
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import Journal, Recovered
+from app.execution.prices import BookPrice
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
 from app.model.position import Position
 from app.model.reject_codes import Code
 from app.model.requests import OrderRequest, Refusal
-from app.price_source import BookPrice
 from tests.order_oracle import ALL, DAY_NS, UNITS, Book, Oracle, Rules
 
 CLIENTS = ("ann", "bob", "cem")

@@ -15,6 +15,7 @@ import pytest
 
 from app import order_service
 from app.config import Settings
+from app.execution.prices import NoPrices
 from app.model.wire.order_json import decode
 from app.order_pipeline import build_service
 from app.order_positions import position_rows, read_positions, replay
@@ -23,7 +24,6 @@ from app.order_service import OrderService
 from app.order_store import OrderStore, StoreUnavailableError
 from app.order_tools import main as tool
 from app.order_tools import verify
-from app.price_source import NoPrices
 from tests.faulty_disk import FaultyDisk, faulty_disk
 from tests.order_process import ROOT, OrderManagerProcess
 from tests.order_server import running

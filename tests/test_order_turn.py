@@ -10,6 +10,7 @@ from app.config import Settings
 from app.execution.accounts import STACK_NO, Scope
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import BookPrice, NoPrices
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.money import UNITS
 from app.model.orders import BUY, GIVEN, IOC
@@ -19,7 +20,6 @@ from app.model.wire.order_json import decode, encode_order
 from app.order_client import OrderClient
 from app.order_service import OrderService
 from app.order_store import OrderStore
-from app.price_source import BookPrice, NoPrices
 from app.process import Backoff
 from tests.order_process import Client
 from tests.order_server import running

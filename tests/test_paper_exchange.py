@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from app.execution.paper_exchange import Execution, PaperExchange, Venue
+from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import BookPrice
+from app.execution.venue import Execution, Venue
 from app.model.money import UNITS
 from app.model.orders import (
     ACCEPT,
@@ -20,7 +22,7 @@ from app.model.orders import (
     SELL,
     Order,
 )
-from app.price_source import BookPrice, SharedBookPrices
+from app.price_source import SharedBookPrices
 from tests.test_risk import Prices
 
 

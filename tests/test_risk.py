@@ -8,13 +8,13 @@ from app.config import Settings
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import BookPrice
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.money import UNITS
 from app.model.orders import BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, SELL, Order
 from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, Code, retryable
 from app.model.requests import OrderRequest, Refusal
 from app.model.token_bucket import TokenBucket
-from app.price_source import BookPrice
 from tests.order_simulator import MemoryStore
 
 MS = 1_000_000

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Scope
-from app.execution.paper_exchange import Execution, Venue
 from app.execution.pending_rows import Journal, OrderLookup, Recovered
 from app.execution.risk import RiskGate
+from app.execution.venue import Execution, Venue
 from app.model.money import money_text
 from app.model.orders import (
     ACCEPT,

@@ -9,51 +9,16 @@ under the order's ``order_no`` as the venue's client order id, and hands the ven
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
-import msgspec
-
+from app.execution.prices import PriceSource
+from app.execution.venue import Execution, Report
 from app.model.money import divide
 from app.model.orders import BUY, GIVEN, IOC, MARKET, Order
 from app.model.reject_codes import Code
-from app.price_source import PriceSource
 
 BPS_UNITS: Final = 1_000_000
 """Slippage is counted in hundredths of a basis point."""
-
-
-class Execution(msgspec.Struct, frozen=True, gc=False):
-    """A quantity at a price, in 1e-9 money units."""
-
-    qty: int
-    price: int
-
-
-class Report(msgspec.Struct, frozen=True, gc=False):
-    """A venue's answer to a new order: what executed at once, and what becomes of the rest."""
-
-    executions: tuple[Execution, ...] = ()
-    rests: bool = False
-    reject: tuple[Code, str] | None = None
-
-
-class Venue(Protocol):
-    """Where orders go once they passed the checks."""
-
-    def submit(self, order: Order) -> Report:
-        """Take a new order.  Without ``rests`` an open remainder is canceled."""
-
-    def cancel(self, order: Order) -> None:
-        """Take a resting order back."""
-
-    def poll(self) -> Iterable[tuple[Order, Execution]]:
-        """Executions of resting orders since the last call."""
-
-    def committed(self) -> None:
-        """What was submitted, canceled and polled since the last call is durable now."""
-
-    def restore(self, orders: Sequence[Order]) -> None:
-        """Replace all resting orders: on start, and after a turn that could not be kept."""
 
 
 class PaperExchange:

@@ -12,13 +12,13 @@ import msgspec
 
 from app.config import Settings
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.prices import BookPrice, PriceSource
 from app.model.money import UNITS, money_text, to_units
 from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order
 from app.model.position import Position
 from app.model.reject_codes import Code, retryable
 from app.model.requests import OrderRequest, Refusal
 from app.model.token_bucket import TokenBucket
-from app.price_source import BookPrice, PriceSource
 
 BPS: Final = 10_000
 REPEATS_KEYS_MAX: Final = 10_000
