@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES
-from app.tables import number, text_table
+from app.runtime.metrics.tables import number, text_table
 
 if TYPE_CHECKING:
     from app.backtest import Result

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from app.access import connect_orders
 from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
 from app.model.wire.frames import json_frame
-from app.tables import text_table
+from app.runtime.metrics.tables import text_table
+from app.runtime.net.access import connect_orders
 
 ORDER_COLUMNS: Final = (
     "id",

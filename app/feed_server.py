@@ -21,12 +21,12 @@ from app.gateway_client import (
     listen,
     send_symbol_list,
 )
-from app.log import get_logger
-from app.metrics import ProcessMetrics
 from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
 from app.model.wire.frames import DELIMITER, RemoteProtocolError
 from app.pacing import make_pace
 from app.price_hub import PriceHub
+from app.runtime.log import get_logger
+from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.sentiment_hub import SentimentHub
 from app.timerfd import Timer
 

@@ -7,9 +7,9 @@ import time
 from typing import Final, Protocol
 
 from app.feed_part import Block
-from app.log import get_logger
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import DELIMITER, FrameBuffer
+from app.runtime.log import get_logger
 
 log = get_logger()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from app.log import get_logger
+from app.runtime.log import get_logger
 
 SILENT_S: Final = 1.0
 LINE_EVERY_S: Final = 2.0

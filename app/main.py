@@ -15,13 +15,12 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from app import report
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
-from app.log import get_logger, setup_logging
-from app.metrics import MetricsError
-from app.metrics_layout import read_liveness
-from app.process import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
-from app.run_name import fresh_run_name
+from app.runtime.log import get_logger, setup_logging
+from app.runtime.metrics import report
+from app.runtime.metrics.layout import MetricsError, read_liveness
+from app.runtime.process import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
+from app.runtime.run_id import fresh_run_name
 from app.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
 from app.tick_ring import TickRing
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.config import Settings
-from app.log import get_logger
 from app.model.token_bucket import TokenBucket
 from app.order_connection import Connection
+from app.runtime.log import get_logger
 
 log = get_logger()
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from app.metrics import ProcessMetrics
+from app.runtime.metrics.process_metrics import ProcessMetrics
 
 
 class Counts:

@@ -24,7 +24,7 @@ are written at once, so they may stand before lines of earlier times."""
 
 
 class OrderLog:
-    """Lines in the form of :mod:`app.log`, at level INFO, on a file descriptor."""
+    """Lines in the form of :mod:`app.runtime.log`, at level INFO, on a file descriptor."""
 
     def __init__(self, form: str = "text", enabled: bool = True, descriptor: int = 2) -> None:
         self.dropped = 0

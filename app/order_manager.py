@@ -14,11 +14,8 @@ import time
 from collections import deque
 from typing import Final
 
-from app import access
 from app.config import EXIT_SETTINGS, Settings, SettingsError
 from app.execution.prices import NoPrices, PriceSource
-from app.log import get_logger
-from app.metrics import ProcessMetrics
 from app.model.reject_codes import Code
 from app.model.requests import Auth, Ping, Refusal, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
@@ -38,8 +35,11 @@ from app.order_pipeline import build_service, store_path
 from app.order_schema import StoreError
 from app.order_store import OrderStore, StoreUnavailableError
 from app.price_source import SharedBookPrices
-from app.process import EXIT_OK, FatalError, Stop, run_process
-from app.run_name import run_name
+from app.runtime.log import get_logger
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net import access
+from app.runtime.process import EXIT_OK, FatalError, Stop, run_process
+from app.runtime.run_id import run_name
 
 MESSAGE_DELIMITER: Final = DELIMITER
 

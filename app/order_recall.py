@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.model.wire.frames import json_frame
-from app.order_client import OrderClient
+from app.runtime.net.order_client import OrderClient
 
 PAGE_ORDERS = 150
 NOT_TAKEN = frozenset({"Denied", "Rejected"})

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from app.execution.order_core import OrderCore
-from app.log import get_logger
 from app.model.money import money_text
 from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
 from app.model.reject_codes import Code
@@ -23,6 +22,7 @@ from app.order_counts import Counts
 from app.order_queries import OrderQueries
 from app.order_store import OrderStore, StoreUnavailableError
 from app.order_turn import HeldOrders
+from app.runtime.log import get_logger
 
 log = get_logger()
 

@@ -15,7 +15,6 @@ import apsw
 
 from app.execution.accounts import STACK_NO
 from app.execution.pending_rows import Journal, Recovered
-from app.log import get_logger
 from app.model.orders import Order, db_int
 from app.order_files import (
     WAL_BYTES,
@@ -32,6 +31,7 @@ from app.order_positions import (
     write_positions,
 )
 from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
+from app.runtime.log import get_logger
 
 log = get_logger()
 

@@ -4,8 +4,8 @@ import time
 from typing import Any
 
 from app.execution.prices import BookPrice
-from app.log import get_logger
 from app.model.money import to_units
+from app.runtime.log import get_logger
 from app.segment import SegmentError
 
 log = get_logger()

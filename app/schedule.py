@@ -7,7 +7,8 @@ it.
 from collections.abc import Callable
 
 from app.config import Settings
-from app.metrics import MetricsError, read_metrics
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import read_metrics
 
 
 class Schedule:

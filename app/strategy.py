@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel, history, report
+from app import _kernel, history
 from app._kernel import Intent
-from app.access import connect_orders
 from app.config import Settings, load_settings
 from app.engine import MAX_BATCH_TICKS, Engine
-from app.log import get_logger
-from app.metrics import ProcessMetrics
 from app.model.tick import TICK_DTYPE
 from app.model.timestamps import TimestampText
 from app.model.wire.frames import json_frame
 from app.model.wire.order_json import encode_order
-from app.order_client import Answer, OrderClient, Unanswered
 from app.order_recall import last_order_id, last_sides
-from app.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
+from app.runtime.log import get_logger
+from app.runtime.metrics import report
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.access import connect_orders
+from app.runtime.net.order_client import Answer, OrderClient, Unanswered
+from app.runtime.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
 from app.schedule import Schedule
 from app.sentiment_feed import SentimentFeed
 from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy

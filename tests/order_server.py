@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Settings
-from app.metrics import ProcessMetrics
 from app.order_manager import OrderManagerServer
+from app.runtime.metrics.process_metrics import ProcessMetrics
 from tests.order_process import Client
 
 

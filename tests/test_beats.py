@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.model.wire.feed_protocol import encode_mark, parse_mark
+from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
 from tests.fake_servers import Connection, FakeServer
 from tests.feed_helpers import (
     WireClient,
@@ -123,7 +123,7 @@ def test_a_silent_gateway_is_gone() -> None:
 
 
 def test_a_plain_feed_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.feed_client.HELLO_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("app.runtime.net.feed_client.HELLO_TIMEOUT_S", 0.3)
     with silent(b"SYMBOLS|A*") as server:
         feed = connect(server)
         assert not feed.sequenced
@@ -134,7 +134,7 @@ def test_a_plain_feed_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gateway_that_stands_still_in_the_hello_is_no_plain_feed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.feed_client.HELLO_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("app.runtime.net.feed_client.HELLO_TIMEOUT_S", 0.3)
     with silent(b"SYMBOLS|A*") as server, pytest.raises(FeedClosed, match="no answer"):
         connect(server, must_be_sequenced=True)
 

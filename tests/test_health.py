@@ -13,8 +13,8 @@ from secrets import token_hex
 
 import pytest
 
-from app import health
-from app.metrics import ProcessMetrics
+from app.runtime import health
+from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.segment import SHM_DIRECTORY
 from tests.chaos.host import ROOT
 
@@ -130,7 +130,7 @@ def test_unknown_service():
 def test_starts_without_third_party_packages(segment):
     """``-S`` hides site-packages: an import of one would fail, and so show here."""
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "app.health", "orderbook"],
+        [sys.executable, "-S", "-m", "app.runtime.health", "orderbook"],
         capture_output=True,
         text=True,
         check=False,

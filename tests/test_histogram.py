@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.histogram import Histogram, HistogramSnapshot, highest_of, index_of, lowest_of
-from app.metrics_layout import BUCKET_SLOTS, HIGHEST_VALUE_NS
+from app.runtime.metrics.histogram import (
+    Histogram,
+    HistogramSnapshot,
+    highest_of,
+    index_of,
+    lowest_of,
+)
+from app.runtime.metrics.layout import BUCKET_SLOTS, HIGHEST_VALUE_NS
 
 VALUES = st.one_of(
     st.integers(0, HIGHEST_VALUE_NS),

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 import pytest
 
-from app import ipc_owner
+from app.runtime import ipc_owner
 from tests.compose_stack import eventually
 
 

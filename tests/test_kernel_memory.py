@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app import _kernel
-from app.metrics_layout import BUCKET_SLOTS
 from app.model.tick import TICK_DTYPE
+from app.runtime.metrics.layout import BUCKET_SLOTS
 from tests.kernel_helpers import BOTH, LATEST, LOSSLESS, SYMBOLS, feed, padded, refused
 from tests.kernel_twin_memory import book_image, ring_image
 

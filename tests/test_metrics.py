@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app import metrics_layout as layout
-from app.metrics import (
+from app.runtime.metrics import layout
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import (
     STAGE_COUNTER,
-    MetricsError,
     ProcessMetrics,
     ProcessSnapshot,
     read_metrics,
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CHILD = """
 import sys
-from app.metrics import ProcessMetrics
+from app.runtime.metrics.process_metrics import ProcessMetrics
 name, service, instance = sys.argv[1:]
 sys.stdin.readline()
 metrics = ProcessMetrics.open(name, service, instance)
@@ -264,7 +264,7 @@ def test_a_claim_broken_off_halfway_is_invisible_and_the_block_is_used_again(nam
 
 def test_a_claim_is_given_up_beside_a_stopped_claimant(name: str, monkeypatch: pytest.MonkeyPatch):
     ProcessMetrics.open(name, "gateway").close()
-    monkeypatch.setattr("app.metrics.CLAIM_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("app.runtime.metrics.process_metrics.CLAIM_TIMEOUT_S", 0.05)
     segment = Segment.attach(name)
     assert segment.try_lock(layout.CLAIM_LOCK_BYTE)
     with pytest.raises(MetricsError, match="another process has been claiming"):
@@ -322,7 +322,7 @@ def test_liveness_is_read_without_numpy(name: str):
     before_ns = time.monotonic_ns()
     metrics.beat()
     code = (
-        "import sys; from app.metrics_layout import read_liveness\n"
+        "import sys; from app.runtime.metrics.layout import read_liveness\n"
         f"print(*read_liveness({name!r})[0], sep='|')\n"
         "assert 'numpy' not in sys.modules and 'msgspec' not in sys.modules"
     )

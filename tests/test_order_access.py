@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from app.access import auth_frame, connect_orders, read_token, require_token_if_published
 from app.config import Settings, SettingsError
 from app.model.wire.order_json import encode_order
-from app.order_client import OrderClient
+from app.runtime.net.access import (
+    auth_frame,
+    connect_orders,
+    read_token,
+    require_token_if_published,
+)
+from app.runtime.net.order_client import OrderClient
 from tests.order_process import Client, OrderManagerProcess
 from tests.order_server import running
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app import report
 from app.config import Settings
-from app.metrics import MetricsError, ProcessMetrics
+from app.runtime.metrics import report
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.metrics.tables import markdown_table, micros, number, text_table
 from app.segment import SHM_DIRECTORY, Segment
-from app.tables import markdown_table, micros, number, text_table
 
 ROOT = Path(__file__).resolve().parent.parent
 Change = Callable[[dict[str, ProcessMetrics]], None]
@@ -222,7 +223,7 @@ def test_no_segment_raises(settings: Settings):
 def test_the_command_prints_the_live_report(
     settings: Settings, run: dict[str, ProcessMetrics], tmp_path: Path
 ):
-    command = [sys.executable, "-m", "app.report"]
+    command = [sys.executable, "-m", "app.runtime.metrics.report"]
     environ = {**os.environ, **settings.to_environ(), "OUTPUT_DIR": str(tmp_path)}
     result = subprocess.run(
         [*command, "--write"], cwd=ROOT, env=environ, capture_output=True, text=True

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.process import FatalError
-from app.run_name import run_name
+from app.runtime.process import FatalError
+from app.runtime.run_id import run_name
 
 
 def test_a_set_name_wins(tmp_path: Path):

@@ -21,7 +21,7 @@ from app.model.wire.frames import (
     RemoteProtocolError,
 )
 from app.model.wire.order_json import encode_order
-from app.order_client import Answer, _decode
+from app.runtime.net.order_client import Answer, _decode
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
 pieces = st.lists(st.binary(max_size=20), max_size=12)

@@ -1,4 +1,4 @@
-"""``python -m app.metrics``: rates, states, tables, JSON, .hgrm files, Ctrl-C."""
+"""``python -m app.runtime.metrics.stat``: rates, states, tables, JSON, .hgrm files, Ctrl-C."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from app import stat_view
-from app.metrics import ProcessMetrics
+from app.runtime.metrics import stat as stat_view
+from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.segment import SHM_DIRECTORY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,14 @@ def at(sample: stat_view.Sample, taken_s: float) -> stat_view.Sample:
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "app.metrics", "--segment", name, *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "app.runtime.metrics.process_metrics",
+        "--segment",
+        name,
+        *arguments,
+    ]
 
 
 def once(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +115,8 @@ def test_once_prints_the_tables(name: str, strategy: ProcessMetrics):
 def test_once_works_without_rich(name: str, strategy: ProcessMetrics):
     code = (
         "import sys; sys.modules['rich'] = None\n"
-        f"from app.stat_view import main; sys.exit(main(['--segment', {name!r}, '--once']))"
+        "from app.runtime.metrics.stat import main\n"
+        f"sys.exit(main(['--segment', {name!r}, '--once']))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")

@@ -7,15 +7,15 @@ from secrets import token_hex
 
 import pytest
 
-from app.process import TIME_SLICES_NS
+from app.runtime.process import TIME_SLICES_NS
+from app.runtime.time_slice import time_slice_ns
 from app.segment import SHM_DIRECTORY
-from app.time_slice import time_slice_ns
 
 
 def run(code: str, **environ: str) -> str:
     """What a process of its own prints."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import os\nfrom app.time_slice import *\n{code}"],
+        [sys.executable, "-c", f"import os\nfrom app.runtime.time_slice import *\n{code}"],
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
@@ -57,7 +57,7 @@ def test_another_machine_is_left_alone() -> None:
 def test_each_process_asks_for_its_slice(service: str) -> None:
     segment = f"test_{os.getpid()}_{token_hex(4)}"
     code = (
-        "from app.process import run_process\n"
+        "from app.runtime.process import run_process\n"
         f"run_process({service!r}, lambda *_: print(time_slice_ns()) or 0)"
     )
     try:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.histogram import HistogramSnapshot
-from app.metrics_layout import BUCKET_SLOTS
+from app.runtime.metrics.histogram import HistogramSnapshot
+from app.runtime.metrics.layout import BUCKET_SLOTS
 from tests.bench import floor, ticks
 from tests.bench.model import RATE_PER_S, Absent, Context, Figures, Placement
 from tests.bench.ours import EVERY_TICK, LATENCY_HISTOGRAMS, LATENCY_SYMBOLS
@@ -28,7 +28,7 @@ DATA_MOUNT = "/srv/data"
 # Runs in the orderbook's container, which outlasts the run: its shared memory is not the host's.
 SAMPLER = """
 import json, sys, time
-from app.metrics import read_metrics
+from app.runtime.metrics.process_metrics import read_metrics
 segment, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def at(events):
     deadline = time.monotonic() + 60

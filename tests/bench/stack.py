@@ -15,8 +15,9 @@ from typing import Self
 import msgspec
 
 from app.config import Settings
-from app.histogram import HistogramSnapshot
-from app.metrics import MetricsError, ProcessSnapshot, read_metrics
+from app.runtime.metrics.histogram import HistogramSnapshot
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics
 from tests.bench.model import POINTS, Figures, Placement
 from tests.bench.processes import die_with_parent
 

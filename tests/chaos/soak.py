@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from app.histogram import HistogramSnapshot
-from app.tables import micros, number, text_table
+from app.runtime.metrics.histogram import HistogramSnapshot
+from app.runtime.metrics.tables import micros, number, text_table
 from tests.chaos.host import PROCESSES, ROOT, HostStack
 
 WARM_UP_PART: Final = 0.2

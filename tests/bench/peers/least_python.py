@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 
 from app import _kernel
-from app.metrics_layout import BUCKET_SLOTS
 from app.model.wire.order_json import NewOrder
 from app.order_files import lay_out_wal
 from app.order_schema import PAGE_BYTES
+from app.runtime.metrics.layout import BUCKET_SLOTS
 from app.shared_memory_utils import SharedPriceBook
 from app.tick_ring import LOSSLESS, TickRing
 from tests.bench.model import Context, Figures, Placement

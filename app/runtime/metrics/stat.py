@@ -1,4 +1,4 @@
-"""``python -m app.metrics``: what every process does, on one screen, read from shared memory.
+"""What every process does, on one screen: ``python -m app.runtime.metrics.stat``.
 
 Needs nothing but read access to the segment; ``rich`` only for the full-screen view, without it (or
 without a terminal) the same tables come as plain text.
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.config import Settings, settings_or_exit
-from app.histogram import HistogramSnapshot
-from app.metrics import MetricsError, ProcessSnapshot, read_metrics, unique_labels
+from app.runtime.metrics.histogram import HistogramSnapshot
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics, unique_labels
+from app.runtime.metrics.tables import EMPTY, micros, number, text_table
 from app.segment import SegmentError
-from app.tables import EMPTY, micros, number, text_table
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 LATENCY_WINDOW_S = 10.0
@@ -205,7 +206,7 @@ def _watch_plain(arguments: argparse.Namespace, stale_s: float) -> None:
 
 
 def _watch_full_screen(arguments: argparse.Namespace, stale_s: float) -> None:
-    from app.stat_screen import screen
+    from app.runtime.metrics.stat_screen import screen
 
     with screen() as show:
         for now, earlier, oldest in samples(arguments.segment, arguments.interval):
@@ -227,7 +228,7 @@ def _can_draw() -> bool:
 
 
 def _parser(settings: Settings) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app.metrics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m app.runtime.metrics.stat", description=__doc__)
     parser.add_argument("--once", action="store_true", help="print once as text and exit")
     parser.add_argument("--plain", action="store_true", help="text, never the full-screen view")
     parser.add_argument("--json", action="store_true", help="one JSON object per refresh")
@@ -260,3 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         return 0
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

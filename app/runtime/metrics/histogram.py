@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from app.metrics_layout import BUCKET_SLOTS, HIGHEST_VALUE_NS, SUB_BUCKET_BITS
+from app.runtime.metrics.layout import BUCKET_SLOTS, HIGHEST_VALUE_NS, SUB_BUCKET_BITS
 
 HALF_BITS = SUB_BUCKET_BITS - 1
 HALF_COUNT = 1 << HALF_BITS

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from app import ipc_owner
 from app.config import Settings, settings_or_exit
-from app.log import get_logger, setup_logging
-from app.metrics import MetricsError, ProcessMetrics
+from app.runtime import ipc_owner
+from app.runtime.log import get_logger, setup_logging
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.time_slice import set_time_slice
 from app.segment import SegmentError
-from app.time_slice import set_time_slice
 
 EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE = 0, 1, 3
 POLL_S = 0.25

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from app.access import connect_orders
 from app.config import Settings
-from app.log import get_logger
 from app.model.wire.frames import FrameBuffer, RemoteProtocolError
-from app.process import POLL_S, Backoff, Stop
+from app.runtime.log import get_logger
+from app.runtime.net.access import connect_orders
+from app.runtime.process import POLL_S, Backoff, Stop
 
 log = get_logger()
 

@@ -2,9 +2,10 @@
 ``python -S``, and what only one check needs is imported there (``json`` alone would cost a third of
 the time).
 
-``python -S -m app.health gateway|orderbook|strategy|order_manager`` prints the reason and exits 1
-when the service is not ready; 0 means that its ports answer, or that its heartbeat in shared memory
-is fresh and its state is ready.  Settings come from the environment alone, as Compose sets them.
+``python -S -m app.runtime.health gateway|orderbook|strategy|order_manager`` prints the reason and
+exits 1 when the service is not ready; 0 means that its ports answer, or that its heartbeat in
+shared memory is fresh and its state is ready.  Settings come from the environment alone, as Compose
+sets them.
 """
 
 import os
@@ -72,7 +73,7 @@ def check_order_manager() -> None:
 
 def check_heartbeat(service: str) -> None:
     """A block of ``service`` in the metrics segment has a fresh heartbeat and a good state."""
-    from app.metrics_layout import MetricsError, read_liveness
+    from app.runtime.metrics.layout import MetricsError, read_liveness
 
     try:
         blocks = read_liveness(os.environ.get("SHM_METRICS", "trading_metrics"))
@@ -101,7 +102,10 @@ def main(arguments: list[str]) -> int:
         elif service in ("orderbook", "strategy"):
             check_heartbeat(service)
         else:
-            print("usage: app.health gateway|orderbook|strategy|order_manager", file=sys.stderr)
+            print(
+                "usage: app.runtime.health gateway|orderbook|strategy|order_manager",
+                file=sys.stderr,
+            )
             return 2
     except (Unhealthy, ValueError) as error:
         print(f"{service}: {error}")

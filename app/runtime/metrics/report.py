@@ -1,7 +1,7 @@
 """The report of a run: collected from shared memory, shown as text, kept as Markdown.
 
 ``collect`` reads every process's block, living or dead, so call it before the segments are removed.
-``python -m app.report`` prints the report of what runs now.
+``python -m app.runtime.metrics.report`` prints the report of what runs now.
 """
 
 import argparse
@@ -16,11 +16,12 @@ from pathlib import Path
 import msgspec
 
 from app.config import Settings, settings_or_exit
-from app.histogram import HistogramSnapshot
-from app.metrics import MetricsError, ProcessSnapshot, read_metrics, unique_labels
-from app.report_verdict import find_problems, unanswered
+from app.runtime.metrics.completeness import find_problems, unanswered
+from app.runtime.metrics.histogram import HistogramSnapshot
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics, unique_labels
+from app.runtime.metrics.tables import markdown_table, micros, number, text_table
 from app.segment import SHM_DIRECTORY, SegmentError
-from app.tables import markdown_table, micros, number, text_table
 
 FILE_NAME = "performance_report.md"
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -306,7 +307,9 @@ def write(report: Report, output_dir: str | Path) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Print the report.  Exit code 0; 1 if there is nothing to read; 2 for wrong settings."""
     settings = settings_or_exit("report")
-    parser = argparse.ArgumentParser(prog="python -m app.report", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m app.runtime.metrics.report", description=main.__doc__
+    )
     parser.add_argument("--markdown", action="store_true", help="print Markdown")
     parser.add_argument("--write", action="store_true", help=f"also write {FILE_NAME}")
     arguments = parser.parse_args(argv)

@@ -2,7 +2,7 @@
 
 Each process owns one block and writes it with plain stores; anyone may read at any time, and a
 process that dies leaves its figures behind.  The names and the bytes stand in
-:mod:`app.metrics_layout`.  ``python -m app.metrics`` shows the segment live.
+:mod:`app.runtime.metrics.layout`.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from app.histogram import Histogram, HistogramSnapshot
-from app.metrics_layout import (
+from app.runtime.metrics.histogram import Histogram, HistogramSnapshot
+from app.runtime.metrics.layout import (
     BLOCK_COUNT,
     BLOCK_HEAD,
     BUCKET_SLOTS,
@@ -44,8 +44,6 @@ from app.metrics_layout import (
     text_of,
 )
 from app.segment import Segment, SegmentMissing, create_or_attach
-
-__all__ = ["MetricsError", "ProcessMetrics", "ProcessSnapshot", "read_metrics"]
 
 STAGE_COUNTER: Final = {
     "gateway": "ticks_sent",
@@ -362,9 +360,3 @@ def _read_block(segment: Segment, block: int) -> ProcessSnapshot | None:
                 histograms=histograms,
             )
     return None
-
-
-if __name__ == "__main__":
-    from app.stat_view import main
-
-    raise SystemExit(main())

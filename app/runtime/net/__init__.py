@@ -1,0 +1,1 @@
+"""Sockets: clients of both ports, listeners, and who may connect."""
