@@ -12,9 +12,10 @@ from app.feed_server import FeedServer
 from app.gateway_client import send_symbol_list
 from app.load_progress import LoadInterrupted, LoadProgress
 from app.market_data import load_prices
+from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.process import FatalError, Stop, run_process
+from app.runtime.process import run_process
 
 __all__ = ["load_data", "main", "send_symbol_list"]
 

@@ -16,10 +16,10 @@ import time
 from dataclasses import dataclass, field
 
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
+from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError, read_liveness
-from app.runtime.process import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
 from app.runtime.run_id import fresh_run_name
 from app.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
 from app.tick_ring import TickRing

@@ -1,7 +1,6 @@
 """All client connections of the order port: who is let in, watched, slowed down or dropped."""
 
 import errno
-import resource
 import select
 import socket
 import ssl
@@ -16,9 +15,6 @@ from app.runtime.log import get_logger
 
 log = get_logger()
 
-BACKLOG: Final = 4096
-SPARE_DESCRIPTORS: Final = 64
-"""Files, segments and the listening socket, beside one descriptor per connection."""
 ACCEPT_BURST: Final = 64
 LINGER_S: Final = 1.0
 HANDSHAKE_S: Final = 5.0
@@ -212,33 +208,3 @@ class Connections:
         for connection in self:
             self.close(connection)
         self._listener.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose.
-
-    Raises:
-        OSError: the port cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def raise_descriptor_limit(connections_max: int) -> None:
-    """Let this process have a descriptor for every connection, as far as the system allows."""
-    wanted = connections_max + SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-        if allowed < wanted:
-            log.warning("few_descriptors", connections_max=allowed - SPARE_DESCRIPTORS)

@@ -22,23 +22,18 @@ from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_answers import encode_object, encode_refusal
 from app.model.wire.order_json import decode
 from app.order_connection import Connection
-from app.order_connections import (
-    IN,
-    OUT,
-    SWEEP_S,
-    Connections,
-    listen,
-    raise_descriptor_limit,
-)
+from app.order_connections import IN, OUT, SWEEP_S, Connections
 from app.order_log import OrderLog
 from app.order_pipeline import build_service, store_path
 from app.order_schema import StoreError
 from app.order_store import OrderStore, StoreUnavailableError
 from app.price_source import SharedBookPrices
+from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
-from app.runtime.process import EXIT_OK, FatalError, Stop, run_process
+from app.runtime.net.listener import listen, raise_descriptor_limit
+from app.runtime.process import run_process
 from app.runtime.run_id import run_name
 
 MESSAGE_DELIMITER: Final = DELIMITER

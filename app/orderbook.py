@@ -10,10 +10,11 @@ from app import _kernel
 from app.config import Settings
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
+from app.runtime.lifecycle import POLL_S, Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
-from app.runtime.process import POLL_S, Backoff, FatalError, Stop, run_process
+from app.runtime.process import run_process
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.tick_ring import TickRing
 

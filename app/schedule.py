@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from app.config import Settings
 from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.process_metrics import read_metrics
+from app.runtime.metrics.snapshot import read_metrics
 
 
 class Schedule:

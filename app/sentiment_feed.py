@@ -16,9 +16,9 @@ from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
+from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection
-from app.runtime.process import Backoff, FatalError, Stop
 
 log = get_logger()
 

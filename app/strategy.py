@@ -5,29 +5,25 @@ it orders and wait for the answers, then give the ring its room back.  A tick is
 its order is answered, so a crash repeats orders (under the same ids) and never forgets one.
 """
 
-import json
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from app import _kernel, history
 from app._kernel import Intent
-from app.config import Settings, load_settings
+from app.config import Settings
 from app.engine import MAX_BATCH_TICKS, Engine
 from app.model.tick import TICK_DTYPE
 from app.model.timestamps import TimestampText
-from app.model.wire.frames import json_frame
 from app.model.wire.order_json import encode_order
 from app.order_recall import last_order_id, last_sides
+from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics import report
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.access import connect_orders
-from app.runtime.net.order_client import Answer, OrderClient, Unanswered
-from app.runtime.process import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop, run_process
+from app.runtime.net.order_client import Answer, OrderClient, Unanswered, send_order
+from app.runtime.process import run_process
 from app.schedule import Schedule
 from app.sentiment_feed import SentimentFeed
 from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
@@ -58,26 +54,6 @@ log = get_logger()
 PROGRESS_EVERY_S = 10.0
 REPORT_SETTLE_S = 2.0
 POSITION_NAMES = {1: "LONG", -1: "SHORT"}
-
-
-def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> dict[str, Any]:
-    """Send one order to the order manager and return its answer, both as the wire's JSON objects.
-
-    Opens a connection of its own: meant for scripts and tests; the process keeps one open.
-
-    Raises:
-        OSError: the order manager cannot be reached, or did not answer in ``ORDER_TIMEOUT_S``.
-    """
-    chosen = settings or load_settings()
-    with connect_orders(chosen, chosen.order_timeout_s) as connection:
-        connection.sendall(json_frame(json.dumps(order, allow_nan=False).encode()))
-        received = b""
-        while b"*" not in received:
-            data = connection.recv(65536)
-            if not data:
-                raise ConnectionResetError("the order manager closed without an answer")
-            received += data
-    return dict(json.loads(received.partition(b"*")[0]))
 
 
 class StrategyProcess:

@@ -6,10 +6,10 @@ import time
 import msgspec
 
 from app.config import Settings
+from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Unanswered
-from app.runtime.process import FatalError, Stop
 from app.segment import SegmentMissing
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.strategies.base import strategy_source

@@ -24,7 +24,7 @@ SERVICES = ("shm", *PROCESSES)
 # Runs in a container of the stack: every block of the metrics segment as JSON.
 _COUNTERS = """
 import json, os
-from app.runtime.metrics.process_metrics import read_metrics
+from app.runtime.metrics.snapshot import read_metrics
 name = os.environ["SHM_METRICS"]
 print(json.dumps([[b.service, b.instance, b.state, b.restarts, b.counters]
                   for b in read_metrics(name)]))

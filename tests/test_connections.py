@@ -12,10 +12,10 @@ import pytest
 
 from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
 from app.model.wire.order_json import encode_order
+from app.runtime.lifecycle import Backoff, Stop
 from app.runtime.net import feed_client
 from app.runtime.net.feed_client import BUFFER_BYTES, FeedClosed, FeedConnection
 from app.runtime.net.order_client import OrderClient, Unanswered
-from app.runtime.process import Backoff, Stop
 from tests.fake_servers import Connection, FakeServer, unused_port
 
 HELLO = b"SYMBOLS|A,B*RUN|r1*SEQ|0*"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics
+from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.feed_helpers import WireClient, make_feed, make_settings, ticks_bytes, write_ticks
 
 ROOT = Path(__file__).resolve().parents[1]

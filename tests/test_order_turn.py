@@ -19,8 +19,8 @@ from app.model.requests import OrderRequest
 from app.model.wire.order_json import decode, encode_order
 from app.order_service import OrderService
 from app.order_store import OrderStore
+from app.runtime.lifecycle import Backoff
 from app.runtime.net.order_client import OrderClient
-from app.runtime.process import Backoff
 from tests.order_process import Client
 from tests.order_server import running
 from tests.outcome import of_store

@@ -8,7 +8,7 @@ import pytest
 from app import history
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
-from app.runtime.process import FatalError, Stop
+from app.runtime.lifecycle import FatalError, Stop
 from app.sentiment_feed import SentimentFeed
 from tests.fake_servers import Connection, FakeServer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.runtime.process import FatalError
+from app.runtime.lifecycle import FatalError
 from app.runtime.run_id import run_name
 
 

@@ -17,6 +17,7 @@ from app._kernel import Tick
 from app.config import Settings
 from app.engine import Engine
 from app.model.tick import TICK_DTYPE
+from app.runtime.net.order_client import send_order
 from app.strategies.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
 from app.strategy import (
     CrossCheck,
@@ -25,7 +26,6 @@ from app.strategy import (
     SentimentStrategy,
     WindowedMovingAverageStrategy,
     cross_check,
-    send_order,
 )
 
 LIMIT = settings(max_examples=100, deadline=None, derandomize=True)

@@ -7,7 +7,7 @@ from secrets import token_hex
 
 import pytest
 
-from app.runtime.process import TIME_SLICES_NS
+from app.runtime.placement import TIME_SLICES_NS
 from app.runtime.time_slice import time_slice_ns
 from app.segment import SHM_DIRECTORY
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.config import Settings
-from app.runtime.process import FatalError
+from app.runtime.lifecycle import FatalError
 
 
 def fresh_run_name() -> str:

@@ -28,7 +28,7 @@ DATA_MOUNT = "/srv/data"
 # Runs in the orderbook's container, which outlasts the run: its shared memory is not the host's.
 SAMPLER = """
 import json, sys, time
-from app.runtime.metrics.process_metrics import read_metrics
+from app.runtime.metrics.snapshot import read_metrics
 segment, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def at(events):
     deadline = time.monotonic() + 60

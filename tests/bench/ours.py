@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from app.runtime.metrics.process_metrics import ProcessSnapshot
+from app.runtime.metrics.snapshot import ProcessSnapshot
 from tests.bench import ticks
 from tests.bench.model import (
     ANYWHERE,

@@ -17,7 +17,7 @@ import msgspec
 from app.config import Settings
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics
+from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.bench.model import POINTS, Figures, Placement
 from tests.bench.processes import die_with_parent
 

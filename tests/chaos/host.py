@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics
+from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.environ import default_environ
 from tests.outcome import Outcome, of_store
 

@@ -20,7 +20,7 @@ import docker
 from docker.models.containers import Container
 
 from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics
+from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.chaos.plan import Account, Choice, Fault, draw
 from tests.chaos.run_host import Verdict, undisturbed
 from tests.compose_stack import PROCESSES, ROOT, SERVICES, ComposeStack

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.runtime.metrics.histogram import HistogramSnapshot
-from app.runtime.metrics.process_metrics import ProcessSnapshot
+from app.runtime.metrics.snapshot import ProcessSnapshot
 from app.runtime.metrics.tables import micros
 from tests.bench.model import ANYWHERE
 from tests.bench.stack import Stack, of, settings_for

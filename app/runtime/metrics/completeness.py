@@ -1,6 +1,6 @@
 """Was the run complete?  Compares the stages' counters; no I/O."""
 
-from app.runtime.metrics.process_metrics import STAGE_COUNTER, ProcessSnapshot
+from app.runtime.metrics.snapshot import STAGE_COUNTER, ProcessSnapshot
 
 Labelled = list[tuple[str, ProcessSnapshot]]
 

@@ -247,6 +247,12 @@ def block_offset(block: int) -> int:
     return HEADER_BYTES + block * BLOCK_BYTES
 
 
+def histogram_words(segment: memoryview, block_start: int, slot: int) -> memoryview:
+    """The buckets of one histogram of a block, unsigned 64-bit words."""
+    start = block_start + HISTOGRAMS_OFFSET + slot * BUCKET_SLOTS * WORD
+    return segment[start : start + BUCKET_SLOTS * WORD].cast("Q")
+
+
 def text_of(field: bytes) -> str:
     """A zero-padded name as text."""
     return field.rstrip(b"\0").decode("utf-8", "replace")

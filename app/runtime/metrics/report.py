@@ -19,7 +19,7 @@ from app.config import Settings, settings_or_exit
 from app.runtime.metrics.completeness import find_problems, unanswered
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.process_metrics import ProcessSnapshot, read_metrics, unique_labels
+from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
 from app.runtime.metrics.tables import markdown_table, micros, number, text_table
 from app.segment import SHM_DIRECTORY, SegmentError
 

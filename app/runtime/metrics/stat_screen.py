@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.runtime.metrics.stat import LATENCY_HEADER, PROCESS_HEADER
+from app.runtime.metrics.figures import LATENCY_HEADER, PROCESS_HEADER
 
 Rows = Sequence[Sequence[str]]
 Show = Callable[[Rows, Rows, Sequence[str], str], None]

@@ -4,20 +4,21 @@ Every order carries an id, and the order manager answers a repeated id with the 
 whatever is unanswered after a timeout or a lost connection is simply sent again.
 """
 
+import json
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from app.config import Settings
-from app.model.wire.frames import FrameBuffer, RemoteProtocolError
+from app.config import Settings, load_settings
+from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
+from app.runtime.lifecycle import POLL_S, Backoff, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.access import connect_orders
-from app.runtime.process import POLL_S, Backoff, Stop
 
 log = get_logger()
 
@@ -216,3 +217,23 @@ def _timeval(seconds: float) -> bytes:
     whole = int(seconds)
     micros = int((seconds - whole) * 1e6)
     return whole.to_bytes(8, "little") + micros.to_bytes(8, "little")
+
+
+def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> dict[str, Any]:
+    """Send one order to the order manager and return its answer, both as the wire's JSON objects.
+
+    Opens a connection of its own: meant for scripts and tests; the process keeps one open.
+
+    Raises:
+        OSError: the order manager cannot be reached, or did not answer in ``ORDER_TIMEOUT_S``.
+    """
+    chosen = settings or load_settings()
+    with connect_orders(chosen, chosen.order_timeout_s) as connection:
+        connection.sendall(json_frame(json.dumps(order, allow_nan=False).encode()))
+        received = b""
+        while b"*" not in received:
+            data = connection.recv(65536)
+            if not data:
+                raise ConnectionResetError("the order manager closed without an answer")
+            received += data
+    return dict(json.loads(received.partition(b"*")[0]))
