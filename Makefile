@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 
 BIN := .venv/bin
-KERNEL_SOURCES := pyproject.toml $(wildcard app/*.pyx app/*.pxi app/*.h)
+KERNEL_SOURCES := pyproject.toml $(wildcard app/kernel/*.pyx app/kernel/*.pxi app/kernel/*.h)
 PYTEST := $(BIN)/python -m pytest
 # Does `docker compose` reach an engine?
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
@@ -108,6 +108,6 @@ lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1 takes the newest 
 		&& images/lock.sh .venv/lock/bin/uv
 
 clean: ## Remove what was built here: venv, kernel, caches, run output
-	rm -rf .venv build app/*.so app/_kernel.c data/out .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf .venv build app/kernel/*.so app/kernel/_kernel.c data/out .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

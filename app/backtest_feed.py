@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
 from app.engine import MAX_BATCH_TICKS
 from app.feed import Feed
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
-from app._kernel import Intent
 from app.config import Settings
+from app.kernel import _kernel
+from app.kernel._kernel import Intent
 from app.strategies.base import Context, Strategy, StrategyError
 
 MAX_BATCH_TICKS = 8192

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
 from app.config import Settings
 from app.engine import MAX_BATCH_TICKS
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError

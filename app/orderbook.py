@@ -6,8 +6,8 @@ publishes, and the handling of what the kernel stopped at.
 
 import time
 
-from app import _kernel
 from app.config import Settings
+from app.kernel import _kernel
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import POLL_S, Backoff, FatalError, Stop

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
 from app.config import Settings
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError

@@ -1,6 +1,6 @@
 """The price book and the metadata segment: what readers and the one writer share.
 
-The layout itself lives in ``_layout.h``; here are the names, the life cycle and the checks.
+The layout itself lives in ``layout.h``; here are the names, the life cycle and the checks.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.symbols import symbol_problem
 from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 

@@ -10,10 +10,11 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel, history
-from app._kernel import Intent
+from app import history
 from app.config import Settings
 from app.engine import MAX_BATCH_TICKS, Engine
+from app.kernel import _kernel
+from app.kernel._kernel import Intent
 from app.model.tick import TICK_DTYPE
 from app.model.timestamps import TimestampText
 from app.model.wire.order_json import encode_order

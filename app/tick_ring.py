@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 

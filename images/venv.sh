@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv with the locked packages and compile the kernel into app/; Make calls it when a lock
+# Make .venv with the locked packages and compile the kernel into app/kernel/; Make calls it when a lock
 # file or a source has changed.  Usage: venv.sh packages|kernel
 set -eu
 cd "$(dirname "$0")/.."

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from tests import kernel_twin
 

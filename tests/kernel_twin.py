@@ -1,6 +1,6 @@
 """The compiled kernel once more, in plain slow Python: what it should do, said a second time.
 
-Same names and signatures as :mod:`app._kernel`, so that one test class runs both.
+Same names and signatures as :mod:`app.kernel._kernel`, so that one test class runs both.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """The plain twin of price book and ring; see :mod:`tests.kernel_twin`.
 
-It works on the same bytes and takes its offsets from the diagram in ``app/_layout.h``, so it also
-says whether the diagram is true.  It is for one process only: no fences, and it never sleeps.
+It works on the same bytes and takes its offsets from the diagram in ``app/kernel/layout.h``, so it
+also says whether the diagram is true.  It is for one process only: no fences, and it never sleeps.
 """
 
 import struct

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.shared_memory_utils import SharedPriceBook
 from app.tick_ring import TickRing

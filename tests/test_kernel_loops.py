@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.strategies.plain import MarketDataPoint, WindowedMovingAverageStrategy
 from tests.kernel_helpers import BOTH, records, refused
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.runtime.metrics.layout import BUCKET_SLOTS
 from tests.kernel_helpers import BOTH, LATEST, LOSSLESS, SYMBOLS, feed, padded, refused

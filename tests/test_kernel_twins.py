@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.strategies.plain import MarketDataPoint, WindowedMovingAverageStrategy
 from tests import kernel_twin

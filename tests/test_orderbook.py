@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.segment import SegmentMissing
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from app.tick_ring import LOSSLESS, TickRing

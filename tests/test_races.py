@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.shared_memory_utils import SharedPriceBook
 from app.tick_ring import TickRing
 from tests.children import Child, Spawn, eventually, segment_name, spawner

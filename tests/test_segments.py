@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
 from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
 from tests.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner

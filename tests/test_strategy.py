@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app._kernel import Tick
 from app.config import Settings
 from app.engine import Engine
+from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
 from app.runtime.net.order_client import send_order
 from app.strategies.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.segment import SegmentError, SegmentForeign, SegmentMissing
 from app.shared_memory_utils import SharedPriceBook
@@ -20,7 +20,7 @@ SECOND_NS = 10**9
 
 READER = """
     import sys
-    from app import _kernel
+    from app.kernel import _kernel
     from app.tick_ring import TickRing
     name, client, policy = sys.argv[1:]
     ring = TickRing.attach(name)

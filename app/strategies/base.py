@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app import _kernel
 from app.config import Settings
+from app.kernel import _kernel
 
 Signals = npt.NDArray[np.int8]
 Ticks = npt.NDArray[np.void]

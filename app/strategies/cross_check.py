@@ -1,6 +1,6 @@
 """The strategy that runs by default: moving averages and sentiment must agree."""
 
-from app import _kernel
+from app.kernel import _kernel
 from app.strategies.base import Context, Signals, Strategy, Ticks
 
 

@@ -31,7 +31,7 @@ def _update_for(link: Link, name: str, seconds: float) -> float:
 
 def _push_for(link: Link, name: str, frames: str, seconds: float) -> float:
     """The orderbook's own writer, as fast as it parses, fed from memory."""
-    from app import _kernel
+    from app.kernel import _kernel
     from app.shared_memory_utils import SharedPriceBook
     from app.tick_ring import TickRing
 
@@ -82,7 +82,7 @@ def _read_for(link: Link, name: str, seconds: float, own: bool) -> tuple[float, 
 
 
 def _need() -> str:
-    if find_spec("app._kernel") is None:
+    if find_spec("app.kernel._kernel") is None:
         raise Absent("the kernel is not built")
     return f"bench_{secrets.token_hex(4)}"
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from app._kernel import PARSE_SLACK_BYTES, TickWriter
+from app.kernel._kernel import PARSE_SLACK_BYTES, TickWriter
 from app.model.wire.feed_protocol import encode_mark, parse_mark, parse_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
 

@@ -18,7 +18,7 @@ import apsw
 import msgspec
 import numpy as np
 
-from app import _kernel
+from app.kernel import _kernel
 from app.model.wire.order_json import NewOrder
 from app.order_files import lay_out_wal
 from app.order_schema import PAGE_BYTES

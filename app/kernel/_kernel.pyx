@@ -3,7 +3,7 @@
 """The compiled part: what runs once per tick.
 
 Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and
-runs the inner loops of strategies.  The memory layout, the fences and the futex are in ``_layout.h``.  The
+runs the inner loops of strategies.  The memory layout, the fences and the futex are in ``layout.h``.  The
 plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
 """
 
@@ -24,7 +24,7 @@ cdef extern from *:
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int descriptor, void *buffer, size_t length, int flags)
 
-cdef extern from "_layout.h" nogil:
+cdef extern from "layout.h" nogil:
     const uint32_t LAYOUT_VERSION_C "LAYOUT_VERSION"
     const uint64_t BOOK_MAGIC_C "BOOK_MAGIC"
     const uint64_t RING_MAGIC_C "RING_MAGIC"
@@ -81,7 +81,7 @@ cdef extern from "_layout.h" nogil:
     int64_t monotonic_ns()
     uint64_t histogram_index(uint64_t value)
 
-cdef extern from "_scan.h" nogil:
+cdef extern from "scan.h" nogil:
     ctypedef struct tick_fields:
         uint64_t digits
         int fraction, symbol_bytes
@@ -142,6 +142,6 @@ for _i in range(10):
     NANOS_PER_FRACTION[_i] = 10 ** (9 - _i)
 
 
-include "_kernel_parse.pxi"
-include "_kernel_memory.pxi"
-include "_kernel_loops.pxi"
+include "parse.pxi"
+include "memory.pxi"
+include "loops.pxi"

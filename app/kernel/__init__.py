@@ -1,0 +1,1 @@
+"""The compiled part: what runs once per tick; imports nothing else of app."""
