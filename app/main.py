@@ -21,8 +21,8 @@ from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.run_id import fresh_run_name
-from app.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
-from app.tick_ring import TickRing
+from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
+from app.shared_memory_utils.tick_ring import TickRing
 
 log = get_logger()
 

@@ -15,8 +15,9 @@ from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
 from app.runtime.process import run_process
-from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
-from app.tick_ring import TickRing
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import TickRing
 
 log = get_logger()
 

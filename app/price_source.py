@@ -6,7 +6,7 @@ from typing import Any
 from app.execution.prices import BookPrice
 from app.model.money import to_units
 from app.runtime.log import get_logger
-from app.segment import SegmentError
+from app.shared_memory_utils.segment import SegmentError
 
 log = get_logger()
 
@@ -47,7 +47,7 @@ class SharedBookPrices:
 
     def _attach(self) -> None:
         # It needs the compiled kernel, which a server without a book does without.
-        from app.shared_memory_utils import SharedPriceBook
+        from app.shared_memory_utils.price_book import SharedPriceBook
 
         self._book = SharedPriceBook(name=self._name, create=False)
         self._symbols = frozenset(self._book.get_symbols())

@@ -27,6 +27,7 @@ from app.runtime.net.order_client import Answer, OrderClient, Unanswered, send_o
 from app.runtime.process import run_process
 from app.schedule import Schedule
 from app.sentiment_feed import SentimentFeed
+from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
 from app.strategies.cross_check import CrossCheck
 from app.strategies.plain import (
@@ -37,7 +38,6 @@ from app.strategies.plain import (
     cross_check,
 )
 from app.strategy_attach import attach, fingerprint
-from app.tick_ring import LATEST, LOSSLESS
 
 __all__ = [
     "CrossCheck",

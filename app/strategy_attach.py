@@ -10,10 +10,11 @@ from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Unanswered
-from app.segment import SegmentMissing
-from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import SegmentMissing
+from app.shared_memory_utils.tick_ring import TickRing
 from app.strategies.base import strategy_source
-from app.tick_ring import TickRing
 
 log = get_logger()
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.shared_memory_utils import SharedPriceBook
-from app.tick_ring import TickRing
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import TickRing
 from tests.kernel_helpers import padded
 
 PERIOD = 3000

@@ -15,7 +15,7 @@ import pytest
 
 from app.runtime import health
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.segment import SHM_DIRECTORY
+from app.shared_memory_utils.segment import SHM_DIRECTORY
 from tests.chaos.host import ROOT
 
 Answer = Callable[[bytes], bytes]

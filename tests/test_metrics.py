@@ -17,7 +17,7 @@ from app.runtime.metrics import layout
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.snapshot import STAGE_COUNTER, ProcessSnapshot, read_metrics, unique_labels
-from app.segment import SHM_DIRECTORY, Segment
+from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.kernel import _kernel
-from app.segment import SegmentMissing
-from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
-from app.tick_ring import LOSSLESS, TickRing
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import SegmentMissing
+from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
 from tests.children import ROOT, SHM, eventually, segment_name
 from tests.environ import default_environ
 from tests.fake_servers import Connection, FakeServer

@@ -137,7 +137,7 @@ def name() -> str:
 
 
 def test_book_is_attached_when_it_appears_and_anew_when_replaced(name: str) -> None:
-    from app.shared_memory_utils import SharedPriceBook
+    from app.shared_memory_utils.price_book import SharedPriceBook
 
     prices = SharedBookPrices(name, heartbeat_timeout_s=5.0, retry_s=0.0)
     prices.refresh()
@@ -166,7 +166,7 @@ def test_book_is_attached_when_it_appears_and_anew_when_replaced(name: str) -> N
 
 
 def test_silent_book_says_nothing_about_symbols(name: str) -> None:
-    from app.shared_memory_utils import SharedPriceBook
+    from app.shared_memory_utils.price_book import SharedPriceBook
 
     with SharedPriceBook(["AAPL"], name=name) as book:
         prices = SharedBookPrices(name, heartbeat_timeout_s=1e-9, retry_s=0.0)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from app.kernel import _kernel
-from app.shared_memory_utils import SharedPriceBook
-from app.tick_ring import TickRing
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import TickRing
 from tests.children import Child, Spawn, eventually, segment_name, spawner
 from tests.race_workers import DISTINCT_MIN, Findings, Writer
 

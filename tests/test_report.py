@@ -14,7 +14,7 @@ from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.tables import markdown_table, micros, number, text_table
-from app.segment import SHM_DIRECTORY, Segment
+from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment
 
 ROOT = Path(__file__).resolve().parent.parent
 Change = Callable[[dict[str, ProcessMetrics]], None]

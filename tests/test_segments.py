@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from app.kernel import _kernel
-from app.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
-from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
 from tests.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
 
 SYMBOLS = ["AAPL", "MSFT", "1234567890"]
@@ -123,7 +124,7 @@ def test_locks_end_with_their_holder(name: str, spawn: Spawn) -> None:
     child = spawn(
         """
         import sys
-        from app.segment import Segment
+        from app.shared_memory_utils.segment import Segment
         print(Segment.attach(sys.argv[1]).try_lock(5), flush=True)
         segment = Segment.attach(sys.argv[1])
         print(segment.try_lock(6), flush=True)

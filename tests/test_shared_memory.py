@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from app.segment import SegmentError
-from app.shared_memory_utils import SharedMemoryMetadata, SharedPriceBook
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import SegmentError
 from tests.children import SHM, Spawn, damage, open_files, segment_name, spawner
 
 SYMBOLS = ["AAPL", "MSFT", "1234567890"]
@@ -16,7 +17,7 @@ VALUES = {"symbols": 3, "name": "Ä*|", "nested": {"list": [1, 2.5, None, True]}
 
 WRITER = """
     import sys
-    from app.shared_memory_utils import SharedPriceBook
+    from app.shared_memory_utils.price_book import SharedPriceBook
     book = SharedPriceBook(["AAPL", "MSFT", "1234567890"], sys.argv[1])
     book.update("AAPL", 101.5, event_ns=5, recv_ns=6, seq=7)
     print("ready", flush=True)
@@ -204,8 +205,8 @@ class TestWriterLife:
             spawn(
                 """
                 import sys
-                from app.segment import SegmentError
-                from app.shared_memory_utils import SharedPriceBook
+                from app.shared_memory_utils.segment import SegmentError
+                from app.shared_memory_utils.price_book import SharedPriceBook
                 print("up", flush=True)
                 sys.stdin.readline()
                 try:
@@ -269,7 +270,7 @@ class TestMetadata:
         child = spawn(
             """
             import sys
-            from app.shared_memory_utils import SharedMemoryMetadata
+            from app.shared_memory_utils.metadata import SharedMemoryMetadata
             SharedMemoryMetadata(sys.argv[1]).write({"run": 1})
             print("ready", flush=True)
             sys.stdin.readline()
@@ -287,7 +288,7 @@ class TestMetadata:
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = iter(range(100))
-        monkeypatch.setattr("app.shared_memory_utils.time.monotonic", lambda: next(clock))
+        monkeypatch.setattr("app.shared_memory_utils.metadata.time.monotonic", lambda: next(clock))
         with SharedMemoryMetadata(name) as metadata:
             metadata.write(VALUES)
             damage(name, 5, "<B", 0)
@@ -300,7 +301,7 @@ class TestMetadata:
             child = spawn(
                 """
                 import sys
-                from app.shared_memory_utils import SharedMemoryMetadata
+                from app.shared_memory_utils.metadata import SharedMemoryMetadata
                 metadata = SharedMemoryMetadata(sys.argv[1], create=False)
                 print("up", flush=True)
                 last = 0
@@ -327,7 +328,7 @@ class TestMetadata:
             child = spawn(
                 """
                 import sys
-                from app.shared_memory_utils import SharedMemoryMetadata
+                from app.shared_memory_utils.metadata import SharedMemoryMetadata
                 metadata = SharedMemoryMetadata(sys.argv[1], create=False)
                 print("up", flush=True)
                 while (values := metadata.read()) != {"n": 100_000}:

@@ -16,7 +16,7 @@ import pytest
 
 from app.runtime.metrics import stat as stat_view
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.segment import SHM_DIRECTORY
+from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 20

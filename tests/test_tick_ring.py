@@ -10,9 +10,9 @@ import pytest
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.segment import SegmentError, SegmentForeign, SegmentMissing
-from app.shared_memory_utils import SharedPriceBook
-from app.tick_ring import LATEST, LOSSLESS, TickRing
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import SegmentError, SegmentForeign, SegmentMissing
+from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS, TickRing
 from tests.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
 from tests.kernel_helpers import feed, padded
 
@@ -21,7 +21,7 @@ SECOND_NS = 10**9
 READER = """
     import sys
     from app.kernel import _kernel
-    from app.tick_ring import TickRing
+    from app.shared_memory_utils.tick_ring import TickRing
     name, client, policy = sys.argv[1:]
     ring = TickRing.attach(name)
     me = ring.register(client, int(policy))

@@ -9,7 +9,7 @@ import pytest
 
 from app.runtime.placement import TIME_SLICES_NS
 from app.runtime.time_slice import time_slice_ns
-from app.segment import SHM_DIRECTORY
+from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 
 def run(code: str, **environ: str) -> str:

@@ -12,7 +12,7 @@ from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.placement import TIME_SLICES_NS, pin
 from app.runtime.time_slice import set_time_slice
-from app.segment import SegmentError
+from app.shared_memory_utils.segment import SegmentError
 
 
 def run_process(

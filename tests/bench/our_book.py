@@ -14,7 +14,7 @@ RING_TICKS = 1 << 16
 
 
 def _update_for(link: Link, name: str, seconds: float) -> float:
-    from app.shared_memory_utils import SharedPriceBook
+    from app.shared_memory_utils.price_book import SharedPriceBook
 
     symbols = ticks.symbol_names(SYMBOLS)
     with SharedPriceBook(symbols, name) as book:
@@ -32,8 +32,8 @@ def _update_for(link: Link, name: str, seconds: float) -> float:
 def _push_for(link: Link, name: str, frames: str, seconds: float) -> float:
     """The orderbook's own writer, as fast as it parses, fed from memory."""
     from app.kernel import _kernel
-    from app.shared_memory_utils import SharedPriceBook
-    from app.tick_ring import TickRing
+    from app.shared_memory_utils.price_book import SharedPriceBook
+    from app.shared_memory_utils.tick_ring import TickRing
 
     symbols = ticks.symbol_names(SYMBOLS)
     with open(frames, "rb") as file:
@@ -58,7 +58,7 @@ def _push_for(link: Link, name: str, frames: str, seconds: float) -> float:
 
 
 def _read_for(link: Link, name: str, seconds: float, own: bool) -> tuple[float, float]:
-    from app.shared_memory_utils import SharedPriceBook
+    from app.shared_memory_utils.price_book import SharedPriceBook
 
     symbols = ticks.symbol_names(SYMBOLS)
     if own:
@@ -88,7 +88,7 @@ def _need() -> str:
 
 
 def _unlink(name: str) -> None:
-    from app.segment import Segment, SegmentMissing
+    from app.shared_memory_utils.segment import Segment, SegmentMissing
 
     for each in (name, f"{name}_ring"):
         try:

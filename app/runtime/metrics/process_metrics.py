@@ -41,7 +41,7 @@ from app.runtime.metrics.layout import (
     histogram_words,
     text_of,
 )
-from app.segment import Segment, create_or_attach
+from app.shared_memory_utils.segment import Segment, create_or_attach
 
 CLAIM_TIMEOUT_S = 5.0
 

@@ -21,7 +21,7 @@ from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
 from app.runtime.metrics.tables import markdown_table, micros, number, text_table
-from app.segment import SHM_DIRECTORY, SegmentError
+from app.shared_memory_utils.segment import SHM_DIRECTORY, SegmentError
 
 FILE_NAME = "performance_report.md"
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)

@@ -28,7 +28,7 @@ from app.runtime.metrics.layout import (
     histogram_words,
     text_of,
 )
-from app.segment import Segment, SegmentMissing
+from app.shared_memory_utils.segment import Segment, SegmentMissing
 
 STAGE_COUNTER: Final = {
     "gateway": "ticks_sent",

@@ -25,7 +25,7 @@ from app.runtime.metrics.figures import (
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import unique_labels
 from app.runtime.metrics.tables import text_table
-from app.segment import SegmentError
+from app.shared_memory_utils.segment import SegmentError
 
 
 def plain_view(now: Sample, earlier: Sample | None, window: Sample | None, stale_s: float) -> str:

@@ -23,8 +23,8 @@ from app.model.wire.order_json import NewOrder
 from app.order_files import lay_out_wal
 from app.order_schema import PAGE_BYTES
 from app.runtime.metrics.layout import BUCKET_SLOTS
-from app.shared_memory_utils import SharedPriceBook
-from app.tick_ring import LOSSLESS, TickRing
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
 from tests.bench.model import Context, Figures, Placement
 from tests.bench.peers.common import chain_figures, one_client, tcp_gateway
 from tests.bench.processes import Link, Role, run_roles

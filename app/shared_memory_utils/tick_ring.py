@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.segment import Segment, SegmentError, SegmentForeign, create_or_attach
+from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 
 assert TICK_DTYPE.itemsize == _kernel.RECORD_BYTES
 
