@@ -20,10 +20,10 @@ import numpy.typing as npt
 from app import backtest_report
 from app.backtest_feed import FeedReader
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
-from app.data_errors import DataError
 from app.engine import Engine
-from app.feed import Feed, open_feed
-from app.load_progress import LoadProgress
+from app.market_data.feed import Feed, open_feed
+from app.market_data.sources.errors import DataError
+from app.market_data.sources.progress import LoadProgress
 from app.model.money import UNITS
 from app.model.orders import Order
 from app.model.position import Position

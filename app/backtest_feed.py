@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.engine import MAX_BATCH_TICKS
-from app.feed import Feed
 from app.kernel import _kernel
+from app.market_data.feed import Feed
 from app.model.tick import TICK_DTYPE
 
 

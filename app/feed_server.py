@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from app.config import Settings
-from app.feed import Feed
 from app.gateway_client import (
     CLOSING,
     HELLO,
@@ -21,6 +20,7 @@ from app.gateway_client import (
     listen,
     send_symbol_list,
 )
+from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
 from app.model.wire.frames import DELIMITER, RemoteProtocolError
 from app.pacing import make_pace

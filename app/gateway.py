@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 
 from app.config import Settings, load_settings
-from app.data_errors import DataError
-from app.feed import columns_of, load_track, open_feed
 from app.feed_server import FeedServer
 from app.gateway_client import send_symbol_list
-from app.load_progress import LoadInterrupted, LoadProgress
-from app.market_data import load_prices
+from app.market_data.feed import columns_of, load_track, open_feed
+from app.market_data.sources.csv_file import load_prices
+from app.market_data.sources.errors import DataError
+from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics

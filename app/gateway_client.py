@@ -6,7 +6,7 @@ import struct
 import time
 from typing import Final, Protocol
 
-from app.feed_part import Block
+from app.market_data.part import Block
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import DELIMITER, FrameBuffer
 from app.runtime.log import get_logger

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from app.feed import Feed
+from app.market_data.feed import Feed
 
 NANOS: Final = 1_000_000_000
 

@@ -1,8 +1,8 @@
 """The price port's subscribers: each a cursor into the shared feed, none with a copy of it."""
 
-from app.feed import Feed
-from app.feed_part import Block
 from app.gateway_client import GONE, SEND_BYTES, STREAM, Client, Connections
+from app.market_data.feed import Feed
+from app.market_data.part import Block
 from app.model.wire.feed_protocol import encode_mark
 from app.model.wire.frames import RemoteProtocolError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.config import Settings
-from app.feed import Feed, open_feed
 from app.feed_server import FeedServer
+from app.market_data.feed import Feed, open_feed
 from app.model.timestamps import format_timestamp, parse_timestamp
 
 HEADER = "timestamp,symbol,price\n"

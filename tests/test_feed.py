@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.feed import Feed
-from app.random_walk import exponential
-from app.seeded import NORMAL_SD, Seeded
+from app.market_data.counter_rng import NORMAL_SD, Seeded
+from app.market_data.feed import Feed
+from app.market_data.random_walk import exponential
 from tests.feed_helpers import make_feed, parse_ticks, ticks_bytes, write_ticks
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.fields import normalise_price, normalise_sentiment, price_columns, sentiment_columns
+from app.market_data.sources.value_columns import (
+    normalise_price,
+    normalise_sentiment,
+    price_columns,
+    sentiment_columns,
+)
 
 NUMBER_LIKE = st.text("0123456789.+-eE", max_size=24).map(str.encode)
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from app import csv_rows
-from app.data_errors import DataError
-from app.market_data import Columns, Rows, load_prices, load_sentiments
+from app.market_data.sources import csv_reader as csv_rows
+from app.market_data.sources.csv_file import Columns, Rows, load_prices, load_sentiments
+from app.market_data.sources.errors import DataError
 from app.model.timestamps import format_timestamp, parse_timestamp
 
 ROOT = Path(__file__).resolve().parents[1]

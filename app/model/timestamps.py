@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from app.ragged import Bytes, Ints, Mask
+from app.market_data.ragged import Bytes, Ints, Mask
 
 NANOS: Final = 1_000_000_000
 DAY_S: Final = 86_400

@@ -4,12 +4,12 @@ from typing import Final
 
 import numpy as np
 
-from app.feed_part import Block, Sentiments
-from app.frames import Fields, join, times_of
-from app.market_data import Rows
+from app.market_data.frame_encoder import Fields, join, times_of
+from app.market_data.part import Block, Sentiments
+from app.market_data.ragged import Ints
+from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values, time_texts
+from app.market_data.sources.csv_file import Rows
 from app.model.timestamps import MAX_EVENT_NS
-from app.ragged import Ints
-from app.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values, time_texts
 
 LOOP_BLOCK_TICKS: Final = 2048
 _SEARCH_TICKS: Final = 1 << 16

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.ragged import Ints
+from app.market_data.ragged import Ints
 
 Words = npt.NDArray[np.uint64]
 

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from app.market_data.ragged import Bytes, Ints
 from app.model.symbols import MAX_SYMBOL_BYTES, symbol_problem
-from app.ragged import Bytes, Ints
 
 UNKNOWN: Final = -1
 Keys = npt.NDArray[np.uint64]

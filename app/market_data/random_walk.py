@@ -14,17 +14,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.feed_part import Block, Sentiments
-from app.fields import DECIMALS_MAX
-from app.frames import Fields, decimals_of, join, times_of
-from app.market_data import Rows
+from app.market_data.counter_rng import NORMAL_SD, Seeded
+from app.market_data.file_part import FilePart
+from app.market_data.frame_encoder import Fields, decimals_of, join, times_of
+from app.market_data.part import Block, Sentiments
+from app.market_data.ragged import Ints
+from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
+from app.market_data.sources.csv_file import Rows
+from app.market_data.sources.value_columns import DECIMALS_MAX
 from app.model.money import MAX_PRICE
 from app.model.timestamps import MAX_EVENT_NS, NANOS
 from app.model.wire.frames import DELIMITER
-from app.ragged import Ints
-from app.replay import FilePart
-from app.seeded import NORMAL_SD, Seeded
-from app.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
 
 Floats = npt.NDArray[np.float64]
 

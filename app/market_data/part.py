@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from app.ragged import Bytes, Ints
+from app.market_data.ragged import Bytes, Ints
 
 LOOKBACK_TICKS: Final = 1024
 

@@ -15,8 +15,8 @@ from typing import IO, Final
 
 import numpy as np
 
-from app.data_errors import DataError, WrongRows, shown
-from app.ragged import Bytes, Ints
+from app.market_data.ragged import Bytes, Ints
+from app.market_data.sources.errors import DataError, WrongRows, shown
 
 CHUNK_BYTES: Final = 1 << 20
 LINE_BYTES_MAX: Final = 1 << 20

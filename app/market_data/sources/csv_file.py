@@ -12,14 +12,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.csv_rows import PADDING, CsvFile, Progress, RowBatch
-from app.data_errors import DataError, WrongRows
-from app.fields import normalise_price, normalise_sentiment, price_columns, sentiment_columns
+from app.market_data.ragged import Bytes, Ints, Mask, join_fields, pick_rows
+from app.market_data.sources.csv_reader import PADDING, CsvFile, Progress, RowBatch
+from app.market_data.sources.errors import DataError, WrongRows
+from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
+from app.market_data.sources.value_columns import (
+    normalise_price,
+    normalise_sentiment,
+    price_columns,
+    sentiment_columns,
+)
 from app.model.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp, parse_timestamps
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
-from app.ragged import Bytes, Ints, Mask, join_fields, pick_rows
-from app.symbol_table import UNKNOWN, SymbolTable
 
 Values = npt.NDArray[np.int16]
 SymbolIndex = npt.NDArray[np.int32]

@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
+from app.market_data.ragged import Bytes, Ints, Mask
 from app.model.money import MAX_PRICE
-from app.ragged import Bytes, Ints, Mask
 
 DECIMALS_MAX: Final = 9
 """Finest price on the wire: money is counted in units of 1e-9."""

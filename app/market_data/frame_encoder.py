@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.fields import DECIMALS_MAX
+from app.market_data.ragged import Bytes, Ints, copy_fields
+from app.market_data.sources.value_columns import DECIMALS_MAX
 from app.model.timestamps import format_timestamps
-from app.ragged import Bytes, Ints, copy_fields
 
 _MARK: Final = ord("*")
 _WHOLE_DIGITS: Final = 10

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 
 from app.config import Settings
-from app.csv_rows import Progress
-from app.feed_part import Block, Part, latest_sentiments
-from app.market_data import Columns, Rows, load_prices, load_sentiments
-from app.random_walk import WalkPart, WalkStart, median_step_ns
-from app.replay import FilePart, LoopPart
-from app.sentiment import SentimentTrack, column_track, file_track, seeded_track
+from app.market_data.file_part import FilePart, LoopPart
+from app.market_data.part import Block, Part, latest_sentiments
+from app.market_data.random_walk import WalkPart, WalkStart, median_step_ns
+from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
+from app.market_data.sources.csv_file import Columns, Rows, load_prices, load_sentiments
+from app.market_data.sources.csv_reader import Progress
 
 CACHED_BLOCKS: Final = 64
 

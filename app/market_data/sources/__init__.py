@@ -1,0 +1,1 @@
+"""Where ticks come from: one file a format, and what the formats share."""
