@@ -21,8 +21,9 @@ from app import backtest_report
 from app.backtest_feed import FeedReader
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
 from app.engine import Engine
-from app.market_data.feed import Feed, open_feed
+from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
+from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
 from app.model.money import UNITS
 from app.model.orders import Order

@@ -8,9 +8,9 @@ from pathlib import Path
 from app.config import Settings, load_settings
 from app.feed_server import FeedServer
 from app.gateway_client import send_symbol_list
-from app.market_data.feed import columns_of, load_track, open_feed
 from app.market_data.sources.csv_file import load_prices
 from app.market_data.sources.errors import DataError
+from app.market_data.sources.loader import columns_of, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger

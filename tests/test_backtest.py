@@ -12,7 +12,7 @@ import pytest
 
 from app import backtest, backtest_report
 from app.config import Settings
-from app.market_data.feed import open_feed
+from app.market_data.sources.loader import open_feed
 from app.strategies.base import BUY, SELL, Strategy
 from app.strategies.plain import (
     MarketDataPoint,

@@ -10,7 +10,7 @@ import pytest
 
 from app import backtest
 from app.config import Settings
-from app.market_data.feed import open_feed
+from app.market_data.sources.loader import open_feed
 from app.runtime.health import Unhealthy, check_heartbeat
 from tests.chaos.bad_feed import BadFeed, Faults
 from tests.chaos.host import PROCESSES, ROOT, HostStack

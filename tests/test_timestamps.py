@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model.timestamps import (
-    MAX_EVENT_NS,
-    MIN_EVENT_NS,
-    format_timestamp,
-    format_timestamps,
-    parse_timestamp,
-    parse_timestamps,
-)
+from app.market_data.frame_encoder import format_timestamps
+from app.market_data.sources.timestamp_columns import parse_timestamps
+from app.model.timestamps import MAX_EVENT_NS, MIN_EVENT_NS, format_timestamp, parse_timestamp
 
 EVENT_NS = st.integers(MIN_EVENT_NS, MAX_EVENT_NS) | st.integers(
     MIN_EVENT_NS // 10**9, MAX_EVENT_NS // 10**9

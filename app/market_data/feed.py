@@ -5,18 +5,17 @@ Ticks are numbered from 0.  The file comes first; a run that goes on loops it or
 
 import hashlib
 from collections import OrderedDict
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from app.config import Settings
-from app.market_data.file_part import FilePart, LoopPart
+from app.market_data.file_part import FilePart
+from app.market_data.loop_part import LoopPart
 from app.market_data.part import Block, Part, latest_sentiments
 from app.market_data.random_walk import WalkPart, WalkStart, median_step_ns
-from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
-from app.market_data.sources.csv_file import Columns, Rows, load_prices, load_sentiments
-from app.market_data.sources.csv_reader import Progress
+from app.market_data.sentiment import SentimentTrack
+from app.market_data.tick_table import Rows
 
 CACHED_BLOCKS: Final = 64
 
@@ -116,42 +115,3 @@ def _run_id(rows: Rows, track: SentimentTrack, settings: Settings) -> str:
     digest.update(rows.frames)
     digest.update(track.frames.data)
     return digest.hexdigest()
-
-
-def columns_of(settings: Settings) -> Columns:
-    """How the settings say that files are read."""
-    return Columns(
-        settings.timestamp_column,
-        settings.symbol_column,
-        settings.price_column,
-        settings.sentiment_column,
-        settings.sort_rows,
-        settings.skip_bad_rows,
-    )
-
-
-def load_track(
-    settings: Settings, rows: Rows, progress: Progress | None = None
-) -> tuple[SentimentTrack, bool]:
-    """The sentiment of the file's part, and whether it is seeded.
-
-    Raises:
-        DataError: the sentiment file cannot be used.
-    """
-    if settings.sentiment_path:
-        path = Path(settings.sentiment_path)
-        return file_track(rows, load_sentiments(path, columns_of(settings), progress)), False
-    if rows.values is not None:
-        return column_track(rows), False
-    return seeded_track(rows, settings.seed, settings.sentiment_every_ticks), True
-
-
-def open_feed(settings: Settings, progress: Progress | None = None) -> Feed:
-    """Load the files that the settings name.
-
-    Raises:
-        DataError: with every reason why a file cannot be replayed.
-    """
-    rows = load_prices(Path(settings.data_path), columns_of(settings), progress)
-    track, seeded = load_track(settings, rows, progress)
-    return Feed(rows, track, seeded, settings)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.market_data.ragged import Bytes, Ints, copy_fields
-from app.market_data.sources.value_columns import DECIMALS_MAX
-from app.model.timestamps import format_timestamps
+from app.model.money import DECIMALS_MAX
+from app.model.timestamps import DAY_S, NANOS
 
 _MARK: Final = ord("*")
 _WHOLE_DIGITS: Final = 10
@@ -77,3 +77,41 @@ def join(fields: list[Fields]) -> tuple[Bytes, Ints]:
         copy_fields(out, starts, field.data, field.starts, field.lengths)
     out[ends - 1] = _MARK
     return out, offsets
+
+
+TEXT_BYTES_MAX: Final = 29
+"""Longest text that :func:`format_timestamp` makes."""
+
+
+def format_timestamps(event_ns: Ints) -> tuple[Bytes, Ints]:
+    """Texts as :func:`format_timestamp` makes them: a matrix ``(n, 29)`` and the lengths ``(n,)``.
+
+    What stands in a row behind its length is undefined.
+    """
+    seconds, fraction = np.divmod(event_ns, NANOS)
+    days, second = np.divmod(seconds, DAY_S)
+    out = np.empty((len(event_ns), TEXT_BYTES_MAX), np.uint8)
+    first = int(days.min()) if len(days) else 0
+    span = int(days.max()) - first + 1 if len(days) else 0
+    if span <= len(days) + 1:
+        names = np.arange(first, first + span).astype("M8[D]").astype("S10")
+        out[:, :10] = names.view(np.uint8).reshape(-1, 10)[days - first]
+    else:
+        out[:, :10] = days.astype("M8[D]").astype("S10").view(np.uint8).reshape(-1, 10)
+    out[:, 10] = ord(" ")
+    out[:, [13, 16]] = ord(":")
+    small = second.astype(np.int32)
+    for position, part in ((11, small // 3600), (14, small // 60 % 60), (17, small % 60)):
+        out[:, position] = part // 10 + 48
+        out[:, position + 1] = part % 10 + 48
+    lengths = np.full(len(event_ns), 19, np.int64)
+    if fraction.any():
+        out[:, 19] = ord(".")
+        rest = fraction.astype(np.int32)
+        for position in range(28, 19, -1):
+            rest, digit = np.divmod(rest, 10)
+            out[:, position] = digit + 48
+        lengths[fraction != 0] = 23
+        lengths[fraction % 1_000_000 != 0] = 26
+        lengths[fraction % 1_000 != 0] = 29
+    return out, lengths

@@ -20,9 +20,8 @@ from app.market_data.frame_encoder import Fields, decimals_of, join, times_of
 from app.market_data.part import Block, Sentiments
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
-from app.market_data.sources.csv_file import Rows
-from app.market_data.sources.value_columns import DECIMALS_MAX
-from app.model.money import MAX_PRICE
+from app.market_data.tick_table import Rows
+from app.model.money import DECIMALS_MAX, MAX_PRICE
 from app.model.timestamps import MAX_EVENT_NS, NANOS
 from app.model.wire.frames import DELIMITER
 

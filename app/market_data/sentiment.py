@@ -11,11 +11,9 @@ from typing import Final
 import numpy as np
 
 from app.market_data.counter_rng import Seeded
-from app.market_data.frame_encoder import Fields, join
+from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, join
 from app.market_data.ragged import Bytes, Ints, pick_rows
-from app.market_data.sources.csv_file import Rows
-from app.market_data.sources.value_columns import SENTIMENT_MAX
-from app.model.timestamps import TEXT_BYTES_MAX
+from app.market_data.tick_table import SENTIMENT_MAX, Rows
 from app.model.wire.frames import DELIMITER
 
 VALUE_TEXTS: Final = Fields.from_texts([b"%d" % value for value in range(SENTIMENT_MAX + 1)])

@@ -37,3 +37,7 @@ def divide(amount: int, by: int) -> int:
 
 MAX_PRICE = 9_000_000_000
 """Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
+
+
+DECIMALS_MAX: Final = 9
+"""Finest price on the wire: money is counted in units of 1e-9."""

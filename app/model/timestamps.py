@@ -9,19 +9,11 @@ import re
 from datetime import UTC, date, datetime
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
-
-from app.market_data.ragged import Bytes, Ints, Mask
-
 NANOS: Final = 1_000_000_000
 DAY_S: Final = 86_400
 YEAR_MIN: Final = 1678
 YEAR_MAX: Final = 2261
 """Whole years that int64 nanoseconds can hold."""
-TEXT_BYTES_MAX: Final = 29
-"""Longest text that :func:`format_timestamp` makes."""
 
 _EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 MIN_EVENT_NS: Final = (date(YEAR_MIN, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NANOS
@@ -112,101 +104,6 @@ def format_timestamp(ns: int) -> bytes:
         width = 3 if digits.endswith("000000") else 6 if digits.endswith("000") else 9
         text += f".{digits[:width]}"
     return text.encode()
-
-
-def parse_timestamps(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
-    """Event times of many texts in wire form, and which of them were.
-
-    ``starts`` and ``lengths`` have the shape ``(n,)``; ``data`` must go on for 30 bytes behind the
-    last start.  Where the mask is False the time is 0 and :func:`parse_timestamp` has the last
-    word.
-    """
-    event_ns = np.zeros(len(starts), np.int64)
-    good = np.zeros(len(starts), np.bool_)
-    zulu = data[starts + np.maximum(lengths, 1) - 1] == ord("Z")
-    widths = lengths - zulu
-    for width in np.flatnonzero(np.bincount(widths.clip(0, 30), minlength=31)):
-        if width == 19 or 21 <= width <= 29:
-            rows = np.flatnonzero(widths == width)
-            event_ns[rows], good[rows] = _parse_of_width(data, starts[rows], int(width))
-    return event_ns, good
-
-
-_SEPARATORS: Final = {4: ord("-"), 7: ord("-"), 13: ord(":"), 16: ord(":"), 19: ord(".")}
-
-
-def _parse_of_width(data: Bytes, starts: Ints, width: int) -> tuple[Ints, Mask]:
-    columns = np.ascontiguousarray(sliding_window_view(data, width)[starts].T)
-    digits = columns - np.uint8(48)
-    good = (columns[10] == ord(" ")) | (columns[10] == ord("T"))
-    for position in range(width):
-        separator = _SEPARATORS.get(position)
-        if separator is not None:
-            good &= columns[position] == separator
-        elif position != 10:
-            good &= digits[position] <= 9
-
-    def number(first: int, count: int) -> npt.NDArray[np.int32]:
-        value: npt.NDArray[np.int32] = digits[first].astype(np.int32)
-        for position in range(first + 1, first + count):
-            value = value * 10 + digits[position]
-        return value
-
-    year, month, day = number(0, 4), number(5, 2), number(8, 2)
-    hour, minute, second = number(11, 2), number(14, 2), number(17, 2)
-    good &= (year >= YEAR_MIN) & (year <= YEAR_MAX) & (month >= 1) & (month <= 12)
-    good &= (day >= 1) & (hour <= 23) & (minute <= 59) & (second <= 59)
-    months = np.where(good, (year - 1970) * 12 + month - 1, 0)
-    first_day, days_in_month = _month_starts(months)
-    good &= day <= days_in_month
-    event_ns = (first_day + day - 1) * DAY_S + (hour * 3600 + minute * 60 + second)
-    event_ns *= NANOS
-    if width > 20:
-        event_ns += number(20, width - 20).astype(np.int64) * 10 ** (29 - width)
-    return np.where(good, event_ns, 0), good
-
-
-def _month_starts(months: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
-    """First day since the epoch, and number of days, of months counted from January 1970."""
-    first = int(months.min())
-    table = np.arange(first, int(months.max()) + 2).astype("M8[M]").astype("M8[D]")
-    days = table.astype(np.int64)
-    at = months - first
-    return days[at], np.diff(days)[at]
-
-
-def format_timestamps(event_ns: Ints) -> tuple[Bytes, Ints]:
-    """Texts as :func:`format_timestamp` makes them: a matrix ``(n, 29)`` and the lengths ``(n,)``.
-
-    What stands in a row behind its length is undefined.
-    """
-    seconds, fraction = np.divmod(event_ns, NANOS)
-    days, second = np.divmod(seconds, DAY_S)
-    out = np.empty((len(event_ns), TEXT_BYTES_MAX), np.uint8)
-    first = int(days.min()) if len(days) else 0
-    span = int(days.max()) - first + 1 if len(days) else 0
-    if span <= len(days) + 1:
-        names = np.arange(first, first + span).astype("M8[D]").astype("S10")
-        out[:, :10] = names.view(np.uint8).reshape(-1, 10)[days - first]
-    else:
-        out[:, :10] = days.astype("M8[D]").astype("S10").view(np.uint8).reshape(-1, 10)
-    out[:, 10] = ord(" ")
-    out[:, [13, 16]] = ord(":")
-    small = second.astype(np.int32)
-    for position, part in ((11, small // 3600), (14, small // 60 % 60), (17, small % 60)):
-        out[:, position] = part // 10 + 48
-        out[:, position + 1] = part % 10 + 48
-    lengths = np.full(len(event_ns), 19, np.int64)
-    if fraction.any():
-        out[:, 19] = ord(".")
-        rest = fraction.astype(np.int32)
-        for position in range(28, 19, -1):
-            rest, digit = np.divmod(rest, 10)
-            out[:, position] = digit + 48
-        lengths[fraction != 0] = 23
-        lengths[fraction % 1_000_000 != 0] = 26
-        lengths[fraction % 1_000 != 0] = 29
-    return out, lengths
 
 
 class TimestampText:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from app import backtest
 from app.config import Settings
-from app.market_data.feed import open_feed
+from app.market_data.sources.loader import open_feed
 from tests.chaos.host import PROCESSES, ROOT, HostStack, StackFailed
 from tests.chaos.plan import Account, Choice, Fault, draw
 from tests.outcome import Outcome, first_difference, of_backtest

@@ -5,72 +5,31 @@ form itself costs one ``bytes.translate``; only the other rows are looked at one
 """
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from app.market_data.ragged import Bytes, Ints, Mask, join_fields, pick_rows
 from app.market_data.sources.csv_reader import PADDING, CsvFile, Progress, RowBatch
 from app.market_data.sources.errors import DataError, WrongRows
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
+from app.market_data.sources.timestamp_columns import parse_timestamps
 from app.market_data.sources.value_columns import (
     normalise_price,
     normalise_sentiment,
     price_columns,
     sentiment_columns,
 )
-from app.model.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp, parse_timestamps
+from app.market_data.tick_table import NO_VALUE, Columns, Rows, SymbolIndex, Values
+from app.model.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
 
-Values = npt.NDArray[np.int16]
-SymbolIndex = npt.NDArray[np.int32]
 Texts = tuple[bytes, bytes, bytes]
 
 _TO_FRAME: Final = bytes.maketrans(b",\n", b"**")
 _MARK: Final = ord("*")
-NO_VALUE: Final = -1
-"""Stands in :attr:`Rows.values` for an empty sentiment field."""
-
-
-@dataclass(slots=True)
-class Rows:
-    """The usable rows of one file, in time order.
-
-    Row ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; ``event_ns``, ``symbol_index`` and
-    ``values`` (the sentiment, if the file has that column, else None) have the shape ``(rows,)``,
-    ``offsets`` one more.
-    """
-
-    frames: bytes | bytearray
-    offsets: Ints
-    event_ns: Ints
-    symbol_index: SymbolIndex
-    values: Values | None
-    symbols: list[str]
-    skipped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.event_ns)
-
-    def frame(self, row: int) -> bytes:
-        """One frame: ``timestamp*symbol*value*``."""
-        return bytes(self.frames[self.offsets[row] : self.offsets[row + 1]])
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """How to read a file: column names, and whether to sort and to skip."""
-
-    timestamp: str = "timestamp"
-    symbol: str = "symbol"
-    price: str = "price"
-    sentiment: str = "sentiment"
-    sort_rows: bool = False
-    skip_bad_rows: bool = False
 
 
 def load_prices(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:

@@ -12,13 +12,11 @@ from typing import Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints, Mask
-from app.model.money import MAX_PRICE
+from app.market_data.tick_table import SENTIMENT_MAX
+from app.model.money import DECIMALS_MAX, MAX_PRICE
 
-DECIMALS_MAX: Final = 9
-"""Finest price on the wire: money is counted in units of 1e-9."""
 PRICE_TEXT_BYTES_MAX: Final = 20
 """Ten digits, the point, nine digits."""
-SENTIMENT_MAX: Final = 100
 
 _NUMBER: Final = re.compile(rb"([+-]?)(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
 _NOT_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)

@@ -1,0 +1,54 @@
+"""The usable rows of a source, in time order: what every source yields."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from app.market_data.ragged import Ints
+
+Values = npt.NDArray[np.int16]
+SymbolIndex = npt.NDArray[np.int32]
+NO_VALUE: Final = -1
+"""Stands in :attr:`Rows.values` for an empty sentiment field."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """The usable rows of one file, in time order.
+
+    Row ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; ``event_ns``, ``symbol_index`` and
+    ``values`` (the sentiment, if the file has that column, else None) have the shape ``(rows,)``,
+    ``offsets`` one more.
+    """
+
+    frames: bytes | bytearray
+    offsets: Ints
+    event_ns: Ints
+    symbol_index: SymbolIndex
+    values: Values | None
+    symbols: list[str]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.event_ns)
+
+    def frame(self, row: int) -> bytes:
+        """One frame: ``timestamp*symbol*value*``."""
+        return bytes(self.frames[self.offsets[row] : self.offsets[row + 1]])
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How to read a file: column names, and whether to sort and to skip."""
+
+    timestamp: str = "timestamp"
+    symbol: str = "symbol"
+    price: str = "price"
+    sentiment: str = "sentiment"
+    sort_rows: bool = False
+    skip_bad_rows: bool = False
+
+
+SENTIMENT_MAX: Final = 100
