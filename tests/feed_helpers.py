@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.config import Settings
-from app.feed_server import FeedServer
+from app.gateway.server import FeedServer
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed
 from app.model.timestamps import format_timestamp, parse_timestamp

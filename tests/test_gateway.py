@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.gateway import load_data, send_symbol_list
+from app.gateway.process import load_data
+from app.gateway.sessions import send_symbol_list
 from app.market_data.feed import Feed
 from app.model.wire.frames import DELIMITER
 from tests.feed_helpers import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.pacing import NANOS, EventTimePace, Pace, RatePace, make_pace
+from app.gateway.pacing import NANOS, EventTimePace, Pace, RatePace, make_pace
 from tests.feed_helpers import make_feed, write_ticks
 
 NOW = 123_456_789_012_345

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from app.config import Settings
-from app.gateway_client import (
+from app.gateway.pacing import make_pace
+from app.gateway.price_publisher import PriceHub
+from app.gateway.sentiment_publisher import SentimentHub
+from app.gateway.sessions import (
     CLOSING,
     HELLO,
     STREAM,
@@ -20,15 +23,12 @@ from app.gateway_client import (
     listen,
     send_symbol_list,
 )
+from app.gateway.timerfd import Timer
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
 from app.model.wire.frames import DELIMITER, RemoteProtocolError
-from app.pacing import make_pace
-from app.price_hub import PriceHub
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.sentiment_hub import SentimentHub
-from app.timerfd import Timer
 
 log = get_logger()
 

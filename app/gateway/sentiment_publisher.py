@@ -7,7 +7,7 @@ out.
 
 from typing import Final
 
-from app.gateway_client import STREAM, Client, Connections
+from app.gateway.sessions import STREAM, Client, Connections
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import encode_mark
 from app.model.wire.frames import RemoteProtocolError

@@ -1,6 +1,6 @@
 """The price port's subscribers: each a cursor into the shared feed, none with a copy of it."""
 
-from app.gateway_client import GONE, SEND_BYTES, STREAM, Client, Connections
+from app.gateway.sessions import GONE, SEND_BYTES, STREAM, Client, Connections
 from app.market_data.feed import Feed
 from app.market_data.part import Block
 from app.model.wire.feed_protocol import encode_mark

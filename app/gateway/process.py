@@ -6,8 +6,7 @@ import signal
 from pathlib import Path
 
 from app.config import Settings, load_settings
-from app.feed_server import FeedServer
-from app.gateway_client import send_symbol_list
+from app.gateway.server import FeedServer
 from app.market_data.sources.csv_file import load_prices
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_track, open_feed
@@ -16,8 +15,6 @@ from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.process import run_process
-
-__all__ = ["load_data", "main", "send_symbol_list"]
 
 log = get_logger()
 
@@ -85,7 +82,3 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
 def main() -> int:
     """Run the gateway; exit code 0 after a stop, 1 on a fault, 2 on wrong settings."""
     return run_process("gateway", _body)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -317,7 +317,3 @@ def _same_run(orderbook: Orderbook, feed: FeedConnection) -> None:
 def main() -> int:
     """Run the orderbook; exit code 0 after a stop, 1 on a fault, 2 on wrong settings."""
     return run_process("orderbook", _body)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

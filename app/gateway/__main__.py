@@ -1,0 +1,5 @@
+"""``python -m app.gateway``."""
+
+from app.gateway.process import main
+
+raise SystemExit(main())
