@@ -20,7 +20,6 @@ import numpy.typing as npt
 from app import backtest_report
 from app.backtest_feed import FeedReader
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
-from app.engine import Engine
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
@@ -31,7 +30,8 @@ from app.model.position import Position
 from app.model.timestamps import TimestampText
 from app.model.wire.order_json import encode_order
 from app.paper_broker import PaperBroker
-from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
+from app.strategy.base import SIGNAL_NAMES, StrategyError, load_strategy
+from app.strategy.engine import Engine
 
 EQUITY_POINTS: Final = 500
 PROGRESS_EVERY_TICKS: Final = 1 << 18

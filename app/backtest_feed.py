@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from app.engine import MAX_BATCH_TICKS
 from app.kernel import _kernel
 from app.market_data.feed import Feed
 from app.model.tick import TICK_DTYPE
+from app.strategy.engine import MAX_BATCH_TICKS
 
 
 class FeedReader:

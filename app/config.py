@@ -99,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             pattern=r"^[^:]+:[A-Za-z_][A-Za-z0-9_]*$",
             description="module:Class or path/to/file.py:Class",
         ),
-    ] = "app.strategies.cross_check:CrossCheck"
+    ] = "app.strategy.cross_check:CrossCheck"
     strategy_client: Annotated[
         str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="1 to 32 of A-Z a-z 0-9 _ . -")
     ] = "strategy"

@@ -13,8 +13,8 @@ import pytest
 from app import backtest, backtest_report
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
-from app.strategies.base import BUY, SELL, Strategy
-from app.strategies.plain import (
+from app.strategy.base import BUY, SELL, Strategy
+from app.strategy.reference import (
     MarketDataPoint,
     SentimentDataPoint,
     SentimentStrategy,

@@ -241,7 +241,7 @@ def test_a_strategy_that_does_not_repeat_itself_is_refused(tmp_path: Path) -> No
     path, been_here = tmp_path / "whim.py", tmp_path / "been_here"
     path.write_text(
         "from pathlib import Path\n"
-        "from app.strategies.base import Strategy\n"
+        "from app.strategy.base import Strategy\n"
         "class Whim(Strategy):\n"
         "    def __init__(self, context):\n"
         "        super().__init__(context)\n"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from app.config import Settings, SettingsError, load_settings
-from app.strategy_attach import fingerprint
+from app.strategy.attach import fingerprint
 
 
 def wrong(**environ: str) -> list[str]:

@@ -263,7 +263,7 @@ def test_three_strategies(compose_stack: MakeStack) -> None:
 
 def test_strategy_file_needs_no_new_image(compose_stack: MakeStack, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from app.strategies.base import Strategy\n"
+        "from app.strategy.base import Strategy\n"
         "class Mine(Strategy):\n"
         "    def on_tick(self, tick):\n"
         "        return 'BUY'\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.kernel import _kernel
-from app.strategies.plain import MarketDataPoint, WindowedMovingAverageStrategy
+from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
 from tests.kernel_helpers import BOTH, records, refused
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.strategies.plain import MarketDataPoint, WindowedMovingAverageStrategy
+from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
 from tests import kernel_twin
 from tests.kernel_helpers import LATEST, LOSSLESS, SYMBOLS, padded
 from tests.kernel_twin_memory import RingView as TwinRingView

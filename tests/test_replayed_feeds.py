@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from app import history
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import FatalError, Stop
-from app.sentiment_feed import SentimentFeed
+from app.strategy import recovery as history
+from app.strategy.sentiment_feed import SentimentFeed
 from tests.fake_servers import Connection, FakeServer
 
 TICKS = 3000

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.config import Settings
-from app.engine import Engine
 from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
 from app.runtime.net.order_client import send_order
-from app.strategies.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
-from app.strategy import (
-    CrossCheck,
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
+from app.strategy.cross_check import CrossCheck
+from app.strategy.engine import Engine
+from app.strategy.reference import (
     MarketDataPoint,
     SentimentDataPoint,
     SentimentStrategy,
@@ -250,10 +250,10 @@ class TestDecisions:
 
 class TestLoader:
     def test_a_module_and_a_file(self, tmp_path: Path) -> None:
-        assert load_strategy("app.strategies.cross_check:CrossCheck") is CrossCheck
+        assert load_strategy("app.strategy.cross_check:CrossCheck") is CrossCheck
         path = tmp_path / "mine.py"
         path.write_text(
-            "from app.strategies.base import Strategy\n"
+            "from app.strategy.base import Strategy\n"
             "class Mine(Strategy):\n"
             "    def on_tick(self, tick):\n"
             "        return 'BUY' if tick.price > 100 else None\n"
@@ -264,14 +264,14 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("spec", "reason"),
         [
-            ("app.strategies.cross_check:Missing", "Missing is no subclass"),
-            ("app.strategies.base:load_strategy", "load_strategy is no subclass"),
+            ("app.strategy.cross_check:Missing", "Missing is no subclass"),
+            ("app.strategy.base:load_strategy", "load_strategy is no subclass"),
             ("app.no_such_module:X", "ModuleNotFoundError"),
             ("/no/such/file.py:X", "no file /no/such/file.py"),
             ("", "ValueError"),
             ("{tmp}/broken.py:X", "SyntaxError"),
             ("{tmp}/raising.py:X", "ZeroDivisionError: division by zero"),
-            ("{tmp}/other.py:X", "X is no subclass of app.strategies.base.Strategy"),
+            ("{tmp}/other.py:X", "X is no subclass of app.strategy.base.Strategy"),
         ],
     )
     def test_what_cannot_be_used_says_why(self, tmp_path: Path, spec: str, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict, deque
 
-from app.strategies.base import Strategy
+from app.strategy import Strategy
 
 WINDOW_TICKS = 50
 

@@ -115,9 +115,7 @@ def load_strategy(spec: str) -> type[Strategy]:
         raise StrategyError(f"STRATEGY={spec}: {type(error).__name__}: {error}") from error
     strategy = getattr(module, name, None)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
-        raise StrategyError(
-            f"STRATEGY={spec}: {name} is no subclass of app.strategies.base.Strategy"
-        )
+        raise StrategyError(f"STRATEGY={spec}: {name} is no subclass of app.strategy.base.Strategy")
     return strategy
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from app.config import Settings
-from app.engine import MAX_BATCH_TICKS
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
@@ -14,6 +13,7 @@ from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
+from app.strategy.engine import MAX_BATCH_TICKS
 
 log = get_logger()
 

@@ -1,11 +1,11 @@
 """The strategy that runs by default: moving averages and sentiment must agree."""
 
 from app.kernel import _kernel
-from app.strategies.base import Context, Signals, Strategy, Ticks
+from app.strategy.base import Context, Signals, Strategy, Ticks
 
 
 class CrossCheck(Strategy):
-    """:func:`app.strategies.plain.cross_check` over a batch, in the compiled kernel.
+    """:func:`app.strategy.reference.cross_check` over a batch, in the compiled kernel.
 
     Windows and thresholds: ``SHORT_WINDOW_TICKS``, ``LONG_WINDOW_TICKS``, ``BULLISH_THRESHOLD``,
     ``BEARISH_THRESHOLD``.  A symbol without sentiment yet holds.

@@ -10,45 +10,26 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from app import history
 from app.config import Settings
-from app.engine import MAX_BATCH_TICKS, Engine
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.tick import TICK_DTYPE
 from app.model.timestamps import TimestampText
 from app.model.wire.order_json import encode_order
-from app.order_recall import last_order_id, last_sides
 from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics import report
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.order_client import Answer, OrderClient, Unanswered, send_order
+from app.runtime.net.order_client import Answer, OrderClient, Unanswered
 from app.runtime.process import run_process
-from app.schedule import Schedule
-from app.sentiment_feed import SentimentFeed
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
-from app.strategies.base import SIGNAL_NAMES, StrategyError, load_strategy
-from app.strategies.cross_check import CrossCheck
-from app.strategies.plain import (
-    MarketDataPoint,
-    SentimentDataPoint,
-    SentimentStrategy,
-    WindowedMovingAverageStrategy,
-    cross_check,
-)
-from app.strategy_attach import attach, fingerprint
-
-__all__ = [
-    "CrossCheck",
-    "MarketDataPoint",
-    "SentimentDataPoint",
-    "SentimentStrategy",
-    "WindowedMovingAverageStrategy",
-    "cross_check",
-    "main",
-    "send_order",
-]
+from app.strategy import recovery as history
+from app.strategy.attach import attach, fingerprint
+from app.strategy.base import SIGNAL_NAMES, StrategyError, load_strategy
+from app.strategy.engine import MAX_BATCH_TICKS, Engine
+from app.strategy.order_recall import last_order_id, last_sides
+from app.strategy.schedule import Schedule
+from app.strategy.sentiment_feed import SentimentFeed
 
 log = get_logger()
 
@@ -372,7 +353,3 @@ def main() -> int:
     0 after a stop or a complete run, 1 on a fault, 2 on wrong settings, 3 after an incomplete run.
     """
     return run_process("strategy", _body)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

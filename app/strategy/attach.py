@@ -14,7 +14,7 @@ from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentMissing
 from app.shared_memory_utils.tick_ring import TickRing
-from app.strategies.base import strategy_source
+from app.strategy.base import strategy_source
 
 log = get_logger()
 

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.strategies.base import BUY, HOLD, SELL
+from app.strategy.base import BUY, HOLD, SELL
 
 NANOS = 10**9
 

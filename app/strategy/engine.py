@@ -12,7 +12,7 @@ import numpy.typing as npt
 from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
-from app.strategies.base import Context, Strategy, StrategyError
+from app.strategy.base import Context, Strategy, StrategyError
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512

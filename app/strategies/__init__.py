@@ -1,1 +1,0 @@
-"""The strategy interface and the strategies that come with the stack."""

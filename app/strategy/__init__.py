@@ -1,0 +1,25 @@
+"""Ticks and sentiment in, orders out; and what a strategy of your own builds on."""
+
+from app.runtime.net.order_client import send_order
+from app.strategy.base import Strategy
+from app.strategy.cross_check import CrossCheck
+from app.strategy.process import main
+from app.strategy.reference import (
+    MarketDataPoint,
+    SentimentDataPoint,
+    SentimentStrategy,
+    WindowedMovingAverageStrategy,
+    cross_check,
+)
+
+__all__ = [
+    "CrossCheck",
+    "MarketDataPoint",
+    "SentimentDataPoint",
+    "SentimentStrategy",
+    "Strategy",
+    "WindowedMovingAverageStrategy",
+    "cross_check",
+    "main",
+    "send_order",
+]

@@ -1,0 +1,5 @@
+"""``python -m app.strategy``."""
+
+from app.strategy.process import main
+
+raise SystemExit(main())
