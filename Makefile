@@ -79,8 +79,8 @@ backup: ## Copy the order store, running or not, to BACKUP=file
 	@test ! -e "$(BACKUP)" || { echo "backup: $(BACKUP) exists; choose another name"; exit 2; }
 	@if $(STORE_IN_CONTAINERS); then from=containers; \
 		if docker compose ps -q order_manager | grep -q .; then run="exec -T"; else run="run --rm -T"; fi; \
-		docker compose $$run order_manager python3 -m app.order_store backup - >"$(BACKUP).partial"; \
-	else from=host; $(BIN)/python -m app.order_store backup "$(BACKUP).partial"; fi \
+		docker compose $$run order_manager python3 -m app.order_manager.store.tools backup - >"$(BACKUP).partial"; \
+	else from=host; $(BIN)/python -m app.order_manager.store.tools backup "$(BACKUP).partial"; fi \
 	&& mv "$(BACKUP).partial" "$(BACKUP)" && echo "backup: $(BACKUP), the store of the $$from" \
 	|| { rm -f "$(BACKUP).partial"; exit 1; }
 
@@ -88,9 +88,9 @@ restore: ## Put BACKUP=file in the order store's place; what was there is kept b
 	@test -f "$(BACKUP)" || { echo "make restore BACKUP=orders-monday.sqlite3"; exit 2; }
 	@if $(STORE_IN_CONTAINERS); then \
 		docker compose stop order_manager \
-		&& docker compose run --rm -T order_manager python3 -m app.order_store restore - <"$(BACKUP)" \
+		&& docker compose run --rm -T order_manager python3 -m app.order_manager.store.tools restore - <"$(BACKUP)" \
 		&& docker compose start order_manager; \
-	else $(BIN)/python -m app.order_store restore "$(BACKUP)"; fi
+	else $(BIN)/python -m app.order_manager.store.tools restore "$(BACKUP)"; fi
 
 chaos: setup images ## Disturb the containers and compare: RUNS=50 SEED=1 (a quarter of an hour)
 	$(BIN)/python -m tests.chaos.run_containers --runs $(or $(RUNS),50) --seed $(or $(SEED),1)

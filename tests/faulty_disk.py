@@ -67,5 +67,5 @@ def faulty_disk() -> Iterator[FaultyDisk]:
     def connect(path: str | Path, **keywords: object) -> apsw.Connection:
         return real(str(path), vfs=disk.vfs_name, **keywords)  # type: ignore[arg-type]
 
-    with mock.patch("app.order_store.apsw.Connection", connect):
+    with mock.patch("app.order_manager.store.store.apsw.Connection", connect):
         yield disk

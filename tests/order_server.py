@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Settings
-from app.order_manager import OrderManagerServer
+from app.order_manager.server import OrderManagerServer
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from tests.order_process import Client
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import apsw
 
-from app.backtest import Result
+from app.backtest.result import Result
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
-from app.order_positions import read_positions
+from app.order_manager.store.positions import read_positions
 
 
 class OrderLine(NamedTuple):

@@ -10,7 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from app import backtest, backtest_report
+from app.backtest import report as backtest_report
+from app.backtest import run as backtest
+from app.backtest.__main__ import main
+from app.backtest.result import EQUITY_POINTS, Result
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from app.strategy.base import BUY, SELL, Strategy
@@ -35,7 +38,7 @@ DATA_FILES = (
 SAMPLE = ROOT / "data" / "market_data.csv"
 
 
-def run(**changes: Any) -> backtest.Result:
+def run(**changes: Any) -> Result:
     """A backtest of the committed sample, or of what ``changes`` says."""
     settings = Settings(**{"data_path": str(SAMPLE), "replay": "once", **changes})
     return backtest.run(settings, open_feed(settings))
@@ -99,7 +102,7 @@ def test_curve_ends_at_the_last_tick(ticks: int) -> None:
     feed = open_feed(settings)
     result = backtest.run(settings, feed, ticks)
     assert result.ticks == ticks
-    assert 1 <= len(result.curve.equity) <= backtest.EQUITY_POINTS + 1
+    assert 1 <= len(result.curve.equity) <= EQUITY_POINTS + 1
     assert result.curve.event_ns[-1] == feed.file.rows.event_ns[ticks - 1]
     assert result.curve.event_ns == sorted(result.curve.event_ns)
 
@@ -139,7 +142,7 @@ def test_command_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OUTPUT_DIR", str(tmp_path / "out"))
     arguments = ["--data", str(SAMPLE), "--out", str(tmp_path / "bt"), "--no-plot"]
-    assert backtest.main(arguments) == 0
+    assert main(arguments) == 0
     shown = capsys.readouterr().out
     assert "30,000" in shown
     with (tmp_path / "bt" / "orders.csv").open() as file:
@@ -148,8 +151,8 @@ def test_command_line(
     assert [(int(r["tick"]), r["side"], r["symbol"], int(r["qty"])) for r in rows] == [
         (line.tick, line.side, line.symbol, line.qty) for line in outcome.orders
     ]
-    assert backtest.main(["--data", str(tmp_path / "absent.csv")]) == 1
-    assert backtest.main(["--data", str(SAMPLE), "--strategy", "nowhere:Nothing"]) == 1
+    assert main(["--data", str(tmp_path / "absent.csv")]) == 1
+    assert main(["--data", str(SAMPLE), "--strategy", "nowhere:Nothing"]) == 1
     assert "nowhere" in capsys.readouterr().err
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app import backtest
+from app.backtest import run as backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.health import Unhealthy, check_heartbeat

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import main
+from app.order_manager.cli import main
 from tests.order_server import running
 
 

@@ -20,7 +20,8 @@ def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     monkeypatch.setattr(ipc_owner, "LOCK_FILE", str(path))
     monkeypatch.setattr(ipc_owner, "OWNER_RESTART_S", 0.0)
     code = (
-        f"from app import ipc_owner as o; o.LOCK_FILE = {str(path)!r}; raise SystemExit(o.hold())"
+        f"from app.runtime import ipc_owner as o; o.LOCK_FILE = {str(path)!r}\n"
+        "raise SystemExit(o.hold())"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     eventually("the lock file", path.exists, 10)

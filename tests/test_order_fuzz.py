@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.order_tools import verify
+from app.order_manager.store.tools import verify
 from tests.order_fuzzer import Fuzzer
 from tests.order_process import OrderManagerProcess
 

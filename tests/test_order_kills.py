@@ -12,8 +12,8 @@ from typing import Any
 import apsw
 import pytest
 
-from app.order_positions import replay
-from app.order_tools import verify
+from app.order_manager.store.positions import replay
+from app.order_manager.store.tools import verify
 from tests.order_process import Client, OrderManagerProcess
 
 SEED = int(os.environ.get("ORDER_KILL_SEED", "20251001"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.order_log import BACKLOG_BYTES_MAX, DELAY_NS, WRITE_BYTES, OrderLog
+from app.order_manager.order_log import BACKLOG_BYTES_MAX, DELAY_NS, WRITE_BYTES, OrderLog
 
 NOW_NS = 1_763_800_000_123_456_789
 

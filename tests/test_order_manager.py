@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from app import order_manager
 from app.model.wire.order_json import decode
-from app.order_manager import MESSAGE_DELIMITER, OrderManagerServer
+from app.order_manager import server as order_manager
+from app.order_manager.server import MESSAGE_DELIMITER, OrderManagerServer
 from tests.order_process import Client, OrderManagerProcess
 from tests.order_server import RunningServer, running
 

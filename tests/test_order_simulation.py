@@ -7,8 +7,8 @@ import time
 import pytest
 
 from app.execution.pending_rows import Recovered
-from app.order_positions import position_rows, read_positions, replay
-from app.order_store import OrderStore
+from app.order_manager.store.positions import position_rows, read_positions, replay
+from app.order_manager.store.store import OrderStore
 from tests.order_simulator import MemoryStore, Setup, random_setup, run_history
 
 HISTORIES = int(os.environ.get("ORDER_HISTORIES", "100000"))

@@ -13,17 +13,17 @@ from typing import Any
 import apsw
 import pytest
 
-from app import order_service
 from app.config import Settings
 from app.execution.prices import NoPrices
 from app.model.wire.order_json import decode
-from app.order_pipeline import build_service
-from app.order_positions import position_rows, read_positions, replay
-from app.order_schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
-from app.order_service import OrderService
-from app.order_store import OrderStore, StoreUnavailableError
-from app.order_tools import main as tool
-from app.order_tools import verify
+from app.order_manager import service as order_service
+from app.order_manager.pipeline import build_service
+from app.order_manager.service import OrderService
+from app.order_manager.store.positions import position_rows, read_positions, replay
+from app.order_manager.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
+from app.order_manager.store.store import OrderStore, StoreUnavailableError
+from app.order_manager.store.tools import main as tool
+from app.order_manager.store.tools import verify
 from tests.faulty_disk import FaultyDisk, faulty_disk
 from tests.order_process import ROOT, OrderManagerProcess
 from tests.order_server import running
@@ -416,7 +416,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
             client.read()
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         store = str(tmp_path / "orders.sqlite3")
-        command = [sys.executable, "-m", "app.order_store", "--store", store]
+        command = [sys.executable, "-m", "app.order_manager.store.tools", "--store", store]
         run = [*command, "backup", str(copy)]
         done = subprocess.run(run, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -445,7 +445,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
 def test_backup_and_restore_through_a_pipe(path: Path, tmp_path: Path) -> None:
     _some_orders(path)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "app.order_store", "--store"]
+    command = [sys.executable, "-m", "app.order_manager.store.tools", "--store"]
     run = [*command, str(path), "backup", "-"]
     copy = subprocess.run(run, env=environ, capture_output=True, check=True).stdout
     other = tmp_path / "other" / "orders.sqlite3"
@@ -560,7 +560,7 @@ class TestPositionsAreWrittenDownNowAndThen:
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("app.order_store.POSITIONS_IDLE_S", 0.0)
+        monkeypatch.setattr("app.order_manager.store.store.POSITIONS_IDLE_S", 0.0)
 
     def test_a_commit_writes_none_and_idleness_does(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -573,7 +573,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.store.tend(idle=True)
         assert _table(path) == _now(path)
         manager.ask({**ORDER, "id": 2, "side": "SELL"}, {**ORDER, "id": 3, "symbol": "MSFT"})
-        monkeypatch.setattr("app.order_store.POSITIONS_IDLE_S", 3600.0)
+        monkeypatch.setattr("app.order_manager.store.store.POSITIONS_IDLE_S", 3600.0)
         manager.store.tend(idle=True)
         # It was a short idleness.
         assert (len(_table(path)), len(_now(path))) == (1, 2)
@@ -655,7 +655,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.ask({**ORDER, "id": 1})
         manager.store.wal_pages = 9000
         with monkeypatch.context() as disk:
-            disk.setattr("app.order_store.write_positions", full)
+            disk.setattr("app.order_manager.store.store.write_positions", full)
             manager.store.tend(idle=False)
         assert (manager.store.wal_pages, _table(path)) == (0, [])
         assert manager.ask({**ORDER, "id": 2, "symbol": "MSFT"})[0]["ok"]

@@ -17,8 +17,8 @@ from app.model.orders import BUY, GIVEN, IOC
 from app.model.reject_codes import Code
 from app.model.requests import OrderRequest
 from app.model.wire.order_json import decode, encode_order
-from app.order_service import OrderService
-from app.order_store import OrderStore
+from app.order_manager.service import OrderService
+from app.order_manager.store.store import OrderStore
 from app.runtime.lifecycle import Backoff
 from app.runtime.net.order_client import OrderClient
 from tests.order_process import Client
@@ -135,7 +135,7 @@ def test_a_rate_limit_delays_a_client_and_changes_nothing(tmp_path: Path, rate: 
 def test_a_full_disk_in_the_middle_of_a_pipeline_reorders_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.order_store import StoreUnavailableError
+    from app.order_manager.store.store import StoreUnavailableError
 
     dice = random.Random(5)
     honest = OrderStore.commit

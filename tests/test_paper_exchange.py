@@ -22,7 +22,7 @@ from app.model.orders import (
     SELL,
     Order,
 )
-from app.price_source import SharedBookPrices
+from app.order_manager.book_prices import SharedBookPrices
 from tests.test_risk import Prices
 
 

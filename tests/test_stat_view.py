@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from app.runtime.metrics import stat as stat_view
+from app.runtime.metrics.figures import state_of, take_sample
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
@@ -48,7 +49,7 @@ def command(name: str, *arguments: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "app.runtime.metrics.process_metrics",
+        "app.runtime.metrics.stat",
         "--segment",
         name,
         *arguments,
@@ -60,13 +61,13 @@ def once(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_rates_are_growth_since_the_last_refresh(name: str, strategy: ProcessMetrics):
-    first = at(stat_view.take_sample(name), 10.0)
+    first = at(take_sample(name), 10.0)
     strategy.add("ticks_consumed", 500)
     strategy.add("signals_buy", 4)
     strategy.set("queue_depth", 12)
     strategy.set("ticks_lost", 2)
     strategy.histogram("tick_to_ack_ns").record(900_000)
-    now = at(stat_view.take_sample(name), 12.0)
+    now = at(take_sample(name), 12.0)
     (row,) = stat_view.process_rows(now, first, stale_after_s=3)
     assert row[:2] == ["strategy/fast", "ready"]
     assert row[3:] == ["0", "1,500", "250", "12", "2"]
@@ -81,25 +82,25 @@ def test_rates_are_growth_since_the_last_refresh(name: str, strategy: ProcessMet
 def test_a_restarted_process_has_no_rate_from_its_previous_life(
     name: str, strategy: ProcessMetrics
 ):
-    first = at(stat_view.take_sample(name), 10.0)
+    first = at(take_sample(name), 10.0)
     strategy.close()
     heir = ProcessMetrics.open(name, "strategy", "fast")
     heir.set("ticks_consumed", 1)
-    now = at(stat_view.take_sample(name), 11.0)
+    now = at(take_sample(name), 11.0)
     (row,) = stat_view.process_rows(now, first, stale_after_s=3)
     assert row[3:6] == ["1", "1", "-"]
     heir.close()
 
 
 def test_states_show_what_liveness_makes_of_them(name: str, strategy: ProcessMetrics):
-    (process,) = stat_view.take_sample(name).processes
-    assert stat_view.state_of(process, stale_after_s=3) == "ready"
+    (process,) = take_sample(name).processes
+    assert state_of(process, stale_after_s=3) == "ready"
     old = process._replace(heartbeat_age_s=5.0)
-    assert stat_view.state_of(old, stale_after_s=3) == "stale (ready)"
+    assert state_of(old, stale_after_s=3) == "stale (ready)"
     dead = process._replace(alive=False)
-    assert stat_view.state_of(dead, stale_after_s=3) == "dead (ready)"
+    assert state_of(dead, stale_after_s=3) == "dead (ready)"
     done = dead._replace(state="done")
-    assert stat_view.state_of(done, stale_after_s=3) == "done"
+    assert state_of(done, stale_after_s=3) == "done"
 
 
 def test_once_prints_the_tables(name: str, strategy: ProcessMetrics):

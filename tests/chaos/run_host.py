@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from app import backtest
+from app.backtest import run as backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import PROCESSES, ROOT, HostStack, StackFailed

@@ -20,8 +20,8 @@ import numpy as np
 
 from app.kernel import _kernel
 from app.model.wire.order_json import NewOrder
-from app.order_files import lay_out_wal
-from app.order_schema import PAGE_BYTES
+from app.order_manager.store.files import lay_out_wal
+from app.order_manager.store.schema import PAGE_BYTES
 from app.runtime.metrics.layout import BUCKET_SLOTS
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing

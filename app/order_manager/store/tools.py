@@ -1,4 +1,4 @@
-"""``python -m app.order_store``: back up, restore, export, verify and rebuild an order store.
+"""Back up, restore, export, verify and rebuild an order store.
 
 ``backup``, ``export`` and ``verify`` read a consistent snapshot and may run beside a living order
 manager; ``restore`` and ``rebuild`` need the store to themselves.
@@ -17,10 +17,10 @@ from typing import Final
 import apsw
 
 from app.config import settings_or_exit
-from app.order_export import FORMATS, export_store
-from app.order_files import backup_connection, damaged_message, take_lease
-from app.order_positions import position_rows, read_positions, replay, write_positions
-from app.order_schema import VERSION, StoreError, schema_version
+from app.order_manager.store.export import FORMATS, export_store
+from app.order_manager.store.files import backup_connection, damaged_message, take_lease
+from app.order_manager.store.positions import position_rows, read_positions, replay, write_positions
+from app.order_manager.store.schema import VERSION, StoreError, schema_version
 
 STREAM: Final = "-"
 """Instead of a file: standard output or input, so that a copy can leave or enter a container."""
@@ -185,7 +185,9 @@ def rebuild(path: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one of the tools; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m app.order_store", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m app.order_manager.store.tools", description=__doc__
+    )
     parser.add_argument("--store", help="the store's file (default: as the settings say)")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("backup", help="copy a running store to a new file")
@@ -239,3 +241,7 @@ def _run(options: argparse.Namespace, path: str) -> int:
     else:
         print(f"{path}: {rebuild(path)} positions rebuilt")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,10 +18,10 @@ from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
 from app.model.reject_codes import Code
 from app.model.requests import Auth, Command, OrderRequest, Ping, Refusal, Request
 from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal
-from app.order_counts import Counts
-from app.order_queries import OrderQueries
-from app.order_store import OrderStore, StoreUnavailableError
-from app.order_turn import HeldOrders
+from app.order_manager.counts import Counts
+from app.order_manager.held_orders import HeldOrders
+from app.order_manager.queries import OrderQueries
+from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.log import get_logger
 
 log = get_logger()

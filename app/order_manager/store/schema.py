@@ -4,7 +4,7 @@
 request is answered from it for ever; what happens to the order later stands in ``order_state``.
 An order that was acknowledged with exactly one execution carries it in its row; all other
 executions are rows of ``executions``.  The view ``fills`` has them all; ``positions`` is their sum
-as it stood when it was last written down (:mod:`app.order_positions`).
+as it stood when it was last written down (:mod:`app.order_manager.store.positions`).
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is kept as decimal text, which is why
 such columns have no type.  Times are nanoseconds since the epoch, UTC.

@@ -11,7 +11,7 @@ from app.model.orders import SIDE_NAMES, STATUS_NAMES
 from app.runtime.metrics.tables import number, text_table
 
 if TYPE_CHECKING:
-    from app.backtest import Result
+    from app.backtest.result import Result
 
 ORDERS_FILE: Final = "orders.csv"
 EQUITY_FILE: Final = "equity.svg"

@@ -1,11 +1,10 @@
 """The order store: SQLite with one writer, an ACK only after the commit that holds it.
 
-``python -m app.order_store backup|restore|export|verify`` are its tools (:mod:`app.order_tools`).
+:mod:`app.order_manager.store.tools` has its tools: backup, restore, export, verify.
 """
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,21 +15,21 @@ import apsw
 from app.execution.accounts import STACK_NO
 from app.execution.pending_rows import Journal, Recovered
 from app.model.orders import Order, db_int
-from app.order_files import (
+from app.order_manager.store.files import (
     WAL_BYTES,
     backup_connection,
     damaged_message,
     lay_out_wal,
     take_lease,
 )
-from app.order_positions import (
+from app.order_manager.store.positions import (
     Key,
     PositionRow,
     position_rows,
     read_positions,
     write_positions,
 )
-from app.order_schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
+from app.order_manager.store.schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -188,7 +187,8 @@ class OrderStore:
         if applied != found.last_fill_no:
             raise StoreError(
                 f"{self.path}: positions hold fills up to {applied}, the log has them up to "
-                f"{found.last_fill_no}; rebuild them with: python -m app.order_store rebuild"
+                f"{found.last_fill_no}; rebuild them with: "
+                "python -m app.order_manager.store.tools rebuild"
             )
         self._unwritten = position_rows(changed)
         return found
@@ -415,9 +415,3 @@ def _order(row: Iterable[Any]) -> Order:
     order = Order(*row)
     order.filled_notional = int(order.filled_notional)
     return order
-
-
-if __name__ == "__main__":
-    from app.order_tools import main
-
-    sys.exit(main())

@@ -8,9 +8,9 @@ from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import PriceSource
 from app.execution.risk import RiskConfig, RiskGate
-from app.order_connection import Connection
-from app.order_service import OrderService
-from app.order_store import OrderStore
+from app.order_manager.service import OrderService
+from app.order_manager.session import Connection
+from app.order_manager.store.store import OrderStore
 
 
 def store_path(settings: Settings) -> str:

@@ -1,39 +1,36 @@
-"""The order manager process: one epoll loop around :class:`app.order_service.OrderService`.
+"""The order manager process: one epoll loop around :class:`app.order_manager.service.OrderService`.
 
 One turn of the loop: wait, receive from every socket that has something, decide on up to
 ORDER_GROUP_MAX requests, commit them in one transaction, send the answers, log.  A single order
 therefore waits for nothing but its own commit, and under load one commit carries a group.
 """
 
-import gc
 import os
 import select
-import sys
 import threading
 import time
 from collections import deque
 from typing import Final
 
-from app.config import EXIT_SETTINGS, Settings, SettingsError
+from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import Code
 from app.model.requests import Auth, Ping, Refusal, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_answers import encode_object, encode_refusal
 from app.model.wire.order_json import decode
-from app.order_connection import Connection
-from app.order_connections import IN, OUT, SWEEP_S, Connections
-from app.order_log import OrderLog
-from app.order_pipeline import build_service, store_path
-from app.order_schema import StoreError
-from app.order_store import OrderStore, StoreUnavailableError
-from app.price_source import SharedBookPrices
-from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
+from app.order_manager.book_prices import SharedBookPrices
+from app.order_manager.order_log import OrderLog
+from app.order_manager.pipeline import build_service, store_path
+from app.order_manager.session import Connection
+from app.order_manager.sessions import IN, OUT, SWEEP_S, Connections
+from app.order_manager.store.schema import StoreError
+from app.order_manager.store.store import OrderStore
+from app.runtime.lifecycle import Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
-from app.runtime.net.listener import listen, raise_descriptor_limit
-from app.runtime.process import run_process
+from app.runtime.net.listener import listen
 from app.runtime.run_id import run_name
 
 MESSAGE_DELIMITER: Final = DELIMITER
@@ -358,47 +355,3 @@ class OrderManagerServer:
         self._store.close()
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()
-
-
-def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
-    raise_descriptor_limit(settings.order_connections_max)
-    try:
-        access.require_token_if_published(settings)
-        server = OrderManagerServer(
-            settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
-        )
-    except SettingsError as error:
-        print(f"order_manager: wrong settings:\n{error}", file=sys.stderr, flush=True)
-        return EXIT_SETTINGS
-    except (StoreError, StoreUnavailableError) as error:
-        raise FatalError(str(error)) from error
-    except OSError as error:
-        raise FatalError(
-            f"{settings.bind_host}:{settings.order_port}: {error.strerror}; "
-            "stop what uses the port, or set another ORDER_PORT"
-        ) from error
-    gc.collect()
-    gc.freeze()
-    # Rows of a turn are thousands of tuples that no collection could free.
-    gc.set_threshold(50_000)
-    log.info(
-        "ready",
-        listen=f"{server.host}:{server.port}",
-        store=store_path(settings),
-        synchronous=settings.order_store_synchronous,
-        mode=settings.trading_mode,
-    )
-    try:
-        server.start()
-    except StoreError as error:
-        raise FatalError(str(error)) from error
-    return EXIT_OK
-
-
-def main() -> int:
-    """Run the process; returns its exit code."""
-    return run_process("order_manager", _serve)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

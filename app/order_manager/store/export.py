@@ -19,8 +19,8 @@ import apsw
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 from app.model.reject_codes import Code
-from app.order_positions import read_positions
-from app.order_schema import StoreError
+from app.order_manager.store.positions import read_positions
+from app.order_manager.store.schema import StoreError
 
 FORMATS: Final = ("csv", "parquet")
 BATCH_ROWS: Final = 50_000

@@ -10,7 +10,7 @@ from typing import Final
 
 from app.config import Settings
 from app.model.token_bucket import TokenBucket
-from app.order_connection import Connection
+from app.order_manager.session import Connection
 from app.runtime.log import get_logger
 
 log = get_logger()

@@ -7,7 +7,7 @@ from typing import Final
 
 import apsw
 
-from app.order_schema import StoreError
+from app.order_manager.store.schema import StoreError
 
 WAL_BYTES: Final = 8 * 1024 * 1024
 """Size the write-ahead log is laid out with and checkpointed at.  A commit that overwrites bytes of
@@ -55,7 +55,7 @@ def damaged_message(path: str, detail: str) -> str:
     """What to say, and what leads out of it, when the file is damaged."""
     return (
         f"{path}: damaged ({detail}); the file is kept as it is. Put a backup in its place with: "
-        f"python -m app.order_store restore BACKUP, or set another ORDER_STORE_PATH"
+        f"python -m app.order_manager.store.tools restore BACKUP, or set another ORDER_STORE_PATH"
     )
 
 

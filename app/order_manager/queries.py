@@ -24,7 +24,7 @@ from app.model.requests import (
     Status,
 )
 from app.model.wire.order_answers import encode_object, encode_refusal, order_json
-from app.order_store import OrderStore
+from app.order_manager.store.store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024
 """Of a frame of at most 64 KiB; the rest is for what stands around the rows."""

@@ -1,8 +1,8 @@
-"""The order manager for people and scripts: ``python -m app.cli send BUY 10 AAPL 173.2``.
+"""The order manager for people and scripts: ``send BUY 10 AAPL 173.2``, ``positions`` and others.
 
 Prints tables, or with ``--json`` the answer as it came.  Finds the order manager, its token and its
-certificate through the settings, so it also works as ``docker compose exec order_manager python -m
-app.cli positions``.  Exit code 0: done; 1: refused, or nobody answers; 2: wrong usage.
+certificate through the settings, so it also works in
+the container.  Exit code 0: done; 1: refused, or nobody answers; 2: wrong usage.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--port", type=int, help="default: ORDER_PORT")
     common.add_argument("--timeout", type=float, default=5.0, help="seconds (default: 5)")
     common.add_argument("--client", help="on whose behalf, or about whom (default: everybody)")
-    top = argparse.ArgumentParser(prog="python -m app.cli", description=__doc__)
+    top = argparse.ArgumentParser(prog="python -m app.order_manager.cli", description=__doc__)
     commands = top.add_subparsers(dest="op", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:

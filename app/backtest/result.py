@@ -1,0 +1,75 @@
+"""What a backtest found: orders, positions and the equity curve."""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.model.orders import Order
+from app.model.position import Position
+
+EQUITY_POINTS: Final = 500
+
+
+class Curve:
+    """Equity (profit since the start, holdings at their latest price) at evenly spaced ticks."""
+
+    def __init__(self, symbols: int, total: int) -> None:
+        self.step = max(1, -(-total // EQUITY_POINTS))
+        self.event_ns: list[int] = []
+        self.equity: list[float] = []
+        self.last_price = np.zeros(symbols)
+        self._qty = np.zeros(symbols)
+        self._cash = 0.0
+        self._tail_ns: int | None = None
+
+    def take(self, ticks: npt.NDArray[np.void], fills: list[tuple[int, int, int, float]]) -> None:
+        """A batch, and what was filled in it: sequence, symbol index, signed quantity, price."""
+        first, start, at = int(ticks["seq"][0]), 0, 0
+        count = len(ticks)
+        while start < count:
+            # A point stands behind every step-th tick.
+            stop = min(count, start + self.step - (first + start) % self.step)
+            piece = ticks[start:stop]
+            # Where a symbol stands twice, NumPy keeps the last assignment: its latest tick.
+            self.last_price[piece["symbol"]] = piece["price"]
+            while at < len(fills) and fills[at][0] < first + stop:
+                _, symbol, qty, price = fills[at]
+                self._qty[symbol] += qty
+                self._cash -= qty * price
+                at += 1
+            start = stop
+            event_ns = int(ticks["event_ns"][stop - 1])
+            self._tail_ns = event_ns
+            if (first + stop) % self.step == 0:
+                self._point(event_ns)
+
+    def close(self) -> None:
+        """The last point, at the end of the run, unless it is there."""
+        if self._tail_ns is not None:
+            self._point(self._tail_ns)
+
+    def _point(self, event_ns: int) -> None:
+        self._tail_ns = None
+        self.event_ns.append(event_ns)
+        self.equity.append(self._cash + float(self._qty @ self.last_price))
+
+
+class Result(msgspec.Struct):
+    """What a backtest found.  ``took_s`` is the replay without the loading."""
+
+    symbols: list[str]
+    ticks: int
+    took_s: float
+    client: str
+    orders: list[Order]
+    positions: dict[str, Position]
+    last_price: dict[str, float]
+    curve: Curve
+    signals: tuple[int, int, int]
+
+    @property
+    def ticks_per_s(self) -> float:
+        """Speed of the replay."""
+        return self.ticks / max(self.took_s, 1e-9)

@@ -1,0 +1,58 @@
+"""The order manager process: settings, store and server put together, and what ends it."""
+
+import gc
+import sys
+
+from app.config import EXIT_SETTINGS, Settings, SettingsError
+from app.order_manager.pipeline import store_path
+from app.order_manager.server import OrderManagerServer
+from app.order_manager.store.schema import StoreError
+from app.order_manager.store.store import StoreUnavailableError
+from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
+from app.runtime.log import get_logger
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net import access
+from app.runtime.net.listener import raise_descriptor_limit
+from app.runtime.process import run_process
+
+log = get_logger()
+
+
+def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    raise_descriptor_limit(settings.order_connections_max)
+    try:
+        access.require_token_if_published(settings)
+        server = OrderManagerServer(
+            settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
+        )
+    except SettingsError as error:
+        print(f"order_manager: wrong settings:\n{error}", file=sys.stderr, flush=True)
+        return EXIT_SETTINGS
+    except (StoreError, StoreUnavailableError) as error:
+        raise FatalError(str(error)) from error
+    except OSError as error:
+        raise FatalError(
+            f"{settings.bind_host}:{settings.order_port}: {error.strerror}; "
+            "stop what uses the port, or set another ORDER_PORT"
+        ) from error
+    gc.collect()
+    gc.freeze()
+    # Rows of a turn are thousands of tuples that no collection could free.
+    gc.set_threshold(50_000)
+    log.info(
+        "ready",
+        listen=f"{server.host}:{server.port}",
+        store=store_path(settings),
+        synchronous=settings.order_store_synchronous,
+        mode=settings.trading_mode,
+    )
+    try:
+        server.start()
+    except StoreError as error:
+        raise FatalError(str(error)) from error
+    return EXIT_OK
+
+
+def main() -> int:
+    """Run the process; returns its exit code."""
+    return run_process("order_manager", _serve)

@@ -1,0 +1,1 @@
+"""The order store: SQLite, one writer, durable before the ACK."""
