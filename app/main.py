@@ -20,7 +20,7 @@ from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalErr
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError, read_liveness
-from app.runtime.run_id import fresh_run_name
+from app.runtime.run_id import new_run_id
 from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
 from app.shared_memory_utils.tick_ring import TickRing
 
@@ -58,7 +58,7 @@ class Supervisor:
     def __init__(self, settings: Settings, stop: Stop) -> None:
         self.settings, self.stop = settings, stop
         self.children: dict[str, Child] = {}
-        run_id = settings.run_id or fresh_run_name()
+        run_id = settings.run_id or new_run_id()
         # NumPy would start a thread a CPU for matrices, of which the processes have none.
         threads = {"OPENBLAS_NUM_THREADS": "1"}
         self.environ = {**threads, **os.environ, **settings.to_environ(), "RUN_ID": run_id}

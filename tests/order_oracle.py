@@ -84,7 +84,7 @@ class Holding:
     def __init__(self) -> None:
         self.qty = 0
         self.average = Fraction(0)
-        self.realised = Fraction(0)
+        self.realized = Fraction(0)
         self.cash = 0
         self.mark = 0
         self.closings = 0
@@ -101,7 +101,7 @@ class Holding:
                 self.average = total / abs(self.qty)
                 return
             closing = min(abs(signed), abs(self.qty))
-            self.realised += -step * closing * (price - self.average)
+            self.realized += -step * closing * (price - self.average)
             self.qty += step * closing
             self.closings += 1
             signed -= step * closing
@@ -452,7 +452,7 @@ class Oracle:
 
     def _place(self, order: Asked, now_ns: int) -> None:
         key = order.client, order.id
-        if order.type == "GIVEN":
+        if order.type == "PLAIN":
             self._fill(order, order.qty, order.price or 0, now_ns)
             return
         price = self._price_now(order)

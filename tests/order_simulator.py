@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
-from app.execution.pending_rows import Journal, Recovered
+from app.execution.pending_rows import PendingRows, Recovered
 from app.execution.prices import BookPrice
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
 from app.model.position import Position
-from app.model.reject_codes import Code
-from app.model.requests import OrderRequest, Refusal
+from app.model.reject_codes import RejectCode
+from app.model.requests import OrderRequest, Reject
 from tests.order_oracle import ALL, DAY_NS, UNITS, Book, Oracle, Rules
 
 CLIENTS = ("ann", "bob", "cem")
@@ -41,7 +41,7 @@ class MemoryStore:
     """What an order store does, in dictionaries."""
 
     def __init__(self) -> None:
-        self.journal = Journal()
+        self.pending = PendingRows()
         self.clients: dict[int, str] = {}
         self.orders: dict[int, Order] = {}
         self.states: dict[int, tuple[int, int, int]] = {}
@@ -51,7 +51,7 @@ class MemoryStore:
         self.fills: dict[int, tuple[int, int, int]] = {}
 
     def find(self, client_no: int, order_id: int) -> Order | None:
-        for row in self.journal.orders:
+        for row in self.pending.orders:
             if row[1:3] == (client_no, order_id):
                 return Order(*row)  # type: ignore[arg-type]
         for order in self.orders.values():
@@ -60,7 +60,7 @@ class MemoryStore:
         return None
 
     def current(self, order: Order) -> Order:
-        pending = self.journal.states.get(order.order_no)
+        pending = self.pending.states.get(order.order_no)
         if pending is not None:
             return pending[0]
         if order.order_no in self.states:
@@ -72,28 +72,28 @@ class MemoryStore:
         self.fills[fill_no] = (order_no, qty, price)
 
     def commit(self) -> None:
-        journal = self.journal
-        self.clients.update(journal.clients)
-        for row in journal.orders:
+        pending = self.pending
+        self.clients.update(pending.clients)
+        for row in pending.orders:
             order = Order(*row)  # type: ignore[arg-type]
             assert order.order_no not in self.orders, f"order {order.order_no} twice"
             self.orders[order.order_no] = order
             if order.exec_count == 1:
                 self._fill(order.exec_first, order.order_no, order.filled_qty, order.exec_price)
-        for fill_no, order_no, _, qty, price in journal.fills:
+        for fill_no, order_no, _, qty, price in pending.fills:
             self._fill(fill_no, order_no, qty, price)
-        for key, p in journal.positions.items():
-            self.positions[key] = (p.qty, p.cost, p.realised, p.mark, p.fill_no)
-        for order_no, (order, _, _) in journal.states.items():
+        for key, p in pending.positions.items():
+            self.positions[key] = (p.qty, p.cost, p.realized, p.mark, p.fill_no)
+        for order_no, (order, _, _) in pending.states.items():
             self.states[order_no] = (order.status, order.filled_qty, order.filled_notional)
-        for client_no, mode, _, _ in journal.controls:
+        for client_no, mode, _, _ in pending.controls:
             self.modes[client_no] = mode
-        for client_no, scope in journal.days.items():
+        for client_no, scope in pending.days.items():
             self.days[client_no] = (scope.day, scope.day_base)
-        journal.clear()
+        pending.clear()
 
     def lose(self) -> None:
-        self.journal.give_up()
+        self.pending.discard()
 
     def load(self) -> Recovered:
         high = dict.fromkeys(self.clients, -1)
@@ -146,7 +146,7 @@ def random_setup(rng: random.Random) -> Setup:
         lot_size=some(5, odds=0.1),
         collar_bps=some(300, odds=0.5) if age else 0,
         price_age_ns_max=age,
-        replay=rng.random() < 0.5,
+        replaying=rng.random() < 0.5,
     )
     return Setup(config, some(10, 37), rng.choice((100, 100, 30)))
 
@@ -168,7 +168,7 @@ class World:
             collar_bps=int(config.collar_bps),
             age_ns_max=config.price_age_ns_max,
             window_ns=config.repeat_window_ns,
-            replay=config.replay,
+            replay=config.replaying,
             slippage_bps=setup.slippage_bps,
             fill_percent=setup.fill_percent,
         )
@@ -176,9 +176,9 @@ class World:
 
     def _new_core(self) -> OrderCore:
         prices = BookPrices(self.book)
-        gate = RiskGate(self.setup.config, prices, Scope(STACK_NO, ""))
+        gate = RiskGate(self.setup.config, prices, Account(STACK_NO, ""))
         venue = PaperExchange(prices, self.setup.slippage_bps, self.setup.fill_percent)
-        core = OrderCore(gate, venue, self.store.journal, self.store)
+        core = OrderCore(gate, venue, self.store.pending, self.store)
         core.recover(self.store.load())
         return core
 
@@ -199,7 +199,7 @@ class World:
             tif=TIFS[request["tif"]],
         )
         result = self.core.submit(asked, now_ns)
-        if isinstance(result, Refusal):
+        if isinstance(result, Reject):
             found: tuple[Any, ...] = ("refused", result.code.name, result.retryable)
         else:
             found = ("ack", result[1], _state(result[0]))
@@ -211,8 +211,8 @@ class World:
         self._same(expected, self.core.cancel(client, order_id, now_ns))
         self._same(self.oracle.status(client, order_id), self.core.status(client, order_id))
 
-    def _same(self, expected: tuple[Any, ...], result: Order | Refusal) -> None:
-        if isinstance(result, Refusal):
+    def _same(self, expected: tuple[Any, ...], result: Order | Reject) -> None:
+        if isinstance(result, Reject):
             assert expected == ("refused", result.code.name), (expected, result)
         else:
             assert expected == ("ok", _state(result)), (expected, result)
@@ -222,7 +222,7 @@ class World:
         expected = self.oracle.set_mode(scope, mode)
         name = None if scope == ALL else scope
         result = self.core.set_mode(name, MODES[mode], "", now_ns)
-        assert (None if isinstance(result, Refusal) else result) == expected, (scope, mode)
+        assert (None if isinstance(result, Reject) else result) == expected, (scope, mode)
 
     def poll(self, now_ns: int) -> None:
         """Let resting orders see the book."""
@@ -254,8 +254,8 @@ class World:
         for name, symbol, position in core.positions():
             holding = oracle.holding(name, symbol)
             assert position.qty == holding.qty, (name, symbol)
-            assert position.realised - position.cost == holding.cash, (name, symbol)
-            assert abs(position.realised - holding.realised) <= holding.closings, (name, symbol)
+            assert position.realized - position.cost == holding.cash, (name, symbol)
+            assert abs(position.realized - holding.realized) <= holding.closings, (name, symbol)
             if position.qty:
                 assert position.avg_cost is not None
                 off = abs(position.avg_cost - holding.average)
@@ -271,14 +271,14 @@ class World:
 
 
 def _state(order: Order) -> tuple[Any, ...]:
-    code = Code(order.code).name if order.code else ""
+    code = RejectCode(order.code).name if order.code else ""
     status = STATUS_NAMES[order.status]
     return order.id, status, order.filled_qty, order.filled_notional, code
 
 
 def random_order(rng: random.Random) -> dict[str, Any]:
     """An order in a small world, so that ids, symbols and limits collide."""
-    kind = rng.choice(("GIVEN", "GIVEN", "MARKET", "LIMIT", "LIMIT"))
+    kind = rng.choice(("PLAIN", "PLAIN", "MARKET", "LIMIT", "LIMIT"))
     price = rng.choice((95, 99, 100, 101, 105)) * UNITS + rng.choice((0, 0, 1, UNITS // 3))
     default_tif = "DAY" if kind == "LIMIT" else "IOC"
     return {
@@ -330,4 +330,4 @@ def run_history(seed: int, setup: Setup, store: Any, steps: int = 12) -> None:
     world.compare()
 
 
-assert TYPE_NAMES[0] == "GIVEN"
+assert TYPE_NAMES[0] == "PLAIN"

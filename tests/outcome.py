@@ -62,19 +62,19 @@ class PositionLine(NamedTuple):
     symbol: str
     qty: int
     cost: int
-    realised: int
+    realized: int
     mark: int
 
     @property
     def profit(self) -> int:
         """Realised and unrealised."""
-        return self.realised + self.qty * self.mark - self.cost
+        return self.realized + self.qty * self.mark - self.cost
 
     def __str__(self) -> str:
         average = divide(self.cost, self.qty) if self.qty else 0
         return (
             f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realised "
-            f"{money_text(self.realised)}, profit {money_text(self.profit)}"
+            f"{money_text(self.realized)}, profit {money_text(self.profit)}"
         )
 
 
@@ -127,7 +127,7 @@ def of_backtest(result: Result) -> Outcome:
         if order.exec_count
     ]
     positions = [
-        PositionLine(result.client, symbol, p.qty, p.cost, p.realised, p.mark)
+        PositionLine(result.client, symbol, p.qty, p.cost, p.realized, p.mark)
         for symbol, p in result.positions.items()
     ]
     return Outcome(orders, fills, sorted(positions))
@@ -176,7 +176,7 @@ def _read(connection: apsw.Connection) -> Outcome:
         )
     ]
     positions = [
-        PositionLine(names[client_no], symbol, p.qty, p.cost, p.realised, p.mark)
+        PositionLine(names[client_no], symbol, p.qty, p.cost, p.realized, p.mark)
         for (client_no, symbol), p in read_positions(connection)[0].items()
     ]
     return Outcome(orders, fills, sorted(positions))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.model.wire.feed_protocol import encode_mark, parse_mark
-from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
+from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
 from tests.fake_servers import Connection, FakeServer
 from tests.feed_helpers import (
     WireClient,
@@ -140,7 +140,7 @@ def test_a_gateway_that_stands_still_in_the_hello_is_no_plain_feed(
 
 
 def test_what_comes_wrong_in_the_same_way_three_times_is_the_sources() -> None:
-    wrong = WrongTicks()
+    wrong = MalformedTicks()
     assert [wrong.is_source(7, b"x") for _ in range(3)] == [False, False, True]
     assert [wrong.is_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
     assert wrong.is_source(8, b"x")

@@ -64,7 +64,7 @@ class TestFeedConnection:
     def test_the_hello_in_any_pieces(self, piece: int) -> None:
         with FakeServer(says(HELLO + TICK * 2, piece=piece)) as server:
             feed = connect(server)
-            assert (feed.symbols, feed.run_id, feed.sequenced) == (["A", "B"], "r1", True)
+            assert (feed.symbols, feed.feed_id, feed.sequenced) == (["A", "B"], "r1", True)
             assert received(feed, 2 * len(TICK)) == TICK * 2
             feed.close()
 
@@ -113,7 +113,7 @@ class TestFeedConnection:
 
         with FakeServer(plain) as server:
             feed = connect(server)
-            assert (feed.sequenced, feed.run_id) == (False, "")
+            assert (feed.sequenced, feed.feed_id) == (False, "")
             assert received(feed, 2 * len(TICK)) == TICK * 2
             feed.close()
             with pytest.raises(FeedClosed):
@@ -313,12 +313,12 @@ class TestOrderClient:
         assert server.executed == [1, 2, 3]
 
     def test_a_retryable_answer_is_no_answer(self) -> None:
-        refusal = b'{"ok":false,"code":"STORE","msg":"full","retryable":true,"id":2}*'
+        reject = b'{"ok":false,"code":"STORE","msg":"full","retryable":true,"id":2}*'
 
         def hold(connection: Connection, server: OrderServer) -> None:
             connection.send(server.read(connection))
             connection.frame()
-            connection.send(refusal)
+            connection.send(reject)
             connection.frame()
             connection.frame()
 
@@ -340,18 +340,18 @@ class TestOrderClient:
     @pytest.mark.parametrize("there", [True, False])
     def test_a_stop_ends_the_waiting(self, there: bool) -> None:
         stop = Stop()
-        beats: list[float] = []
+        heartbeats: list[float] = []
 
-        def beat() -> None:
-            beats.append(time.monotonic())
+        def heartbeat() -> None:
+            heartbeats.append(time.monotonic())
             stop.requested = True
 
         with FakeServer(lambda c: (c.frame(), c.frame())[0] and None) as fake:
             port = fake.port if there else unused_port()
             client = OrderClient(
-                "127.0.0.1", port, 5.0, stop=stop, beat=beat, backoff=Backoff(1, 2)
+                "127.0.0.1", port, 5.0, stop=stop, heartbeat=heartbeat, backoff=Backoff(1, 2)
             )
             with pytest.raises(Unanswered):
                 client.submit(orders(1))
             client.close()
-        assert beats
+        assert heartbeats

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.market_data.counter_rng import NORMAL_SD, Seeded
+from app.market_data.counter_rng import NORMAL_SD, CounterRng
 from app.market_data.feed import Feed
 from app.market_data.random_walk import exponential
 from tests.feed_helpers import make_feed, parse_ticks, ticks_bytes, write_ticks
@@ -225,12 +225,12 @@ def test_sentiment_sources(path: Path, source: str, tmp_path: Path) -> None:
         assert [event.value for event in events] == ["1", "2", "40", "41", "42", "43"]
 
 
-def test_run_id_names_the_stream(path: Path, tmp_path: Path) -> None:
-    run_id = make_feed(path).run_id
-    assert make_feed(path).run_id == run_id
+def test_feed_id_names_the_stream(path: Path, tmp_path: Path) -> None:
+    feed_id = make_feed(path).feed_id
+    assert make_feed(path).feed_id == feed_id
     other = write_ticks(tmp_path / "other.csv", COUNT + 1)
-    assert len({run_id, make_feed(other).run_id, make_feed(path, replay="loop").run_id}) == 3
-    assert make_feed(path, pace="5/s").run_id == run_id
+    assert len({feed_id, make_feed(other).feed_id, make_feed(path, replay="loop").feed_id}) == 3
+    assert make_feed(path, pace="5/s").feed_id == feed_id
 
 
 @pytest.mark.parametrize("replay", ["loop", "walk"])
@@ -261,14 +261,14 @@ PINNED = "e62bde59382117e34bb5e38e95d91cd862dd08dbcc3f0d56bc36104151bf6ef6"
 def test_seeded_numbers_are_spread() -> None:
     index = np.arange(200_000)
     for name in ("a", "b"):
-        normals = Seeded(1, name).normals(index) / NORMAL_SD
+        normals = CounterRng(1, name).normals(index) / NORMAL_SD
         assert abs(normals.mean()) < 0.02
         assert abs(normals.std() - 1) < 0.02
         assert abs(np.corrcoef(normals[1:], normals[:-1])[0, 1]) < 0.02
-        counts = np.bincount(Seeded(1, name).below(101, index), minlength=101)
+        counts = np.bincount(CounterRng(1, name).below(101, index), minlength=101)
         assert len(counts) == 101
         assert counts.min() > 1700
-    a, b = (Seeded(1, name).normals(index) for name in ("a", "b"))
+    a, b = (CounterRng(1, name).normals(index) for name in ("a", "b"))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.02
 
 

@@ -159,13 +159,13 @@ class TestResume:
             expected = b"SEQ|%d*" % seq + ticks_bytes(feed, seq, COUNT) + b"END|%d*" % COUNT
             assert client.read_to_end() == SYMBOLS + expected
 
-    def test_run_id(self, feed: Feed) -> None:
+    def test_feed_id(self, feed: Feed) -> None:
         with (
             running(feed, make_settings()) as gateway,
             WireClient(gateway.price_port, b"RUN*RESUME|299*") as client,
         ):
             frames = client.read_frames(3)
-            assert frames == [SYMBOLS[:-1], f"RUN|{feed.run_id}".encode(), b"SEQ|299"]
+            assert frames == [SYMBOLS[:-1], f"RUN|{feed.feed_id}".encode(), b"SEQ|299"]
 
     def test_hello_split_at_every_byte(self, feed: Feed) -> None:
         hello = b"RUN*RESUME|298*"
@@ -380,7 +380,7 @@ class TestSentiment:
             WireClient(gateway.sentiment_port, b"RUN*RESUME|%d*" % seq) as client,
         ):
             data = client.read_to_end()
-        expected = f"RUN|{feed.run_id}*SEQ|{seq}*".encode() + feed.sentiment_snapshot(seq)
+        expected = f"RUN|{feed.feed_id}*SEQ|{seq}*".encode() + feed.sentiment_snapshot(seq)
         if seq < COUNT:
             expected += feed.sentiments(seq, COUNT) + b"SEQ|300*"
         assert data == expected + b"END|300*"

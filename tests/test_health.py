@@ -110,7 +110,7 @@ def test_heartbeat(segment, monkeypatch, capsys):
     assert "does not exist" in capsys.readouterr().out
 
     metrics = ProcessMetrics.open(segment, "orderbook")
-    metrics.beat()
+    metrics.heartbeat()
     assert health.main(["orderbook"]) == 1
     metrics.set_state("ready")
     assert health.main(["orderbook"]) == 0

@@ -194,12 +194,12 @@ class TestRefused:
     def test_row(self, write: Write, row: str, reason: str) -> None:
         good = "2025-10-01,A,1\n"
         path = write(HEADER + good + row + "\n" + good)
-        with pytest.raises(DataError) as refusal:
+        with pytest.raises(DataError) as reject:
             load_prices(path, Columns())
         line = 3 + row.count("\n")
-        assert f"{path}:{line}: " in str(refusal.value)
-        assert reason in str(refusal.value)
-        assert "SKIP_BAD_ROWS" in str(refusal.value)
+        assert f"{path}:{line}: " in str(reject.value)
+        assert reason in str(reject.value)
+        assert "SKIP_BAD_ROWS" in str(reject.value)
         rows = load_prices(path, Columns(skip_bad_rows=True))
         assert (len(rows), rows.skipped, rows.symbols) == (2, 1, ["A"])
         check(rows)
@@ -210,9 +210,9 @@ class TestRefused:
 
     def test_many_bad_rows_are_counted(self, write: Write) -> None:
         path = write(HEADER + "2025-10-01,A,1\n" * 5 + "2025-10-01,A,x\n" * 1000)
-        with pytest.raises(DataError) as refusal:
+        with pytest.raises(DataError) as reject:
             load_prices(path, Columns())
-        lines = str(refusal.value).splitlines()
+        lines = str(reject.value).splitlines()
         assert "1000 rows wrong" in lines[0]
         assert [line.split(":")[1] for line in lines[1:11]] == [str(n) for n in range(7, 17)]
         assert lines[11] == "... and 990 more"
@@ -221,10 +221,10 @@ class TestRefused:
     @pytest.mark.parametrize("skip", [False, True])
     def test_rows_out_of_order(self, write: Write, skip: bool) -> None:
         path = write(HEADER + "2025-10-02,A,1\n2025-10-01,A,1\n2025-10-03,A,1\n")
-        with pytest.raises(DataError) as refusal:
+        with pytest.raises(DataError) as reject:
             load_prices(path, Columns(skip_bad_rows=skip))
-        assert f"{path}:3: 2025-10-01 00:00:00 comes after 2025-10-02" in str(refusal.value)
-        assert "SORT_ROWS" in str(refusal.value)
+        assert f"{path}:3: 2025-10-01 00:00:00 comes after 2025-10-02" in str(reject.value)
+        assert "SORT_ROWS" in str(reject.value)
 
     def test_order_is_checked_across_chunks(
         self, write: Write, monkeypatch: pytest.MonkeyPatch
@@ -265,10 +265,10 @@ class TestRefused:
     def test_file(self, write: Write, content: str | bytes, reason: str) -> None:
         path = write(content)
         for skip in (False, True):
-            with pytest.raises(DataError) as refusal:
+            with pytest.raises(DataError) as reject:
                 load_prices(path, Columns(skip_bad_rows=skip))
-            assert str(path) in str(refusal.value)
-            assert reason in str(refusal.value)
+            assert str(path) in str(reject.value)
+            assert reason in str(reject.value)
 
     def test_nothing_left_after_skipping(self, write: Write) -> None:
         with pytest.raises(DataError, match=r"no rows below the header \(1 wrong rows skipped\)"):
@@ -340,12 +340,12 @@ def test_any_rows_come_back(
 @given(st.binary(max_size=300))
 def test_any_bytes_load_or_are_refused(write: Write, content: bytes) -> None:
     path = write(HEADER.encode() + b"2025-10-01,A,1\n" + content)
-    refusal = ""
+    reject = ""
     try:
         check(load_prices(path, Columns(skip_bad_rows=True, sort_rows=True)))
     except DataError as error:
-        refusal = str(error)
-    assert not refusal or str(path) in refusal
+        reject = str(error)
+    assert not reject or str(path) in reject
 
 
 def test_committed_file_is_what_its_generator_makes() -> None:

@@ -290,10 +290,10 @@ def test_a_segment_of_another_layout_is_refused_in_one_line(name: str, header: b
         lambda: read_metrics(name),
         lambda: layout.read_liveness(name),
     ):
-        with pytest.raises(MetricsError, match=message) as refusal:
+        with pytest.raises(MetricsError, match=message) as reject:
             use()
-        assert name in str(refusal.value)
-        assert "\n" not in str(refusal.value)
+        assert name in str(reject.value)
+        assert "\n" not in str(reject.value)
     assert (SHM_DIRECTORY / name).read_bytes() == before
 
 
@@ -315,7 +315,7 @@ def test_liveness_is_read_without_numpy(name: str):
     metrics = ProcessMetrics.open(name, "orderbook")
     metrics.set_state("draining")
     before_ns = time.monotonic_ns()
-    metrics.beat()
+    metrics.heartbeat()
     code = (
         "import sys; from app.runtime.metrics.layout import read_liveness\n"
         f"print(*read_liveness({name!r})[0], sep='|')\n"

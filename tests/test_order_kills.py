@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
-from app.order_manager.store.positions import replay
+from app.order_manager.store.positions import rebuild_positions
 from app.order_manager.store.tools import verify
 from tests.order_process import Client, OrderManagerProcess
 
@@ -174,7 +174,7 @@ def _check(path: Path, loads: list[Load], told: list[dict[str, Any]]) -> None:
     names = dict(connection.execute("SELECT client_no, name FROM clients").fetchall())
     replayed = {
         (names[client_no], symbol): position.qty
-        for (client_no, symbol), position in replay(connection).items()
+        for (client_no, symbol), position in rebuild_positions(connection).items()
     }
     connection.close()
     assert {(p["client"], p["symbol"]): p["qty"] for p in told if p["qty"]} == {

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from app.execution.pending_rows import Recovered
-from app.order_manager.store.positions import position_rows, read_positions, replay
+from app.order_manager.store.positions import position_rows, read_positions, rebuild_positions
 from app.order_manager.store.store import OrderStore
 from tests.order_simulator import MemoryStore, Setup, random_setup, run_history
 
@@ -59,7 +59,7 @@ class SqliteStore(OrderStore):
         self.wal_pages = RANDOM.choice((0, 9000))
         self.tend(idle=RANDOM.random() < 0.5)
         positions, _ = read_positions(self._connection)
-        assert position_rows(positions) == position_rows(replay(self._connection))
+        assert position_rows(positions) == position_rows(rebuild_positions(self._connection))
 
 
 @pytest.mark.parametrize("block", range(4))

@@ -19,7 +19,7 @@ from app.model.wire.order_json import decode
 from app.order_manager import service as order_service
 from app.order_manager.pipeline import build_service
 from app.order_manager.service import OrderService
-from app.order_manager.store.positions import position_rows, read_positions, replay
+from app.order_manager.store.positions import position_rows, read_positions, rebuild_positions
 from app.order_manager.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.order_manager.store.tools import main as tool
@@ -452,7 +452,7 @@ def test_backup_and_restore_through_a_pipe(path: Path, tmp_path: Path) -> None:
     run = [*command, str(other), "restore", "-"]
     subprocess.run(run, env=environ, input=copy, capture_output=True, check=True)
     assert verify(str(other)) == []
-    assert len(replay(apsw.Connection(str(other)))) == 2
+    assert len(rebuild_positions(apsw.Connection(str(other)))) == 2
     done = subprocess.run(run, env=environ, input=copy[:5000], capture_output=True, check=False)
     assert done.returncode == 1
     assert verify(str(other)) == []
@@ -550,7 +550,7 @@ def _now(path: Path) -> list[Any]:
     connection = apsw.Connection(str(path))
     found, _ = read_positions(connection)
     rows = position_rows(found)
-    assert rows == position_rows(replay(connection))
+    assert rows == position_rows(rebuild_positions(connection))
     connection.close()
     return [row for _, row in sorted(rows.items())]
 
@@ -721,6 +721,6 @@ def test_a_million_orders_start_in_five_seconds(tmp_path: Path) -> None:
     assert seconds < 5
     assert memory < 80 * 2**20
     connection = apsw.Connection(str(path))
-    assert len(replay(connection)) == 20
+    assert len(rebuild_positions(connection)) == 20
     connection.close()
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from app.config import Settings
-from app.execution.accounts import STACK_NO, Scope
+from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice, NoPrices
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.money import UNITS
-from app.model.orders import BUY, GIVEN, IOC
-from app.model.reject_codes import Code
+from app.model.orders import BUY, IOC, PLAIN
+from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest
 from app.model.wire.order_json import decode, encode_order
 from app.order_manager.service import OrderService
@@ -41,9 +41,9 @@ class Desk:
 
     def __init__(self, **config: Any) -> None:
         self.now_ns = 1_760_000_000 * NS
-        gate = RiskGate(RiskConfig(**config), NoPrices(), Scope(STACK_NO, ""))
+        gate = RiskGate(RiskConfig(**config), NoPrices(), Account(STACK_NO, ""))
         store = OrderStore.open(":memory:")
-        core = OrderCore(gate, PaperExchange(NoPrices()), store.journal, store)
+        core = OrderCore(gate, PaperExchange(NoPrices()), store.pending, store)
         self.service: OrderService[str] = OrderService(core, store, lambda: self.now_ns)
 
     def turn(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
@@ -109,7 +109,7 @@ def test_a_new_connection_begins_anew_and_repeats_are_answered() -> None:
 
 
 def test_live_nothing_waits() -> None:
-    desk = Desk(replay=False, **RATES)
+    desk = Desk(replaying=False, **RATES)
     desk.service.begin()
     for number in (1, 2, 3):
         desk.service.handle("a", decode(order(number)))
@@ -183,13 +183,13 @@ class Prices:
         return True
 
 
-def code_of(book: BookPrice, *, replay: bool, ts: str | None, number: int = 8) -> Code:
+def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
     """What a gate with a collar of 1 % and a limit of 500 ms says to an order at 100."""
-    config = RiskConfig(collar_bps=100.0, price_age_ns_max=500 * MS, replay=replay)
-    scope = Scope(STACK_NO, "")
-    request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", GIVEN, IOC)
-    refusal = RiskGate(config, Prices(book), scope).check(request, Scope(1, "desk"), 0)
-    return Code.OK if refusal is None else refusal.code
+    config = RiskConfig(collar_bps=100.0, price_age_ns_max=500 * MS, replaying=replaying)
+    scope = Account(STACK_NO, "")
+    request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", PLAIN, IOC)
+    reject = RiskGate(config, Prices(book), scope).check(request, Account(1, "desk"), 0)
+    return RejectCode.OK if reject is None else reject.code
 
 
 EVENT_NS = 1_735_689_600 * NS
@@ -197,41 +197,43 @@ TS = '"2025-01-01 00:00:00"'
 
 
 @pytest.mark.parametrize(
-    ("age_ms", "feed_age_ms", "replay", "live"),
+    ("age_ms", "feed_age_ms", "replaying", "live"),
     [
-        (100, 100, Code.OK, Code.OK),
-        (9000, 100, Code.OK, Code.STALE_PRICE),
-        (9000, 600, Code.STALE_PRICE, Code.STALE_PRICE),
-        (9000, None, Code.STALE_PRICE, Code.STALE_PRICE),
-        (100, 600, Code.OK, Code.OK),
+        (100, 100, RejectCode.OK, RejectCode.OK),
+        (9000, 100, RejectCode.OK, RejectCode.STALE_PRICE),
+        (9000, 600, RejectCode.STALE_PRICE, RejectCode.STALE_PRICE),
+        (9000, None, RejectCode.STALE_PRICE, RejectCode.STALE_PRICE),
+        (100, 600, RejectCode.OK, RejectCode.OK),
     ],
 )
 def test_a_price_ages_with_its_feed_in_a_replay(
-    age_ms: int, feed_age_ms: int | None, replay: Code, live: Code
+    age_ms: int, feed_age_ms: int | None, replaying: RejectCode, live: RejectCode
 ) -> None:
     feed_age_ns = None if feed_age_ms is None else feed_age_ms * MS
     book = BookPrice(100 * UNITS, age_ms * MS, 7, feed_age_ns, EVENT_NS)
-    assert code_of(book, replay=True, ts=TS) == replay
-    assert code_of(book, replay=False, ts=TS) == live
+    assert code_of(book, replaying=True, ts=TS) == replaying
+    assert code_of(book, replaying=False, ts=TS) == live
 
 
 @pytest.mark.parametrize(
-    ("seq", "event_ns", "replay"),
+    ("seq", "event_ns", "replaying"),
     [
-        (7, EVENT_NS, Code.PRICE_COLLAR),  # the order's own tick
-        (6, EVENT_NS - 1, Code.PRICE_COLLAR),
-        (8, EVENT_NS, Code.OK),  # a later tick of the same time
-        (9, EVENT_NS + 1, Code.OK),
+        (7, EVENT_NS, RejectCode.PRICE_COLLAR),  # the order's own tick
+        (6, EVENT_NS - 1, RejectCode.PRICE_COLLAR),
+        (8, EVENT_NS, RejectCode.OK),  # a later tick of the same time
+        (9, EVENT_NS + 1, RejectCode.OK),
     ],
 )
-def test_no_collar_around_a_book_that_moved_on(seq: int, event_ns: int, replay: Code) -> None:
+def test_no_collar_around_a_book_that_moved_on(
+    seq: int, event_ns: int, replaying: RejectCode
+) -> None:
     book = BookPrice(105 * UNITS, 0, seq, 0, event_ns)
-    assert code_of(book, replay=True, ts=TS) == replay
-    assert code_of(book, replay=False, ts=TS) == Code.PRICE_COLLAR
+    assert code_of(book, replaying=True, ts=TS) == replaying
+    assert code_of(book, replaying=False, ts=TS) == RejectCode.PRICE_COLLAR
     for ts in (None, "17", '"yesterday"'):
-        assert code_of(book, replay=True, ts=ts) == Code.PRICE_COLLAR
+        assert code_of(book, replaying=True, ts=ts) == RejectCode.PRICE_COLLAR
 
 
 def test_settings_name_the_mode() -> None:
-    assert RiskConfig.from_settings(Settings()).replay
-    assert not RiskConfig.from_settings(Settings(trading_mode="live")).replay
+    assert RiskConfig.from_settings(Settings()).replaying
+    assert not RiskConfig.from_settings(Settings(trading_mode="live")).replaying

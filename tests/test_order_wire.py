@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.model.orders import BUY, DAY, FILLED, GIVEN, IOC, LIMIT, MARKET, Order
-from app.model.reject_codes import Code
+from app.model.orders import BUY, DAY, FILLED, IOC, LIMIT, MARKET, PLAIN, Order
+from app.model.reject_codes import RejectCode
 from app.model.requests import (
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
@@ -15,9 +15,9 @@ from app.model.requests import (
     Cancel,
     OrderRequest,
     Ping,
-    Refusal,
+    Reject,
 )
-from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal, json_text
+from app.model.wire.order_answers import encode_ack, encode_object, encode_reject, json_text
 from app.model.wire.order_json import decode
 
 
@@ -33,14 +33,14 @@ def accepted(frame: bytes) -> OrderRequest:
     return request
 
 
-def refused(frame: bytes) -> Refusal:
+def refused(frame: bytes) -> Reject:
     request = decode(frame)
-    assert isinstance(request, Refusal), request
+    assert isinstance(request, Reject), request
     return request
 
 
 def test_plain_order() -> None:
-    expected = OrderRequest(BUY, "AAPL", 10, 173_200_000_000, None, None, "default", GIVEN, IOC)
+    expected = OrderRequest(BUY, "AAPL", 10, 173_200_000_000, None, None, "default", PLAIN, IOC)
     assert accepted(order()) == expected
     assert accepted(order(op='"new"')) == expected
     assert accepted(b" \n" + order() + b"\t") == expected
@@ -76,17 +76,17 @@ def test_what_is_no_json_number(field: str, token: str) -> None:
 
 @pytest.mark.parametrize("price", ["1e999", "-1e999", "1" + "0" * 400, "1e400"])
 def test_price_that_no_float_holds(price: str) -> None:
-    refusal = refused(order(price=price))
-    assert (refusal.code, refusal.about["field"]) == (Code.BAD_FIELD, "price")
+    reject = refused(order(price=price))
+    assert (reject.code, reject.details["field"]) == (RejectCode.BAD_FIELD, "price")
 
 
 @pytest.mark.parametrize(
     "price", ["0", "-0", "-0.0", "0.0", "-1", "-173.2", "1e-10", "1e-320", "9000000000.1", "1e300"]
 )
 def test_price_that_is_not_positive_or_too_large(price: str) -> None:
-    refusal = refused(order(price=price))
-    assert refusal.code in (Code.BAD_FIELD,)
-    assert "price" in refusal.msg
+    reject = refused(order(price=price))
+    assert reject.code in (RejectCode.BAD_FIELD,)
+    assert "price" in reject.msg
 
 
 @pytest.mark.parametrize(
@@ -94,20 +94,20 @@ def test_price_that_is_not_positive_or_too_large(price: str) -> None:
     ["0", "-0", "-1", "10.0", "10.5", "1e1", "true", '"10"', "[10]", str(MAX_QTY + 1), "9" * 5000],
 )
 def test_bad_quantity(qty: str) -> None:
-    refusal = refused(order(qty=qty))
-    assert refusal.code == Code.BAD_FIELD
-    assert "qty" in refusal.msg
-    assert len(refusal.msg) < 300
+    reject = refused(order(qty=qty))
+    assert reject.code == RejectCode.BAD_FIELD
+    assert "qty" in reject.msg
+    assert len(reject.msg) < 300
 
 
 @pytest.mark.parametrize(
     "value", ["-1", str(MAX_CLIENT_ID + 1), "9" * 6000, "1.5", '"7"', "true", "{}"]
 )
 def test_bad_id(value: str) -> None:
-    refusal = refused(order(id=value))
-    assert refusal.code == Code.BAD_FIELD
-    assert "id" in refusal.msg
-    assert "id" not in refusal.about
+    reject = refused(order(id=value))
+    assert reject.code == RejectCode.BAD_FIELD
+    assert "id" in reject.msg
+    assert "id" not in reject.details
 
 
 @pytest.mark.parametrize("value", ["0", str(MAX_CLIENT_ID)])
@@ -118,7 +118,7 @@ def test_largest_and_smallest_id(value: str) -> None:
 def test_null_is_as_good_as_absent() -> None:
     request = accepted(order(id="null", client="null", type="null", tif="null", op="null"))
     assert request == accepted(order())
-    assert refused(order(price="null")).code == Code.MISSING_FIELD
+    assert refused(order(price="null")).code == RejectCode.MISSING_FIELD
 
 
 @pytest.mark.parametrize("field", ["side", "symbol", "qty", "price", "id", "client", "ts"])
@@ -126,13 +126,13 @@ def test_repeated_key(field: str) -> None:
     values = {"id": "1", "client": '"a"', "ts": '"2025-10-01 09:30:00"'}
     frame = order(**values)
     again = json.loads(frame)[field]
-    refusal = refused(frame[:-1] + f',"{field}":{json.dumps(again)}'.encode() + b"}")
-    assert (refusal.code, refusal.about["field"]) == (Code.DUPLICATE_KEY, field)
+    reject = refused(frame[:-1] + f',"{field}":{json.dumps(again)}'.encode() + b"}")
+    assert (reject.code, reject.details["field"]) == (RejectCode.DUPLICATE_KEY, field)
 
 
 def test_repeated_key_written_differently() -> None:
-    refusal = refused(order()[:-1] + b',"\\u0071ty":11}')
-    assert (refusal.code, refusal.about["field"]) == (Code.DUPLICATE_KEY, "qty")
+    reject = refused(order()[:-1] + b',"\\u0071ty":11}')
+    assert (reject.code, reject.details["field"]) == (RejectCode.DUPLICATE_KEY, "qty")
 
 
 def test_colons_in_values_are_no_keys() -> None:
@@ -152,7 +152,7 @@ def test_deep_nesting(where: bytes, bracket: bytes, depth: int) -> None:
 
 
 def decode_ok(frame: bytes) -> bool:
-    return not isinstance(decode(frame), Refusal)
+    return not isinstance(decode(frame), Reject)
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def decode_ok(frame: bytes) -> bool:
     ],
 )
 def test_bad_symbol(symbol: str) -> None:
-    refusal = refused(order(symbol=symbol))
-    assert "symbol" in refusal.msg
-    assert len(refusal.msg) < 300
-    assert b"*" not in encode_refusal(refusal)[:-1]
+    reject = refused(order(symbol=symbol))
+    assert "symbol" in reject.msg
+    assert len(reject.msg) < 300
+    assert b"*" not in encode_reject(reject)[:-1]
 
 
 def test_symbol_of_ten_bytes() -> None:
@@ -209,8 +209,8 @@ def test_ts_is_kept_as_it_was_written(ts: str) -> None:
 @pytest.mark.parametrize("where", ["symbol", "client", "ts", "side", "zz"])
 def test_half_a_character_is_a_violation(where: str, junk: bytes) -> None:
     frame = order(**{where: '"A?"'}).replace(b"A?", b"A" + junk)
-    assert refused(frame).code == Code.BAD_UTF8
-    assert refused(junk + order()).code == Code.BAD_UTF8
+    assert refused(frame).code == RejectCode.BAD_UTF8
+    assert refused(junk + order()).code == RejectCode.BAD_UTF8
 
 
 def test_lone_surrogates_and_raw_control_bytes_are_no_json() -> None:
@@ -223,7 +223,7 @@ def test_lone_surrogates_and_raw_control_bytes_are_no_json() -> None:
 def test_star_comes_back_escaped() -> None:
     request = accepted(order(client='"a\\u002ab"'))
     assert request.client == "a*b"
-    placed = Order(1, 1, 1, 0, BUY, "AAPL", 10, 10**9, GIVEN, IOC, '"x\\u002a"', FILLED, 10, 10**10)
+    placed = Order(1, 1, 1, 0, BUY, "AAPL", 10, 10**9, PLAIN, IOC, '"x\\u002a"', FILLED, 10, 10**10)
     answer = encode_ack(placed, request.client)
     assert answer.count(b"*") == 1
     assert json.loads(answer[:-1])["order"]["client"] == "a*b"
@@ -250,13 +250,13 @@ def test_types_and_times_in_force() -> None:
     assert (market.type, market.tif, market.price) == (MARKET, IOC, None)
     assert "type" in refused(order(type='"STOP"')).msg
     assert "tif" in refused(order(tif='"FOK"')).msg
-    assert refused(order(type='"LIMIT"', price="")).about["field"] == "price"
+    assert refused(order(type='"LIMIT"', price="")).details["field"] == "price"
 
 
 def test_missing_fields_are_all_named() -> None:
-    refusal = refused(b'{"id":3}')
-    assert refusal.msg == "missing fields: side, symbol, qty, price"
-    assert refusal.about["id"] == 3
+    reject = refused(b'{"id":3}')
+    assert reject.msg == "missing fields: side, symbol, qty, price"
+    assert reject.details["id"] == 3
     assert refused(b'{"type":"MARKET"}').msg == "missing fields: side, symbol, qty"
 
 
@@ -265,14 +265,14 @@ def test_commands() -> None:
     assert decode(b'{"op":"cancel","id":7,"client":"x"}') == Cancel(7, "x")
     assert decode(b'{"id":7,"op":"cancel"}') == Cancel(7)
     for value in ("-1", str(MAX_ORDER_ID + 1), "9" * 5000):
-        assert refused(b'{"op":"cancel","id":' + value.encode() + b"}").code == Code.BAD_FIELD
-    assert refused(b'{"op":"halt","reason":"a\\nb"}').about["field"] == "reason"
-    assert refused(b'{"op":"positions","limit":0}').about["field"] == "limit"
+        assert refused(b'{"op":"cancel","id":' + value.encode() + b"}").code == RejectCode.BAD_FIELD
+    assert refused(b'{"op":"halt","reason":"a\\nb"}').details["field"] == "reason"
+    assert refused(b'{"op":"positions","limit":0}').details["field"] == "limit"
 
 
 def test_refusal_frames_carry_code_and_retryable() -> None:
     answer: dict[str, Any] = json.loads(
-        encode_refusal(Refusal(Code.STALE_PRICE, "old", {"id": 4}, retryable=True))[:-1]
+        encode_reject(Reject(RejectCode.STALE_PRICE, "old", {"id": 4}, retryable=True))[:-1]
     )
     expected = {"ok": False, "msg": "old", "code": "STALE_PRICE", "retryable": True, "id": 4}
     assert answer == expected
@@ -280,5 +280,5 @@ def test_refusal_frames_carry_code_and_retryable() -> None:
 
 def test_codes_stand_in_bands() -> None:
     bands = {1: "wire", 2: "risk", 3: "execution", 4: "store"}
-    assert all(code // 100 in bands for code in Code if code)
-    assert len({code.value for code in Code}) == len(Code)
+    assert all(code // 100 in bands for code in RejectCode if code)
+    assert len({code.value for code in RejectCode}) == len(RejectCode)

@@ -172,7 +172,7 @@ def test_every_tick_once_in_order(start: Start, name: str) -> None:
             assert book.get_symbols() == SYMBOLS
             assert book.read_tick("TSLA")[0::3] == (3000.5, 2999)  # type: ignore[index]
         with SharedMemoryMetadata(f"{name}_metadata", create=False) as metadata:
-            assert metadata.read()["run_id"] == "r1"
+            assert metadata.read()["feed_id"] == "r1"
         code, log = orderbook.stop()
     assert code == 0
     assert "feed_finished ticks=3000" in log

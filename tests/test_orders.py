@@ -12,10 +12,10 @@ from app.model import orders
 from app.model.money import UNITS, divide, money_text, to_units
 from app.model.orders import (
     BUY,
-    GIVEN,
     IOC,
     OPEN_STATES,
     PENDING_NEW,
+    PLAIN,
     SELL,
     STATUS_NAMES,
     TRANSITIONS,
@@ -31,7 +31,7 @@ EVENTS = range(7)
 
 
 def an_order(qty: int = 10, price: int = 5 * UNITS) -> Order:
-    return Order(1, 1, 1, 0, BUY, "AAPL", qty, price, GIVEN, IOC, None, PENDING_NEW)
+    return Order(1, 1, 1, 0, BUY, "AAPL", qty, price, PLAIN, IOC, None, PENDING_NEW)
 
 
 @pytest.mark.parametrize(("status", "event"), list(product(range(len(STATUS_NAMES)), EVENTS)))
@@ -42,7 +42,7 @@ def test_a_transition_is_in_the_table_or_raises(status: int, event: int) -> None
     order = an_order()
     order.status = status
     with pytest.raises(InvalidTransitionError, match=STATUS_NAMES[status]):
-        order.happen(event)
+        order.apply(event)
     assert order.status == status
 
 
@@ -61,7 +61,7 @@ def test_fix_names() -> None:
 
 def test_more_than_the_order_cannot_execute() -> None:
     order = an_order(10)
-    order.happen(orders.ACCEPT)
+    order.apply(orders.ACCEPT)
     order.fill(6, UNITS)
     assert (STATUS_NAMES[order.status], order.open_qty) == ("PartiallyFilled", 4)
     with pytest.raises(AssertionError):
@@ -122,13 +122,13 @@ def test_positions_agree_with_fractions(trades: list[tuple[int, int, int]]) -> N
         position.apply(side, qty, price)
         holding.trade(side * qty, price)
         assert position.qty == holding.qty
-        assert position.realised - position.cost == holding.cash
-        assert abs(position.realised - holding.realised) <= holding.closings
+        assert position.realized - position.cost == holding.cash
+        assert abs(position.realized - holding.realized) <= holding.closings
         if not position.qty:
             assert position.cost == 0
-            assert position.realised == holding.cash
+            assert position.realized == holding.cash
         mark = price + 7
-        assert position.realised + position.unrealised(mark) == holding.cash + holding.qty * mark
+        assert position.realized + position.unrealized(mark) == holding.cash + holding.qty * mark
 
 
 def test_the_other_way_round_is_the_mirror_image() -> None:
@@ -143,12 +143,12 @@ def test_the_other_way_round_is_the_mirror_image() -> None:
         long.apply(side, qty, price)
         short.apply(-side, qty, price)
     assert (short.qty, short.cost) == (-long.qty, -long.cost)
-    assert short.realised == -long.realised
+    assert short.realized == -long.realized
 
 
 def test_row_has_a_column_for_each_field() -> None:
     order = an_order(10**15, 9_000_000_000 * UNITS)
-    order.happen(orders.ACCEPT)
+    order.apply(orders.ACCEPT)
     order.fill(10**15, 9_000_000_000 * UNITS)
     row = order.row()
     assert len(row) == len(Order.__struct_fields__)

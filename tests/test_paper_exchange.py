@@ -13,12 +13,12 @@ from app.model.orders import (
     ACCEPT,
     BUY,
     DAY,
-    GIVEN,
     GTC,
     IOC,
     LIMIT,
     MARKET,
     PENDING_NEW,
+    PLAIN,
     SELL,
     Order,
 )
@@ -29,7 +29,7 @@ from tests.test_risk import Prices
 def order(kind: int, side: int = BUY, qty: int = 10, price: float = 100.0, tif: int = GTC) -> Order:
     units = None if kind == MARKET else round(price * UNITS)
     made = Order(1, 1, 1, 0, side, "AAPL", qty, units, kind, tif, None, PENDING_NEW)
-    made.happen(ACCEPT)
+    made.apply(ACCEPT)
     return made
 
 
@@ -44,7 +44,7 @@ def test_it_is_a_venue() -> None:
 
 def test_plain_order_executes_at_its_price() -> None:
     report = PaperExchange(Prices(AAPL=50.0), slippage_bps=100, fill_percent=10).submit(
-        order(GIVEN)
+        order(PLAIN)
     )
     assert report.executions == (Execution(10, 100 * UNITS),)
 

@@ -8,7 +8,7 @@ import pytest
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import FatalError, Stop
-from app.strategy import recovery as history
+from app.strategy import recovery
 from app.strategy.sentiment_feed import SentimentFeed
 from tests.fake_servers import Connection, FakeServer
 
@@ -28,7 +28,9 @@ class TestHistory:
                 reconnect_delay_ms=1,
                 reconnect_delay_ms_max=2,
             )
-            batches = history.replay(chosen, ["A", "B"], "r1", until, Stop(), lambda: None)
+            batches = recovery.ticks_from_start(
+                chosen, ["A", "B"], "r1", until, Stop(), lambda: None
+            )
             seqs: list[int] = []
             for batch in batches:
                 assert batch["price"].tolist() == (batch["seq"] + 1).tolist()

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from app.config import Settings
-from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.money import UNITS
-from app.model.orders import BUY, DAY, GIVEN, GTC, IOC, LIMIT, MARKET, SELL, Order
-from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, Code, retryable
-from app.model.requests import OrderRequest, Refusal
+from app.model.orders import BUY, DAY, GTC, IOC, LIMIT, MARKET, PLAIN, SELL, Order
+from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, RejectCode, retryable
+from app.model.requests import OrderRequest, Reject
 from app.model.token_bucket import TokenBucket
 from tests.order_simulator import MemoryStore
 
@@ -39,9 +39,9 @@ class Desk:
 
     def __init__(self, prices: Prices | None = None, **config: Any) -> None:
         self.prices = prices or Prices(AAPL=100.0)
-        gate = RiskGate(RiskConfig(**config), self.prices, Scope(STACK_NO, ""))
+        gate = RiskGate(RiskConfig(**config), self.prices, Account(STACK_NO, ""))
         self.store = MemoryStore()
-        self.core = OrderCore(gate, PaperExchange(self.prices), self.store.journal, self.store)
+        self.core = OrderCore(gate, PaperExchange(self.prices), self.store.pending, self.store)
         self.now_ns = 1_760_000_000 * UNITS
         self._next = 0
 
@@ -58,16 +58,16 @@ class Desk:
             "ts": None,
             "id": self._next,
             "client": "desk",
-            "type": GIVEN,
+            "type": PLAIN,
             "tif": IOC,
         }
         result = self.core.submit(OrderRequest(**{**fields, **more}), self.now_ns)
-        return result if isinstance(result, Refusal) else result[0]
+        return result if isinstance(result, Reject) else result[0]
 
     def code(self, *arguments: Any, **more: Any) -> str:
         """The name of the code an order gets, or "ok"."""
         result = self.order(*arguments, **more)
-        return Code(result.code).name if result.code else "ok"
+        return RejectCode(result.code).name if result.code else "ok"
 
 
 def test_nothing_is_limited_by_default() -> None:
@@ -111,7 +111,7 @@ def test_largest_quantity(scope: str) -> None:
     desk = Desk(**{scope: Limits(qty_max=50)})
     assert desk.code(BUY, 50) == "ok"
     denied = desk.order(BUY, 51)
-    assert (Code(denied.code).name, "51" in denied.msg, "50" in denied.msg) == (
+    assert (RejectCode(denied.code).name, "51" in denied.msg, "50" in denied.msg) == (
         "QTY_MAX",
         True,
         True,
@@ -124,7 +124,7 @@ def test_largest_notional(scope: str) -> None:
     desk = Desk(**{scope: Limits(notional_max=1000 * UNITS)})
     assert desk.code(BUY, 10, 100.0) == "ok"
     denied = desk.order(BUY, 10, 100.01)
-    assert Code(denied.code).name == "NOTIONAL_MAX"
+    assert RejectCode(denied.code).name == "NOTIONAL_MAX"
     assert "1000.10" in denied.msg
     assert desk.code(BUY, 11, None, type=MARKET) == "NOTIONAL_MAX", "counted at the book's price"
 
@@ -134,12 +134,12 @@ def test_price_collar_stands_around_a_fresh_price() -> None:
     assert desk.code(BUY, 1, 101.0) == "ok"
     assert desk.code(SELL, 1, 99.0) == "ok"
     refused = desk.order(BUY, 1, 101.01)
-    assert (refused.code, refused.retryable) == (Code.PRICE_COLLAR, True)
+    assert (refused.code, refused.retryable) == (RejectCode.PRICE_COLLAR, True)
     assert "101.0 bps" in refused.msg
     assert desk.code(SELL, 1, 98.9) == "PRICE_COLLAR"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     stale = desk.order(BUY, 1, 100.0)
-    assert (stale.code, stale.retryable) == (Code.STALE_PRICE, True)
+    assert (stale.code, stale.retryable) == (RejectCode.STALE_PRICE, True)
     assert "501 ms" in stale.msg
     assert "500 ms" in stale.msg
     assert desk.code(symbol="NONE") == "STALE_PRICE", "no price is no fresh price"
@@ -173,7 +173,7 @@ def test_gross_exposure(scope: str) -> None:
     assert desk.code(SELL, 50, 10.0, symbol="MSFT") == "ok"
     assert desk.code(BUY, 5, 100.0) == "ok"
     denied = desk.order(BUY, 1, 10.0, symbol="NVDA")
-    assert Code(denied.code).name == "GROSS_EXPOSURE"
+    assert RejectCode(denied.code).name == "GROSS_EXPOSURE"
     assert "2010.00" in denied.msg
     assert desk.code(SELL, 5, 100.0) == "ok"
     assert desk.code(BUY, 1, 10.0, symbol="NVDA") == "ok"
@@ -199,7 +199,7 @@ def test_daily_loss_pulls_the_kill_switch_until_a_human_resumes(scope: str) -> N
     desk.order(BUY, 1, 50.0, type=LIMIT, tif=GTC)
     assert desk.code(SELL, 5, 80.0) == "ok", "a loss of 100 realised and 100 not"
     denied = desk.order(BUY, 1, 80.0)
-    assert Code(denied.code).name == "DAILY_LOSS"
+    assert RejectCode(denied.code).name == "DAILY_LOSS"
     assert "200.00" in denied.msg
     assert desk.core.open == {}, "resting orders are canceled"
     killed = desk.core.stack if scope == "stack" else desk.core.clients["desk"]
@@ -294,23 +294,23 @@ def test_checks_come_in_order() -> None:
         assert Desk(client=left).code(BUY, 10, 100.5, **order) == code
 
 
-@pytest.mark.parametrize("code", list(Code))
-def test_what_hangs_on_the_clock_is_retryable_in_a_replay_and_final_live(code: Code) -> None:
-    assert retryable(code, replay=True) is (code in ALWAYS_RETRYABLE or code in CLOCK_BOUND)
-    assert retryable(code, replay=False) is (code in ALWAYS_RETRYABLE)
+@pytest.mark.parametrize("code", list(RejectCode))
+def test_what_hangs_on_the_clock_is_retryable_in_a_replay_and_final_live(code: RejectCode) -> None:
+    assert retryable(code, replaying=True) is (code in ALWAYS_RETRYABLE or code in CLOCK_BOUND)
+    assert retryable(code, replaying=False) is (code in ALWAYS_RETRYABLE)
 
 
 def test_held_back_order_goes_through_later_under_the_same_id() -> None:
     desk = Desk(price_age_ns_max=500 * MS)
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
-    assert isinstance(desk.order(id=5), Refusal)
+    assert isinstance(desk.order(id=5), Reject)
     assert desk.core.clients == {}, "nothing is kept of it"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)
     assert desk.code(id=5) == "ok"
 
 
 def test_live_the_same_order_is_dropped_for_good() -> None:
-    desk = Desk(price_age_ns_max=500 * MS, replay=False)
+    desk = Desk(price_age_ns_max=500 * MS, replaying=False)
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     assert desk.code(id=5) == "STALE_PRICE"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)

@@ -133,7 +133,7 @@ class TestPriceBook:
             SharedPriceBook(SYMBOLS, name) as book,
             SharedPriceBook(name=name, create=False) as view,
         ):
-            book.beat()
+            book.heartbeat()
             assert 0 <= view.heartbeat_age_s() < 5
             book.count_gap()
             assert (view.gaps, view.boot_id) == (1, book.boot_id)

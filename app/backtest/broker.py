@@ -3,14 +3,14 @@
 import msgspec
 
 from app.config import Settings
-from app.execution.accounts import STACK_NO, Scope
+from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
-from app.execution.pending_rows import Journal
+from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import Order
-from app.model.requests import OrderRequest, Refusal
+from app.model.requests import OrderRequest, Reject
 from app.model.wire.order_json import decode
 
 
@@ -38,7 +38,7 @@ def timeless(config: RiskConfig) -> RiskConfig:
         stack=without_rates(config.stack),
         collar_bps=0.0,
         price_age_ns_max=0,
-        replay=True,
+        replaying=True,
     )
 
 
@@ -47,13 +47,13 @@ class PaperBroker:
 
     def __init__(self, settings: Settings) -> None:
         gate = RiskGate(
-            timeless(RiskConfig.from_settings(settings)), NoPrices(), Scope(STACK_NO, "")
+            timeless(RiskConfig.from_settings(settings)), NoPrices(), Account(STACK_NO, "")
         )
         venue = PaperExchange(
             NoPrices(), settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
         )
-        self._journal = Journal()
-        self.core = OrderCore(gate, venue, self._journal, NoOrders(), settings.order_clients_max)
+        self._pending = PendingRows()
+        self.core = OrderCore(gate, venue, self._pending, NoOrders(), settings.order_clients_max)
         self.orders: list[Order] = []
 
     def submit(self, frame: bytes, now_ns: int) -> bool:
@@ -61,8 +61,8 @@ class PaperBroker:
         request = decode(frame[:-1])
         assert isinstance(request, OrderRequest), request
         answer = self.core.submit(request, now_ns)
-        assert not isinstance(answer, Refusal), answer
-        self._journal.clear()
+        assert not isinstance(answer, Reject), answer
+        self._pending.clear()
         order = answer[0]
         self.orders.append(order)
         return not order.code

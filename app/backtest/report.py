@@ -61,9 +61,9 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
     for symbol in sorted(orders):
         position = result.positions.get(symbol)
         last = result.last_price[symbol]
-        realised = opened = 0.0
+        realized = opened = 0.0
         if position is not None:
-            realised = position.realised / NANOS
+            realized = position.realized / NANOS
             opened = position.qty * last - position.cost / NANOS
         average = position.avg_cost if position is not None else None
         rows.append(
@@ -74,12 +74,12 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
                 number(position.qty if position is not None else 0),
                 number(None if average is None else average / NANOS, 4),
                 number(last, 4),
-                number(realised, 2),
+                number(realized, 2),
                 number(opened, 2),
-                number(realised + opened, 2),
+                number(realized + opened, 2),
             ]
         )
-        realised_sum += realised
+        realised_sum += realized
         open_sum += opened
     sums = [number(len(result.orders)), number(sum(filled.values())), "", "", ""]
     money = [number(value, 2) for value in (realised_sum, open_sum, realised_sum + open_sum)]

@@ -17,11 +17,11 @@ STACK_NO: Final = 0
 """The client number of the whole stack, where a table holds both."""
 
 
-class Scope:
+class Account:
     """What limits are measured against: one client, or the whole stack.
 
     In the stack's scope a position is the plain sum over all clients: its ``cost`` is all cash paid
-    less all cash received and its ``realised`` is zero, so that profit adds up over clients.
+    less all cash received and its ``realized`` is zero, so that profit adds up over clients.
     """
 
     def __init__(self, client_no: int, name: str) -> None:
@@ -63,6 +63,6 @@ class Scope:
     def profit(self, mark: Callable[[str, Position], int]) -> int:
         """Realised and unrealised profit over all symbols; ``mark`` gives a symbol's price."""
         return sum(
-            position.realised + position.unrealised(mark(symbol, position))
+            position.realized + position.unrealized(mark(symbol, position))
             for symbol, position in self.positions.items()
         )

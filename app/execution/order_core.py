@@ -1,7 +1,7 @@
 """The order core: a pure state machine.  A request and a time go in, rows and an answer come out.
 
 No sockets, no clock, no files: time is an argument, prices and the venue are injected, what is to
-be kept goes into a :class:`Journal`, and orders that are no longer held are asked for through an
+be kept goes into :class:`PendingRows`, and orders that are no longer held are asked for through an
 :class:`OrderLookup`.  What it holds is the open orders, the positions and one record per client, so
 its memory does not grow with the number of orders.
 
@@ -11,8 +11,8 @@ If the journal cannot be kept, the core is to be rebuilt from what was (:meth:`O
 from collections.abc import Iterator
 from typing import Final
 
-from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Scope
-from app.execution.pending_rows import Journal, OrderLookup, Recovered
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Account
+from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.risk import RiskGate
 from app.execution.venue import Execution, Venue
 from app.model.money import money_text
@@ -22,17 +22,17 @@ from app.model.orders import (
     DAY,
     DENY,
     EXPIRE,
-    GIVEN,
     OPEN_STATES,
     PENDING_NEW,
+    PLAIN,
     REJECT,
     SIDE_NAMES,
     STATUS_NAMES,
     Order,
 )
 from app.model.position import Position
-from app.model.reject_codes import Code
-from app.model.requests import MAX_CLIENT_ID, OrderRequest, Refusal
+from app.model.reject_codes import RejectCode
+from app.model.requests import MAX_CLIENT_ID, OrderRequest, Reject
 
 DAY_NS: Final = 86_400_000_000_000
 
@@ -44,17 +44,17 @@ class OrderCore:
         self,
         gate: RiskGate,
         venue: Venue,
-        journal: Journal,
+        pending: PendingRows,
         lookup: OrderLookup,
         clients_max: int = 10_000,
     ) -> None:
         self.gate = gate
         self.stack = gate.stack
-        self.clients: dict[str, Scope] = {}
+        self.clients: dict[str, Account] = {}
         self.open: dict[tuple[int, int], Order] = {}
         """Client number and id -> order that can still execute or be canceled."""
         self._venue = venue
-        self._journal = journal
+        self._pending = pending
         self._lookup = lookup
         self._clients_max = clients_max
         self._names: dict[int, str] = {}
@@ -75,9 +75,9 @@ class OrderCore:
         self.clients.clear()
         self._names.clear()
         self.open.clear()
-        by_number: dict[int, Scope] = {}
+        by_number: dict[int, Account] = {}
         for client_no, (name, id_high) in found.clients.items():
-            client = by_number[client_no] = self.clients[name] = Scope(client_no, name)
+            client = by_number[client_no] = self.clients[name] = Account(client_no, name)
             self._names[client_no] = name
             client.id_high = id_high
             client.mode = found.modes.get(client_no, ACTIVE)
@@ -86,7 +86,7 @@ class OrderCore:
             by_number[client_no].positions[symbol] = position
             total = stack.position(symbol)
             total.qty += position.qty
-            total.cost += position.cost - position.realised
+            total.cost += position.cost - position.realized
             if position.fill_no > total.fill_no:
                 total.fill_no, total.mark = position.fill_no, position.mark
         for order in found.open_orders:
@@ -118,7 +118,7 @@ class OrderCore:
 
     # New orders
 
-    def submit(self, request: OrderRequest, now_ns: int) -> tuple[Order, bool] | Refusal:
+    def submit(self, request: OrderRequest, now_ns: int) -> tuple[Order, bool] | Reject:
         """Decide on a new order.
 
         Returns the order as it is to be acknowledged (accepted or denied) and whether it is a
@@ -127,8 +127,8 @@ class OrderCore:
         client = self.clients.get(request.client)
         if client is None:
             if len(self.clients) >= self._clients_max:
-                return Refusal(Code.CLIENTS_MAX, f"over {self._clients_max} clients")
-            client = Scope(self._next_client_no, request.client)
+                return Reject(RejectCode.CLIENTS_MAX, f"over {self._clients_max} clients")
+            client = Account(self._next_client_no, request.client)
         order_id = request.id
         if order_id is not None and order_id <= client.id_high:
             known = self._lookup.find(client.client_no, order_id)
@@ -136,22 +136,22 @@ class OrderCore:
                 return self._repeated(request, known)
         if self.gate.watches_loss:
             self._roll_day(client, request, now_ns)
-        refusal = self.gate.check(request, client, now_ns)
-        if refusal is not None and refusal.retryable:
-            return refusal._replace(about=_about(request))
+        reject = self.gate.check(request, client, now_ns)
+        if reject is not None and reject.retryable:
+            return reject._replace(details=_details(request))
         order = self._record(request, client, now_ns)
-        if refusal is not None:
-            order.happen(DENY)
-            order.code = refusal.code
-            order.msg = refusal.msg
-            if refusal.code == Code.DAILY_LOSS:
-                self._trip(client, refusal, now_ns)
+        if reject is not None:
+            order.apply(DENY)
+            order.code = reject.code
+            order.msg = reject.msg
+            if reject.code == RejectCode.DAILY_LOSS:
+                self._trip(client, reject, now_ns)
         else:
             self._place(order, client, now_ns)
-        self._journal.orders.append(order.row())
+        self._pending.orders.append(order.row())
         return order, False
 
-    def _repeated(self, request: OrderRequest, known: Order) -> tuple[Order, bool] | Refusal:
+    def _repeated(self, request: OrderRequest, known: Order) -> tuple[Order, bool] | Reject:
         if (
             known.side == request.side
             and known.symbol == request.symbol
@@ -163,14 +163,14 @@ class OrderCore:
         ):
             return known, True
         price = "market" if known.price is None else money_text(known.price)
-        return Refusal(
-            Code.DUPLICATE_ID,
+        return Reject(
+            RejectCode.DUPLICATE_ID,
             f"id {known.id} of client {request.client} is another order: "
             f"{SIDE_NAMES[known.side]} {known.qty} {known.symbol} @ {price}",
-            _about(request),
+            _details(request),
         )
 
-    def _record(self, request: OrderRequest, client: Scope, now_ns: int) -> Order:
+    def _record(self, request: OrderRequest, client: Account, now_ns: int) -> Order:
         """Give the order its numbers; from here on it exists."""
         number = self._next_order_no
         order_id = request.id
@@ -183,9 +183,9 @@ class OrderCore:
             self._next_client_no += 1
             self.clients[client.name] = client
             self._names[client.client_no] = client.name
-            self._journal.clients.append((client.client_no, client.name))
+            self._pending.clients.append((client.client_no, client.name))
             if self.gate.watches_loss:
-                self._journal.days[client.client_no] = client
+                self._pending.days[client.client_no] = client
         if order_id > client.id_high:
             client.id_high = order_id
         self._next_order_no = number + 1
@@ -204,14 +204,14 @@ class OrderCore:
             PENDING_NEW,
         )
 
-    def _place(self, order: Order, client: Scope, now_ns: int) -> None:
+    def _place(self, order: Order, client: Account, now_ns: int) -> None:
         """Send a checked order to the venue and account for what executes at once."""
         report = self._venue.submit(order)
         if report.reject is not None:
-            order.happen(REJECT)
+            order.apply(REJECT)
             order.code, order.msg = report.reject
             return
-        order.happen(ACCEPT)
+        order.apply(ACCEPT)
         if report.executions:
             order.exec_first = self._next_fill_no
             order.exec_count = len(report.executions)
@@ -228,20 +228,20 @@ class OrderCore:
                 self.open[order.client_no, order.id] = order
                 client.rest(order, 1)
                 self.stack.rest(order, 1)
-                self._journal.states[order.order_no] = (order, now_ns, None)
+                self._pending.states[order.order_no] = (order, now_ns, None)
             else:
-                order.happen(CANCEL)
+                order.apply(CANCEL)
 
     def _execute_apart(
-        self, order: Order, client: Scope, execution: Execution, now_ns: int
+        self, order: Order, client: Account, execution: Execution, now_ns: int
     ) -> None:
         """Account for an execution that the order's own row does not carry."""
-        self._journal.fills.append(
+        self._pending.fills.append(
             (self._next_fill_no, order.order_no, now_ns, execution.qty, execution.price)
         )
         self._execute(order, client, execution)
 
-    def _execute(self, order: Order, client: Scope, execution: Execution) -> None:
+    def _execute(self, order: Order, client: Account, execution: Execution) -> None:
         fill_no = self._next_fill_no
         self._next_fill_no = fill_no + 1
         qty, price = execution.qty, execution.price
@@ -250,7 +250,7 @@ class OrderCore:
         position = client.position(symbol)
         position.apply(side, qty, price)
         position.fill_no = fill_no
-        self._journal.positions[client.client_no, symbol] = position
+        self._pending.positions[client.client_no, symbol] = position
         total = self.stack.position(symbol)
         signed = side * qty
         total.qty += signed
@@ -259,16 +259,16 @@ class OrderCore:
 
     # Open orders
 
-    def cancel(self, client_name: str, order_id: int, now_ns: int) -> Order | Refusal:
+    def cancel(self, client_name: str, order_id: int, now_ns: int) -> Order | Reject:
         """Cancel an open order; the answer is the order as it stands then."""
         client = self.clients.get(client_name)
         order = self.open.get((client.client_no, order_id)) if client else None
         if order is None:
             found = self.status(client_name, order_id)
-            if isinstance(found, Refusal):
+            if isinstance(found, Reject):
                 return found
-            return Refusal(
-                Code.NOT_OPEN,
+            return Reject(
+                RejectCode.NOT_OPEN,
                 f"order {order_id} is {STATUS_NAMES[found.status]}",
                 {"id": order_id, "client": client_name},
             )
@@ -276,7 +276,7 @@ class OrderCore:
         self._close(order, CANCEL, "canceled by request", now_ns)
         return order
 
-    def status(self, client_name: str, order_id: int) -> Order | Refusal:
+    def status(self, client_name: str, order_id: int) -> Order | Reject:
         """An order as it stands now."""
         client = self.clients.get(client_name)
         if client is not None:
@@ -285,8 +285,8 @@ class OrderCore:
             )
             if order is not None:
                 return self._lookup.current(order)
-        return Refusal(
-            Code.UNKNOWN_ORDER,
+        return Reject(
+            RejectCode.UNKNOWN_ORDER,
             f"no order {order_id} of client {client_name}",
             {"id": order_id, "client": client_name},
         )
@@ -309,7 +309,7 @@ class OrderCore:
                 self.stack.rest(order, 1)
             else:
                 del self.open[order.client_no, order.id]
-            self._journal.states[order.order_no] = (order, now_ns, None)
+            self._pending.states[order.order_no] = (order, now_ns, None)
             changed.append(order)
         day = now_ns // DAY_NS
         if day > self._day:
@@ -325,60 +325,62 @@ class OrderCore:
         client = self.clients[self._names[order.client_no]]
         client.rest(order, -1)
         self.stack.rest(order, -1)
-        order.happen(event)
+        order.apply(event)
         del self.open[order.client_no, order.id]
-        self._journal.states[order.order_no] = (order, now_ns, reason)
+        self._pending.states[order.order_no] = (order, now_ns, reason)
 
     # Modes
 
     def set_mode(
         self, client_name: str | None, mode: int, reason: str, now_ns: int
-    ) -> int | Refusal:
+    ) -> int | Reject:
         """Put a client, or with None the whole stack, into a trading mode.
 
         KILLED cancels every open order of the scope; the number of them is the answer.  ACTIVE
         after a kill starts a new budget for the daily loss.
         """
-        scope = self.stack if client_name is None else self.clients.get(client_name)
-        if scope is None:
-            return Refusal(Code.UNKNOWN_CLIENT, f"no client {client_name}", {"client": client_name})
-        if mode == ACTIVE and scope.mode == KILLED:
-            scope.day_base += self.gate.profit_today(scope)
-            self._journal.days[scope.client_no] = scope
-        scope.mode = mode
-        self._journal.controls.append((scope.client_no, mode, reason or MODE_NAMES[mode], now_ns))
+        account = self.stack if client_name is None else self.clients.get(client_name)
+        if account is None:
+            return Reject(
+                RejectCode.UNKNOWN_CLIENT, f"no client {client_name}", {"client": client_name}
+            )
+        if mode == ACTIVE and account.mode == KILLED:
+            account.day_base += self.gate.profit_today(account)
+            self._pending.days[account.client_no] = account
+        account.mode = mode
+        self._pending.controls.append((account.client_no, mode, reason or MODE_NAMES[mode], now_ns))
         if mode != KILLED:
             return 0
-        orders = [o for o in self.open.values() if scope.client_no in (STACK_NO, o.client_no)]
+        orders = [o for o in self.open.values() if account.client_no in (STACK_NO, o.client_no)]
         for order in orders:
             self._venue.cancel(order)
             self._close(order, CANCEL, "kill switch", now_ns)
         return len(orders)
 
-    def _trip(self, client: Scope, refusal: Refusal, now_ns: int) -> None:
+    def _trip(self, client: Account, reject: Reject, now_ns: int) -> None:
         """Pull the kill switch of the scope whose daily loss is beyond its limit."""
-        for scope, name in ((client, client.name), (self.stack, None)):
-            if scope.mode != KILLED and self.gate.loss_exceeded(scope):
-                self.set_mode(name, KILLED, refusal.msg, now_ns)
+        for account, name in ((client, client.name), (self.stack, None)):
+            if account.mode != KILLED and self.gate.loss_exceeded(account):
+                self.set_mode(name, KILLED, reject.msg, now_ns)
 
-    def _roll_day(self, client: Scope, request: OrderRequest, now_ns: int) -> None:
+    def _roll_day(self, client: Account, request: OrderRequest, now_ns: int) -> None:
         """Start the daily loss anew when the day has changed.
 
         In a replay the day is the one of the order's own time, so that the outcome does not depend
         on when the replay runs; without such a time, and live, it is the clock's.
         """
         day = now_ns // DAY_NS
-        if self.gate.config.replay and request.ts is not None:
+        if self.gate.config.replaying and request.ts is not None:
             digits = request.ts[1:11].replace("-", "")
             if len(digits) == 8 and digits.isdecimal() and digits.isascii():
                 day = int(digits)
-        for scope in (client, self.stack):
-            if scope.day != day:
-                scope.day_base += self.gate.profit_today(scope)
-                scope.day = day
+        for account in (client, self.stack):
+            if account.day != day:
+                account.day_base += self.gate.profit_today(account)
+                account.day = day
                 # A new client's day is written with the client itself.
-                if scope.client_no != self._next_client_no:
-                    self._journal.days[scope.client_no] = scope
+                if account.client_no != self._next_client_no:
+                    self._pending.days[account.client_no] = account
 
     def positions(self) -> Iterator[tuple[str, str, Position]]:
         """Client, symbol and position, over all clients."""
@@ -387,9 +389,9 @@ class OrderCore:
                 yield name, symbol, position
 
 
-def _about(request: OrderRequest) -> dict[str, object]:
+def _details(request: OrderRequest) -> dict[str, object]:
     return {} if request.id is None else {"id": request.id, "client": request.client}
 
 
 assert MAX_CLIENT_ID < 1 << 62, "ids the server assigns stand above all that clients choose"
-assert GIVEN == 0, "the plain form needs no member in an answer"
+assert PLAIN == 0, "the plain form needs no member in an answer"

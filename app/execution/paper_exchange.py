@@ -14,8 +14,8 @@ from typing import Final
 from app.execution.prices import PriceSource
 from app.execution.venue import Execution, Report
 from app.model.money import divide
-from app.model.orders import BUY, GIVEN, IOC, MARKET, Order
-from app.model.reject_codes import Code
+from app.model.orders import BUY, IOC, MARKET, PLAIN, Order
+from app.model.reject_codes import RejectCode
 
 BPS_UNITS: Final = 1_000_000
 """Slippage is counted in hundredths of a basis point."""
@@ -50,13 +50,15 @@ class PaperExchange:
 
     def submit(self, order: Order) -> Report:
         """Execute what can be executed now."""
-        if order.type == GIVEN:
+        if order.type == PLAIN:
             assert order.price is not None
             return Report((Execution(order.qty, order.price),))
         price = self._touch(order)
         if order.type == MARKET:
             if price is None:
-                return Report(reject=(Code.NO_MARKET, f"no price of {order.symbol} in the book"))
+                return Report(
+                    reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book")
+                )
             return Report((Execution(self._share(order), price),))
         done: tuple[Execution, ...] = ()
         if price is not None and _marketable(order, price):

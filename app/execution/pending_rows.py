@@ -4,12 +4,12 @@ from typing import Protocol
 
 import msgspec
 
-from app.execution.accounts import Scope
+from app.execution.accounts import Account
 from app.model.orders import Order
 from app.model.position import Position
 
 
-class Journal:
+class PendingRows:
     """The rows of one transaction, in the order in which they came about, and changed positions."""
 
     __slots__ = ("clients", "controls", "days", "fills", "orders", "positions", "states")
@@ -25,7 +25,7 @@ class Journal:
         self.states: dict[int, tuple[Order, int, str | None]] = {}
         """Order number -> the order, when it last changed, why."""
         self.controls: list[tuple[int, int, str, int]] = []
-        self.days: dict[int, Scope] = {}
+        self.days: dict[int, Account] = {}
 
     @property
     def empty(self) -> bool:
@@ -45,7 +45,7 @@ class Journal:
             if rows:
                 rows.clear()
 
-    def give_up(self) -> None:
+    def discard(self) -> None:
         """Forget everything: nothing of the turn was kept."""
         self.clear()
         self.positions.clear()

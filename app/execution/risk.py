@@ -11,13 +11,13 @@ from typing import Final, Self
 import msgspec
 
 from app.config import Settings
-from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Scope
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
 from app.execution.prices import BookPrice, PriceSource
 from app.model.money import UNITS, money_text, to_units
 from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order
 from app.model.position import Position
-from app.model.reject_codes import Code, retryable
-from app.model.requests import OrderRequest, Refusal
+from app.model.reject_codes import RejectCode, retryable
+from app.model.requests import OrderRequest, Reject
 from app.model.token_bucket import TokenBucket
 
 BPS: Final = 10_000
@@ -48,18 +48,18 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     collar_bps: float = 0.0
     price_age_ns_max: int = 0
     repeat_window_ns: int = UNITS
-    replay: bool = True
+    replaying: bool = True
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """The part of the settings that is about risk."""
 
-        def limits(scope: str) -> Limits:
+        def limits(account: str) -> Limits:
             def money(name: str) -> int:
-                return to_units(getattr(settings, f"risk_{scope}_{name}"))
+                return to_units(getattr(settings, f"risk_{account}_{name}"))
 
             def count(name: str) -> int:
-                return int(getattr(settings, f"risk_{scope}_{name}"))
+                return int(getattr(settings, f"risk_{account}_{name}"))
 
             return Limits(
                 qty_max=count("qty_max"),
@@ -81,17 +81,17 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
             collar_bps=settings.risk_price_collar_bps,
             price_age_ns_max=settings.risk_price_age_ms_max * 1_000_000,
             repeat_window_ns=int(settings.risk_repeat_window_s * UNITS),
-            replay=settings.trading_mode == "replay",
+            replaying=settings.trading_mode == "replay",
         )
 
 
-Check = Callable[[OrderRequest, Scope, int], Refusal | None]
+Check = Callable[[OrderRequest, Account, int], Reject | None]
 
 
 class RiskGate:
     """Runs the checks that have a limit, in order; the first refusal wins."""
 
-    def __init__(self, config: RiskConfig, prices: PriceSource, stack: Scope) -> None:
+    def __init__(self, config: RiskConfig, prices: PriceSource, stack: Account) -> None:
         self.config = config
         self.stack = stack
         self._prices = prices
@@ -119,120 +119,125 @@ class RiskGate:
         self.counts_repeats = bool(c.repeats_max or s.repeats_max)
         self.watches_loss = bool(c.daily_loss_max or s.daily_loss_max)
 
-    def check(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def check(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         """Why ``order`` must not go out, or None if it may.  ``now_ns``: nanoseconds, any epoch."""
         active = client.mode == ACTIVE and self.stack.mode == ACTIVE
         for check in self._checks_when_active if active else self._checks:
-            refusal = check(order, client, now_ns)
-            if refusal is not None:
-                return refusal
+            reject = check(order, client, now_ns)
+            if reject is not None:
+                return reject
         return None
 
-    def limits(self, scope: Scope) -> Limits:
-        """The limits that hold for ``scope``."""
-        return self.config.stack if scope.client_no == STACK_NO else self.config.client
+    def limits(self, account: Account) -> Limits:
+        """The limits that hold for ``account``."""
+        return self.config.stack if account.client_no == STACK_NO else self.config.client
 
     def mark(self, symbol: str, position: Position) -> int:
         """What a holding is valued at: the book's price when live, else the last fill's.
 
         A replay never looks at the book here, because where the book stands is a matter of time.
         """
-        if not self.config.replay:
+        if not self.config.replaying:
             book = self._prices.read(symbol)
             if book is not None:
                 return book.price
         return position.mark
 
-    def profit_today(self, scope: Scope) -> int:
+    def profit_today(self, account: Account) -> int:
         """Profit since the day began, realised and not."""
-        return scope.profit(self.mark) - scope.day_base
+        return account.profit(self.mark) - account.day_base
 
-    def loss_exceeded(self, scope: Scope) -> Refusal | None:
+    def loss_exceeded(self, account: Account) -> Reject | None:
         """The daily loss beyond its limit, or None."""
-        limit = self.limits(scope).daily_loss_max
-        if not limit or (profit := self.profit_today(scope)) >= -limit:
+        limit = self.limits(account).daily_loss_max
+        if not limit or (profit := self.profit_today(account)) >= -limit:
             return None
-        return self._refuse(
-            Code.DAILY_LOSS,
-            f"daily loss of {scope.label} is {money_text(-profit)}, at most {money_text(limit)}",
+        return self._reject(
+            RejectCode.DAILY_LOSS,
+            f"daily loss of {account.label} is {money_text(-profit)}, at most {money_text(limit)}",
         )
 
-    def executed(self, order: Order, client: Scope, now_ns: int) -> None:
+    def executed(self, order: Order, client: Account, now_ns: int) -> None:
         """Remember an execution for the throttle of repeated ones."""
         key = (order.symbol, order.side, order.qty)
-        for scope in (client, self.stack):
-            limit = self.limits(scope).repeats_max
+        for account in (client, self.stack):
+            limit = self.limits(account).repeats_max
             if not limit:
                 continue
-            if len(scope.repeats) >= REPEATS_KEYS_MAX:
+            if len(account.repeats) >= REPEATS_KEYS_MAX:
                 horizon = now_ns - self.config.repeat_window_ns
-                scope.repeats = {k: q for k, q in scope.repeats.items() if q and q[-1] > horizon}
-            scope.repeats.setdefault(key, deque(maxlen=limit)).append(now_ns)
+                account.repeats = {
+                    k: q for k, q in account.repeats.items() if q and q[-1] > horizon
+                }
+            account.repeats.setdefault(key, deque(maxlen=limit)).append(now_ns)
 
-    def _refuse(self, code: Code, msg: str) -> Refusal:
-        return Refusal(code, msg, retryable=retryable(code, self.config.replay))
+    def _reject(self, code: RejectCode, msg: str) -> Reject:
+        return Reject(code, msg, retryable=retryable(code, self.config.replaying))
 
-    def _known_symbol(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _known_symbol(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         if self._prices.knows(order.symbol) is False:
-            return self._refuse(Code.UNKNOWN_SYMBOL, f"unknown symbol: {order.symbol}")
+            return self._reject(RejectCode.UNKNOWN_SYMBOL, f"unknown symbol: {order.symbol}")
         return None
 
-    def _tick_size(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _tick_size(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         tick = self.config.tick_size
         if order.price is not None and order.price % tick:
-            return self._refuse(
-                Code.TICK_SIZE,
+            return self._reject(
+                RejectCode.TICK_SIZE,
                 f"price {money_text(order.price)} is no multiple of the tick {money_text(tick)}",
             )
         return None
 
-    def _lot_size(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _lot_size(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         lot = self.config.lot_size
         if order.qty % lot:
-            return self._refuse(Code.LOT_SIZE, f"qty {order.qty} is no multiple of the lot {lot}")
+            return self._reject(
+                RejectCode.LOT_SIZE, f"qty {order.qty} is no multiple of the lot {lot}"
+            )
         return None
 
-    def _mode(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
-        for scope in (self.stack, client):
-            if scope.mode == HALTED:
-                return self._refuse(Code.HALTED, f"{scope.label} is halted")
+    def _mode(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
+        for account in (self.stack, client):
+            if account.mode == HALTED:
+                return self._reject(RejectCode.HALTED, f"{account.label} is halted")
         if REDUCE not in (self.stack.mode, client.mode):
             return None
         held = client.positions.get(order.symbol) or Position()
         closing = held.open_sell if held.qty > 0 else held.open_buy
         left = abs(held.qty) - closing
         if order.side * held.qty >= 0 or order.qty > left:
-            return self._refuse(
-                Code.REDUCE_ONLY,
+            return self._reject(
+                RejectCode.REDUCE_ONLY,
                 f"reduce only: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} does not shrink "
                 f"the position of {held.qty} with {closing} on the way out",
             )
         return None
 
-    def _qty(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _qty(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         if order.qty <= self._qty_safe:
             return None
-        for scope in (client, self.stack):
-            limit = self.limits(scope).qty_max
+        for account in (client, self.stack):
+            limit = self.limits(account).qty_max
             if limit and order.qty > limit:
-                return self._refuse(
-                    Code.QTY_MAX, f"qty {order.qty} above the limit {limit} of {scope.label}"
+                return self._reject(
+                    RejectCode.QTY_MAX,
+                    f"qty {order.qty} above the limit {limit} of {account.label}",
                 )
         return None
 
-    def _notional(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _notional(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         notional = order.qty * self._price_of(order, client)
-        for scope in (client, self.stack):
-            limit = self.limits(scope).notional_max
+        for account in (client, self.stack):
+            limit = self.limits(account).notional_max
             if limit and notional > limit:
-                return self._refuse(
-                    Code.NOTIONAL_MAX,
+                return self._reject(
+                    RejectCode.NOTIONAL_MAX,
                     f"notional {money_text(notional)} above the limit {money_text(limit)} "
-                    f"of {scope.label}",
+                    f"of {account.label}",
                 )
         return None
 
-    def _price_of(self, order: OrderRequest, client: Scope) -> int:
+    def _price_of(self, order: OrderRequest, client: Account) -> int:
         """What the order is counted at: its price, or for a market order the book's."""
         if order.price is not None:
             return order.price
@@ -243,14 +248,14 @@ class RiskGate:
         held = client.positions.get(order.symbol)
         return held.mark if held is not None else 0
 
-    def _price(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _price(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         book = self._prices.read(order.symbol)
         if book is None:
-            return self._refuse(Code.STALE_PRICE, f"no price of {order.symbol} in the book")
+            return self._reject(RejectCode.STALE_PRICE, f"no price of {order.symbol} in the book")
         age_ns = self._age_ns(book)
         if age_ns > self.config.price_age_ns_max:
-            return self._refuse(
-                Code.STALE_PRICE,
+            return self._reject(
+                RejectCode.STALE_PRICE,
                 f"price of {order.symbol} is {age_ns // 1_000_000} ms old, at most "
                 f"{self.config.price_age_ns_max // 1_000_000} ms",
             )
@@ -258,8 +263,8 @@ class RiskGate:
         if bps and order.price is not None and not self._moved_on(order, book):
             off_bps = abs(order.price - book.price) * BPS / book.price
             if off_bps > bps:
-                return self._refuse(
-                    Code.PRICE_COLLAR,
+                return self._reject(
+                    RejectCode.PRICE_COLLAR,
                     f"price {money_text(order.price)} is {off_bps:.1f} bps from the book's "
                     f"{money_text(book.price)}, at most {bps:g}",
                 )
@@ -271,7 +276,7 @@ class RiskGate:
         There an order is held back until the price is good again; a symbol's next tick may be long
         in coming, or wait for this very order: the feed waits for a strategy that waits for us.
         """
-        if self.config.replay and book.feed_age_ns is not None:
+        if self.config.replaying and book.feed_age_ns is not None:
             return min(book.age_ns, book.feed_age_ns)
         return book.age_ns
 
@@ -281,7 +286,7 @@ class RiskGate:
         It would never come back, and an order that was delayed must not end otherwise than one
         that was not.
         """
-        if not self.config.replay or order.ts is None or not order.ts.startswith('"'):
+        if not self.config.replaying or order.ts is None or not order.ts.startswith('"'):
             return False
         # Rare, and NumPy comes with it.
         from app.model.timestamps import parse_timestamp
@@ -294,99 +299,100 @@ class RiskGate:
             return book.seq >= order.id  # a strategy's order has its tick's sequence and one
         return book.event_ns > event_ns
 
-    def _position(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
-        for scope in (client, self.stack):
-            limit = self.limits(scope).position_qty_max
+    def _position(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
+        for account in (client, self.stack):
+            limit = self.limits(account).position_qty_max
             if not limit:
                 continue
-            held = scope.positions.get(order.symbol) or Position()
+            held = account.positions.get(order.symbol) or Position()
             resting = held.open_buy if order.side == BUY else -held.open_sell
             after = held.qty + resting + order.side * order.qty
             # What shrinks a position is let through even where the limit was lowered under it.
             if abs(after) > limit and abs(after) > abs(held.qty):
-                return self._refuse(
-                    Code.POSITION_LIMIT,
-                    f"position of {scope.label} in {order.symbol} would be {after}, "
+                return self._reject(
+                    RejectCode.POSITION_LIMIT,
+                    f"position of {account.label} in {order.symbol} would be {after}, "
                     f"at most {limit} either way",
                 )
         return None
 
-    def _exposure(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _exposure(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         price = self._price_of(order, client)
-        for scope in (client, self.stack):
-            limit = self.limits(scope).exposure_max
+        for account in (client, self.stack):
+            limit = self.limits(account).exposure_max
             if not limit:
                 continue
             before = after = 0
-            for symbol, held in scope.positions.items():
+            for symbol, held in account.positions.items():
                 mark = self.mark(symbol, held)
                 worst = max(abs(held.qty + held.open_buy), abs(held.qty - held.open_sell))
                 before += worst * mark
                 if symbol != order.symbol:
                     after += worst * mark
-            held = scope.positions.get(order.symbol) or Position()
+            held = account.positions.get(order.symbol) or Position()
             buy = held.open_buy + (order.qty if order.side == BUY else 0)
             sell = held.open_sell + (order.qty if order.side != BUY else 0)
             after += max(abs(held.qty + buy), abs(held.qty - sell)) * price
             if after > limit and after > before:
-                return self._refuse(
-                    Code.GROSS_EXPOSURE,
-                    f"gross exposure of {scope.label} would be {money_text(after)}, "
+                return self._reject(
+                    RejectCode.GROSS_EXPOSURE,
+                    f"gross exposure of {account.label} would be {money_text(after)}, "
                     f"at most {money_text(limit)}",
                 )
         return None
 
-    def _open_orders(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _open_orders(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         if order.type != LIMIT or order.tif == IOC:
             return None
-        for scope in (client, self.stack):
-            limit = self.limits(scope).open_orders_max
-            if limit and scope.open_orders >= limit:
-                return self._refuse(
-                    Code.OPEN_ORDERS,
-                    f"{scope.label} has {scope.open_orders} open orders, at most {limit}",
+        for account in (client, self.stack):
+            limit = self.limits(account).open_orders_max
+            if limit and account.open_orders >= limit:
+                return self._reject(
+                    RejectCode.OPEN_ORDERS,
+                    f"{account.label} has {account.open_orders} open orders, at most {limit}",
                 )
         return None
 
-    def _daily_loss(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _daily_loss(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         return self.loss_exceeded(client) or self.loss_exceeded(self.stack)
 
-    def _orders_per_s(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
-        for scope in (client, self.stack):
-            limit = self.limits(scope).orders_per_s_max
+    def _orders_per_s(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
+        for account in (client, self.stack):
+            limit = self.limits(account).orders_per_s_max
             if not limit:
                 continue
-            bucket = scope.orders_bucket
+            bucket = account.orders_bucket
             if bucket is None:
-                bucket = scope.orders_bucket = TokenBucket(limit)
+                bucket = account.orders_bucket = TokenBucket(limit)
             if not bucket.take(now_ns):
-                return self._refuse(
-                    Code.RATE_LIMIT, f"{scope.label} sends over {limit} orders per second"
+                return self._reject(
+                    RejectCode.RATE_LIMIT, f"{account.label} sends over {limit} orders per second"
                 )
         return None
 
-    def _repeats(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
+    def _repeats(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         horizon = now_ns - self.config.repeat_window_ns
-        for scope in (client, self.stack):
-            limit = self.limits(scope).repeats_max
-            times = scope.repeats.get((order.symbol, order.side, order.qty))
+        for account in (client, self.stack):
+            limit = self.limits(account).repeats_max
+            times = account.repeats.get((order.symbol, order.side, order.qty))
             if not limit or not times:
                 continue
             while times and times[0] <= horizon:
                 times.popleft()
             if len(times) >= limit:
-                return self._refuse(
-                    Code.THROTTLED,
+                return self._reject(
+                    RejectCode.THROTTLED,
                     f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} executed {len(times)} "
-                    f"times for {scope.label} within {self.config.repeat_window_ns / UNITS:g} s, "
+                    f"times for {account.label} within {self.config.repeat_window_ns / UNITS:g} s, "
                     f"at most {limit}",
                 )
         return None
 
-    def _kill_switch(self, order: OrderRequest, client: Scope, now_ns: int) -> Refusal | None:
-        for scope in (self.stack, client):
-            if scope.mode == KILLED:
-                return self._refuse(
-                    Code.KILL_SWITCH, f"the kill switch of {scope.label} is pulled: needs a resume"
+    def _kill_switch(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
+        for account in (self.stack, client):
+            if account.mode == KILLED:
+                return self._reject(
+                    RejectCode.KILL_SWITCH,
+                    f"the kill switch of {account.label} is pulled: needs a resume",
                 )
         return None

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from app.model.orders import Order
-from app.model.reject_codes import Code
+from app.model.reject_codes import RejectCode
 
 
 class Execution(msgspec.Struct, frozen=True, gc=False):
@@ -21,7 +21,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
     executions: tuple[Execution, ...] = ()
     rests: bool = False
-    reject: tuple[Code, str] | None = None
+    reject: tuple[RejectCode, str] | None = None
 
 
 class Venue(Protocol):

@@ -70,7 +70,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             symbols=len(feed.symbols),
             ticks_in_file=feed.file.ticks,
             replay=settings.replay,
-            run_id=feed.run_id,
+            feed_id=feed.feed_id,
         )
         try:
             server.run()

@@ -11,15 +11,15 @@ from typing import Final, Self
 
 from app.config import Settings
 from app.gateway.pacing import make_pace
-from app.gateway.price_publisher import PriceHub
-from app.gateway.sentiment_publisher import SentimentHub
+from app.gateway.price_publisher import PricePublisher
+from app.gateway.sentiment_publisher import SentimentPublisher
 from app.gateway.sessions import (
     CLOSING,
     HELLO,
     STREAM,
-    Client,
     Connections,
-    Hub,
+    Publisher,
+    Subscriber,
     listen,
     send_symbol_list,
 )
@@ -34,7 +34,7 @@ log = get_logger()
 
 HELLO_S: Final = 0.05
 """Who has said nothing for so long is a plain client."""
-BEAT_S: Final = 0.5
+HEARTBEAT_S: Final = 0.5
 WAKE_NS_MIN: Final = 200_000
 """Above 5,000 ticks a second, ticks that fall due within this time go out together."""
 RECEIVE_BYTES: Final = 4096
@@ -53,17 +53,17 @@ class FeedServer:
         self._settings, self._feed, self._metrics = settings, feed, metrics
         self._stopped = stopped
         self._stop_asked = self._started = self._finished = False
-        self._next_beat_ns = self._armed_ns = 0
+        self._next_heartbeat_ns = self._armed_ns = 0
         self._resumes = 0
         self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
         self._full = False
         self._epoll = select.epoll()
         self._connections = Connections(self._epoll)
-        self.prices = PriceHub(feed, self._connections)
-        self.sentiments = SentimentHub(feed, self._connections)
+        self.prices = PricePublisher(feed, self._connections)
+        self.sentiments = SentimentPublisher(feed, self._connections)
         # A predecessor died in the middle of its work.
         self._restarted = metrics is not None and metrics.restarts > 0
-        self._greeting: set[Client] = set()
+        self._greeting: set[Subscriber] = set()
         self._pace = make_pace(settings.pace, feed)
         self._timer = Timer()
         self._epoll.register(self._timer.fileno(), select.EPOLLIN | select.EPOLLET)
@@ -71,7 +71,7 @@ class FeedServer:
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
         self._epoll.register(self._wake_end, select.EPOLLIN)
-        self._listeners: dict[int, tuple[socket.socket, Hub]] = {}
+        self._listeners: dict[int, tuple[socket.socket, Publisher]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -85,14 +85,14 @@ class FeedServer:
         Raises:
             OSError: a port is taken, or the address is not ours.
         """
-        hubs: list[tuple[int, Hub]] = [
+        publishers: list[tuple[int, Publisher]] = [
             (self._settings.price_port, self.prices),
             (self._settings.sentiment_port, self.sentiments),
         ]
         ports = []
-        for port, hub in hubs:
+        for port, publisher in publishers:
             listener = listen(self._settings.bind_host, port)
-            self._listeners[listener.fileno()] = (listener, hub)
+            self._listeners[listener.fileno()] = (listener, publisher)
             self._epoll.register(listener.fileno(), select.EPOLLIN)
             ports.append(listener.getsockname()[1])
         self._maybe_start()
@@ -120,7 +120,7 @@ class FeedServer:
 
     def run(self) -> None:
         """Serve until told to stop."""
-        self._beat(time.monotonic_ns())
+        self._heartbeat(time.monotonic_ns())
         timer, wake, clients = self._timer.fileno(), self._wake_end.fileno(), self._connections
         while not (self._stop_asked or self._stopped()):
             for descriptor, events in self._epoll.poll(self._timeout_s()):
@@ -139,13 +139,13 @@ class FeedServer:
             now_ns = time.monotonic_ns()
             if self._greeting:
                 self._greet(now_ns)
-            if now_ns >= self._next_beat_ns:
-                self._beat(now_ns)
+            if now_ns >= self._next_heartbeat_ns:
+                self._heartbeat(now_ns)
         self._publish(time.monotonic_ns())
 
     def _timeout_s(self) -> float:
         until_ns = min((client.deadline_ns for client in self._greeting), default=1 << 62)
-        return max(0, min(until_ns, self._next_beat_ns) - time.monotonic_ns()) / 1e9
+        return max(0, min(until_ns, self._next_heartbeat_ns) - time.monotonic_ns()) / 1e9
 
     # ---- pace
 
@@ -161,8 +161,8 @@ class FeedServer:
         """
         if self.prices.released:
             return True
-        prices = len(self.prices.subscribers) + self.prices.served
-        sentiments = len(self.sentiments.subscribers) + self.sentiments.served
+        prices = len(self.prices.subscribers) + self.prices.completed
+        sentiments = len(self.sentiments.subscribers) + self.sentiments.completed
         return prices >= self._settings.price_subscribers and (
             self._restarted or sentiments >= self._settings.sentiment_subscribers
         )
@@ -206,10 +206,10 @@ class FeedServer:
         if due == self._feed.total:
             self._finish()
 
-    def _resume_at(self, client: Client, seq: int) -> None:
+    def _resume_at(self, client: Subscriber, seq: int) -> None:
         """A client may be ahead of us after our restart: the schedule goes on from there."""
         before = self.prices.released
-        client.hub.resume(client, seq)
+        client.publisher.resume(client, seq)
         self._resumes += 1
         self._joined(client, seq)
         if self.prices.released != before and self._started and self._pace is not None:
@@ -233,7 +233,7 @@ class FeedServer:
 
     # ---- clients
 
-    def _accept(self, listener: socket.socket, hub: Hub) -> None:
+    def _accept(self, listener: socket.socket, publisher: Publisher) -> None:
         while True:
             try:
                 connection, address = listener.accept()
@@ -241,7 +241,7 @@ class FeedServer:
                 return
             except OSError as error:
                 # Out of descriptors, most likely: look again with the next heartbeat.
-                log.warning("accept_failed", port=hub.name, error=error.strerror)
+                log.warning("accept_failed", port=publisher.name, error=error.strerror)
                 self._epoll.modify(listener.fileno(), 0)
                 return
             peer = f"{address[0]}:{address[1]}"
@@ -255,11 +255,11 @@ class FeedServer:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hub is self.prices and not send_symbol_list(connection, self._feed.symbols):
+            if publisher is self.prices and not send_symbol_list(connection, self._feed.symbols):
                 connection.close()
                 continue
             deadline_ns = time.monotonic_ns() + int(HELLO_S * 1e9)
-            client = Client(connection, peer, hub, deadline_ns)
+            client = Subscriber(connection, peer, publisher, deadline_ns)
             self._connections.add(client)
             self._greeting.add(client)
 
@@ -268,32 +268,32 @@ class FeedServer:
         for client in [c for c in self._greeting if c.stage != HELLO or c.deadline_ns <= now_ns]:
             self._greeting.discard(client)
             if client.stage == HELLO:
-                client.hub.join(client)
+                client.publisher.join(client)
                 self._joined(client)
 
-    def _joined(self, client: Client, seq: int = 0) -> None:
+    def _joined(self, client: Subscriber, seq: int = 0) -> None:
         where = {"seq": seq} if client.resuming else {}
-        log.info("client_joined", port=client.hub.name, peer=client.peer, **where)
+        log.info("client_joined", port=client.publisher.name, peer=client.peer, **where)
         self._maybe_start()
 
-    def _serve(self, client: Client, events: int) -> None:
+    def _serve(self, client: Subscriber, events: int) -> None:
         if events & select.EPOLLIN:
             self._receive(client)
         elif events & (select.EPOLLERR | select.EPOLLHUP):
-            self._connections.part(client, "client_left", port=client.hub.name)
+            self._connections.disconnect(client, "client_left", port=client.publisher.name)
         if events & select.EPOLLOUT:
             if client.stage == CLOSING:
                 self._connections.finish(client)
             elif client.stage in (HELLO, STREAM):
-                client.hub.pump(client)
+                client.publisher.pump(client)
 
-    def _receive(self, client: Client) -> None:
+    def _receive(self, client: Subscriber) -> None:
         try:
             data = client.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
-            self._connections.part(client, "client_left", reason=error.strerror)
+            self._connections.disconnect(client, "client_left", reason=error.strerror)
             return
         if not data:
             self._end_of_input(client)
@@ -304,15 +304,15 @@ class FeedServer:
         except RemoteProtocolError as error:
             self._connections.refuse(client, "client_refused", reason=str(error))
 
-    def _end_of_input(self, client: Client) -> None:
+    def _end_of_input(self, client: Subscriber) -> None:
         """A plain client may close its sending side and read on; anyone else has left."""
         if client.stage == STREAM and self._started and not client.resuming:
             client.half_closed = True
             self._connections.watch(client, bool(client.watching & select.EPOLLOUT))
         else:
-            self._connections.part(client, "client_left", port=client.hub.name)
+            self._connections.disconnect(client, "client_left", port=client.publisher.name)
 
-    def _take_frame(self, client: Client, frame: bytes) -> None:
+    def _take_frame(self, client: Subscriber, frame: bytes) -> None:
         if client.stage not in (HELLO, STREAM):
             return
         if client.resuming:
@@ -324,38 +324,38 @@ class FeedServer:
             client.queue(PONG + DELIMITER)
             self._connections.finish(client)
         elif client.stage == HELLO and frame == BEAT:
-            client.beats = True
+            client.heartbeats = True
         elif client.stage == HELLO and frame == b"RUN":
-            client.queue(f"RUN|{self._feed.run_id}*".encode())
-            client.hub.pump(client)
+            client.queue(f"RUN|{self._feed.feed_id}*".encode())
+            client.publisher.pump(client)
         else:
             raise RemoteProtocolError(f"unknown hello {frame!r}")
 
     # ---- housekeeping
 
-    def _beat(self, now_ns: int) -> None:
-        self._next_beat_ns = now_ns + int(BEAT_S * 1e9)
+    def _heartbeat(self, now_ns: int) -> None:
+        self._next_heartbeat_ns = now_ns + int(HEARTBEAT_S * 1e9)
         for listener, _ in self._listeners.values():
             self._epoll.modify(listener.fileno(), select.EPOLLIN)
         for client in list(self._connections.by_descriptor.values()):
             if client.stage == CLOSING and now_ns >= client.deadline_ns:
-                self._connections.part(client, "client_left", reason="did not close")
+                self._connections.disconnect(client, "client_left", reason="did not close")
             elif client.stage == STREAM and not client.resuming:
                 self._drop_if_stalled(client, now_ns)
-            elif client.stage == STREAM and client.beats:
-                client.hub.beat(client)
+            elif client.stage == STREAM and client.heartbeats:
+                client.publisher.heartbeat(client)
         self._publish(now_ns)
 
-    def _drop_if_stalled(self, client: Client, now_ns: int) -> None:
+    def _drop_if_stalled(self, client: Subscriber, now_ns: int) -> None:
         stalled_ns = now_ns - client.progress_ns
         if stalled_ns < self._settings.client_stall_timeout_s * 1e9:
             return
-        lag_bytes = client.hub.lag_bytes(client)
+        lag_bytes = client.publisher.lag_bytes(client)
         if lag_bytes > self._settings.client_buffer_limit_bytes:
             self._connections.refuse(
                 client,
                 "client_dropped",
-                port=client.hub.name,
+                port=client.publisher.name,
                 lag_bytes=lag_bytes,
                 stalled_s=stalled_ns / 1e9,
             )
@@ -378,7 +378,7 @@ class FeedServer:
             "clients_dropped": connections.dropped,
             "resumes": self._resumes,
         }
-        metrics.beat()
+        metrics.heartbeat()
 
     def close(self) -> None:
         """Close every socket."""

@@ -6,7 +6,7 @@ import struct
 import time
 from typing import Final, Protocol
 
-from app.market_data.part import Block
+from app.market_data.feed_segment import Block
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import DELIMITER, FrameBuffer
 from app.runtime.log import get_logger
@@ -26,62 +26,64 @@ _RESET: Final = struct.pack("ii", 1, 0)
 HELLO, STREAM, CLOSING, GONE = range(4)
 
 
-class Hub(Protocol):
+class Publisher(Protocol):
     """One port's subscribers."""
 
     name: str
-    subscribers: set["Client"]
-    served: int
+    subscribers: set["Subscriber"]
+    completed: int
 
-    def join(self, client: "Client") -> None:
+    def join(self, client: "Subscriber") -> None:
         """Subscribe a plain client."""
 
-    def resume(self, client: "Client", seq: int) -> None:
+    def resume(self, client: "Subscriber", seq: int) -> None:
         """Subscribe a client that says where it stands, or move a plain one there."""
 
-    def pump(self, client: "Client") -> None:
+    def pump(self, client: "Subscriber") -> None:
         """Send on to a client that can be written to."""
 
-    def beat(self, client: "Client") -> None:
+    def heartbeat(self, client: "Subscriber") -> None:
         """Show a client that asked for it that we live, and where it stands in the stream."""
 
-    def forget(self, client: "Client") -> None:
+    def forget(self, client: "Subscriber") -> None:
         """The client is gone."""
 
-    def lag_bytes(self, client: "Client") -> int:
+    def lag_bytes(self, client: "Subscriber") -> int:
         """About how many bytes the client has still to be sent."""
 
 
-class Client:
+class Subscriber:
     """A connected client; the hub that it subscribed to moves its cursor."""
 
     __slots__ = (
-        "beats",
         "block",
         "deadline_ns",
         "finished",
         "half_closed",
+        "heartbeats",
         "hello",
-        "hub",
         "next_seq",
         "peer",
         "pending",
         "position",
         "progress_ns",
+        "publisher",
         "resuming",
         "socket",
         "stage",
         "watching",
     )
 
-    def __init__(self, connection: socket.socket, peer: str, hub: "Hub", deadline_ns: int) -> None:
+    def __init__(
+        self, connection: socket.socket, peer: str, publisher: "Publisher", deadline_ns: int
+    ) -> None:
         self.socket = connection
-        self.hub = hub
+        self.publisher = publisher
         self.peer = peer
         self.stage = HELLO
         self.hello = FrameBuffer(HELLO_BYTES_MAX)
         self.resuming = False
-        self.beats = False
+        self.heartbeats = False
         self.half_closed = False
         # Was sent everything there is.
         self.finished = False
@@ -106,21 +108,21 @@ class Connections:
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
-        self.by_descriptor: dict[int, Client] = {}
+        self.by_descriptor: dict[int, Subscriber] = {}
         self.bytes_sent = 0
         self.dropped = 0
 
     def __len__(self) -> int:
         return len(self.by_descriptor)
 
-    def add(self, client: Client) -> None:
+    def add(self, client: Subscriber) -> None:
         """Watch a new client for its hello."""
         descriptor = client.socket.fileno()
         self.by_descriptor[descriptor] = client
         client.watching = select.EPOLLIN
         self._epoll.register(descriptor, client.watching)
 
-    def watch(self, client: Client, writable: bool) -> None:
+    def watch(self, client: Subscriber, writable: bool) -> None:
         """Ask to be told when the client can be written to, or no longer."""
         wanted = 0 if client.half_closed else select.EPOLLIN
         wanted |= select.EPOLLOUT if writable else 0
@@ -128,20 +130,20 @@ class Connections:
             client.watching = wanted
             self._epoll.modify(client.socket.fileno(), wanted)
 
-    def send(self, client: Client, data: memoryview) -> int:
+    def send(self, client: Subscriber, data: memoryview) -> int:
         """Send what the client takes now, in bytes; a broken connection is closed and takes 0."""
         try:
             sent = client.socket.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
-            self.part(client, "client_left", reason=error.strerror)
+            self.disconnect(client, "client_left", reason=error.strerror)
             return 0
         self.bytes_sent += sent
         client.progress_ns = time.monotonic_ns()
         return sent
 
-    def flush(self, client: Client) -> bool:
+    def flush(self, client: Subscriber) -> bool:
         """Send what is pending; True when nothing is left of it."""
         if client.pending:
             client.pending = client.pending[self.send(client, client.pending) :]
@@ -150,9 +152,9 @@ class Connections:
                 return False
         return client.stage != GONE
 
-    def finish(self, client: Client) -> None:
+    def finish(self, client: Subscriber) -> None:
         """Nothing more will be sent: close our side and give the client time to close its own."""
-        client.stage, client.finished = CLOSING, client in client.hub.subscribers
+        client.stage, client.finished = CLOSING, client in client.publisher.subscribers
         if not self.flush(client):
             return
         try:
@@ -161,11 +163,11 @@ class Connections:
             client.half_closed = True
         client.deadline_ns = time.monotonic_ns() + int(CLOSE_TIMEOUT_S * 1e9)
         if client.half_closed:
-            self.part(client, "client_left")
+            self.disconnect(client, "client_left")
         else:
             self.watch(client, writable=False)
 
-    def refuse(self, client: Client, event: str, **why: object) -> None:
+    def refuse(self, client: Subscriber, event: str, **why: object) -> None:
         """Drop a client for what it did: one line, one count.
 
         By a reset, since the kernel would go on to offer it what is in its socket buffer.
@@ -176,16 +178,16 @@ class Connections:
             log.warning(event, peer=client.peer, **why)
             self._close(client)
 
-    def part(self, client: Client, event: str, **why: object) -> None:
+    def disconnect(self, client: Subscriber, event: str, **why: object) -> None:
         """Let go of a client that left; who never subscribed leaves without a word."""
         if client.stage != GONE:
-            say = log.info if client in client.hub.subscribers else log.debug
+            say = log.info if client in client.publisher.subscribers else log.debug
             say(event, peer=client.peer, **why)
             self._close(client)
 
-    def _close(self, client: Client) -> None:
+    def _close(self, client: Subscriber) -> None:
         client.stage = GONE
-        client.hub.forget(client)
+        client.publisher.forget(client)
         descriptor = client.socket.fileno()
         self._epoll.unregister(descriptor)
         del self.by_descriptor[descriptor]

@@ -32,7 +32,7 @@ cdef class BookView:
         cdef int64_t seq = book_get(&self.book.slot[index], &cell)
         return None if seq < 0 else (cell.price, cell.event_ns, cell.recv_ns, seq)
 
-    def beat(self):
+    def heartbeat(self):
         """Tell readers that the writer lives."""
         store_time(self.book.heartbeat_ns, monotonic_ns())
 
@@ -290,7 +290,7 @@ cdef class TickWriter(RingView):
         store_release(self.ring.end_seq, seq)
         futex_wake_if(&self.ring.data_futex, &self.ring.data_waiting)
 
-    def beat(self):
+    def heartbeat(self):
         """Tell readers that the writer lives."""
         store_time(self.ring.heartbeat_ns, monotonic_ns())
         store_time(self.book.heartbeat_ns, monotonic_ns())

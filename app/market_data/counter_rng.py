@@ -20,10 +20,10 @@ _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 
 NORMAL_SD: Final = 37837
-"""Standard deviation of what :meth:`Seeded.normals` gives: 65536 * sqrt(4 / 12)."""
+"""Standard deviation of what :meth:`CounterRng.normals` gives: 65536 * sqrt(4 / 12)."""
 
 
-class Seeded:
+class CounterRng:
     """One stream of numbers; streams of different names are independent."""
 
     def __init__(self, seed: int, stream: str) -> None:

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from app.config import Settings
-from app.market_data.file_part import FilePart
-from app.market_data.loop_part import LoopPart
-from app.market_data.part import Block, Part, latest_sentiments
-from app.market_data.random_walk import WalkPart, WalkStart, median_step_ns
+from app.market_data.feed_segment import Block, FeedSegment, latest_sentiments
+from app.market_data.file_segment import FileSegment
+from app.market_data.loop_segment import LoopSegment
+from app.market_data.random_walk import WalkSegment, WalkStart, median_step_ns
 from app.market_data.sentiment import SentimentTrack
 from app.market_data.tick_table import Rows
 
@@ -23,34 +23,34 @@ CACHED_BLOCKS: Final = 64
 class Feed:
     """``symbols``, ``total`` ticks of the run, and their bytes.
 
-    ``run_id`` names the run: it differs where data, seed or settings make another stream.
+    ``feed_id`` names the run: it differs where data, seed or settings make another stream.
     """
 
     def __init__(self, rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings) -> None:
         self.symbols = rows.symbols
         self.rows_skipped = rows.skipped
-        self.file = FilePart(rows, track)
-        self._parts: list[tuple[int, Part]] = [(0, self.file)]
+        self.file = FileSegment(rows, track)
+        self._segments: list[tuple[int, FeedSegment]] = [(0, self.file)]
         after = _continuation(rows, track, seeded, settings)
         if after is not None:
-            self._parts.append((len(rows), after))
-        self.total = sum(part.ticks for _, part in self._parts)
+            self._segments.append((len(rows), after))
+        self.total = sum(segment.ticks for _, segment in self._segments)
         self.frame_bytes_mean = len(rows.frames) / len(rows)
         self._cache: OrderedDict[int, Block] = OrderedDict()
-        self.run_id = _run_id(rows, track, settings)
+        self.feed_id = _feed_id(rows, track, settings)
 
-    def _part_of(self, seq: int) -> tuple[int, Part]:
-        return self._parts[-1] if seq >= self._parts[-1][0] else self._parts[0]
+    def _segment_of(self, seq: int) -> tuple[int, FeedSegment]:
+        return self._segments[-1] if seq >= self._segments[-1][0] else self._segments[0]
 
     def block_at(self, seq: int) -> Block:
         """The block that holds tick ``seq``, ``0 <= seq < total``; the latest ones are kept."""
-        base, part = self._part_of(seq)
+        base, segment = self._segment_of(seq)
         if base == 0:
             return self.file.block(0)
-        first = part.block_first(seq - base)
+        first = segment.block_first(seq - base)
         block = self._cache.get(first)
         if block is None:
-            block = part.block(first)
+            block = segment.block(first)
             block.first += base
             block.end += base
             self._cache[first] = block
@@ -67,49 +67,51 @@ class Feed:
     def snapshot(self, seq: int) -> bytes:
         """The last tick of each symbol before tick ``seq``, in stream order."""
         last = np.full(len(self.symbols), -1, np.int64)
-        for base, part in reversed(self._parts):
+        for base, segment in reversed(self._segments):
             if seq > base and (last < 0).any():
-                found = part.last_ticks(min(seq - base, part.ticks))
+                found = segment.last_ticks(min(seq - base, segment.ticks))
                 last = np.where((last < 0) & (found >= 0), found + base, last)
         return b"".join(self.frame(tick) for tick in np.sort(last[last >= 0]).tolist())
 
     def sentiments(self, first: int, end: int) -> bytes:
         """The frames of the sentiments due with the ticks ``first`` to ``end - 1``."""
         frames = []
-        for base, part in self._parts:
-            low, high = max(first - base, 0), min(end - base, part.ticks)
+        for base, segment in self._segments:
+            low, high = max(first - base, 0), min(end - base, segment.ticks)
             if low < high:
-                frames.append(part.sentiments(low, high).data.tobytes())
+                frames.append(segment.sentiments(low, high).data.tobytes())
         return b"".join(frames)
 
     def sentiment_count(self, seq: int) -> int:
         """How many sentiments are due before tick ``seq``."""
-        parts = [(base, part) for base, part in self._parts if seq > base]
-        return sum(part.sentiment_count(min(seq - base, part.ticks)) for base, part in parts)
+        segments = [(base, segment) for base, segment in self._segments if seq > base]
+        return sum(
+            segment.sentiment_count(min(seq - base, segment.ticks)) for base, segment in segments
+        )
 
     def sentiment_snapshot(self, seq: int) -> bytes:
         """The latest sentiment of each symbol that was due before tick ``seq``, in stream order."""
         found: dict[int, bytes] = {}
-        for base, part in reversed(self._parts):
+        for base, segment in reversed(self._segments):
             if seq > base:
-                latest_sentiments(part, min(seq - base, part.ticks), len(self.symbols), found)
+                latest_sentiments(segment, min(seq - base, segment.ticks), len(self.symbols), found)
         return b"".join(reversed(found.values()))
 
 
 def _continuation(
     rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings
-) -> Part | None:
+) -> FeedSegment | None:
     """What comes behind the file; ``seeded`` says that the track is no data."""
     if settings.replay == "once":
         return None
     if settings.replay == "loop":
         step_ns = median_step_ns(rows.event_ns)
-        return LoopPart(rows, track, step_ns, settings.seed if seeded else None)
+        return LoopSegment(rows, track, step_ns, settings.seed if seeded else None)
     start, every_ticks = WalkStart.of(rows, track), settings.sentiment_every_ticks
-    return WalkPart(rows.symbols, start, settings.seed, every_ticks, len(track))
+    return WalkSegment(rows.symbols, start, settings.seed, every_ticks, len(track))
 
 
-def _run_id(rows: Rows, track: SentimentTrack, settings: Settings) -> str:
+def _feed_id(rows: Rows, track: SentimentTrack, settings: Settings) -> str:
     choices = (settings.replay, settings.seed, settings.sentiment_every_ticks, rows.symbols)
     digest = hashlib.blake2b(repr(choices).encode(), digest_size=8)
     digest.update(rows.frames)

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.market_data.counter_rng import NORMAL_SD, Seeded
-from app.market_data.file_part import FilePart
+from app.market_data.counter_rng import NORMAL_SD, CounterRng
+from app.market_data.feed_segment import Block, Sentiments
+from app.market_data.file_segment import FileSegment
 from app.market_data.frame_encoder import Fields, decimals_of, join, times_of
-from app.market_data.part import Block, Sentiments
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
 from app.market_data.tick_table import Rows
@@ -55,7 +55,7 @@ class WalkStart:
     def of(cls, rows: Rows, track: SentimentTrack) -> "WalkStart":
         """Read the start from the end of the file."""
         count = len(rows.symbols)
-        last = FilePart(rows, track).last_ticks(len(rows)).tolist()
+        last = FileSegment(rows, track).last_ticks(len(rows)).tolist()
         sample: list[list[bytes]] = [[] for _ in range(count)]
         for row in range(max(0, len(rows) - SAMPLE_TICKS), len(rows)):
             sample[rows.symbol_index[row]].append(rows.frame(row).split(DELIMITER)[2])
@@ -100,7 +100,7 @@ def _volatility_ppm(prices: list[int]) -> int:
     return min(max(ppm, VOLATILITY_PPM_MIN), VOLATILITY_PPM_MAX)
 
 
-class WalkPart:
+class WalkSegment:
     """The walk.  Row ``g`` holds the ticks ``g * symbols`` up to the next row, in rotated order."""
 
     def __init__(
@@ -114,9 +114,9 @@ class WalkPart:
         self._start, self._count = start, len(symbols)
         self._rows = max(ROWS_MIN, BLOCK_TICKS // self._count)
         self._symbols = Fields.from_texts([symbol.encode() for symbol in symbols])
-        self._steps = Seeded(seed, "walk steps")
-        self._legs = Seeded(seed, "walk legs")
-        self._rotations = Seeded(seed, "walk order")
+        self._steps = CounterRng(seed, "walk steps")
+        self._legs = CounterRng(seed, "walk legs")
+        self._rotations = CounterRng(seed, "walk order")
         self._seed, self._every_ticks = seed, every_ticks
         self._first_sentiment = first_sentiment
         self.ticks = (MAX_EVENT_NS - start.event_ns) // start.step_ns

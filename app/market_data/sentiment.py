@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.counter_rng import Seeded
+from app.market_data.counter_rng import CounterRng
 from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, join
 from app.market_data.ragged import Bytes, Ints, pick_rows
 from app.market_data.tick_table import SENTIMENT_MAX, Rows
@@ -46,7 +46,7 @@ class SentimentTrack:
 
 def seeded_values(seed: int, indices: Ints) -> Ints:
     """The seeded sentiments of the given numbers, 0 to 100."""
-    return Seeded(seed, "sentiment").below(SENTIMENT_MAX + 1, indices)
+    return CounterRng(seed, "sentiment").below(SENTIMENT_MAX + 1, indices)
 
 
 def seeded_track(ticks: Rows, seed: int, every_ticks: int) -> SentimentTrack:

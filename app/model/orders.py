@@ -15,10 +15,10 @@ SELL: Final = -1
 SIDES: Final = {"BUY": BUY, "SELL": SELL}
 SIDE_NAMES: Final = {BUY: "BUY", SELL: "SELL"}
 
-GIVEN, MARKET, LIMIT = range(3)
-"""Order types.  GIVEN is the wire's plain form: it executes at the price it names."""
+PLAIN, MARKET, LIMIT = range(3)
+"""Order types.  PLAIN is the wire's plain form: it executes at the price it names."""
 TYPES: Final = {"MARKET": MARKET, "LIMIT": LIMIT}
-TYPE_NAMES: Final = ("GIVEN", "MARKET", "LIMIT")
+TYPE_NAMES: Final = ("PLAIN", "MARKET", "LIMIT")
 
 IOC, GTC, DAY = range(3)
 TIFS: Final = {"IOC": IOC, "GTC": GTC, "DAY": DAY}
@@ -124,7 +124,7 @@ class Order(msgspec.Struct, gc=False):
             return self.price if self.filled_qty else None
         return divide(self.filled_notional, self.filled_qty) if self.filled_qty else None
 
-    def happen(self, event: int) -> None:
+    def apply(self, event: int) -> None:
         """Move to the next state (``InvalidTransitionError`` where the table has none)."""
         status = TRANSITIONS.get((self.status, event))
         self.status = next_status(self.status, event) if status is None else status
@@ -134,7 +134,7 @@ class Order(msgspec.Struct, gc=False):
         assert 0 < qty <= self.qty - self.filled_qty, (qty, self)
         self.filled_qty = filled = self.filled_qty + qty
         self.filled_notional += qty * price
-        self.happen(FILL_LAST if filled == self.qty else FILL)
+        self.apply(FILL_LAST if filled == self.qty else FILL)
 
     def row(self) -> tuple[object, ...]:
         """The values in the store's column order."""

@@ -7,18 +7,18 @@ class Position:
     """Holdings in one symbol at average cost.
 
     ``cost`` is what the open quantity was paid (negative when short: what it was sold for), so
-    average cost is ``cost / qty``.  At every moment ``realised - cost`` equals the cash received
-    minus the cash paid, so no rounding is ever lost; when flat, ``realised`` is exactly the cash.
+    average cost is ``cost / qty``.  At every moment ``realized - cost`` equals the cash received
+    minus the cash paid, so no rounding is ever lost; when flat, ``realized`` is exactly the cash.
     """
 
-    __slots__ = ("cost", "fill_no", "mark", "open_buy", "open_sell", "qty", "realised")
+    __slots__ = ("cost", "fill_no", "mark", "open_buy", "open_sell", "qty", "realized")
 
     def __init__(
-        self, qty: int = 0, cost: int = 0, realised: int = 0, mark: int = 0, fill_no: int = 0
+        self, qty: int = 0, cost: int = 0, realized: int = 0, mark: int = 0, fill_no: int = 0
     ) -> None:
         self.qty = qty
         self.cost = cost
-        self.realised = realised
+        self.realized = realized
         self.mark = mark
         """Price of the last fill, what the holding is valued at where no book is attached."""
         self.fill_no = fill_no
@@ -43,10 +43,10 @@ class Position:
         size = abs(held)
         closed = min(qty, size)
         released = self.cost * closed // size if held > 0 else -(-self.cost * closed // size)
-        self.realised -= side * closed * price + released
+        self.realized -= side * closed * price + released
         self.cost += side * (qty - closed) * price - released
 
-    def unrealised(self, mark: int | None = None) -> int:
+    def unrealized(self, mark: int | None = None) -> int:
         """Profit of closing everything at ``mark`` (by default the last fill's price)."""
         return self.qty * (self.mark if mark is None else mark) - self.cost
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 
-class Code(IntEnum):
+class RejectCode(IntEnum):
     """A refusal's cause.  100: wire and access; 200: risk; 300: execution; 400: store."""
 
     OK = 0
@@ -55,23 +55,25 @@ class Code(IntEnum):
     STORE_UNAVAILABLE = 400
 
 
-ALWAYS_RETRYABLE: Final = frozenset({Code.FRAME_RATE, Code.BEHIND_HELD, Code.STORE_UNAVAILABLE})
+ALWAYS_RETRYABLE: Final = frozenset(
+    {RejectCode.FRAME_RATE, RejectCode.BEHIND_HELD, RejectCode.STORE_UNAVAILABLE}
+)
 """Nothing was decided about the order: the same id may be sent again, in every mode."""
 
 CLOCK_BOUND: Final = frozenset(
     {
-        Code.STALE_PRICE,
-        Code.PRICE_COLLAR,
-        Code.RATE_LIMIT,
-        Code.THROTTLED,
-        Code.HALTED,
-        Code.REDUCE_ONLY,
+        RejectCode.STALE_PRICE,
+        RejectCode.PRICE_COLLAR,
+        RejectCode.RATE_LIMIT,
+        RejectCode.THROTTLED,
+        RejectCode.HALTED,
+        RejectCode.REDUCE_ONLY,
     }
 )
 """Causes that depend on when the order came, not on what it is.  In a replay they hold it back
 (retryable, nothing stored); live they are the order's final answer."""
 
 
-def retryable(code: Code, replay: bool) -> bool:
+def retryable(code: RejectCode, replaying: bool) -> bool:
     """Whether the client may send the same order under the same id again."""
-    return code in ALWAYS_RETRYABLE or (replay and code in CLOCK_BOUND)
+    return code in ALWAYS_RETRYABLE or (replaying and code in CLOCK_BOUND)

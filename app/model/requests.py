@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.model.reject_codes import Code
+from app.model.reject_codes import RejectCode
 
 DEFAULT_CLIENT: Final = "default"
 MAX_CLIENT_ID: Final = (1 << 53) - 1
@@ -15,12 +15,12 @@ MAX_ORDER_ID: Final = (1 << 63) - 1
 MAX_QTY: Final = 10**15
 
 
-class Refusal(NamedTuple):
-    """A request that is answered with ``ok: false``; ``about`` are further members to send."""
+class Reject(NamedTuple):
+    """A request that is answered with ``ok: false``; ``details`` are further members to send."""
 
-    code: Code
+    code: RejectCode
     msg: str
-    about: Mapping[str, Any] = MappingProxyType({})
+    details: Mapping[str, Any] = MappingProxyType({})
     retryable: bool = False
 
 
@@ -95,7 +95,7 @@ class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=Tru
 Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
 
 
-Request = OrderRequest | Command | Refusal
+Request = OrderRequest | Command | Reject
 """What a frame can be: a refusal stands for one that is no good."""
 
 

@@ -136,9 +136,9 @@ def show(answer: dict[str, Any]) -> str:
             rows = [[key, _cell(value)] for key, value in answer[name].items()]
             blocks.append(text_table([name, "value"], rows))
     if "mode" in answer:
-        scope = answer["client"] or "the whole stack"
+        account = answer["client"] or "the whole stack"
         canceled = f", {answer['canceled']} orders canceled" if answer.get("canceled") else ""
-        blocks.append(f"{scope}: {answer['mode']}{canceled}")
+        blocks.append(f"{account}: {answer['mode']}{canceled}")
     return "\n\n".join(blocks) or "ok"
 
 

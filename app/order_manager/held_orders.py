@@ -8,8 +8,8 @@ sequence, whatever was held back and how often.  Live, an order may as well be g
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from app.model.reject_codes import Code
-from app.model.requests import OrderRequest, Refusal
+from app.model.reject_codes import RejectCode
+from app.model.requests import OrderRequest, Reject
 
 Peer = TypeVar("Peer")
 
@@ -17,17 +17,17 @@ Peer = TypeVar("Peer")
 class HeldOrders(Generic[Peer]):
     """The orders that are to come again, for each peer and client."""
 
-    def __init__(self, replay: bool) -> None:
-        self._replay = replay
+    def __init__(self, replaying: bool) -> None:
+        self._replaying = replaying
         self._ids: dict[tuple[Peer, str], int] = {}
 
     def hold(self, peer: Peer, request: OrderRequest) -> None:
         """The order was answered with a retryable code."""
-        if request.id is not None and self._replay:
+        if request.id is not None and self._replaying:
             key = (peer, request.client)
             self._ids[key] = min(self._ids.get(key, request.id), request.id)
 
-    def check(self, peer: Peer, request: OrderRequest) -> Refusal | None:
+    def check(self, peer: Peer, request: OrderRequest) -> Reject | None:
         """Why the order has to wait, or None if it is its turn."""
         if not self._ids or request.id is None:
             return None
@@ -38,8 +38,8 @@ class HeldOrders(Generic[Peer]):
             del self._ids[peer, request.client]
             return None
         msg = f"order {held_id} was held back and comes first; send it again"
-        about = {"id": request.id, "client": request.client}
-        return Refusal(Code.BEHIND_HELD, msg, about, retryable=True)
+        details = {"id": request.id, "client": request.client}
+        return Reject(RejectCode.BEHIND_HELD, msg, details, retryable=True)
 
     def forget(self, gone: Callable[[Peer], bool]) -> None:
         """Peers that are gone hold nothing."""

@@ -3,7 +3,7 @@
 import os
 
 from app.config import Settings
-from app.execution.accounts import STACK_NO, Scope
+from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import PriceSource
@@ -22,9 +22,9 @@ def build_service(
     settings: Settings, store: OrderStore, prices: PriceSource
 ) -> OrderService[Connection]:
     """The pipeline, in order: checks, venue, core, store."""
-    gate = RiskGate(RiskConfig.from_settings(settings), prices, Scope(STACK_NO, ""))
+    gate = RiskGate(RiskConfig.from_settings(settings), prices, Account(STACK_NO, ""))
     venue = PaperExchange(
         prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
     )
-    core = OrderCore(gate, venue, store.journal, store, settings.order_clients_max)
+    core = OrderCore(gate, venue, store.pending, store, settings.order_clients_max)
     return OrderService(core, store)

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import msgspec
 
-from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Scope
+from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Account
 from app.execution.order_core import OrderCore
 from app.model.money import UNITS, money_text
 from app.model.orders import Order
 from app.model.position import Position
-from app.model.reject_codes import Code
+from app.model.reject_codes import RejectCode
 from app.model.requests import (
     Cancel,
     Command,
@@ -19,11 +19,11 @@ from app.model.requests import (
     Orders,
     Positions,
     Reduce,
-    Refusal,
+    Reject,
     Resume,
     Status,
 )
-from app.model.wire.order_answers import encode_object, encode_refusal, order_json
+from app.model.wire.order_answers import encode_object, encode_reject, order_json
 from app.order_manager.store.store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024
@@ -66,9 +66,9 @@ class OrderQueries:
         assert isinstance(command, Limits), command
         return self._limits(command.client)
 
-    def _order(self, found: Order | Refusal, command: Cancel | Status) -> bytes:
-        if isinstance(found, Refusal):
-            return encode_refusal(found)
+    def _order(self, found: Order | Reject, command: Cancel | Status) -> bytes:
+        if isinstance(found, Reject):
+            return encode_reject(found)
         if isinstance(command, Cancel):
             self.line = f"Canceled Order {found.id} client={command.client}"
             return f'{{"ok":true,"order":{order_json(found, command.client)}}}*'.encode()
@@ -81,10 +81,12 @@ class OrderQueries:
 
     def _mode(self, client: str | None, mode: int, reason: str, now_ns: int) -> bytes:
         done = self._core.set_mode(client, mode, reason, now_ns)
-        if isinstance(done, Refusal):
-            return encode_refusal(done)
-        scope = "stack" if client is None else client
-        self.line = f"Trading mode of {scope} is {MODE_NAMES[mode]}: {reason or 'no reason given'}"
+        if isinstance(done, Reject):
+            return encode_reject(done)
+        account = "stack" if client is None else client
+        self.line = (
+            f"Trading mode of {account} is {MODE_NAMES[mode]}: {reason or 'no reason given'}"
+        )
         return encode_object(
             {"ok": True, "client": client, "mode": MODE_NAMES[mode], "canceled": done}
         )
@@ -121,27 +123,27 @@ class OrderQueries:
             "qty": position.qty,
             "avg_cost": None if average is None else amount(average),
             "mark": amount(mark),
-            "realised": amount(position.realised),
-            "unrealised": amount(position.unrealised(mark)),
+            "realised": amount(position.realized),
+            "unrealised": amount(position.unrealized(mark)),
             "open_buy": position.open_buy,
             "open_sell": position.open_sell,
         }
 
     def _total(self, symbol: str | None) -> dict[str, Any]:
         """Over all clients: profit is the plain sum, quantities are net."""
-        realised = unrealised = exposure = 0
+        realized = unrealized = exposure = 0
         qty: dict[str, int] = {}
         for _, name, position in self._core.positions():
             if symbol not in (None, name):
                 continue
             mark = self._core.gate.mark(name, position)
-            realised += position.realised
-            unrealised += position.unrealised(mark)
+            realized += position.realized
+            unrealized += position.unrealized(mark)
             exposure += abs(position.qty) * mark
             qty[name] = qty.get(name, 0) + position.qty
         return {
-            "realised": amount(realised),
-            "unrealised": amount(unrealised),
+            "realised": amount(realized),
+            "unrealised": amount(unrealized),
             "exposure": amount(exposure),
             "qty": dict(sorted(qty.items())[:100]),
         }
@@ -151,11 +153,11 @@ class OrderQueries:
         core = self._core
         where, values = ["o.order_no < ?"], [command.before]
         if command.client is not None:
-            scope = core.clients.get(command.client)
-            if scope is None:
-                return encode_refusal(_no_client(command.client))
+            account = core.clients.get(command.client)
+            if account is None:
+                return encode_reject(_no_client(command.client))
             where.append("o.client_no = ?")
-            values.append(scope.client_no)
+            values.append(account.client_no)
         if command.open:
             where.append("s.status < 3")
         found = self._store.query(
@@ -168,25 +170,25 @@ class OrderQueries:
         return b'{"ok":true,"orders":[' + b",".join(rows) + b"]}*"
 
     def _limits(self, client: str | None) -> bytes:
-        scope = self._core.stack if client is None else self._core.clients.get(client)
-        if scope is None:
-            return encode_refusal(_no_client(client))
+        account = self._core.stack if client is None else self._core.clients.get(client)
+        if account is None:
+            return encode_reject(_no_client(client))
         return encode_object(
             {
                 "ok": True,
                 "client": client,
-                "mode": MODE_NAMES[scope.mode],
-                "limits": self._limit_values(scope),
+                "mode": MODE_NAMES[account.mode],
+                "limits": self._limit_values(account),
                 "used": {
-                    "open_orders": scope.open_orders,
-                    "profit_today": amount(self._core.gate.profit_today(scope)),
+                    "open_orders": account.open_orders,
+                    "profit_today": amount(self._core.gate.profit_today(account)),
                 },
             }
         )
 
-    def _limit_values(self, scope: Scope) -> dict[str, Any]:
+    def _limit_values(self, account: Account) -> dict[str, Any]:
         config = self._core.gate.config
-        limits = self._core.gate.limits(scope)
+        limits = self._core.gate.limits(account)
         values: dict[str, Any] = {
             name: amount(getattr(limits, name)) if name in MONEY_LIMITS else getattr(limits, name)
             for name in limits.__struct_fields__
@@ -213,5 +215,5 @@ def within_budget(rows: Iterable[bytes]) -> list[bytes]:
     return taken
 
 
-def _no_client(client: str | None) -> Refusal:
-    return Refusal(Code.UNKNOWN_CLIENT, f"no client {client}", {"client": client})
+def _no_client(client: str | None) -> Reject:
+    return Reject(RejectCode.UNKNOWN_CLIENT, f"no client {client}", {"client": client})

@@ -14,10 +14,10 @@ from typing import Final
 
 from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
-from app.model.reject_codes import Code
-from app.model.requests import Auth, Ping, Refusal, Request
+from app.model.reject_codes import RejectCode
+from app.model.requests import Auth, Ping, Reject, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
-from app.model.wire.order_answers import encode_object, encode_refusal
+from app.model.wire.order_answers import encode_object, encode_reject
 from app.model.wire.order_json import decode
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog
@@ -31,7 +31,7 @@ from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
 from app.runtime.net.listener import listen
-from app.runtime.run_id import run_name
+from app.runtime.run_id import resolve_run_id
 
 MESSAGE_DELIMITER: Final = DELIMITER
 
@@ -77,7 +77,7 @@ class OrderManagerServer:
         self._token = access.read_token(chosen.order_token_file)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
-        self._store = OrderStore.open(path, chosen.order_store_synchronous, run_name(chosen))
+        self._store = OrderStore.open(path, chosen.order_store_synchronous, resolve_run_id(chosen))
         self._prices: PriceSource = NoPrices()
         if settings is not None:
             self._prices = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
@@ -133,7 +133,7 @@ class OrderManagerServer:
                 if event & ~OUT:
                     self._receive(connection, event)
                 if event & OUT:
-                    self._connections.give(connection, b"")
+                    self._connections.send(connection, b"")
             elif fileno == self._listening:
                 self._connections.accept()
         if self._waiting or self._service.wants_turns:
@@ -170,7 +170,7 @@ class OrderManagerServer:
         if not connection.read_any:
             connection.read_any = True
             if access.speaks_another_protocol(connection.first_bytes()):
-                self._violation(connection, Code.OTHER_PROTOCOL, "not the order protocol")
+                self._violation(connection, RejectCode.OTHER_PROTOCOL, "not the order protocol")
                 self._queue(connection)
                 return
         if connection.frames or connection.oversize:
@@ -178,7 +178,7 @@ class OrderManagerServer:
             if len(connection.frames) > self.settings.order_frames_in_flight_max:
                 self._connections.watch(connection)
         elif connection.ended:
-            self._connections.give(connection, b"")
+            self._connections.send(connection, b"")
 
     def _queue(self, connection: Connection) -> None:
         if not connection.waiting:
@@ -205,7 +205,7 @@ class OrderManagerServer:
             connection.waiting = False
             if connection.oversize and not connection.closing:
                 reason = f"frame of over {MAX_FRAME_BYTES} bytes"
-                self._violation(connection, Code.FRAME_TOO_LONG, reason)
+                self._violation(connection, RejectCode.FRAME_TOO_LONG, reason)
         answers = service.finish()
         self._send(answers)
         self._resize_group(service.counts.commit_ns)
@@ -236,11 +236,11 @@ class OrderManagerServer:
 
     def _decide(self, connection: Connection, frames: list[bytes], requests: list[Request]) -> None:
         handle = self._service.handle
-        free = connection.authorised and connection.bucket is None
+        free = connection.authorized and connection.bucket is None
         done = 0
         try:
             for request in requests:
-                if isinstance(request, Refusal) and request.code == Code.BAD_UTF8:
+                if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
                     self._violation(connection, request.code, request.msg)
                     return
                 if free or self._admit(connection, request):
@@ -258,16 +258,16 @@ class OrderManagerServer:
     def _bug(self, connection: Connection, frame: bytes) -> None:
         """Ours to mend, but one peer's request must not end everybody's service."""
         log.exception("bug", peer=connection.peer, frame=frame[:200])
-        self._violation(connection, Code.INTERNAL, "internal error")
+        self._violation(connection, RejectCode.INTERNAL, "internal error")
 
     def _admit(self, connection: Connection, request: Request) -> bool:
         """Whether the token and the rate allow this request; else it has its answer already."""
-        if not connection.authorised and not self._authorise(connection, request):
+        if not connection.authorized and not self._authorise(connection, request):
             return False
         if connection.bucket is None or connection.bucket.take(time.monotonic_ns()):
             return True
-        refusal = Refusal(Code.FRAME_RATE, "too many frames per second", retryable=True)
-        self._service.answer(connection, encode_refusal(refusal))
+        reject = Reject(RejectCode.FRAME_RATE, "too many frames per second", retryable=True)
+        self._service.answer(connection, encode_reject(reject))
         return False
 
     def _authorise(self, connection: Connection, request: Request) -> bool:
@@ -275,24 +275,26 @@ class OrderManagerServer:
         if isinstance(request, Ping):
             return True
         if not isinstance(request, Auth):
-            self._violation(connection, Code.AUTH_REQUIRED, "the first frame must be the token")
+            self._violation(
+                connection, RejectCode.AUTH_REQUIRED, "the first frame must be the token"
+            )
         elif access.token_matches(self._token, request.token):
-            connection.authorised = True
+            connection.authorized = True
             self._service.answer(connection, encode_object({"ok": True}))
         else:
-            self._violation(connection, Code.BAD_TOKEN, "wrong token")
+            self._violation(connection, RejectCode.BAD_TOKEN, "wrong token")
         return False
 
-    def _violation(self, connection: Connection, code: Code, reason: str) -> None:
+    def _violation(self, connection: Connection, code: RejectCode, reason: str) -> None:
         """One error answer, then closed."""
         self._service.counts.bad += 1
-        self._service.answer(connection, encode_refusal(Refusal(code, reason)))
+        self._service.answer(connection, encode_reject(Reject(code, reason)))
         self._connections.refuse(connection, "client_refused", f"{code.name}: {reason}")
 
     def _send(self, answers: list[tuple[Connection, bytes]]) -> None:
-        give = self._connections.give
+        send = self._connections.send
         if len(answers) == 1:
-            give(*answers[0])
+            send(*answers[0])
             return
         joined: dict[Connection, list[bytes]] = {}
         for connection, answer in answers:
@@ -302,7 +304,7 @@ class OrderManagerServer:
             else:
                 parts.append(answer)
         for connection, parts in joined.items():
-            give(connection, b"".join(parts))
+            send(connection, b"".join(parts))
 
     def _care(self, now: float, idle: bool) -> None:
         """What is done a few times a second, and when there is nothing else to do."""
@@ -318,7 +320,7 @@ class OrderManagerServer:
         if isinstance(self._prices, SharedBookPrices):
             self._prices.refresh()
         if self._metrics is not None:
-            self._metrics.beat()
+            self._metrics.heartbeat()
             self._metrics.set("connections", len(self._connections))
             self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
             self._metrics.add("connections_dropped", self._connections.dropped)

@@ -15,9 +15,9 @@ from typing import Any, Final, Generic, TypeVar
 from app.execution.order_core import OrderCore
 from app.model.money import money_text
 from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
-from app.model.reject_codes import Code
-from app.model.requests import Auth, Command, OrderRequest, Ping, Refusal, Request
-from app.model.wire.order_answers import encode_ack, encode_object, encode_refusal
+from app.model.reject_codes import RejectCode
+from app.model.requests import Auth, Command, OrderRequest, Ping, Reject, Request
+from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.queries import OrderQueries
@@ -30,7 +30,7 @@ RETRY_NS: Final = 100_000_000
 """How often a store that failed is tried again."""
 
 
-NO_ORDER: Final = frozenset({Code.BAD_JSON, Code.UNKNOWN_OP})
+NO_ORDER: Final = frozenset({RejectCode.BAD_JSON, RejectCode.UNKNOWN_OP})
 """What a frame is answered with that was not even meant as an order."""
 
 
@@ -74,7 +74,7 @@ class OrderService(Generic[Peer]):
         """In the order of the requests; an order that is done with is written out in the end."""
         self._tentative: list[tuple[int, OrderRequest | Command]] = []
         """Index into the answers, and the request, of what depends on the commit."""
-        self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replay)
+        self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
         self._turn_lost = ""
         self._retry_ns = 0
         self._fills_before = 0
@@ -99,13 +99,13 @@ class OrderService(Generic[Peer]):
         """Take one frame as it was decoded; its answer comes out of :meth:`finish`."""
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
-        elif isinstance(request, Refusal):
+        elif isinstance(request, Reject):
             if request.code in NO_ORDER:
                 self.counts.bad += 1
             else:
                 self.counts.received += 1
                 self.counts.rejected += 1
-            self._answers.append((peer, encode_refusal(request)))
+            self._answers.append((peer, encode_reject(request)))
         else:
             self._command(peer, request)
 
@@ -125,7 +125,7 @@ class OrderService(Generic[Peer]):
         waits = self.held.check(peer, request)
         if waits is not None:
             counts.rejected += 1
-            self._answers.append((peer, encode_refusal(waits)))
+            self._answers.append((peer, encode_reject(waits)))
             return
         self._tentative.append((len(self._answers), request))
         if not self.available or self._turn_lost:
@@ -138,11 +138,11 @@ class OrderService(Generic[Peer]):
             self._turn_lost = str(error)
             self._answers.append((peer, b""))
             return
-        if isinstance(result, Refusal):
+        if isinstance(result, Reject):
             counts.rejected += 1
             if result.retryable:
                 self.held.hold(peer, request)
-            self._answers.append((peer, encode_refusal(result)))
+            self._answers.append((peer, encode_reject(result)))
             self._events.append(f"Refused Order {_id(request)}: {result.code.name}: {result.msg}")
             return
         order, duplicate = result
@@ -219,10 +219,10 @@ class OrderService(Generic[Peer]):
         reason, self._turn_lost = self._turn_lost, ""
         for index, request in self._tentative:
             order_id = getattr(request, "id", None)
-            about = {} if order_id is None else {"id": order_id}
-            refusal = Refusal(Code.STORE_UNAVAILABLE, reason, about, retryable=True)
+            details = {} if order_id is None else {"id": order_id}
+            reject = Reject(RejectCode.STORE_UNAVAILABLE, reason, details, retryable=True)
             peer = answers[index][0]
-            answers[index] = (peer, encode_refusal(refusal))
+            answers[index] = (peer, encode_reject(reject))
             if isinstance(request, OrderRequest):
                 self.held.hold(peer, request)
         self.counts.acked = self.counts.duplicate = 0
@@ -272,7 +272,7 @@ def _line(what: str, order: Order, client: str) -> str:
         f"client={client}"
     )
     if order.code:
-        return f"{line} {Code(order.code).name}: {order.msg}"
+        return f"{line} {RejectCode(order.code).name}: {order.msg}"
     return line if order.filled_qty == order.qty else f"{line} filled={order.filled_qty}"
 
 
@@ -280,6 +280,6 @@ def _unavailable(reason: str) -> dict[str, Any]:
     return {
         "ok": False,
         "msg": reason,
-        "code": Code.STORE_UNAVAILABLE.name,
+        "code": RejectCode.STORE_UNAVAILABLE.name,
         "retryable": True,
     }

@@ -18,7 +18,7 @@ class Connection:
     """A non-blocking client socket with its input frames and its unsent answers."""
 
     __slots__ = (
-        "authorised",
+        "authorized",
         "bucket",
         "closing",
         "ended",
@@ -57,7 +57,7 @@ class Connection:
         self.last_ns = time.monotonic_ns()
         """When it last sent something (CLOCK_MONOTONIC)."""
         self.bucket: TokenBucket | None = None
-        self.authorised = True
+        self.authorized = True
         self.tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self.handshaking = self.tls is not None
         self.read_any = False
@@ -136,7 +136,7 @@ class Connection:
         self.unsent = data[sent:]
         return False
 
-    def shut(self) -> None:
+    def shutdown_write(self) -> None:
         """Say that nothing more will be sent.
 
         Closing at once could reset the connection under the last answer, because the peer may have

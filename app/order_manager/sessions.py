@@ -88,7 +88,7 @@ class Connections:
             sock.close()
             return
         connection = Connection(sock, peer)
-        connection.authorised = not self._needs_token
+        connection.authorized = not self._needs_token
         if self._frames_per_s:
             connection.bucket = TokenBucket(self._frames_per_s)
         if connection.handshaking:
@@ -131,7 +131,7 @@ class Connections:
             connection.mask = mask
             self._epoll.modify(connection.fileno, mask)
 
-    def give(self, connection: Connection, data: bytes) -> None:
+    def send(self, connection: Connection, data: bytes) -> None:
         """Send answers, now or when the peer takes them; ends what has nothing more to say."""
         if connection.fileno not in self.by_fileno or connection.lingering:
             return
@@ -139,7 +139,7 @@ class Connections:
             done = connection.send(data)
             if done and not connection.frames:
                 if connection.closing:
-                    connection.shut()
+                    connection.shutdown_write()
                     self._attended.add(connection)
                 elif connection.ended:
                     self.close(connection)

@@ -13,7 +13,7 @@ from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import POLL_S, Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
+from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
 from app.runtime.process import run_process
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
@@ -38,9 +38,9 @@ class Orderbook:
         if feed.symbols is None:
             raise FatalError("the price feed sent no symbol list")
         self.settings, self.metrics, self.stop = settings, metrics, stop
-        self.symbols, self.run_id = feed.symbols, feed.run_id
+        self.symbols, self.feed_id = feed.symbols, feed.feed_id
         self.metadata = SharedMemoryMetadata(settings.shm_metadata)
-        same_run = self.metadata.read().get("run_id") == feed.run_id
+        same_run = self.metadata.read().get("feed_id") == feed.feed_id
         self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
         if self.book.warm and not same_run:
             self.book.unlink()
@@ -55,11 +55,11 @@ class Orderbook:
         self.writer = _kernel.TickWriter(
             self.ring.buffer, self.book.buffer, _kernel.FieldParser(feed.symbols)
         )
-        self.writer.beat()
+        self.writer.heartbeat()
         self.metadata.write(
             {
                 "layout_version": _kernel.LAYOUT_VERSION,
-                "run_id": feed.run_id,
+                "feed_id": feed.feed_id,
                 "price_book": settings.shm_price_book,
                 "tick_ring": settings.shm_tick_ring,
                 "symbols": len(feed.symbols),
@@ -67,10 +67,10 @@ class Orderbook:
             }
         )
         self._update_buckets = metrics.histogram("book_update_ns").buckets
-        self._wrong = WrongTicks()
+        self._wrong = MalformedTicks()
         self._plain = self._stale = False
         self._in_bad_run = False
-        self._next_beat_ns = 0
+        self._next_heartbeat_ns = 0
         self._next_evict_s = 0.0
         metrics.set("symbols", len(feed.symbols))
         log.info(
@@ -104,7 +104,7 @@ class Orderbook:
         if feed.fill:
             self._take(feed, time.monotonic_ns())
         while not self.stop and not self.finished:
-            pulled = feed.pull(self.writer, self._next_beat_ns, self._update_buckets)
+            pulled = feed.pull(self.writer, self._next_heartbeat_ns, self._update_buckets)
             if pulled.received_bytes:
                 self.metrics.add("bytes_received", pulled.received_bytes)
                 if pulled.ticks:
@@ -117,10 +117,10 @@ class Orderbook:
                 else:
                     self._take(feed, pulled.recv_ns, pulled.position, pulled.stop)
             now_ns = time.monotonic_ns()
-            if now_ns >= self._next_beat_ns:
-                self.beat(now_ns, current=self._plain)
+            if now_ns >= self._next_heartbeat_ns:
+                self.heartbeat(now_ns, current=self._plain)
 
-    def beat(self, now_ns: int | None = None, *, current: bool = False) -> None:
+    def heartbeat(self, now_ns: int | None = None, *, current: bool = False) -> None:
         """Signs of life: the process's for the metrics, the prices' for the readers.
 
         The segments' heartbeat says how long ago their prices were known to be ``current``: at the
@@ -128,14 +128,14 @@ class Orderbook:
         and with a plain feed, whose silence means nothing.
         """
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
-        self._next_beat_ns = now_ns + int(POLL_S * 1e9)
+        self._next_heartbeat_ns = now_ns + int(POLL_S * 1e9)
         if current or self.finished:
-            self.writer.beat()
+            self.writer.heartbeat()
         published, _, _, heartbeat_ns = self.ring.view.state
         self.metrics.set("ticks_received", published)
         self.metrics.set("queue_depth", self.writer.lag())
         self._show_staleness((now_ns - heartbeat_ns) / 1e9)
-        self.metrics.beat()
+        self.metrics.heartbeat()
 
     def _show_staleness(self, age_s: float) -> None:
         """Tell the health check when nothing is known of the feed any more."""
@@ -186,7 +186,7 @@ class Orderbook:
         self.metrics.add("writer_waits")
         while not self.writer.wait_space(100_000_000) and not self.stop:
             now_s = time.monotonic()
-            self.beat(current=True)
+            self.heartbeat(current=True)
             if now_s >= self._next_evict_s:
                 self._next_evict_s = now_s + EVICT_EVERY_S
                 for name in self.ring.evict_dead(self.settings.reader_grace_s):
@@ -194,8 +194,8 @@ class Orderbook:
 
     def _take_mark(self, feed: FeedConnection, position: int) -> int:
         frame, behind = feed.take_frame(position)
-        beat, end = parse_mark(frame, "BEAT"), parse_mark(frame, "END")
-        seq = beat if end is None else end
+        heartbeat, end = parse_mark(frame, "BEAT"), parse_mark(frame, "END")
+        seq = heartbeat if end is None else end
         if seq is None:
             return self._refuse(feed, position, _kernel.BAD_TIMESTAMP)
         if seq != self.next_seq:
@@ -221,7 +221,7 @@ class Orderbook:
     def _refuse(self, feed: FeedConnection, position: int, problem: int) -> int:
         """A malformed tick: never guessed at, never written; where to go on.
 
-        A sequenced feed is asked again from this tick on (see :class:`WrongTicks`); a plain one
+        A sequenced feed is asked again from this tick on (see :class:`MalformedTicks`); a plain one
         goes on at its next whole tick, which may begin with a field that is wrong as a price.
         """
         seq = self.next_seq
@@ -241,7 +241,7 @@ class Orderbook:
 
     def close(self) -> None:
         """Release the segments; they stay for the readers and for a successor."""
-        self.beat()
+        self.heartbeat()
         del self.writer
         self.ring.close()
         self.book.close()
@@ -254,7 +254,7 @@ def _connect(settings: Settings, orderbook: Orderbook | None) -> FeedConnection:
         settings.price_port,
         orderbook.next_seq if orderbook else 0,
         has_symbols=True,
-        must_be_sequenced=bool(orderbook and orderbook.run_id),
+        must_be_sequenced=bool(orderbook and orderbook.feed_id),
         silent_s_max=settings.heartbeat_timeout_s,
     )
 
@@ -264,8 +264,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     orderbook: Orderbook | None = None
     connections = 0
 
-    def beat() -> None:
-        orderbook.beat() if orderbook else metrics.beat()
+    def heartbeat() -> None:
+        orderbook.heartbeat() if orderbook else metrics.heartbeat()
 
     try:
         while not stop and not (orderbook and orderbook.finished):
@@ -290,13 +290,13 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
                 log.warning("feed_lost", error=str(error))
                 if orderbook:
                     orderbook.book.count_gap()
-                backoff.sleep(stop, beat)
+                backoff.sleep(stop, heartbeat)
             finally:
                 if feed is not None:
                     feed.close()
         while not stop:
             # The run is over; the segments stay readable until somebody stops us.
-            beat()
+            heartbeat()
             time.sleep(POLL_S)
     finally:
         if orderbook:
@@ -306,11 +306,11 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
 
 def _same_run(orderbook: Orderbook, feed: FeedConnection) -> None:
     """Refuse to mix two runs in one book: a restart of this process starts it afresh."""
-    if feed.symbols != orderbook.symbols or feed.run_id != orderbook.run_id:
+    if feed.symbols != orderbook.symbols or feed.feed_id != orderbook.feed_id:
         raise FatalError(
-            f"the gateway now serves another run ({feed.run_id or 'unnamed'}, "
+            f"the gateway now serves another run ({feed.feed_id or 'unnamed'}, "
             f"{len(feed.symbols or [])} symbols) than this book holds "
-            f"({orderbook.run_id or 'unnamed'}, {len(orderbook.symbols)} symbols); restarting"
+            f"({orderbook.feed_id or 'unnamed'}, {len(orderbook.symbols)} symbols); restarting"
         )
 
 

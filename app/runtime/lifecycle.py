@@ -63,9 +63,9 @@ class Backoff:
         self._attempt += 1
         return random.uniform(self._first_ms / 2, max(ceiling_ms, self._first_ms)) / 1000
 
-    def sleep(self, stop: Stop, beat: Callable[[], None]) -> None:
+    def sleep(self, stop: Stop, heartbeat: Callable[[], None]) -> None:
         """Wait, in pieces, so that a stop is noticed and the heartbeat goes on."""
         until_s = time.monotonic() + self.delay_s()
         while not stop and (left_s := until_s - time.monotonic()) > 0:
-            beat()
+            heartbeat()
             time.sleep(min(left_s, POLL_S))

@@ -9,12 +9,12 @@ from app.config import Settings
 from app.runtime.lifecycle import FatalError
 
 
-def fresh_run_name() -> str:
+def new_run_id() -> str:
     """A name that no earlier run has: UTC time and four random digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
-def run_name(settings: Settings) -> str:
+def resolve_run_id(settings: Settings) -> str:
     """``RUN_ID`` if set; else the name kept in ``RUN_DIR``, made up at the first start there.
 
     ``RUN_DIR`` lives as long as a deployment does: in Compose it is an anonymous volume, which
@@ -32,7 +32,7 @@ def run_name(settings: Settings) -> str:
         if path.exists() and (name := path.read_text().strip()):
             return name
         draft = path.with_suffix(".new")
-        name = fresh_run_name()
+        name = new_run_id()
         with draft.open("w") as file:
             file.write(name)
             file.flush()

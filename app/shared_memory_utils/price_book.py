@@ -69,7 +69,7 @@ class SharedPriceBook:
         self.symbol_to_index = {symbol: i for i, symbol in enumerate(self._symbols)}
         if create:
             self._view.repair()
-            self._view.beat()
+            self._view.heartbeat()
 
     @property
     def name(self) -> str:
@@ -161,9 +161,9 @@ class SharedPriceBook:
         """Seconds since the writer's last sign of life."""
         return (time.monotonic_ns() - int(self._view.heartbeat_ns)) / 1e9
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """The writer's sign of life while no tick flows."""
-        self._view.beat()
+        self._view.heartbeat()
 
     def count_gap(self) -> None:
         """Count one interruption of the feed."""

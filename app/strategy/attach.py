@@ -19,15 +19,15 @@ from app.strategy.base import strategy_source
 log = get_logger()
 
 
-def fingerprint(settings: Settings, run_id: str) -> str:
-    """What decides the orders of a run, in 8 hex digits; ``run_id`` stands for data and seed.
+def fingerprint(settings: Settings, feed_id: str) -> str:
+    """What decides the orders of a run, in 8 hex digits; ``feed_id`` stands for data and seed.
 
     Part of the name that orders are sent under: the same run repeats the same ids, which is what
     makes it safe to send again, and another run's orders never meet them.
     """
     limits = msgspec.structs.asdict(settings).items()
     parts = [
-        run_id,
+        feed_id,
         settings.strategy,
         settings.short_window_ticks,
         settings.long_window_ticks,
@@ -62,7 +62,7 @@ def attach(
                 ring = TickRing.attach(settings.shm_tick_ring)
                 book = SharedPriceBook(name=settings.shm_price_book, create=False)
                 if values.get("boot_id") == f"{book.boot_id:016x}" and ring.writer_alive():
-                    return book, ring, str(values.get("run_id", ""))
+                    return book, ring, str(values.get("feed_id", ""))
                 ring.close()
                 book.close()
         except SegmentMissing:
@@ -75,6 +75,6 @@ def attach(
                 f"no live orderbook on {settings.shm_tick_ring} within "
                 f"{settings.attach_timeout_s:g} s; is it running with the same SHM_* names?"
             )
-        metrics.beat()
+        metrics.heartbeat()
         time.sleep(0.02)
     raise Unanswered

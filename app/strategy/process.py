@@ -23,7 +23,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Answer, OrderClient, Unanswered
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
-from app.strategy import recovery as history
+from app.strategy import recovery
 from app.strategy.attach import attach, fingerprint
 from app.strategy.base import SIGNAL_NAMES, StrategyError, load_strategy
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
@@ -43,22 +43,22 @@ class StrategyProcess:
 
     def __init__(self, settings: Settings, metrics: ProcessMetrics, stop: Stop) -> None:
         self.settings, self.metrics, self.stop = settings, metrics, stop
-        self.book, self.ring, self.run_id = attach(settings, metrics, stop)
+        self.book, self.ring, self.feed_id = attach(settings, metrics, stop)
         policy = LOSSLESS if settings.ring_policy == "lossless" else LATEST
-        self.me = self.ring.register(settings.strategy_client, policy)
-        self.client = f"{self.me.name}@{fingerprint(settings, self.run_id)}"
-        self.reader = _kernel.TickReader(self.ring.buffer, self.me.slot)
+        self.registration = self.ring.register(settings.strategy_client, policy)
+        self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
+        self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
         self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
         self.sentiment = SentimentFeed(
             settings,
             self.engine.symbols,
             stop,
-            self._beat,
+            self._heartbeat,
             lambda count: metrics.add("sentiment_received", count),
-            sequenced=bool(self.run_id),
+            sequenced=bool(self.feed_id),
         )
         self.orders = OrderClient.from_settings(
-            settings, stop=stop, beat=self._beat, count=metrics.add
+            settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add
         )
         self._timestamp_text = TimestampText()
         self._copied = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
@@ -67,14 +67,14 @@ class StrategyProcess:
         self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
         self._schedule = Schedule(settings, lambda: self.book.gaps)
         self._ack_times = metrics.histogram("order_ack_ns").buckets
-        self._next_beat_ns = 0
+        self._next_heartbeat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = self._running = False
         self._state = "ready"
         self._every = settings.order_mode == "every"
         # In a replay a strategy trades the whole run, whenever it came; live, the past is past.
         self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
-        if not self.me.returning:
+        if not self.registration.returning:
             metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
 
     @property
@@ -90,26 +90,26 @@ class StrategyProcess:
         order manager, bring back the positions, and nothing is executed twice.  Otherwise the order
         manager is asked for its last orders, and none is sent for what was missed.
         """
-        if self._whole_run and self.run_id:
+        if self._whole_run and self.feed_id:
             # With the shared memory the gateway's position may be lost; our orders outlive both.
             last_id = last_order_id(self.orders, self.client)
             if last_id is not None:
-                history.announce(self.settings, self.run_id, last_id)
+                recovery.announce(self.settings, self.feed_id, last_id)
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
         log.info("catching_up", ticks=next_seq, resends_orders=self._whole_run)
         started_s = time.monotonic()
         count = 0
-        for ticks in history.replay(
-            self.settings, self.engine.symbols, self.run_id, next_seq, self.stop, self._beat
+        for ticks in recovery.ticks_from_start(
+            self.settings, self.engine.symbols, self.feed_id, next_seq, self.stop, self._heartbeat
         ):
             self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
             if self._whole_run:
                 self._trade(ticks, signals, counted=False)
             count += len(ticks)
-            self._beat()
+            self._heartbeat()
         if not self._whole_run and not self._every:
             symbols = self.engine.symbols
             for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
@@ -129,8 +129,8 @@ class StrategyProcess:
             elif self.finished:
                 return
             now_ns = time.monotonic_ns()
-            if now_ns >= self._next_beat_ns:
-                self._beat()
+            if now_ns >= self._next_heartbeat_ns:
+                self._heartbeat()
                 self._look_around()
 
     def _take_batch(self) -> None:
@@ -235,15 +235,15 @@ class StrategyProcess:
             self._timestamp_text(intent.event_ns),
         )
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         metrics = self.metrics
         self._show_staleness()
-        self._next_beat_ns = time.monotonic_ns() + int(POLL_S * 1e9)
+        self._next_heartbeat_ns = time.monotonic_ns() + int(POLL_S * 1e9)
         joined_at = metrics.get("joined_at")
         metrics.set("ticks_lost", self.reader.lost)
         metrics.set("ticks_consumed", self.reader.position - joined_at - self.reader.lost)
         metrics.set("queue_depth", self.reader.available())
-        metrics.beat()
+        metrics.heartbeat()
 
     def _show_staleness(self) -> None:
         """Tell the health check when prices or sentiment stand still though the run goes on."""
@@ -281,11 +281,11 @@ class StrategyProcess:
 
     def leave(self) -> None:
         """The run is over for good: the ring no longer keeps our place."""
-        self.ring.leave(self.me.slot)
+        self.ring.leave(self.registration.slot)
 
     def close(self) -> None:
         """Release everything; our place in the ring stays for whoever comes back under our name."""
-        self._beat()
+        self._heartbeat()
         self.orders.close()
         self.sentiment.close()
         del self.reader
@@ -305,7 +305,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         client=process.client,
         strategy=settings.strategy,
         position=process.reader.position,
-        returning=process.me.returning,
+        returning=process.registration.returning,
     )
     try:
         process.sentiment.connect()

@@ -12,19 +12,19 @@ from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
-from app.runtime.net.feed_client import FeedClosed, FeedConnection, WrongTicks
+from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
 from app.strategy.engine import MAX_BATCH_TICKS
 
 log = get_logger()
 
 
-def replay(
+def ticks_from_start(
     settings: Settings,
     symbols: list[str],
-    run_id: str,
+    feed_id: str,
     until_seq: int,
     stop: Stop,
-    beat: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> Iterator[npt.NDArray[np.void]]:
     """Batches of ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
 
@@ -34,7 +34,7 @@ def replay(
     Raises:
         FatalError: the gateway cannot repeat anything, or now serves another run.
     """
-    if not run_id:
+    if not feed_id:
         raise FatalError(
             "the gateway sends no sequence numbers, so this strategy cannot catch up; "
             "restart the whole stack"
@@ -42,15 +42,15 @@ def replay(
     parser = _kernel.FieldParser(symbols)
     batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
     backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
-    seq, wrong = 0, WrongTicks()
+    seq, wrong = 0, MalformedTicks()
     while seq < until_seq and not stop:
         feed = None
         try:
             if not seq:
                 # A gateway that was restarted, too, learns here how far the run has come: what
                 # lies behind goes out at full speed.
-                _connect(settings, until_seq, run_id).close()
-            feed = _connect(settings, seq, run_id)
+                _connect(settings, until_seq, feed_id).close()
+            feed = _connect(settings, seq, feed_id)
             backoff.reset()
             while seq < until_seq and not stop:
                 position = 0
@@ -72,28 +72,28 @@ def replay(
                     seq += wrong.is_source(seq, field)
                     raise RemoteProtocolError(f"no tick {wrong_seq} in the history")
                 elif end == _kernel.NEED_MORE and not feed.receive():
-                    beat()
+                    heartbeat()
         except (FeedClosed, RemoteProtocolError) as error:
             log.warning("history_lost", error=str(error), seq=seq)
-            backoff.sleep(stop, beat)
+            backoff.sleep(stop, heartbeat)
         finally:
             if feed is not None:
                 feed.close()
 
 
-def announce(settings: Settings, run_id: str, seq: int) -> None:
+def announce(settings: Settings, feed_id: str, seq: int) -> None:
     """Let a gateway that began anew know that the run had come to ``seq``: up to there it hurries.
 
     Raises:
         FatalError: it now serves another run.
     """
     try:
-        _connect(settings, seq, run_id).close()
+        _connect(settings, seq, feed_id).close()
     except (FeedClosed, RemoteProtocolError) as error:
         log.warning("position_not_announced", seq=seq, error=str(error))
 
 
-def _connect(settings: Settings, seq: int, run_id: str) -> FeedConnection:
+def _connect(settings: Settings, seq: int, feed_id: str) -> FeedConnection:
     feed = FeedConnection(
         settings.gateway_host,
         settings.price_port,
@@ -102,9 +102,9 @@ def _connect(settings: Settings, seq: int, run_id: str) -> FeedConnection:
         must_be_sequenced=True,
         silent_s_max=settings.heartbeat_timeout_s,
     )
-    if feed.run_id != run_id:
+    if feed.feed_id != feed_id:
         feed.close()
         raise FatalError(
-            f"the gateway now serves run {feed.run_id}, the ring holds {run_id}; restarting"
+            f"the gateway now serves run {feed.feed_id}, the ring holds {feed_id}; restarting"
         )
     return feed

@@ -38,13 +38,13 @@ class SentimentFeed:
         settings: Settings,
         symbols: list[str],
         stop: Stop,
-        beat: Callable[[], None],
+        heartbeat: Callable[[], None],
         count_received: Callable[[int], None] = lambda _count: None,
         *,
         sequenced: bool = False,
     ) -> None:
         """``sequenced``: the gateway is known to send marks, so silence is no plain feed."""
-        self._settings, self._stop, self._beat = settings, stop, beat
+        self._settings, self._stop, self._heartbeat = settings, stop, heartbeat
         self._count_received = count_received
         self._parser = _kernel.FieldParser(symbols)
         self._store: npt.NDArray[np.void] = np.zeros(16384, TICK_DTYPE)
@@ -71,7 +71,7 @@ class SentimentFeed:
                 )
             except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_unreachable", error=str(error))
-                self._backoff.sleep(self._stop, self._beat)
+                self._backoff.sleep(self._stop, self._heartbeat)
                 continue
             if not self._feed.sequenced and not self.by_arrival:
                 log.warning("sentiment_by_arrival", reason="the gateway sends no sequence marks")
@@ -101,11 +101,11 @@ class SentimentFeed:
             try:
                 self._parse(self._feed)  # first what came along with the hello
                 if self.complete_before <= seq and not self._feed.receive():
-                    self._beat()
+                    self._heartbeat()
             except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_lost", error=str(error))
                 self.close()
-                self._backoff.sleep(self._stop, self._beat)
+                self._backoff.sleep(self._stop, self._heartbeat)
 
     def take_arrived(self) -> None:
         """Join by arrival: everything received so far applies from now on."""

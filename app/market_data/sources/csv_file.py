@@ -12,7 +12,7 @@ import numpy as np
 
 from app.market_data.ragged import Bytes, Ints, Mask, join_fields, pick_rows
 from app.market_data.sources.csv_reader import PADDING, CsvFile, Progress, RowBatch
-from app.market_data.sources.errors import DataError, WrongRows
+from app.market_data.sources.errors import DataError, MalformedRows
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
 from app.market_data.sources.timestamp_columns import parse_timestamps
 from app.market_data.sources.value_columns import (
@@ -70,8 +70,8 @@ class _Loader:
     ) -> None:
         self._path = path
         self._columns = columns
-        self._bad = WrongRows(path, "wrong", "SKIP_BAD_ROWS=true skips such rows")
-        self._disorder = WrongRows(path, "out of time order", "SORT_ROWS=true sorts them")
+        self._bad = MalformedRows(path, "wrong", "SKIP_BAD_ROWS=true skips such rows")
+        self._disorder = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
         required = [columns.timestamp, columns.symbol, value]
         self._file = CsvFile(path, required, optional, self._bad, progress)
         self._prices = value == columns.price

@@ -16,7 +16,7 @@ from typing import IO, Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints
-from app.market_data.sources.errors import DataError, WrongRows, shown
+from app.market_data.sources.errors import DataError, MalformedRows, shown
 
 CHUNK_BYTES: Final = 1 << 20
 LINE_BYTES_MAX: Final = 1 << 20
@@ -76,7 +76,7 @@ class CsvFile:
         path: Path,
         required: list[str],
         optional: list[str],
-        bad: WrongRows,
+        bad: MalformedRows,
         progress: Progress | None = None,
     ) -> None:
         self.path = path

@@ -19,7 +19,7 @@ def shown(value: bytes) -> str:
 
 
 @dataclass(slots=True)
-class WrongRows:
+class MalformedRows:
     """The wrong rows of one file: the first few as text, all of them as a number."""
 
     path: Path

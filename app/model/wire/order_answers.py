@@ -11,8 +11,8 @@ import msgspec
 
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
-from app.model.reject_codes import Code
-from app.model.requests import Refusal
+from app.model.reject_codes import RejectCode
+from app.model.requests import Reject
 from app.model.wire.frames import json_frame
 
 
@@ -50,23 +50,24 @@ def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
     """The answer to an order that was accepted or denied: the same bytes whenever it is asked."""
     mark = ',"duplicate":true' if duplicate else ""
     if order.code:
+        code = RejectCode(order.code).name
         return (
-            f'{{"ok":false,"msg":{json_text(order.msg or "")},"code":"{Code(order.code).name}",'
+            f'{{"ok":false,"msg":{json_text(order.msg or "")},"code":"{code}",'
             f'"retryable":false,"id":{order.id},"client":{json_text(client)},'
             f'"order":{order_json(order, client)}{mark}}}*'
         ).encode()
     return f'{{"ok":true,"order":{order_json(order, client)}{mark}}}*'.encode()
 
 
-def encode_refusal(refusal: Refusal) -> bytes:
+def encode_reject(reject: Reject) -> bytes:
     """The answer to what was not recorded as an order."""
     return encode_object(
         {
             "ok": False,
-            "msg": refusal.msg,
-            "code": refusal.code.name,
-            "retryable": refusal.retryable,
-            **refusal.about,
+            "msg": reject.msg,
+            "code": reject.code.name,
+            "retryable": reject.retryable,
+            **reject.details,
         }
     )
 

@@ -15,15 +15,15 @@ from msgspec import Raw
 from app.model.money import MAX_PRICE, to_units
 from app.model.orders import (
     DAY,
-    GIVEN,
     IOC,
     LIMIT,
     MARKET,
+    PLAIN,
     SIDES,
     TIFS,
     TYPES,
 )
-from app.model.reject_codes import Code
+from app.model.reject_codes import RejectCode
 from app.model.requests import (
     COMMANDS,
     DEFAULT_CLIENT,
@@ -35,7 +35,7 @@ from app.model.requests import (
     OrderRequest,
     Orders,
     Positions,
-    Refusal,
+    Reject,
     Request,
     Status,
 )
@@ -87,7 +87,7 @@ def decode(frame: bytes) -> Request:
     return _decode_with_op(frame)
 
 
-def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
+def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     """Ranges, names and repeated keys of an order that has the right form."""
     colons = 3
     side = SIDES.get(new.side)
@@ -101,7 +101,7 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
     qty = new.qty
     if not 0 < qty <= MAX_QTY:
         return _bad("qty", f"a whole number from 1 to {MAX_QTY}, got {_short(qty)}", new)
-    kind = GIVEN
+    kind = PLAIN
     tif = IOC
     if new.type is not None:
         colons += 1
@@ -124,7 +124,9 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
         if price == 0:
             return _bad("price", f"at least 0.000000001, got {new.price!r}", new)
     elif kind != MARKET:
-        return Refusal(Code.MISSING_FIELD, "missing field: price", {"field": "price", **_who(new)})
+        return Reject(
+            RejectCode.MISSING_FIELD, "missing field: price", {"field": "price", **_who(new)}
+        )
     if new.id is not None:
         colons += 1
         if not 0 <= new.id <= MAX_CLIENT_ID:
@@ -142,7 +144,7 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
         try:
             ts = str(new.ts, "utf-8")
         except UnicodeDecodeError as problem:
-            return Refusal(Code.BAD_UTF8, f"not UTF-8: {problem.reason} in ts")
+            return Reject(RejectCode.BAD_UTF8, f"not UTF-8: {problem.reason} in ts")
         if not _is_ts(ts):
             return _bad("ts", f"text or a number of at most {MAX_TS_BYTES} bytes", new)
         colons += ts.count(":") + 1
@@ -152,24 +154,26 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Refusal:
     if frame.count(b":") != colons:
         repeated = _repeated_key(frame)
         if repeated:
-            return Refusal(
-                Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated, **_who(new)}
+            return Reject(
+                RejectCode.DUPLICATE_KEY,
+                f"repeated key: {repeated}",
+                {"field": repeated, **_who(new)},
             )
     return OrderRequest(side, symbol, qty, price, ts, new.id, client, kind, tif)
 
 
-def _decode_with_op(frame: bytes) -> Command | Refusal:
+def _decode_with_op(frame: bytes) -> Command | Reject:
     try:
         command: Command = _decode_command(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _explain(frame, error)
     repeated = _repeated_key(frame)
     if repeated:
-        return Refusal(Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
+        return Reject(RejectCode.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
     return _checked_command(command)
 
 
-def _checked_command(command: Command) -> Command | Refusal:
+def _checked_command(command: Command) -> Command | Reject:
     if isinstance(command, Cancel | Status) and not 0 <= command.id <= MAX_ORDER_ID:
         return _bad("id", f"a whole number from 0 to {MAX_ORDER_ID}, got {_short(command.id)}", {})
     if isinstance(command, Positions | Orders) and not 1 <= command.limit <= 200:
@@ -185,14 +189,14 @@ def _checked_command(command: Command) -> Command | Refusal:
     return command
 
 
-def _explain(frame: bytes, error: Exception) -> Refusal:
+def _explain(frame: bytes, error: Exception) -> Reject:
     """What is wrong with a frame that no request type takes."""
     try:
         frame.decode()
     except UnicodeDecodeError as problem:
-        return Refusal(Code.BAD_UTF8, f"not UTF-8: {problem.reason} at byte {problem.start}")
+        return Reject(RejectCode.BAD_UTF8, f"not UTF-8: {problem.reason} at byte {problem.start}")
     if not isinstance(error, msgspec.ValidationError):
-        return Refusal(Code.BAD_JSON, "bad_json")
+        return Reject(RejectCode.BAD_JSON, "bad_json")
     try:
         # Also bounds the depth of what is parsed below: msgspec raises RecursionError.
         value = msgspec.json.decode(frame)
@@ -201,14 +205,14 @@ def _explain(frame: bytes, error: Exception) -> Refusal:
         # Well-formed as far as it was read, with a number that no float holds or too deep.
         return _bad_by_type(error, {})
     except msgspec.DecodeError:
-        return Refusal(Code.BAD_JSON, "bad_json")
+        return Reject(RejectCode.BAD_JSON, "bad_json")
     if not isinstance(value, dict):
-        return Refusal(Code.BAD_FIELD, "expected a JSON object")
+        return Reject(RejectCode.BAD_FIELD, "expected a JSON object")
     if repeated:
-        return Refusal(Code.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
+        return Reject(RejectCode.DUPLICATE_KEY, f"repeated key: {repeated}", {"field": repeated})
     op = value.get("op", "new")
     if op not in OPS:
-        return Refusal(Code.UNKNOWN_OP, f"unknown op {_short(op)}: one of {', '.join(OPS)}")
+        return Reject(RejectCode.UNKNOWN_OP, f"unknown op {_short(op)}: one of {', '.join(OPS)}")
     who = {"id": value["id"]} if _is_id(value.get("id")) else {}
     missing = [name for name in _REQUIRED.get(op, ()) if name not in value]
     if op == "new" and value.get("type") == "MARKET" and "price" in missing:
@@ -216,23 +220,27 @@ def _explain(frame: bytes, error: Exception) -> Refusal:
     if missing:
         names = ", ".join(missing)
         word = "field" if len(missing) == 1 else "fields"
-        return Refusal(Code.MISSING_FIELD, f"missing {word}: {names}", {"field": missing[0], **who})
+        return Reject(
+            RejectCode.MISSING_FIELD, f"missing {word}: {names}", {"field": missing[0], **who}
+        )
     words = _own_words(error)
     if "unknown field" in words:
         name = words.split("`")[1]
-        return Refusal(
-            Code.UNKNOWN_FIELD,
+        return Reject(
+            RejectCode.UNKNOWN_FIELD,
             f"unknown field: {_short(name, quoted=False)}",
             {"field": _short(name, quoted=False), **who},
         )
     return _bad_by_type(error, who)
 
 
-def _bad_by_type(error: Exception, who: dict[str, Any]) -> Refusal:
+def _bad_by_type(error: Exception, who: dict[str, Any]) -> Reject:
     """A value of the wrong type or out of range, in the decoder's words."""
     words = _own_words(error)
     field = words.rpartition("`$.")[2].rstrip("`") if "`$." in words else ""
-    return Refusal(Code.BAD_FIELD, f"bad field: {words}", {"field": field} | who if field else who)
+    return Reject(
+        RejectCode.BAD_FIELD, f"bad field: {words}", {"field": field} | who if field else who
+    )
 
 
 def _own_words(error: Exception) -> str:
@@ -286,9 +294,9 @@ def _is_ts(text: str) -> bool:
     return text[0] == '"' or (text[0] in "-0123456789" and math.isfinite(float(text)))
 
 
-def _bad(field: str, problem: str, new: NewOrder | dict[str, Any]) -> Refusal:
+def _bad(field: str, problem: str, new: NewOrder | dict[str, Any]) -> Reject:
     who = new if isinstance(new, dict) else _who(new)
-    return Refusal(Code.BAD_FIELD, f"bad field {field}: {problem}", {"field": field, **who})
+    return Reject(RejectCode.BAD_FIELD, f"bad field {field}: {problem}", {"field": field, **who})
 
 
 def _who(new: NewOrder) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import apsw
 
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
-from app.model.reject_codes import Code
+from app.model.reject_codes import RejectCode
 from app.order_manager.store.positions import read_positions
 from app.order_manager.store.schema import StoreError
 
@@ -103,7 +103,7 @@ def _order(row: Row) -> Row:
         STATUS_NAMES[status],
         filled,
         average,
-        Code(code).name if code else None,
+        RejectCode(code).name if code else None,
         msg,
     )
 
@@ -132,7 +132,7 @@ def _positions(connection: apsw.Connection, run_id: str | None) -> Iterator[Row]
     positions, _ = read_positions(connection)
     found = [(*clients[no], symbol, p) for (no, symbol), p in positions.items() if no in clients]
     for *head, p in sorted(found, key=lambda row: row[:3]):
-        yield (*head, p.qty, p.avg_cost, p.realised, p.unrealised(), p.mark)
+        yield (*head, p.qty, p.avg_cost, p.realized, p.unrealized(), p.mark)
 
 
 def export_store(

@@ -48,7 +48,7 @@ def apply_fills(positions: Positions, fills: Iterable[Fill]) -> Positions:
     return changed
 
 
-def replay(connection: apsw.Connection) -> Positions:
+def rebuild_positions(connection: apsw.Connection) -> Positions:
     """Positions as the log of fills gives them, from the first fill on."""
     return apply_fills(
         {},
@@ -90,6 +90,6 @@ def write_positions(cursor: apsw.Cursor, rows: Iterable[PositionRow]) -> None:
 def position_rows(positions: Positions) -> dict[Key, PositionRow]:
     """Positions as rows of the table, as they stand now."""
     return {
-        key: (*key, db_int(p.qty), db_int(p.cost), db_int(p.realised), p.mark, p.fill_no)
+        key: (*key, db_int(p.qty), db_int(p.cost), db_int(p.realized), p.mark, p.fill_no)
         for key, p in positions.items()
     }

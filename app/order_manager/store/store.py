@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import apsw
 
 from app.execution.accounts import STACK_NO
-from app.execution.pending_rows import Journal, Recovered
+from app.execution.pending_rows import PendingRows, Recovered
 from app.model.orders import Order, db_int
 from app.order_manager.store.files import (
     WAL_BYTES,
@@ -58,7 +58,7 @@ class OrderStore:
     def __init__(self, path: str, synchronous: str, run_id: str) -> None:
         self.path = path
         self.run_id = run_id
-        self.journal = Journal()
+        self.pending = PendingRows()
         self.wal_pages = 0
         self._synchronous = synchronous
         self._lease = -1
@@ -251,8 +251,8 @@ class OrderStore:
         Raises:
             StoreUnavailableError: and the transaction is gone, with all it held.
         """
-        journal = self.journal
-        if journal.empty:
+        pending = self.pending
+        if pending.empty:
             return
         cursor = self._cursor
         try:
@@ -260,36 +260,36 @@ class OrderStore:
                 cursor.execute("BEGIN IMMEDIATE")
                 self._begun = True
             self._written = True
-            if journal.clients:
-                rows = [(number, self.run_id, name) for number, name in journal.clients]
+            if pending.clients:
+                rows = [(number, self.run_id, name) for number, name in pending.clients]
                 cursor.executemany(_INSERT_CLIENT, rows)
-            if len(journal.orders) == 1:
-                cursor.execute(_INSERT_ORDER, journal.orders[0])
-            elif journal.orders:
-                cursor.executemany(_INSERT_ORDER, journal.orders)
-            if journal.fills or journal.states or journal.controls or journal.days:
+            if len(pending.orders) == 1:
+                cursor.execute(_INSERT_ORDER, pending.orders[0])
+            elif pending.orders:
+                cursor.executemany(_INSERT_ORDER, pending.orders)
+            if pending.fills or pending.states or pending.controls or pending.days:
                 self._flush_rare(cursor)
         except apsw.Error as error:
             self.rollback()
             raise StoreUnavailableError(str(error)) from None
-        journal.clear()
+        pending.clear()
 
     def _flush_rare(self, cursor: apsw.Cursor) -> None:
-        journal = self.journal
-        cursor.executemany(_INSERT_FILL, journal.fills)
+        pending = self.pending
+        cursor.executemany(_INSERT_FILL, pending.fills)
         cursor.executemany(
             _PUT_STATE,
             [
                 (no, order.status, order.filled_qty, db_int(order.filled_notional), at_ns, reason)
-                for no, (order, at_ns, reason) in journal.states.items()
+                for no, (order, at_ns, reason) in pending.states.items()
             ],
         )
-        cursor.executemany(_INSERT_CONTROL, journal.controls)
+        cursor.executemany(_INSERT_CONTROL, pending.controls)
         cursor.executemany(
             _PUT_DAY,
             [
-                (self.run_id, client_no, scope.day, db_int(scope.day_base))
-                for client_no, scope in journal.days.items()
+                (self.run_id, client_no, account.day, db_int(account.day_base))
+                for client_no, account in pending.days.items()
             ],
         )
 
@@ -315,8 +315,8 @@ class OrderStore:
 
         This is the only writer, so the lock that it holds meanwhile is in nobody's way.
         """
-        self._unwritten.update(position_rows(self.journal.positions))
-        self.journal.positions.clear()
+        self._unwritten.update(position_rows(self.pending.positions))
+        self.pending.positions.clear()
         self._turn_s = time.monotonic()
         self._begin_ahead()
 
@@ -329,7 +329,7 @@ class OrderStore:
 
     def rollback(self) -> None:
         """Give up the turn; what the core holds is to be loaded anew."""
-        self.journal.give_up()
+        self.pending.discard()
         self._end_transaction()
 
     def _end_transaction(self) -> None:

@@ -19,7 +19,12 @@ import apsw
 from app.config import settings_or_exit
 from app.order_manager.store.export import FORMATS, export_store
 from app.order_manager.store.files import backup_connection, damaged_message, take_lease
-from app.order_manager.store.positions import position_rows, read_positions, replay, write_positions
+from app.order_manager.store.positions import (
+    position_rows,
+    read_positions,
+    rebuild_positions,
+    write_positions,
+)
 from app.order_manager.store.schema import VERSION, StoreError, schema_version
 
 STREAM: Final = "-"
@@ -156,7 +161,7 @@ def verify(path: str) -> list[str]:
         ):
             found.append(f"order {order_no}: filled {filled}, its fills are {qty or 0}")
         positions, _ = read_positions(connection)
-        stored, played = position_rows(positions), position_rows(replay(connection))
+        stored, played = position_rows(positions), position_rows(rebuild_positions(connection))
         found += [
             f"position {key}: stored {stored.get(key)}, replayed {played.get(key)}"
             for key in stored.keys() | played.keys()
@@ -174,7 +179,7 @@ def rebuild(path: str) -> int:
     lease = take_lease(path)
     try:
         with reading(path) as connection:
-            positions = replay(connection)
+            positions = rebuild_positions(connection)
             connection.execute("DELETE FROM positions")
             write_positions(connection.cursor(), position_rows(positions).values())
             connection.execute("COMMIT")

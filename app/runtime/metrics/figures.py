@@ -12,7 +12,16 @@ from app.runtime.metrics.tables import EMPTY, micros, number
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 LATENCY_WINDOW_S = 10.0
-PROCESS_HEADER = ("process", "state", "beat s", "restarts", "events", "events/s", "queue", "lost")
+PROCESS_HEADER = (
+    "process",
+    "state",
+    "heartbeat s",
+    "restarts",
+    "events",
+    "events/s",
+    "queue",
+    "lost",
+)
 LATENCY_HEADER = ("latency µs", "count", "p50", "p90", "p99", "p99.9", "max")
 
 

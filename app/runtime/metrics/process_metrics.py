@@ -144,7 +144,7 @@ class ProcessMetrics:
         except KeyError:
             raise KeyError(f"{self.service} has no histogram {name!r}") from None
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that this process is alive: call at least every half second."""
         self._head[HEARTBEAT] = time.monotonic_ns()
 
@@ -157,7 +157,7 @@ class ProcessMetrics:
         if state not in STATES[1:]:
             raise ValueError(f"no state {state!r}; there are {', '.join(STATES[1:])}")
         self._head[STATE] = STATES.index(state)
-        self.beat()
+        self.heartbeat()
 
     def close(self) -> None:
         """Give the block up; what was counted stays for the readers."""

@@ -119,19 +119,19 @@ def collect(settings: Settings) -> Report:
         SegmentError: it cannot be attached.
     """
     processes = read_metrics(settings.shm_metrics)
-    labelled = list(zip(unique_labels(processes), processes, strict=True))
+    labeled = list(zip(unique_labels(processes), processes, strict=True))
     segments = _segments(settings)
     endless = settings.replay != "once"
     return Report(
         created=datetime.now(UTC),
         endless=endless,
-        stages=[_stage(label, process) for label, process in labelled],
-        orders=[_orders(label, p) for label, p in labelled if p.service == "strategy"],
-        latencies=_latencies(labelled),
+        stages=[_stage(label, process) for label, process in labeled],
+        orders=[_orders(label, p) for label, p in labeled if p.service == "strategy"],
+        latencies=_latencies(labeled),
         segments=segments,
         bytes_per_symbol=_bytes_per_symbol(segments[0], processes),
         facts=_facts(settings),
-        problems=find_problems(labelled, endless=endless),
+        problems=find_problems(labeled, endless=endless),
     )
 
 
@@ -162,11 +162,11 @@ def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
     )
 
 
-def _latencies(labelled: list[tuple[str, ProcessSnapshot]]) -> list[Latency]:
+def _latencies(labeled: list[tuple[str, ProcessSnapshot]]) -> list[Latency]:
     """Every path of every process, and all strategies together where there are several."""
     rows = []
     for service, name, path in PATHS:
-        found = [(label, p.histograms[name]) for label, p in labelled if p.service == service]
+        found = [(label, p.histograms[name]) for label, p in labeled if p.service == service]
         rows += [_latency(path, label, histogram) for label, histogram in found]
         if len(found) > 1:
             together = sum((h for _, h in found[1:]), start=found[0][1])

@@ -84,7 +84,7 @@ class FeedConnection:
         self.symbols: list[str] | None = None
         self.sequenced = False
         self._silent_s, self._silent_s_max = 0.0, silent_s_max
-        self.run_id = ""
+        self.feed_id = ""
         try:
             self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
         except OSError as error:
@@ -124,7 +124,7 @@ class FeedConnection:
                 frame = bytes(self.buffer[scanned:end])
                 scanned = end + 1
                 if frame.startswith(b"RUN|"):
-                    self.run_id = frame[4:].decode("ascii", "replace")[:64]
+                    self.feed_id = frame[4:].decode("ascii", "replace")[:64]
                 seq = parse_mark(frame, "SEQ")
                 if seq is not None:
                     if seq != resume_seq:
@@ -234,7 +234,7 @@ class FeedConnection:
         self._socket.close()
 
 
-class WrongTicks:
+class MalformedTicks:
     """Tells a link that does damage from a source that is wrong itself.
 
     A damaged stream comes right when it is asked for again; what comes wrong in the same way

@@ -73,7 +73,7 @@ class OrderClient:
         timeout_s: float,
         *,
         stop: Stop | None = None,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
         count: Callable[[str], None] = lambda _name: None,
         backoff: Backoff | None = None,
         opener: Callable[[float], socket.socket] | None = None,
@@ -83,7 +83,7 @@ class OrderClient:
         self._address, self._timeout_s = (host, port), timeout_s
         # A Stop is false until it is requested, so no `stop or Stop()` here.
         self._stop = Stop() if stop is None else stop
-        self._beat, self._count = beat, count
+        self._heartbeat, self._count = heartbeat, count
         self._backoff = backoff or Backoff(50, 2000)
         self._socket: socket.socket | None = None
         self._frames = FrameBuffer()
@@ -110,7 +110,7 @@ class OrderClient:
                 connection = self._open(POLL_S * 4)
             except OSError as error:
                 log.warning("order_manager_unreachable", error=str(error))
-                self._backoff.sleep(self._stop, self._beat)
+                self._backoff.sleep(self._stop, self._heartbeat)
                 continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(POLL_S))
@@ -139,7 +139,7 @@ class OrderClient:
                 self.close()
                 waiting = len(orders) - len(answers)
                 log.warning("orders_unanswered", error=str(error), waiting=waiting)
-                self._backoff.sleep(self._stop, self._beat)
+                self._backoff.sleep(self._stop, self._heartbeat)
         return answers
 
     def ask(self, frame: bytes) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class OrderClient:
             except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
                 log.warning("command_unanswered", error=str(error))
-                self._backoff.sleep(self._stop, self._beat)
+                self._backoff.sleep(self._stop, self._heartbeat)
 
     def _exchange(self, orders: list[Outgoing], answers: list[Answer]) -> None:
         """One attempt at everything without an answer; appends to ``answers``."""
@@ -191,7 +191,7 @@ class OrderClient:
         try:
             data = self._socket.recv(RECV_BYTES)
         except (BlockingIOError, TimeoutError):
-            self._beat()
+            self._heartbeat()
             if self._stop:
                 raise Unanswered from None
             if time.monotonic() > deadline:

@@ -4,9 +4,9 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.file_part import FilePart
+from app.market_data.feed_segment import Block, Sentiments
+from app.market_data.file_segment import FileSegment
 from app.market_data.frame_encoder import Fields, join, times_of
-from app.market_data.part import Block, Sentiments
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values, time_texts
 from app.market_data.tick_table import Rows
@@ -15,7 +15,7 @@ from app.model.timestamps import MAX_EVENT_NS
 LOOP_BLOCK_TICKS: Final = 2048
 
 
-class LoopPart:
+class LoopSegment:
     """The file again and again, each round later by its span and one step.
 
     A column's or a file's sentiments come again with their ticks (those from before the first tick
@@ -30,7 +30,7 @@ class LoopPart:
         self.ticks = (MAX_EVENT_NS - last_ns) // self._shift_ns * self._round_ticks
         self._symbols = Fields.from_texts([symbol.encode() for symbol in rows.symbols])
         self._data = np.frombuffer(rows.frames, np.uint8)
-        self._last_ticks = FilePart(rows, track).last_ticks
+        self._last_ticks = FileSegment(rows, track).last_ticks
 
     def block_first(self, index: int) -> int:
         """Blocks begin anew with each round."""

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.part import Block, Sentiments
+from app.market_data.feed_segment import Block, Sentiments
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import SentimentTrack
 from app.market_data.tick_table import Rows
@@ -12,7 +12,7 @@ from app.market_data.tick_table import Rows
 _SEARCH_TICKS: Final = 1 << 16
 
 
-class FilePart:
+class FileSegment:
     """The data file: one block, no copies."""
 
     def __init__(self, rows: Rows, track: SentimentTrack) -> None:

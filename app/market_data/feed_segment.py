@@ -57,7 +57,7 @@ class Sentiments(NamedTuple):
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
 
-class Part(Protocol):
+class FeedSegment(Protocol):
     """A stretch of the feed whose ticks are numbered from 0 here; every method is a pure function.
 
     ``ticks`` is how many there are.
@@ -84,16 +84,18 @@ class Part(Protocol):
         """Every symbol that has a sentiment in this part before ``before`` has one after this."""
 
 
-def latest_sentiments(part: Part, before: int, symbols: int, found: dict[int, bytes]) -> None:
+def latest_sentiments(
+    segment: FeedSegment, before: int, symbols: int, found: dict[int, bytes]
+) -> None:
     """Add to ``found`` the latest sentiment due before tick ``before`` of each symbol not in it.
 
     They are added from the latest to the earliest.
     """
     end, window = before, LOOKBACK_TICKS
-    reach = part.sentiment_reach(before)
+    reach = segment.sentiment_reach(before)
     while end > reach and len(found) < symbols:
         first = max(reach, end - window)
-        batch = part.sentiments(first, end)
+        batch = segment.sentiments(first, end)
         newest, at = np.unique(batch.symbol_index[::-1], return_index=True)
         for back, symbol in sorted(zip(at.tolist(), newest.tolist(), strict=True)):
             if symbol not in found:
