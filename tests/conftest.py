@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.compose_stack import ROOT, ComposeStack
+from tests.support.compose_stack import ComposeStack
+from tests.support.paths import ROOT
 
 
 def _engine_problem() -> str:

@@ -4,7 +4,7 @@
 
 Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and
 runs the inner loops of strategies.  The memory layout, the fences and the futex are in ``layout.h``.  The
-plain-Python twin in ``tests/kernel_twin.py`` states the same behaviour slowly.
+plain-Python twin in ``tests/support/kernel/twin.py`` states the same behaviour slowly.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

@@ -12,8 +12,8 @@ from tests.bench.cases import all_comparisons
 from tests.bench.harness import run_all
 from tests.bench.model import Comparison, Context
 from tests.bench.progress import choose_progress
+from tests.support.paths import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
 REPEATS, QUICK_REPEATS = 5, 2
 
 
@@ -24,7 +24,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help=f"rounds ({REPEATS}, quick {QUICK_REPEATS})")
     parser.add_argument("--list", action="store_true", help="list the comparisons and exit")
     parser.add_argument(
-        "--out", type=Path, default=REPOSITORY / "data/out/bench", help="where the report goes"
+        "--out", type=Path, default=ROOT / "data/out/bench", help="where the report goes"
     )
     return parser.parse_args(argv)
 

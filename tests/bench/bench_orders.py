@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import floor
-from tests.order_process import ROOT, OrderManagerProcess
+from tests.bench.subjects import floor
+from tests.support.orders.process import OrderManagerProcess
+from tests.support.paths import ROOT
 
 SERVER_CPU, CLIENT_CPU = 0, 1
 Figures = dict[str, float]

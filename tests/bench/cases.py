@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-from tests.bench import containers, floor, our_book, ours
 from tests.bench.model import (
     Comparison,
     Context,
@@ -23,6 +22,7 @@ from tests.bench.peers import (
     pyzmq_peer,
 )
 from tests.bench.peers.common import version_of
+from tests.bench.subjects import containers, floor, our_book, ours
 
 Run = Callable[[Context], Figures]
 

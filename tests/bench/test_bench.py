@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import floor, report, ticks
+from tests.bench import report
 from tests.bench.harness import run_all, verdict
 from tests.bench.model import (
     POINTS,
@@ -23,8 +23,9 @@ from tests.bench.model import (
     percentiles_us,
 )
 from tests.bench.peers import least_python
-from tests.bench.processes import Link, Role, RoleFailed, parse_cpus, run_roles
 from tests.bench.progress import PlainProgress
+from tests.bench.subjects import floor, ticks
+from tests.bench.subjects.processes import Link, Role, RoleFailed, parse_cpus, run_roles
 
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 

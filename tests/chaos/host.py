@@ -15,10 +15,10 @@ from typing import Self
 
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
-from tests.environ import default_environ
-from tests.outcome import Outcome, of_store
+from tests.support.environ import default_environ
+from tests.support.outcome import Outcome, of_store
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROCESSES = ("gateway", "orderbook", "order_manager", "strategy")
 POLL_S = 0.01
 FIRST_PORT, LAST_PORT = 20_000, 32_000

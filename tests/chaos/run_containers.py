@@ -23,8 +23,9 @@ from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.chaos.plan import Account, Choice, Fault, draw
 from tests.chaos.run_host import Verdict, undisturbed
-from tests.compose_stack import PROCESSES, ROOT, SERVICES, ComposeStack
-from tests.outcome import Outcome, first_difference, of_store
+from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
+from tests.support.outcome import Outcome, first_difference, of_store
+from tests.support.paths import ROOT
 
 ON_NETWORK: Final = PROCESSES
 CHOICES: Final = (

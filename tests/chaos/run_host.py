@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 from app.backtest import run as backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
-from tests.chaos.host import PROCESSES, ROOT, HostStack, StackFailed
+from tests.chaos.host import PROCESSES, HostStack, StackFailed
 from tests.chaos.plan import Account, Choice, Fault, draw
-from tests.outcome import Outcome, first_difference, of_backtest
+from tests.support.outcome import Outcome, first_difference, of_backtest
+from tests.support.paths import ROOT
 
 CHOICES: Final = (
     Choice("kill", 5, PROCESSES),

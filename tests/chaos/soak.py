@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.tables import micros, number, text_table
-from tests.chaos.host import PROCESSES, ROOT, HostStack
+from tests.chaos.host import PROCESSES, HostStack
+from tests.support.paths import ROOT
 
 WARM_UP_PART: Final = 0.2
 """The part of the run before memory counts: buffers, caches and the write-ahead log fill up."""

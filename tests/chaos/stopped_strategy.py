@@ -15,7 +15,7 @@ from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.snapshot import ProcessSnapshot
 from app.runtime.metrics.tables import micros
 from tests.bench.model import ANYWHERE
-from tests.bench.stack import Stack, of, settings_for
+from tests.bench.subjects.stack import Stack, of, settings_for
 
 RING_TICKS = 4096
 STARTED_TICKS = 4000

@@ -18,8 +18,8 @@ import numpy as np
 
 from tests.bench.model import Context, Figures, Placement
 from tests.bench.peers.common import ORDER, chain_figures, tcp_gateway
-from tests.bench.processes import CONTEXT, Link, Role, run_roles
-from tests.bench.ticks import symbol_names
+from tests.bench.subjects.processes import CONTEXT, Link, Role, run_roles
+from tests.bench.subjects.ticks import symbol_names
 
 SLOT = np.dtype([("symbol", "S10"), ("price", "f8"), ("seq", "i8"), ("recv_ns", "i8")])
 SYMBOLS = 10

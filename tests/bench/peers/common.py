@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Figures, percentiles_us
-from tests.bench.processes import Link, sharp_timers, sleep_until
+from tests.bench.subjects.processes import Link, sharp_timers, sleep_until
 
 FRAME = b"2025-10-01 09:30:00*AAPL*187.25*"
 ORDER = (

@@ -20,7 +20,7 @@ from tests.bench.peers.common import (
     send_on_schedule,
     start_soon,
 )
-from tests.bench.processes import Link, Role, run_roles
+from tests.bench.subjects.processes import Link, Role, run_roles
 
 TICKS = 300_000
 BUFFER_TICKS = 1024

@@ -27,7 +27,7 @@ from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
 from tests.bench.model import Context, Figures, Placement
 from tests.bench.peers.common import chain_figures, one_client, tcp_gateway
-from tests.bench.processes import Link, Role, run_roles
+from tests.bench.subjects.processes import Link, Role, run_roles
 
 SYMBOLS = ["AAPL"]
 RECV_BYTES = 1 << 16

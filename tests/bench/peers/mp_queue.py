@@ -5,7 +5,7 @@ import time
 
 from tests.bench.model import Context, Figures
 from tests.bench.peers.common import FRAME
-from tests.bench.processes import CONTEXT, Link, Role, run_roles
+from tests.bench.subjects.processes import CONTEXT, Link, Role, run_roles
 
 TICKS = 150_000
 

@@ -7,10 +7,10 @@ import socket
 import time
 from pathlib import Path
 
-from tests.bench import floor, ticks
 from tests.bench.model import Context, Figures
 from tests.bench.peers.common import one_client
-from tests.bench.processes import Link, Role, run_roles
+from tests.bench.subjects import floor, ticks
+from tests.bench.subjects.processes import Link, Role, run_roles
 
 TICKS_PER_SEND = 64
 RECV_BYTES = 1 << 16

@@ -1,0 +1,176 @@
+"""Paper execution: marketable and resting orders, slippage, partial fills; the shared book."""
+
+import secrets
+import time
+
+import pytest
+
+from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import BookPrice
+from app.execution.venue import Execution, Venue
+from app.model.money import UNITS
+from app.model.orders import (
+    ACCEPT,
+    BUY,
+    DAY,
+    GTC,
+    IOC,
+    LIMIT,
+    MARKET,
+    PENDING_NEW,
+    PLAIN,
+    SELL,
+    Order,
+)
+from app.order_manager.book_prices import SharedBookPrices
+from tests.app.execution.test_risk import Prices
+
+
+def order(kind: int, side: int = BUY, qty: int = 10, price: float = 100.0, tif: int = GTC) -> Order:
+    units = None if kind == MARKET else round(price * UNITS)
+    made = Order(1, 1, 1, 0, side, "AAPL", qty, units, kind, tif, None, PENDING_NEW)
+    made.apply(ACCEPT)
+    return made
+
+
+def at(price: float, seq: int) -> BookPrice:
+    return BookPrice(round(price * UNITS), 0, seq)
+
+
+def test_it_is_a_venue() -> None:
+    venue: Venue = PaperExchange(Prices())
+    venue.committed()
+
+
+def test_plain_order_executes_at_its_price() -> None:
+    report = PaperExchange(Prices(AAPL=50.0), slippage_bps=100, fill_percent=10).submit(
+        order(PLAIN)
+    )
+    assert report.executions == (Execution(10, 100 * UNITS),)
+
+
+@pytest.mark.parametrize(("side", "price"), [(BUY, 50.05), (SELL, 49.95)])
+def test_market_order_slips(side: int, price: float) -> None:
+    report = PaperExchange(Prices(AAPL=50.0), slippage_bps=10).submit(order(MARKET, side))
+    assert report.executions == (Execution(10, round(price * UNITS)),)
+
+
+def test_market_order_without_a_market() -> None:
+    report = PaperExchange(Prices()).submit(order(MARKET))
+    assert report.reject is not None
+    assert report.executions == ()
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "fills"),
+    [(BUY, 50.0, True), (BUY, 49.99, False), (SELL, 50.0, True), (SELL, 50.01, False)],
+)
+def test_limit_order_is_marketable_or_waits(side: int, limit: float, fills: bool) -> None:
+    venue = PaperExchange(Prices(AAPL=50.0))
+    report = venue.submit(order(LIMIT, side, price=limit))
+    assert (bool(report.executions), report.rests) == (fills, not fills)
+    assert (
+        PaperExchange(Prices(AAPL=50.0)).submit(order(LIMIT, side, price=limit, tif=IOC)).rests
+        is False
+    )
+
+
+def test_resting_order_fills_when_the_book_crosses_once_per_update() -> None:
+    prices = Prices(AAPL=101.0)
+    venue = PaperExchange(prices, fill_percent=30)
+    resting = order(LIMIT, qty=1000, tif=DAY)
+    assert venue.submit(resting).rests
+    assert list(venue.poll()) == []
+    filled, seq = 0, 2
+    while resting.open_qty:
+        prices.book["AAPL"] = at(99.0, seq)
+        done = list(venue.poll())
+        assert [execution.price for _, execution in done] == [99 * UNITS]
+        for _, execution in done:
+            resting.fill(execution.qty, execution.price)
+            filled += execution.qty
+        assert list(venue.poll()) == [], "nothing new in the book"
+        seq += 1
+    assert filled == 1000
+    assert 3 <= seq < 30
+    prices.book["AAPL"] = at(98.0, seq + 1)
+    assert list(venue.poll()) == []
+
+
+def test_canceled_order_does_not_fill() -> None:
+    prices = Prices(AAPL=101.0)
+    venue = PaperExchange(prices)
+    resting = order(LIMIT)
+    venue.submit(resting)
+    venue.cancel(resting)
+    prices.book["AAPL"] = at(50.0, 2)
+    assert list(venue.poll()) == []
+
+
+def test_same_seed_same_fills_whoever_restarts() -> None:
+    def fills(seed: int, restart: bool) -> list[int]:
+        prices = Prices(AAPL=101.0)
+        venue = PaperExchange(prices, fill_percent=20, seed=seed)
+        resting = order(LIMIT, qty=500)
+        venue.submit(resting)
+        found = []
+        for seq in range(2, 12):
+            prices.book["AAPL"] = at(90.0, seq)
+            for _, execution in venue.poll():
+                resting.fill(execution.qty, execution.price)
+                found.append(execution.qty)
+            if restart:
+                venue = PaperExchange(prices, fill_percent=20, seed=seed)
+                venue.restore([resting] if resting.open_qty else [])
+        return found
+
+    assert fills(1, restart=False) == fills(1, restart=True)
+    assert fills(1, restart=False) != fills(2, restart=False)
+
+
+# The shared book
+
+
+@pytest.fixture
+def name() -> str:
+    return f"orders_book_{secrets.token_hex(6)}"
+
+
+def test_book_is_attached_when_it_appears_and_anew_when_replaced(name: str) -> None:
+    from app.shared_memory_utils.price_book import SharedPriceBook
+
+    prices = SharedBookPrices(name, heartbeat_timeout_s=5.0, retry_s=0.0)
+    prices.refresh()
+    assert prices.read("AAPL") is None
+    assert prices.knows("AAPL") is None
+    with SharedPriceBook(["AAPL", "MSFT"], name=name) as book:
+        book.update("AAPL", 173.2, recv_ns=time.monotonic_ns() - 10**9)
+        prices.refresh()
+        found = prices.read("AAPL")
+        assert found is not None
+        assert found.price == 173_200_000_000
+        assert 10**9 <= found.age_ns < 10 * 10**9
+        assert prices.read("MSFT") is None, "not traded yet"
+        assert prices.read("NONE") is None
+        assert (prices.knows("MSFT"), prices.knows("NONE")) == (True, False)
+        book.unlink()
+    with SharedPriceBook(["NVDA"], name=name) as book:
+        book.update("NVDA", 5.0)
+        prices.refresh()
+        assert (prices.knows("AAPL"), prices.knows("NVDA")) == (False, True)
+        found = prices.read("NVDA")
+        assert found is not None
+        assert found.price == 5 * UNITS
+        book.unlink()
+    prices.close()
+
+
+def test_silent_book_says_nothing_about_symbols(name: str) -> None:
+    from app.shared_memory_utils.price_book import SharedPriceBook
+
+    with SharedPriceBook(["AAPL"], name=name) as book:
+        prices = SharedBookPrices(name, heartbeat_timeout_s=1e-9, retry_s=0.0)
+        prices.refresh()
+        assert prices.knows("NONE") is None
+        prices.close()
+        book.unlink()

@@ -1,0 +1,338 @@
+"""Each pre-trade check: its limit, its code, the numbers in its message, its place in the order."""
+
+from typing import Any
+
+import pytest
+
+from app.config import Settings
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import BookPrice
+from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.model.money import UNITS
+from app.model.orders import BUY, DAY, GTC, IOC, LIMIT, MARKET, PLAIN, SELL, Order
+from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, RejectCode, retryable
+from app.model.requests import OrderRequest, Reject
+from app.model.token_bucket import TokenBucket
+from tests.support.orders.simulator import MemoryStore
+
+MS = 1_000_000
+
+
+class Prices:
+    """Prices that the test sets."""
+
+    def __init__(self, **prices: float) -> None:
+        self.book = {name: BookPrice(round(p * UNITS), 0, 1) for name, p in prices.items()}
+        self.attached = True
+
+    def read(self, symbol: str) -> BookPrice | None:
+        return self.book.get(symbol)
+
+    def knows(self, symbol: str) -> bool | None:
+        return symbol in self.book if self.attached else None
+
+
+class Desk:
+    """A core with chosen limits."""
+
+    def __init__(self, prices: Prices | None = None, **config: Any) -> None:
+        self.prices = prices or Prices(AAPL=100.0)
+        gate = RiskGate(RiskConfig(**config), self.prices, Account(STACK_NO, ""))
+        self.store = MemoryStore()
+        self.core = OrderCore(gate, PaperExchange(self.prices), self.store.pending, self.store)
+        self.now_ns = 1_760_000_000 * UNITS
+        self._next = 0
+
+    def order(
+        self, side: int = BUY, qty: int = 10, price: float | None = 100.0, **more: Any
+    ) -> Any:
+        """Ask for an order: the order it became, or the refusal."""
+        self._next += 1
+        fields: dict[str, Any] = {
+            "side": side,
+            "symbol": "AAPL",
+            "qty": qty,
+            "price": None if price is None else round(price * UNITS),
+            "ts": None,
+            "id": self._next,
+            "client": "desk",
+            "type": PLAIN,
+            "tif": IOC,
+        }
+        result = self.core.submit(OrderRequest(**{**fields, **more}), self.now_ns)
+        return result if isinstance(result, Reject) else result[0]
+
+    def code(self, *arguments: Any, **more: Any) -> str:
+        """The name of the code an order gets, or "ok"."""
+        result = self.order(*arguments, **more)
+        return RejectCode(result.code).name if result.code else "ok"
+
+
+def test_nothing_is_limited_by_default() -> None:
+    desk = Desk()
+    assert [desk.code(BUY, 10**9, 1e6) for _ in range(50)] == ["ok"] * 50
+
+
+def test_default_settings_do_not_get_in_the_way() -> None:
+    desk = Desk(Prices())
+    desk.prices.attached = False
+    config = RiskConfig.from_settings(Settings())
+    desk.core.gate = RiskGate(config, desk.prices, desk.core.stack)
+    assert [desk.code(BUY, 10**6, 1e6) for _ in range(50)] == ["ok"] * 50
+
+
+def test_known_symbol_only_while_a_book_is_attached() -> None:
+    desk = Desk(known_symbols=True)
+    assert desk.code(symbol="AAPL") == "ok"
+    assert desk.code(symbol="NONE") == "UNKNOWN_SYMBOL"
+    desk.prices.attached = False
+    assert desk.code(symbol="NONE") == "ok"
+
+
+def test_tick_size() -> None:
+    desk = Desk(tick_size=UNITS // 100)
+    assert desk.code(BUY, 1, 100.01) == "ok"
+    assert desk.code(BUY, 1, 100.005) == "TICK_SIZE"
+    assert desk.code(BUY, 1, None, type=MARKET) == "ok"
+    assert "100.005" in desk.order(BUY, 1, 100.005).msg
+    assert "0.01" in desk.order(BUY, 1, 100.005).msg
+
+
+def test_lot_size() -> None:
+    desk = Desk(lot_size=100)
+    assert desk.code(BUY, 200) == "ok"
+    assert desk.code(BUY, 150) == "LOT_SIZE"
+
+
+@pytest.mark.parametrize("scope", ["client", "stack"])
+def test_largest_quantity(scope: str) -> None:
+    desk = Desk(**{scope: Limits(qty_max=50)})
+    assert desk.code(BUY, 50) == "ok"
+    denied = desk.order(BUY, 51)
+    assert (RejectCode(denied.code).name, "51" in denied.msg, "50" in denied.msg) == (
+        "QTY_MAX",
+        True,
+        True,
+    )
+    assert ("whole stack" if scope == "stack" else "client desk") in denied.msg
+
+
+@pytest.mark.parametrize("scope", ["client", "stack"])
+def test_largest_notional(scope: str) -> None:
+    desk = Desk(**{scope: Limits(notional_max=1000 * UNITS)})
+    assert desk.code(BUY, 10, 100.0) == "ok"
+    denied = desk.order(BUY, 10, 100.01)
+    assert RejectCode(denied.code).name == "NOTIONAL_MAX"
+    assert "1000.10" in denied.msg
+    assert desk.code(BUY, 11, None, type=MARKET) == "NOTIONAL_MAX", "counted at the book's price"
+
+
+def test_price_collar_stands_around_a_fresh_price() -> None:
+    desk = Desk(collar_bps=100.0, price_age_ns_max=500 * MS)
+    assert desk.code(BUY, 1, 101.0) == "ok"
+    assert desk.code(SELL, 1, 99.0) == "ok"
+    refused = desk.order(BUY, 1, 101.01)
+    assert (refused.code, refused.retryable) == (RejectCode.PRICE_COLLAR, True)
+    assert "101.0 bps" in refused.msg
+    assert desk.code(SELL, 1, 98.9) == "PRICE_COLLAR"
+    desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
+    stale = desk.order(BUY, 1, 100.0)
+    assert (stale.code, stale.retryable) == (RejectCode.STALE_PRICE, True)
+    assert "501 ms" in stale.msg
+    assert "500 ms" in stale.msg
+    assert desk.code(symbol="NONE") == "STALE_PRICE", "no price is no fresh price"
+
+
+@pytest.mark.parametrize("scope", ["client", "stack"])
+def test_position_limit_counts_resting_orders_and_lets_positions_shrink(scope: str) -> None:
+    desk = Desk(**{scope: Limits(position_qty_max=100)})
+    assert desk.code(BUY, 60) == "ok"
+    assert desk.code(BUY, 41) == "POSITION_LIMIT"
+    assert desk.code(BUY, 30, 50.0, type=LIMIT, tif=GTC) == "ok"
+    assert desk.code(BUY, 11) == "POSITION_LIMIT"
+    assert desk.code(BUY, 10) == "ok"
+    assert desk.code(SELL, 170) == "ok", "to 100 short"
+    assert desk.code(SELL, 1) == "POSITION_LIMIT"
+    assert "-101" in desk.order(SELL, 1).msg
+
+
+def test_stack_position_adds_up_clients() -> None:
+    desk = Desk(stack=Limits(position_qty_max=100))
+    assert desk.code(BUY, 60, client="ann") == "ok"
+    assert desk.code(BUY, 60, client="bob") == "POSITION_LIMIT"
+    assert desk.code(SELL, 60, client="cem") == "ok"
+    assert desk.code(BUY, 60, client="bob") == "ok"
+
+
+@pytest.mark.parametrize("scope", ["client", "stack"])
+def test_gross_exposure(scope: str) -> None:
+    desk = Desk(Prices(AAPL=100.0, MSFT=10.0), **{scope: Limits(exposure_max=2000 * UNITS)})
+    assert desk.code(BUY, 10, 100.0) == "ok"
+    assert desk.code(SELL, 50, 10.0, symbol="MSFT") == "ok"
+    assert desk.code(BUY, 5, 100.0) == "ok"
+    denied = desk.order(BUY, 1, 10.0, symbol="NVDA")
+    assert RejectCode(denied.code).name == "GROSS_EXPOSURE"
+    assert "2010.00" in denied.msg
+    assert desk.code(SELL, 5, 100.0) == "ok"
+    assert desk.code(BUY, 1, 10.0, symbol="NVDA") == "ok"
+
+
+@pytest.mark.parametrize("scope", ["client", "stack"])
+def test_open_orders(scope: str) -> None:
+    desk = Desk(**{scope: Limits(open_orders_max=2)})
+    resting = {"type": LIMIT, "tif": DAY}
+    first = desk.order(BUY, 1, 50.0, **resting)
+    assert desk.code(BUY, 1, 50.0, **resting) == "ok"
+    assert desk.code(BUY, 1, 50.0, **resting) == "OPEN_ORDERS"
+    assert desk.code(BUY, 1, 100.0) == "ok", "what does not rest is not counted"
+    assert desk.code(BUY, 1, 50.0, type=LIMIT, tif=IOC) == "ok"
+    assert isinstance(desk.core.cancel("desk", first.id, desk.now_ns), Order)
+    assert desk.code(BUY, 1, 50.0, **resting) == "ok"
+
+
+@pytest.mark.parametrize("scope", ["client", "stack"])
+def test_daily_loss_pulls_the_kill_switch_until_a_human_resumes(scope: str) -> None:
+    desk = Desk(**{scope: Limits(daily_loss_max=100 * UNITS)})
+    desk.order(BUY, 10, 100.0)
+    desk.order(BUY, 1, 50.0, type=LIMIT, tif=GTC)
+    assert desk.code(SELL, 5, 80.0) == "ok", "a loss of 100 realised and 100 not"
+    denied = desk.order(BUY, 1, 80.0)
+    assert RejectCode(denied.code).name == "DAILY_LOSS"
+    assert "200.00" in denied.msg
+    assert desk.core.open == {}, "resting orders are canceled"
+    killed = desk.core.stack if scope == "stack" else desk.core.clients["desk"]
+    assert killed.mode == KILLED
+    desk.now_ns += 2 * 86_400 * UNITS
+    assert desk.code(BUY, 1, 80.0) == "KILL_SWITCH", "the next day changes nothing"
+    desk.core.set_mode(None if scope == "stack" else "desk", ACTIVE, "", desk.now_ns)
+    assert desk.code(BUY, 1, 80.0) == "ok"
+
+
+def test_daily_loss_begins_anew_each_day_of_the_data() -> None:
+    desk = Desk(client=Limits(daily_loss_max=100 * UNITS))
+    monday, tuesday = '"2025-10-06 09:30:00"', '"2025-10-07 09:30:00"'
+    desk.order(BUY, 10, 100.0, ts=monday)
+    assert desk.code(SELL, 5, 90.0, ts=monday) == "ok"
+    assert desk.code(BUY, 1, 90.0, ts=tuesday) == "ok"
+    assert desk.code(SELL, 1, 80.0, ts=tuesday) == "ok"
+    assert desk.code(SELL, 1, 70.0, ts=tuesday) == "ok"
+    assert desk.code(SELL, 1, 70.0, ts=tuesday) == "DAILY_LOSS"
+
+
+def test_orders_per_second() -> None:
+    desk = Desk(client=Limits(orders_per_s_max=2), stack=Limits(orders_per_s_max=3))
+    assert [desk.code(client="a") for _ in range(3)] == ["ok", "ok", "RATE_LIMIT"]
+    assert [desk.code(client="b") for _ in range(2)] == ["ok", "RATE_LIMIT"]
+    desk.now_ns += UNITS // 2
+    assert desk.code(client="a") == "ok"
+    assert desk.code(client="a") == "RATE_LIMIT"
+
+
+def test_repeated_executions_are_throttled() -> None:
+    desk = Desk(client=Limits(repeats_max=2), repeat_window_ns=UNITS)
+    assert [desk.code(BUY, 10) for _ in range(3)] == ["ok", "ok", "THROTTLED"]
+    assert desk.code(BUY, 11) == "ok"
+    assert desk.code(SELL, 10) == "ok"
+    assert desk.code(BUY, 10, client="other") == "ok"
+    desk.now_ns += UNITS
+    assert desk.code(BUY, 10) == "ok"
+
+
+def test_modes() -> None:
+    desk = Desk()
+    desk.order(BUY, 10)
+    core = desk.core
+    core.set_mode("desk", REDUCE, "", desk.now_ns)
+    assert desk.code(BUY, 1) == "REDUCE_ONLY"
+    assert desk.code(SELL, 11) == "REDUCE_ONLY"
+    assert desk.code(SELL, 4, 200.0, type=LIMIT, tif=GTC) == "ok"
+    assert desk.code(SELL, 7) == "REDUCE_ONLY", "4 of 10 are already on their way out"
+    assert desk.code(SELL, 6) == "ok"
+    core.set_mode(None, HALTED, "", desk.now_ns)
+    assert desk.code(SELL, 1, client="new") == "HALTED"
+    core.set_mode(None, ACTIVE, "", desk.now_ns)
+    core.set_mode("desk", ACTIVE, "", desk.now_ns)
+    assert desk.code(BUY, 1) == "ok"
+
+
+def test_checks_come_in_order() -> None:
+    everything = Limits(
+        qty_max=1,
+        notional_max=1,
+        position_qty_max=1,
+        exposure_max=1,
+        open_orders_max=1,
+        daily_loss_max=1,
+        orders_per_s_max=1,
+        repeats_max=1,
+    )
+    order = {"type": LIMIT, "tif": GTC, "symbol": "NONE"}
+    expected = [
+        ("known_symbols", "UNKNOWN_SYMBOL"),
+        ("tick_size", "TICK_SIZE"),
+        ("lot_size", "LOT_SIZE"),
+        ("client", "QTY_MAX"),
+        ("collar_bps", "STALE_PRICE"),
+    ]
+    config: dict[str, Any] = {
+        "known_symbols": True,
+        "tick_size": UNITS,
+        "lot_size": 7,
+        "client": everything,
+        "collar_bps": 1.0,
+        "price_age_ns_max": 1,
+    }
+    for name, code in expected:
+        assert Desk(**config).code(BUY, 10, 100.5, **order) == code
+        del config[name]
+    limits = ["qty_max", "notional_max", "position_qty_max", "exposure_max"]
+    codes = ["QTY_MAX", "NOTIONAL_MAX", "POSITION_LIMIT", "GROSS_EXPOSURE"]
+    for index, code in enumerate(codes):
+        left = Limits(**dict.fromkeys(limits[index:], 1))
+        assert Desk(client=left).code(BUY, 10, 100.5, **order) == code
+
+
+@pytest.mark.parametrize("code", list(RejectCode))
+def test_what_hangs_on_the_clock_is_retryable_in_a_replay_and_final_live(code: RejectCode) -> None:
+    assert retryable(code, replaying=True) is (code in ALWAYS_RETRYABLE or code in CLOCK_BOUND)
+    assert retryable(code, replaying=False) is (code in ALWAYS_RETRYABLE)
+
+
+def test_held_back_order_goes_through_later_under_the_same_id() -> None:
+    desk = Desk(price_age_ns_max=500 * MS)
+    desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
+    assert isinstance(desk.order(id=5), Reject)
+    assert desk.core.clients == {}, "nothing is kept of it"
+    desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)
+    assert desk.code(id=5) == "ok"
+
+
+def test_live_the_same_order_is_dropped_for_good() -> None:
+    desk = Desk(price_age_ns_max=500 * MS, replaying=False)
+    desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
+    assert desk.code(id=5) == "STALE_PRICE"
+    desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)
+    desk.store.commit()
+    assert desk.code(id=5) == "STALE_PRICE"
+    assert desk.code(id=6) == "ok"
+
+
+def test_too_many_clients() -> None:
+    desk = Desk()
+    desk.core._clients_max = 2
+    assert [desk.code(client=name) for name in "aabbc"] == ["ok"] * 4 + ["CLIENTS_MAX"]
+
+
+def test_bucket_never_gives_more_than_its_rate() -> None:
+    bucket = TokenBucket(10)
+    times = range(0, 10 * UNITS, 7 * MS)
+    taken = [t for t in times if bucket.take(t)]
+    for start in range(0, 9 * UNITS, UNITS // 3):
+        assert sum(start <= t < start + UNITS for t in taken) <= 20
+    assert 100 <= len(taken) <= 111
+    assert TokenBucket(1).take(5 * UNITS)
+    backwards = TokenBucket(1)
+    assert backwards.take(10 * UNITS)
+    assert not backwards.take(9 * UNITS), "a clock that runs backwards gives nothing away"

@@ -1,0 +1,150 @@
+"""Signs of life on both feeds: where they stand, what they say, and what their absence does."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from app.model.wire.feed_protocol import encode_mark, parse_mark
+from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
+from tests.support.fake_servers import Connection, FakeServer
+from tests.support.feed_helpers import (
+    WireClient,
+    make_feed,
+    make_settings,
+    running,
+    ticks_bytes,
+    write_ticks,
+)
+
+BEAT = re.compile(rb"BEAT\|(\d+)\*")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """300 ticks."""
+    return write_ticks(tmp_path / "feed.csv", 300)
+
+
+def without_beats(stream: bytes) -> bytes:
+    """The stream as a client sees it that asked for none; each beat stands where it says."""
+    out = b""
+    for part in re.split(rb"(BEAT\|\d+\*)", stream):
+        found = BEAT.fullmatch(part)
+        if found:
+            assert out.count(b"*") % 3 == 0, "in the middle of a tick"
+            assert int(found[1]) == out.count(b"*") // 3
+        else:
+            out += part
+    return out
+
+
+@pytest.mark.parametrize("pace", ["100/s", "1000/s", "20000/s"])
+def test_beats_say_how_many_ticks_were_sent(path: Path, pace: str) -> None:
+    feed = make_feed(path, replay="loop")
+    settings = make_settings(pace=pace, replay="loop")
+    with (
+        running(feed, settings) as gateway,
+        WireClient(gateway.price_port, b"BEAT*RESUME|0*") as client,
+    ):
+        data = client.read_until(lambda data: len(BEAT.findall(data)) >= 3)
+    stream = data[data.index(b"SEQ|0*") + 6 :]
+    stream = stream[: stream.rindex(b"*") + 1]
+    ticks = without_beats(stream)
+    whole = ticks.count(b"*") // 3
+    assert ticks.startswith(ticks_bytes(feed, 0, whole))
+
+
+def test_a_slow_reader_at_full_pace_gets_them_between_whole_ticks(path: Path) -> None:
+    feed = make_feed(path, replay="loop")
+    with (
+        running(feed, make_settings(replay="loop")) as gateway,
+        WireClient(gateway.price_port, b"BEAT*RESUME|0*", 8192) as client,
+    ):
+        deadline = time.monotonic() + 20
+        while len(BEAT.findall(client.data)) < 3:
+            assert time.monotonic() < deadline
+            client.data += client.socket.recv(20_000)
+            time.sleep(0.0005)  # slower than the gateway sends
+    stream = client.data[client.data.index(b"SEQ|0*") + 6 :]
+    without_beats(stream[: stream.rindex(b"*") + 1])
+
+
+def test_who_does_not_ask_gets_none(path: Path) -> None:
+    feed = make_feed(path, replay="loop")
+    settings = make_settings(pace="1000/s", replay="loop", price_subscribers=0)
+    with running(feed, settings) as gateway:
+        for hello in (b"RESUME|0*", b""):
+            with WireClient(gateway.price_port, hello) as client:
+                assert b"BEAT" not in client.read_until(lambda data: data.count(b"*") > 3000)
+
+
+def test_sentiment_beats_between_its_frames(path: Path) -> None:
+    feed = make_feed(path, sentiment_every_ticks=1)
+    settings = make_settings(price_subscribers=2)  # nothing starts
+    with (
+        running(feed, settings) as gateway,
+        WireClient(gateway.sentiment_port, b"BEAT*RESUME|300*") as ended,
+        WireClient(gateway.sentiment_port, b"BEAT*RESUME|0*") as client,
+    ):
+        assert ended.read_to_end().endswith(b"END|300*")
+        client.read_to_end()
+    assert BEAT.sub(b"", client.data).count(b"*") == 1 + 3 * 300 + 1 + 1
+
+
+def silent(hello: bytes) -> FakeServer:
+    """A gateway that answers the hello and stands still."""
+
+    def handle(connection: Connection) -> None:
+        connection.resume()
+        connection.send(hello)
+        connection.sock.settimeout(30)
+        connection.sock.recv(1)
+
+    return FakeServer(handle)
+
+
+def connect(server: FakeServer, **keywords: object) -> FeedConnection:
+    """A connection that takes half a second of silence."""
+    return FeedConnection(
+        "127.0.0.1", server.port, 0, has_symbols=True, silent_s_max=0.5, **keywords
+    )  # type: ignore[arg-type]
+
+
+def test_a_silent_gateway_is_gone() -> None:
+    with silent(b"SYMBOLS|A*RUN|r*SEQ|0*") as server:
+        feed = connect(server)
+        started_s = time.monotonic()
+        with pytest.raises(FeedClosed, match="silent"):
+            [feed.receive() for _ in range(20)]
+        assert 0.4 < time.monotonic() - started_s < 2
+        feed.close()
+
+
+def test_a_plain_feed_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.runtime.net.feed_client.HELLO_TIMEOUT_S", 0.3)
+    with silent(b"SYMBOLS|A*") as server:
+        feed = connect(server)
+        assert not feed.sequenced
+        assert [feed.receive() for _ in range(5)] == [0] * 5
+        feed.close()
+
+
+def test_a_gateway_that_stands_still_in_the_hello_is_no_plain_feed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.runtime.net.feed_client.HELLO_TIMEOUT_S", 0.3)
+    with silent(b"SYMBOLS|A*") as server, pytest.raises(FeedClosed, match="no answer"):
+        connect(server, must_be_sequenced=True)
+
+
+def test_what_comes_wrong_in_the_same_way_three_times_is_the_sources() -> None:
+    wrong = MalformedTicks()
+    assert [wrong.is_source(7, b"x") for _ in range(3)] == [False, False, True]
+    assert [wrong.is_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
+    assert wrong.is_source(8, b"x")
+
+
+def test_the_mark_is_a_mark() -> None:
+    assert parse_mark(encode_mark("BEAT", 12)[:-1], "BEAT") == 12

@@ -1,0 +1,243 @@
+"""``python -m app.gateway`` as others start it: exit codes, signals, counters, memory, idleness."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
+from tests.support.feed_helpers import (
+    WireClient,
+    make_feed,
+    make_settings,
+    ticks_bytes,
+    write_ticks,
+)
+from tests.support.paths import ROOT
+
+DEADLINE_S = 30.0
+
+Start = Callable[..., "Process"]
+
+
+class Process:
+    """A gateway process and the lines that it logged."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "app.gateway"],
+            cwd=ROOT,
+            env=environ,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.metrics_name = environ["SHM_METRICS"]
+
+    def read_until(self, pattern: str) -> re.Match[str]:
+        """Read the log up to a line in which ``pattern`` is found."""
+        assert self.child.stderr is not None
+        for line in self.child.stderr:
+            self.lines.append(line)
+            found = re.search(pattern, line)
+            if found:
+                return found
+        raise AssertionError(f"no line with {pattern!r} in:\n{''.join(self.lines)}")
+
+    def ports(self) -> tuple[int, int]:
+        """The ports, once they are open."""
+        found = self.read_until(r" ready price_port=(\d+) sentiment_port=(\d+)")
+        return int(found[1]), int(found[2])
+
+    def wait(self) -> int:
+        """The exit code; what was logged is in ``lines`` then."""
+        _, rest = self.child.communicate(timeout=DEADLINE_S)
+        self.lines += rest.splitlines(keepends=True)
+        return self.child.returncode
+
+    def metrics(self) -> ProcessSnapshot:
+        """The gateway's block."""
+        (block,) = read_metrics(self.metrics_name)
+        return block
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    name = f"gateway_test_{uuid.uuid4().hex}"
+    running: list[Process] = []
+
+    def start_process(**changes: object) -> Process:
+        given = {key: value for key, value in changes.items() if not key.isupper()}
+        settings = make_settings(**({"log_level": "INFO", "shm_metrics": name} | given))
+        raw = {key: str(value) for key, value in changes.items() if key.isupper()}
+        process = Process(os.environ | settings.to_environ() | raw)
+        running.append(process)
+        return process
+
+    yield start_process
+    for process in running:
+        process.child.kill()
+        process.child.wait()
+        if process.child.stderr:
+            process.child.stderr.close()
+    Path("/dev/shm", name).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_ticks(tmp_path / "feed.csv", 300)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_with_0_within_a_second(start: Start, path: Path, number: int) -> None:
+    process = start(data_path=str(path), replay="walk", pace="1000/s")
+    price_port, _ = process.ports()
+    with WireClient(price_port) as client:
+        client.read_frames(100)
+        begun = time.monotonic()
+        process.child.send_signal(number)
+        assert process.wait() == 0
+        assert time.monotonic() - begun < 1
+        client.read_to_end()
+    assert "stopped exit_code=0" in process.lines[-1]
+    assert process.metrics().state == "done"
+
+
+def test_run_to_the_end_and_counters(start: Start, path: Path) -> None:
+    process = start(data_path=str(path), sentiment_subscribers=1)
+    price_port, sentiment_port = process.ports()
+    assert process.metrics().state == "ready"
+    with WireClient(sentiment_port, b"RESUME|0*") as s, WireClient(price_port, b"RESUME|0*") as p:
+        received = len(s.read_to_end()) + len(p.read_to_end())
+        # Over, but up, for whoever has to resume.
+        process.read_until("stream_finished ticks=300")
+        with WireClient(price_port, b"RESUME|299*") as late:
+            assert late.read_to_end().endswith(b"END|300*")
+    with WireClient(price_port, b"nonsense*"):
+        process.read_until("client_refused")
+    process.child.terminate()
+    assert process.wait() == 0
+    counters = process.metrics().counters
+    assert counters["ticks_sent"] == 300
+    assert counters["sentiment_sent"] == 30
+    assert counters["resumes"] == 3
+    assert counters["clients_dropped"] == 1
+    assert counters["bytes_sent"] > received - 50
+    assert 0 < counters["first_event_ns"] <= counters["last_event_ns"]
+
+
+def test_restart_goes_on_for_a_client_that_resumes(start: Start, path: Path) -> None:
+    feed = make_feed(path, replay="walk")
+    data, seq = b"", 0
+    for _ in range(3):
+        process = start(data_path=str(path), replay="walk", pace="5000/s", sentiment_subscribers=1)
+        price_port, sentiment_port = process.ports()
+        with (
+            WireClient(sentiment_port, b"RESUME|0*"),
+            WireClient(price_port, b"RESUME|%d*" % seq) as client,
+        ):
+            client.read_until(lambda data: data.count(b"*") > 1500)
+            process.child.kill()
+            process.wait()
+            ticks = client.data.partition(b"SEQ|%d*" % seq)[2].split(b"*")
+        whole = len(ticks) // 3
+        data += b"".join(field + b"*" for field in ticks[: 3 * whole])
+        seq += whole
+        assert data == ticks_bytes(feed, 0, seq)
+
+
+def test_restart_does_not_wait_for_sentiment_again(start: Start, path: Path) -> None:
+    """Its client may have got all it needs from the gateway that died."""
+    choices = {"data_path": str(path), "sentiment_subscribers": 1}
+    first = start(**choices)
+    price_port, sentiment_port = first.ports()
+    with WireClient(sentiment_port, b"RESUME|0*") as sentiment:
+        sentiment.read_to_end()
+    with WireClient(price_port):
+        first.read_until("stream_started")
+        first.child.kill()
+        first.wait()
+    price_port, _ = start(**choices).ports()
+    with WireClient(price_port, b"RESUME|0*") as client:
+        assert client.read_to_end().endswith(b"END|300*")
+
+
+def test_data_that_is_refused(start: Start, path: Path) -> None:
+    with path.open("a") as file:
+        file.write("2025-10-02,AAPL,zero\n")
+    process = start(data_path=str(path))
+    assert process.wait() == 1
+    text = "".join(process.lines)
+    assert f"{path}:302: price='zero': not a number" in text
+    assert "Traceback" not in text
+    process = start(data_path=str(path), skip_bad_rows=True)
+    process.ports()
+    assert any("rows_skipped" in line and "rows=1" in line for line in process.lines)
+    assert process.metrics().counters["rows_skipped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"data_path": "no/such.csv"}, 1, "no/such.csv: No such file or directory"),
+        ({"sentiment_path": "no/such.csv"}, 1, "no/such.csv: No such file or directory"),
+        ({"bind_host": "203.0.113.1"}, 1, "cannot listen on 203.0.113.1"),
+        ({"bind_host": "no.such.host.invalid"}, 1, "cannot listen on no.such.host.invalid"),
+        ({"PACE": "fast", "SEED": "-1"}, 2, "PACE=fast"),
+        ({"gateway_cpus": "4095"}, 1, "CPUs 4095"),
+    ],
+)
+def test_what_it_cannot_start_with(
+    start: Start, path: Path, changes: dict[str, object], code: int, words: str
+) -> None:
+    process = start(**({"data_path": str(path)} | changes))
+    assert process.wait() == code
+    text = "".join(process.lines)
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_port_that_is_taken(start: Start, path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(data_path=str(path), price_port=port)
+        assert process.wait() == 1
+    assert f"ports {port} and 0: Address already in use" in "".join(process.lines)
+
+
+def test_stop_while_it_loads(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "slow.csv"
+    # Not in wire form: each row is looked at by itself.
+    path.write_text("timestamp,symbol,price\n" + "1759311000,A,1e0\n" * 1_500_000)
+    process = start(data_path=str(path))
+    process.read_until("loading percent=")
+    process.child.terminate()
+    assert process.wait() == 0
+
+
+def test_small_and_idle(start: Start) -> None:
+    process = start(data_path=str(ROOT / "data" / "market_data.csv"), replay="walk")
+    price_port, _ = process.ports()
+
+    def cpu_ticks() -> int:
+        fields = Path(f"/proc/{process.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    with WireClient(price_port, b"PING*") as client:
+        client.read_to_end()
+    before = cpu_ticks()
+    time.sleep(1.5)
+    # Three beats; 2 % of a core would be 3 ticks of 10 ms.
+    assert cpu_ticks() - before <= 3
+    status = Path(f"/proc/{process.child.pid}/status").read_text()
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert peak is not None
+    assert int(peak[1]) < 130_000

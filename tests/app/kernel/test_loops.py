@@ -1,0 +1,156 @@
+"""Loops over a batch, compiled and twin: every test here runs both."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.kernel import _kernel
+from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
+from tests.support.kernel.helpers import BOTH, records, refused
+
+
+@BOTH
+def kernel(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def _gate(kernel: Any, *, every: bool = False, orders_max: int = 4) -> Any:
+    """Orders of one symbol."""
+    position, busy = np.zeros(1, np.int8), np.zeros(1, np.uint8)
+    return kernel.OrderGate(position, busy, ["AAPL"], every, orders_max)
+
+
+class TestBatchLoops:
+    """What strategies run over a batch."""
+
+    def test_sentiment_is_the_last_at_or_before_the_tick(self, kernel: Any) -> None:
+        events = records((5, 0, 10), (5, 0, 20), (6, 1, 30), (9, 0, 40))
+        ticks = records((4, 0, 1.0), (5, 0, 1.0), (5, 1, 1.0), (8, 1, 1.0), (8, 0, 1.0))
+        latest, out = np.full(2, -1, np.int16), np.zeros(5, np.int16)
+        assert kernel.join_sentiment(ticks, events, 0, latest, out) == 3
+        assert out.tolist() == [-1, 20, -1, 30, 20]
+        assert latest.tolist() == [20, 30]
+
+    @pytest.mark.parametrize(("short", "long"), [(0, 5), (5, 5), (6, 5), (-1, 5)])
+    def test_windows_that_cannot_be(self, kernel: Any, short: int, long: int) -> None:
+        with refused():
+            kernel.CrossAverage(1, short, long)
+
+    @pytest.mark.parametrize(("short", "long"), [(1, 2), (1, 7), (2, 3), (5, 6), (3, 20)])
+    def test_averages_are_those_of_the_plain_strategy(
+        self, kernel: Any, short: int, long: int
+    ) -> None:
+        rng = np.random.default_rng(short * 100 + long)
+        plain, names = WindowedMovingAverageStrategy(short, long), {"BUY": 1, "SELL": -1, "HOLD": 0}
+        prices = np.round(rng.choice([0.1, 0.2, 0.3, 1e9, 9e9, 1e-9], 200), 9)
+        ticks = records(*((0, i % 3, price) for i, price in enumerate(prices)))
+        out = np.zeros(200, np.int8)
+        kernel.CrossAverage(3, short, long).signals(ticks, out)
+        for tick, signal in zip(ticks, out, strict=True):
+            point = MarketDataPoint(0, str(tick["symbol"]), float(tick["price"]))
+            assert names[plain.on_tick(point)] == signal
+
+    def test_a_flat_price_never_trades(self, kernel: Any) -> None:
+        out = np.ones(100, np.int8)
+        kernel.CrossAverage(1, 3, 7).signals(records(*[(0, 0, 0.1)] * 100), out)
+        assert not out.any()
+
+    def test_agreement_needs_both(self, kernel: Any) -> None:
+        ticks = records(*((0, 0, price) for price in (1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 3.0, 2.0)))
+        sentiments = np.array([90, -1, 50, 51, 49, 49, 50, -1], np.int16)
+        out = np.zeros(8, np.int8)
+        kernel.CrossAverage(1, 1, 2).agree(ticks, sentiments, 50, 50, out)
+        assert out.tolist() == [0, 0, 0, 1, 0, -1, 0, 0]
+
+    def test_positions_gate_orders(self, kernel: Any) -> None:
+        ticks = records(*[(0, 0, 1.0)] * 4, *[(0, 1, 1.0)] * 2)
+        signals = np.array([1, 1, 0, -1, 1, 1], np.int8)
+        position, busy = np.zeros(2, np.int8), np.zeros(2, np.uint8)
+        gate = kernel.OrderGate(position, busy, ["AAPL", "MSFT"], False, 8)
+        # The second BUY would be an order, too, if the first one were refused.
+        first, at = gate.intents(ticks, signals, 0)
+        assert ([(i.seq, i.symbol, i.signal) for i in first], at) == ([(0, "AAPL", 1)], 1)
+        assert (position.tolist(), busy.tolist()) == ([1, 0], [2, 0])
+        busy[:] = 0
+        more, at = gate.intents(ticks, signals, 1)
+        assert [(i.seq, i.symbol, i.signal) for i in more] == [(3, "AAPL", -1), (4, "MSFT", 1)]
+        assert (at, position.tolist(), busy.tolist()) == (5, [-1, 1], [3, 2])
+        busy[:] = 0
+        assert gate.intents(ticks, signals, 5) == ([], 6)
+
+    def test_every_sends_each_signal(self, kernel: Any) -> None:
+        ticks = records(*[(0, 0, 1.0)] * 5)
+        signals = np.array([1, 1, 0, -1, 1], np.int8)
+        gate = _gate(kernel, every=True, orders_max=3)
+        intents, at = gate.intents(ticks, signals, 0)
+        assert ([intent.seq for intent in intents], at) == ([0, 1, 3], 4)
+        intents, at = gate.intents(ticks, signals, 4)
+        assert ([intent.seq for intent in intents], at) == ([4], 5)
+
+    @pytest.mark.parametrize("strange", [2, -2, 127, -128])
+    def test_a_signal_that_is_none(self, kernel: Any, strange: int) -> None:
+        signals = np.array([0, strange], np.int8)
+        with refused():
+            kernel.tally(signals)
+        with refused():
+            _gate(kernel).intents(records((0, 0, 1.0), (0, 0, 1.0)), signals, 0)
+
+    def test_a_gate_that_lets_nothing_through(self, kernel: Any) -> None:
+        for orders_max in (0, -1):
+            with refused():
+                _gate(kernel, orders_max=orders_max)
+
+    def test_tally(self, kernel: Any) -> None:
+        assert kernel.tally(np.array([1, -1, 0, 1, 1], np.int8)) == (3, 1, 1)
+        assert kernel.tally(np.zeros(0, np.int8)) == (0, 0, 0)
+
+    def test_a_symbol_out_of_range_is_no_memory_to_write_to(self, kernel: Any) -> None:
+        ticks, out = records((0, 3, 1.0)), np.zeros(1, np.int8)
+        with pytest.raises(IndexError):
+            kernel.CrossAverage(3, 1, 2).signals(ticks, out)
+        with pytest.raises(IndexError):
+            kernel.join_sentiment(ticks, ticks[:0], 0, np.zeros(3, np.int16), np.zeros(1, np.int16))
+        with pytest.raises(IndexError):
+            _gate(kernel).intents(ticks, np.ones(1, np.int8), 0)
+
+    def test_outputs_too_short(self, kernel: Any) -> None:
+        ticks = records((0, 0, 1.0), (0, 0, 1.0))
+        short = np.zeros(1, np.int8)
+        with refused():
+            kernel.CrossAverage(1, 1, 2).signals(ticks, short)
+        with refused():
+            kernel.join_sentiment(ticks, ticks, 0, np.zeros(1, np.int16), np.zeros(1, np.int16))
+        with refused():
+            _gate(kernel).intents(ticks, np.ones(3, np.int8), 0)
+
+    def test_histogram_buckets(self, kernel: Any) -> None:
+        buckets = np.zeros(1000, np.uint64)
+        for value in (-5, 0, 255, 256, 257, 258, 511, 512, 2**62):
+            kernel.record_latency(buckets, value)
+        kernel.record_latency(buckets, 3, 10)
+        filled = {i: int(n) for i, n in enumerate(buckets) if n}
+        assert filled == {0: 2, 3: 10, 255: 1, 256: 2, 257: 1, 383: 1, 384: 1, 999: 1}
+
+    def test_ages_survive_the_clock_word_wrapping(self, kernel: Any) -> None:
+        ticks = records((0, 0, 1.0), (0, 0, 1.0), (0, 0, 1.0))
+        ticks["recv_us"] = [2**32 - 1, 2**32 - 1, 0]
+        buckets = np.zeros(4000, np.uint64)
+        kernel.record_ages(buckets, ticks, (2**32 + 1) * 1000)
+        assert int(buckets.sum()) == 3
+        expected = np.zeros(4000, np.uint64)
+        kernel.record_latency(expected, 2000, 2)
+        kernel.record_latency(expected, 1000)
+        assert buckets.tolist() == expected.tolist()
+
+
+class TestCompiledOnly:
+    """What needs no twin."""
+
+    def test_windows_too_large_for_memory_are_refused(self) -> None:
+        with pytest.raises(MemoryError):
+            _kernel.CrossAverage(10, 5, 2**62)
+
+    def test_ticks_of_another_shape_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="whole number"):
+            _kernel.CrossAverage(1, 1, 2).signals(np.zeros(33, np.int8), np.zeros(2, np.int8))

@@ -1,0 +1,142 @@
+"""Races between a writer process at full pace and two reader processes.
+
+Three outcomes must never be: a *torn* tick (fields of two ticks in one), a sequence going
+*backwards*, a *stale* slot after a wrap (a record that is not the one of its position).
+"""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from app.kernel import _kernel
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import TickRing
+from tests.support.children import Child, Spawn, eventually, segment_name, spawner
+from tests.support.kernel.race_workers import DISTINCT_MIN, Findings, Writer
+
+RUN = "from tests.support.kernel.race_workers import main; main()"
+SHORT_READS = 300_000
+LONG_READS = 50_000_000
+"""A reader; two readers make the 10**8 of a long run."""
+FOREVER = 10**15
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    yield from segment_name()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    yield from spawner()
+
+
+def start(spawn: Spawn, *arguments: object) -> Child:
+    child = spawn(RUN, *arguments)
+    assert child.line() == "up"
+    return child
+
+
+def result(child: Child, deadline_s: float = 60) -> Findings:
+    """What a reader found; no forbidden outcome is among it."""
+    found = Findings(**json.loads(child.line(deadline_s)))
+    assert (found.torn, found.backwards, found.stale) == (0, 0, 0), found.first_bad
+    return found
+
+
+def race(spawn: Spawn, name: str, role: str, policy: str, reads: int, deadline_s: float) -> None:
+    writer = start(spawn, "writer", name, policy)
+    readers = [start(spawn, role, name, reads) for _ in range(2)]
+    for reader in readers:
+        found = result(reader, deadline_s)
+        assert found.reads >= reads
+        assert found.distinct >= DISTINCT_MIN
+        rate = found.reads / found.seconds / 1e6
+        print(f"{role}: {found.reads:,} reads, {rate:.2f} M/s, lost {found.lost:,}")
+        assert role != "lossless" or found.lost == 0
+    writer.kill()
+
+
+@pytest.mark.parametrize(
+    ("role", "policy"), [("book", "latest"), ("latest", "latest"), ("lossless", "lossless")]
+)
+class TestRaces:
+    def test_short(self, name: str, spawn: Spawn, role: str, policy: str) -> None:
+        race(spawn, name, role, policy, SHORT_READS, 60)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1200)
+    def test_1e8_reads(self, name: str, spawn: Spawn, role: str, policy: str) -> None:
+        race(spawn, name, role, policy, LONG_READS, 1100)
+
+
+@pytest.mark.parametrize("policy", ["latest", "lossless"])
+def test_writers_killed_in_mid_write_and_their_successors(
+    name: str, spawn: Spawn, policy: str
+) -> None:
+    """The writer is always inside a write; each successor goes on while the readers read."""
+    writer = start(spawn, "writer", name, policy)
+    ring = TickRing.attach(f"{name}_ring")
+    readers = [start(spawn, "book", name, FOREVER), start(spawn, policy, name, FOREVER)]
+    for _ in range(12):
+        before = ring.view.state[0]
+        eventually(lambda at=before: ring.view.state[0] > at + 20_000, "ticks flow")
+        writer.kill()
+        writer = start(spawn, "writer", name, policy)
+        assert ring.is_current(), "taken over, not replaced"
+    writer.kill()
+    last = Writer(name, policy)
+    published, next_seq, _, _ = last.kernel.state
+    assert published == next_seq, "no tick twice, none left out"
+    last.kernel.finish(next_seq)
+    for reader in readers:
+        found = result(reader)
+        assert found.distinct > 12, "each writer was seen writing"
+        assert policy == "latest" or found.lost == 0
+    book = last.book.read_tick("A")
+    assert book is not None
+    assert book[3] >= next_seq - 1, "the book is never behind the ring"
+
+
+def test_a_writer_killed_in_mid_write_leaves_the_book_readable(name: str, spawn: Spawn) -> None:
+    for _ in range(5):
+        writer = start(spawn, "writer", name, "latest")
+        with SharedPriceBook(name=f"{name}_book", create=False) as book:
+            first = book.read_tick("A")
+            eventually(lambda old=first, b=book: b.read_tick("A") != old, "ticks flow")
+            writer.kill()
+            tick = book.read_tick("A")
+            assert tick is not None
+            assert tick == book.read_tick("A")
+            price, _, recv_ns, seq = tick
+            assert (price, recv_ns) == (seq % 3000 + 1.5, seq // 3000)
+
+
+def test_multi_field_reads_per_second(
+    name: str, spawn: Spawn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From plain Python while the writer runs at full pace: a million a second is the aim."""
+    start(spawn, "writer", name, "latest")
+    with SharedPriceBook(name=f"{name}_book", create=False) as book:
+        eventually(lambda: book.read_tick("A"), "a first tick")
+        read, reads = book.read_tick, 200_000
+        rates = []
+        for _ in range(5):
+            started = time.process_time()
+            for _ in range(reads):
+                read("A")
+            rates.append(reads / (time.process_time() - started))
+        get, rates_direct = _kernel.BookView(book.buffer).get, []
+        for _ in range(5):
+            started = time.process_time()
+            for _ in range(reads):
+                get(0)
+            rates_direct.append(reads / (time.process_time() - started))
+    with capsys.disabled():
+        print(
+            f"\nmulti-field reads per CPU second, writer at full pace: read_tick "
+            f"{sorted(rates)[2] / 1e6:.2f} M, kernel view {sorted(rates_direct)[2] / 1e6:.2f} M"
+        )
+    assert max(rates) > 300_000, "a third of the aim, whatever else this machine does"

@@ -1,0 +1,374 @@
+"""Data files: what is loaded, in which form, and what is refused with which words."""
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from app.market_data.sources import csv_reader as csv_rows
+from app.market_data.sources.csv_file import load_prices, load_sentiments
+from app.market_data.sources.errors import DataError
+from app.market_data.tick_table import Columns, Rows
+from app.model.timestamps import format_timestamp, parse_timestamp
+from tests.support.paths import ROOT, SHARED_DATA
+
+HEADER = "timestamp,symbol,price\n"
+ROWS = "2025-10-01 09:30:00,AAPL,173.20\n2025-10-01 09:30:01,MSFT,402.1\n"
+FRAMES = [b"2025-10-01 09:30:00*AAPL*173.20*", b"2025-10-01 09:30:01*MSFT*402.1*"]
+
+Write = Callable[[str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(content: str | bytes) -> Path:
+        path = tmp_path / "feed.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write_file
+
+
+def frames_of(rows: Rows) -> list[bytes]:
+    return [rows.frame(row) for row in range(len(rows))]
+
+
+def check(rows: Rows) -> None:
+    """What must hold of any loaded rows."""
+    for row, frame in enumerate(frames_of(rows)):
+        time_text, symbol, _, rest = frame.split(b"*")
+        assert rest == b""
+        assert parse_timestamp(time_text)[0] == rows.event_ns[row]
+        assert rows.symbols[rows.symbol_index[row]].encode() == symbol
+    assert (np.diff(rows.event_ns) >= 0).all()
+    assert rows.offsets[-1] == len(rows.frames)
+
+
+class TestForms:
+    """The same two ticks in every form that a file may have."""
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            HEADER + ROWS,
+            (HEADER + ROWS).rstrip("\n"),
+            (HEADER + ROWS).replace("\n", "\r\n"),
+            "\ufeff" + HEADER + ROWS,
+            (HEADER + ROWS).replace("\n", "\n\n"),
+            HEADER + ROWS.replace("AAPL", '"AAPL"'),
+            '"timestamp","symbol","price"\n' + ROWS,
+            HEADER + ROWS.replace("AAPL", " AAPL ").replace("402.1", " 402.1"),
+            gzip.compress((HEADER + ROWS).encode()),
+        ],
+        ids=["lf", "no end", "crlf", "bom", "blank lines", "quotes", "header", "blanks", "gzip"],
+    )
+    def test_same_frames(self, write: Write, content: str | bytes) -> None:
+        rows = load_prices(write(content), Columns())
+        assert frames_of(rows) == FRAMES
+        assert rows.symbols == ["AAPL", "MSFT"]
+        assert rows.event_ns.tolist() == [1759311000 * 10**9, 1759311001 * 10**9]
+        assert rows.values is None
+        check(rows)
+
+    def test_columns_by_name(self, write: Write) -> None:
+        path = write(
+            "note,px,when,ticker\n"
+            "a,173.20,2025-10-01 09:30:00,AAPL\n"
+            '"b, c\nd",402.1,2025-10-01 09:30:01,MSFT\n'
+        )
+        rows = load_prices(path, Columns(timestamp="when", symbol="ticker", price="px"))
+        assert frames_of(rows) == FRAMES
+
+    def test_sentiment_column(self, write: Write) -> None:
+        path = write(
+            "timestamp,symbol,price,sentiment\n"
+            "2025-10-01 09:30:00,AAPL,173.20,55\n"
+            "2025-10-01 09:30:01,MSFT,402.1,\n"
+            "2025-10-01 09:30:02,MSFT,402.2, 7.0\n"
+        )
+        rows = load_prices(path, Columns())
+        assert frames_of(rows)[:2] == FRAMES
+        assert rows.values is not None
+        assert rows.values.tolist() == [55, -1, 7]
+
+    def test_timestamps_are_normalised_to_utc(self, write: Write) -> None:
+        path = write(
+            HEADER
+            + "2025-10-01,A,1\n2025-10-01T09:30:00.5Z,A,1e0\n"
+            + "2025-10-01 11:30:01+02:00,A,1\n1759311002000,A,.5\n"
+        )
+        rows = load_prices(path, Columns())
+        assert frames_of(rows) == [
+            b"2025-10-01 00:00:00*A*1*",
+            b"2025-10-01T09:30:00.5Z*A*1*",
+            b"2025-10-01 09:30:01*A*1*",
+            b"2025-10-01 09:30:02*A*0.5*",
+        ]
+        check(rows)
+
+    def test_symbols_of_every_length(self, write: Write) -> None:
+        symbols = ["A" * length for length in range(1, 11)] + ["Ä", "BRK B", "日本株", "A.B-C/D_E"]
+        body = "".join(f"2025-10-01 09:30:00,{symbol},1\n" for symbol in symbols * 3)
+        rows = load_prices(write(HEADER + body), Columns())
+        assert rows.symbols == symbols
+        assert rows.symbol_index.tolist() == list(range(len(symbols))) * 3
+        check(rows)
+
+    def test_many_symbols(self, write: Write) -> None:
+        symbols = [f"S{number:04}" for number in range(10_000)]
+        body = "".join(f"2025-10-01 09:30:00,{symbol},1\n" for symbol in symbols + symbols[::-1])
+        rows = load_prices(write(HEADER + body), Columns())
+        assert rows.symbols == symbols
+        assert rows.symbol_index[10_000:].tolist() == list(range(10_000))[::-1]
+
+    def test_sorting_is_stable(self, write: Write) -> None:
+        path = write(HEADER + "2025-10-01 09:30:01,B,2\n2025-10-01,A,1\n2025-10-01 09:30:01,A,3\n")
+        rows = load_prices(path, Columns(sort_rows=True))
+        assert frames_of(rows) == [
+            b"2025-10-01 00:00:00*A*1*",
+            b"2025-10-01 09:30:01*B*2*",
+            b"2025-10-01 09:30:01*A*3*",
+        ]
+        assert rows.symbols == ["B", "A"]
+        check(rows)
+
+    @pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1000])
+    def test_chunks_do_not_show(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+    ) -> None:
+        body = "".join(
+            f"2025-10-01 09:{second // 60:02}:{second % 60:02},S{second % 3},{second + 1}.5\n"
+            for second in range(90)
+        )
+        for content in (HEADER + body, (HEADER + body).replace("\n", "\r\n"), HEADER + body + '"'):
+            whole = load_prices(write(content), Columns(skip_bad_rows=True))
+            monkeypatch.setattr(csv_rows, "CHUNK_BYTES", chunk_bytes)
+            rows = load_prices(write(content), Columns(skip_bad_rows=True))
+            monkeypatch.undo()
+            assert frames_of(rows) == frames_of(whole)
+            assert len(rows) == 90
+
+
+class TestRefused:
+    """Every bad row is named with file, line, value and reason; a setting skips it instead."""
+
+    @pytest.mark.parametrize(
+        ("row", "reason"),
+        [
+            ("yesterday,A,1", "timestamp='yesterday': not a timestamp"),
+            (",A,1", "timestamp='': missing"),
+            ("2025-02-30,A,1", "timestamp='2025-02-30': not a timestamp: day is out of range"),
+            ("20251001,A,1", "timestamp='20251001': ambiguous: write the date as YYYY-MM-DD"),
+            ("2025-10-01,,1", "symbol='': empty symbol"),
+            ("2025-10-01,ABCDEFGHIJK,1", "symbol='ABCDEFGHIJK': symbol of 11 bytes, at most 10"),
+            ("2025-10-01,A*B,1", "symbol='A*B': symbol with a delimiter"),
+            ("2025-10-01,A|B,1", "symbol='A|B': symbol with a delimiter"),
+            ('2025-10-01,"A,B",1', "symbol='A,B': symbol with a delimiter"),
+            ('2025-10-01,"A\nB",1', "symbol='A\\nB': symbol with a delimiter"),
+            ("2025-10-01,A\0B,1", "symbol='A\\x00B': symbol with a delimiter"),
+            ("2025-10-01,A\x07,1", "symbol='A\\x07': symbol with a delimiter"),
+            ("2025-10-01,A,", "price='': missing"),
+            ("2025-10-01,A,abc", "price='abc': not a number"),
+            ("2025-10-01,A,nan", "price='nan': not finite"),
+            ("2025-10-01,A,inf", "price='inf': not finite"),
+            ("2025-10-01,A,1e999", "price='1e999': above 9000000000"),
+            ("2025-10-01,A,0", "price='0': not positive"),
+            ("2025-10-01,A,-0.0", "price='-0.0': not positive"),
+            ("2025-10-01,A,-5", "price='-5': not positive"),
+            ("2025-10-01,A,9000000001", "price='9000000001': above 9000000000"),
+            ("2025-10-01,A,1\0", "price='1\\x00': not a number"),
+            ("2025-10-01,A," + "9" * 500, "(500 bytes): not a number"),
+            ("2025-10-01,A", "2 fields, the header has 3"),
+            ("2025-10-01,A,1,2", "4 fields, the header has 3"),
+        ],
+    )
+    def test_row(self, write: Write, row: str, reason: str) -> None:
+        good = "2025-10-01,A,1\n"
+        path = write(HEADER + good + row + "\n" + good)
+        with pytest.raises(DataError) as reject:
+            load_prices(path, Columns())
+        line = 3 + row.count("\n")
+        assert f"{path}:{line}: " in str(reject.value)
+        assert reason in str(reject.value)
+        assert "SKIP_BAD_ROWS" in str(reject.value)
+        rows = load_prices(path, Columns(skip_bad_rows=True))
+        assert (len(rows), rows.skipped, rows.symbols) == (2, 1, ["A"])
+        check(rows)
+
+    def test_symbol_that_is_not_utf8(self, write: Write) -> None:
+        with pytest.raises(DataError, match="symbol that is not UTF-8"):
+            load_prices(write(HEADER.encode() + b"2025-10-01,\xff\xfe,1\n"), Columns())
+
+    def test_many_bad_rows_are_counted(self, write: Write) -> None:
+        path = write(HEADER + "2025-10-01,A,1\n" * 5 + "2025-10-01,A,x\n" * 1000)
+        with pytest.raises(DataError) as reject:
+            load_prices(path, Columns())
+        lines = str(reject.value).splitlines()
+        assert "1000 rows wrong" in lines[0]
+        assert [line.split(":")[1] for line in lines[1:11]] == [str(n) for n in range(7, 17)]
+        assert lines[11] == "... and 990 more"
+        assert len(lines) == 12
+
+    @pytest.mark.parametrize("skip", [False, True])
+    def test_rows_out_of_order(self, write: Write, skip: bool) -> None:
+        path = write(HEADER + "2025-10-02,A,1\n2025-10-01,A,1\n2025-10-03,A,1\n")
+        with pytest.raises(DataError) as reject:
+            load_prices(path, Columns(skip_bad_rows=skip))
+        assert f"{path}:3: 2025-10-01 00:00:00 comes after 2025-10-02" in str(reject.value)
+        assert "SORT_ROWS" in str(reject.value)
+
+    def test_order_is_checked_across_chunks(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(csv_rows, "CHUNK_BYTES", 64)
+        path = write(HEADER + "2025-10-02,A,1\n" * 20 + "2025-10-01,A,1\n")
+        with pytest.raises(DataError, match=":22: 2025-10-01 00:00:00 comes after 2025-10-02"):
+            load_prices(path, Columns())
+
+    def test_bad_sentiment_in_its_column(self, write: Write) -> None:
+        path = write(
+            "timestamp,symbol,price,sentiment\n2025-10-01,A,1,5\n2025-10-01,A,2,101\n"
+            "2025-10-01,A,x,good\n"
+        )
+        with pytest.raises(DataError, match="sentiment='101': not an integer from 0 to 100"):
+            load_prices(path, Columns())
+        rows = load_prices(path, Columns(skip_bad_rows=True))
+        assert (len(rows), rows.skipped) == (1, 2)
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("", "empty"),
+            ("\n\n", "empty"),
+            (HEADER, "no rows below the header"),
+            ("time,symbol,price\n" + ROWS, "no column timestamp; the header has 'time,symbol"),
+            ("a;b;c\n", "no column timestamp, symbol, price"),
+            ("timestamp,symbol,price,price\n", "names column price twice"),
+            ((HEADER + ROWS).encode("utf-16"), "not a UTF-8 text file"),
+            (b"\0\0\0\0\n", "not a UTF-8 text file"),
+            (gzip.compress((HEADER + ROWS).encode())[:-9], "damaged gzip file"),
+            (gzip.compress(HEADER.encode()) + b"junk", "damaged gzip file"),
+            (HEADER + "x" * 3_000_000, "a line of over 1048576 bytes"),
+            (HEADER + '"' + "x" * 300_000 + "\n", "field larger than field limit"),
+            (HEADER + '"' + "x" * 3_000_000, "a line of over 1048576 bytes"),
+        ],
+    )
+    def test_file(self, write: Write, content: str | bytes, reason: str) -> None:
+        path = write(content)
+        for skip in (False, True):
+            with pytest.raises(DataError) as reject:
+                load_prices(path, Columns(skip_bad_rows=skip))
+            assert str(path) in str(reject.value)
+            assert reason in str(reject.value)
+
+    def test_nothing_left_after_skipping(self, write: Write) -> None:
+        with pytest.raises(DataError, match=r"no rows below the header \(1 wrong rows skipped\)"):
+            load_prices(write(HEADER + "x,y,z\n"), Columns(skip_bad_rows=True))
+
+    def test_missing_file_and_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="No such file"):
+            load_prices(tmp_path / "none.csv", Columns())
+        with pytest.raises(DataError, match="Is a directory"):
+            load_prices(tmp_path, Columns())
+
+    def test_symbol_list_that_is_no_frame(self, write: Write) -> None:
+        body = "".join(f"2025-10-01,SYM{number:07},1\n" for number in range(7000))
+        with pytest.raises(DataError, match="7000 symbols make a symbol list of 77008 bytes"):
+            load_prices(write(HEADER + body), Columns())
+
+
+class TestSentimentFile:
+    """``timestamp,symbol,sentiment``."""
+
+    def test_loaded(self, write: Write) -> None:
+        path = write("timestamp,symbol,sentiment\n2025-10-01,A,5\n2025-10-02,B,100.0\n")
+        rows = load_sentiments(path, Columns())
+        assert frames_of(rows) == [b"2025-10-01 00:00:00*A*5*", b"2025-10-02 00:00:00*B*100*"]
+
+    def test_order_and_range(self, write: Write) -> None:
+        path = write("timestamp,symbol,sentiment\n2025-10-02,A,5\n2025-10-01,B,100\n")
+        with pytest.raises(DataError, match="SORT_ROWS"):
+            load_sentiments(path, Columns())
+        assert load_sentiments(path, Columns(sort_rows=True)).symbols == ["A", "B"]
+        with pytest.raises(DataError, match="sentiment='-1': not an integer from 0 to 100"):
+            load_sentiments(write("timestamp,symbol,sentiment\n2025-10-01,A,-1\n"), Columns())
+
+
+TIMES = st.integers(0, 2**61).map(lambda ns: format_timestamp(ns).decode()) | st.integers(
+    0, 2**31
+).map(lambda seconds: format_timestamp(seconds * 10**9).decode())
+SYMBOLS = st.text(
+    st.characters(codec="utf-8", exclude_characters="*|,\x7f", exclude_categories=("Cc", "Cs")),
+    min_size=1,
+    max_size=4,
+).filter(lambda text: len(text.encode()) <= 10 and text == text.encode().strip().decode())
+PRICES = st.decimals(Decimal("1e-9"), Decimal("9e9"), places=9).map(
+    lambda price: f"{price:f}".rstrip("0").rstrip(".")
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(TIMES, SYMBOLS, PRICES), min_size=1, max_size=30),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["{0},{1},{2}", '{0},"{1}",{2}', "{2},x,{1},{0}"]),
+)
+def test_any_rows_come_back(
+    write: Write, rows: list[tuple[str, str, str]], newline: str, layout: str
+) -> None:
+    assume('"' in layout or not any('"' in symbol for _, symbol, _ in rows))
+    header = layout.replace('"', "").format("timestamp", "symbol", "price")
+    lines = [header, *(layout.format(t, s.replace('"', '""'), p) for t, s, p in rows)]
+    path = write(newline.join([*lines, ""]))
+    loaded = load_prices(path, Columns(sort_rows=True))
+    ordered = sorted(rows, key=lambda row: parse_timestamp(row[0].encode())[0])
+    assert frames_of(loaded) == ["*".join([*row, ""]).encode() for row in ordered]
+    assert loaded.symbols == list(dict.fromkeys(symbol for _, symbol, _ in rows))
+    check(loaded)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300))
+def test_any_bytes_load_or_are_refused(write: Write, content: bytes) -> None:
+    path = write(HEADER.encode() + b"2025-10-01,A,1\n" + content)
+    reject = ""
+    try:
+        check(load_prices(path, Columns(skip_bad_rows=True, sort_rows=True)))
+    except DataError as error:
+        reject = str(error)
+    assert not reject or str(path) in reject
+
+
+def test_committed_file_is_what_its_generator_makes() -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "data" / "make_market_data.py"], capture_output=True, check=True
+    ).stdout
+    assert made == (ROOT / "data" / "market_data.csv").read_bytes()
+    rows = load_prices(ROOT / "data" / "market_data.csv", Columns())
+    assert (len(rows), len(rows.symbols)) == (30_000, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "symbols"),
+    [
+        ("equity_1min_3sym_utc.csv", 6253, 3),
+        ("binance_spot_2sym_epoch_ns.csv", 15_863, 2),
+        ("binance_spot_2sym_iso_ms_Z.csv", 15_863, 2),
+        ("tsla_ticks_us_utc.csv", 2465, 1),
+        ("wiki_daily_5sym_2000_2013.csv", 12_154, 5),
+    ],
+)
+def test_real_files(name: str, count: int, symbols: int) -> None:
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"no {path}; TRADING_SHARED_DATA names the folder")
+    rows = load_prices(path, Columns())
+    assert (len(rows), len(rows.symbols), rows.skipped) == (count, symbols, 0)
+    check(rows)

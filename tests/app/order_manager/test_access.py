@@ -1,0 +1,309 @@
+"""Tokens, TLS, other protocols: who is refused, said once, counted; and who is not harmed by it."""
+
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import Settings, SettingsError
+from app.model.wire.order_json import encode_order
+from app.runtime.net.access import (
+    auth_frame,
+    connect_orders,
+    read_token,
+    require_token_if_published,
+)
+from app.runtime.net.order_client import OrderClient
+from tests.support.orders.process import Client, OrderManagerProcess
+from tests.support.orders.server import running
+
+ORDER: dict[str, Any] = {"side": "BUY", "symbol": "AAPL", "qty": 10, "price": 173.2}
+TOKEN = "correct-horse-battery-staple"
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> str:
+    path = tmp_path / "token"
+    path.write_text(TOKEN + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, str]]:
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make(name: str) -> tuple[str, str]:
+        cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+        if not cert.exists():
+            command = [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ]
+            command += ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-out", str(cert)]
+            command += ["-keyout", str(key), "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+            subprocess.run(command, check=True, capture_output=True)
+        return str(cert), str(key)
+
+    return make
+
+
+def test_right_token(tmp_path: Path, token_file: str) -> None:
+    with running(tmp_path, order_token_file=token_file) as server, server.client() as client:
+        assert client.ask({"op": "auth", "token": TOKEN}) == {"ok": True}
+        assert client.ask(ORDER)["ok"] is True
+
+
+def test_token_and_orders_in_one_packet(tmp_path: Path, token_file: str) -> None:
+    with running(tmp_path, order_token_file=token_file) as server, server.client() as client:
+        order = b'{"side":"BUY","symbol":"AAPL","qty":1,"price":1}*'
+        client.send(auth_frame(TOKEN.encode()) + order * 3)
+        assert [client.read()["ok"] for _ in range(4)] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ({"op": "auth", "token": "wrong-horse-battery-staple"}, "BAD_TOKEN"),
+        ({"op": "auth", "token": TOKEN + "x"}, "BAD_TOKEN"),
+        ({"op": "auth", "token": ""}, "BAD_TOKEN"),
+        ({"op": "auth", "token": "\u00e9\u00e9"}, "BAD_TOKEN"),
+        (ORDER, "AUTH_REQUIRED"),
+        ({"op": "positions"}, "AUTH_REQUIRED"),
+        ({"op": "halt", "kill": True}, "AUTH_REQUIRED"),
+        ({"op": "auth"}, "AUTH_REQUIRED"),
+        (b"junk*", "AUTH_REQUIRED"),
+        (b"\xff\xfe*", "BAD_UTF8"),
+    ],
+)
+def test_wrong_or_missing_token(tmp_path: Path, token_file: str, first: Any, code: str) -> None:
+    with running(tmp_path, order_token_file=token_file) as server, server.client() as client:
+        client.send(first)
+        client.send(ORDER)
+        answer = client.read()
+        assert (answer["ok"], answer["code"]) == (False, code)
+        assert client.closed(), "nothing that follows is looked at"
+        with server.client() as good:
+            good.ask({"op": "auth", "token": TOKEN})
+            assert good.ask({"op": "orders", "open": False})["orders"] == []
+
+
+def test_refusals_are_logged_once_and_counted(tmp_path: Path, token_file: str) -> None:
+    with OrderManagerProcess(tmp_path, order_token_file=token_file) as manager:
+        for _ in range(3):
+            with manager.client() as client:
+                client.send(b'{"op":"auth","token":"guess"}*' * 5)
+                assert client.read()["code"] == "BAD_TOKEN"
+                assert client.closed()
+        assert manager.stop() == 0
+    log = manager.log()
+    assert log.count("client_refused") == 3
+    assert "guess" not in log
+    assert TOKEN not in log
+
+
+def test_ping_needs_no_token(tmp_path: Path, token_file: str) -> None:
+    with running(tmp_path, order_token_file=token_file) as server, server.client() as client:
+        assert client.ask({"op": "ping"}) == {"ok": True}
+        assert client.ask({"op": "auth", "token": TOKEN})["ok"] is True
+        assert client.ask(ORDER)["ok"] is True
+
+
+def test_a_token_that_nobody_asked_for_is_fine(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        assert client.ask({"op": "auth", "token": "anything"}) == {"ok": True}
+        assert client.ask(ORDER)["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({}, True),
+        ({"bind_host": "0.0.0.0"}, False),
+        ({"bind_host": "0.0.0.0", "order_published_host": "127.0.0.1"}, True),
+        ({"bind_host": "0.0.0.0", "order_published_host": "0.0.0.0"}, False),
+        ({"bind_host": "192.168.1.7"}, False),
+        ({"bind_host": "0.0.0.0", "order_token_file": "some"}, True),
+        ({"bind_host": "::1"}, True),
+    ],
+)
+def test_a_published_port_needs_a_token(settings: dict[str, Any], allowed: bool) -> None:
+    if allowed:
+        require_token_if_published(Settings(**settings))
+        return
+    with pytest.raises(SettingsError, match="ORDER_TOKEN_FILE"):
+        require_token_if_published(Settings(**settings))
+
+
+def test_published_without_a_token_does_not_start(tmp_path: Path) -> None:
+    manager = OrderManagerProcess(tmp_path, bind_host="0.0.0.0")
+    with pytest.raises(AssertionError, match="ORDER_TOKEN_FILE"):
+        manager.start()
+    assert manager.process is not None
+    assert manager.process.wait(timeout=10) == 2
+    manager.__exit__(None, None, None)
+
+
+def test_token_files_that_hold_no_secret(tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_text("abc\n")
+    for path in (str(short), str(tmp_path / "none")):
+        with pytest.raises(SettingsError, match="ORDER_TOKEN_FILE"):
+            read_token(path)
+    assert read_token("") == b""
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
+        b"POST /orders HTTP/1.1\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"8=FIX.4.4\x019=65\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_client_of_another_protocol(tmp_path: Path, hello: bytes) -> None:
+    with running(tmp_path) as server, server.client() as other, server.client() as client:
+        client.send(hello)
+        assert client.read()["code"] == "OTHER_PROTOCOL"
+        assert client.closed()
+        assert other.ask(ORDER)["ok"] is True
+        assert server.count("frames_bad") == 1
+
+
+# TLS
+
+
+class TlsClient(Client):
+    """A client that trusts one certificate."""
+
+    def __init__(self, port: int, trusted: str) -> None:
+        super().__init__(port)
+        context = ssl.create_default_context(cafile=trusted)
+        self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+
+
+def test_orders_over_tls(tmp_path: Path, certificate: Any, token_file: str) -> None:
+    cert, key = certificate("good")
+    settings = {
+        "order_tls_cert_file": cert,
+        "order_tls_key_file": key,
+        "order_token_file": token_file,
+    }
+    with running(tmp_path, **settings) as server:
+        client = TlsClient(server.port, cert)
+        assert client.ask({"op": "auth", "token": TOKEN})["ok"] is True
+        order = b'{"side":"BUY","symbol":"AAPL","qty":1,"price":1}*'
+        client.send(order * 3000)
+        assert all(client.read()["ok"] for _ in range(3000))
+        client.close()
+        chosen = Settings(order_port=server.port, order_manager_host="localhost", **settings)
+        with connect_orders(chosen, 5.0) as connection:
+            connection.sendall(order)
+            assert connection.recv(65536).startswith(b'{"ok":true')
+
+
+def test_plain_client_on_a_tls_port(tmp_path: Path, certificate: Any) -> None:
+    cert, key = certificate("good")
+    with running(tmp_path, order_tls_cert_file=cert, order_tls_key_file=key) as server:
+        good = TlsClient(server.port, cert)
+        with server_client(server.port) as plain:
+            plain.sendall(b'{"op":"ping"}*')
+            with pytest.raises((ConnectionError, AssertionError)):
+                assert b"ok" in plain.recv(100)
+        assert good.ask(ORDER)["ok"] is True
+        good.close()
+
+
+def server_client(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_client_that_does_not_trust_the_certificate(tmp_path: Path, certificate: Any) -> None:
+    cert, key = certificate("good")
+    stranger, _ = certificate("stranger")
+    with running(tmp_path, order_tls_cert_file=cert, order_tls_key_file=key) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            TlsClient(server.port, stranger)
+        client = TlsClient(server.port, cert)
+        assert client.ask(ORDER)["ok"] is True
+        client.close()
+    assert server.metrics is not None
+
+
+def test_tls_failures_are_logged_once_and_counted(tmp_path: Path, certificate: Any) -> None:
+    cert, key = certificate("good")
+    manager = OrderManagerProcess(tmp_path, order_tls_cert_file=cert, order_tls_key_file=key)
+    try:
+        manager.start(wait=False)
+        port = manager.wait_port()
+        for _ in range(2):
+            with server_client(port) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                while True:
+                    try:
+                        if not plain.recv(100):
+                            break
+                    except ConnectionError:
+                        break
+        assert manager.stop() == 0
+        assert manager.log().count("tls_failed") == 2
+        assert "Traceback" not in manager.log()
+    finally:
+        manager.__exit__(None, None, None)
+
+
+def test_a_client_that_never_shakes_hands_blocks_nobody(tmp_path: Path, certificate: Any) -> None:
+    cert, key = certificate("good")
+    with running(tmp_path, order_tls_cert_file=cert, order_tls_key_file=key) as server:
+        silent = [server_client(server.port) for _ in range(20)]
+        client = TlsClient(server.port, cert)
+        assert client.ask(ORDER)["ok"] is True
+        client.close()
+        for sock in silent:
+            sock.close()
+
+
+def test_certificate_files_that_are_none(tmp_path: Path, certificate: Any) -> None:
+    cert, _ = certificate("good")
+    _, other_key = certificate("stranger")
+    for pair in ((cert, other_key), (cert, str(tmp_path / "none"))):
+        manager = OrderManagerProcess(
+            tmp_path / "x", order_tls_cert_file=pair[0], order_tls_key_file=pair[1]
+        )
+        manager.start(wait=False)
+        assert manager.process is not None
+        assert manager.process.wait(timeout=10) == 2
+        assert "ORDER_TLS_CERT_FILE" in manager.log()
+        manager.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_the_strategys_client_shows_its_token(
+    tmp_path: Path, certificate: Any, token_file: str, encrypted: bool
+) -> None:
+    cert, key = certificate("good")
+    settings: dict[str, Any] = {"order_token_file": token_file}
+    if encrypted:
+        settings |= {"order_tls_cert_file": cert, "order_tls_key_file": key}
+    with running(tmp_path, **settings) as server:
+        chosen = Settings(order_port=server.port, order_manager_host="localhost", **settings)
+        client = OrderClient.from_settings(chosen)
+        frames = [
+            (n, encode_order(n, "desk", "BUY", "AAPL", 10, 173.2, "2025-10-01 09:30:00"))
+            for n in range(500)
+        ]
+        answers = client.submit(frames)
+        assert all(answer.ok for answer in answers)
+        assert len(answers) == 500
+        client.close()

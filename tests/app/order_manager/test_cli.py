@@ -1,0 +1,109 @@
+"""The command line client against a live server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.order_manager.cli import main
+from tests.support.orders.server import running
+
+
+class Cli:
+    """Runs commands; keeps the last output."""
+
+    def __init__(self, port: int, capsys: pytest.CaptureFixture[str]) -> None:
+        self._port, self._capsys = str(port), capsys
+
+    def __call__(self, *words: str) -> tuple[int, str]:
+        """Exit code and everything printed."""
+        code = main([*words, "--port", self._port, "--host", "127.0.0.1"])
+        captured = self._capsys.readouterr()
+        return code, captured.out + captured.err
+
+    def json(self, *words: str) -> Any:
+        """The answer."""
+        return json.loads(self(*words, "--json")[1])
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cli]:
+    monkeypatch.chdir(tmp_path)
+    with running(tmp_path) as server:
+        yield Cli(server.port, capsys)
+
+
+def test_a_day_at_the_desk(cli: Cli) -> None:
+    code, text = cli("send", "BUY", "10", "AAPL", "173.20", "--client", "desk", "--id", "7")
+    assert code == 0
+    assert text.splitlines()[0].split() == [
+        "id", "client", "side", "qty", "symbol", "price", "status", "filled_qty", "avg_price",
+    ]  # fmt: skip
+    assert text.splitlines()[2].split() == [
+        "7", "desk", "BUY", "10", "AAPL", "173.20", "Filled", "10", "173.20",
+    ]  # fmt: skip
+    assert (
+        cli("send", "BUY", "5", "AAPL", "9", "--type", "LIMIT", "--tif", "GTC", "--id", "8")[0] == 0
+    )
+    assert "New" in cli("orders")[1]
+    assert "Filled" in cli("orders", "--all", "--limit", "10")[1]
+    assert "exec_id" in cli("status", "7", "--client", "desk")[1]
+    assert "173.20" in cli("positions")[1]
+    assert cli("cancel", "8")[0] == 0
+    assert cli("orders")[1] == "none\n"
+    assert "qty_max" in cli("limits")[1]
+    assert cli("ping") == (0, "ok\n")
+
+
+def test_modes(cli: Cli) -> None:
+    assert cli("halt", "--reason", "lunch") == (0, "the whole stack: halted\n")
+    code, text = cli("send", "BUY", "1", "AAPL", "1")
+    assert (code, text.split(":")[0]) == (1, "HALTED")
+    assert cli("resume")[0] == 0
+    assert cli("send", "BUY", "1", "AAPL", "1", "--client", "desk")[0] == 0
+    assert cli("reduce", "--client", "desk") == (0, "desk: reduce\n")
+    assert cli("halt", "--kill")[1].startswith("the whole stack: killed")
+
+
+def test_json_is_the_answer(cli: Cli) -> None:
+    sent = cli.json("send", "BUY", "1", "AAPL", "1.5", "--ts", "2025-10-01 * ")
+    assert sent["order"]["ts"] == "2025-10-01 * "
+    assert cli.json("positions")["positions"][0]["avg_cost"] == 1.5
+    refused = cli.json("cancel", "99")
+    assert (refused["ok"], refused["code"]) == (False, "UNKNOWN_ORDER")
+
+
+def test_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(tmp_path) as server:
+        port = server.port
+    assert Cli(port, capsys)("ping")[0] == 1
+
+
+@pytest.mark.parametrize("words", [[], ["send"], ["send", "HOLD", "1", "A", "1"], ["cancel", "x"]])
+def test_wrong_usage(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+
+
+def test_token_and_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("correct-horse-battery-staple")
+    with running(tmp_path, order_token_file=str(token)) as server:
+        cli = Cli(server.port, capsys)
+        monkeypatch.chdir(tmp_path)
+        assert "\nAUTH_REQUIRED: " in "\n" + cli("positions")[1]
+        monkeypatch.setenv("ORDER_TOKEN_FILE", str(token))
+        assert cli("positions")[0] == 0
+        wrong = tmp_path / "wrong"
+        wrong.write_text("wrong-horse-battery-staple")
+        monkeypatch.setenv("ORDER_TOKEN_FILE", str(wrong))
+        assert cli("positions")[0] == 1
+        monkeypatch.setenv("ORDER_TOKEN_FILE", str(tmp_path / "none"))
+        assert cli("positions")[0] == 2

@@ -1,0 +1,239 @@
+"""In a replay nothing that hangs on the clock changes the outcome."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import Settings
+from app.execution.accounts import STACK_NO, Account
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import BookPrice, NoPrices
+from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.model.money import UNITS
+from app.model.orders import BUY, IOC, PLAIN
+from app.model.reject_codes import RejectCode
+from app.model.requests import OrderRequest
+from app.model.wire.order_json import decode, encode_order
+from app.order_manager.service import OrderService
+from app.order_manager.store.store import OrderStore
+from app.runtime.lifecycle import Backoff
+from app.runtime.net.order_client import OrderClient
+from tests.support.orders.process import Client
+from tests.support.orders.server import running
+from tests.support.outcome import of_store
+
+MS = 1_000_000
+NS = 1_000_000_000
+
+
+def order(number: int, client: str = "desk") -> bytes:
+    """A frame without its delimiter."""
+    return encode_order(number, client, "BUY", "AAPL", 10, 100.0 + number, "2025-01-01 00:00:00")[
+        :-1
+    ]
+
+
+class Desk:
+    """A service whose clock the test moves."""
+
+    def __init__(self, **config: Any) -> None:
+        self.now_ns = 1_760_000_000 * NS
+        gate = RiskGate(RiskConfig(**config), NoPrices(), Account(STACK_NO, ""))
+        store = OrderStore.open(":memory:")
+        core = OrderCore(gate, PaperExchange(NoPrices()), store.pending, store)
+        self.service: OrderService[str] = OrderService(core, store, lambda: self.now_ns)
+
+    def turn(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
+        """Peer and code ("ok", "again" for a duplicate) of each answer of one turn."""
+        import msgspec
+
+        self.service.begin()
+        for peer, frame in frames:
+            self.service.handle(peer, decode(frame))
+        found = []
+        for peer, answer in self.service.finish():
+            said = msgspec.json.decode(answer[:-1])
+            code = said.get("code", "again" if said.get("duplicate") else "ok")
+            assert said.get("retryable", False) == (code in ("RATE_LIMIT", "BEHIND_HELD"))
+            found.append((peer, code))
+        return found
+
+
+RATES = {"client": Limits(orders_per_s_max=2)}
+
+
+def test_what_stands_behind_a_held_order_waits_for_it() -> None:
+    desk = Desk(**RATES)
+    assert desk.turn(*[("a", order(n)) for n in (1, 2, 3, 4)]) == [
+        ("a", "ok"),
+        ("a", "ok"),
+        ("a", "RATE_LIMIT"),
+        ("a", "BEHIND_HELD"),
+    ]
+    desk.now_ns += NS
+    # Order 5 was under way behind them; the rate would let it pass now.
+    assert desk.turn(("a", order(5))) == [("a", "BEHIND_HELD")]
+    assert desk.turn(*[("a", order(n)) for n in (3, 4, 5)]) == [
+        ("a", "ok"),
+        ("a", "ok"),
+        ("a", "RATE_LIMIT"),
+    ]
+    desk.now_ns += NS
+    assert desk.turn(("a", order(5)), ("a", order(6))) == [("a", "ok"), ("a", "ok")]
+
+
+def test_others_do_not_wait() -> None:
+    desk = Desk(**RATES)
+    desk.turn(*[("a", order(n)) for n in (1, 2, 3)])
+    assert desk.turn(("a", order(1, "other")), ("b", order(4, "third"))) == [
+        ("a", "ok"),
+        ("b", "ok"),
+    ]
+
+
+def test_a_new_connection_begins_anew_and_repeats_are_answered() -> None:
+    desk = Desk(**RATES)
+    desk.turn(*[("a", order(n)) for n in (1, 2, 3, 4)])
+    desk.now_ns += NS
+    assert desk.turn(*[("b", order(n)) for n in (1, 2, 3, 4)]) == [
+        ("b", "again"),
+        ("b", "again"),
+        ("b", "ok"),
+        ("b", "ok"),
+    ]
+    desk.service.held.forget(lambda peer: peer == "a")
+    assert desk.turn(("a", order(4))) == [("a", "again")]
+
+
+def test_live_nothing_waits() -> None:
+    desk = Desk(replaying=False, **RATES)
+    desk.service.begin()
+    for number in (1, 2, 3):
+        desk.service.handle("a", decode(order(number)))
+    answers = [answer for _, answer in desk.service.finish()]
+    assert b"RATE_LIMIT" in answers[2]
+    desk.now_ns += NS
+    assert desk.turn(("a", order(4))) == [("a", "ok")]
+
+
+@pytest.mark.parametrize("rate", [7, 40])
+def test_a_rate_limit_delays_a_client_and_changes_nothing(tmp_path: Path, rate: int) -> None:
+    numbers = list(range(1, 31))
+    with running(tmp_path, risk_client_orders_per_s_max=rate, run_id="r") as server:
+        client = OrderClient("127.0.0.1", server.port, 5.0, backoff=Backoff(10, 40))
+        answers = client.submit([(n, order(n) + b"*") for n in numbers])
+        client.close()
+        assert all(answer.ok for answer in answers)
+    outcome = of_store(tmp_path / "orders.sqlite3")
+    assert [line.tick + 1 for line in outcome.orders] == numbers
+    assert len(outcome.fills) == len(numbers)
+
+
+def test_a_full_disk_in_the_middle_of_a_pipeline_reorders_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.order_manager.store.store import StoreUnavailableError
+
+    dice = random.Random(5)
+    honest = OrderStore.commit
+
+    def commit(self: OrderStore) -> bool:
+        if dice.random() < 0.3:
+            raise StoreUnavailableError("full")
+        return honest(self)
+
+    monkeypatch.setattr(OrderStore, "commit", commit)
+    numbers = list(range(1, 61))
+    with running(tmp_path, order_group_max=4, run_id="r") as server:
+        client = OrderClient("127.0.0.1", server.port, 5.0, backoff=Backoff(10, 40))
+        assert all(a.ok for a in client.submit([(n, order(n) + b"*") for n in numbers]))
+        client.close()
+    assert [line.tick + 1 for line in of_store(tmp_path / "orders.sqlite3").orders] == numbers
+
+
+def test_a_plain_client_is_told_what_it_waits_for(tmp_path: Path) -> None:
+    with running(tmp_path, risk_client_orders_per_s_max=1, run_id="r") as server:
+        with Client(server.port) as client:
+            for number in (1, 2, 3):
+                client.send(order(number) + b"*")
+            answers = [client.read() for _ in range(3)]
+        assert [a.get("code") for a in answers] == [None, "RATE_LIMIT", "BEHIND_HELD"]
+        assert "order 2 was held back" in answers[2]["msg"]
+        assert answers[2]["retryable"] is True
+
+
+# ---- Prices
+
+
+class Prices:
+    """One price that the test sets."""
+
+    def __init__(self, book: BookPrice) -> None:
+        self.book = book
+
+    def read(self, symbol: str) -> BookPrice | None:
+        """The price."""
+        return self.book
+
+    def knows(self, symbol: str) -> bool | None:
+        """Every symbol."""
+        return True
+
+
+def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
+    """What a gate with a collar of 1 % and a limit of 500 ms says to an order at 100."""
+    config = RiskConfig(collar_bps=100.0, price_age_ns_max=500 * MS, replaying=replaying)
+    scope = Account(STACK_NO, "")
+    request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", PLAIN, IOC)
+    reject = RiskGate(config, Prices(book), scope).check(request, Account(1, "desk"), 0)
+    return RejectCode.OK if reject is None else reject.code
+
+
+EVENT_NS = 1_735_689_600 * NS
+TS = '"2025-01-01 00:00:00"'
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "feed_age_ms", "replaying", "live"),
+    [
+        (100, 100, RejectCode.OK, RejectCode.OK),
+        (9000, 100, RejectCode.OK, RejectCode.STALE_PRICE),
+        (9000, 600, RejectCode.STALE_PRICE, RejectCode.STALE_PRICE),
+        (9000, None, RejectCode.STALE_PRICE, RejectCode.STALE_PRICE),
+        (100, 600, RejectCode.OK, RejectCode.OK),
+    ],
+)
+def test_a_price_ages_with_its_feed_in_a_replay(
+    age_ms: int, feed_age_ms: int | None, replaying: RejectCode, live: RejectCode
+) -> None:
+    feed_age_ns = None if feed_age_ms is None else feed_age_ms * MS
+    book = BookPrice(100 * UNITS, age_ms * MS, 7, feed_age_ns, EVENT_NS)
+    assert code_of(book, replaying=True, ts=TS) == replaying
+    assert code_of(book, replaying=False, ts=TS) == live
+
+
+@pytest.mark.parametrize(
+    ("seq", "event_ns", "replaying"),
+    [
+        (7, EVENT_NS, RejectCode.PRICE_COLLAR),  # the order's own tick
+        (6, EVENT_NS - 1, RejectCode.PRICE_COLLAR),
+        (8, EVENT_NS, RejectCode.OK),  # a later tick of the same time
+        (9, EVENT_NS + 1, RejectCode.OK),
+    ],
+)
+def test_no_collar_around_a_book_that_moved_on(
+    seq: int, event_ns: int, replaying: RejectCode
+) -> None:
+    book = BookPrice(105 * UNITS, 0, seq, 0, event_ns)
+    assert code_of(book, replaying=True, ts=TS) == replaying
+    assert code_of(book, replaying=False, ts=TS) == RejectCode.PRICE_COLLAR
+    for ts in (None, "17", '"yesterday"'):
+        assert code_of(book, replaying=True, ts=ts) == RejectCode.PRICE_COLLAR
+
+
+def test_settings_name_the_mode() -> None:
+    assert RiskConfig.from_settings(Settings()).replaying
+    assert not RiskConfig.from_settings(Settings(trading_mode="live")).replaying

@@ -1,0 +1,363 @@
+"""The orderbook process against a gateway that cuts, resets, repeats, damages and lies."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from app.kernel import _kernel
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import SegmentMissing
+from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
+from tests.support.children import SHM, eventually, segment_name
+from tests.support.environ import default_environ
+from tests.support.fake_servers import Connection, FakeServer
+from tests.support.paths import ROOT
+
+TICKS = 3000
+SYMBOLS = ["AAPL", "MSFT", "TSLA"]
+Handler = Callable[[Connection], None]
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    yield from segment_name()
+
+
+def tick(seq: int) -> bytes:
+    symbol = SYMBOLS[seq % 3]
+    minute, second = divmod(seq, 60)
+    return f"2025-10-01 09:{minute:02d}:{second:02d}*{symbol}*{seq + 1}.5*".encode()
+
+
+def greeting(first: int, run: str = "r1") -> bytes:
+    return f"SYMBOLS|{','.join(SYMBOLS)}*RUN|{run}*SEQ|{first}*".encode()
+
+
+def serve(change: Callable[[bytes], bytes] = lambda data: data, piece: int = 4096) -> Handler:
+    """Everything from the sequence asked for to the end, with ``change`` made to it."""
+
+    def handle(connection: Connection) -> None:
+        first = connection.resume()
+        data = b"".join(map(tick, range(first, TICKS))) + b"END|%d*" % TICKS
+        connection.send(greeting(first) + change(data), piece)
+        connection.finish()
+
+    return handle
+
+
+def cut(size: int, reset: bool) -> Handler:
+    """``size`` bytes of ticks, then the end or a reset."""
+
+    def handle(connection: Connection) -> None:
+        first = connection.resume()
+        connection.send(greeting(first) + b"".join(map(tick, range(first, TICKS)))[:size])
+        if reset:
+            connection.reset()
+
+    return handle
+
+
+class Orderbook:
+    """The real process, its ring registered lossless before the first tick."""
+
+    def __init__(self, name: str, port: int, **settings: str) -> None:
+        self.name = name
+        environment = {
+            "GATEWAY_HOST": "127.0.0.1",
+            "PRICE_PORT": str(port),
+            "SHM_PRICE_BOOK": f"{name}_book",
+            "SHM_METADATA": f"{name}_metadata",
+            "SHM_TICK_RING": f"{name}_ring",
+            "SHM_METRICS": f"{name}_metrics",
+            "RECONNECT_DELAY_MS": "1",
+            "RECONNECT_DELAY_MS_MAX": "5",
+            "LOG_LEVEL": "INFO",
+            **settings,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app.orderbook"],
+            cwd=ROOT,
+            env={**default_environ(), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def ring(self) -> TickRing:
+        """Its ring, once there is one."""
+        found: list[TickRing] = []
+
+        def attach() -> bool:
+            try:
+                found.append(TickRing.attach(f"{self.name}_ring"))
+            except SegmentMissing:
+                assert self.process.poll() is None, self.process.communicate()[0]
+                return False
+            return True
+
+        eventually(attach, "the ring is there")
+        return found[0]
+
+    def take(self, ring: TickRing, until: Callable[[TickRing], bool]) -> list[tuple[int, float]]:
+        """Consume (sequence, price) until ``until`` holds and nothing is left."""
+        reader = _kernel.TickReader(ring.buffer, ring.register("test", LOSSLESS).slot)
+        seen: list[tuple[int, float]] = []
+
+        def consume() -> bool:
+            over = until(ring)
+            while count := reader.peek(1000)[1]:
+                index = reader.peek(1000)[0]
+                batch = ring.records[index : index + count]
+                seen.extend(zip(batch["seq"].tolist(), batch["price"].tolist(), strict=True))
+                reader.advance(count)
+            return over
+
+        eventually(consume, "the feed's end in the ring")
+        return seen
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; exit code and log."""
+        self.process.send_signal(signal.SIGTERM)
+        log, _ = self.process.communicate(timeout=10)
+        return self.process.returncode, log
+
+
+@pytest.fixture
+def start(name: str) -> Iterator[Callable[..., Orderbook]]:
+    started: list[Orderbook] = []
+
+    def run(port: int, **settings: str) -> Orderbook:
+        started.append(Orderbook(name, port, **settings))
+        return started[-1]
+
+    yield run
+    for orderbook in started:
+        if orderbook.process.poll() is None:
+            orderbook.process.kill()
+        orderbook.process.communicate()
+
+
+Start = Callable[..., Orderbook]
+
+
+def finished(ring: TickRing) -> bool:
+    return ring.view.state[2] is not None
+
+
+def run_of(start: Start, *handlers: Handler, **settings: str) -> tuple[list[int], str]:
+    """The sequences in the ring after the run, and the log; every price is its sequence's."""
+    with FakeServer(*handlers) as server:
+        orderbook = start(server.port, **settings)
+        seen = orderbook.take(orderbook.ring(), finished)
+        code, log = orderbook.stop()
+    assert code == 0, log
+    assert "Traceback" not in log
+    assert [price for _, price in seen] == [seq + 1.5 for seq, _ in seen]
+    return [seq for seq, _ in seen], log
+
+
+def test_every_tick_once_in_order(start: Start, name: str) -> None:
+    with FakeServer(serve()) as server:
+        orderbook = start(server.port)
+        ring = orderbook.ring()
+        seen = orderbook.take(ring, finished)
+        assert seen == [(seq, seq + 1.5) for seq in range(TICKS)]
+        assert ring.view.state[:3] == (TICKS, TICKS, TICKS)
+        with SharedPriceBook(name=f"{name}_book", create=False) as book:
+            assert book.get_symbols() == SYMBOLS
+            assert book.read_tick("TSLA")[0::3] == (3000.5, 2999)  # type: ignore[index]
+        with SharedMemoryMetadata(f"{name}_metadata", create=False) as metadata:
+            assert metadata.read()["feed_id"] == "r1"
+        code, log = orderbook.stop()
+    assert code == 0
+    assert "feed_finished ticks=3000" in log
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("piece", [1, 7])
+def test_a_feed_in_small_pieces(start: Start, piece: int) -> None:
+    assert run_of(start, serve(piece=piece))[0] == list(range(TICKS))
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
+def test_cut_connections_lose_and_repeat_nothing(start: Start, reset: bool) -> None:
+    cuts = [cut(size, reset) for size in (0, 10, 31, 1000, 45, 20_000)]
+    seqs, log = run_of(start, *cuts, serve())
+    assert seqs == list(range(TICKS))
+    assert log.count("feed_lost") == len(cuts)
+
+
+def insert(damage: bytes, seq: int) -> Handler:
+    """The damage in the middle of one tick."""
+    right = tick(seq)
+    return serve(lambda data: data.replace(right, right[:9] + damage + right[9:]))
+
+
+def test_a_stream_damaged_now_and_then_loses_nothing(start: Start) -> None:
+    damages = [b"x*y*z*", b"***", b"\0\xff\xfe*" * 3, b"END|x*", b"SEQ|5*", b"HI*", b"q" * 70_000]
+    handlers = [insert(damage, 300 * i + 200) for i, damage in enumerate(damages)]
+    seqs, log = run_of(start, *handlers, serve())
+    assert seqs == list(range(TICKS)), log
+    assert log.count("feed_lost") == len(damages)
+
+
+def test_ticks_that_stay_wrong_are_left_out_with_their_sequence(start: Start) -> None:
+    wrong = {
+        100: (b"2025-10-01 25:00:00*AAPL*1.0*", "timestamp that is not"),
+        101: (b"Xmas*AAPL*1.0*", "timestamp that is not"),
+        500: (b"2025-10-01 09:30:00*NONE*1.0*", "symbol that is not in the symbol list"),
+        900: (b"2025-10-01 09:30:00*12345678901*1.0*", "symbol that is not in the symbol list"),
+        1700: (b"2025-10-01 09:30:00*AAPL*-1*", "price that is not"),
+        1701: (b"2025-10-01 09:30:00*AAPL*1e999*", "price that is not"),
+        2999: (b"2025-10-01 09:30:00*AAPL*NaN*", "price that is not"),
+    }
+
+    def change(data: bytes) -> bytes:
+        for seq, (text, _) in wrong.items():
+            data = data.replace(tick(seq), text)
+        return data
+
+    seqs, log = run_of(start, serve(change))
+    assert seqs == [seq for seq in range(TICKS) if seq not in wrong]
+    for seq, (_, reason) in wrong.items():
+        asked = re.findall(rf"tick_refused seq={seq} .*{re.escape(reason)}", log)
+        assert len(asked) >= 2, f"tick {seq} was asked for again before it was left out"
+
+
+def test_the_wrong_answer_to_resume_is_not_taken(start: Start) -> None:
+    def repeats(connection: Connection) -> None:
+        connection.resume()
+        connection.send(greeting(0) + b"".join(map(tick, range(50))))
+        connection.finish()
+
+    seqs, log = run_of(start, cut(20_000, False), repeats, serve())
+    assert seqs == list(range(TICKS))
+    assert "got 0" in log
+
+
+def test_an_end_that_counts_other_ticks_starts_the_run_afresh(start: Start, name: str) -> None:
+    def wrong(connection: Connection) -> None:
+        first = connection.resume()
+        connection.send(greeting(first) + b"".join(map(tick, range(first, 100))) + b"END|3000*")
+        connection.finish()
+
+    with FakeServer(wrong) as server:
+        log, _ = start(server.port).process.communicate(timeout=20)
+    assert "damaged feed: the gateway has sent 3000 ticks, 100 have come" in log
+    assert not (SHM / f"{name}_ring").exists()
+    assert run_of(start, serve())[0] == list(range(TICKS))
+
+
+def test_another_run_ends_the_process(start: Start) -> None:
+    def other(connection: Connection) -> None:
+        connection.send(greeting(connection.resume(), "r2"))
+        connection.finish()
+
+    with FakeServer(cut(1000, False), other) as server:
+        orderbook = start(server.port)
+        log, _ = orderbook.process.communicate(timeout=20)
+    assert orderbook.process.returncode == 1
+    assert "another run (r2" in log
+
+
+def test_a_full_ring_holds_the_gateway_and_a_stop_still_works(start: Start) -> None:
+    registered = threading.Event()
+
+    def waits(connection: Connection) -> None:
+        connection.send(greeting(connection.resume()))
+        registered.wait(10)
+        connection.send(b"".join(map(tick, range(TICKS))))
+        connection.frame()
+
+    with FakeServer(waits) as server:
+        orderbook = start(server.port, RING_CAPACITY_TICKS="1024")
+        ring = orderbook.ring()
+        ring.register("sleeper", LOSSLESS)
+        registered.set()
+        eventually(lambda: ring.view.state[0] == 1024, "the ring is full")
+        code, _ = orderbook.stop()
+        assert code == 0
+        assert ring.view.state[0] == 1024
+
+
+def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
+    gate_ticks = 2000
+
+    def first_part(connection: Connection) -> None:
+        first = connection.resume()
+        connection.send(greeting(first) + b"".join(map(tick, range(first, gate_ticks))))
+        connection.finish()
+
+    def hold(connection: Connection) -> None:
+        connection.send(greeting(connection.resume()))
+        connection.frame()
+
+    with FakeServer(first_part, hold) as server:
+        orderbook = start(server.port)
+        ring = orderbook.ring()
+        eventually(lambda: ring.view.state[0] == gate_ticks, "the first part is in")
+        orderbook.process.kill()
+        orderbook.process.wait()
+    with FakeServer(serve()) as server:
+        successor = start(server.port)
+        seen = successor.take(ring, finished)
+        assert ring.is_current()
+    assert [seq for seq, _ in seen] in (list(range(TICKS)), list(range(gate_ticks, TICKS)))
+    assert ring.view.state[:3] == (TICKS, TICKS, TICKS)
+
+
+def test_a_second_orderbook_refuses_beside_a_living_one(start: Start) -> None:
+    with FakeServer(serve()) as server:
+        first = start(server.port)
+        ring = first.ring()
+        eventually(lambda: finished(ring), "the run is in")
+        with FakeServer(serve()) as other:
+            second = start(other.port)
+            log, _ = second.process.communicate(timeout=20)
+        assert second.process.returncode == 1
+        assert "another writer is alive" in log
+        assert first.stop()[0] == 0
+
+
+PLAIN_HELLO = b"SYMBOLS|AAPL,MSFT,TSLA*"
+
+
+def plain(*parts: bytes) -> Handler:
+    """A gateway of the plain table: no RESUME, no SEQ, no END."""
+
+    def handle(connection: Connection) -> None:
+        connection.send(PLAIN_HELLO + b"".join(parts), 1000)
+        while connection.frame():
+            pass
+
+    return handle
+
+
+def test_a_plain_gateway_with_garbage_between_its_ticks(start: Start) -> None:
+    garbage = [
+        b"x*y*z*",
+        b"x*",
+        b"HELLO*",
+        b"2025-10-01 09:30:00*NONE*1.0*",
+        b"2025-10-01 09:30:00*AAPL*NaN*",
+        b"2025-10-01 09:30:00*AAPL*",
+        b"2025-10-01 09:30:00*1.0*",
+        b"AAPL*1.0*",
+        b"\xff\0*" * 50,
+    ]
+    blocks = [b"".join(map(tick, range(20 * i, 20 * i + 20))) for i in range(len(garbage) + 1)]
+    parts = [part for pair in zip(blocks, garbage, strict=False) for part in pair]
+    count = 20 * len(blocks)
+    with FakeServer(plain(*parts, blocks[-1])) as server:
+        orderbook = start(server.port)
+        seen = orderbook.take(orderbook.ring(), lambda ring: ring.view.state[0] >= count)
+        code, log = orderbook.stop()
+    assert code == 0
+    assert seen == [(seq, seq + 1.5) for seq in range(count)], "numbered as they came"
+    assert log.count("tick_refused") == len(garbage), "one line for each piece of garbage"

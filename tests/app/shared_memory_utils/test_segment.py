@@ -1,0 +1,142 @@
+"""Segments that are missing, foreign, damaged, full or replaced, and the locks on them."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from app.kernel import _kernel
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
+from tests.support.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
+
+SYMBOLS = ["AAPL", "MSFT", "1234567890"]
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    yield from segment_name()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    yield from spawner()
+
+
+class TestSegmentsThatDoNotFit:
+    def test_none(self, name: str) -> None:
+        with pytest.raises(SegmentMissing, match=name):
+            SharedPriceBook(name=name, create=False)
+        with pytest.raises(SegmentMissing, match=name):
+            SharedMemoryMetadata(name, create=False)
+
+    def test_another_layout_version(self, name: str) -> None:
+        SharedPriceBook(SYMBOLS, name).close()
+        damage(name, 8, "<I", _kernel.LAYOUT_VERSION + 1)
+        before = open_files()
+        with pytest.raises(SegmentError, match="layout version 2, this program reads 1"):
+            SharedPriceBook(name=name, create=False)
+        assert open_files() == before
+        with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead: it is replaced
+            assert not book.warm
+
+    def test_another_layout_version_with_a_living_writer(self, name: str) -> None:
+        with SharedPriceBook(SYMBOLS, name):
+            damage(name, 8, "<I", _kernel.LAYOUT_VERSION + 1)
+            with pytest.raises(SegmentError, match="another writer is alive"):
+                SharedPriceBook(SYMBOLS, name)
+
+    def test_truncated(self, name: str) -> None:
+        SharedPriceBook(SYMBOLS, name).close()
+        os.truncate(SHM / name, 4096 + 128)
+        with pytest.raises(SegmentError, match="truncated"):
+            SharedPriceBook(name=name, create=False)
+
+    @pytest.mark.parametrize("content", [b"x", b"x" * 4096, b"PRICBOOKx"])
+    def test_another_programs_segment_is_left_alone(self, name: str, content: bytes) -> None:
+        (SHM / name).write_bytes(content)
+        before = open_files()
+        for create in (True, False):
+            with pytest.raises(SegmentForeign, match=name):
+                SharedPriceBook(SYMBOLS, name, create=create)
+        with pytest.raises(SegmentForeign, match=name):
+            SharedMemoryMetadata(name)
+        assert (SHM / name).read_bytes() == content
+        assert open_files() == before
+
+    def test_an_empty_file(self, name: str) -> None:
+        (SHM / name).write_bytes(b"")
+        with pytest.raises(SegmentError, match="empty"):
+            SharedPriceBook(SYMBOLS, name)
+
+    def test_a_symbolic_link_is_not_followed(self, name: str) -> None:
+        SharedPriceBook(SYMBOLS, f"{name}_real").close()
+        (SHM / name).symlink_to(SHM / f"{name}_real")
+        with pytest.raises(SegmentError, match=name):
+            SharedPriceBook(name=name, create=False)
+
+    def test_other_symbols_than_asked_for(self, name: str) -> None:
+        with SharedPriceBook(SYMBOLS, name):
+            with pytest.raises(SegmentError, match="other symbols"):
+                SharedPriceBook(["AAPL"], name, create=False)
+            with SharedPriceBook(SYMBOLS, name, create=False) as view:
+                assert view.get_symbols() == SYMBOLS
+
+    def test_a_full_file_system(self, name: str) -> None:
+        room = os.statvfs(SHM)
+        size = room.f_blocks * room.f_frsize + 4096
+        with pytest.raises(SegmentError, match=f"{name} of {size} bytes.*raise shm_size"):
+            Segment.create(name, b"", size)
+        assert not list(SHM.glob(f"*{name}*"))
+
+    def test_no_room_in_the_middle_of_creation(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        before = open_files()
+        with pytest.raises(SegmentError, match="No space left on device; free space in /dev/shm"):
+            SharedPriceBook(SYMBOLS, name)
+        assert not list(SHM.glob(f"*{name}*"))
+        assert open_files() == before
+
+
+def test_a_segment_that_was_replaced_is_noticed(name: str) -> None:
+    first = Segment.create(name, b"first")
+    assert first.is_current()
+    os.unlink(SHM / name)
+    assert not first.is_current()
+    second = Segment.create(name, b"second")
+    assert not first.is_current()
+    first.unlink()
+    assert second.is_current()
+    with pytest.raises(FileExistsError):
+        Segment.create(name, b"third")
+    for segment in (first, second):
+        segment.close()
+
+
+def test_locks_end_with_their_holder(name: str, spawn: Spawn) -> None:
+    segment = Segment.create(name, b"x")
+    child = spawn(
+        """
+        import sys
+        from app.shared_memory_utils.segment import Segment
+        print(Segment.attach(sys.argv[1]).try_lock(5), flush=True)
+        segment = Segment.attach(sys.argv[1])
+        print(segment.try_lock(6), flush=True)
+        sys.stdin.readline()
+        """,
+        name,
+    )
+    assert (child.line(), child.line()) == ("True", "True")
+    assert segment.is_locked(6)
+    assert not segment.try_lock(6)
+    assert segment.try_lock(7)
+    child.kill()
+    eventually(lambda: not segment.is_locked(6), "the dead child's lock is free")
+    assert segment.try_lock(6)
+    segment.close()

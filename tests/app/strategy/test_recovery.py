@@ -1,0 +1,176 @@
+"""History and sentiment asked of a gateway that cuts connections and damages what it sends."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from app.config import Settings
+from app.model.tick import TICK_DTYPE
+from app.runtime.lifecycle import FatalError, Stop
+from app.strategy import recovery
+from app.strategy.sentiment_feed import SentimentFeed
+from tests.support.fake_servers import Connection, FakeServer
+
+TICKS = 3000
+
+
+def tick_text(seq: int) -> bytes:
+    return f"2025-10-01 09:{seq // 60 % 60:02d}:{seq % 60:02d}*{'AB'[seq % 2]}*{seq + 1}*".encode()
+
+
+class TestHistory:
+    def replay(self, *handlers: Callable[[Connection], None], until: int) -> list[int]:
+        with FakeServer(*handlers) as server:
+            chosen = Settings(
+                gateway_host="127.0.0.1",
+                price_port=server.port,
+                reconnect_delay_ms=1,
+                reconnect_delay_ms_max=2,
+            )
+            batches = recovery.ticks_from_start(
+                chosen, ["A", "B"], "r1", until, Stop(), lambda: None
+            )
+            seqs: list[int] = []
+            for batch in batches:
+                assert batch["price"].tolist() == (batch["seq"] + 1).tolist()
+                seqs += batch["seq"].tolist()
+            return seqs
+
+    @staticmethod
+    def from_seq(connection: Connection, change: Callable[[bytes, int], bytes]) -> None:
+        first = connection.resume()
+        data = b"".join(tick_text(seq) for seq in range(first, TICKS))
+        data = b"SYMBOLS|A,B*RUN|r1*SEQ|%d*" % first + change(data, first) + b"END|%d*" % TICKS
+        connection.send(data, 1000)
+        connection.finish()
+
+    @pytest.mark.parametrize("until", [1, 1999, TICKS])
+    def test_every_tick_once_in_order(self, until: int) -> None:
+        seqs = self.replay(lambda c: self.from_seq(c, lambda data, _: data), until=until)
+        assert seqs == list(range(until))
+
+    def test_cut_connections_go_on_where_they_were_cut(self) -> None:
+        whole = [lambda c: self.from_seq(c, lambda data, _: data)]
+
+        def cut(connection: Connection, size: int) -> None:
+            first = connection.resume()
+            data = b"".join(tick_text(seq) for seq in range(first, TICKS))
+            connection.send(b"SYMBOLS|A,B*RUN|r1*SEQ|%d*" % first + data[:size])
+
+        cuts = [lambda c, s=size: cut(c, s) for size in (0, 1, 26, 5000, 77, 30000)]
+        assert self.replay(*whole, *cuts, *whole, until=TICKS) == list(range(TICKS))
+
+    def test_garbage_once_loses_nothing_and_always_is_left_out(self) -> None:
+        calls = 0
+
+        def once(data: bytes, first: int) -> bytes:
+            nonlocal calls
+            calls += 1
+            return data.replace(tick_text(700), b"x*y*z*") if calls == 2 else data
+
+        assert self.replay(lambda c: self.from_seq(c, once), until=TICKS) == list(range(TICKS))
+
+        def always(data: bytes, first: int) -> bytes:
+            for seq in (700, 701, 1500):
+                data = data.replace(tick_text(seq), b"x*y*z*")
+            return data
+
+        seqs = self.replay(lambda c: self.from_seq(c, always), until=TICKS)
+        assert seqs == [seq for seq in range(TICKS) if seq not in (700, 701, 1500)]
+
+    def test_another_run_is_no_history_of_this_one(self) -> None:
+        def other(connection: Connection) -> None:
+            connection.send(b"SYMBOLS|A,B*RUN|r2*SEQ|%d*" % connection.resume())
+            connection.frame()
+
+        with pytest.raises(FatalError, match="r2"):
+            self.replay(other, until=5)
+
+
+class TestSentimentFeed:
+    EVENTS = 400
+
+    def events(self) -> list[tuple[int, int, int]]:
+        """(second, symbol, value), in event order."""
+        rng = np.random.default_rng(5)
+        seconds = np.sort(rng.integers(0, 3000, self.EVENTS))
+        symbols = rng.integers(0, 2, self.EVENTS)
+        return [(int(t), int(s), i % 101) for i, (t, s) in enumerate(zip(seconds, symbols))]  # noqa: B905
+
+    def stream(self, first: int, every: int) -> bytes:
+        """What the gateway says from tick ``first`` on; tick n has event second n."""
+        events = self.events()
+        say = lambda e: f"2025-10-01 {self.clock(e[0])}*{'AB'[e[1]]}*{e[2]}*".encode()  # noqa: E731
+        before = [e for e in events if first and e[0] < first]
+        latest = {e[1]: e for e in before}
+        data = b"SEQ|%d*" % first + b"".join(map(say, latest.values()))
+        rest = [e for e in events if not first or e[0] >= first]
+        for start in range(first, TICKS, every):
+            block = [e for e in rest if start <= e[0] < start + every]
+            data += b"".join(map(say, block)) + b"SEQ|%d*" % min(start + every, TICKS)
+        return data + b"END|%d*" % TICKS
+
+    @staticmethod
+    def clock(second: int) -> str:
+        return f"{9 + second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+
+    def joined(self, *handlers: Callable[[Connection], None], batch: int) -> list[int]:
+        base = 1_759_276_800 + 9 * 3600
+        ticks = np.zeros(TICKS, TICK_DTYPE)
+        ticks["seq"] = np.arange(TICKS)
+        ticks["symbol"] = np.arange(TICKS) % 2
+        ticks["event_ns"] = (base + np.arange(TICKS)) * 10**9
+        with FakeServer(*handlers) as server:
+            chosen = Settings(
+                gateway_host="127.0.0.1",
+                sentiment_port=server.port,
+                reconnect_delay_ms=1,
+                reconnect_delay_ms_max=2,
+            )
+            feed = SentimentFeed(chosen, ["A", "B"], Stop(), lambda: None)
+            out = np.zeros(TICKS, np.int16)
+            for start in range(0, TICKS, batch):
+                end = min(start + batch, TICKS)
+                feed.reach(end - 1)
+                feed.join(ticks[start:end], out[start:end])
+            feed.close()
+        values: list[int] = out.tolist()
+        return values
+
+    def expected(self) -> list[int]:
+        """The rule itself, for every tick from scratch."""
+        events = self.events()
+        answer = []
+        for seq in range(TICKS):
+            fitting = [e for e in events if e[1] == seq % 2 and e[0] <= seq]
+            answer.append(fitting[-1][2] if fitting else -1)
+        return answer
+
+    def serves(self, every: int, size: int = 10**9, piece: int = 0) -> Callable[[Connection], None]:
+        def handle(connection: Connection) -> None:
+            connection.send(self.stream(connection.resume(), every)[:size], piece)
+            if size == 10**9:
+                connection.finish()
+
+        return handle
+
+    @pytest.mark.parametrize(("every", "batch"), [(1, 7), (100, 1), (512, 512), (3000, 64)])
+    def test_the_join_is_the_rule(self, every: int, batch: int) -> None:
+        assert self.joined(self.serves(every), batch=batch) == self.expected()
+
+    def test_the_join_is_the_rule_in_small_pieces(self) -> None:
+        assert self.joined(self.serves(50, piece=13), batch=100) == self.expected()
+
+    def test_the_join_is_the_rule_across_cut_connections(self) -> None:
+        cuts = [self.serves(40, size) for size in (8, 50, 600, 1999, 6000, 7)]
+        assert self.joined(*cuts, self.serves(64), batch=97) == self.expected()
+
+    def test_garbage_is_asked_for_again(self) -> None:
+        def garbage(connection: Connection) -> None:
+            data = self.stream(connection.resume(), 64)
+            half = data.index(b"*2025", 5000) + 1
+            connection.send(data[:half] + b"2025-10-01 09:00:00*A*101*" + data[half:])
+            connection.finish()
+
+        assert self.joined(garbage, self.serves(64), batch=97) == self.expected()

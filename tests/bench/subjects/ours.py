@@ -1,0 +1,209 @@
+"""What is measured of our own stack: real processes, the gateway reading a file."""
+
+import contextlib
+import itertools
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from app.runtime.metrics.snapshot import ProcessSnapshot
+from tests.bench.model import (
+    ANYWHERE,
+    RATE_PER_S,
+    WARMUP_TICKS,
+    Absent,
+    Context,
+    Figures,
+    Placement,
+)
+from tests.bench.peers.common import round_trips
+from tests.bench.subjects import ticks
+from tests.bench.subjects.stack import Metrics, Stack, of, percentiles, settings_for
+
+# Never agree: the strategy computes everything and orders nothing.
+SILENT: dict[str, object] = {"bullish_threshold": 100, "bearish_threshold": 0}
+# Rising prices and a sentiment of 90: BUY on every tick once the long window is full.
+EVERY_TICK: dict[str, object] = {"order_mode": "every"}
+LATENCY_SYMBOLS = 10
+LATENCY_HISTOGRAMS = {
+    "recv_to_ack": "tick_to_ack_ns",
+    "scheduled_to_ack": "scheduled_to_ack_ns",
+    "recv_to_decision": "tick_to_decision_ns",
+    "order_to_ack": "order_ack_ns",
+}
+"""Figure to the strategy's histogram."""
+DRAIN_BYTES = 1 << 18
+ORDER_FORM = b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"id":%d,"client":"bench"}*'
+
+
+def _need_stack() -> None:
+    for service in ("gateway", "orderbook", "strategy", "order_manager"):
+        if find_spec(f"app.{service}") is None:
+            raise Absent(f"app.{service} is not there")
+
+
+def _rows(context: Context) -> int:
+    return 1_000_000 if context.quick else 2_000_000
+
+
+def _wire_rows(context: Context) -> int:
+    """Enough for about 0.2 s, as raw loopback takes.
+
+    In the first 0.05 s TCP's window grows, and the system finds out which core to use for what.
+    """
+    return 1_000_000 if context.quick else 8_000_000
+
+
+def _slowest_per_s(found: Metrics, service: str) -> float:
+    return min(each.events_per_s or 0.0 for each in of(found, service))
+
+
+def _all_at(found: Metrics, service: str, events: int, count: int = 1) -> bool:
+    """Whether ``count`` processes of the service have worked through so many events."""
+    return sum(each.events >= events for each in of(found, service)) == count
+
+
+def wire(context: Context, symbols: int, clients: int = 1, place: Placement = ANYWHERE) -> Figures:
+    """Gateway to book and ring at full pace, with ``clients`` price clients, the orderbook one."""
+    _need_stack()
+    rows = _wire_rows(context)
+    settings = settings_for(
+        context.work_dir,
+        place,
+        data_path=str(ticks.price_file(context.data_dir, rows, symbols)),
+        pace="max",
+        price_subscribers=clients,
+        sentiment_subscribers=0,
+    )
+    with (
+        Stack(settings, order_manager=False) as stack,
+        _drain(clients - 1, settings.price_port, stack),
+    ):
+        found = stack.wait(
+            f"{rows} ticks in the orderbook",
+            lambda now: _all_at(now, "orderbook", rows),
+        )
+    return {"ticks_per_s": _slowest_per_s(found, "orderbook")}
+
+
+@contextlib.contextmanager
+def _drain(clients: int, port: int, stack: Stack) -> Iterator[None]:
+    """So many more price clients, each resuming from the start, that receive and drop."""
+    if clients == 0:
+        yield
+        return
+    stack.wait("gateway", lambda now: any(each.state == "ready" for each in of(now, "gateway")))
+    selector, buffer = selectors.DefaultSelector(), bytearray(DRAIN_BYTES)
+
+    def receive() -> None:
+        while selector.get_map():
+            for key, _ in selector.select():
+                if not key.fileobj.recv_into(buffer):  # type: ignore[union-attr]
+                    selector.unregister(key.fileobj)
+
+    with contextlib.ExitStack() as open_sockets:
+        for _ in range(clients):
+            peer = open_sockets.enter_context(socket.create_connection(("127.0.0.1", port)))
+            peer.sendall(b"RESUME|0*")
+            selector.register(peer, selectors.EVENT_READ)
+            open_sockets.callback(peer.shutdown, socket.SHUT_RD)
+        thread = threading.Thread(target=receive, daemon=True)
+        thread.start()
+        yield
+
+
+def pipeline(context: Context, strategies: int = 1, symbols: int = 10) -> Figures:
+    """Gateway, orderbook and built-in strategies, lossless, at full pace; the slowest strategy."""
+    _need_stack()
+    rows = _rows(context)
+    settings = settings_for(
+        context.work_dir,
+        ANYWHERE,
+        data_path=str(ticks.price_file(context.data_dir, rows, symbols)),
+        sentiment_path=str(ticks.sentiment_file(context.data_dir, symbols)),
+        pace="max",
+        sentiment_subscribers=strategies,
+        **SILENT,
+    )
+    names = [f"bench{i}" for i in range(strategies)]
+    with Stack(settings, {name: {} for name in names}) as stack:
+        found = stack.wait(
+            f"{rows} ticks in every strategy",
+            lambda now: _all_at(now, "strategy", rows, strategies),
+        )
+    lost = sum(each.counters["ticks_lost"] for each in of(found, "strategy"))
+    if lost:
+        raise AssertionError(f"{lost} ticks lost")
+    return {"ticks_per_s": _slowest_per_s(found, "strategy")}
+
+
+def _trader(found: Metrics, events: int) -> ProcessSnapshot | None:
+    """The strategy that orders, once it has consumed so many ticks and has its answers."""
+    for each in of(found, "strategy"):
+        sent, acked = each.counters["orders_sent"], each.counters["orders_acked"]
+        if sent and each.events >= events and acked + each.counters["orders_rejected"] >= sent:
+            return each
+    return None
+
+
+def latency(
+    context: Context, place: Placement, strategies: int = 1, synced: bool = True
+) -> Figures:
+    """Tick to ACK at the fixed rate, one order per tick; further strategies order nothing.
+
+    Not ``synced``: the order store leaves it to the kernel when a commit reaches the disk.
+    """
+    _need_stack()
+    # Before the long window of every symbol is full there is no order.
+    quiet = 40 * LATENCY_SYMBOLS
+    rows = quiet + context.latency_ticks
+    settings = settings_for(
+        context.work_dir,
+        place,
+        data_path=str(ticks.price_file(context.data_dir, rows, LATENCY_SYMBOLS, rising=True)),
+        sentiment_path=str(ticks.sentiment_file(context.data_dir, LATENCY_SYMBOLS)),
+        pace=f"{RATE_PER_S}/s",
+        sentiment_subscribers=strategies,
+        order_store_synchronous="FULL" if synced else "NORMAL",
+    )
+    others = {f"silent{i}": SILENT for i in range(1, strategies)}
+    with Stack(settings, {"bench": EVERY_TICK, **others}) as stack:
+        warm = stack.wait("warm-up", lambda now: bool(_trader(now, quiet + WARMUP_TICKS)))
+        done = stack.wait(f"{rows} ticks", lambda now: bool(_trader(now, rows)))
+    before, after = _trader(warm, 0), _trader(done, 0)
+    if before is None or after is None:
+        raise AssertionError("no strategy has sent orders")
+    sent, rejected = after.counters["orders_sent"], after.counters["orders_rejected"]
+    if rejected or sent < context.latency_ticks:
+        raise AssertionError(
+            f"{sent} orders for {context.latency_ticks} ticks, {rejected} rejected"
+        )
+    figures: Figures = {}
+    for figure, name in LATENCY_HISTOGRAMS.items():
+        if name in after.histograms:
+            figures.update(percentiles(figure, after.histograms[name] - before.histograms[name]))
+    return figures
+
+
+def orders(context: Context) -> Figures:
+    """Order to durable ACK at the real order manager, one client."""
+    if find_spec("app.order_manager") is None:
+        raise Absent("app.order_manager is not there")
+    settings = settings_for(context.work_dir, ANYWHERE, risk_known_symbols=False)
+    with Stack(settings, feed=False) as stack:
+        stack.wait_ready()
+        with socket.create_connection(("127.0.0.1", settings.order_port)) as peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            numbers = itertools.count(1)
+
+            def ask() -> None:
+                peer.sendall(ORDER_FORM % next(numbers))
+                answer = peer.recv(4096)
+                while not answer.endswith(b"*"):
+                    answer += peer.recv(4096)
+                if not answer.startswith(b'{"ok":true'):
+                    raise AssertionError(answer)
+
+            return round_trips(ask, context.latency_ticks, context.scaled(3_000))

@@ -1,0 +1,183 @@
+"""A Compose project of its own for a test: free ports, a unique name, always removed."""
+
+import io
+import json
+import os
+import secrets
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import docker
+from docker.models.containers import Container
+
+from tests.support.environ import default_environ
+from tests.support.paths import ROOT
+
+PROCESSES = ("gateway", "orderbook", "strategy", "order_manager")
+SERVICES = ("shm", *PROCESSES)
+
+# Runs in a container of the stack: every block of the metrics segment as JSON.
+_COUNTERS = """
+import json, os
+from app.runtime.metrics.snapshot import read_metrics
+name = os.environ["SHM_METRICS"]
+print(json.dumps([[b.service, b.instance, b.state, b.restarts, b.counters]
+                  for b in read_metrics(name)]))
+"""
+
+T = TypeVar("T")
+
+
+def eventually(what: str, get: Callable[[], T], timeout_s: float) -> T:
+    """The first true value of ``get``; fails with ``what`` and the last value or error."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            last: object = get()
+            if last:
+                return last  # type: ignore[return-value]
+        except (docker.errors.APIError, subprocess.CalledProcessError, ValueError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}; last: {last!r}")
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of this host that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class ComposeStack:
+    """One Compose project; ``settings`` come before .env, as from a user's shell."""
+
+    PREFIX = "trading-test"
+
+    def __init__(self, **settings: str) -> None:
+        self.project = f"{self.PREFIX}-{secrets.token_hex(4)}"
+        ports = free_ports(3)
+        self.price_port, self.sentiment_port, self.order_port = ports
+        self.environ = {
+            **default_environ(),
+            "COMPOSE_PROJECT_NAME": self.project,
+            "PUBLISHED_PRICE_PORT": str(self.price_port),
+            "PUBLISHED_SENTIMENT_PORT": str(self.sentiment_port),
+            "PUBLISHED_ORDER_PORT": str(self.order_port),
+            **settings,
+        }
+        self.client = docker.from_env()
+
+    def compose(
+        self, *arguments: str, check: bool = True, timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``docker compose ...`` on this project; fails with its output unless it exits 0."""
+        done = subprocess.run(
+            ["docker", "compose", *arguments],
+            cwd=ROOT,
+            env=self.environ,
+            text=True,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"docker compose {' '.join(arguments)}: exit code {done.returncode}\n"
+                f"{done.stdout[-4000:]}{done.stderr[-4000:]}\n{self.logs()}"
+            )
+        return done
+
+    def up(self, *arguments: str) -> float:
+        """``up -d --wait``; the seconds it took."""
+        started = time.monotonic()
+        self.compose("up", "-d", "--wait", *arguments)
+        return time.monotonic() - started
+
+    def logs(self, service: str = "", tail: str = "60") -> str:
+        """The last lines of one service, or of all; ``tail`` "all" is every line."""
+        arguments = ["docker", "compose", "logs", "--no-color", "--tail", tail]
+        return subprocess.run(
+            [*arguments, service] if service else arguments,
+            cwd=ROOT,
+            env=self.environ,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        ).stdout
+
+    def containers(self, service: str = "") -> list[Container]:
+        """Every container of the project, or of one service, running or not."""
+        labels = [f"com.docker.compose.project={self.project}"]
+        if service:
+            labels.append(f"com.docker.compose.service={service}")
+        return self.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+
+    def container(self, service: str) -> Container:
+        """The one container of ``service``."""
+        (found,) = self.containers(service)
+        return found
+
+    def run_in(self, service: str, *command: str) -> tuple[int, str]:
+        """Exit code and output of a command in the container of ``service``."""
+        code, output = self.container(service).exec_run(list(command))
+        return code, output.decode()
+
+    def counters(self, service: str = "strategy") -> list[dict[str, int]]:
+        """The counters of every block of ``service``, with its restarts, as seen from shm."""
+        code, output = self.run_in("orderbook", "python3", "-c", _COUNTERS)
+        if code:
+            raise ValueError(output)
+        return [
+            {**counters, "restarts": restarts}
+            for name, _, _, restarts, counters in json.loads(output)
+            if name == service
+        ]
+
+    def crash(self, service: str) -> None:
+        """SIGKILL the process inside: unlike ``docker kill``, the restart policy applies."""
+        os.kill(self.pid(service), 9)
+
+    def pid(self, service: str) -> int:
+        """The process of ``service`` as this host numbers it: the one child of its init."""
+        init = self.container(service).attrs["State"]["Pid"]
+        return int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
+
+    def health(self, service: str) -> str:
+        """``starting``, ``healthy``, ``unhealthy``; or the container's state if it does not run."""
+        state = self.container(service).attrs["State"]
+        return str(state["Health"]["Status"] if state["Running"] else state["Status"])
+
+    def started_at(self, service: str) -> str:
+        """When the container of ``service`` was last started."""
+        return str(self.container(service).attrs["State"]["StartedAt"])
+
+    def file_from(self, service: str, path: str) -> bytes:
+        """A file of the container of ``service``, running or not, volumes included."""
+        chunks, _ = self.container(service).get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+            member = archive.extractfile(Path(path).name)
+            assert member is not None, path
+            return member.read()
+
+    def down(self) -> float:
+        """Remove everything, the volume too; the seconds it took."""
+        started = time.monotonic()
+        self.compose("down", "--volumes", "--remove-orphans")
+        return time.monotonic() - started
+
+    def destroy(self) -> None:
+        """``down`` that never fails: for the end of a test that may have failed itself."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", check=False)
+        for container in self.containers():
+            container.remove(force=True)
+        self.client.close()

@@ -1,0 +1,45 @@
+"""What the tests of kernel and twin share."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.kernel import _kernel
+from app.model.tick import TICK_DTYPE
+from tests.support.kernel import twin as kernel_twin
+
+SYMBOLS = ["A", "MSFT", "12345678", "123456789", "1234567890"]
+DAY_NS = 20362 * 86400 * 10**9
+"""2025-10-01."""
+LOSSLESS, LATEST = 1, 2
+
+BOTH = pytest.fixture(params=[_kernel, kernel_twin], ids=["compiled", "twin"], scope="module")
+"""Decorates the fixture ``kernel``: every test with it runs on both."""
+
+
+def refused() -> Any:
+    """The twin says why in other words."""
+    return pytest.raises(ValueError)  # noqa: PT011
+
+
+def padded(data: bytes) -> bytearray:
+    """A parse buffer; what stands behind the data looks like its continuation."""
+    return bytearray(data + b"5" * _kernel.PARSE_SLACK_BYTES)
+
+
+def feed(*prices: float, symbol: str = "A") -> bytes:
+    """One tick a price, one second apart."""
+    texts = (
+        f"2025-10-01 09:{i // 60:02d}:{i % 60:02d}*{symbol}*{price!r}*"
+        for i, price in enumerate(prices)
+    )
+    return "".join(texts).encode()
+
+
+def records(*rows: tuple[int, int, float]) -> Any:
+    """Ticks of (event_ns, symbol, value)."""
+    ticks = np.zeros(len(rows), TICK_DTYPE)
+    for i, (event_ns, symbol, value) in enumerate(rows):
+        ticks[i] = (event_ns, value, i, symbol, 0)
+    return ticks

@@ -1,0 +1,162 @@
+"""The compiled kernel once more, in plain slow Python: what it should do, said a second time.
+
+Same names and signatures as :mod:`app.kernel._kernel`, so that one test class runs both.
+"""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from tests.support.kernel.twin_memory import BookView, RingView, TickReader, TickWriter
+from tests.support.kernel.twin_parse import (
+    BAD_PRICE,
+    BAD_SENTIMENT,
+    BAD_SYMBOL,
+    BAD_TIMESTAMP,
+    FULL,
+    MARK,
+    NEED_MORE,
+    PARSE_SLACK_BYTES,
+    FieldParser,
+    parse_ticks,
+)
+
+__all__ = [
+    "BAD_PRICE",
+    "BAD_SENTIMENT",
+    "BAD_SYMBOL",
+    "BAD_TIMESTAMP",
+    "FULL",
+    "MARK",
+    "NEED_MORE",
+    "PARSE_SLACK_BYTES",
+    "BookView",
+    "CrossAverage",
+    "FieldParser",
+    "Intent",
+    "OrderGate",
+    "RingView",
+    "TickReader",
+    "TickWriter",
+    "join_sentiment",
+    "parse_ticks",
+    "record_ages",
+    "record_latency",
+    "tally",
+]
+
+
+def join_sentiment(ticks: Any, events: Any, next_event: int, latest: Any, out: Any) -> int:
+    """The rule, applied tick by tick: the symbol's last event with event time <= the tick's."""
+    if len(out) < len(ticks):
+        raise ValueError("out")
+    for i, tick in enumerate(ticks):
+        while next_event < len(events) and events[next_event]["event_ns"] <= tick["event_ns"]:
+            latest[events[next_event]["symbol"]] = int(events[next_event]["price"])
+            next_event += 1
+        out[i] = latest[tick["symbol"]]
+    return next_event
+
+
+class CrossAverage:
+    """Two windows for each symbol, kept as lists of integers."""
+
+    def __init__(self, count: int, short_ticks: int, long_ticks: int) -> None:
+        if not 0 < short_ticks < long_ticks:
+            raise ValueError("windows")
+        self.short_ticks, self.long_ticks = short_ticks, long_ticks
+        self.windows: list[deque[int]] = [deque(maxlen=long_ticks) for _ in range(count)]
+
+    def _signal(self, tick: Any) -> int:
+        window = self.windows[tick["symbol"]]
+        window.append(round(float(tick["price"]) * 1e9))
+        if len(window) < self.long_ticks:
+            return 0
+        short_sum = sum(list(window)[-self.short_ticks :])
+        difference = short_sum * self.long_ticks - sum(window) * self.short_ticks
+        return (difference > 0) - (difference < 0)
+
+    def signals(self, ticks: Any, out: Any) -> None:
+        """As the kernel's."""
+        if len(out) < len(ticks):
+            raise ValueError("out")
+        for i, tick in enumerate(ticks):
+            out[i] = self._signal(tick)
+
+    def agree(self, ticks: Any, sentiments: Any, bullish: int, bearish: int, out: Any) -> None:
+        """As the kernel's."""
+        if len(sentiments) < len(ticks):
+            raise ValueError("sentiments")
+        self.signals(ticks, out)
+        for i in range(len(ticks)):
+            mood = 1 if sentiments[i] > bullish else -1 if 0 <= sentiments[i] < bearish else 0
+            if out[i] != mood:
+                out[i] = 0
+
+
+class Intent(NamedTuple):
+    """As the kernel's."""
+
+    seq: int
+    event_ns: int
+    symbol_index: int
+    symbol: str
+    signal: int
+    price: float
+    recv_us: int
+
+
+class OrderGate:
+    """As the kernel's."""
+
+    def __init__(
+        self, position: Any, busy: Any, symbols: list[str], every: bool, orders_max: int
+    ) -> None:
+        if orders_max < 1:
+            raise ValueError("orders_max")
+        self.position, self.busy, self.symbols = position, busy, symbols
+        self.every, self.orders_max = every, orders_max
+
+    def intents(self, ticks: Any, signals: Any, start: int) -> tuple[list[Intent], int]:
+        """As the kernel's."""
+        if len(ticks) < len(signals) or start < 0:
+            raise ValueError("ticks")
+        made: list[Intent] = []
+        for i in range(start, len(signals)):
+            signal, symbol = int(signals[i]), int(ticks[i]["symbol"])
+            if signal not in (-1, 0, 1):
+                raise ValueError("signals")
+            if signal and self.busy[symbol] and not self.every:
+                return made, i
+            if signal == 0 or (not self.every and self.position[symbol] == signal):
+                continue
+            if len(made) == self.orders_max:
+                return made, i
+            self.busy[symbol] = self.position[symbol] + 2
+            self.position[symbol] = signal
+            tick = {name: ticks[i][name].item() for name in ("seq", "event_ns", "price", "recv_us")}
+            made.append(
+                Intent(symbol_index=symbol, symbol=self.symbols[symbol], signal=signal, **tick)
+            )
+        return made, len(signals)
+
+
+def tally(signals: Any) -> tuple[int, int, int]:
+    """As the kernel's."""
+    values = [int(signal) for signal in signals]
+    if not set(values) <= {-1, 0, 1}:
+        raise ValueError("signals")
+    return values.count(1), values.count(-1), values.count(0)
+
+
+def record_latency(buckets: Any, value_ns: int, count: int = 1) -> None:
+    """HdrHistogram, 256 sub-buckets: halve until it fits in one, counting the halvings."""
+    value, halvings = max(value_ns, 0), 0
+    while value > 255:
+        value, halvings = value >> 1, halvings + 1
+    buckets[min(halvings * 128 + value, len(buckets) - 1)] += count
+
+
+def record_ages(buckets: Any, ticks: Any, now_ns: int) -> None:
+    """As the kernel's."""
+    for tick in ticks:
+        record_latency(buckets, (now_ns // 1000 - int(tick["recv_us"])) % 2**32 * 1000)

@@ -1,0 +1,291 @@
+"""The plain twin of price book and ring; see :mod:`tests.support.kernel.twin`.
+
+It works on the same bytes and takes its offsets from the diagram in ``app/kernel/layout.h``, so it
+also says whether the diagram is true.  It is for one process only: no fences, and it never sleeps.
+"""
+
+import struct
+from typing import Any
+
+from tests.support.kernel.twin_parse import FULL, FieldParser, Stop, payload
+
+BOOK_HEADER_BYTES, BOOK_SLOT_BYTES = 4096, 128
+RING_HEADER_BYTES, RECORD_BYTES = 8192, 32
+MAX_READERS, READER_NAME_BYTES = 63, 40
+NO_END = 2**64 - 1
+LOSSLESS = 1
+BURST_TICKS = 2048
+RECORD = struct.Struct("<qdQII")
+
+
+def _get(buffer: Any, form: str, offset: int) -> Any:
+    return struct.unpack_from("<" + form, buffer, offset)[0]
+
+
+def _put(buffer: Any, form: str, offset: int, value: Any) -> None:
+    struct.pack_into("<" + form, buffer, offset, value)
+
+
+def book_image(symbols: list[str]) -> bytearray:
+    """A new book's bytes."""
+    image = bytearray(BOOK_HEADER_BYTES + len(symbols) * BOOK_SLOT_BYTES)
+    struct.pack_into("<8sIIIIQ", image, 0, b"PRICBOOK", 1, BOOK_SLOT_BYTES, len(symbols), 0, 7)
+    for i, symbol in enumerate(symbols):
+        struct.pack_into(
+            "10s", image, BOOK_HEADER_BYTES + i * BOOK_SLOT_BYTES + 64, symbol.encode()
+        )
+    return image
+
+
+def ring_image(capacity: int) -> bytearray:
+    """A new lossless ring's bytes."""
+    image = bytearray(RING_HEADER_BYTES + capacity * RECORD_BYTES)
+    struct.pack_into("<8sIIQQI", image, 0, b"TICKRING", 1, RECORD_BYTES, capacity, 7, LOSSLESS)
+    struct.pack_into("<Q", image, RingView.END_SEQ, NO_END)
+    return image
+
+
+class BookView:
+    """A price book's bytes."""
+
+    def __init__(self, segment: Any) -> None:
+        if len(segment) < BOOK_HEADER_BYTES:
+            raise ValueError("short")
+        self.bytes, self.count = segment, _get(segment, "I", 16)
+        if len(segment) < BOOK_HEADER_BYTES + self.count * BOOK_SLOT_BYTES:
+            raise ValueError("short")
+
+    def _slot(self, index: int) -> int:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return BOOK_HEADER_BYTES + index * BOOK_SLOT_BYTES
+
+    def put(
+        self, index: int, price: float, event_ns: int = 0, recv_ns: int = 0, seq: int | None = None
+    ) -> None:
+        """Fill the spare cell, then flip the stamp."""
+        slot = self._slot(index)
+        if not 0 < price <= 9e9:
+            raise ValueError(price)
+        stamp = _get(self.bytes, "Q", slot)
+        number = (stamp >> 1 if seq is None else seq) + 1
+        if number <= stamp >> 1:
+            return
+        spare = 1 - (stamp & 1)
+        struct.pack_into("<qdq", self.bytes, slot + 16 + 24 * spare, event_ns, price, recv_ns)
+        _put(self.bytes, "Q", slot, number << 1 | spare)
+        _put(self.bytes, "d", slot + 8, price)
+
+    def get(self, index: int) -> tuple[float, int, int, int] | None:
+        """The live cell."""
+        slot = self._slot(index)
+        stamp = _get(self.bytes, "Q", slot)
+        if not stamp:
+            return None
+        event_ns, price, recv_ns = struct.unpack_from(
+            "<qdq", self.bytes, slot + 16 + 24 * (stamp & 1)
+        )
+        return price, event_ns, recv_ns, (stamp >> 1) - 1
+
+    def repair(self) -> None:
+        """Plain prices as the live cells have them."""
+        for index in range(self.count):
+            tick = self.get(index)
+            if tick:
+                _put(self.bytes, "d", self._slot(index) + 8, tick[0])
+
+
+class RingView:
+    """A ring's bytes."""
+
+    PUBLISHED, CLAIMED, NEXT_SEQ, END_SEQ, HEARTBEAT = 64, 72, 80, 88, 96
+
+    def __init__(self, segment: Any) -> None:
+        self.bytes = segment
+        self.capacity = _get(segment, "Q", 16) if len(segment) >= RING_HEADER_BYTES else 0
+        if (
+            self.capacity.bit_count() != 1
+            or self.capacity < 2
+            or len(segment) < RING_HEADER_BYTES + self.capacity * RECORD_BYTES
+        ):
+            raise ValueError("no ring")
+
+    def word(self, offset: int) -> int:
+        """One of the header's 64-bit words."""
+        return int(_get(self.bytes, "Q", offset))
+
+    def set_word(self, offset: int, value: int) -> None:
+        """Set one of the header's 64-bit words."""
+        _put(self.bytes, "Q", offset, value)
+
+    @property
+    def state(self) -> tuple[int, int, int | None, int]:
+        """As the kernel's."""
+        end = self.word(self.END_SEQ)
+        return (
+            self.word(self.PUBLISHED),
+            self.word(self.NEXT_SEQ),
+            None if end == NO_END else end,
+            self.word(self.HEARTBEAT),
+        )
+
+    @staticmethod
+    def _slot(slot: int) -> int:
+        if not 0 <= slot < MAX_READERS:
+            raise IndexError(slot)
+        return 256 + 64 * slot
+
+    def reader(self, slot: int) -> tuple[int, int, int, str]:
+        """State, cursor, lost, name."""
+        at = self._slot(slot)
+        name = bytes(self.bytes[at + 24 : at + 24 + READER_NAME_BYTES]).rstrip(b"\0").decode()
+        return _get(self.bytes, "I", at), self.word(at + 8), self.word(at + 16), name
+
+    def set_reader(
+        self, slot: int, state: int, cursor: int | None = None, name: str | None = None
+    ) -> None:
+        """Register or free."""
+        at = self._slot(slot)
+        if cursor is not None:
+            self.set_word(at + 8, cursor)
+        if name is not None:
+            raw = name.encode()
+            if not 0 < len(raw) <= READER_NAME_BYTES:
+                raise ValueError(name)
+            self.bytes[at + 24 : at + 24 + READER_NAME_BYTES] = raw.ljust(READER_NAME_BYTES, b"\0")
+            self.set_word(at + 16, 0)
+        _put(self.bytes, "I", at, state)
+
+    def record(self, position: int) -> tuple[int, float, int, int, int]:
+        """Event time, price, sequence, symbol, receipt."""
+        return RECORD.unpack_from(self.bytes, self._record_at(position))
+
+    def _record_at(self, position: int) -> int:
+        return RING_HEADER_BYTES + position % self.capacity * RECORD_BYTES
+
+
+class TickWriter(RingView):
+    """Parser, book and ring together."""
+
+    def __init__(self, ring: Any, book: Any, parser: FieldParser) -> None:
+        super().__init__(ring)
+        self.book, self.parser, self.limit = BookView(book), parser, 0
+        if parser.symbol_count != self.book.count:
+            raise ValueError("symbols")
+        if published := self.word(self.PUBLISHED):
+            known = self.record(published - 1)[2] + 1
+            self.set_next_seq(max(known, self.word(self.NEXT_SEQ)))
+
+    def lag(self) -> int:
+        """The slowest lossless reader's."""
+        published = self.word(self.PUBLISHED)
+        readers = [self.reader(slot) for slot in range(MAX_READERS)]
+        return max(
+            (published - cursor for state, cursor, _, _ in readers if state == LOSSLESS), default=0
+        )
+
+    def _writable_to(self) -> int:
+        published = self.word(self.PUBLISHED)
+        if published <= self.capacity // 2:
+            return self.capacity
+        return published - max(self.lag(), 0) + self.capacity
+
+    def push(self, buffer: Any, start: int, end: int, recv_ns: int) -> tuple[int, int, Stop]:
+        """As the kernel's."""
+        data = payload(buffer, start, end)
+        first = position = self.word(self.PUBLISHED)
+        seq, stop = self.word(self.NEXT_SEQ), -1
+        burst = max(1, min(BURST_TICKS, self.capacity // 4))
+        while stop < 0:
+            if position >= self.limit:
+                self.limit = self._writable_to()
+                if position >= self.limit:
+                    stop = FULL
+                    break
+            goal = min(self.limit, position + burst)
+            self.set_word(self.CLAIMED, max(goal, self.word(self.CLAIMED)))
+            while position < goal:
+                tick, start, stop = self.parser.read_tick(data, start, False)
+                if tick is None:
+                    break
+                event_ns, symbol, price = tick
+                recv_us = recv_ns // 1000 & 0xFFFFFFFF
+                RECORD.pack_into(
+                    self.bytes, self._record_at(position), event_ns, price, seq, symbol, recv_us
+                )
+                self.book.put(symbol, price, event_ns, recv_ns, seq)
+                position, seq = position + 1, seq + 1
+            self.set_word(self.PUBLISHED, position)
+            self.set_word(self.NEXT_SEQ, seq)
+        _put(self.bytes, "q", self.HEARTBEAT, recv_ns)
+        _put(self.book.bytes, "q", 64, recv_ns)
+        return position - first, start, stop
+
+    def set_next_seq(self, seq: int) -> None:
+        """As the kernel's."""
+        self.set_word(self.NEXT_SEQ, seq)
+
+    def finish(self, seq: int) -> None:
+        """As the kernel's."""
+        self.set_word(self.END_SEQ, seq)
+
+    def wait_space(self, timeout_ns: int) -> bool:
+        """Never sleeps."""
+        self.limit = self._writable_to()
+        return self.limit > self.word(self.PUBLISHED)
+
+
+class TickReader(RingView):
+    """A registered reader."""
+
+    def __init__(self, ring: Any, slot: int) -> None:
+        super().__init__(ring)
+        self.at = self._slot(slot)
+        self.position, self.lost = self.word(self.at + 8), self.word(self.at + 16)
+
+    def available(self) -> int:
+        """Ticks to take."""
+        return self.word(self.PUBLISHED) - self.position
+
+    def wait(self, timeout_ns: int) -> int:
+        """Never sleeps."""
+        return self.available()
+
+    def next_seq(self) -> int:
+        """As the kernel's."""
+        published = self.word(self.PUBLISHED)
+        if not published:
+            return 0
+        if self.position == published:
+            return self.record(published - 1)[2] + 1
+        self._skip()
+        return self.record(self.position)[2]
+
+    def peek(self, most: int) -> tuple[int, int, int]:
+        """As the kernel's."""
+        index = self.position % self.capacity
+        count = max(0, min(self.available(), self.capacity - index, most))
+        return index, count, self.record(self.position + count - 1)[2] if count else 0
+
+    def copy(self, out: Any) -> int:
+        """As the kernel's."""
+        self._skip()
+        _, count, _ = self.peek(len(out))
+        for i in range(count):
+            out[i] = self.record(self.position + i)
+        return count
+
+    def _skip(self) -> None:
+        claimed = self.word(self.CLAIMED)
+        if claimed > self.position + self.capacity:
+            half = self.word(self.PUBLISHED) - self.capacity // 2
+            oldest = max(claimed - self.capacity, half)
+            self.lost += oldest - self.position
+            self.position = oldest
+            self.set_word(self.at + 16, self.lost)
+            self.set_word(self.at + 8, oldest)
+
+    def advance(self, count: int) -> None:
+        """As the kernel's."""
+        self.position += count
+        self.set_word(self.at + 8, self.position)

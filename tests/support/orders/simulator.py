@@ -1,0 +1,333 @@
+"""Random histories of the order core against its oracle, with lost turns and restarts."""
+
+import random
+from typing import Any, NamedTuple
+
+import msgspec
+
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.pending_rows import PendingRows, Recovered
+from app.execution.prices import BookPrice
+from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
+from app.model.position import Position
+from app.model.reject_codes import RejectCode
+from app.model.requests import OrderRequest, Reject
+from tests.support.orders.oracle import ALL, DAY_NS, UNITS, Book, Oracle, Rules
+
+CLIENTS = ("ann", "bob", "cem")
+SYMBOLS = ("AAPL", "MSFT")
+MODES = {"active": ACTIVE, "reduce": REDUCE, "halted": HALTED, "killed": KILLED}
+START_NS = 1_760_000_000 * UNITS
+
+
+class BookPrices:
+    """The oracle's book as a price source."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    def read(self, symbol: str) -> BookPrice | None:
+        found = self._book.prices.get(symbol)
+        return None if found is None else BookPrice(*found)
+
+    def knows(self, symbol: str) -> bool | None:
+        return None
+
+
+class MemoryStore:
+    """What an order store does, in dictionaries."""
+
+    def __init__(self) -> None:
+        self.pending = PendingRows()
+        self.clients: dict[int, str] = {}
+        self.orders: dict[int, Order] = {}
+        self.states: dict[int, tuple[int, int, int]] = {}
+        self.positions: dict[tuple[int, str], tuple[int, int, int, int, int]] = {}
+        self.modes: dict[int, int] = {}
+        self.days: dict[int, tuple[int, int]] = {}
+        self.fills: dict[int, tuple[int, int, int]] = {}
+
+    def find(self, client_no: int, order_id: int) -> Order | None:
+        for row in self.pending.orders:
+            if row[1:3] == (client_no, order_id):
+                return Order(*row)  # type: ignore[arg-type]
+        for order in self.orders.values():
+            if (order.client_no, order.id) == (client_no, order_id):
+                return msgspec.structs.replace(order)
+        return None
+
+    def current(self, order: Order) -> Order:
+        pending = self.pending.states.get(order.order_no)
+        if pending is not None:
+            return pending[0]
+        if order.order_no in self.states:
+            order.status, order.filled_qty, order.filled_notional = self.states[order.order_no]
+        return order
+
+    def _fill(self, fill_no: int, order_no: int, qty: int, price: int) -> None:
+        assert fill_no not in self.fills, f"execution {fill_no} twice"
+        self.fills[fill_no] = (order_no, qty, price)
+
+    def commit(self) -> None:
+        pending = self.pending
+        self.clients.update(pending.clients)
+        for row in pending.orders:
+            order = Order(*row)  # type: ignore[arg-type]
+            assert order.order_no not in self.orders, f"order {order.order_no} twice"
+            self.orders[order.order_no] = order
+            if order.exec_count == 1:
+                self._fill(order.exec_first, order.order_no, order.filled_qty, order.exec_price)
+        for fill_no, order_no, _, qty, price in pending.fills:
+            self._fill(fill_no, order_no, qty, price)
+        for key, p in pending.positions.items():
+            self.positions[key] = (p.qty, p.cost, p.realized, p.mark, p.fill_no)
+        for order_no, (order, _, _) in pending.states.items():
+            self.states[order_no] = (order.status, order.filled_qty, order.filled_notional)
+        for client_no, mode, _, _ in pending.controls:
+            self.modes[client_no] = mode
+        for client_no, scope in pending.days.items():
+            self.days[client_no] = (scope.day, scope.day_base)
+        pending.clear()
+
+    def lose(self) -> None:
+        self.pending.discard()
+
+    def load(self) -> Recovered:
+        high = dict.fromkeys(self.clients, -1)
+        for order in self.orders.values():
+            high[order.client_no] = max(high[order.client_no], order.id)
+        numbers = sorted(no for no, state in self.states.items() if state[0] in OPEN_STATES)
+        return Recovered(
+            clients={no: (name, high[no]) for no, name in self.clients.items()},
+            positions={key: Position(*values) for key, values in self.positions.items()},
+            open_orders=[self.current(msgspec.structs.replace(self.orders[n])) for n in numbers],
+            modes=dict(self.modes),
+            days=dict(self.days),
+            last_order_no=max(self.orders, default=0),
+            last_fill_no=max(self.fills, default=0),
+            last_client_no=max(self.clients, default=0),
+        )
+
+
+class Setup(NamedTuple):
+    """One random configuration, for the core and for the oracle."""
+
+    config: RiskConfig
+    slippage_bps: int
+    fill_percent: int
+
+
+def random_setup(rng: random.Random) -> Setup:
+    """Limits so tight that short histories meet them, most of them off at a time."""
+
+    def some(*values: int, odds: float = 0.25) -> int:
+        return rng.choice(values) if rng.random() < odds else 0
+
+    def limits(loose: int) -> Limits:
+        return Limits(
+            qty_max=some(60, 90) * loose,
+            notional_max=some(6000, 9000) * loose * UNITS,
+            position_qty_max=some(50, 120) * loose,
+            exposure_max=some(8000, 20000) * loose * UNITS,
+            open_orders_max=some(1, 2) * loose,
+            daily_loss_max=some(20, 200) * loose * UNITS,
+            orders_per_s_max=some(1, 2, 5) * loose,
+            repeats_max=some(1, 2) * loose,
+        )
+
+    age = some(50, 500, odds=0.2) * 1_000_000
+    config = RiskConfig(
+        client=limits(1),
+        stack=limits(2),
+        tick_size=some(UNITS // 4, odds=0.1),
+        lot_size=some(5, odds=0.1),
+        collar_bps=some(300, odds=0.5) if age else 0,
+        price_age_ns_max=age,
+        replaying=rng.random() < 0.5,
+    )
+    return Setup(config, some(10, 37), rng.choice((100, 100, 30)))
+
+
+class World:
+    """The core and the oracle side by side."""
+
+    def __init__(self, setup: Setup, store: Any) -> None:
+        self.book = Book()
+        self.setup = setup
+        self.store = store
+        config = setup.config
+        rules = [Rules(**msgspec.structs.asdict(one)) for one in (config.client, config.stack)]
+        self.oracle = Oracle(
+            self.book,
+            *rules,
+            tick_size=config.tick_size,
+            lot_size=config.lot_size,
+            collar_bps=int(config.collar_bps),
+            age_ns_max=config.price_age_ns_max,
+            window_ns=config.repeat_window_ns,
+            replay=config.replaying,
+            slippage_bps=setup.slippage_bps,
+            fill_percent=setup.fill_percent,
+        )
+        self.core = self._new_core()
+
+    def _new_core(self) -> OrderCore:
+        prices = BookPrices(self.book)
+        gate = RiskGate(self.setup.config, prices, Account(STACK_NO, ""))
+        venue = PaperExchange(prices, self.setup.slippage_bps, self.setup.fill_percent)
+        core = OrderCore(gate, venue, self.store.pending, self.store)
+        core.recover(self.store.load())
+        return core
+
+    # Both at once
+
+    def submit(self, request: dict[str, Any], now_ns: int) -> None:
+        """A new order."""
+        expected = self.oracle.submit(dict(request), now_ns)
+        asked = OrderRequest(
+            side=BUY if request["side"] == "BUY" else SELL,
+            symbol=request["symbol"],
+            qty=request["qty"],
+            price=request["price"],
+            ts=request["ts"],
+            id=request["id"],
+            client=request["client"],
+            type=TYPES.get(request["type"], 0),
+            tif=TIFS[request["tif"]],
+        )
+        result = self.core.submit(asked, now_ns)
+        if isinstance(result, Reject):
+            found: tuple[Any, ...] = ("refused", result.code.name, result.retryable)
+        else:
+            found = ("ack", result[1], _state(result[0]))
+        assert found == expected, f"{request}: core {found}, oracle {expected}"
+
+    def cancel(self, client: str, order_id: int, now_ns: int) -> None:
+        """Cancel, then ask for the status."""
+        expected = self.oracle.cancel(client, order_id)
+        self._same(expected, self.core.cancel(client, order_id, now_ns))
+        self._same(self.oracle.status(client, order_id), self.core.status(client, order_id))
+
+    def _same(self, expected: tuple[Any, ...], result: Order | Reject) -> None:
+        if isinstance(result, Reject):
+            assert expected == ("refused", result.code.name), (expected, result)
+        else:
+            assert expected == ("ok", _state(result)), (expected, result)
+
+    def set_mode(self, scope: str, mode: str, now_ns: int) -> None:
+        """Halt, resume, reduce or kill."""
+        expected = self.oracle.set_mode(scope, mode)
+        name = None if scope == ALL else scope
+        result = self.core.set_mode(name, MODES[mode], "", now_ns)
+        assert (None if isinstance(result, Reject) else result) == expected, (scope, mode)
+
+    def poll(self, now_ns: int) -> None:
+        """Let resting orders see the book."""
+        self.oracle.poll(now_ns)
+        self.core.poll(now_ns)
+
+    def commit(self) -> None:
+        """End the turn well."""
+        self.oracle.commit()
+        self.store.commit()
+
+    def lose(self) -> None:
+        """End the turn with a store that could not keep it."""
+        self.oracle.lose()
+        self.store.lose()
+        self.core.recover(self.store.load())
+
+    def restart(self) -> None:
+        """Die in the middle of a turn and start again from the store."""
+        self.oracle.lose()
+        self.store.lose()
+        self.core = self._new_core()
+
+    def compare(self) -> None:
+        """Positions, profit, open orders and modes agree."""
+        oracle, core = self.oracle, self.core
+        opened = {(core.name_of(o), o.id): _state(o) for o in core.open.values()}
+        assert opened == {(o.client, o.id): o.state() for o in oracle.open_orders(ALL)}
+        for name, symbol, position in core.positions():
+            holding = oracle.holding(name, symbol)
+            assert position.qty == holding.qty, (name, symbol)
+            assert position.realized - position.cost == holding.cash, (name, symbol)
+            assert abs(position.realized - holding.realized) <= holding.closings, (name, symbol)
+            if position.qty:
+                assert position.avg_cost is not None
+                off = abs(position.avg_cost - holding.average)
+                assert off <= holding.closings + 1, (name, symbol, off)
+            assert position.open_buy == oracle.resting(name, symbol, "BUY")
+            assert position.open_sell == oracle.resting(name, symbol, "SELL")
+        held = {(n, s) for (n, s), h in oracle.state.holdings.items() if n != ALL and h.qty}
+        assert held == {(n, s) for n, s, p in core.positions() if p.qty}
+        for scope in (core.stack, *core.clients.values()):
+            name = ALL if scope is core.stack else scope.name
+            assert core.gate.profit_today(scope) + scope.day_base == oracle.profit(name), name
+            assert MODES[oracle.state.modes.get(name, "active")] == scope.mode, name
+
+
+def _state(order: Order) -> tuple[Any, ...]:
+    code = RejectCode(order.code).name if order.code else ""
+    status = STATUS_NAMES[order.status]
+    return order.id, status, order.filled_qty, order.filled_notional, code
+
+
+def random_order(rng: random.Random) -> dict[str, Any]:
+    """An order in a small world, so that ids, symbols and limits collide."""
+    kind = rng.choice(("PLAIN", "PLAIN", "MARKET", "LIMIT", "LIMIT"))
+    price = rng.choice((95, 99, 100, 101, 105)) * UNITS + rng.choice((0, 0, 1, UNITS // 3))
+    default_tif = "DAY" if kind == "LIMIT" else "IOC"
+    return {
+        "client": rng.choice(CLIENTS),
+        "id": rng.choice((None, rng.randint(0, 9), rng.randint(0, 99))),
+        "side": rng.choice(("BUY", "SELL")),
+        "symbol": rng.choice(SYMBOLS),
+        "qty": rng.choice((1, 7, 10, 50, 100)),
+        "price": None if kind == "MARKET" and rng.random() < 0.5 else price,
+        "type": kind,
+        "tif": rng.choice((default_tif, "IOC", "GTC", "DAY")),
+        "ts": rng.choice((None, None, '"2025-10-01 09:30:00"', '"2025-10-02 09:30:00"')),
+    }
+
+
+def run_history(seed: int, setup: Setup, store: Any, steps: int = 12) -> None:
+    """One random history; AssertionError at the first difference."""
+    rng = random.Random(seed)
+    world = World(setup, store)
+    now_ns, last = START_NS, None
+    for _ in range(steps):
+        now_ns += rng.choice((0, 1_000_000, 300_000_000, 2 * UNITS, rng.choice((0, DAY_NS))))
+        draw = rng.random()
+        if draw < 0.5 or last is None:
+            last = random_order(rng)
+            world.submit(last, now_ns)
+        elif draw < 0.6:
+            world.submit(last, now_ns)
+        elif draw < 0.68:
+            world.cancel(
+                rng.choice(CLIENTS), rng.choice((last["id"] or 1, rng.randint(0, 9))), now_ns
+            )
+        elif draw < 0.76:
+            scope = rng.choice((ALL, *CLIENTS))
+            world.set_mode(scope, rng.choice(("active", "active", *MODES)), now_ns)
+        else:
+            symbol = rng.choice(SYMBOLS)
+            seq = world.book.prices.get(symbol, (0, 0, 0))[2] + rng.randint(0, 1)
+            price = rng.choice((94, 98, 100, 102, 106)) * UNITS + rng.randint(0, 5)
+            world.book.prices[symbol] = (price, rng.choice((0, 100_000_000, UNITS)), seq)
+            world.poll(now_ns)
+        draw = rng.random()
+        if draw < 0.4:
+            world.commit()
+        elif draw < 0.45:
+            world.lose()
+        elif draw < 0.5:
+            world.restart()
+    world.compare()
+
+
+assert TYPE_NAMES[0] == "PLAIN"

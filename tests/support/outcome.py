@@ -1,0 +1,226 @@
+"""What a run did, for comparing two of them: orders, fills, positions, profit.
+
+``python -m tests.support.outcome A.sqlite3 B.sqlite3`` says equal, or shows the first difference.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from app.backtest.result import Result
+from app.model.money import divide, money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
+from app.order_manager.store.positions import read_positions
+
+
+class OrderLine(NamedTuple):
+    """One order as it was acknowledged, money in 1e-9 units; ``tick`` is the client's id less 1."""
+
+    client: str
+    tick: int
+    side: str
+    symbol: str
+    qty: int
+    price: int | None
+    type: str
+    ts: str | None
+    status: str
+    filled_qty: int
+    filled_notional: int
+    code: int
+
+    def __str__(self) -> str:
+        price = "market" if self.price is None else money_text(self.price)
+        return (
+            f"{self.client}: tick {self.tick} {self.side} {self.qty} {self.symbol} @ {price} "
+            f"{self.status} {self.filled_qty}" + (f" code {self.code}" if self.code else "")
+        )
+
+
+class FillLine(NamedTuple):
+    """One execution."""
+
+    client: str
+    tick: int
+    qty: int
+    price: int
+
+    def __str__(self) -> str:
+        return f"{self.client}: fill of tick {self.tick}, {self.qty} @ {money_text(self.price)}"
+
+
+class PositionLine(NamedTuple):
+    """What a client holds in the end.  ``mark`` is the price of the last fill."""
+
+    client: str
+    symbol: str
+    qty: int
+    cost: int
+    realized: int
+    mark: int
+
+    @property
+    def profit(self) -> int:
+        """Realised and unrealised."""
+        return self.realized + self.qty * self.mark - self.cost
+
+    def __str__(self) -> str:
+        average = divide(self.cost, self.qty) if self.qty else 0
+        return (
+            f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realised "
+            f"{money_text(self.realized)}, profit {money_text(self.profit)}"
+        )
+
+
+class Outcome(NamedTuple):
+    """Orders and fills in the order in which they were executed, positions by name."""
+
+    orders: list[OrderLine]
+    fills: list[FillLine]
+    positions: list[PositionLine]
+
+    @property
+    def profit(self) -> int:
+        """Over all clients and symbols, in 1e-9 units."""
+        return sum(position.profit for position in self.positions)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.orders)} orders, {len(self.fills)} fills, {len(self.positions)} positions, "
+            f"PnL {money_text(self.profit)}"
+        )
+
+    def up_to(self, tick: int) -> "Outcome":
+        """The orders and fills of the ticks before ``tick``: of an endless run, say."""
+        orders = [order for order in self.orders if order.tick < tick]
+        return Outcome(orders, [fill for fill in self.fills if fill.tick < tick], [])
+
+
+def of_backtest(result: Result) -> Outcome:
+    """What a backtest did, under the client name ``strategy``."""
+    orders = [
+        OrderLine(
+            result.client,
+            order.id - 1,
+            SIDE_NAMES[order.side],
+            order.symbol,
+            order.qty,
+            order.price,
+            TYPE_NAMES[order.type],
+            order.ts,
+            STATUS_NAMES[order.status],
+            order.filled_qty,
+            order.filled_notional,
+            order.code,
+        )
+        for order in result.orders
+    ]
+    fills = [
+        FillLine(result.client, order.id - 1, order.filled_qty, order.exec_price)
+        for order in result.orders
+        if order.exec_count
+    ]
+    positions = [
+        PositionLine(result.client, symbol, p.qty, p.cost, p.realized, p.mark)
+        for symbol, p in result.positions.items()
+    ]
+    return Outcome(orders, fills, sorted(positions))
+
+
+def of_store(path: Path) -> Outcome:
+    """What the order store at ``path`` holds; read from a copy, so its owner may be at work.
+
+    The fingerprint behind the ``@`` of a client's name is left out.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):
+            source = path.with_name(path.name + suffix)
+            if source.exists():
+                shutil.copy(source, Path(folder) / source.name)
+        connection = apsw.Connection(str(Path(folder) / path.name))
+        try:
+            return _read(connection)
+        finally:
+            connection.close()
+
+
+def _read(connection: apsw.Connection) -> Outcome:
+    names = {
+        number: name.partition("@")[0]
+        for number, name in connection.execute("SELECT client_no, name FROM clients")
+    }
+    orders = [
+        OrderLine(
+            names[client_no], order_id - 1, SIDE_NAMES[side], symbol, qty, price, TYPE_NAMES[kind],
+            ts, STATUS_NAMES[status], filled_qty, int(filled_notional), code,
+        )
+        for (
+            client_no, order_id, side, symbol, qty, price, kind, ts, status, filled_qty,
+            filled_notional, code,
+        ) in connection.execute(
+            "SELECT client_no, id, side, symbol, qty, price, type, ts, status, filled_qty, "
+            "filled_notional, code FROM orders ORDER BY order_no"
+        )
+    ]  # fmt: skip
+    fills = [
+        FillLine(names[client_no], order_id - 1, qty, price)
+        for client_no, order_id, qty, price in connection.execute(
+            "SELECT o.client_no, o.id, f.qty, f.price FROM fills f JOIN orders o USING(order_no) "
+            "ORDER BY f.fill_no"
+        )
+    ]
+    positions = [
+        PositionLine(names[client_no], symbol, p.qty, p.cost, p.realized, p.mark)
+        for (client_no, symbol), p in read_positions(connection)[0].items()
+    ]
+    return Outcome(orders, fills, sorted(positions))
+
+
+def first_difference(one: Outcome, other: Outcome) -> str | None:
+    """The first difference between two runs in one line; None where they are equal.
+
+    Clients run side by side, so only each client's own sequence has to be the same.
+    """
+    pairs: list[tuple[str, Sequence[tuple[object, ...]], Sequence[tuple[object, ...]]]] = []
+    for client in sorted({line.client for line in (*one.orders, *other.orders)}):
+        pairs.append(("order", _of(client, one.orders), _of(client, other.orders)))
+        pairs.append(("fill", _of(client, one.fills), _of(client, other.fills)))
+    pairs.append(("position", one.positions, other.positions))
+    for what, ours, theirs in pairs:
+        for number, (a, b) in enumerate(zip_longest(ours, theirs), 1):
+            if a != b:
+                left, right = (
+                    "nothing" if line is None else f"{line}{_hidden(a, b, line)}" for line in (a, b)
+                )
+                return f"{what} {number}: {left} | {right}"
+    return None
+
+
+def _of(client: str, lines: Iterable[OrderLine] | Iterable[FillLine]) -> list[tuple[object, ...]]:
+    return [line for line in lines if line.client == client]
+
+
+def _hidden(a: object, b: object, line: object) -> str:
+    """All fields of a line whose short form does not show the difference."""
+    return f" {tuple(line)}" if str(a) == str(b) and isinstance(line, tuple) else ""
+
+
+def main(argv: list[str]) -> int:
+    """Compare two order stores: 0 equal, 1 different, 2 not understood."""
+    if len(argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    one, other = (of_store(Path(name)) for name in argv)
+    difference = first_difference(one, other)
+    print(f"equal: {one}" if difference is None else f"different: {difference}")
+    return difference is not None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
