@@ -165,7 +165,7 @@ def run_is_over(settings: Settings) -> bool:
     try:
         name = settings.strategy_client
         coming_back = any(n == name or n.startswith(f"{name}-") for n in ring.absent())
-        return ring.view.state[2] is not None and not coming_back
+        return ring.state.end_seq is not None and not coming_back
     finally:
         ring.close()
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from app.model.money import money_text
-from app.model.orders import SIDE_NAMES, STATUS_NAMES
+from app.model.money import UNITS, money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, tick_of_order_id
+from app.model.timestamps import NS_PER_S
 from app.runtime.metrics.tables import number, text_table
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 ORDERS_FILE: Final = "orders.csv"
 EQUITY_FILE: Final = "equity.svg"
 ORDER_COLUMNS: Final = ("tick", "side", "symbol", "qty", "price", "status", "filled_qty")
-NANOS: Final = 1_000_000_000
 
 
 class PlotUnavailable(Exception):
@@ -63,8 +63,8 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
         last = result.last_price[symbol]
         realized = opened = 0.0
         if position is not None:
-            realized = position.realized / NANOS
-            opened = position.qty * last - position.cost / NANOS
+            realized = position.realized / UNITS
+            opened = position.qty * last - position.cost / UNITS
         average = position.avg_cost if position is not None else None
         rows.append(
             [
@@ -72,7 +72,7 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
                 number(orders[symbol]),
                 number(filled[symbol]),
                 number(position.qty if position is not None else 0),
-                number(None if average is None else average / NANOS, 4),
+                number(None if average is None else average / UNITS, 4),
                 number(last, 4),
                 number(realized, 2),
                 number(opened, 2),
@@ -96,7 +96,7 @@ def write_orders(result: "Result", folder: Path) -> Path:
             assert order.price is not None
             writer.writerow(
                 (
-                    order.id - 1,
+                    tick_of_order_id(order.id),
                     SIDE_NAMES[order.side],
                     order.symbol,
                     order.qty,
@@ -122,7 +122,7 @@ def write_equity(result: "Result", folder: Path) -> Path:
         ) from None
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.add_subplot()
-    times = [datetime.fromtimestamp(ns / NANOS, UTC) for ns in result.curve.event_ns]
+    times = [datetime.fromtimestamp(ns / NS_PER_S, UTC) for ns in result.curve.event_ns]
     axes.plot(times, result.curve.equity, linewidth=1.2)  # type: ignore[arg-type]
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axes.set_title(f"Equity: {len(result.orders):,} orders over {result.ticks:,} ticks")

@@ -17,7 +17,8 @@ from app.backtest.result import Curve, Result
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.model.money import UNITS
-from app.model.timestamps import TimestampText
+from app.model.orders import order_id_of_tick
+from app.model.timestamps import timestamp_text
 from app.model.wire.order_json import encode_order
 from app.strategy.base import SIGNAL_NAMES, load_strategy
 from app.strategy.engine import Engine
@@ -40,7 +41,6 @@ def run(
     engine = Engine(load_strategy(settings.strategy), feed.symbols, settings)
     broker, client = PaperBroker(settings), settings.strategy_client
     reader, curve = FeedReader(feed, total), Curve(len(feed.symbols), total)
-    timestamp_text = TimestampText()
     tally = np.zeros(3, np.int64)
     next_progress = PROGRESS_EVERY_TICKS
     started_s = time.perf_counter()
@@ -50,7 +50,7 @@ def run(
         for intents in engine.intents(ticks, signals):
             for intent in intents:
                 frame = encode_order(
-                    intent.seq + 1,
+                    order_id_of_tick(intent.seq),
                     client,
                     SIGNAL_NAMES[intent.signal],
                     intent.symbol,

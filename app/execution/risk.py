@@ -13,11 +13,12 @@ import msgspec
 from app.config import Settings
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
 from app.execution.prices import BookPrice, PriceSource
-from app.model.money import UNITS, money_text, to_units
-from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order
+from app.model.money import money_text, to_units
+from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, Order, tick_of_order_id
 from app.model.position import Position
 from app.model.reject_codes import RejectCode, retryable
 from app.model.requests import OrderRequest, Reject
+from app.model.timestamps import NS_PER_S
 from app.model.token_bucket import TokenBucket
 
 BPS: Final = 10_000
@@ -47,7 +48,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     lot_size: int = 0
     collar_bps: float = 0.0
     price_age_ns_max: int = 0
-    repeat_window_ns: int = UNITS
+    repeat_window_ns: int = NS_PER_S
     replaying: bool = True
 
     @classmethod
@@ -80,7 +81,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
             lot_size=settings.risk_lot_size,
             collar_bps=settings.risk_price_collar_bps,
             price_age_ns_max=settings.risk_price_age_ms_max * 1_000_000,
-            repeat_window_ns=int(settings.risk_repeat_window_s * UNITS),
+            repeat_window_ns=int(settings.risk_repeat_window_s * NS_PER_S),
             replaying=settings.trading_mode == "replay",
         )
 
@@ -296,7 +297,7 @@ class RiskGate:
         except ValueError:
             return False
         if book.event_ns == event_ns and order.id is not None:
-            return book.seq >= order.id  # a strategy's order has its tick's sequence and one
+            return book.seq > tick_of_order_id(order.id)
         return book.event_ns > event_ns
 
     def _position(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
@@ -383,8 +384,8 @@ class RiskGate:
                 return self._reject(
                     RejectCode.THROTTLED,
                     f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} executed {len(times)} "
-                    f"times for {account.label} within {self.config.repeat_window_ns / UNITS:g} s, "
-                    f"at most {limit}",
+                    f"times for {account.label} within "
+                    f"{self.config.repeat_window_ns / NS_PER_S:g} s, at most {limit}",
                 )
         return None
 

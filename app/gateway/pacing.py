@@ -5,13 +5,12 @@ no delay adds up.  Times are CLOCK_MONOTONIC in ns, and exact: the pace is a fra
 """
 
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from app.market_data.feed import Feed
-
-NANOS: Final = 1_000_000_000
+from app.model.timestamps import NS_PER_S
 
 
 class Pace(Protocol):
@@ -32,7 +31,7 @@ class RatePace:
 
     def __init__(self, ticks_per_s: Fraction) -> None:
         self._ticks = ticks_per_s.numerator
-        self._nanos = ticks_per_s.denominator * NANOS
+        self._nanos = ticks_per_s.denominator * NS_PER_S
         self._seq = self._begin_ns = 0
 
     def begin(self, seq: int, now_ns: int) -> None:

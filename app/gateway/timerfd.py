@@ -9,9 +9,10 @@ import sys
 import time
 from typing import Final
 
+from app.model.timestamps import NS_PER_S
+
 _ABSOLUTE: Final = 1
 _NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
-_NANOS: Final = 1_000_000_000
 
 if sys.version_info >= (3, 13):
 
@@ -42,7 +43,7 @@ else:
         return descriptor
 
     def _set(descriptor: int, at_ns: int) -> None:
-        spec = _Spec(0, 0, at_ns // _NANOS, at_ns % _NANOS)
+        spec = _Spec(0, 0, at_ns // NS_PER_S, at_ns % NS_PER_S)
         if _libc.timerfd_settime(descriptor, _ABSOLUTE, ctypes.byref(spec), None):
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from app.market_data.ragged import Bytes, Ints, copy_fields
 from app.model.money import DECIMALS_MAX
-from app.model.timestamps import DAY_S, NANOS
+from app.model.timestamps import DAY_S, NS_PER_S
 
 _MARK: Final = ord("*")
 _WHOLE_DIGITS: Final = 10
@@ -88,7 +88,7 @@ def format_timestamps(event_ns: Ints) -> tuple[Bytes, Ints]:
 
     What stands in a row behind its length is undefined.
     """
-    seconds, fraction = np.divmod(event_ns, NANOS)
+    seconds, fraction = np.divmod(event_ns, NS_PER_S)
     days, second = np.divmod(seconds, DAY_S)
     out = np.empty((len(event_ns), TEXT_BYTES_MAX), np.uint8)
     first = int(days.min()) if len(days) else 0

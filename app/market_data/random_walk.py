@@ -22,7 +22,7 @@ from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
 from app.market_data.tick_table import Rows
 from app.model.money import DECIMALS_MAX, MAX_PRICE
-from app.model.timestamps import MAX_EVENT_NS, NANOS
+from app.model.timestamps import MAX_EVENT_NS, NS_PER_S
 from app.model.wire.frames import DELIMITER
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ SAMPLE_TICKS: Final = 1 << 16
 VOLATILITY_PPM: Final = 300
 VOLATILITY_PPM_MIN: Final = 20
 VOLATILITY_PPM_MAX: Final = 20_000
-STEP_NS_MAX: Final = NANOS
+STEP_NS_MAX: Final = NS_PER_S
 LOG_MAX: Final = 2.0
 """Farthest that a price goes: e^2 times, or a seventh."""
 
@@ -80,9 +80,9 @@ class WalkStart:
 def median_step_ns(event_ns: Ints) -> int:
     """The usual time between two ticks: the median, the mean if that is 0, a second if both are."""
     if len(event_ns) < 2:
-        return NANOS
+        return NS_PER_S
     median = int(np.median(np.diff(event_ns[-SAMPLE_TICKS:])))
-    return median or int(event_ns[-1] - event_ns[0]) // (len(event_ns) - 1) or NANOS
+    return median or int(event_ns[-1] - event_ns[0]) // (len(event_ns) - 1) or NS_PER_S
 
 
 def _units(text: bytes, places: int) -> int:

@@ -65,6 +65,16 @@ def db_int(value: int) -> int | str:
     return value if -INT64_MAX <= value <= INT64_MAX else str(value)
 
 
+def order_id_of_tick(seq: int) -> int:
+    """The id of the order that a strategy sends on tick ``seq``: 0 is no order's."""
+    return seq + 1
+
+
+def tick_of_order_id(order_id: int) -> int:
+    """The tick that a strategy's order was sent on."""
+    return order_id - 1
+
+
 class InvalidTransitionError(Exception):
     """An event that the order's state does not allow: a bug in the caller."""
 

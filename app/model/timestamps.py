@@ -7,17 +7,18 @@ else that a data file may hold (a date, an offset, an epoch number) is rewritten
 
 import re
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Final
 
-NANOS: Final = 1_000_000_000
+NS_PER_S: Final = 1_000_000_000
 DAY_S: Final = 86_400
 YEAR_MIN: Final = 1678
 YEAR_MAX: Final = 2261
 """Whole years that int64 nanoseconds can hold."""
 
 _EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
-MIN_EVENT_NS: Final = (date(YEAR_MIN, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NANOS
-MAX_EVENT_NS: Final = (date(YEAR_MAX + 1, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NANOS - 1
+MIN_EVENT_NS: Final = (date(YEAR_MIN, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NS_PER_S
+MAX_EVENT_NS: Final = (date(YEAR_MAX + 1, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NS_PER_S - 1
 
 _CALENDAR: Final = re.compile(
     rb"(\d{4})-(\d\d)-(\d\d)"
@@ -28,7 +29,7 @@ _EPOCH: Final = re.compile(rb"(-?)(\d{1,20})(?:\.(\d{1,9})0*)?")
 
 # Magnitude tells the unit of an epoch number: seconds reach 1e11 in the year 5138, and
 # milliseconds below 1e11 are before March 1973.
-_EPOCH_UNITS: Final = ((10**11, NANOS), (10**14, 1_000_000), (10**17, 1_000))
+_EPOCH_UNITS: Final = ((10**11, NS_PER_S), (10**14, 1_000_000), (10**17, 1_000))
 
 
 def parse_timestamp(text: bytes) -> tuple[int, bytes]:
@@ -66,16 +67,16 @@ def _calendar_ns(found: re.Match[bytes]) -> int:
             raise ValueError(f"no such offset from UTC: {zone.decode()}")
         shift = hours * 3600 + minutes * 60
         seconds += shift if zone[:1] == b"-" else -shift
-    return _in_range(seconds * NANOS + int((found[8] or b"").ljust(9, b"0")))
+    return _in_range(seconds * NS_PER_S + int((found[8] or b"").ljust(9, b"0")))
 
 
 def _epoch_ns(found: re.Match[bytes]) -> int:
     whole = int(found[2])
     unit = next((unit for limit, unit in _EPOCH_UNITS if whole < limit), 1)
     fraction = (found[3] or b"").ljust(9, b"0")
-    if int(fraction) * unit % NANOS:
+    if int(fraction) * unit % NS_PER_S:
         raise ValueError("finer than a nanosecond")
-    ns = whole * unit + int(fraction) * unit // NANOS
+    ns = whole * unit + int(fraction) * unit // NS_PER_S
     return _in_range(-ns if found[1] else ns)
 
 
@@ -95,7 +96,7 @@ def _in_range(ns: int) -> int:
 
 def format_timestamp(ns: int) -> bytes:
     """``YYYY-MM-DD HH:MM:SS[.f]`` with the fewest of 0, 3, 6, 9 digits that are exact."""
-    seconds, fraction = divmod(ns, NANOS)
+    seconds, fraction = divmod(ns, NS_PER_S)
     days, second = divmod(seconds, DAY_S)
     day = date.fromordinal(days + _EPOCH_DAYS).isoformat()
     text = f"{day} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
@@ -106,17 +107,23 @@ def format_timestamp(ns: int) -> bytes:
     return text.encode()
 
 
-class TimestampText:
-    """int64 ns as ``YYYY-MM-DD HH:MM:SS[.fffffffff]``; remembers the minute, feeds repeat it."""
+@lru_cache(maxsize=8)
+def _minute_text(minute: int) -> str:
+    """Feeds and logs repeat the minute, so it is formatted once."""
+    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%d %H:%M:}"
 
-    def __init__(self) -> None:
-        self._minute, self._text = -1, ""
 
-    def __call__(self, event_ns: int) -> str:
-        second, fraction = divmod(event_ns, 10**9)
-        minute, second = divmod(second, 60)
-        if minute != self._minute:
-            moment = datetime.fromtimestamp(minute * 60, UTC)
-            self._minute, self._text = minute, moment.strftime("%Y-%m-%d %H:%M:")
-        text = f"{self._text}{second:02d}"
-        return f"{text}.{fraction:09d}" if fraction else text
+def timestamp_text(event_ns: int) -> str:
+    """``YYYY-MM-DD HH:MM:SS[.fffffffff]``, UTC: an order's ``ts``."""
+    second, fraction = divmod(event_ns, NS_PER_S)
+    minute, second = divmod(second, 60)
+    text = f"{_minute_text(minute)}{second:02d}"
+    return f"{text}.{fraction:09d}" if fraction else text
+
+
+def utc_text(at_ns: int, digits: int) -> str:
+    """``YYYY-MM-DDTHH:MM:SS.f...Z`` with so many digits of the second, cut off: logs, exports."""
+    second, fraction = divmod(at_ns, NS_PER_S)
+    minute, second = divmod(second, 60)
+    date, _, time = _minute_text(minute).partition(" ")
+    return f"{date}T{time}{second:02d}.{fraction // 10 ** (9 - digits):0{digits}d}Z"

@@ -1,8 +1,6 @@
 """A rate limit: a bucket of tokens."""
 
-from typing import Final
-
-NS_PER_S: Final = 1_000_000_000
+from app.model.timestamps import NS_PER_S
 
 
 class TokenBucket:

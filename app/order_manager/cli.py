@@ -16,6 +16,7 @@ from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
 from app.model.wire.frames import json_frame
 from app.runtime.metrics.tables import text_table
 from app.runtime.net.access import connect_orders
+from app.runtime.net.receive import read_until
 
 ORDER_COLUMNS: Final = (
     "id",
@@ -109,13 +110,7 @@ def ask(options: argparse.Namespace) -> bytes:
     frame = json_frame(json.dumps(request_of(options)).encode())
     with connect_orders(settings, options.timeout) as connection:
         connection.sendall(frame)
-        answer = b""
-        while not answer.endswith(b"*"):
-            received = connection.recv(65536)
-            if not received:
-                raise ConnectionAbortedError("closed by the order manager")
-            answer += received
-    return answer[:-1]
+        return read_until(connection)[:-1]
 
 
 def show(answer: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ said.
 import os
 import select
 import stat
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+
+from app.model.timestamps import utc_text
 
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
 WRITE_BYTES: Final = 16 * 1024
@@ -33,8 +34,6 @@ class OrderLog:
         self._descriptor = descriptor
         self._backlog = b""
         self._oldest_ns = 0
-        self._second = -1
-        self._second_text = ""
         # A file takes everything; a pipe that polls writable takes this much without blocking.
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._chunk_bytes = BACKLOG_BYTES_MAX if self._is_file else select.PIPE_BUF
@@ -54,11 +53,7 @@ class OrderLog:
             self.drain()
 
     def _append(self, lines: list[str], now_ns: int) -> None:
-        second = now_ns // 1_000_000_000
-        if second != self._second:
-            self._second = second
-            self._second_text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
-        stamp = f"{self._second_text}.{now_ns // 1000 % 1_000_000:06d}Z"
+        stamp = utc_text(now_ns, 6)
         if self._json:
             head = f'{{"ts":"{stamp}","level":"info","service":"order_manager","event":'
             text = "".join(f"{head}{msgspec.json.encode(line).decode()}}}\n" for line in lines)

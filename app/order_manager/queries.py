@@ -7,7 +7,7 @@ import msgspec
 
 from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Account
 from app.execution.order_core import OrderCore
-from app.model.money import UNITS, money_text
+from app.model.money import money_text
 from app.model.orders import Order
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
@@ -23,6 +23,7 @@ from app.model.requests import (
     Resume,
     Status,
 )
+from app.model.timestamps import NS_PER_S
 from app.model.wire.order_answers import encode_object, encode_reject, order_json
 from app.order_manager.store.store import OrderStore
 
@@ -199,7 +200,7 @@ class OrderQueries:
             "lot_size": config.lot_size,
             "price_collar_bps": config.collar_bps,
             "price_age_ms_max": config.price_age_ns_max // 1_000_000,
-            "repeat_window_s": config.repeat_window_ns / UNITS,
+            "repeat_window_s": config.repeat_window_ns / NS_PER_S,
         }
 
 

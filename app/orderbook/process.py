@@ -8,6 +8,7 @@ import time
 
 from app.config import Settings
 from app.kernel import _kernel
+from app.model.money import MAX_PRICE
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import POLL_S, Backoff, FatalError, Stop
@@ -24,7 +25,7 @@ log = get_logger()
 REASONS = {
     _kernel.BAD_TIMESTAMP: "timestamp that is not YYYY-MM-DD HH:MM:SS[.fffffffff]",
     _kernel.BAD_SYMBOL: "symbol that is not in the symbol list",
-    _kernel.BAD_PRICE: "price that is not a number from 1e-9 to 9e9",
+    _kernel.BAD_PRICE: f"price that is not a number from 1e-9 to {MAX_PRICE}",
 }
 EVICT_EVERY_S = 0.5
 
@@ -86,12 +87,12 @@ class Orderbook:
     @property
     def next_seq(self) -> int:
         """The source sequence that is wanted next."""
-        return int(self.ring.view.state[1])
+        return self.ring.state.next_seq
 
     @property
     def finished(self) -> bool:
         """Whether the feed has said that the run is over, and all of it is here."""
-        return self.ring.view.state[2] is not None
+        return self.ring.state.end_seq is not None
 
     def run(self, feed: FeedConnection) -> None:
         """Take ticks from ``feed`` until the run or the process ends.
@@ -131,10 +132,10 @@ class Orderbook:
         self._next_heartbeat_ns = now_ns + int(POLL_S * 1e9)
         if current or self.finished:
             self.writer.heartbeat()
-        published, _, _, heartbeat_ns = self.ring.view.state
-        self.metrics.set("ticks_received", published)
+        state = self.ring.state
+        self.metrics.set("ticks_received", state.published)
         self.metrics.set("queue_depth", self.writer.lag())
-        self._show_staleness((now_ns - heartbeat_ns) / 1e9)
+        self._show_staleness((now_ns - state.heartbeat_ns) / 1e9)
         self.metrics.heartbeat()
 
     def _show_staleness(self, age_s: float) -> None:

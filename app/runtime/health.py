@@ -32,17 +32,13 @@ def ask(port: int, frame: bytes, until: bytes, tls: bool = False) -> bytes:
     """
     import socket
 
+    from app.runtime.net.receive import read_until
+
     try:
         with socket.create_connection(("127.0.0.1", port), ANSWER_TIMEOUT_S) as plain:
             connection = _wrap(plain) if tls else plain
             connection.sendall(frame)
-            answer = b""
-            while until not in answer:
-                received = connection.recv(65536)
-                if not received:
-                    raise Unhealthy(f"port {port} closed after {answer[:80]!r}")
-                answer += received
-            return answer
+            return read_until(connection, until)
     except OSError as error:
         raise Unhealthy(f"port {port}: {error}") from None
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.kernel import _kernel
+from app.model.money import MAX_PRICE
 from app.model.symbols import symbol_problem
 from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, create_or_attach
 
@@ -130,8 +131,10 @@ class SharedPriceBook:
         for symbol, price in prices.items():
             if symbol not in self.symbol_to_index:
                 raise KeyError(symbol)
-            if not 0 < price <= 9e9:
-                raise ValueError(f"{symbol}: price {price!r}: must be finite, above 0, at most 9e9")
+            if not 0 < price <= MAX_PRICE:
+                raise ValueError(
+                    f"{symbol}: price {price!r}: must be finite, above 0, at most {MAX_PRICE}"
+                )
         for symbol, price in prices.items():
             self.update(symbol, price)
 

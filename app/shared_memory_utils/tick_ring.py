@@ -12,6 +12,7 @@ import secrets
 import struct
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,19 @@ class Registration:
     slot: int
     name: str
     returning: bool
+
+
+class RingState(NamedTuple):
+    """How far the writer has come."""
+
+    published: int
+    """Ticks in the ring since its start; the next tick's position."""
+    next_seq: int
+    """The source's sequence number that is due next."""
+    end_seq: int | None
+    """How many ticks the run has, None before its end is known."""
+    heartbeat_ns: int
+    """CLOCK_MONOTONIC when the prices were last known to be current."""
 
 
 class TickRing:
@@ -123,6 +137,11 @@ class TickRing:
         return self._segment.size
 
     @property
+    def state(self) -> RingState:
+        """How far the writer has come."""
+        return RingState(*self.view.state)
+
+    @property
     def capacity(self) -> int:
         """Ticks that fit."""
         return len(self.records)
@@ -171,7 +190,7 @@ class TickRing:
     def _enter(self, slot: int, name: str, policy: int) -> None:
         """Stand at tick 0 first, so that a lossless writer stops for us; look afterwards."""
         self.view.set_reader(slot, policy, cursor=0, name=name)
-        published = self.view.state[0]
+        published = self.state.published
         if published > self.capacity // 2:
             self.view.set_reader(slot, policy, cursor=published)
 
@@ -216,7 +235,7 @@ class TickRing:
 
     def heartbeat_age_s(self) -> float:
         """Seconds since the writer's last sign of life."""
-        return float(time.monotonic_ns() - self.view.state[3]) / 1e9
+        return float(time.monotonic_ns() - self.state.heartbeat_ns) / 1e9
 
     def writer_alive(self) -> bool:
         """Whether a process holds the writer's lock."""

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
+from app.model.orders import order_id_of_tick
 from app.model.tick import TICK_DTYPE
-from app.model.timestamps import TimestampText
+from app.model.timestamps import timestamp_text
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop
 from app.runtime.log import get_logger
@@ -60,7 +61,6 @@ class StrategyProcess:
         self.orders = OrderClient.from_settings(
             settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add
         )
-        self._timestamp_text = TimestampText()
         self._copied = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
         self._decision_ages = metrics.histogram("tick_to_decision_ns").buckets
         self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
@@ -80,8 +80,8 @@ class StrategyProcess:
     @property
     def finished(self) -> bool:
         """Whether the run is over and every tick of it is consumed."""
-        published, _, end_seq, _ = self.ring.view.state
-        return end_seq is not None and self.reader.position == published
+        state = self.ring.state
+        return state.end_seq is not None and self.reader.position == state.published
 
     def catch_up(self) -> None:
         """Show the strategy what it saw before it was restarted, or missed by joining late.
@@ -173,7 +173,7 @@ class StrategyProcess:
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
     ) -> None:
         for intents in self.engine.intents(ticks, signals):
-            outgoing = [(intent.seq + 1, self._frame(intent)) for intent in intents]
+            outgoing = [(order_id_of_tick(intent.seq), self._frame(intent)) for intent in intents]
             sent_ns = time.monotonic_ns()
             answers = self.orders.submit(outgoing)
             done_ns = time.monotonic_ns()
@@ -202,7 +202,12 @@ class StrategyProcess:
             acked += answer.ok
             duplicate += answer.duplicate
             if not answer.ok:
-                log.warning("order_rejected", id=intent.seq + 1, code=answer.code, msg=answer.msg)
+                log.warning(
+                    "order_rejected",
+                    id=order_id_of_tick(intent.seq),
+                    code=answer.code,
+                    msg=answer.msg,
+                )
         metrics.add("orders_duplicate", duplicate)
         metrics.add("orders_acked", acked)
         metrics.add("orders_rejected", len(intents) - acked)
@@ -219,20 +224,20 @@ class StrategyProcess:
                     "position",
                     symbol=intent.symbol,
                     now=POSITION_NAMES[intent.signal],
-                    order=intent.seq + 1,
+                    order=order_id_of_tick(intent.seq),
                     qty=self.engine.qty(intent),
                     price=intent.price,
                 )
 
     def _frame(self, intent: Intent) -> bytes:
         return encode_order(
-            intent.seq + 1,
+            order_id_of_tick(intent.seq),
             self.client,
             SIGNAL_NAMES[intent.signal],
             intent.symbol,
             self.engine.qty(intent),
             intent.price,
-            self._timestamp_text(intent.event_ns),
+            timestamp_text(intent.event_ns),
         )
 
     def _heartbeat(self) -> None:

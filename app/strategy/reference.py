@@ -4,9 +4,8 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.model.money import UNITS
 from app.strategy.base import BUY, HOLD, SELL
-
-NANOS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class WindowedMovingAverageStrategy:
         integers in 1e-9 units, so that a flat price never trades on a rounding error.
         """
         window = self._windows.setdefault(tick.symbol, deque(maxlen=self.long_ticks))
-        window.append(round(tick.price * NANOS))
+        window.append(round(tick.price * UNITS))
         if len(window) < self.long_ticks:
             return HOLD
         short_sum = sum(list(window)[-self.short_ticks :])

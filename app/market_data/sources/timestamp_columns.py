@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from app.market_data.ragged import Bytes, Ints, Mask
-from app.model.timestamps import DAY_S, NANOS, YEAR_MAX, YEAR_MIN
+from app.model.timestamps import DAY_S, NS_PER_S, YEAR_MAX, YEAR_MIN
 
 
 def parse_timestamps(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
@@ -56,7 +56,7 @@ def _parse_of_width(data: Bytes, starts: Ints, width: int) -> tuple[Ints, Mask]:
     first_day, days_in_month = _month_starts(months)
     good &= day <= days_in_month
     event_ns = (first_day + day - 1) * DAY_S + (hour * 3600 + minute * 60 + second)
-    event_ns *= NANOS
+    event_ns *= NS_PER_S
     if width > 20:
         event_ns += number(20, width - 20).astype(np.int64) * 10 ** (29 - width)
     return np.where(good, event_ns, 0), good

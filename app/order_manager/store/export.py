@@ -7,7 +7,6 @@ nanoseconds since the epoch in UTC, and in CSV also readable.
 import csv
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from importlib import import_module
 from itertools import islice
@@ -19,6 +18,7 @@ import apsw
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 from app.model.reject_codes import RejectCode
+from app.model.timestamps import utc_text
 from app.order_manager.store.positions import read_positions
 from app.order_manager.store.schema import StoreError
 
@@ -165,13 +165,8 @@ def _write_csv(path: Path, table: str, rows: Iterator[Row]) -> None:
             for index in money:
                 cells[index] = None if cells[index] is None else money_text(cells[index])
             if at is not None:
-                cells.append(_utc_text(cells[at]))
+                cells.append(utc_text(cells[at], 9))
             writer.writerow(cells)
-
-
-def _utc_text(at_ns: int) -> str:
-    seconds, rest = divmod(at_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:

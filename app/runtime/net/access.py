@@ -14,6 +14,7 @@ import msgspec
 
 from app.config import Settings, SettingsError, is_loopback
 from app.model.wire.frames import json_frame
+from app.runtime.net.receive import read_until
 
 TOKEN_BYTES_MIN: Final = 16
 OTHER_PROTOCOLS: Final = (
@@ -135,13 +136,7 @@ def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:
             connection = tls.wrap_socket(connection, server_hostname=host)
         if token:
             connection.sendall(auth_frame(token))
-            answer = b""
-            while not answer.endswith(b"*"):
-                received = connection.recv(4096)
-                if not received:
-                    raise ConnectionAbortedError("closed by the order manager")
-                answer += received
-            if not msgspec.json.decode(answer[:-1]).get("ok"):
+            if not msgspec.json.decode(read_until(connection)[:-1]).get("ok"):
                 raise ConnectionAbortedError("the order manager refused the token")
     except BaseException:
         connection.close()

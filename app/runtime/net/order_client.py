@@ -19,6 +19,7 @@ from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
 from app.runtime.lifecycle import POLL_S, Backoff, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.access import connect_orders
+from app.runtime.net.receive import read_until
 
 log = get_logger()
 
@@ -230,10 +231,4 @@ def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> di
     chosen = settings or load_settings()
     with connect_orders(chosen, chosen.order_timeout_s) as connection:
         connection.sendall(json_frame(json.dumps(order, allow_nan=False).encode()))
-        received = b""
-        while b"*" not in received:
-            data = connection.recv(65536)
-            if not data:
-                raise ConnectionResetError("the order manager closed without an answer")
-            received += data
-    return dict(json.loads(received.partition(b"*")[0]))
+        return dict(json.loads(read_until(connection)[:-1]))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.gateway.pacing import NANOS, EventTimePace, Pace, RatePace, make_pace
+from app.gateway.pacing import NS_PER_S, EventTimePace, Pace, RatePace, make_pace
 from tests.support.feed_helpers import make_feed, write_ticks
 
 NOW = 123_456_789_012_345
@@ -21,7 +21,7 @@ def test_rate_is_exact(rate: Fraction, seq: int) -> None:
     for ahead in (1, 2, 3, 1000, 10**6, 10**9 + 7):
         due_ns = pace.due_ns(seq + ahead)
         # The first nanosecond at which the tick is due, and no drift however far ahead.
-        assert due_ns - 1 < NOW + ahead * NANOS / rate <= due_ns
+        assert due_ns - 1 < NOW + ahead * NS_PER_S / rate <= due_ns
         assert pace.due(due_ns) >= seq + ahead + 1
         assert pace.due(due_ns - 1) <= seq + ahead
 
@@ -53,7 +53,7 @@ def test_event_time_ends_with_the_run(tmp_path: Path) -> None:
     feed = make_feed(write_ticks(tmp_path / "feed.csv", 10))
     pace = EventTimePace(Fraction(1), feed)
     pace.begin(0, NOW)
-    assert pace.due(NOW + 100 * NANOS) == 10
+    assert pace.due(NOW + 100 * NS_PER_S) == 10
     pace.begin(10, NOW)
     assert pace.due(NOW) == 10
 
@@ -67,4 +67,4 @@ def test_setting(tmp_path: Path, text: str, kind: type[Pace] | None) -> None:
     assert (pace is None) if kind is None else isinstance(pace, kind)
     if isinstance(pace, RatePace):
         pace.begin(0, NOW)
-        assert pace.due_ns(1) == NOW + int(NANOS / Fraction(text.removesuffix("/s")))
+        assert pace.due_ns(1) == NOW + int(NS_PER_S / Fraction(text.removesuffix("/s")))

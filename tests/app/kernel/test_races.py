@@ -81,8 +81,8 @@ def test_writers_killed_in_mid_write_and_their_successors(
     ring = TickRing.attach(f"{name}_ring")
     readers = [start(spawn, "book", name, FOREVER), start(spawn, policy, name, FOREVER)]
     for _ in range(12):
-        before = ring.view.state[0]
-        eventually(lambda at=before: ring.view.state[0] > at + 20_000, "ticks flow")
+        before = ring.state.published
+        eventually(lambda at=before: ring.state.published > at + 20_000, "ticks flow")
         writer.kill()
         writer = start(spawn, "writer", name, policy)
         assert ring.is_current(), "taken over, not replaced"

@@ -147,7 +147,7 @@ Start = Callable[..., Orderbook]
 
 
 def finished(ring: TickRing) -> bool:
-    return ring.view.state[2] is not None
+    return ring.state.end_seq is not None
 
 
 def run_of(start: Start, *handlers: Handler, **settings: str) -> tuple[list[int], str]:
@@ -168,7 +168,7 @@ def test_every_tick_once_in_order(start: Start, name: str) -> None:
         ring = orderbook.ring()
         seen = orderbook.take(ring, finished)
         assert seen == [(seq, seq + 1.5) for seq in range(TICKS)]
-        assert ring.view.state[:3] == (TICKS, TICKS, TICKS)
+        assert ring.state[:3] == (TICKS, TICKS, TICKS)
         with SharedPriceBook(name=f"{name}_book", create=False) as book:
             assert book.get_symbols() == SYMBOLS
             assert book.read_tick("TSLA")[0::3] == (3000.5, 2999)  # type: ignore[index]
@@ -280,10 +280,10 @@ def test_a_full_ring_holds_the_gateway_and_a_stop_still_works(start: Start) -> N
         ring = orderbook.ring()
         ring.register("sleeper", LOSSLESS)
         registered.set()
-        eventually(lambda: ring.view.state[0] == 1024, "the ring is full")
+        eventually(lambda: ring.state.published == 1024, "the ring is full")
         code, _ = orderbook.stop()
         assert code == 0
-        assert ring.view.state[0] == 1024
+        assert ring.state.published == 1024
 
 
 def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
@@ -301,7 +301,7 @@ def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
     with FakeServer(first_part, hold) as server:
         orderbook = start(server.port)
         ring = orderbook.ring()
-        eventually(lambda: ring.view.state[0] == gate_ticks, "the first part is in")
+        eventually(lambda: ring.state.published == gate_ticks, "the first part is in")
         orderbook.process.kill()
         orderbook.process.wait()
     with FakeServer(serve()) as server:
@@ -309,7 +309,7 @@ def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
         seen = successor.take(ring, finished)
         assert ring.is_current()
     assert [seq for seq, _ in seen] in (list(range(TICKS)), list(range(gate_ticks, TICKS)))
-    assert ring.view.state[:3] == (TICKS, TICKS, TICKS)
+    assert ring.state[:3] == (TICKS, TICKS, TICKS)
 
 
 def test_a_second_orderbook_refuses_beside_a_living_one(start: Start) -> None:
@@ -356,7 +356,7 @@ def test_a_plain_gateway_with_garbage_between_its_ticks(start: Start) -> None:
     count = 20 * len(blocks)
     with FakeServer(plain(*parts, blocks[-1])) as server:
         orderbook = start(server.port)
-        seen = orderbook.take(orderbook.ring(), lambda ring: ring.view.state[0] >= count)
+        seen = orderbook.take(orderbook.ring(), lambda ring: ring.state.published >= count)
         code, log = orderbook.stop()
     assert code == 0
     assert seen == [(seq, seq + 1.5) for seq in range(count)], "numbered as they came"

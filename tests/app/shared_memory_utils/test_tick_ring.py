@@ -361,7 +361,7 @@ class TestTakingOver:
         ring = TickRing.open_writer(name, capacity, policy, fresh)
         assert ring.warm == warm
         assert old.is_current() == warm
-        assert ring.view.state[0] == (3 if warm else 0)
+        assert ring.state.published == (3 if warm else 0)
         assert ring.view.policy == {"lossless": LOSSLESS, "latest": LATEST}[policy]
         for each in (ring, old):
             each.close()

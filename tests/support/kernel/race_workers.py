@@ -93,7 +93,7 @@ def read_book(name: str, reads: int) -> Findings:
     print("up", flush=True)
     get, prices = view.get, book.prices["price"]
     started = time.perf_counter()
-    while (found.reads < reads or found.distinct < DISTINCT_MIN) and ring.view.state[2] is None:
+    while (found.reads < reads or found.distinct < DISTINCT_MIN) and ring.state.end_seq is None:
         for _ in range(1000):
             price, event_ns, recv_ns, seq = get(0)
             period, phase = divmod(seq, PERIOD)
@@ -137,7 +137,7 @@ def read_ring(name: str, reads: int, policy: int) -> Findings:
     started = time.perf_counter()
     while found.reads < reads:
         if not reader.wait(10**8):
-            if ring.view.state[2] is not None:
+            if ring.state.end_seq is not None:
                 break
             continue
         if policy == 1:

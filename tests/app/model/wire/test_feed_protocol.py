@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model.timestamps import TimestampText
+from app.model.timestamps import timestamp_text
 from app.model.wire.feed_protocol import (
     encode_mark,
     encode_symbol_list,
@@ -183,9 +183,8 @@ class TestOrderFrames:
         ],
     )
     def test_timestamps(self, event_ns: int, text: str) -> None:
-        say = TimestampText()
-        assert say(event_ns) == text
-        assert say(event_ns) == text
+        assert timestamp_text(event_ns) == text
+        assert timestamp_text(event_ns) == text
 
     @pytest.mark.parametrize(
         ("frame", "order_id", "retryable"),

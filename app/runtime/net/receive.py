@@ -1,0 +1,25 @@
+"""Read one frame from a blocking socket: for clients that ask once and wait."""
+
+import socket
+
+from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
+
+RECV_BYTES = 65536
+
+
+def read_until(connection: socket.socket, end: bytes = DELIMITER) -> bytes:
+    """What comes up to and with ``end``.
+
+    Raises:
+        OSError: the peer closed before that, or sent over twice the longest frame without it; or
+            the socket's own error.
+    """
+    received = b""
+    while end not in received:
+        data = connection.recv(RECV_BYTES)
+        if not data:
+            raise ConnectionAbortedError(f"closed by the peer after {received[:80]!r}")
+        received += data
+        if len(received) > 2 * MAX_FRAME_BYTES:
+            raise OSError(f"no {end!r} within {len(received)} bytes")
+    return received[: received.index(end) + len(end)]
