@@ -18,7 +18,7 @@ def read_until(connection: socket.socket, end: bytes = DELIMITER) -> bytes:
     while end not in received:
         data = connection.recv(RECV_BYTES)
         if not data:
-            raise ConnectionAbortedError(f"closed by the peer after {received[:80]!r}")
+            raise ConnectionAbortedError(f"the peer closed after {received[:80]!r}")
         received += data
         if len(received) > 2 * MAX_FRAME_BYTES:
             raise OSError(f"no {end!r} within {len(received)} bytes")
