@@ -20,7 +20,6 @@ from app.gateway.sessions import (
     Connections,
     Publisher,
     Subscriber,
-    listen,
     send_symbol_list,
 )
 from app.gateway.timerfd import Timer
@@ -29,6 +28,7 @@ from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
 from app.model.wire.frames import DELIMITER, RemoteProtocolError
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.listener import listen
 
 log = get_logger()
 
@@ -38,6 +38,8 @@ HEARTBEAT_S: Final = 0.5
 WAKE_NS_MIN: Final = 200_000
 """Above 5,000 ticks a second, ticks that fall due within this time go out together."""
 RECEIVE_BYTES: Final = 4096
+BACKLOG: Final = 1024
+SEND_BUFFER_BYTES: Final = 1 << 18
 
 
 class FeedServer:
@@ -91,7 +93,12 @@ class FeedServer:
         ]
         ports = []
         for port, publisher in publishers:
-            listener = listen(self._settings.bind_host, port)
+            listener = listen(
+                self._settings.bind_host,
+                port,
+                backlog=BACKLOG,
+                send_buffer_bytes=SEND_BUFFER_BYTES,
+            )
             self._listeners[listener.fileno()] = (listener, publisher)
             self._epoll.register(listener.fileno(), select.EPOLLIN)
             ports.append(listener.getsockname()[1])

@@ -19,8 +19,6 @@ SEND_BYTES: Final = 1 << 20
 CLOSE_TIMEOUT_S: Final = 10.0
 """How long a client may take to close after the end of the run."""
 
-SOCKET_BUFFER_BYTES: Final = 1 << 18
-BACKLOG: Final = 1024
 _RESET: Final = struct.pack("ii", 1, 0)
 
 HELLO, STREAM, CLOSING, GONE = range(4)
@@ -208,23 +206,3 @@ def send_symbol_list(
     except OSError:
         return False
     return True
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A non-blocking listener whose connections have a large send buffer.
-
-    Raises:
-        OSError: the port is taken, or the address is not ours.
-    """
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
