@@ -1,94 +1,101 @@
-"""The price port's subscribers: each a cursor into the shared feed, none with a copy of it."""
+"""The price port's subscribers: each is a cursor into the shared feed, no tick is copied."""
 
-from app.gateway.sessions import GONE, SEND_BYTES, STREAM, Connections, Subscriber
+from typing import Final
+
+from app.gateway.sessions import GONE, STREAM, Sessions, Subscriber
 from app.market_data.feed import Feed
 from app.market_data.feed_segment import Block
 from app.model.wire.feed_protocol import encode_mark
 from app.model.wire.frames import RemoteProtocolError
 
+SEND_BYTES_MAX: Final = 1 << 20
+"""Most that one subscriber is sent before the others get their turn."""
+
 
 class PricePublisher:
-    """Sends ticks below ``released`` to every subscriber.
+    """Sends the ticks below ``released`` to every subscriber.
 
-    A subscriber is either *even* (it has everything released; a release goes straight out) or
-    *behind* (its socket is full, or it reads history; it goes on when it can be written to).
+    A subscriber is either *caught up* (it has every released tick; the next release is sent to it
+    at once) or *lagging* (its socket is full, or it reads history; it continues whenever its socket
+    is writable).
     """
 
     name = "prices"
 
-    def __init__(self, feed: Feed, connections: Connections) -> None:
-        self._feed, self._connections = feed, connections
+    def __init__(self, feed: Feed, connections: Sessions) -> None:
+        self._feed, self._sessions = feed, connections
         self.subscribers: set[Subscriber] = set()
-        # Those who got everything and left.
+        # Subscribers that were sent the whole stream and have left.
         self.completed = 0
         self.released = 0
-        # Even clients share one cursor.
+        # The subscribers that are caught up share one cursor, the tail.
         self._caught_up: list[Subscriber] = []
-        self._tail_block, self._tail = self._place(0)
-        # At full pace everything is released, and the position is that of the fastest client.
+        self._tail_block, self._tail = self._locate(0)
+        # At full pace everything is released; the position is that of the leader, the fastest
+        # subscriber.
         self._full_pace = False
         self._leader_block, self._leader = self._tail_block, self._tail
 
-    def _place(self, seq: int) -> tuple[Block, int]:
-        """The block and byte where tick ``seq`` begins; behind the last tick its block's end."""
+    def _locate(self, seq: int) -> tuple[Block, int]:
+        """The block and byte position where tick ``seq`` begins; for ``total`` the end of the last."""
         block = self._feed.block_at(min(seq, self._feed.total - 1))
         return block, block.offsets[seq - block.first]
 
     @property
     def position(self) -> int:
-        """The number of ticks that the stream has come to."""
+        """How many ticks the stream has reached."""
         if self._full_pace:
             return self._leader_block.seq_at(self._leader)
         return self.released
 
-    def join(self, client: Subscriber) -> None:
-        """Subscribe a plain client: the last price of each symbol, then from the position on."""
+    def join(self, subscriber: Subscriber) -> None:
+        """Start a plain client: the last price of each symbol, then the stream from here on."""
         seq = self.position
-        self._subscribe(client)
+        self._subscribe(subscriber)
         if seq:
-            client.queue(self._feed.snapshot(seq))
-        client.block, client.position = self._place(seq)
-        self.pump(client)
+            subscriber.queue(self._feed.snapshot(seq))
+        subscriber.block, subscriber.position = self._locate(seq)
+        self.pump(subscriber)
 
-    def resume(self, client: Subscriber, seq: int) -> None:
-        """Subscribe a client that says where it stands, or move a plain one there.
+    def resume(self, subscriber: Subscriber, seq: int) -> None:
+        """Continue at tick ``seq``; a client already in the plain stream is moved there.
 
         Raises:
-            RemoteProtocolError: the run has no such tick.
+            RemoteProtocolError: the run has fewer than ``seq`` ticks.
         """
         if seq > self._feed.total:
             raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
-        if client in self._caught_up:
-            self._caught_up.remove(client)
-            client.block, client.position = self._tail_block, self._tail
-        if client.block is not None:
-            client.queue(_rest_of_frame(client.block, client.position))
-        client.queue(encode_mark("SEQ", seq))
-        client.resuming = True
-        self._subscribe(client)
-        client.block, client.position = self._place(seq)
+        if subscriber in self._caught_up:
+            self._caught_up.remove(subscriber)
+            subscriber.block, subscriber.position = self._tail_block, self._tail
+        if subscriber.block is not None:
+            subscriber.queue(_rest_of_frame(subscriber.block, subscriber.position))
+        subscriber.queue(encode_mark("SEQ", seq))
+        subscriber.resuming = True
+        self._subscribe(subscriber)
+        subscriber.block, subscriber.position = self._locate(seq)
         self.release(seq)
-        self.pump(client)
+        self.pump(subscriber)
 
-    def _subscribe(self, client: Subscriber) -> None:
-        self.subscribers.add(client)
-        client.stage = STREAM
+    def _subscribe(self, subscriber: Subscriber) -> None:
+        self.subscribers.add(subscriber)
+        subscriber.stage = STREAM
 
     def start_full_pace(self) -> None:
-        """Release everything: from now on each client goes as fast as it reads."""
-        self._leader_block, self._leader = self._place(self.released)
+        """Release everything: from now on each subscriber is sent as fast as it reads."""
+        self._leader_block, self._leader = self._locate(self.released)
         self._full_pace = True
         self.release(self._feed.total)
 
     def release(self, seq: int) -> None:
-        """Release the ticks below ``seq`` (never fewer than before)."""
+        """Release the ticks below ``seq``; a smaller number than before does nothing."""
         if seq <= self.released:
             return
         self.released = seq
         if self._full_pace:
-            for client in self._take_caught_up():
-                client.block, client.position = self._tail_block, self._tail
-                self.pump(client)
+            for subscriber in self._take_caught_up():
+                subscriber.block, subscriber.position = self._tail_block, self._tail
+                self.pump(subscriber)
             return
         block, start = self._tail_block, self._tail
         while self._caught_up:
@@ -101,103 +108,103 @@ class PricePublisher:
             block, start = self._feed.block_at(block.end), 0
         self._tail_block, self._tail = block, start
         if seq == self._feed.total:
-            for client in self._take_caught_up():
-                self._finish(client)
+            for subscriber in self._take_caught_up():
+                self._finish(subscriber)
 
     def _send_caught_up(self, block: Block, start: int, stop: int) -> None:
         chunk, size = block.data[start:stop], stop - start
-        send = self._connections.send
-        # A copy: who turns out to be gone leaves the list while we go through it.
-        for client in tuple(self._caught_up):
-            sent = send(client, chunk)
-            if sent != size and client.stage != GONE:
-                self._caught_up.remove(client)
-                client.block, client.position = block, start + sent
-                self._connections.watch(client, writable=True)
+        send = self._sessions.send
+        # Copy: send() may remove a dead subscriber from the list.
+        for subscriber in tuple(self._caught_up):
+            sent = send(subscriber, chunk)
+            if sent != size and subscriber.stage != GONE:
+                self._caught_up.remove(subscriber)
+                subscriber.block, subscriber.position = block, start + sent
+                self._sessions.watch(subscriber, writable=True)
 
     def _take_caught_up(self) -> list[Subscriber]:
-        clients, self._caught_up = self._caught_up, []
-        return clients
+        subscribers, self._caught_up = self._caught_up, []
+        return subscribers
 
-    def pump(self, client: Subscriber) -> None:
-        """Send on to a client that is behind: a fair share, or until its socket is full."""
-        if not self._connections.flush(client) or client.block is None:
+    def pump(self, subscriber: Subscriber) -> None:
+        """Send to a lagging subscriber: up to SEND_BYTES_MAX, or until its socket is full."""
+        if not self._sessions.flush(subscriber) or subscriber.block is None:
             return
-        budget = SEND_BYTES
+        budget = SEND_BYTES_MAX
         while budget > 0:
-            block = client.block
+            block = subscriber.block
             limit = block.offsets[min(self.released, block.end) - block.first]
-            if client.position == limit:
+            if subscriber.position == limit:
                 if self.released <= block.end:
-                    self._mark_caught_up(client)
+                    self._mark_caught_up(subscriber)
                     return
-                client.block, client.position = self._feed.block_at(block.end), 0
+                subscriber.block, subscriber.position = self._feed.block_at(block.end), 0
                 continue
-            size = min(limit - client.position, budget)
-            sent = self._connections.send(
-                client, block.data[client.position : client.position + size]
+            size = min(limit - subscriber.position, budget)
+            sent = self._sessions.send(
+                subscriber, block.data[subscriber.position : subscriber.position + size]
             )
-            if client.stage == GONE:
+            if subscriber.stage == GONE:
                 return
-            client.position += sent
+            subscriber.position += sent
             budget -= sent
             if self._full_pace:
-                self._note_leader(client, block)
+                self._note_leader(subscriber, block)
             if sent < size:
                 break
-        self._connections.watch(client, writable=True)
+        self._sessions.watch(subscriber, writable=True)
 
-    def _note_leader(self, client: Subscriber, block: Block) -> None:
-        if (block.first, client.position) > (self._leader_block.first, self._leader):
-            self._leader_block, self._leader = block, client.position
+    def _note_leader(self, subscriber: Subscriber, block: Block) -> None:
+        if (block.first, subscriber.position) > (self._leader_block.first, self._leader):
+            self._leader_block, self._leader = block, subscriber.position
 
-    def _mark_caught_up(self, client: Subscriber) -> None:
-        assert client.block is not None
+    def _mark_caught_up(self, subscriber: Subscriber) -> None:
+        assert subscriber.block is not None
         if self.released == self._feed.total:
-            self._finish(client)
+            self._finish(subscriber)
             return
-        self._tail_block, self._tail = client.block, client.position
-        self._caught_up.append(client)
-        self._connections.watch(client, writable=False)
+        self._tail_block, self._tail = subscriber.block, subscriber.position
+        self._caught_up.append(subscriber)
+        self._sessions.watch(subscriber, writable=False)
 
-    def _finish(self, client: Subscriber) -> None:
-        client.block = None
-        if client.resuming:
-            client.queue(encode_mark("END", self._feed.total))
-        self._connections.finish(client)
+    def _finish(self, subscriber: Subscriber) -> None:
+        subscriber.block = None
+        if subscriber.resuming:
+            subscriber.queue(encode_mark("END", self._feed.total))
+        self._sessions.finish(subscriber)
 
-    def heartbeat(self, client: Subscriber) -> None:
-        """Say how many ticks the client has been sent; nothing while it cannot keep up."""
-        if client.pending or client.block is None:
+    def heartbeat(self, subscriber: Subscriber) -> None:
+        """Send how many ticks the subscriber has been sent; nothing while frames are pending."""
+        if subscriber.pending or subscriber.block is None:
             return
-        caught_up = client in self._caught_up
+        caught_up = subscriber in self._caught_up
         rest, seq = b"", self.released
         if not caught_up:
-            rest = _rest_of_frame(client.block, client.position)
-            seq = client.block.seq_at(client.position) + bool(rest)
-            client.position += len(rest)
-        client.queue(rest + encode_mark("BEAT", seq))
-        if not self._connections.flush(client) and client in self._caught_up:
-            self._caught_up.remove(client)
-            client.block, client.position = self._tail_block, self._tail
+            rest = _rest_of_frame(subscriber.block, subscriber.position)
+            seq = subscriber.block.seq_at(subscriber.position) + bool(rest)
+            subscriber.position += len(rest)
+        subscriber.queue(rest + encode_mark("BEAT", seq))
+        if not self._sessions.flush(subscriber) and subscriber in self._caught_up:
+            self._caught_up.remove(subscriber)
+            subscriber.block, subscriber.position = self._tail_block, self._tail
 
-    def forget(self, client: Subscriber) -> None:
-        """The client is gone."""
-        self.subscribers.discard(client)
-        self.completed += client.finished
-        if client in self._caught_up:
-            self._caught_up.remove(client)
+    def forget(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber whose connection is closed."""
+        self.subscribers.discard(subscriber)
+        self.completed += subscriber.finished
+        if subscriber in self._caught_up:
+            self._caught_up.remove(subscriber)
 
-    def lag_bytes(self, client: Subscriber) -> int:
-        """About how many bytes of ticks the client has still to be sent."""
-        if client.block is None or client in self._caught_up:
-            return len(client.pending)
-        behind = self.position - client.block.seq_at(client.position)
-        return len(client.pending) + int(behind * self._feed.frame_bytes_mean)
+    def lag_bytes(self, subscriber: Subscriber) -> int:
+        """Estimate of the bytes of ticks not yet sent to the subscriber."""
+        if subscriber.block is None or subscriber in self._caught_up:
+            return len(subscriber.pending)
+        lag_ticks = self.position - subscriber.block.seq_at(subscriber.position)
+        return len(subscriber.pending) + int(lag_ticks * self._feed.frame_bytes_mean)
 
 
 def _rest_of_frame(block: Block, position: int) -> bytes:
-    """What is left of the frame that the byte at ``position`` is in the middle of."""
+    """The rest of the frame that ``position`` is inside of; empty at the start of a frame."""
     seq = block.seq_at(position) - block.first
     if block.offsets[seq] == position:
         return b""

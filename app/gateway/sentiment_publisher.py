@@ -1,33 +1,35 @@
 """The sentiment port's subscribers.
 
 A plain client gets each sentiment just before the first tick that may see it.  A client that
-resumes is sent ahead of the prices, with marks ``SEQ|n*``: every sentiment for the ticks below n is
-out.
+resumes gets it ahead of the prices, with marks: ``SEQ|n*`` says that every sentiment for the ticks
+below n has been sent.
 """
 
 from typing import Final
 
-from app.gateway.sessions import STREAM, Connections, Subscriber
+from app.gateway.sessions import STREAM, Sessions, Subscriber
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import encode_mark
 from app.model.wire.frames import RemoteProtocolError
 
 BLOCK_TICKS: Final = 4096
-"""There is a mark at every multiple of it."""
+"""A mark is sent at every multiple of this."""
 AHEAD_TICKS: Final = 64 * BLOCK_TICKS
-"""How far sentiment may be ahead of the prices: more than one client's turn of ticks."""
-TURN_BYTES: Final = 1 << 18
+"""How far sentiment may be ahead of the prices: more than a price subscriber is sent at a time."""
+assert AHEAD_TICKS % BLOCK_TICKS == 0
+SEND_BYTES_MAX: Final = 1 << 18
+"""Most that one subscriber is sent before the others get their turn."""
 
 
 class SentimentPublisher:
-    """Sends what is due below ``position``, or some way ahead of it."""
+    """Sends the sentiment due below ``position``, and ahead of it to clients that resumed."""
 
     name = "sentiment"
 
-    def __init__(self, feed: Feed, connections: Connections) -> None:
-        self._feed, self._connections = feed, connections
+    def __init__(self, feed: Feed, connections: Sessions) -> None:
+        self._feed, self._sessions = feed, connections
         self.subscribers: set[Subscriber] = set()
-        # Those who got everything and left.
+        # Subscribers that were sent the whole stream and have left.
         self.completed = 0
         self.position = 0
         self._ahead = self._ahead_of(0)
@@ -37,98 +39,95 @@ class SentimentPublisher:
         ahead = (position + AHEAD_TICKS) // BLOCK_TICKS * BLOCK_TICKS
         return min(ahead, self._feed.total)
 
-    def _limit(self, client: Subscriber) -> int:
-        return self._ahead if client.resuming else self.position
+    def _limit(self, subscriber: Subscriber) -> int:
+        return self._ahead if subscriber.resuming else self.position
 
-    def join(self, client: Subscriber) -> None:
-        """Subscribe a plain client: the last sentiment of each symbol, then as they fall due."""
+    def join(self, subscriber: Subscriber) -> None:
+        """Start a plain client: the last sentiment of each symbol, then each when it is due."""
         if self.position:
-            client.queue(self._feed.sentiment_snapshot(self.position))
-        self._subscribe(client, self.position)
+            subscriber.queue(self._feed.sentiment_snapshot(self.position))
+        self._subscribe(subscriber, self.position)
 
-    def resume(self, client: Subscriber, seq: int) -> None:
-        """Subscribe a client that says where it stands, or move a plain one there.
+    def resume(self, subscriber: Subscriber, seq: int) -> None:
+        """Continue at tick ``seq``; a client already in the plain stream is moved there.
 
         Raises:
-            RemoteProtocolError: the run has no such tick.
+            RemoteProtocolError: the run has fewer than ``seq`` ticks.
         """
         if seq > self._feed.total:
             raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
-        client.resuming = True
-        # After our restart the client may be further than the prices.
+        subscriber.resuming = True
+        # After a restart of the gateway the client may be ahead of the prices.
         self._ahead = max(self._ahead, self._ahead_of(seq))
-        client.queue(encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
-        self._subscribe(client, seq)
+        subscriber.queue(encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
+        self._subscribe(subscriber, seq)
 
-    def _subscribe(self, client: Subscriber, seq: int) -> None:
-        self.subscribers.add(client)
-        self._caught_up.discard(client)
-        client.stage, client.next_seq = STREAM, seq
-        self.pump(client)
+    def _subscribe(self, subscriber: Subscriber, seq: int) -> None:
+        self.subscribers.add(subscriber)
+        self._caught_up.discard(subscriber)
+        subscriber.stage, subscriber.next_seq = STREAM, seq
+        self.pump(subscriber)
 
     def advance(self, position: int) -> None:
-        """The prices have come to tick ``position``."""
+        """The prices have reached tick ``position``."""
         if position <= self.position:
             return
         self.position = position
         self._ahead = max(self._ahead, self._ahead_of(position))
-        for client in tuple(self._caught_up):
-            if client.next_seq < self._limit(client):
-                self._caught_up.discard(client)
-                self.pump(client)
+        for subscriber in tuple(self._caught_up):
+            if subscriber.next_seq < self._limit(subscriber):
+                self._caught_up.discard(subscriber)
+                self.pump(subscriber)
 
-    def pump(self, client: Subscriber) -> None:
-        """Send on to a client that is behind: a fair share, or until its socket is full."""
-        budget = TURN_BYTES
-        while self._connections.flush(client):
-            if client.stage != STREAM:
+    def pump(self, subscriber: Subscriber) -> None:
+        """Send to a lagging subscriber: about SEND_BYTES_MAX, or until its socket is full."""
+        budget = SEND_BYTES_MAX
+        while self._sessions.flush(subscriber):
+            if subscriber.stage != STREAM:
                 return
-            if client.next_seq == self._feed.total:
-                self._finish(client)
+            if subscriber.next_seq == self._feed.total:
+                self._finish(subscriber)
                 return
-            if client.next_seq >= self._limit(client):
-                self._caught_up.add(client)
-                self._connections.watch(client, writable=False)
+            if subscriber.next_seq >= self._limit(subscriber):
+                self._caught_up.add(subscriber)
+                self._sessions.watch(subscriber, writable=False)
                 return
             if budget <= 0:
-                self._connections.watch(client, writable=True)
+                self._sessions.watch(subscriber, writable=True)
                 return
-            budget -= self._fill(client)
+            budget -= self._fill(subscriber)
 
-    def _fill(self, client: Subscriber) -> int:
-        """Queue the sentiments up to the next mark; their size in bytes."""
-        stop = min(self._limit(client), (client.next_seq // BLOCK_TICKS + 1) * BLOCK_TICKS)
-        data = self._feed.sentiments(client.next_seq, stop)
-        if client.resuming:
+    def _fill(self, subscriber: Subscriber) -> int:
+        """Queue the sentiment up to the next mark; returns its size in bytes."""
+        stop = min(self._limit(subscriber), (subscriber.next_seq // BLOCK_TICKS + 1) * BLOCK_TICKS)
+        data = self._feed.sentiments(subscriber.next_seq, stop)
+        if subscriber.resuming:
             data += encode_mark("SEQ", stop)
-        client.next_seq = stop
-        client.queue(data)
-        # Ticks without any sentiment cost time, too.
+        subscriber.next_seq = stop
+        subscriber.queue(data)
+        # Charge something for ticks without sentiment: looking at them takes time, too.
         return len(data) + 64
 
-    def _finish(self, client: Subscriber) -> None:
-        if client.resuming:
-            client.queue(encode_mark("END", self._feed.total))
-        self._connections.finish(client)
+    def _finish(self, subscriber: Subscriber) -> None:
+        if subscriber.resuming:
+            subscriber.queue(encode_mark("END", self._feed.total))
+        self._sessions.finish(subscriber)
 
-    def heartbeat(self, client: Subscriber) -> None:
-        """Show the client that we live; nothing while it cannot keep up."""
-        if not client.pending:
-            client.queue(encode_mark("BEAT", client.next_seq))
-            if not self._connections.flush(client):
-                self._caught_up.discard(client)
+    def heartbeat(self, subscriber: Subscriber) -> None:
+        """Send the next tick in the subscriber's stream; nothing while frames are pending."""
+        if not subscriber.pending:
+            subscriber.queue(encode_mark("BEAT", subscriber.next_seq))
+            if not self._sessions.flush(subscriber):
+                self._caught_up.discard(subscriber)
 
-    def forget(self, client: Subscriber) -> None:
-        """The client is gone."""
-        self.subscribers.discard(client)
-        self.completed += client.finished
-        self._caught_up.discard(client)
+    def forget(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber whose connection is closed."""
+        self.subscribers.discard(subscriber)
+        self.completed += subscriber.finished
+        self._caught_up.discard(subscriber)
 
-    def lag_bytes(self, client: Subscriber) -> int:
-        """About how many bytes of sentiment the client has still to be sent."""
-        due = self._feed.sentiment_count(self._limit(client))
-        behind = due - self._feed.sentiment_count(client.next_seq)
-        return len(client.pending) + int(max(behind, 0) * self._feed.frame_bytes_mean)
-
-
-assert AHEAD_TICKS % BLOCK_TICKS == 0
+    def lag_bytes(self, subscriber: Subscriber) -> int:
+        """Estimate of the bytes of sentiment not yet sent to the subscriber."""
+        due = self._feed.sentiment_count(self._limit(subscriber))
+        unsent = due - self._feed.sentiment_count(subscriber.next_seq)
+        return len(subscriber.pending) + int(max(unsent, 0) * self._feed.frame_bytes_mean)

@@ -1,6 +1,6 @@
 """The gateway's loop: both ports, the pace, and whoever is connected, on one epoll.
 
-Every client is a cursor into one shared feed, so a slow one costs the others nothing.
+Every subscriber is a cursor into one shared feed, so a slow one costs the others nothing.
 """
 
 import select
@@ -17,8 +17,8 @@ from app.gateway.sessions import (
     CLOSING,
     HELLO,
     STREAM,
-    Connections,
     Publisher,
+    Sessions,
     Subscriber,
     send_symbol_list,
 )
@@ -33,7 +33,7 @@ from app.runtime.net.listener import listen
 log = get_logger()
 
 HELLO_S: Final = 0.05
-"""Who has said nothing for so long is a plain client."""
+"""Who has said nothing for so long is a plain subscriber."""
 HEARTBEAT_S: Final = 0.5
 WAKE_NS_MIN: Final = 200_000
 """Above 5,000 ticks a second, ticks that fall due within this time go out together."""
@@ -60,9 +60,9 @@ class FeedServer:
         self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
         self._full = False
         self._epoll = select.epoll()
-        self._connections = Connections(self._epoll)
-        self.prices = PricePublisher(feed, self._connections)
-        self.sentiments = SentimentPublisher(feed, self._connections)
+        self._sessions = Sessions(self._epoll)
+        self.prices = PricePublisher(feed, self._sessions)
+        self.sentiments = SentimentPublisher(feed, self._sessions)
         # A predecessor died in the middle of its work.
         self._restarted = metrics is not None and metrics.restarts > 0
         self._greeting: set[Subscriber] = set()
@@ -113,12 +113,12 @@ class FeedServer:
     @property
     def clients(self) -> int:
         """How many clients are connected."""
-        return len(self._connections)
+        return len(self._sessions)
 
     @property
     def clients_dropped(self) -> int:
         """How many were dropped for what they did."""
-        return self._connections.dropped
+        return self._sessions.dropped
 
     @property
     def waker_descriptor(self) -> int:
@@ -128,7 +128,7 @@ class FeedServer:
     def run(self) -> None:
         """Serve until told to stop."""
         self._heartbeat(time.monotonic_ns())
-        timer, wake, clients = self._timer.fileno(), self._wake_end.fileno(), self._connections
+        timer, wake, clients = self._timer.fileno(), self._wake_end.fileno(), self._sessions
         while not (self._stop_asked or self._stopped()):
             for descriptor, events in self._epoll.poll(self._timeout_s()):
                 if descriptor == timer:
@@ -138,9 +138,9 @@ class FeedServer:
                 elif descriptor == wake:
                     self._wake_end.recv(RECEIVE_BYTES)
                 else:
-                    client = clients.by_descriptor.get(descriptor)
-                    if client is not None:
-                        self._serve(client, events)
+                    subscriber = clients.by_descriptor.get(descriptor)
+                    if subscriber is not None:
+                        self._serve(subscriber, events)
             if self._started and self._pace is None:
                 self._follow_clients()
             now_ns = time.monotonic_ns()
@@ -151,7 +151,7 @@ class FeedServer:
         self._publish(time.monotonic_ns())
 
     def _timeout_s(self) -> float:
-        until_ns = min((client.deadline_ns for client in self._greeting), default=1 << 62)
+        until_ns = min((subscriber.deadline_ns for subscriber in self._greeting), default=1 << 62)
         return max(0, min(until_ns, self._next_heartbeat_ns) - time.monotonic_ns()) / 1e9
 
     # ---- pace
@@ -163,7 +163,7 @@ class FeedServer:
     def _may_start(self) -> bool:
         """Whether everyone is there; a client that is beyond tick 0 says that the run was begun.
 
-        Sentiment is sent so far ahead that its client may have got all it needs before we were
+        Sentiment is sent so far ahead that its subscriber may have got all it needs before we were
         restarted, and not come back.
         """
         if self.prices.released:
@@ -213,19 +213,19 @@ class FeedServer:
         if due == self._feed.total:
             self._finish()
 
-    def _resume_at(self, client: Subscriber, seq: int) -> None:
-        """A client may be ahead of us after our restart: the schedule goes on from there."""
+    def _resume_at(self, subscriber: Subscriber, seq: int) -> None:
+        """A subscriber may be ahead of us after our restart: the schedule goes on from there."""
         before = self.prices.released
-        client.publisher.resume(client, seq)
+        subscriber.publisher.resume(subscriber, seq)
         self._resumes += 1
-        self._joined(client, seq)
+        self._joined(subscriber, seq)
         if self.prices.released != before and self._started and self._pace is not None:
             self._begin_pace()
             self._release_due()
         self.sentiments.advance(self.prices.position)
 
     def _follow_clients(self) -> None:
-        """At full pace the position is where the fastest client is."""
+        """At full pace the position is where the fastest subscriber is."""
         position = self.prices.position
         if not self._settings.price_subscribers and not self.prices.subscribers:
             position = self._feed.total
@@ -252,7 +252,7 @@ class FeedServer:
                 self._epoll.modify(listener.fileno(), 0)
                 return
             peer = f"{address[0]}:{address[1]}"
-            if len(self._connections) >= self._settings.gateway_clients_max:
+            if len(self._sessions) >= self._settings.gateway_clients_max:
                 if not self._full:
                     log.warning("client_refused", peer=peer, reason="too many clients")
                 self._full = True
@@ -266,75 +266,77 @@ class FeedServer:
                 connection.close()
                 continue
             deadline_ns = time.monotonic_ns() + int(HELLO_S * 1e9)
-            client = Subscriber(connection, peer, publisher, deadline_ns)
-            self._connections.add(client)
-            self._greeting.add(client)
+            subscriber = Subscriber(connection, peer, publisher, deadline_ns)
+            self._sessions.add(subscriber)
+            self._greeting.add(subscriber)
 
     def _greet(self, now_ns: int) -> None:
         """Take those for plain clients who have had the time to say otherwise."""
-        for client in [c for c in self._greeting if c.stage != HELLO or c.deadline_ns <= now_ns]:
-            self._greeting.discard(client)
-            if client.stage == HELLO:
-                client.publisher.join(client)
-                self._joined(client)
+        for subscriber in [
+            c for c in self._greeting if c.stage != HELLO or c.deadline_ns <= now_ns
+        ]:
+            self._greeting.discard(subscriber)
+            if subscriber.stage == HELLO:
+                subscriber.publisher.join(subscriber)
+                self._joined(subscriber)
 
-    def _joined(self, client: Subscriber, seq: int = 0) -> None:
-        where = {"seq": seq} if client.resuming else {}
-        log.info("client_joined", port=client.publisher.name, peer=client.peer, **where)
+    def _joined(self, subscriber: Subscriber, seq: int = 0) -> None:
+        where = {"seq": seq} if subscriber.resuming else {}
+        log.info("client_joined", port=subscriber.publisher.name, peer=subscriber.peer, **where)
         self._maybe_start()
 
-    def _serve(self, client: Subscriber, events: int) -> None:
+    def _serve(self, subscriber: Subscriber, events: int) -> None:
         if events & select.EPOLLIN:
-            self._receive(client)
+            self._receive(subscriber)
         elif events & (select.EPOLLERR | select.EPOLLHUP):
-            self._connections.disconnect(client, "client_left", port=client.publisher.name)
+            self._sessions.disconnect(subscriber, "client_left", port=subscriber.publisher.name)
         if events & select.EPOLLOUT:
-            if client.stage == CLOSING:
-                self._connections.finish(client)
-            elif client.stage in (HELLO, STREAM):
-                client.publisher.pump(client)
+            if subscriber.stage == CLOSING:
+                self._sessions.finish(subscriber)
+            elif subscriber.stage in (HELLO, STREAM):
+                subscriber.publisher.pump(subscriber)
 
-    def _receive(self, client: Subscriber) -> None:
+    def _receive(self, subscriber: Subscriber) -> None:
         try:
-            data = client.socket.recv(RECEIVE_BYTES)
+            data = subscriber.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
-            self._connections.disconnect(client, "client_left", reason=error.strerror)
+            self._sessions.disconnect(subscriber, "client_left", reason=error.strerror)
             return
         if not data:
-            self._end_of_input(client)
+            self._end_of_input(subscriber)
             return
         try:
-            for frame in client.hello.feed(data):
-                self._take_frame(client, frame)
+            for frame in subscriber.hello.feed(data):
+                self._take_frame(subscriber, frame)
         except RemoteProtocolError as error:
-            self._connections.refuse(client, "client_refused", reason=str(error))
+            self._sessions.refuse(subscriber, "client_refused", reason=str(error))
 
-    def _end_of_input(self, client: Subscriber) -> None:
-        """A plain client may close its sending side and read on; anyone else has left."""
-        if client.stage == STREAM and self._started and not client.resuming:
-            client.half_closed = True
-            self._connections.watch(client, bool(client.watching & select.EPOLLOUT))
+    def _end_of_input(self, subscriber: Subscriber) -> None:
+        """A plain subscriber may close its sending side and read on; anyone else has left."""
+        if subscriber.stage == STREAM and self._started and not subscriber.resuming:
+            subscriber.half_closed = True
+            self._sessions.watch(subscriber, bool(subscriber.watching & select.EPOLLOUT))
         else:
-            self._connections.disconnect(client, "client_left", port=client.publisher.name)
+            self._sessions.disconnect(subscriber, "client_left", port=subscriber.publisher.name)
 
-    def _take_frame(self, client: Subscriber, frame: bytes) -> None:
-        if client.stage not in (HELLO, STREAM):
+    def _take_frame(self, subscriber: Subscriber, frame: bytes) -> None:
+        if subscriber.stage not in (HELLO, STREAM):
             return
-        if client.resuming:
+        if subscriber.resuming:
             raise RemoteProtocolError(f"frame after RESUME: {frame!r}")
         seq = parse_mark(frame, "RESUME")
         if seq is not None:
-            self._resume_at(client, seq)
-        elif client.stage == HELLO and frame == PING:
-            client.queue(PONG + DELIMITER)
-            self._connections.finish(client)
-        elif client.stage == HELLO and frame == BEAT:
-            client.heartbeats = True
-        elif client.stage == HELLO and frame == b"RUN":
-            client.queue(f"RUN|{self._feed.feed_id}*".encode())
-            client.publisher.pump(client)
+            self._resume_at(subscriber, seq)
+        elif subscriber.stage == HELLO and frame == PING:
+            subscriber.queue(PONG + DELIMITER)
+            self._sessions.finish(subscriber)
+        elif subscriber.stage == HELLO and frame == BEAT:
+            subscriber.heartbeats = True
+        elif subscriber.stage == HELLO and frame == b"RUN":
+            subscriber.queue(f"RUN|{self._feed.feed_id}*".encode())
+            subscriber.publisher.pump(subscriber)
         else:
             raise RemoteProtocolError(f"unknown hello {frame!r}")
 
@@ -344,31 +346,31 @@ class FeedServer:
         self._next_heartbeat_ns = now_ns + int(HEARTBEAT_S * 1e9)
         for listener, _ in self._listeners.values():
             self._epoll.modify(listener.fileno(), select.EPOLLIN)
-        for client in list(self._connections.by_descriptor.values()):
-            if client.stage == CLOSING and now_ns >= client.deadline_ns:
-                self._connections.disconnect(client, "client_left", reason="did not close")
-            elif client.stage == STREAM and not client.resuming:
-                self._drop_if_stalled(client, now_ns)
-            elif client.stage == STREAM and client.heartbeats:
-                client.publisher.heartbeat(client)
+        for subscriber in list(self._sessions.by_descriptor.values()):
+            if subscriber.stage == CLOSING and now_ns >= subscriber.deadline_ns:
+                self._sessions.disconnect(subscriber, "client_left", reason="did not close")
+            elif subscriber.stage == STREAM and not subscriber.resuming:
+                self._drop_if_stalled(subscriber, now_ns)
+            elif subscriber.stage == STREAM and subscriber.heartbeats:
+                subscriber.publisher.heartbeat(subscriber)
         self._publish(now_ns)
 
-    def _drop_if_stalled(self, client: Subscriber, now_ns: int) -> None:
-        stalled_ns = now_ns - client.progress_ns
+    def _drop_if_stalled(self, subscriber: Subscriber, now_ns: int) -> None:
+        stalled_ns = now_ns - subscriber.progress_ns
         if stalled_ns < self._settings.client_stall_timeout_s * 1e9:
             return
-        lag_bytes = client.publisher.lag_bytes(client)
+        lag_bytes = subscriber.publisher.lag_bytes(subscriber)
         if lag_bytes > self._settings.client_buffer_limit_bytes:
-            self._connections.refuse(
-                client,
+            self._sessions.refuse(
+                subscriber,
                 "client_dropped",
-                port=client.publisher.name,
+                port=subscriber.publisher.name,
                 lag_bytes=lag_bytes,
                 stalled_s=stalled_ns / 1e9,
             )
 
     def _publish(self, now_ns: int) -> None:
-        metrics, connections = self._metrics, self._connections
+        metrics, connections = self._metrics, self._sessions
         if metrics is None:
             return
         position = self.prices.position
@@ -389,7 +391,7 @@ class FeedServer:
 
     def close(self) -> None:
         """Close every socket."""
-        self._connections.close()
+        self._sessions.close()
         for listener, _ in self._listeners.values():
             listener.close()
         self._listeners.clear()

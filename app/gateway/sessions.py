@@ -1,4 +1,4 @@
-"""The gateway's connections.  A client may say ``PING``, ``RUN``, ``RESUME|n``, or nothing."""
+"""The gateway's connected clients: their state, sending to them, closing their connections."""
 
 import select
 import socket
@@ -14,10 +14,8 @@ from app.runtime.log import get_logger
 log = get_logger()
 
 HELLO_BYTES_MAX: Final = 64
-SEND_BYTES: Final = 1 << 20
-"""Most that one client is sent before the others get their turn."""
 CLOSE_TIMEOUT_S: Final = 10.0
-"""How long a client may take to close after the end of the run."""
+"""Time a client has to close its side after the end of the run."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -31,27 +29,27 @@ class Publisher(Protocol):
     subscribers: set["Subscriber"]
     completed: int
 
-    def join(self, client: "Subscriber") -> None:
-        """Subscribe a plain client."""
+    def join(self, subscriber: "Subscriber") -> None:
+        """Start the stream for a plain client."""
 
-    def resume(self, client: "Subscriber", seq: int) -> None:
-        """Subscribe a client that says where it stands, or move a plain one there."""
+    def resume(self, subscriber: "Subscriber", seq: int) -> None:
+        """Continue at tick ``seq``; a client already in the plain stream is moved there."""
 
-    def pump(self, client: "Subscriber") -> None:
-        """Send on to a client that can be written to."""
+    def pump(self, subscriber: "Subscriber") -> None:
+        """Send more: the socket is writable."""
 
-    def heartbeat(self, client: "Subscriber") -> None:
-        """Show a client that asked for it that we live, and where it stands in the stream."""
+    def heartbeat(self, subscriber: "Subscriber") -> None:
+        """Send a heartbeat with the subscriber's position in the stream."""
 
-    def forget(self, client: "Subscriber") -> None:
-        """The client is gone."""
+    def forget(self, subscriber: "Subscriber") -> None:
+        """Remove a subscriber whose connection is closed."""
 
-    def lag_bytes(self, client: "Subscriber") -> int:
-        """About how many bytes the client has still to be sent."""
+    def lag_bytes(self, subscriber: "Subscriber") -> int:
+        """Estimate of the bytes not yet sent to the subscriber."""
 
 
 class Subscriber:
-    """A connected client; the hub that it subscribed to moves its cursor."""
+    """A connected client: its socket, its hello, and a cursor that its publisher moves."""
 
     __slots__ = (
         "block",
@@ -83,26 +81,26 @@ class Subscriber:
         self.resuming = False
         self.heartbeats = False
         self.half_closed = False
-        # Was sent everything there is.
+        # Was sent the whole stream.
         self.finished = False
         self.watching = 0
-        # What goes out before the stream goes on: whole frames.
+        # Whole frames to send before the stream continues.
         self.pending: memoryview = memoryview(b"")
-        # The end of the hello, later of the time to close.
+        # CLOCK_MONOTONIC; in HELLO the end of the hello, in CLOSING the limit for the close.
         self.deadline_ns = deadline_ns
         self.progress_ns = time.monotonic_ns()
-        # Where the client stands.  Prices: a byte of a block.  Sentiment: the next tick to look at.
+        # The cursor.  Prices: a byte position in a block.  Sentiment: the next tick to look at.
         self.block: Block | None = None
         self.position = 0
         self.next_seq = 0
 
     def queue(self, data: bytes) -> None:
-        """Send ``data`` before the stream goes on."""
+        """Send ``data`` (whole frames) before the stream continues."""
         self.pending = memoryview(bytes(self.pending) + data) if self.pending else memoryview(data)
 
 
-class Connections:
-    """All clients of both ports: registration with epoll, sending, and parting."""
+class Sessions:
+    """The subscribers of both ports: registration with epoll, sending, closing."""
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
@@ -113,94 +111,98 @@ class Connections:
     def __len__(self) -> int:
         return len(self.by_descriptor)
 
-    def add(self, client: Subscriber) -> None:
-        """Watch a new client for its hello."""
-        descriptor = client.socket.fileno()
-        self.by_descriptor[descriptor] = client
-        client.watching = select.EPOLLIN
-        self._epoll.register(descriptor, client.watching)
+    def add(self, subscriber: Subscriber) -> None:
+        """Wait for the hello of a new subscriber."""
+        descriptor = subscriber.socket.fileno()
+        self.by_descriptor[descriptor] = subscriber
+        subscriber.watching = select.EPOLLIN
+        self._epoll.register(descriptor, subscriber.watching)
 
-    def watch(self, client: Subscriber, writable: bool) -> None:
-        """Ask to be told when the client can be written to, or no longer."""
-        wanted = 0 if client.half_closed else select.EPOLLIN
+    def watch(self, subscriber: Subscriber, writable: bool) -> None:
+        """Wait for the socket to become writable, or stop waiting for it."""
+        wanted = 0 if subscriber.half_closed else select.EPOLLIN
         wanted |= select.EPOLLOUT if writable else 0
-        if wanted != client.watching and client.stage != GONE:
-            client.watching = wanted
-            self._epoll.modify(client.socket.fileno(), wanted)
+        if wanted != subscriber.watching and subscriber.stage != GONE:
+            subscriber.watching = wanted
+            self._epoll.modify(subscriber.socket.fileno(), wanted)
 
-    def send(self, client: Subscriber, data: memoryview) -> int:
-        """Send what the client takes now, in bytes; a broken connection is closed and takes 0."""
+    def send(self, subscriber: Subscriber, data: memoryview) -> int:
+        """Send what the socket takes now; returns its bytes, 0 if the connection broke."""
         try:
-            sent = client.socket.send(data)
+            sent = subscriber.socket.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
-            self.disconnect(client, "client_left", reason=error.strerror)
+            self.disconnect(subscriber, "client_left", reason=error.strerror)
             return 0
         self.bytes_sent += sent
-        client.progress_ns = time.monotonic_ns()
+        subscriber.progress_ns = time.monotonic_ns()
         return sent
 
-    def flush(self, client: Subscriber) -> bool:
-        """Send what is pending; True when nothing is left of it."""
-        if client.pending:
-            client.pending = client.pending[self.send(client, client.pending) :]
-            if client.pending:
-                self.watch(client, writable=True)
+    def flush(self, subscriber: Subscriber) -> bool:
+        """Send the pending frames; True when all of them are sent."""
+        if subscriber.pending:
+            subscriber.pending = subscriber.pending[self.send(subscriber, subscriber.pending) :]
+            if subscriber.pending:
+                self.watch(subscriber, writable=True)
                 return False
-        return client.stage != GONE
+        return subscriber.stage != GONE
 
-    def finish(self, client: Subscriber) -> None:
-        """Nothing more will be sent: close our side and give the client time to close its own."""
-        client.stage, client.finished = CLOSING, client in client.publisher.subscribers
-        if not self.flush(client):
+    def finish(self, subscriber: Subscriber) -> None:
+        """End of the stream: shut down our side, give the client time to close its own."""
+        subscriber.stage, subscriber.finished = (
+            CLOSING,
+            subscriber in subscriber.publisher.subscribers,
+        )
+        if not self.flush(subscriber):
             return
         try:
-            client.socket.shutdown(socket.SHUT_WR)
+            subscriber.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            client.half_closed = True
-        client.deadline_ns = time.monotonic_ns() + int(CLOSE_TIMEOUT_S * 1e9)
-        if client.half_closed:
-            self.disconnect(client, "client_left")
+            # Peer already disconnected.
+            subscriber.half_closed = True
+        subscriber.deadline_ns = time.monotonic_ns() + int(CLOSE_TIMEOUT_S * 1e9)
+        if subscriber.half_closed:
+            self.disconnect(subscriber, "client_left")
         else:
-            self.watch(client, writable=False)
+            self.watch(subscriber, writable=False)
 
-    def refuse(self, client: Subscriber, event: str, **why: object) -> None:
-        """Drop a client for what it did: one line, one count.
+    def refuse(self, subscriber: Subscriber, event: str, **why: object) -> None:
+        """Drop a subscriber that misbehaved: one log line, one count.
 
-        By a reset, since the kernel would go on to offer it what is in its socket buffer.
+        With a reset: after a normal close the kernel would keep sending the socket buffer.
         """
-        if client.stage != GONE:
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if subscriber.stage != GONE:
+            subscriber.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.dropped += 1
-            log.warning(event, peer=client.peer, **why)
-            self._close(client)
+            log.warning(event, peer=subscriber.peer, **why)
+            self._close(subscriber)
 
-    def disconnect(self, client: Subscriber, event: str, **why: object) -> None:
-        """Let go of a client that left; who never subscribed leaves without a word."""
-        if client.stage != GONE:
-            say = log.info if client in client.publisher.subscribers else log.debug
-            say(event, peer=client.peer, **why)
-            self._close(client)
+    def disconnect(self, subscriber: Subscriber, event: str, **why: object) -> None:
+        """Close the connection of a client that left; logged as debug if it never subscribed."""
+        if subscriber.stage != GONE:
+            write_log = log.info if subscriber in subscriber.publisher.subscribers else log.debug
+            write_log(event, peer=subscriber.peer, **why)
+            self._close(subscriber)
 
-    def _close(self, client: Subscriber) -> None:
-        client.stage = GONE
-        client.publisher.forget(client)
-        descriptor = client.socket.fileno()
+    def _close(self, subscriber: Subscriber) -> None:
+        subscriber.stage = GONE
+        subscriber.publisher.forget(subscriber)
+        descriptor = subscriber.socket.fileno()
         self._epoll.unregister(descriptor)
         del self.by_descriptor[descriptor]
-        client.socket.close()
+        subscriber.socket.close()
 
     def close(self) -> None:
         """Close every connection."""
-        for client in list(self.by_descriptor.values()):
-            self._close(client)
+        for subscriber in list(self.by_descriptor.values()):
+            self._close(subscriber)
 
 
 def send_symbol_list(
     client: socket.socket, symbols: list[str], delimiter: bytes = DELIMITER
 ) -> bool:
-    """Send the first frame of the price port; False if the client is gone or takes nothing."""
+    """Send the first frame of the price port; False if the client is gone or its buffer is full."""
     try:
         client.sendall(encode_symbol_list(symbols, delimiter))
     except OSError:
