@@ -37,7 +37,7 @@ class PricePublisher:
         self._leader_block, self._leader = self._tail_block, self._tail
 
     def _locate(self, seq: int) -> tuple[Block, int]:
-        """The block and byte position where tick ``seq`` begins; for ``total`` the end of the last."""
+        """Block and byte position where tick ``seq`` begins; ``total`` is the end of the last."""
         block = self._feed.block_at(min(seq, self._feed.total - 1))
         return block, block.offsets[seq - block.first]
 

@@ -53,7 +53,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     metrics.set("rows_skipped", feed.rows_skipped)
     # What is loaded stays: the collector need not look at it again.
     gc.freeze()
-    with FeedServer(settings, feed, metrics, lambda: bool(stop)) as server:
+    with FeedServer(settings, feed, lambda: bool(stop), metrics) as server:
         try:
             price_port, sentiment_port = server.listen()
         except OSError as error:

@@ -1,5 +1,6 @@
 """Feeds, a gateway server in a thread, and clients that know only the wire."""
 
+import os
 import socket
 import threading
 import time
@@ -94,9 +95,10 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def running(feed: Feed, settings: Settings, **changes: object) -> Iterator[Running]:
+def running(feed: Feed, settings: Settings) -> Iterator[Running]:
     """A server in a thread; the test fails if it does not end when told to."""
-    server = FeedServer(settings, feed, **changes)  # type: ignore[arg-type]
+    stop = threading.Event()
+    server = FeedServer(settings, feed, stop.is_set)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -112,8 +114,9 @@ def running(feed: Feed, settings: Settings, **changes: object) -> Iterator[Runni
         try:
             yield Running(server, *ports)
         finally:
+            stop.set()
             with suppress(OSError):
-                server.stop()
+                os.write(server.waker_descriptor, b"\0")
             thread.join(DEADLINE_S)
             assert not thread.is_alive(), "the server does not stop"
             assert not failures, failures

@@ -253,7 +253,7 @@ class TestNeighbours:
             stalled = WireClient(gateway.price_port, receive_buffer=4096)
             with stalled, WireClient(gateway.price_port) as reader:
                 assert reader.read_to_end() == SYMBOLS + all_ticks(feed)
-                wait_until(lambda: gateway.server.clients_dropped == 1, "one client dropped")
+                wait_until(lambda: gateway.server.sessions.dropped == 1, "one client dropped")
                 with pytest.raises(ConnectionResetError):
                     stalled.read_to_end()
                 assert len(stalled.data) < len(all_ticks(feed)) - 100_000
@@ -283,7 +283,7 @@ class TestNeighbours:
             with WireClient(getattr(gateway, port)) as broken, suppress(ConnectionError):
                 broken.socket.sendall(hello)
                 broken.read_to_end()
-            wait_until(lambda: gateway.server.clients_dropped == 1, "one client dropped")
+            wait_until(lambda: gateway.server.sessions.dropped == 1, "one client dropped")
             assert reader.read_to_end() == SYMBOLS + all_ticks(feed)
 
     def test_second_resume(self, feed: Feed) -> None:
@@ -293,7 +293,7 @@ class TestNeighbours:
         ):
             with suppress(ConnectionError):
                 client.read_to_end()
-            wait_until(lambda: gateway.server.clients_dropped == 1, "client dropped")
+            wait_until(lambda: gateway.server.sessions.dropped == 1, "client dropped")
 
     def test_resets_and_departures(self, feed: Feed) -> None:
         settings = make_settings(pace="1000/s")
@@ -311,7 +311,7 @@ class TestNeighbours:
     def test_who_leaves_at_once_is_no_subscriber(self, feed: Feed) -> None:
         with running(feed, make_settings()) as gateway:
             WireClient(gateway.price_port).socket.close()
-            wait_until(lambda: not gateway.server.clients, "client gone")
+            wait_until(lambda: not len(gateway.server.sessions), "client gone")
             assert gateway.server.prices.released == 0
 
     def test_connection_limit(self, feed: Feed) -> None:
@@ -319,10 +319,10 @@ class TestNeighbours:
         with running(feed, settings) as gateway:
             with WireClient(gateway.price_port) as a, WireClient(gateway.sentiment_port):
                 a.read_frames(1)
-                wait_until(lambda: gateway.server.clients == 2, "two clients")
+                wait_until(lambda: len(gateway.server.sessions) == 2, "two clients")
                 with WireClient(gateway.price_port) as third:
                     assert third.read_to_end() == b""
-            wait_until(lambda: gateway.server.clients == 0, "both gone")
+            wait_until(lambda: len(gateway.server.sessions) == 0, "both gone")
             with WireClient(gateway.price_port) as again:
                 assert again.read_frames(1) == [SYMBOLS[:-1]]
 
@@ -348,9 +348,9 @@ class TestPing:
             for port, first in ((gateway.price_port, SYMBOLS), (gateway.sentiment_port, b"")):
                 with WireClient(port, b"PING*") as client:
                     assert client.read_to_end() == first + b"PONG*"
-            wait_until(lambda: gateway.server.clients == 0, "both gone")
+            wait_until(lambda: len(gateway.server.sessions) == 0, "both gone")
             assert gateway.server.prices.released == 0
-            assert gateway.server.clients_dropped == 0
+            assert gateway.server.sessions.dropped == 0
 
 
 class TestSentiment:
@@ -465,6 +465,6 @@ def _join(stream: bytes, ticks: list[tuple[int, str]], first: int) -> list[str |
 
 def test_stop_is_prompt(feed: Feed) -> None:
     with running(feed, make_settings()) as gateway, WireClient(gateway.price_port):
-        wait_until(lambda: gateway.server.clients == 1, "one client")
+        wait_until(lambda: len(gateway.server.sessions) == 1, "one client")
         begun = time.monotonic()
     assert time.monotonic() - begun < 1

@@ -1,0 +1,107 @@
+"""A client's hello: ``PING``, ``RUN``, ``BEAT``, ``RESUME|n``, or nothing for a plain client."""
+
+import select
+import socket
+import time
+from typing import Final
+
+from app.gateway.playback import Playback
+from app.gateway.sessions import HELLO, STREAM, Publisher, Sessions, Subscriber
+from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
+from app.model.wire.frames import DELIMITER, RemoteProtocolError
+from app.runtime.log import get_logger
+
+log = get_logger()
+
+HELLO_S: Final = 0.05
+"""A client that has sent nothing for this long is a plain client."""
+RECEIVE_BYTES: Final = 4096
+
+
+class Handshake:
+    """Reads what clients send, and starts their stream.
+
+    ``waiting`` holds the clients whose hello is not finished; ``resumes`` counts the answered
+    ``RESUME`` frames.
+    """
+
+    def __init__(self, sessions: Sessions, playback: Playback, feed_id: str) -> None:
+        self._sessions, self._playback, self._feed_id = sessions, playback, feed_id
+        self.waiting: set[Subscriber] = set()
+        self.resumes = 0
+
+    def begin(self, connection: socket.socket, peer: str, publisher: Publisher) -> None:
+        """Wait for the hello of a new client."""
+        deadline_ns = time.monotonic_ns() + int(HELLO_S * 1e9)
+        subscriber = Subscriber(connection, peer, publisher, deadline_ns)
+        self._sessions.add(subscriber)
+        self.waiting.add(subscriber)
+
+    def end_overdue(self, now_ns: int) -> None:
+        """Start the stream of the clients that sent no ``RESUME`` in time, as plain clients."""
+        for subscriber in [
+            waiting
+            for waiting in self.waiting
+            if waiting.stage != HELLO or waiting.deadline_ns <= now_ns
+        ]:
+            self.waiting.discard(subscriber)
+            if subscriber.stage == HELLO:
+                subscriber.publisher.join(subscriber)
+                self._joined(subscriber)
+
+    def receive(self, subscriber: Subscriber) -> None:
+        """Read from a client; what it must not send ends its connection."""
+        try:
+            data = subscriber.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._sessions.disconnect(subscriber, "client_left", reason=error.strerror)
+            return
+        if not data:
+            self._end_of_input(subscriber)
+            return
+        try:
+            for frame in subscriber.hello.feed(data):
+                self._take_frame(subscriber, frame)
+        except RemoteProtocolError as error:
+            self._sessions.refuse(subscriber, "client_refused", reason=str(error))
+
+    def _end_of_input(self, subscriber: Subscriber) -> None:
+        """A plain client may shut down its sending side and read on; any other client has left."""
+        if subscriber.stage == STREAM and self._playback.started and not subscriber.resuming:
+            subscriber.half_closed = True
+            self._sessions.watch(subscriber, bool(subscriber.watching & select.EPOLLOUT))
+        else:
+            self._sessions.disconnect(subscriber, "client_left", port=subscriber.publisher.name)
+
+    def _take_frame(self, subscriber: Subscriber, frame: bytes) -> None:
+        if subscriber.stage not in (HELLO, STREAM):
+            return
+        if subscriber.resuming:
+            raise RemoteProtocolError(f"frame after RESUME: {frame!r}")
+        seq = parse_mark(frame, "RESUME")
+        if seq is not None:
+            self._resume_at(subscriber, seq)
+        elif subscriber.stage == HELLO and frame == PING:
+            subscriber.queue(PONG + DELIMITER)
+            self._sessions.finish(subscriber)
+        elif subscriber.stage == HELLO and frame == BEAT:
+            subscriber.heartbeats = True
+        elif subscriber.stage == HELLO and frame == b"RUN":
+            subscriber.queue(f"RUN|{self._feed_id}*".encode())
+            subscriber.publisher.pump(subscriber)
+        else:
+            raise RemoteProtocolError(f"unknown hello {frame!r}")
+
+    def _resume_at(self, subscriber: Subscriber, seq: int) -> None:
+        released = self._playback.released
+        subscriber.publisher.resume(subscriber, seq)
+        self.resumes += 1
+        self._joined(subscriber, seq)
+        self._playback.follow_resume(released, time.monotonic_ns())
+
+    def _joined(self, subscriber: Subscriber, seq: int = 0) -> None:
+        where = {"seq": seq} if subscriber.resuming else {}
+        log.info("client_joined", port=subscriber.publisher.name, peer=subscriber.peer, **where)
+        self._playback.start_when_ready(time.monotonic_ns())
