@@ -1,4 +1,4 @@
-"""The gateway: replays market data to any number of clients on two ports."""
+"""The gateway: streams market data to any number of clients on two ports."""
 
 from app.gateway.process import load_data, main
 from app.gateway.sessions import send_symbol_list

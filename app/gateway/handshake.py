@@ -7,6 +7,7 @@ from typing import Final
 
 from app.gateway.playback import Playback
 from app.gateway.sessions import HELLO, STREAM, Publisher, Sessions, Subscriber
+from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import BEAT, PING, PONG, parse_mark
 from app.model.wire.frames import DELIMITER, RemoteProtocolError
 from app.runtime.log import get_logger
@@ -25,8 +26,8 @@ class Handshake:
     ``RESUME`` frames.
     """
 
-    def __init__(self, sessions: Sessions, playback: Playback, feed_id: str) -> None:
-        self._sessions, self._playback, self._feed_id = sessions, playback, feed_id
+    def __init__(self, sessions: Sessions, playback: Playback, feed: Feed) -> None:
+        self._sessions, self._playback, self._feed = sessions, playback, feed
         self.waiting: set[Subscriber] = set()
         self.resumes = 0
 
@@ -89,12 +90,14 @@ class Handshake:
         elif subscriber.stage == HELLO and frame == BEAT:
             subscriber.heartbeats = True
         elif subscriber.stage == HELLO and frame == b"RUN":
-            subscriber.queue(f"RUN|{self._feed_id}*".encode())
+            subscriber.queue(f"RUN|{self._feed.feed_id}*".encode())
             subscriber.publisher.pump(subscriber)
         else:
             raise RemoteProtocolError(f"unknown hello {frame!r}")
 
     def _resume_at(self, subscriber: Subscriber, seq: int) -> None:
+        if seq > self._feed.total:
+            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
         released = self._playback.released
         subscriber.publisher.resume(subscriber, seq)
         self.resumes += 1

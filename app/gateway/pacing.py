@@ -1,7 +1,8 @@
-"""When each tick is due: so many a second, a multiple of event time, or as fast as possible.
+"""When each tick is due: at a fixed rate, at a multiple of event time, or as soon as possible.
 
-Open loop: the times are fixed when the stream starts, so a late wake-up sends all that is due and
-no delay adds up.  Times are CLOCK_MONOTONIC in ns, and exact: the pace is a fraction, not a float.
+Open loop: the times are fixed when the stream starts, so a late wake-up sends everything that is
+due and delays do not add up.  Times are CLOCK_MONOTONIC in ns; they are exact, since the pace is a
+fraction and not a float.
 """
 
 from fractions import Fraction
@@ -14,7 +15,7 @@ from app.model.timestamps import NS_PER_S
 
 
 class Pace(Protocol):
-    """A schedule; ``begin`` fixes it, and may fix it anew further on."""
+    """A schedule; ``begin`` sets its origin, and may be called again later in the run."""
 
     def begin(self, seq: int, now_ns: int) -> None:
         """Tick ``seq`` is due at ``now_ns``."""
@@ -23,11 +24,11 @@ class Pace(Protocol):
         """How many ticks of the run are due: those below this number."""
 
     def due_ns(self, seq: int) -> int:
-        """When tick ``seq`` is due; ``seq`` is what :meth:`due` gave last."""
+        """When tick ``seq`` is due; ``seq`` is the last result of :meth:`due`."""
 
 
 class RatePace:
-    """So many ticks a second."""
+    """A fixed number of ticks per second."""
 
     def __init__(self, ticks_per_s: Fraction) -> None:
         self._ticks = ticks_per_s.numerator
@@ -48,7 +49,7 @@ class RatePace:
 
 
 class EventTimePace:
-    """A multiple of the speed at which the ticks happened."""
+    """A multiple of the speed of the event times in the data."""
 
     def __init__(self, factor: Fraction, feed: Feed) -> None:
         self._factor, self._feed = factor, feed
@@ -82,7 +83,7 @@ class EventTimePace:
 
 
 def make_pace(text: str, feed: Feed) -> Pace | None:
-    """The pace of a PACE setting; None for ``max``, which has no schedule."""
+    """The schedule for a PACE setting; None for ``max``, which has none."""
     if text == "max":
         return None
     if text.endswith("/s"):

@@ -6,7 +6,6 @@ from app.gateway.sessions import GONE, STREAM, Sessions, Subscriber
 from app.market_data.feed import Feed
 from app.market_data.feed_segment import Block
 from app.model.wire.feed_protocol import encode_mark
-from app.model.wire.frames import RemoteProtocolError
 
 SEND_BYTES_MAX: Final = 1 << 20
 """Most that one subscriber is sent before the others get their turn."""
@@ -22,8 +21,8 @@ class PricePublisher:
 
     name = "prices"
 
-    def __init__(self, feed: Feed, connections: Sessions) -> None:
-        self._feed, self._sessions = feed, connections
+    def __init__(self, feed: Feed, sessions: Sessions) -> None:
+        self._feed, self._sessions = feed, sessions
         self.subscribers: set[Subscriber] = set()
         # Subscribers that were sent the whole stream and have left.
         self.completed = 0
@@ -43,7 +42,7 @@ class PricePublisher:
 
     @property
     def position(self) -> int:
-        """How many ticks the stream has reached."""
+        """How far the stream is, in ticks."""
         if self._full_pace:
             return self._leader_block.seq_at(self._leader)
         return self.released
@@ -58,13 +57,7 @@ class PricePublisher:
         self.pump(subscriber)
 
     def resume(self, subscriber: Subscriber, seq: int) -> None:
-        """Continue at tick ``seq``; a client already in the plain stream is moved there.
-
-        Raises:
-            RemoteProtocolError: the run has fewer than ``seq`` ticks.
-        """
-        if seq > self._feed.total:
-            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
+        """Continue at tick ``seq`` of the run; also for a client already in the plain stream."""
         if subscriber in self._caught_up:
             self._caught_up.remove(subscriber)
             subscriber.block, subscriber.position = self._tail_block, self._tail

@@ -1,4 +1,4 @@
-"""The gateway process: replays the data file to any number of clients on two ports."""
+"""The gateway process: streams the feed to any number of clients on two ports."""
 
 import gc
 import itertools
@@ -22,13 +22,13 @@ log = get_logger()
 def load_data(
     path: str | Path | None = None, settings: Settings | None = None
 ) -> tuple[list[bytes], list[str], list[bytes]]:
-    """The file's frames as they go over the wire, without what a run adds behind its end.
+    """The file's frames as sent on the wire, without the ticks that REPLAY adds after its end.
 
     Returns ``(price_frames, symbols, sentiment_frames)``: one ``timestamp*symbol*value*`` for each
     row in file order, and the symbols in order of first appearance.  ``path`` None is DATA_PATH.
 
     Raises:
-        DataError: with every reason why the file cannot be replayed.
+        DataError: lists every reason why the file cannot be used.
     """
     settings = load_settings() if settings is None else settings
     rows = load_prices(Path(path or settings.data_path), columns_of(settings))
@@ -51,7 +51,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
-    # What is loaded stays: the collector need not look at it again.
+    # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
     with FeedServer(settings, feed, lambda: bool(stop), metrics) as server:
         try:
@@ -80,5 +80,5 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
 
 
 def main() -> int:
-    """Run the gateway; exit code 0 after a stop, 1 on a fault, 2 on wrong settings."""
+    """Run the gateway; exit code 0 after a stop, 1 on a fault, 2 on invalid settings."""
     return run_process("gateway", _body)

@@ -10,7 +10,6 @@ from typing import Final
 from app.gateway.sessions import STREAM, Sessions, Subscriber
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import encode_mark
-from app.model.wire.frames import RemoteProtocolError
 
 BLOCK_TICKS: Final = 4096
 """A mark is sent at every multiple of this."""
@@ -26,8 +25,8 @@ class SentimentPublisher:
 
     name = "sentiment"
 
-    def __init__(self, feed: Feed, connections: Sessions) -> None:
-        self._feed, self._sessions = feed, connections
+    def __init__(self, feed: Feed, sessions: Sessions) -> None:
+        self._feed, self._sessions = feed, sessions
         self.subscribers: set[Subscriber] = set()
         # Subscribers that were sent the whole stream and have left.
         self.completed = 0
@@ -49,13 +48,7 @@ class SentimentPublisher:
         self._subscribe(subscriber, self.position)
 
     def resume(self, subscriber: Subscriber, seq: int) -> None:
-        """Continue at tick ``seq``; a client already in the plain stream is moved there.
-
-        Raises:
-            RemoteProtocolError: the run has fewer than ``seq`` ticks.
-        """
-        if seq > self._feed.total:
-            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
+        """Continue at tick ``seq`` of the run; also for a client already in the plain stream."""
         subscriber.resuming = True
         # After a restart of the gateway the client may be ahead of the prices.
         self._ahead = max(self._ahead, self._ahead_of(seq))
@@ -114,7 +107,7 @@ class SentimentPublisher:
         self._sessions.finish(subscriber)
 
     def heartbeat(self, subscriber: Subscriber) -> None:
-        """Send the next tick in the subscriber's stream; nothing while frames are pending."""
+        """Send the number of the next tick in the stream; nothing while frames are pending."""
         if not subscriber.pending:
             subscriber.queue(encode_mark("BEAT", subscriber.next_seq))
             if not self._sessions.flush(subscriber):

@@ -67,7 +67,7 @@ class FeedServer:
             on_finish=self._publish_metrics,
             metrics=metrics,
         )
-        self._handshake = Handshake(self.sessions, self._playback, feed.feed_id)
+        self._handshake = Handshake(self.sessions, self._playback, feed)
         self._waker, self._wake_end = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)

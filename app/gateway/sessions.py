@@ -33,7 +33,7 @@ class Publisher(Protocol):
         """Start the stream for a plain client."""
 
     def resume(self, subscriber: "Subscriber", seq: int) -> None:
-        """Continue at tick ``seq``; a client already in the plain stream is moved there."""
+        """Continue at tick ``seq`` of the run; also for a client already in the plain stream."""
 
     def pump(self, subscriber: "Subscriber") -> None:
         """Send more: the socket is writable."""
@@ -84,7 +84,7 @@ class Subscriber:
         # Was sent the whole stream.
         self.finished = False
         self.watching = 0
-        # Whole frames to send before the stream continues.
+        # To send before the stream continues; ends with a whole frame.
         self.pending: memoryview = memoryview(b"")
         # CLOCK_MONOTONIC; in HELLO the end of the hello, in CLOSING the limit for the close.
         self.deadline_ns = deadline_ns
@@ -95,7 +95,7 @@ class Subscriber:
         self.next_seq = 0
 
     def queue(self, data: bytes) -> None:
-        """Send ``data`` (whole frames) before the stream continues."""
+        """Send ``data`` before the stream continues; it ends with a whole frame."""
         self.pending = memoryview(bytes(self.pending) + data) if self.pending else memoryview(data)
 
 
@@ -150,10 +150,8 @@ class Sessions:
 
     def finish(self, subscriber: Subscriber) -> None:
         """End of the stream: shut down our side, give the client time to close its own."""
-        subscriber.stage, subscriber.finished = (
-            CLOSING,
-            subscriber in subscriber.publisher.subscribers,
-        )
+        subscriber.stage = CLOSING
+        subscriber.finished = subscriber in subscriber.publisher.subscribers
         if not self.flush(subscriber):
             return
         try:

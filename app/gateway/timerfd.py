@@ -1,6 +1,6 @@
-"""A timer that an epoll loop can wait for: CLOCK_MONOTONIC, nanoseconds, absolute, one shot.
+"""A timer for an epoll loop: CLOCK_MONOTONIC, nanoseconds, absolute, one shot.
 
-``epoll_wait`` itself counts in milliseconds and adds the timer slack of 50 us.
+The timeout of ``epoll_wait`` has a resolution of 1 ms, and timer slack adds 50 us to it.
 """
 
 import ctypes
@@ -49,9 +49,9 @@ else:
 
 
 class Timer:
-    """``fileno()`` becomes readable at the moment last given to :meth:`arm`.
+    """``fileno()`` becomes readable at the time last given to :meth:`arm`.
 
-    Wait for it edge-triggered (EPOLLET): every expiry is one event and needs no read.
+    Wait for it edge-triggered (EPOLLET): each expiry is one event and needs no read.
     """
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ class Timer:
         return self._descriptor
 
     def arm(self, at_ns: int) -> None:
-        """Fire once when CLOCK_MONOTONIC reaches ``at_ns``, at once if that is past; above 0."""
+        """Fire once when CLOCK_MONOTONIC reaches ``at_ns`` (above 0); at once if that is past."""
         _set(self._descriptor, at_ns)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._descriptor)
