@@ -16,6 +16,7 @@ from app.market_data.sources.loader import open_feed
 from app.model.timestamps import format_timestamp, parse_timestamp
 
 HEADER = "timestamp,symbol,price\n"
+SYMBOLS_FRAME = b"SYMBOLS|AAPL,MSFT,F*"  # for a file of write_ticks()
 START_NS = 1759311000 * 10**9
 DEADLINE_S = 20.0
 
@@ -84,6 +85,11 @@ def ticks_bytes(feed: Feed, first: int, end: int) -> bytes:
         parts.append(bytes(block.data[start:limit]))
         first = stop
     return b"".join(parts)
+
+
+def all_ticks(feed: Feed) -> bytes:
+    """The bytes of every tick."""
+    return ticks_bytes(feed, 0, feed.total)
 
 
 class Running(NamedTuple):

@@ -1,4 +1,4 @@
-"""Signs of life on both feeds: where they stand, what they say, and what their absence does."""
+"""Heartbeats on both feeds: their place and number, and what a client does without them."""
 
 import re
 import time
@@ -15,20 +15,13 @@ from tests.support.feed_helpers import (
     make_settings,
     running,
     ticks_bytes,
-    write_ticks,
 )
 
 BEAT = re.compile(rb"BEAT\|(\d+)\*")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """300 ticks."""
-    return write_ticks(tmp_path / "feed.csv", 300)
-
-
-def without_beats(stream: bytes) -> bytes:
-    """The stream as a client sees it that asked for none; each beat stands where it says."""
+def without_heartbeats(stream: bytes) -> bytes:
+    """The stream without heartbeats; checks that each is between two ticks and counts them."""
     out = b""
     for part in re.split(rb"(BEAT\|\d+\*)", stream):
         found = BEAT.fullmatch(part)
@@ -41,7 +34,7 @@ def without_beats(stream: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("pace", ["100/s", "1000/s", "20000/s"])
-def test_beats_say_how_many_ticks_were_sent(path: Path, pace: str) -> None:
+def test_heartbeats_count_the_ticks_sent(path: Path, pace: str) -> None:
     feed = make_feed(path, replay="loop")
     settings = make_settings(pace=pace, replay="loop")
     with (
@@ -51,12 +44,12 @@ def test_beats_say_how_many_ticks_were_sent(path: Path, pace: str) -> None:
         data = client.read_until(lambda data: len(BEAT.findall(data)) >= 3)
     stream = data[data.index(b"SEQ|0*") + 6 :]
     stream = stream[: stream.rindex(b"*") + 1]
-    ticks = without_beats(stream)
+    ticks = without_heartbeats(stream)
     whole = ticks.count(b"*") // 3
     assert ticks.startswith(ticks_bytes(feed, 0, whole))
 
 
-def test_a_slow_reader_at_full_pace_gets_them_between_whole_ticks(path: Path) -> None:
+def test_slow_reader_at_full_pace_gets_heartbeats_between_whole_ticks(path: Path) -> None:
     feed = make_feed(path, replay="loop")
     with (
         running(feed, make_settings(replay="loop")) as gateway,
@@ -68,10 +61,10 @@ def test_a_slow_reader_at_full_pace_gets_them_between_whole_ticks(path: Path) ->
             client.data += client.socket.recv(20_000)
             time.sleep(0.0005)  # slower than the gateway sends
     stream = client.data[client.data.index(b"SEQ|0*") + 6 :]
-    without_beats(stream[: stream.rindex(b"*") + 1])
+    without_heartbeats(stream[: stream.rindex(b"*") + 1])
 
 
-def test_who_does_not_ask_gets_none(path: Path) -> None:
+def test_client_that_does_not_ask_gets_no_heartbeats(path: Path) -> None:
     feed = make_feed(path, replay="loop")
     settings = make_settings(pace="1000/s", replay="loop", price_subscribers=0)
     with running(feed, settings) as gateway:
@@ -80,7 +73,7 @@ def test_who_does_not_ask_gets_none(path: Path) -> None:
                 assert b"BEAT" not in client.read_until(lambda data: data.count(b"*") > 3000)
 
 
-def test_sentiment_beats_between_its_frames(path: Path) -> None:
+def test_sentiment_heartbeats_are_between_frames(path: Path) -> None:
     feed = make_feed(path, sentiment_every_ticks=1)
     settings = make_settings(price_subscribers=2)  # nothing starts
     with (
@@ -94,7 +87,7 @@ def test_sentiment_beats_between_its_frames(path: Path) -> None:
 
 
 def silent(hello: bytes) -> FakeServer:
-    """A gateway that answers the hello and stands still."""
+    """A gateway that answers the hello and then sends nothing."""
 
     def handle(connection: Connection) -> None:
         connection.resume()
@@ -106,13 +99,13 @@ def silent(hello: bytes) -> FakeServer:
 
 
 def connect(server: FakeServer, **keywords: object) -> FeedConnection:
-    """A connection that takes half a second of silence."""
+    """A connection that tolerates half a second of silence."""
     return FeedConnection(
         "127.0.0.1", server.port, 0, has_symbols=True, silent_s_max=0.5, **keywords
     )  # type: ignore[arg-type]
 
 
-def test_a_silent_gateway_is_gone() -> None:
+def test_silent_sequenced_feed_is_closed() -> None:
     with silent(b"SYMBOLS|A*RUN|r*SEQ|0*") as server:
         feed = connect(server)
         started_s = time.monotonic()
@@ -122,7 +115,7 @@ def test_a_silent_gateway_is_gone() -> None:
         feed.close()
 
 
-def test_a_plain_feed_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_feed_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.runtime.net.feed_client.HELLO_TIMEOUT_S", 0.3)
     with silent(b"SYMBOLS|A*") as server:
         feed = connect(server)
@@ -131,7 +124,7 @@ def test_a_plain_feed_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         feed.close()
 
 
-def test_a_gateway_that_stands_still_in_the_hello_is_no_plain_feed(
+def test_gateway_silent_in_the_hello_is_not_taken_as_a_plain_feed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.runtime.net.feed_client.HELLO_TIMEOUT_S", 0.3)
@@ -139,12 +132,12 @@ def test_a_gateway_that_stands_still_in_the_hello_is_no_plain_feed(
         connect(server, must_be_sequenced=True)
 
 
-def test_what_comes_wrong_in_the_same_way_three_times_is_the_sources() -> None:
-    wrong = MalformedTicks()
-    assert [wrong.is_source(7, b"x") for _ in range(3)] == [False, False, True]
-    assert [wrong.is_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
-    assert wrong.is_source(8, b"x")
+def test_tick_malformed_three_times_in_the_same_way_is_blamed_on_the_source() -> None:
+    malformed = MalformedTicks()
+    assert [malformed.is_source(7, b"x") for _ in range(3)] == [False, False, True]
+    assert [malformed.is_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
+    assert malformed.is_source(8, b"x")
 
 
-def test_the_mark_is_a_mark() -> None:
+def test_heartbeat_is_a_mark() -> None:
     assert parse_mark(encode_mark("BEAT", 12)[:-1], "BEAT") == 12

@@ -1,4 +1,4 @@
-"""Schedules: exact, without drift, and equal however they are asked."""
+"""Schedules: exact, without drift, the same whatever calls come before."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_rate_is_exact(rate: Fraction, seq: int) -> None:
     assert pace.due(NOW) == seq + 1
     for ahead in (1, 2, 3, 1000, 10**6, 10**9 + 7):
         due_ns = pace.due_ns(seq + ahead)
-        # The first nanosecond at which the tick is due, and no drift however far ahead.
+        # The first nanosecond at which the tick is due; no drift at any distance.
         assert due_ns - 1 < NOW + ahead * NS_PER_S / rate <= due_ns
         assert pace.due(due_ns) >= seq + ahead + 1
         assert pace.due(due_ns - 1) <= seq + ahead

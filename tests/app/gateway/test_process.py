@@ -1,4 +1,4 @@
-"""``python -m app.gateway`` as others start it: exit codes, signals, counters, memory, idleness."""
+"""``python -m app.gateway`` as a process: exit codes, signals, counters, memory, idle CPU."""
 
 import os
 import re
@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from app.gateway.process import load_data
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.support.feed_helpers import (
     WireClient,
     make_feed,
     make_settings,
+    parse_ticks,
     ticks_bytes,
-    write_ticks,
 )
 from tests.support.paths import ROOT
 
@@ -29,7 +30,7 @@ Start = Callable[..., "Process"]
 
 
 class Process:
-    """A gateway process and the lines that it logged."""
+    """A gateway process and the lines it logged."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self.child = subprocess.Popen(
@@ -43,7 +44,7 @@ class Process:
         self.metrics_name = environ["SHM_METRICS"]
 
     def read_until(self, pattern: str) -> re.Match[str]:
-        """Read the log up to a line in which ``pattern`` is found."""
+        """Read the log up to a line that matches ``pattern``."""
         assert self.child.stderr is not None
         for line in self.child.stderr:
             self.lines.append(line)
@@ -53,18 +54,18 @@ class Process:
         raise AssertionError(f"no line with {pattern!r} in:\n{''.join(self.lines)}")
 
     def ports(self) -> tuple[int, int]:
-        """The ports, once they are open."""
+        """Both ports; waits until they are open."""
         found = self.read_until(r" ready price_port=(\d+) sentiment_port=(\d+)")
         return int(found[1]), int(found[2])
 
     def wait(self) -> int:
-        """The exit code; what was logged is in ``lines`` then."""
+        """The exit code; the rest of the log is added to ``lines``."""
         _, rest = self.child.communicate(timeout=DEADLINE_S)
         self.lines += rest.splitlines(keepends=True)
         return self.child.returncode
 
     def metrics(self) -> ProcessSnapshot:
-        """The gateway's block."""
+        """The gateway's block of metrics."""
         (block,) = read_metrics(self.metrics_name)
         return block
 
@@ -91,13 +92,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
     Path("/dev/shm", name).unlink(missing_ok=True)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return write_ticks(tmp_path / "feed.csv", 300)
+def test_load_data(path: Path) -> None:
+    price_frames, symbols, sentiment_frames = load_data(path=path)
+    lines = path.read_text().splitlines()[1:]
+    assert price_frames == [("*".join(line.split(",")) + "*").encode() for line in lines]
+    assert symbols == ["AAPL", "MSFT", "F"]
+    assert len(sentiment_frames) == 30
+    for event in parse_ticks(b"".join(sentiment_frames)):
+        assert event.symbol in symbols
+        assert 0 <= int(event.value) <= 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_it_with_0_within_a_second(start: Start, path: Path, number: int) -> None:
+def test_signal_ends_it_with_exit_code_0_within_a_second(
+    start: Start, path: Path, number: int
+) -> None:
     process = start(data_path=str(path), replay="walk", pace="1000/s")
     price_port, _ = process.ports()
     with WireClient(price_port) as client:
@@ -117,7 +126,7 @@ def test_run_to_the_end_and_counters(start: Start, path: Path) -> None:
     assert process.metrics().state == "ready"
     with WireClient(sentiment_port, b"RESUME|0*") as s, WireClient(price_port, b"RESUME|0*") as p:
         received = len(s.read_to_end()) + len(p.read_to_end())
-        # Over, but up, for whoever has to resume.
+        # The stream is finished, but the gateway stays up for clients that resume.
         process.read_until("stream_finished ticks=300")
         with WireClient(price_port, b"RESUME|299*") as late:
             assert late.read_to_end().endswith(b"END|300*")
@@ -134,7 +143,7 @@ def test_run_to_the_end_and_counters(start: Start, path: Path) -> None:
     assert 0 < counters["first_event_ns"] <= counters["last_event_ns"]
 
 
-def test_restart_goes_on_for_a_client_that_resumes(start: Start, path: Path) -> None:
+def test_restart_continues_for_a_client_that_resumes(start: Start, path: Path) -> None:
     feed = make_feed(path, replay="walk")
     data, seq = b"", 0
     for _ in range(3):
@@ -155,7 +164,7 @@ def test_restart_goes_on_for_a_client_that_resumes(start: Start, path: Path) -> 
 
 
 def test_restart_does_not_wait_for_sentiment_again(start: Start, path: Path) -> None:
-    """Its client may have got all it needs from the gateway that died."""
+    """The sentiment client may have received everything from the gateway that died."""
     choices = {"data_path": str(path), "sentiment_subscribers": 1}
     first = start(**choices)
     price_port, sentiment_port = first.ports()
@@ -170,7 +179,7 @@ def test_restart_does_not_wait_for_sentiment_again(start: Start, path: Path) -> 
         assert client.read_to_end().endswith(b"END|300*")
 
 
-def test_data_that_is_refused(start: Start, path: Path) -> None:
+def test_refused_data(start: Start, path: Path) -> None:
     with path.open("a") as file:
         file.write("2025-10-02,AAPL,zero\n")
     process = start(data_path=str(path))
@@ -185,7 +194,7 @@ def test_data_that_is_refused(start: Start, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "code", "words"),
+    ("changes", "code", "message"),
     [
         ({"data_path": "no/such.csv"}, 1, "no/such.csv: No such file or directory"),
         ({"sentiment_path": "no/such.csv"}, 1, "no/such.csv: No such file or directory"),
@@ -195,17 +204,17 @@ def test_data_that_is_refused(start: Start, path: Path) -> None:
         ({"gateway_cpus": "4095"}, 1, "CPUs 4095"),
     ],
 )
-def test_what_it_cannot_start_with(
-    start: Start, path: Path, changes: dict[str, object], code: int, words: str
+def test_settings_it_cannot_start_with(
+    start: Start, path: Path, changes: dict[str, object], code: int, message: str
 ) -> None:
     process = start(**({"data_path": str(path)} | changes))
     assert process.wait() == code
     text = "".join(process.lines)
-    assert words in text
+    assert message in text
     assert "Traceback" not in text
 
 
-def test_port_that_is_taken(start: Start, path: Path) -> None:
+def test_port_in_use(start: Start, path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(data_path=str(path), price_port=port)
@@ -213,9 +222,9 @@ def test_port_that_is_taken(start: Start, path: Path) -> None:
     assert f"ports {port} and 0: Address already in use" in "".join(process.lines)
 
 
-def test_stop_while_it_loads(start: Start, tmp_path: Path) -> None:
+def test_stop_while_loading(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "slow.csv"
-    # Not in wire form: each row is looked at by itself.
+    # Not in wire form, so each row is converted by itself, which is slow.
     path.write_text("timestamp,symbol,price\n" + "1759311000,A,1e0\n" * 1_500_000)
     process = start(data_path=str(path))
     process.read_until("loading percent=")
@@ -235,7 +244,7 @@ def test_small_and_idle(start: Start) -> None:
         client.read_to_end()
     before = cpu_ticks()
     time.sleep(1.5)
-    # Three beats; 2 % of a core would be 3 ticks of 10 ms.
+    # Three heartbeats; 2 % of a core would be 3 clock ticks of 10 ms.
     assert cpu_ticks() - before <= 3
     status = Path(f"/proc/{process.child.pid}/status").read_text()
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)

@@ -1,0 +1,130 @@
+"""The sentiment port: plain clients, and clients that resume and are ahead of the prices."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.market_data.feed import Feed
+from tests.support.feed_helpers import (
+    SYMBOLS_FRAME,
+    WireClient,
+    all_ticks,
+    make_feed,
+    make_settings,
+    parse_ticks,
+    running,
+    write_ticks,
+)
+
+COUNT = 300
+
+
+class TestSentiment:
+    """Plain clients get it with the ticks, clients that resume ahead of them."""
+
+    def test_plain_client_sees_each_before_its_tick(self, feed: Feed) -> None:
+        settings = make_settings(pace="1000/s", sentiment_subscribers=1)
+        with (
+            running(feed, settings) as gateway,
+            WireClient(gateway.sentiment_port) as sentiment,
+            WireClient(gateway.price_port) as prices,
+        ):
+            for upto in (40, 150, 299):
+                prices.read_until(lambda data, upto=upto: data.count(b"*") > 3 * upto + 1)
+                released = (prices.data.count(b"*") - 1) // 3
+                due = feed.sentiments(0, released)
+                sentiment.read_until(lambda data, due=due: len(data) >= len(due))
+                assert sentiment.data.startswith(due)
+            assert sentiment.read_to_end() == feed.sentiments(0, COUNT)
+
+    @pytest.mark.parametrize("pace", ["max", "1/s"])
+    @pytest.mark.parametrize("seq", [0, 1, 133, COUNT])
+    def test_resuming_client_gets_everything_ahead(self, feed: Feed, pace: str, seq: int) -> None:
+        settings = make_settings(pace=pace, price_subscribers=1)
+        with (
+            running(feed, settings) as gateway,
+            WireClient(gateway.sentiment_port, b"RUN*RESUME|%d*" % seq) as client,
+        ):
+            data = client.read_to_end()
+        expected = f"RUN|{feed.feed_id}*SEQ|{seq}*".encode() + feed.sentiment_snapshot(seq)
+        if seq < COUNT:
+            expected += feed.sentiments(seq, COUNT) + b"SEQ|300*"
+        assert data == expected + b"END|300*"
+
+    @pytest.mark.parametrize("first", [0, 1, 5000, 6001])
+    def test_join_by_the_marks_is_the_rule(self, tmp_path: Path, first: int) -> None:
+        """Joined by the marks, every tick sees the latest sentiment up to its event time."""
+        path = write_ticks(tmp_path / "feed.csv", 12_000, same_time=3)
+        feed = make_feed(path, sentiment_every_ticks=7)
+        with (
+            running(feed, make_settings(sentiment_subscribers=1)) as gateway,
+            WireClient(gateway.sentiment_port, b"RESUME|%d*" % first) as sentiment,
+            WireClient(gateway.price_port, b"RESUME|%d*" % first) as prices,
+        ):
+            data = prices.read_to_end().partition(b"SEQ|%d*" % first)[2]
+            ticks = parse_ticks(data.removesuffix(b"END|12000*"))
+            stream = sentiment.read_to_end()
+        joined = _join(stream, [tick[:2] for tick in ticks], first)
+        events = parse_ticks(feed.sentiments(0, feed.total))
+        latest, position, expected = {}, 0, []
+        for tick in ticks:
+            while position < len(events) and events[position].event_ns <= tick.event_ns:
+                latest[events[position].symbol] = events[position].value
+                position += 1
+            expected.append(latest.get(tick.symbol))
+        assert len(ticks) == 12_000 - first
+        assert joined == expected
+
+    def test_marks_are_kept_ahead_of_the_prices(self, path: Path) -> None:
+        feed = make_feed(path, replay="walk")
+        settings = make_settings(replay="walk", pace="max", sentiment_subscribers=1)
+        with (
+            running(feed, settings) as gateway,
+            WireClient(gateway.sentiment_port, b"RESUME|0*") as sentiment,
+            WireClient(gateway.price_port, b"RESUME|0*") as prices,
+        ):
+            for upto in (1000, 100_000, 400_000):
+                prices.read_until(lambda data, upto=upto: data.count(b"*") > 3 * upto)
+                seq = prices.data.count(b"*") // 3
+                sentiment.read_until(lambda data, seq=seq: _last_mark(data) >= seq)
+            assert _last_mark(sentiment.data) < gateway.server.prices.position + 300_000
+
+    def test_sentiment_may_end_before_the_prices_begin(self, feed: Feed) -> None:
+        with running(feed, make_settings(sentiment_subscribers=1)) as gateway:
+            with WireClient(gateway.sentiment_port, b"RESUME|0*") as sentiment:
+                assert sentiment.read_to_end().endswith(b"SEQ|300*END|300*")
+            with WireClient(gateway.price_port) as prices:
+                assert prices.read_to_end() == SYMBOLS_FRAME + all_ticks(feed)
+
+    def test_missing_sentiment_client_does_not_delay_a_resumed_run(self, feed: Feed) -> None:
+        with (
+            running(feed, make_settings(sentiment_subscribers=1)) as gateway,
+            WireClient(gateway.price_port, b"RESUME|20*") as prices,
+        ):
+            assert prices.read_to_end().endswith(b"END|300*")
+
+
+def _last_mark(data: bytes) -> int:
+    marks = re.findall(rb"(?:^|\*)SEQ\|(\d+)(?=\*)", data)
+    return int(marks[-1]) if marks else -1
+
+
+def _join(stream: bytes, ticks: list[tuple[int, str]], first: int) -> list[str | None]:
+    """The sentiment each tick sees, using only what the marks guarantee."""
+    frames = iter(stream.removesuffix(b"*").split(b"*"))
+    assert next(frames) == b"SEQ|%d" % first
+    mark, waiting, latest, seen = first, [], {}, []
+    for seq, (event_ns, symbol) in enumerate(ticks, first):
+        while mark <= seq:
+            frame = next(frames)
+            if frame.startswith(b"SEQ|"):
+                mark = int(frame[4:])
+            else:
+                event = b"*".join((frame, next(frames), next(frames), b""))
+                waiting.extend(parse_ticks(event))
+        while waiting and waiting[0].event_ns <= event_ns:
+            event = waiting.pop(0)
+            latest[event.symbol] = event.value
+        seen.append(latest.get(symbol))
+    return seen
