@@ -1,4 +1,4 @@
-"""The orderbook process against a gateway that cuts, resets, repeats, damages and lies."""
+"""The orderbook process with a gateway that cuts, resets, repeats and damages its stream."""
 
 import re
 import signal
@@ -40,7 +40,7 @@ def greeting(first: int, run: str = "r1") -> bytes:
 
 
 def serve(change: Callable[[bytes], bytes] = lambda data: data, piece: int = 4096) -> Handler:
-    """Everything from the sequence asked for to the end, with ``change`` made to it."""
+    """Send the stream from the requested tick to the end, altered by ``change``."""
 
     def handle(connection: Connection) -> None:
         first = connection.resume()
@@ -52,7 +52,7 @@ def serve(change: Callable[[bytes], bytes] = lambda data: data, piece: int = 409
 
 
 def cut(size: int, reset: bool) -> Handler:
-    """``size`` bytes of ticks, then the end or a reset."""
+    """Send ``size`` bytes of ticks, then close the connection or reset it."""
 
     def handle(connection: Connection) -> None:
         first = connection.resume()
@@ -64,7 +64,7 @@ def cut(size: int, reset: bool) -> Handler:
 
 
 class Orderbook:
-    """The real process, its ring registered lossless before the first tick."""
+    """A real orderbook process; :meth:`take` reads its ring as a lossless reader."""
 
     def __init__(self, name: str, port: int, **settings: str) -> None:
         self.name = name
@@ -90,7 +90,7 @@ class Orderbook:
         )
 
     def ring(self) -> TickRing:
-        """Its ring, once there is one."""
+        """Attach its ring; waits until the ring exists."""
         found: list[TickRing] = []
 
         def attach() -> bool:
@@ -101,11 +101,11 @@ class Orderbook:
                 return False
             return True
 
-        eventually(attach, "the ring is there")
+        eventually(attach, "the ring exists")
         return found[0]
 
     def take(self, ring: TickRing, until: Callable[[TickRing], bool]) -> list[tuple[int, float]]:
-        """Consume (sequence, price) until ``until`` holds and nothing is left."""
+        """Read (sequence, price) of each tick until ``until`` is true and the ring is empty."""
         reader = _kernel.TickReader(ring.buffer, ring.register("test", LOSSLESS).slot)
         seen: list[tuple[int, float]] = []
 
@@ -122,7 +122,7 @@ class Orderbook:
         return seen
 
     def stop(self) -> tuple[int, str]:
-        """SIGTERM; exit code and log."""
+        """Send SIGTERM; returns exit code and log."""
         self.process.send_signal(signal.SIGTERM)
         log, _ = self.process.communicate(timeout=10)
         return self.process.returncode, log
@@ -151,7 +151,7 @@ def finished(ring: TickRing) -> bool:
 
 
 def run_of(start: Start, *handlers: Handler, **settings: str) -> tuple[list[int], str]:
-    """The sequences in the ring after the run, and the log; every price is its sequence's."""
+    """Run to the end: the sequence numbers read, each checked with its price, and the log."""
     with FakeServer(*handlers) as server:
         orderbook = start(server.port, **settings)
         seen = orderbook.take(orderbook.ring(), finished)
@@ -181,12 +181,12 @@ def test_every_tick_once_in_order(start: Start, name: str) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 7])
-def test_a_feed_in_small_pieces(start: Start, piece: int) -> None:
+def test_feed_in_small_pieces(start: Start, piece: int) -> None:
     assert run_of(start, serve(piece=piece))[0] == list(range(TICKS))
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
-def test_cut_connections_lose_and_repeat_nothing(start: Start, reset: bool) -> None:
+def test_cut_connections_lose_and_duplicate_nothing(start: Start, reset: bool) -> None:
     cuts = [cut(size, reset) for size in (0, 10, 31, 1000, 45, 20_000)]
     seqs, log = run_of(start, *cuts, serve())
     assert seqs == list(range(TICKS))
@@ -194,12 +194,12 @@ def test_cut_connections_lose_and_repeat_nothing(start: Start, reset: bool) -> N
 
 
 def insert(damage: bytes, seq: int) -> Handler:
-    """The damage in the middle of one tick."""
+    """Send the stream with ``damage`` inside one tick."""
     right = tick(seq)
     return serve(lambda data: data.replace(right, right[:9] + damage + right[9:]))
 
 
-def test_a_stream_damaged_now_and_then_loses_nothing(start: Start) -> None:
+def test_occasionally_damaged_stream_loses_nothing(start: Start) -> None:
     damages = [b"x*y*z*", b"***", b"\0\xff\xfe*" * 3, b"END|x*", b"SEQ|5*", b"HI*", b"q" * 70_000]
     handlers = [insert(damage, 300 * i + 200) for i, damage in enumerate(damages)]
     seqs, log = run_of(start, *handlers, serve())
@@ -207,7 +207,9 @@ def test_a_stream_damaged_now_and_then_loses_nothing(start: Start) -> None:
     assert log.count("feed_lost") == len(damages)
 
 
-def test_ticks_that_stay_wrong_are_left_out_with_their_sequence(start: Start) -> None:
+def test_ticks_malformed_at_the_source_are_skipped_with_their_number(
+    start: Start,
+) -> None:
     wrong = {
         100: (b"2025-10-01 25:00:00*AAPL*1.0*", "timestamp that is not"),
         101: (b"Xmas*AAPL*1.0*", "timestamp that is not"),
@@ -227,10 +229,10 @@ def test_ticks_that_stay_wrong_are_left_out_with_their_sequence(start: Start) ->
     assert seqs == [seq for seq in range(TICKS) if seq not in wrong]
     for seq, (_, reason) in wrong.items():
         asked = re.findall(rf"tick_refused seq={seq} .*{re.escape(reason)}", log)
-        assert len(asked) >= 2, f"tick {seq} was asked for again before it was left out"
+        assert len(asked) >= 2, f"tick {seq} was requested again before it was skipped"
 
 
-def test_the_wrong_answer_to_resume_is_not_taken(start: Start) -> None:
+def test_wrong_answer_to_resume_is_refused(start: Start) -> None:
     def repeats(connection: Connection) -> None:
         connection.resume()
         connection.send(greeting(0) + b"".join(map(tick, range(50))))
@@ -241,7 +243,7 @@ def test_the_wrong_answer_to_resume_is_not_taken(start: Start) -> None:
     assert "got 0" in log
 
 
-def test_an_end_that_counts_other_ticks_starts_the_run_afresh(start: Start, name: str) -> None:
+def test_end_with_another_tick_count_restarts_the_run(start: Start, name: str) -> None:
     def wrong(connection: Connection) -> None:
         first = connection.resume()
         connection.send(greeting(first) + b"".join(map(tick, range(first, 100))) + b"END|3000*")
@@ -254,7 +256,7 @@ def test_an_end_that_counts_other_ticks_starts_the_run_afresh(start: Start, name
     assert run_of(start, serve())[0] == list(range(TICKS))
 
 
-def test_another_run_ends_the_process(start: Start) -> None:
+def test_feed_of_another_run_ends_the_process(start: Start) -> None:
     def other(connection: Connection) -> None:
         connection.send(greeting(connection.resume(), "r2"))
         connection.finish()
@@ -266,7 +268,7 @@ def test_another_run_ends_the_process(start: Start) -> None:
     assert "another run (r2" in log
 
 
-def test_a_full_ring_holds_the_gateway_and_a_stop_still_works(start: Start) -> None:
+def test_full_ring_stops_the_gateway_and_the_process_can_still_be_stopped(start: Start) -> None:
     registered = threading.Event()
 
     def waits(connection: Connection) -> None:
@@ -286,7 +288,7 @@ def test_a_full_ring_holds_the_gateway_and_a_stop_still_works(start: Start) -> N
         assert ring.state.published == 1024
 
 
-def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
+def test_killed_orderbook_continues_where_it_was(start: Start) -> None:
     gate_ticks = 2000
 
     def first_part(connection: Connection) -> None:
@@ -301,7 +303,7 @@ def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
     with FakeServer(first_part, hold) as server:
         orderbook = start(server.port)
         ring = orderbook.ring()
-        eventually(lambda: ring.state.published == gate_ticks, "the first part is in")
+        eventually(lambda: ring.state.published == gate_ticks, "the first part is written")
         orderbook.process.kill()
         orderbook.process.wait()
     with FakeServer(serve()) as server:
@@ -312,11 +314,11 @@ def test_a_killed_orderbook_goes_on_where_it_was(start: Start) -> None:
     assert ring.state[:3] == (TICKS, TICKS, TICKS)
 
 
-def test_a_second_orderbook_refuses_beside_a_living_one(start: Start) -> None:
+def test_second_orderbook_does_not_start_while_the_first_is_alive(start: Start) -> None:
     with FakeServer(serve()) as server:
         first = start(server.port)
         ring = first.ring()
-        eventually(lambda: finished(ring), "the run is in")
+        eventually(lambda: finished(ring), "the run is written")
         with FakeServer(serve()) as other:
             second = start(other.port)
             log, _ = second.process.communicate(timeout=20)
@@ -329,7 +331,7 @@ PLAIN_HELLO = b"SYMBOLS|AAPL,MSFT,TSLA*"
 
 
 def plain(*parts: bytes) -> Handler:
-    """A gateway of the plain table: no RESUME, no SEQ, no END."""
+    """A plain gateway: no RESUME, no SEQ, no END."""
 
     def handle(connection: Connection) -> None:
         connection.send(PLAIN_HELLO + b"".join(parts), 1000)
@@ -339,7 +341,7 @@ def plain(*parts: bytes) -> Handler:
     return handle
 
 
-def test_a_plain_gateway_with_garbage_between_its_ticks(start: Start) -> None:
+def test_plain_gateway_with_garbage_between_its_ticks(start: Start) -> None:
     garbage = [
         b"x*y*z*",
         b"x*",
@@ -359,5 +361,5 @@ def test_a_plain_gateway_with_garbage_between_its_ticks(start: Start) -> None:
         seen = orderbook.take(orderbook.ring(), lambda ring: ring.state.published >= count)
         code, log = orderbook.stop()
     assert code == 0
-    assert seen == [(seq, seq + 1.5) for seq in range(count)], "numbered as they came"
-    assert log.count("tick_refused") == len(garbage), "one line for each piece of garbage"
+    assert seen == [(seq, seq + 1.5) for seq in range(count)], "numbered in the order received"
+    assert log.count("tick_refused") == len(garbage), "one log line for each piece of garbage"

@@ -1,0 +1,91 @@
+"""The segments that the orderbook owns: price book, tick ring and metadata of one run."""
+
+from app.config import Settings
+from app.kernel import _kernel
+from app.runtime.lifecycle import FatalError
+from app.runtime.log import get_logger
+from app.runtime.net.feed_client import FeedConnection
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import TickRing
+
+log = get_logger()
+
+
+class Segments:
+    """Created for the run of a feed, or continued if they already hold that run.
+
+    They outlive this process: readers stay attached, and a successor continues at ``next_seq``.
+    """
+
+    def __init__(self, settings: Settings, feed: FeedConnection) -> None:
+        """Open the segments for ``feed``.
+
+        Raises:
+            FatalError: the feed has no symbol list.
+            SegmentError: a segment cannot be created, or another process writes it.
+        """
+        if feed.symbols is None:
+            raise FatalError("the price feed sent no symbol list")
+        self.symbols, self.feed_id = feed.symbols, feed.feed_id
+        self.metadata = SharedMemoryMetadata(settings.shm_metadata)
+        same_run = self.metadata.read().get("feed_id") == feed.feed_id
+        self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+        if self.book.warm and not same_run:
+            self.book.unlink()
+            self.book.close()
+            self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+        self.ring = TickRing.open_writer(
+            settings.shm_tick_ring,
+            settings.ring_capacity_ticks,
+            settings.ring_policy,
+            fresh=not self.book.warm,
+        )
+        self.writer = _kernel.TickWriter(
+            self.ring.buffer, self.book.buffer, _kernel.FieldParser(feed.symbols)
+        )
+        self.writer.heartbeat()
+        self.metadata.write(
+            {
+                "layout_version": _kernel.LAYOUT_VERSION,
+                "feed_id": feed.feed_id,
+                "price_book": settings.shm_price_book,
+                "tick_ring": settings.shm_tick_ring,
+                "symbols": len(feed.symbols),
+                "boot_id": f"{self.book.boot_id:016x}",
+            }
+        )
+        log.info(
+            "segments_ready",
+            book=settings.shm_price_book,
+            symbols=len(feed.symbols),
+            ring_ticks=self.ring.capacity,
+            policy=settings.ring_policy,
+            warm=self.book.warm,
+            next_seq=self.ring.state.next_seq,
+        )
+
+    def check_same_run(self, feed: FeedConnection) -> None:
+        """Never mix two runs in one book.
+
+        Raises:
+            FatalError: ``feed`` serves another run; after a restart the book is created for it.
+        """
+        if feed.symbols != self.symbols or feed.feed_id != self.feed_id:
+            raise FatalError(
+                f"the gateway now serves another run ({feed.feed_id or 'unnamed'}, "
+                f"{len(feed.symbols or [])} symbols) than this book holds "
+                f"({self.feed_id or 'unnamed'}, {len(self.symbols)} symbols); restarting"
+            )
+
+    def discard(self) -> None:
+        """Remove the ticks, so that a successor starts at tick 0."""
+        self.ring.unlink()
+        self.book.unlink()
+
+    def close(self) -> None:
+        """Detach; the segments stay for the readers and for a successor."""
+        del self.writer
+        self.ring.close()
+        self.book.close()
+        self.metadata.close()
