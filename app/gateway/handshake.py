@@ -15,7 +15,7 @@ from app.runtime.log import get_logger
 log = get_logger()
 
 HELLO_S: Final = 0.05
-"""A client that has sent nothing for this long is a plain client."""
+"""A client that has not sent ``RESUME`` within this time is a plain client."""
 RECEIVE_BYTES: Final = 4096
 
 
@@ -40,18 +40,15 @@ class Handshake:
 
     def end_overdue(self, now_ns: int) -> None:
         """Start the stream of the clients that sent no ``RESUME`` in time, as plain clients."""
-        for subscriber in [
-            waiting
-            for waiting in self.waiting
-            if waiting.stage != HELLO or waiting.deadline_ns <= now_ns
-        ]:
+        done = [each for each in self.waiting if each.stage != HELLO or each.deadline_ns <= now_ns]
+        for subscriber in done:
             self.waiting.discard(subscriber)
             if subscriber.stage == HELLO:
                 subscriber.publisher.join(subscriber)
                 self._joined(subscriber)
 
     def receive(self, subscriber: Subscriber) -> None:
-        """Read from a client; what it must not send ends its connection."""
+        """Read from a client; a frame it must not send ends the connection."""
         try:
             data = subscriber.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
