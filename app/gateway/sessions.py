@@ -127,7 +127,7 @@ class Sessions:
             self._epoll.modify(subscriber.socket.fileno(), wanted)
 
     def send(self, subscriber: Subscriber, data: memoryview) -> int:
-        """Send as much as the socket takes now; returns the bytes sent, 0 if the connection broke."""
+        """Send as much as the socket takes now; returns the bytes sent, 0 after a failure."""
         try:
             sent = subscriber.socket.send(data)
         except BlockingIOError:
