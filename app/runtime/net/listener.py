@@ -1,4 +1,4 @@
-"""A listening socket, and descriptors for its clients."""
+"""A listening socket, and file descriptors for its connections."""
 
 import resource
 import socket
@@ -10,22 +10,28 @@ log = get_logger()
 
 BACKLOG: Final = 4096
 SPARE_DESCRIPTORS: Final = 64
-"""Files, segments and the listening socket, beside one descriptor per connection."""
+"""For files, segments and the listening socket, in addition to one per connection."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose.
+def listen(
+    host: str, port: int, *, backlog: int = BACKLOG, send_buffer_bytes: int | None = None
+) -> socket.socket:
+    """A non-blocking listening socket; port 0 lets the system choose.
+
+    ``send_buffer_bytes`` sets SO_SNDBUF, which accepted connections inherit; None keeps the
+    system's default, which grows by itself.
 
     Raises:
-        OSError: the port cannot be bound.
+        OSError: the host is unknown, or the port cannot be bound.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if send_buffer_bytes is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
+        listener.listen(backlog)
     except BaseException:
         listener.close()
         raise
@@ -33,7 +39,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_descriptor_limit(connections_max: int) -> None:
-    """Let this process have a descriptor for every connection, as far as the system allows."""
+    """Allow this process a descriptor for every connection, as far as the system permits."""
     wanted = connections_max + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
