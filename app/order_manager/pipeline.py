@@ -9,7 +9,7 @@ from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import PriceSource
 from app.execution.risk import RiskConfig, RiskGate
 from app.order_manager.service import OrderService
-from app.order_manager.session import Connection
+from app.order_manager.session import Session
 from app.order_manager.store.store import OrderStore
 
 
@@ -20,7 +20,7 @@ def store_path(settings: Settings) -> str:
 
 def build_service(
     settings: Settings, store: OrderStore, prices: PriceSource
-) -> OrderService[Connection]:
+) -> OrderService[Session]:
     """The pipeline, in order: checks, venue, core, store."""
     gate = RiskGate(RiskConfig.from_settings(settings), prices, Account(STACK_NO, ""))
     venue = PaperExchange(

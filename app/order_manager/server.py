@@ -22,8 +22,8 @@ from app.model.wire.order_json import decode
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog
 from app.order_manager.pipeline import build_service, store_path
-from app.order_manager.session import Connection
-from app.order_manager.sessions import IN, OUT, SWEEP_S, Connections
+from app.order_manager.session import Session
+from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
 from app.runtime.lifecycle import Stop
@@ -41,11 +41,11 @@ IDLE_S: Final = 0.25
 LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
 DRAIN_POLL_S: Final = 0.01
-GROUP_NS: Final = 2_000_000
+BATCH_NS: Final = 2_000_000
 """About what ORDER_GROUP_MAX requests take, and what grouping may add to an order's wait."""
-GROUP_GROWTH_MAX: Final = 8
+BATCH_GROWTH_MAX: Final = 8
 QUANTUM_MIN: Final = 64
-"""Requests of one connection in a row, so that its answers go out in one system call.  They cost
+"""Requests of one session in a row, so that its answers go out in one system call.  They cost
 the others half a millisecond."""
 
 
@@ -95,13 +95,13 @@ class OrderManagerServer:
         self._wake_lock = threading.RLock()
         """So that :meth:`stop` cannot write to a descriptor that is no longer ours."""
         self._listening = listener.fileno()
-        self._connections = Connections(self._epoll, listener, chosen, tls, bool(self._token))
-        self._waiting: deque[Connection] = deque()
-        """Connections with frames to be handled, first come first served."""
+        self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(self._token))
+        self._waiting: deque[Session] = deque()
+        """Sessions with frames to be handled, first come first served."""
         self._log = OrderLog(chosen.log_format, chosen.log_level in ("DEBUG", "INFO"))
-        self._group = chosen.order_group_max
+        self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
-        self._next_care = 0.0
+        self._next_maintenance = 0.0
 
     def start(self) -> None:
         """Serve until :meth:`stop`; then answer what has arrived, checkpoint and close."""
@@ -109,7 +109,7 @@ class OrderManagerServer:
             self._metrics.set_state("ready")
         try:
             while not self._stop:
-                self._turn(self._timeout_s())
+                self._iterate(self._timeout_s())
             self._drain()
         finally:
             self._close()
@@ -123,129 +123,129 @@ class OrderManagerServer:
 
     # The loop
 
-    def _turn(self, timeout_s: float) -> bool:
+    def _iterate(self, timeout_s: float) -> bool:
         """Whether anything happened."""
         events = self._epoll.poll(timeout_s)
-        get = self._connections.by_fileno.get
+        get = self._sessions.by_fileno.get
         for fileno, event in events:
-            connection = get(fileno)
-            if connection is not None:
+            session = get(fileno)
+            if session is not None:
                 if event & ~OUT:
-                    self._receive(connection, event)
+                    self._receive(session, event)
                 if event & OUT:
-                    self._connections.send(connection, b"")
+                    self._sessions.send(session, b"")
             elif fileno == self._listening:
-                self._connections.accept()
-        if self._waiting or self._service.wants_turns:
-            self._work()
+                self._sessions.accept()
+        if self._waiting or self._service.has_timed_work:
+            self._process_batch()
         now = time.monotonic()
-        if now >= self._next_care or not events:
-            self._care(now, idle=not events)
+        if now >= self._next_maintenance or not events:
+            self._maintain(now, idle=not events)
         return bool(events)
 
     def _timeout_s(self) -> float:
         if self._waiting:
             return 0.0
-        if self._service.wants_turns:
+        if self._service.has_timed_work:
             return self._poll_s
         return LOG_RETRY_S if self._log.pending else IDLE_S
 
-    def _receive(self, connection: Connection, event: int) -> None:
+    def _receive(self, session: Session, event: int) -> None:
         try:
-            if not connection.receive():
+            if not session.receive():
                 if event & (select.EPOLLHUP | select.EPOLLERR):
-                    self._connections.close(connection)
+                    self._sessions.close(session)
                 return
         except OSError as error:
-            if connection.handshaking:
-                self._connections.refuse(connection, "tls_failed", str(error))
-            self._connections.close(connection)
+            if session.handshaking:
+                self._sessions.refuse(session, "tls_failed", str(error))
+            self._sessions.close(session)
             return
-        if connection.ended and (connection.lingering or event & select.EPOLLERR):
-            self._connections.close(connection)
+        if session.ended and (session.lingering or event & select.EPOLLERR):
+            self._sessions.close(session)
             return
-        if connection.lingering or connection.closing:
+        if session.lingering or session.closing:
             return
-        connection.last_ns = time.monotonic_ns()
-        if not connection.read_any:
-            connection.read_any = True
-            if access.speaks_another_protocol(connection.first_bytes()):
-                self._violation(connection, RejectCode.OTHER_PROTOCOL, "not the order protocol")
-                self._queue(connection)
+        session.last_ns = time.monotonic_ns()
+        if not session.read_any:
+            session.read_any = True
+            if access.speaks_another_protocol(session.first_bytes()):
+                self._violation(session, RejectCode.OTHER_PROTOCOL, "not the order protocol")
+                self._queue(session)
                 return
-        if connection.frames or connection.oversize:
-            self._queue(connection)
-            if len(connection.frames) > self.settings.order_frames_in_flight_max:
-                self._connections.watch(connection)
-        elif connection.ended:
-            self._connections.send(connection, b"")
+        if session.frames or session.oversize:
+            self._queue(session)
+            if len(session.frames) > self.settings.order_frames_in_flight_max:
+                self._sessions.watch(session)
+        elif session.ended:
+            self._sessions.send(session, b"")
 
-    def _queue(self, connection: Connection) -> None:
-        if not connection.waiting:
-            connection.waiting = True
-            self._waiting.append(connection)
+    def _queue(self, session: Session) -> None:
+        if not session.waiting:
+            session.waiting = True
+            self._waiting.append(session)
 
-    def _work(self) -> None:
+    def _process_batch(self) -> None:
         """One turn's requests: decide, commit, answer, log."""
         service = self._service
         service.begin()
-        left = self._group
+        left = self._batch_max
         waiting = self._waiting
         for _ in range(len(waiting)):
             if left <= 0:
                 break
-            connection = waiting.popleft()
-            frames = connection.frames
+            session = waiting.popleft()
+            frames = session.frames
             quantum = min(max(left // (len(waiting) + 1), QUANTUM_MIN), len(frames))
             left -= quantum
-            self._handle(connection, [frames.popleft() for _ in range(quantum)])
+            self._handle(session, [frames.popleft() for _ in range(quantum)])
             if frames:
-                waiting.append(connection)
+                waiting.append(session)
                 continue
-            connection.waiting = False
-            if connection.oversize and not connection.closing:
+            session.waiting = False
+            if session.oversize and not session.closing:
                 reason = f"frame of over {MAX_FRAME_BYTES} bytes"
-                self._violation(connection, RejectCode.FRAME_TOO_LONG, reason)
+                self._violation(session, RejectCode.FRAME_TOO_LONG, reason)
         answers = service.finish()
         self._send(answers)
-        self._resize_group(service.counts.commit_ns)
+        self._resize_batch(service.counts.commit_ns)
         if self._metrics is not None:
-            received_ns = [connection.last_ns for connection, _ in answers]
+            received_ns = [session.last_ns for session, _ in answers]
             service.counts.publish(self._metrics, received_ns)
         service.counts.clear()
         self._log.write(service.lines(), service.now_ns)
-        self._store.prepare()
+        self._store.end_batch()
 
-    def _resize_group(self, commit_ns: int) -> None:
+    def _resize_batch(self, commit_ns: int) -> None:
         """Let a slow disk carry more per commit: a group costs no more time than its commit."""
-        slower = min(max(commit_ns // GROUP_NS, 1), GROUP_GROWTH_MAX)
-        self._group = self.settings.order_group_max * slower
+        slower = min(max(commit_ns // BATCH_NS, 1), BATCH_GROWTH_MAX)
+        self._batch_max = self.settings.order_group_max * slower
 
-    def _handle(self, connection: Connection, frames: list[bytes]) -> None:
-        """Frames of one connection, until one of them is the end of it."""
+    def _handle(self, session: Session, frames: list[bytes]) -> None:
+        """Frames of one session, until one of them is the end of it."""
         requests: list[Request] = []
         try:
             for frame in frames:
                 requests.append(decode(frame))
         except Exception:
-            self._decide(connection, frames, requests)
-            if not connection.closing:
-                self._bug(connection, frames[len(requests)])
+            self._decide(session, frames, requests)
+            if not session.closing:
+                self._bug(session, frames[len(requests)])
             return
-        self._decide(connection, frames, requests)
+        self._decide(session, frames, requests)
 
-    def _decide(self, connection: Connection, frames: list[bytes], requests: list[Request]) -> None:
+    def _decide(self, session: Session, frames: list[bytes], requests: list[Request]) -> None:
         handle = self._service.handle
-        free = connection.authorized and connection.bucket is None
+        free = session.authorized and session.bucket is None
         done = 0
         try:
             for request in requests:
                 if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
-                    self._violation(connection, request.code, request.msg)
+                    self._violation(session, request.code, request.msg)
                     return
-                if free or self._admit(connection, request):
-                    handle(connection, request)
-                elif connection.closing:
+                if free or self._admit(session, request):
+                    handle(session, request)
+                elif session.closing:
                     return
                 done += 1
         except StoreError:
@@ -253,78 +253,76 @@ class OrderManagerServer:
         except Exception:
             # What the core holds may be half done, so it starts over from the store.
             self._service.abandon("internal error")
-            self._bug(connection, frames[done])
+            self._bug(session, frames[done])
 
-    def _bug(self, connection: Connection, frame: bytes) -> None:
+    def _bug(self, session: Session, frame: bytes) -> None:
         """Ours to mend, but one peer's request must not end everybody's service."""
-        log.exception("bug", peer=connection.peer, frame=frame[:200])
-        self._violation(connection, RejectCode.INTERNAL, "internal error")
+        log.exception("bug", peer=session.peer, frame=frame[:200])
+        self._violation(session, RejectCode.INTERNAL, "internal error")
 
-    def _admit(self, connection: Connection, request: Request) -> bool:
+    def _admit(self, session: Session, request: Request) -> bool:
         """Whether the token and the rate allow this request; else it has its answer already."""
-        if not connection.authorized and not self._authorise(connection, request):
+        if not session.authorized and not self._authorize(session, request):
             return False
-        if connection.bucket is None or connection.bucket.take(time.monotonic_ns()):
+        if session.bucket is None or session.bucket.take(time.monotonic_ns()):
             return True
         reject = Reject(RejectCode.FRAME_RATE, "too many frames per second", retryable=True)
-        self._service.answer(connection, encode_reject(reject))
+        self._service.answer(session, encode_reject(reject))
         return False
 
-    def _authorise(self, connection: Connection, request: Request) -> bool:
+    def _authorize(self, session: Session, request: Request) -> bool:
         """Whether it may be handled although no token has come yet (a ping may)."""
         if isinstance(request, Ping):
             return True
         if not isinstance(request, Auth):
-            self._violation(
-                connection, RejectCode.AUTH_REQUIRED, "the first frame must be the token"
-            )
+            self._violation(session, RejectCode.AUTH_REQUIRED, "the first frame must be the token")
         elif access.token_matches(self._token, request.token):
-            connection.authorized = True
-            self._service.answer(connection, encode_object({"ok": True}))
+            session.authorized = True
+            self._service.answer(session, encode_object({"ok": True}))
         else:
-            self._violation(connection, RejectCode.BAD_TOKEN, "wrong token")
+            self._violation(session, RejectCode.BAD_TOKEN, "wrong token")
         return False
 
-    def _violation(self, connection: Connection, code: RejectCode, reason: str) -> None:
+    def _violation(self, session: Session, code: RejectCode, reason: str) -> None:
         """One error answer, then closed."""
         self._service.counts.bad += 1
-        self._service.answer(connection, encode_reject(Reject(code, reason)))
-        self._connections.refuse(connection, "client_refused", f"{code.name}: {reason}")
+        self._service.answer(session, encode_reject(Reject(code, reason)))
+        self._sessions.refuse(session, "client_refused", f"{code.name}: {reason}")
 
-    def _send(self, answers: list[tuple[Connection, bytes]]) -> None:
-        send = self._connections.send
+    def _send(self, answers: list[tuple[Session, bytes]]) -> None:
+        send = self._sessions.send
         if len(answers) == 1:
             send(*answers[0])
             return
-        joined: dict[Connection, list[bytes]] = {}
-        for connection, answer in answers:
-            parts = joined.get(connection)
+        joined: dict[Session, list[bytes]] = {}
+        for session, answer in answers:
+            parts = joined.get(session)
             if parts is None:
-                joined[connection] = [answer]
+                joined[session] = [answer]
             else:
                 parts.append(answer)
-        for connection, parts in joined.items():
-            send(connection, b"".join(parts))
+        for session, parts in joined.items():
+            send(session, b"".join(parts))
 
-    def _care(self, now: float, idle: bool) -> None:
+    def _maintain(self, now: float, idle: bool) -> None:
         """What is done a few times a second, and when there is nothing else to do."""
-        self._store.tend(idle)
+        self._store.maintain(idle)
         if self._log.pending:
             self._log.drain()
-        if now < self._next_care:
+        if now < self._next_maintenance:
             return
-        self._next_care = now + SWEEP_S
-        self._connections.sweep()
-        living = self._connections.by_fileno
+        self._next_maintenance = now + MAINTENANCE_S
+        self._sessions.maintain()
+        living = self._sessions.by_fileno
         self._service.held.forget(lambda peer: living.get(peer.fileno) is not peer)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.refresh()
         if self._metrics is not None:
             self._metrics.heartbeat()
-            self._metrics.set("connections", len(self._connections))
+            self._metrics.set("connections", len(self._sessions))
             self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
-            self._metrics.add("connections_dropped", self._connections.dropped)
-            self._connections.dropped = 0
+            self._metrics.add("connections_dropped", self._sessions.dropped)
+            self._sessions.dropped = 0
 
     # The end
 
@@ -336,24 +334,24 @@ class OrderManagerServer:
         """
         if self._metrics is not None:
             self._metrics.set_state("draining")
-        self._connections.accept()
-        self._connections.stop_accepting()
+        self._sessions.accept()
+        self._sessions.stop_accepting()
         self._epoll.unregister(self._wake)
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
-            happened = self._turn(0.0 if self._waiting else DRAIN_POLL_S)
-            unsent = any(connection.unsent for connection in self._connections)
+            happened = self._iterate(0.0 if self._waiting else DRAIN_POLL_S)
+            unsent = any(session.unsent for session in self._sessions)
             if not (happened or self._waiting or unsent):
                 return
 
     def _close(self) -> None:
         self._log.drain()
-        self._connections.close_all()
+        self._sessions.close_all()
         self._epoll.close()
         with self._wake_lock:
             os.close(self._wake)
             self._wake = -1
-        self._store.tend(idle=True)
+        self._store.maintain(idle=True)
         self._store.close()
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()

@@ -72,10 +72,10 @@ class OrderService(Generic[Peer]):
         self._queries = OrderQueries(core, store)
         self._answers: list[tuple[Peer, bytes | _Acked]] = []
         """In the order of the requests; an order that is done with is written out in the end."""
-        self._tentative: list[tuple[int, OrderRequest | Command]] = []
+        self._uncommitted: list[tuple[int, OrderRequest | Command]] = []
         """Index into the answers, and the request, of what depends on the commit."""
         self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
-        self._turn_lost = ""
+        self._batch_error = ""
         self._retry_ns = 0
         self._fills_before = 0
         self.now_ns = self._clock()
@@ -85,7 +85,7 @@ class OrderService(Generic[Peer]):
         self.now_ns = self._clock()
         self._events.clear()
         if not self.available:
-            self._try_again()
+            self._retry_store()
         self._fills_before = self.core.last_fill_no
         if self.available and self.core.open:
             try:
@@ -93,7 +93,7 @@ class OrderService(Generic[Peer]):
                     status = STATUS_NAMES[order.status]
                     self._events.append((status, order, self.core.name_of(order)))
             except StoreUnavailableError as error:
-                self._turn_lost = str(error)
+                self._batch_error = str(error)
 
     def handle(self, peer: Peer, request: Request) -> None:
         """Take one frame as it was decoded; its answer comes out of :meth:`finish`."""
@@ -111,9 +111,9 @@ class OrderService(Generic[Peer]):
 
     def abandon(self, reason: str) -> None:
         """Give this turn up: its requests are answered as if the store had failed."""
-        self._turn_lost = reason
+        self._batch_error = reason
         # The request that failed has no answer yet, and gets another one than the rest.
-        self._tentative = [entry for entry in self._tentative if entry[0] < len(self._answers)]
+        self._uncommitted = [entry for entry in self._uncommitted if entry[0] < len(self._answers)]
 
     def answer(self, peer: Peer, frame: bytes) -> None:
         """Queue an answer that was made elsewhere, in its place among the others."""
@@ -127,15 +127,15 @@ class OrderService(Generic[Peer]):
             counts.rejected += 1
             self._answers.append((peer, encode_reject(waits)))
             return
-        self._tentative.append((len(self._answers), request))
-        if not self.available or self._turn_lost:
+        self._uncommitted.append((len(self._answers), request))
+        if not self.available or self._batch_error:
             self._answers.append((peer, b""))
-            self._turn_lost = self._turn_lost or "the store is not available"
+            self._batch_error = self._batch_error or "the store is not available"
             return
         try:
             result = self.core.submit(request, self.now_ns)
         except StoreUnavailableError as error:
-            self._turn_lost = str(error)
+            self._batch_error = str(error)
             self._answers.append((peer, b""))
             return
         if isinstance(result, Reject):
@@ -168,15 +168,15 @@ class OrderService(Generic[Peer]):
             # The token was right, or none is asked for.
             self._answers.append((peer, encode_object({"ok": True})))
             return
-        self._tentative.append((len(self._answers), command))
-        if not self.available or self._turn_lost:
-            self._turn_lost = self._turn_lost or "the store is not available"
+        self._uncommitted.append((len(self._answers), command))
+        if not self.available or self._batch_error:
+            self._batch_error = self._batch_error or "the store is not available"
             self._answers.append((peer, b""))
             return
         try:
             answer = self._queries.answer(command, self.now_ns)
         except StoreUnavailableError as error:
-            self._turn_lost = str(error)
+            self._batch_error = str(error)
             answer = b""
         self._answers.append((peer, answer))
         if line := self._queries.line:
@@ -185,8 +185,8 @@ class OrderService(Generic[Peer]):
     def finish(self) -> list[tuple[Peer, bytes]]:
         """Commit the turn; the answers may be sent now."""
         # Written out before the disk is waited for: afterwards the caches have gone cold.
-        answers = self._written_out()
-        if not self._turn_lost:
+        answers = self._encode_answers()
+        if not self._batch_error:
             begin_ns = time.monotonic_ns()
             try:
                 if self.store.commit():
@@ -195,14 +195,14 @@ class OrderService(Generic[Peer]):
                     self.counts.fills += self.core.last_fill_no - self._fills_before
                     self.core.committed()
             except StoreUnavailableError as error:
-                self._turn_lost = str(error)
-        if self._turn_lost:
-            self._lose_turn(answers)
+                self._batch_error = str(error)
+        if self._batch_error:
+            self._fail_batch(answers)
         self._answers.clear()
-        self._tentative.clear()
+        self._uncommitted.clear()
         return answers
 
-    def _written_out(self) -> list[tuple[Peer, bytes]]:
+    def _encode_answers(self) -> list[tuple[Peer, bytes]]:
         try:
             return [
                 (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
@@ -211,13 +211,13 @@ class OrderService(Generic[Peer]):
         except Exception:
             # Ours to mend.  All these orders are given up, and none was acknowledged.
             log.exception("bug", answers=len(self._answers))
-            self._turn_lost = "internal error"
+            self._batch_error = "internal error"
             return [(peer, a if isinstance(a, bytes) else b"") for peer, a in self._answers]
 
-    def _lose_turn(self, answers: list[tuple[Peer, bytes]]) -> None:
+    def _fail_batch(self, answers: list[tuple[Peer, bytes]]) -> None:
         """Nothing of the turn was kept: say so to everybody in it."""
-        reason, self._turn_lost = self._turn_lost, ""
-        for index, request in self._tentative:
+        reason, self._batch_error = self._batch_error, ""
+        for index, request in self._uncommitted:
             order_id = getattr(request, "id", None)
             details = {} if order_id is None else {"id": order_id}
             reject = Reject(RejectCode.STORE_UNAVAILABLE, reason, details, retryable=True)
@@ -226,7 +226,7 @@ class OrderService(Generic[Peer]):
             if isinstance(request, OrderRequest):
                 self.held.hold(peer, request)
         self.counts.acked = self.counts.duplicate = 0
-        self.counts.rejected += len(self._tentative)
+        self.counts.rejected += len(self._uncommitted)
         self._events.clear()
         self.store.rollback()
         if self.available:
@@ -234,7 +234,7 @@ class OrderService(Generic[Peer]):
             self.available = False
             self._retry_ns = self.now_ns
 
-    def _try_again(self) -> None:
+    def _retry_store(self) -> None:
         """See whether the store works by now, and start over from what it holds.
 
         Raises:
@@ -244,7 +244,7 @@ class OrderService(Generic[Peer]):
             return
         self._retry_ns = self.now_ns + RETRY_NS
         try:
-            self.store.try_again()
+            self.store.retry()
             self.core.recover(self.store.load())
         except StoreUnavailableError:
             return
@@ -252,7 +252,7 @@ class OrderService(Generic[Peer]):
         log.info("store_available", path=self.store.path)
 
     @property
-    def wants_turns(self) -> bool:
+    def has_timed_work(self) -> bool:
         """Whether time alone can bring work: resting orders, or a store to be tried again."""
         return bool(self.core.open) or not self.available
 

@@ -1,4 +1,4 @@
-"""One client connection: bytes to frames, answers to bytes, and what it may cost us."""
+"""One client session: bytes to frames, answers to bytes, and what it may cost us."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ RECV_BYTES: Final = 32 * 1024
 Blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Connection:
+class Session:
     """A non-blocking client socket with its input frames and its unsent answers."""
 
     __slots__ = (
@@ -139,7 +139,7 @@ class Connection:
     def shutdown_write(self) -> None:
         """Say that nothing more will be sent.
 
-        Closing at once could reset the connection under the last answer, because the peer may have
+        Closing at once could reset the session under the last answer, because the peer may have
         sent what was never read.
         """
         self.lingering = True

@@ -64,11 +64,11 @@ class OrderStore:
         self._lease = -1
         self._unwritten: dict[Key, PositionRow] = {}
         """Positions that changed since the last were written down, as they stood after a commit."""
-        self._turn_s = 0.0
+        self._last_batch_s = 0.0
         """When the last turn was over (CLOCK_MONOTONIC)."""
-        self._begun = False
+        self._transaction_open = False
         """Whether a transaction is open."""
-        self._written = False
+        self._rows_written = False
         """Whether there is anything in it."""
         self._connection: apsw.Connection
         self._cursor: apsw.Cursor
@@ -256,10 +256,10 @@ class OrderStore:
             return
         cursor = self._cursor
         try:
-            if not self._begun:
+            if not self._transaction_open:
                 cursor.execute("BEGIN IMMEDIATE")
-                self._begun = True
-            self._written = True
+                self._transaction_open = True
+            self._rows_written = True
             if pending.clients:
                 rows = [(number, self.run_id, name) for number, name in pending.clients]
                 cursor.executemany(_INSERT_CLIENT, rows)
@@ -300,32 +300,32 @@ class OrderStore:
             StoreUnavailableError: nothing of the turn was kept.
         """
         self.flush()
-        if not self._written:
+        if not self._rows_written:
             return False
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
             self.rollback()
             raise StoreUnavailableError(str(error)) from None
-        self._begun = self._written = False
+        self._transaction_open = self._rows_written = False
         return True
 
-    def prepare(self) -> None:
+    def end_batch(self) -> None:
         """After a turn: note its positions, and open the next one's transaction while nobody waits.
 
         This is the only writer, so the lock that it holds meanwhile is in nobody's way.
         """
         self._unwritten.update(position_rows(self.pending.positions))
         self.pending.positions.clear()
-        self._turn_s = time.monotonic()
-        self._begin_ahead()
+        self._last_batch_s = time.monotonic()
+        self._begin_early()
 
-    def _begin_ahead(self) -> None:
-        if not self._begun:
+    def _begin_early(self) -> None:
+        if not self._transaction_open:
             # What is wrong here is said when there is something to write.
             with contextlib.suppress(apsw.Error):
                 self._cursor.execute("BEGIN IMMEDIATE")
-                self._begun = True
+                self._transaction_open = True
 
     def rollback(self) -> None:
         """Give up the turn; what the core holds is to be loaded anew."""
@@ -333,22 +333,22 @@ class OrderStore:
         self._end_transaction()
 
     def _end_transaction(self) -> None:
-        self._begun = self._written = False
+        self._transaction_open = self._rows_written = False
         # SQLite has rolled back by itself after most I/O errors, and then refuses a second one.
         with contextlib.suppress(apsw.Error):
             self._cursor.execute("ROLLBACK")
 
-    def tend(self, idle: bool) -> None:
+    def maintain(self, idle: bool) -> None:
         """Checkpoint when the log has grown enough: earlier when there is nothing else to do.
 
         Positions are written down before it, so that a start has few fills to apply to them, and
         when there is nothing else to do, for whoever reads the file.
         """
-        if self._written:
+        if self._rows_written:
             return
-        begun = self._begun
+        begun = self._transaction_open
         full = self.wal_pages * PAGE_BYTES >= (WAL_IDLE_BYTES if idle else WAL_BYTES)
-        quiet = idle and time.monotonic() - self._turn_s >= POSITIONS_IDLE_S
+        quiet = idle and time.monotonic() - self._last_batch_s >= POSITIONS_IDLE_S
         # A disk that is full stays a matter of the next commit.
         if self._unwritten and (full or quiet):
             with contextlib.suppress(apsw.Error):
@@ -358,19 +358,19 @@ class OrderStore:
                 self._end_transaction()
                 self.checkpoint()
         if begun:
-            self._begin_ahead()
+            self._begin_early()
 
     def _write_positions(self) -> None:
         try:
-            if not self._begun:
+            if not self._transaction_open:
                 self._cursor.execute("BEGIN IMMEDIATE")
-                self._begun = True
+                self._transaction_open = True
             write_positions(self._cursor, self._unwritten.values())
             self._cursor.execute("COMMIT")
         except BaseException:
             self._end_transaction()
             raise
-        self._begun = False
+        self._transaction_open = False
         self._unwritten.clear()
 
     def checkpoint(self) -> None:
@@ -378,7 +378,7 @@ class OrderStore:
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self.wal_pages = 0
 
-    def try_again(self) -> None:
+    def retry(self) -> None:
         """See whether a commit works by now.
 
         It is an empty one of our own, and it goes through this same connection: that is how it
@@ -400,7 +400,7 @@ class OrderStore:
         connection = getattr(self, "_connection", None)
         if connection is not None:
             with contextlib.suppress(apsw.Error):
-                if self._written:
+                if self._rows_written:
                     self._end_transaction()
                 if self._unwritten:
                     self._write_positions()

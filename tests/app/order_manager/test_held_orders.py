@@ -46,8 +46,8 @@ class Desk:
         core = OrderCore(gate, PaperExchange(NoPrices()), store.pending, store)
         self.service: OrderService[str] = OrderService(core, store, lambda: self.now_ns)
 
-    def turn(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
-        """Peer and code ("ok", "again" for a duplicate) of each answer of one turn."""
+    def batch(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
+        """Peer and code ("ok", "again" for a duplicate) of each answer of one batch."""
         import msgspec
 
         self.service.begin()
@@ -67,7 +67,7 @@ RATES = {"client": Limits(orders_per_s_max=2)}
 
 def test_what_stands_behind_a_held_order_waits_for_it() -> None:
     desk = Desk(**RATES)
-    assert desk.turn(*[("a", order(n)) for n in (1, 2, 3, 4)]) == [
+    assert desk.batch(*[("a", order(n)) for n in (1, 2, 3, 4)]) == [
         ("a", "ok"),
         ("a", "ok"),
         ("a", "RATE_LIMIT"),
@@ -75,20 +75,20 @@ def test_what_stands_behind_a_held_order_waits_for_it() -> None:
     ]
     desk.now_ns += NS
     # Order 5 was under way behind them; the rate would let it pass now.
-    assert desk.turn(("a", order(5))) == [("a", "BEHIND_HELD")]
-    assert desk.turn(*[("a", order(n)) for n in (3, 4, 5)]) == [
+    assert desk.batch(("a", order(5))) == [("a", "BEHIND_HELD")]
+    assert desk.batch(*[("a", order(n)) for n in (3, 4, 5)]) == [
         ("a", "ok"),
         ("a", "ok"),
         ("a", "RATE_LIMIT"),
     ]
     desk.now_ns += NS
-    assert desk.turn(("a", order(5)), ("a", order(6))) == [("a", "ok"), ("a", "ok")]
+    assert desk.batch(("a", order(5)), ("a", order(6))) == [("a", "ok"), ("a", "ok")]
 
 
 def test_others_do_not_wait() -> None:
     desk = Desk(**RATES)
-    desk.turn(*[("a", order(n)) for n in (1, 2, 3)])
-    assert desk.turn(("a", order(1, "other")), ("b", order(4, "third"))) == [
+    desk.batch(*[("a", order(n)) for n in (1, 2, 3)])
+    assert desk.batch(("a", order(1, "other")), ("b", order(4, "third"))) == [
         ("a", "ok"),
         ("b", "ok"),
     ]
@@ -96,16 +96,16 @@ def test_others_do_not_wait() -> None:
 
 def test_a_new_connection_begins_anew_and_repeats_are_answered() -> None:
     desk = Desk(**RATES)
-    desk.turn(*[("a", order(n)) for n in (1, 2, 3, 4)])
+    desk.batch(*[("a", order(n)) for n in (1, 2, 3, 4)])
     desk.now_ns += NS
-    assert desk.turn(*[("b", order(n)) for n in (1, 2, 3, 4)]) == [
+    assert desk.batch(*[("b", order(n)) for n in (1, 2, 3, 4)]) == [
         ("b", "again"),
         ("b", "again"),
         ("b", "ok"),
         ("b", "ok"),
     ]
     desk.service.held.forget(lambda peer: peer == "a")
-    assert desk.turn(("a", order(4))) == [("a", "again")]
+    assert desk.batch(("a", order(4))) == [("a", "again")]
 
 
 def test_live_nothing_waits() -> None:
@@ -116,7 +116,7 @@ def test_live_nothing_waits() -> None:
     answers = [answer for _, answer in desk.service.finish()]
     assert b"RATE_LIMIT" in answers[2]
     desk.now_ns += NS
-    assert desk.turn(("a", order(4))) == [("a", "ok")]
+    assert desk.batch(("a", order(4))) == [("a", "ok")]
 
 
 @pytest.mark.parametrize("rate", [7, 40])

@@ -48,7 +48,7 @@ class Manager:
             self.service.handle(0, decode(json.dumps(request).encode()))
         answers = self.service.finish()
         self.service.counts.clear()
-        self.store.prepare()
+        self.store.end_batch()
         return [json.loads(answer[:-1]) for _, answer in answers]
 
     def close(self) -> None:
@@ -569,13 +569,13 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
         assert (_table(path), len(_now(path))) == ([], 1)
-        manager.store.tend(idle=False)
+        manager.store.maintain(idle=False)
         assert _table(path) == []
-        manager.store.tend(idle=True)
+        manager.store.maintain(idle=True)
         assert _table(path) == _now(path)
         manager.ask({**ORDER, "id": 2, "side": "SELL"}, {**ORDER, "id": 3, "symbol": "MSFT"})
         monkeypatch.setattr("app.order_manager.store.store.POSITIONS_IDLE_S", 3600.0)
-        manager.store.tend(idle=True)
+        manager.store.maintain(idle=True)
         # It was a short idleness.
         assert (len(_table(path)), len(_now(path))) == (1, 2)
         manager.close()
@@ -591,7 +591,7 @@ class TestPositionsAreWrittenDownNowAndThen:
                 {**ORDER, "id": n, "client": f"d{n % 2}", "symbol": "MSFT", "qty": n + 1},
             )
             if n % 5 == 4:
-                manager.store.tend(idle=True)
+                manager.store.maintain(idle=True)
             before = manager.ask({"op": "positions", "limit": 200})[0]["positions"]
             _now(path)
             manager.crash()
@@ -613,7 +613,7 @@ class TestPositionsAreWrittenDownNowAndThen:
     def test_executions_of_resting_orders_are_applied_too(self, path: Path) -> None:
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
-        manager.store.tend(idle=True)
+        manager.store.maintain(idle=True)
         manager.crash()
         connection = apsw.Connection(str(path))
         # An order of two executions, with one in between that its order carries.
@@ -637,7 +637,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager = Manager(path, trading_mode="live")
         manager.ask({**ORDER, "id": 1})
         disk.failing, disk.operations, disk.after = apsw.FullError, ("write",), 0
-        manager.store.tend(idle=True)
+        manager.store.maintain(idle=True)
         assert disk.faults > 0
         disk.failing = None
         assert _table(path) == []
@@ -657,7 +657,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.store.wal_pages = 9000
         with monkeypatch.context() as disk:
             disk.setattr("app.order_manager.store.store.write_positions", full)
-            manager.store.tend(idle=False)
+            manager.store.maintain(idle=False)
         assert (manager.store.wal_pages, _table(path)) == (0, [])
         assert manager.ask({**ORDER, "id": 2, "symbol": "MSFT"})[0]["ok"]
         manager.close()
@@ -673,7 +673,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.service.begin()
         request = decode(json.dumps({**ORDER, "id": 2}).encode())
         manager.service.handle(0, request)
-        manager.store.tend(idle=True)
+        manager.store.maintain(idle=True)
         assert _table(path) == _now(path)
         manager.close()
         assert _table(path) == _now(path)
@@ -684,7 +684,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.ask({**ORDER, "id": 1})
         for idle in (True, False):
             manager.store.wal_pages = 9000
-            manager.store.tend(idle=idle)
+            manager.store.maintain(idle=idle)
             with pytest.raises(apsw.SQLError, match="within a transaction"):
                 manager.store._cursor.execute("BEGIN")
         assert manager.ask({**ORDER, "id": 2})[0]["ok"]
@@ -704,8 +704,8 @@ def test_a_million_orders_start_in_five_seconds(tmp_path: Path) -> None:
             service.handle(0, decode(frame % values))
         service.finish()
         service.counts.clear()
-        manager.store.prepare()
-        manager.store.tend(idle=False)
+        manager.store.end_batch()
+        manager.store.maintain(idle=False)
     manager.crash()
     with OrderManagerProcess(tmp_path) as started:
         started.kill()
