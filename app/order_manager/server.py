@@ -1,8 +1,8 @@
-"""The order manager process: one epoll loop around :class:`app.order_manager.service.OrderService`.
+"""The order manager's server: one epoll loop around the order service.
 
-One turn of the loop: wait, receive from every socket that has something, decide on up to
-ORDER_GROUP_MAX requests, commit them in one transaction, send the answers, log.  A single order
-therefore waits for nothing but its own commit, and under load one commit carries a group.
+One iteration: wait, receive from every readable socket, decide on a batch of up to ORDER_GROUP_MAX
+requests, commit it in one transaction, send the answers, log.  So a single order waits only for its
+own commit, and under load one commit carries many orders.
 """
 
 import os
@@ -15,10 +15,10 @@ from typing import Final
 from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
-from app.model.requests import Auth, Ping, Reject, Request
+from app.model.requests import Reject, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
-from app.model.wire.order_answers import encode_object, encode_reject
 from app.model.wire.order_json import decode
+from app.order_manager.admission import Admission
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog
 from app.order_manager.pipeline import build_service, store_path
@@ -42,24 +42,25 @@ LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
 DRAIN_POLL_S: Final = 0.01
 BATCH_NS: Final = 2_000_000
-"""About what ORDER_GROUP_MAX requests take, and what grouping may add to an order's wait."""
+"""About the time that ORDER_GROUP_MAX requests take, so the wait that batching adds to an order."""
 BATCH_GROWTH_MAX: Final = 8
 QUANTUM_MIN: Final = 64
-"""Requests of one session in a row, so that its answers go out in one system call.  They cost
-the others half a millisecond."""
+"""Requests of one session in a row, so that its answers go out in one system call.  The other
+sessions wait half a millisecond for them."""
 
 
 class OrderManagerServer:
     """A TCP server of the order port.
 
-    ``OrderManagerServer(host, port)`` alone keeps its orders in memory and takes the default
-    settings; port 0 lets the system choose, and ``.port`` tells.  The port is bound when the object
-    is made, so a client may connect as soon as it exists.  :meth:`start` serves until :meth:`stop`
-    is called, from another thread or a signal handler.
+    ``OrderManagerServer(host, port)`` without settings keeps its orders in memory and uses the
+    default settings.  Port 0 lets the system choose; ``.port`` is the result.  The constructor
+    binds the port, so a client may connect as soon as the object exists.  :meth:`start` serves
+    until :meth:`stop` is called, from another thread or a signal handler.
 
     Raises:
         OSError: the port cannot be bound.
-        SettingsError, StoreError, StoreUnavailableError: token, certificate or store are no good.
+        SettingsError: the token or the certificate cannot be used.
+        StoreError, StoreUnavailableError: the store cannot be opened.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class OrderManagerServer:
         self.settings = chosen = settings or Settings()
         self._metrics = metrics
         self._stop = Stop() if stop is None else stop
-        self._token = access.read_token(chosen.order_token_file)
+        token = access.read_token(chosen.order_token_file)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
         self._store = OrderStore.open(path, chosen.order_store_synchronous, resolve_run_id(chosen))
@@ -93,18 +94,19 @@ class OrderManagerServer:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, IN)
         self._wake_lock = threading.RLock()
-        """So that :meth:`stop` cannot write to a descriptor that is no longer ours."""
+        """Keeps :meth:`stop` from writing to a descriptor that is already closed."""
         self._listening = listener.fileno()
-        self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(self._token))
+        self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
+        self._admission = Admission(token, self._service, self._sessions)
         self._waiting: deque[Session] = deque()
-        """Sessions with frames to be handled, first come first served."""
+        """Sessions with frames to process, first come first served."""
         self._log = OrderLog(chosen.log_format, chosen.log_level in ("DEBUG", "INFO"))
         self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
         self._next_maintenance = 0.0
 
     def start(self) -> None:
-        """Serve until :meth:`stop`; then answer what has arrived, checkpoint and close."""
+        """Serve until :meth:`stop`; then answer the requests that have arrived, and close."""
         if self._metrics is not None:
             self._metrics.set_state("ready")
         try:
@@ -115,7 +117,7 @@ class OrderManagerServer:
             self._close()
 
     def stop(self) -> None:
-        """Ask :meth:`start` to end; may be called from anywhere, more than once."""
+        """Make :meth:`start` return; safe from any thread or signal handler, and more than once."""
         self._stop.requested = True
         with self._wake_lock:
             if self._wake >= 0:
@@ -124,7 +126,7 @@ class OrderManagerServer:
     # The loop
 
     def _iterate(self, timeout_s: float) -> bool:
-        """Whether anything happened."""
+        """One iteration of the loop; returns whether there was any event."""
         events = self._epoll.poll(timeout_s)
         get = self._sessions.by_fileno.get
         for fileno, event in events:
@@ -169,24 +171,23 @@ class OrderManagerServer:
         session.last_ns = time.monotonic_ns()
         if not session.read_any:
             session.read_any = True
-            if access.speaks_another_protocol(session.first_bytes()):
-                self._violation(session, RejectCode.OTHER_PROTOCOL, "not the order protocol")
-                self._queue(session)
+            if not self._admission.speaks_our_protocol(session):
+                self._enqueue(session)
                 return
         if session.frames or session.oversize:
-            self._queue(session)
+            self._enqueue(session)
             if len(session.frames) > self.settings.order_frames_in_flight_max:
                 self._sessions.watch(session)
         elif session.ended:
             self._sessions.send(session, b"")
 
-    def _queue(self, session: Session) -> None:
+    def _enqueue(self, session: Session) -> None:
         if not session.waiting:
             session.waiting = True
             self._waiting.append(session)
 
     def _process_batch(self) -> None:
-        """One turn's requests: decide, commit, answer, log."""
+        """Decide on one batch of requests, commit, answer, log."""
         service = self._service
         service.begin()
         left = self._batch_max
@@ -205,7 +206,7 @@ class OrderManagerServer:
             session.waiting = False
             if session.oversize and not session.closing:
                 reason = f"frame of over {MAX_FRAME_BYTES} bytes"
-                self._violation(session, RejectCode.FRAME_TOO_LONG, reason)
+                self._admission.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
         answers = service.finish()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
@@ -217,12 +218,12 @@ class OrderManagerServer:
         self._store.end_batch()
 
     def _resize_batch(self, commit_ns: int) -> None:
-        """Let a slow disk carry more per commit: a group costs no more time than its commit."""
+        """Larger batches on a slow disk: deciding takes no longer than the commit."""
         slower = min(max(commit_ns // BATCH_NS, 1), BATCH_GROWTH_MAX)
         self._batch_max = self.settings.order_group_max * slower
 
     def _handle(self, session: Session, frames: list[bytes]) -> None:
-        """Frames of one session, until one of them is the end of it."""
+        """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
         try:
             for frame in frames:
@@ -230,20 +231,20 @@ class OrderManagerServer:
         except Exception:
             self._decide(session, frames, requests)
             if not session.closing:
-                self._bug(session, frames[len(requests)])
+                self._admission.refuse_after_bug(session, frames[len(requests)])
             return
         self._decide(session, frames, requests)
 
     def _decide(self, session: Session, frames: list[bytes], requests: list[Request]) -> None:
-        handle = self._service.handle
+        handle, allows = self._service.handle, self._admission.allows
         free = session.authorized and session.bucket is None
         done = 0
         try:
             for request in requests:
                 if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
-                    self._violation(session, request.code, request.msg)
+                    self._admission.refuse(session, request.code, request.msg)
                     return
-                if free or self._admit(session, request):
+                if free or allows(session, request):
                     handle(session, request)
                 elif session.closing:
                     return
@@ -251,43 +252,9 @@ class OrderManagerServer:
         except StoreError:
             raise
         except Exception:
-            # What the core holds may be half done, so it starts over from the store.
+            # The core's state may be inconsistent: fail the batch, reload from the store.
             self._service.abandon("internal error")
-            self._bug(session, frames[done])
-
-    def _bug(self, session: Session, frame: bytes) -> None:
-        """Ours to mend, but one peer's request must not end everybody's service."""
-        log.exception("bug", peer=session.peer, frame=frame[:200])
-        self._violation(session, RejectCode.INTERNAL, "internal error")
-
-    def _admit(self, session: Session, request: Request) -> bool:
-        """Whether the token and the rate allow this request; else it has its answer already."""
-        if not session.authorized and not self._authorize(session, request):
-            return False
-        if session.bucket is None or session.bucket.take(time.monotonic_ns()):
-            return True
-        reject = Reject(RejectCode.FRAME_RATE, "too many frames per second", retryable=True)
-        self._service.answer(session, encode_reject(reject))
-        return False
-
-    def _authorize(self, session: Session, request: Request) -> bool:
-        """Whether it may be handled although no token has come yet (a ping may)."""
-        if isinstance(request, Ping):
-            return True
-        if not isinstance(request, Auth):
-            self._violation(session, RejectCode.AUTH_REQUIRED, "the first frame must be the token")
-        elif access.token_matches(self._token, request.token):
-            session.authorized = True
-            self._service.answer(session, encode_object({"ok": True}))
-        else:
-            self._violation(session, RejectCode.BAD_TOKEN, "wrong token")
-        return False
-
-    def _violation(self, session: Session, code: RejectCode, reason: str) -> None:
-        """One error answer, then closed."""
-        self._service.counts.bad += 1
-        self._service.answer(session, encode_reject(Reject(code, reason)))
-        self._sessions.refuse(session, "client_refused", f"{code.name}: {reason}")
+            self._admission.refuse_after_bug(session, frames[done])
 
     def _send(self, answers: list[tuple[Session, bytes]]) -> None:
         send = self._sessions.send
@@ -305,7 +272,7 @@ class OrderManagerServer:
             send(session, b"".join(parts))
 
     def _maintain(self, now: float, idle: bool) -> None:
-        """What is done a few times a second, and when there is nothing else to do."""
+        """Background work: a few times a second, and whenever the loop is idle."""
         self._store.maintain(idle)
         if self._log.pending:
             self._log.drain()
@@ -324,13 +291,13 @@ class OrderManagerServer:
             self._metrics.add("connections_dropped", self._sessions.dropped)
             self._sessions.dropped = 0
 
-    # The end
+    # Shutdown
 
     def _drain(self) -> None:
-        """Answer every complete request that has arrived, so that no client has to ask again.
+        """Answer every complete request that has arrived, so that no client has to repeat it.
 
-        It takes DRAIN_S at most, and so long only with a client that goes on sending or reads
-        nothing.
+        Ends after DRAIN_S at the latest, which only a client that keeps sending or does not read
+        can cause.
         """
         if self._metrics is not None:
             self._metrics.set_state("draining")
