@@ -1,11 +1,11 @@
-"""The order manager without its sockets: requests in, one durable turn at a time, answers out.
+"""The order manager without its sockets: requests in, one durable batch at a time, answers out.
 
-A turn is: :meth:`OrderService.begin`, any number of :meth:`OrderService.handle`, and
-:meth:`OrderService.finish`, which commits and only then gives the answers away.
+A batch is :meth:`OrderService.begin`, any number of calls of :meth:`OrderService.handle`, and
+:meth:`OrderService.finish`, which commits and only then returns the answers.
 
-A group of orders goes through it in steps, all through one before the next: decoded, decided on,
-answered, written.  Order by order the same work takes a quarter longer, because each step finds the
-processor's caches full of the others.
+A batch is processed step by step (decode, decide, encode, write), each step for all its orders.
+Processing order by order takes a quarter longer, because the steps evict each other from the
+processor's caches.
 """
 
 import time
@@ -27,18 +27,16 @@ from app.runtime.log import get_logger
 log = get_logger()
 
 RETRY_NS: Final = 100_000_000
-"""How often a store that failed is tried again."""
-
-
+"""Time between attempts to use a store that failed."""
 NO_ORDER: Final = frozenset({RejectCode.BAD_JSON, RejectCode.UNKNOWN_OP})
-"""What a frame is answered with that was not even meant as an order."""
+"""Rejects of frames that are not counted as orders."""
 
 
 class AnchoredClock:
-    """Wall time that never jumps: the wall clock once, then the monotonic one.
+    """Wall time that never jumps: the wall clock at the start, plus the monotonic clock.
 
-    Setting the system's clock while the process runs changes nothing here; a start never falls
-    behind ``not_before_ns``, so that times in the store do not run backwards.
+    Setting the system's clock while the process runs has no effect.  The clock starts no earlier
+    than ``not_before_ns``, so times in the store never go backwards.
     """
 
     def __init__(self, not_before_ns: int = 0) -> None:
@@ -51,7 +49,7 @@ class AnchoredClock:
 
 Peer = TypeVar("Peer")
 _Acked = tuple[Order, str, bool]
-"""An order to be acknowledged, its client's name, and whether it is a repetition."""
+"""An order to acknowledge, its client's name, and whether the request is a repetition."""
 
 
 class OrderService(Generic[Peer]):
@@ -64,16 +62,16 @@ class OrderService(Generic[Peer]):
         self.store = store
         self.counts = Counts()
         self._events: list[str | tuple[str, Order, str]] = []
-        """For the log: text, or what happened to an order and whose it is."""
+        """For the log: text, or (event, order, client)."""
         self.available = True
         found = store.load()
         core.recover(found)
         self._clock = clock or AnchoredClock(found.last_at_ns)
         self._queries = OrderQueries(core, store)
         self._answers: list[tuple[Peer, bytes | _Acked]] = []
-        """In the order of the requests; an order that is done with is written out in the end."""
+        """In the order of the requests; ACKs of closed orders are encoded by :meth:`finish`."""
         self._uncommitted: list[tuple[int, OrderRequest | Command]] = []
-        """Index into the answers, and the request, of what depends on the commit."""
+        """Index into the answers, and the request, of each answer that depends on the commit."""
         self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
         self._batch_error = ""
         self._retry_ns = 0
@@ -81,7 +79,7 @@ class OrderService(Generic[Peer]):
         self.now_ns = self._clock()
 
     def begin(self) -> None:
-        """Start a turn: take the time, and what resting orders did meanwhile."""
+        """Start a batch: read the clock, and process events of resting orders."""
         self.now_ns = self._clock()
         self._events.clear()
         if not self.available:
@@ -96,7 +94,7 @@ class OrderService(Generic[Peer]):
                 self._batch_error = str(error)
 
     def handle(self, peer: Peer, request: Request) -> None:
-        """Take one frame as it was decoded; its answer comes out of :meth:`finish`."""
+        """Process one decoded frame; :meth:`finish` returns its answer."""
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
         elif isinstance(request, Reject):
@@ -110,13 +108,13 @@ class OrderService(Generic[Peer]):
             self._command(peer, request)
 
     def abandon(self, reason: str) -> None:
-        """Give this turn up: its requests are answered as if the store had failed."""
+        """Fail this batch: its requests are answered as if the store had failed."""
         self._batch_error = reason
-        # The request that failed has no answer yet, and gets another one than the rest.
+        # The caller answers the request that failed, with a different code.
         self._uncommitted = [entry for entry in self._uncommitted if entry[0] < len(self._answers)]
 
     def answer(self, peer: Peer, frame: bytes) -> None:
-        """Queue an answer that was made elsewhere, in its place among the others."""
+        """Queue an answer that the caller has encoded, in its place among the others."""
         self._answers.append((peer, frame))
 
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
@@ -147,7 +145,7 @@ class OrderService(Generic[Peer]):
             return
         order, duplicate = result
         acked = (order, request.client, duplicate)
-        # What is open may still change in this turn, and is to be acknowledged as it stands now.
+        # An open order may still change in this batch: encode its ACK as the order stands now.
         self._answers.append((peer, encode_ack(*acked) if order.status in OPEN_STATES else acked))
         if duplicate:
             counts.duplicate += 1
@@ -165,7 +163,7 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, encode_object(state)))
             return
         if isinstance(command, Auth):
-            # The token was right, or none is asked for.
+            # The token was right, or none is required.
             self._answers.append((peer, encode_object({"ok": True})))
             return
         self._uncommitted.append((len(self._answers), command))
@@ -183,8 +181,8 @@ class OrderService(Generic[Peer]):
             self._events.append(line)
 
     def finish(self) -> list[tuple[Peer, bytes]]:
-        """Commit the turn; the answers may be sent now."""
-        # Written out before the disk is waited for: afterwards the caches have gone cold.
+        """Commit the batch and return its answers, which may now be sent."""
+        # Encode before waiting for the disk, while the orders are still in the caches.
         answers = self._encode_answers()
         if not self._batch_error:
             begin_ns = time.monotonic_ns()
@@ -209,13 +207,13 @@ class OrderService(Generic[Peer]):
                 for peer, answer in self._answers
             ]
         except Exception:
-            # Ours to mend.  All these orders are given up, and none was acknowledged.
+            # A bug in our code: fail the whole batch; none of its orders is acknowledged.
             log.exception("bug", answers=len(self._answers))
             self._batch_error = "internal error"
             return [(peer, a if isinstance(a, bytes) else b"") for peer, a in self._answers]
 
     def _fail_batch(self, answers: list[tuple[Peer, bytes]]) -> None:
-        """Nothing of the turn was kept: say so to everybody in it."""
+        """Nothing of the batch was stored: reject all its requests, and roll back."""
         reason, self._batch_error = self._batch_error, ""
         for index, request in self._uncommitted:
             order_id = getattr(request, "id", None)
@@ -235,10 +233,10 @@ class OrderService(Generic[Peer]):
             self._retry_ns = self.now_ns
 
     def _retry_store(self) -> None:
-        """See whether the store works by now, and start over from what it holds.
+        """Check whether the store works again; if so, reload the core from it.
 
         Raises:
-            StoreError: it is damaged; this process cannot go on.
+            StoreError: the store is damaged; this process cannot continue.
         """
         if self.now_ns < self._retry_ns:
             return
@@ -253,11 +251,11 @@ class OrderService(Generic[Peer]):
 
     @property
     def has_timed_work(self) -> bool:
-        """Whether time alone can bring work: resting orders, or a store to be tried again."""
+        """Whether there is work without a request: resting orders, or a store to retry."""
         return bool(self.core.open) or not self.available
 
     def lines(self) -> list[str]:
-        """What the finished turn has to say in the log; made after the answers are sent."""
+        """Log lines of the finished batch; to be called after the answers are sent."""
         return [event if isinstance(event, str) else _line(*event) for event in self._events]
 
 

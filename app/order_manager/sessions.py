@@ -1,4 +1,4 @@
-"""All client connections of the order port: who is let in, watched, slowed down or dropped."""
+"""All clients of the order port: accepted, watched, slowed down or dropped."""
 
 import errno
 import select
@@ -35,7 +35,7 @@ class Sessions:
         needs_token: bool,
     ) -> None:
         self.dropped = 0
-        """Sessions ended by us, for what they sent or failed to take."""
+        """Sessions closed by us, for what the client sent or failed to read."""
         self._epoll = epoll
         self._listener = listener
         self._tls = tls
@@ -47,9 +47,9 @@ class Sessions:
         self._stall_ns = int(settings.client_stall_timeout_s * 1e9)
         self._idle_ns = int(settings.order_idle_timeout_s * 1e9)
         self.by_fileno: dict[int, Session] = {}
-        """The session behind each descriptor that epoll may name."""
+        """The session of each descriptor in the epoll set."""
         self._time_limited: set[Session] = set()
-        """Those that the sweep has to look at: handshaking, lingering, or slow to read."""
+        """Sessions with a deadline: handshaking, lingering, or slow to read."""
         self._accepting = True
         self._pause_logged = False
         epoll.register(listener.fileno(), IN)
@@ -61,7 +61,7 @@ class Sessions:
         return iter(list(self.by_fileno.values()))
 
     def accept(self) -> None:
-        """Take new clients from the backlog, a bounded number at a time."""
+        """Accept new clients from the backlog, at most ACCEPT_BURST at a time."""
         for _ in range(ACCEPT_BURST):
             if len(self.by_fileno) >= self._max:
                 self._pause(f"{self._max} connections are open")
@@ -84,7 +84,7 @@ class Sessions:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
-            # It has gone again.
+            # Peer already disconnected.
             sock.close()
             return
         session = Session(sock, peer)
@@ -98,7 +98,7 @@ class Sessions:
         self._epoll.register(session.fileno, IN)
 
     def _pause(self, reason: str) -> None:
-        """Leave new clients in the backlog until one has gone."""
+        """Leave new clients in the backlog until a session closes."""
         if self._accepting:
             self._accepting = False
             self._epoll.unregister(self._listener.fileno())
@@ -107,14 +107,14 @@ class Sessions:
             log.warning("accepting_paused", reason=reason)
 
     def stop_accepting(self) -> None:
-        """Take no more clients."""
+        """Stop accepting for good."""
         self._max = 0
         if self._accepting:
             self._accepting = False
             self._epoll.unregister(self._listener.fileno())
 
     def watch(self, session: Session) -> None:
-        """Watch for what it may do next: a peer that is ahead of us, or slow, is not read from."""
+        """Set the epoll events: do not read from a peer with too much in flight or unsent."""
         mask = 0
         if not session.ended and (
             session.lingering
@@ -132,7 +132,7 @@ class Sessions:
             self._epoll.modify(session.fileno, mask)
 
     def send(self, session: Session, data: bytes) -> None:
-        """Send answers, now or when the peer takes them; ends what has nothing more to say."""
+        """Send answers, now or when the peer can take them; close a session that is finished."""
         if session.fileno not in self.by_fileno or session.lingering:
             return
         try:
@@ -151,7 +151,7 @@ class Sessions:
             self.watch(session)
 
     def refuse(self, session: Session, event: str, reason: str) -> None:
-        """Let nothing more in from this peer; it is closed once its answers are sent."""
+        """Accept nothing more from this peer, and close once its answers are sent."""
         if not session.closing:
             session.closing = True
             session.frames.clear()
@@ -160,7 +160,7 @@ class Sessions:
             log.warning(event, peer=session.peer, reason=reason)
 
     def close(self, session: Session) -> None:
-        """Close at once and forget."""
+        """Close at once."""
         if self.by_fileno.pop(session.fileno, None) is None:
             return
         self._time_limited.discard(session)
@@ -173,7 +173,7 @@ class Sessions:
             self._epoll.register(self._listener.fileno(), IN)
 
     def maintain(self) -> None:
-        """Drop who does not read, does not finish, or has been silent for too long."""
+        """Drop sessions that do not read, do not finish a handshake, or are idle for too long."""
         now_ns = time.monotonic_ns()
         for session in list(self._time_limited):
             waited_ns = now_ns - session.last_ns
@@ -193,7 +193,7 @@ class Sessions:
                     session,
                     "client_dropped",
                     f"took no answer for {self._stall_ns / 1e9:g} s, "
-                    f"{len(session.unsent)} bytes behind",
+                    f"{len(session.unsent)} bytes unsent",
                 )
                 self.close(session)
         if self._idle_ns:
