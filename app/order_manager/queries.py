@@ -25,6 +25,7 @@ from app.model.requests import (
 )
 from app.model.timestamps import NS_PER_S
 from app.model.wire.order_answers import encode_object, encode_reject, order_json
+from app.order_manager.store.schema import IS_OPEN
 from app.order_manager.store.store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024
@@ -160,7 +161,7 @@ class OrderQueries:
             where.append("o.client_no = ?")
             values.append(account.client_no)
         if command.open:
-            where.append("s.status < 3")
+            where.append(f"s.{IS_OPEN}")
         found = self._store.query(
             f"WHERE {' AND '.join(where)} ORDER BY o.order_no DESC LIMIT ?",
             (*values, command.limit),
