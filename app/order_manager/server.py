@@ -290,6 +290,11 @@ class OrderManagerServer:
             self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
             self._metrics.add("connections_dropped", self._sessions.dropped)
             self._sessions.dropped = 0
+            self._publish_store_errors(self._metrics)
+
+    def _publish_store_errors(self, metrics: ProcessMetrics) -> None:
+        for name, count in self._store.checkpointer.take_errors().items():
+            metrics.add(name, count)
 
     # Shutdown
 
@@ -320,5 +325,7 @@ class OrderManagerServer:
             self._wake = -1
         self._store.maintain(idle=True)
         self._store.close()
+        if self._metrics is not None:
+            self._publish_store_errors(self._metrics)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()

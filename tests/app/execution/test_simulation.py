@@ -55,8 +55,9 @@ class SqliteStore(OrderStore):
         return found
 
     def _maintain(self) -> None:
-        self._last_batch_s = RANDOM.choice((0.0, self._last_batch_s))
-        self.wal_pages = RANDOM.choice((0, 9000))
+        checkpointer = self.checkpointer
+        checkpointer._last_batch_s = RANDOM.choice((0.0, checkpointer._last_batch_s))
+        checkpointer.wal_pages = RANDOM.choice((0, 9000))
         self.maintain(idle=RANDOM.random() < 0.5)
         positions, _ = read_positions(self._connection)
         assert position_rows(positions) == position_rows(rebuild_positions(self._connection))

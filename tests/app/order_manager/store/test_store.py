@@ -56,7 +56,7 @@ class Manager:
 
     def crash(self) -> None:
         """As a killed process leaves it: positions are as they were last written down."""
-        self.store._unwritten.clear()
+        self.store.checkpointer.unwritten.clear()
         self.store.close()
 
 
@@ -561,7 +561,7 @@ class TestPositionsAreWrittenDownNowAndThen:
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("app.order_manager.store.store.POSITIONS_IDLE_S", 0.0)
+        monkeypatch.setattr("app.order_manager.store.checkpoint.POSITIONS_IDLE_S", 0.0)
 
     def test_a_commit_writes_none_and_idleness_does(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -574,7 +574,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.store.maintain(idle=True)
         assert _table(path) == _now(path)
         manager.ask({**ORDER, "id": 2, "side": "SELL"}, {**ORDER, "id": 3, "symbol": "MSFT"})
-        monkeypatch.setattr("app.order_manager.store.store.POSITIONS_IDLE_S", 3600.0)
+        monkeypatch.setattr("app.order_manager.store.checkpoint.POSITIONS_IDLE_S", 3600.0)
         manager.store.maintain(idle=True)
         # It was a short idleness.
         assert (len(_table(path)), len(_now(path))) == (1, 2)
@@ -654,11 +654,11 @@ class TestPositionsAreWrittenDownNowAndThen:
 
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
-        manager.store.wal_pages = 9000
+        manager.store.checkpointer.wal_pages = 9000
         with monkeypatch.context() as disk:
-            disk.setattr("app.order_manager.store.store.write_positions", full)
+            disk.setattr("app.order_manager.store.checkpoint.write_positions", full)
             manager.store.maintain(idle=False)
-        assert (manager.store.wal_pages, _table(path)) == (0, [])
+        assert (manager.store.checkpointer.wal_pages, _table(path)) == (0, [])
         assert manager.ask({**ORDER, "id": 2, "symbol": "MSFT"})[0]["ok"]
         manager.close()
         assert _table(path) == _now(path)
@@ -683,7 +683,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
         for idle in (True, False):
-            manager.store.wal_pages = 9000
+            manager.store.checkpointer.wal_pages = 9000
             manager.store.maintain(idle=idle)
             with pytest.raises(apsw.SQLError, match="within a transaction"):
                 manager.store._cursor.execute("BEGIN")
