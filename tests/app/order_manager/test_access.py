@@ -18,10 +18,10 @@ from app.runtime.net.access import (
     require_token_if_published,
 )
 from app.runtime.net.order_client import OrderClient
+from tests.support.orders.frames import ORDER
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import running
 
-ORDER: dict[str, Any] = {"side": "BUY", "symbol": "AAPL", "qty": 10, "price": 173.2}
 TOKEN = "correct-horse-battery-staple"
 
 
