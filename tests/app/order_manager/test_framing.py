@@ -29,7 +29,7 @@ def test_not_json(server: RunningServer, text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", [b"null", b"[1]", b"7", b'"BUY"', b"true"])
-def test_json_that_is_no_object(server: RunningServer, text: bytes) -> None:
+def test_json_that_is_not_an_object(server: RunningServer, text: bytes) -> None:
     with server.client() as client:
         assert client.ask(text + b"*")["msg"] == "expected a JSON object"
 
@@ -83,7 +83,7 @@ def test_many_in_flight_are_answered_in_order(server: RunningServer) -> None:
             assert answer["order"]["id"] == n if n % 7 else answer["msg"] == "bad_json"
 
 
-def test_answers_reach_a_client_that_has_shut_its_side(server: RunningServer) -> None:
+def test_answers_reach_a_client_that_has_shut_down_its_sending_side(server: RunningServer) -> None:
     with server.client() as client:
         client.send(b"".join(frame(id=n) for n in range(1000)))
         client.sock.shutdown(socket.SHUT_WR)
@@ -128,7 +128,7 @@ def test_bad_utf8_is_answered_once_and_closed(server: RunningServer) -> None:
         assert other.ask(ORDER)["ok"] is True
 
 
-def test_half_a_utf8_character_at_a_frame_border_is_only_cut_by_the_network(
+def test_a_utf8_character_split_between_packets_is_accepted(
     server: RunningServer,
 ) -> None:
     data = json.dumps({**ORDER, "client": "na\u00efve"}, ensure_ascii=False).encode() + b"*"

@@ -14,7 +14,7 @@ from tests.support.orders.frames import ORDER, frame
 from tests.support.orders.server import RunningServer, running
 
 
-def test_client_that_never_reads_is_dropped_and_harms_nobody(tmp_path: Path) -> None:
+def test_client_that_never_reads_is_dropped_and_does_not_delay_others(tmp_path: Path) -> None:
     with running(tmp_path, client_stall_timeout_s=0.3, order_unsent_bytes_max=10_000) as server:
         with server.client() as lazy, server.client() as other:
             lazy.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -61,7 +61,7 @@ def test_frames_per_second_of_a_connection(tmp_path: Path) -> None:
             assert other.ask(ORDER)["ok"] is True, "each connection has its own rate"
 
 
-def test_more_connections_than_allowed_wait_for_a_place(tmp_path: Path) -> None:
+def test_connections_above_the_limit_wait_in_the_backlog(tmp_path: Path) -> None:
     with running(tmp_path, order_connections_max=2) as server:
         one, two = server.client(), server.client()
         assert one.ask(ORDER)["ok"]
@@ -112,7 +112,7 @@ def test_a_bug_in_one_request_ends_one_connection(
         assert other.ask({"op": "positions"})["positions"][0]["qty"] == 20
 
 
-def test_a_frame_that_breaks_the_decoder_ends_its_connection_only(
+def test_an_error_in_the_decoder_ends_one_connection(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(frame: bytes) -> Any:

@@ -19,7 +19,7 @@ def test_log_line_of_an_order(tmp_path: Path) -> None:
     assert re.search(head, log, re.MULTILINE)
 
 
-def test_sigterm_answers_what_has_arrived_and_exits_0(tmp_path: Path) -> None:
+def test_sigterm_answers_received_requests_and_exits_0(tmp_path: Path) -> None:
     with OrderManagerProcess(tmp_path) as manager, manager.client() as client:
         client.ask(ORDER)
         # More than one read of the socket takes.
@@ -28,7 +28,7 @@ def test_sigterm_answers_what_has_arrived_and_exits_0(tmp_path: Path) -> None:
         assert [client.read()["order"]["id"] for _ in range(3000)] == list(range(3000))
 
 
-def test_taken_port_is_said(tmp_path: Path) -> None:
+def test_port_in_use_is_reported(tmp_path: Path) -> None:
     with OrderManagerProcess(tmp_path / "one") as manager:
         other = OrderManagerProcess(tmp_path / "two", order_port=manager.port)
         other.start(wait=False)

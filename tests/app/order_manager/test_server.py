@@ -80,7 +80,7 @@ def test_repeated_order_gets_the_same_answer(server: RunningServer) -> None:
     assert server.count("fills") == 1
 
 
-def test_a_denial_is_final(server: RunningServer) -> None:
+def test_a_reject_of_a_limit_is_final(server: RunningServer) -> None:
     with server.client() as client:
         first = client.ask({**ORDER, "id": 9, "qty": 10**12})
         again = client.ask({**ORDER, "id": 9, "qty": 10**12})
@@ -100,7 +100,7 @@ def test_counts(server: RunningServer) -> None:
         assert server.count("commits") >= 1
 
 
-def test_resting_order_lives_is_listed_and_is_canceled(server: RunningServer) -> None:
+def test_resting_order_is_listed_and_canceled(server: RunningServer) -> None:
     with server.client() as client:
         placed = client.ask({**ORDER, "id": 3, "type": "LIMIT", "tif": "GTC"})
         assert placed["order"]["status"] == "New"
@@ -112,7 +112,7 @@ def test_resting_order_lives_is_listed_and_is_canceled(server: RunningServer) ->
         assert client.ask({"op": "orders"})["orders"] == []
         assert len(client.ask({"op": "orders", "open": False})["orders"]) == 1
         again = client.ask({**ORDER, "id": 3, "type": "LIMIT", "tif": "GTC"})
-        assert again == {**placed, "duplicate": True}, "the original answer, not today's state"
+        assert again == {**placed, "duplicate": True}, "the original answer, not the current state"
 
 
 def test_positions_and_profit(server: RunningServer) -> None:
@@ -172,7 +172,9 @@ def test_halt_reduce_resume(server: RunningServer) -> None:
         assert (killed["mode"], killed["canceled"]) == ("killed", 1)
         assert client.ask({"op": "resume"})["mode"] == "active"
         assert client.ask({"op": "resume", "client": "desk"})["mode"] == "active"
-        assert client.ask({**ORDER, "client": "desk", "id": 90})["ok"] is True, "same id, now taken"
+        assert client.ask({**ORDER, "client": "desk", "id": 90})["ok"] is True, (
+            "the same id is free"
+        )
 
 
 def test_limits(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.support.orders.frames import ORDER
 
 
 class Manager:
-    """The service on a store, without sockets: one request is one turn."""
+    """The service on a store; each call of :meth:`ask` is one batch."""
 
     def __init__(self, path: Path | str, run_id: str = "", **settings: Any) -> None:
         self.store = OrderStore.open(str(path), run_id=run_id)
@@ -23,7 +23,7 @@ class Manager:
         )
 
     def ask(self, *requests: dict[str, Any]) -> list[dict[str, Any]]:
-        """One turn."""
+        """Process the requests as one batch; returns their answers."""
         self.service.begin()
         for request in requests:
             self.service.handle(0, decode(json.dumps(request).encode()))
@@ -33,15 +33,17 @@ class Manager:
         return [json.loads(answer[:-1]) for _, answer in answers]
 
     def close(self) -> None:
+        """Close the store."""
         self.store.close()
 
     def crash(self) -> None:
-        """As a killed process leaves it: positions are as they were last written down."""
+        """Close as a killed process does: positions stay as they were last written."""
         self.store.checkpointer.unwritten.clear()
         self.store.close()
 
 
 def some_orders(path: Path) -> None:
+    """A store with 20 filled orders of two clients, one rejected and one resting order."""
     manager = Manager(path, "run1", paper_fill_percent=100)
     for n in range(20):
         manager.ask({**ORDER, "id": n, "client": f"c{n % 2}", "side": ("BUY", "SELL")[n % 3 == 0]})

@@ -1,5 +1,6 @@
 """A disk that is full or fails: nothing is acknowledged that is not stored."""
 
+import random
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.support.orders.manager import Manager
 from tests.support.orders.process import OrderManagerProcess
 
 
-def test_an_answer_that_cannot_be_written_gives_the_turn_up(
+def test_an_error_in_encoding_fails_the_whole_batch(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = Manager(path)
@@ -37,7 +38,7 @@ def test_an_answer_that_cannot_be_written_gives_the_turn_up(
     while not answer["ok"]:
         time.sleep(0.02)
         answer = manager.ask({**ORDER, "id": 1})[0]
-    assert "duplicate" not in answer, "nothing of the turn was kept"
+    assert "duplicate" not in answer, "nothing of the batch was stored"
     manager.close()
 
 
@@ -51,7 +52,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("error", "operations", "after"), FAULTS)
-def test_nothing_is_acknowledged_while_the_disk_fails_and_it_goes_on_by_itself(
+def test_nothing_is_acknowledged_while_the_disk_fails_and_service_resumes_afterwards(
     path: Path,
     disk: FaultyDisk,
     error: type[apsw.Error],
@@ -81,9 +82,7 @@ def test_nothing_is_acknowledged_while_the_disk_fails_and_it_goes_on_by_itself(
     assert verify(str(path)) == []
 
 
-def test_a_fault_that_comes_and_goes_at_random_moments(path: Path, disk: FaultyDisk) -> None:
-    import random
-
+def test_faults_at_random_moments(path: Path, disk: FaultyDisk) -> None:
     rng = random.Random(7)
     manager = Manager(path, trading_mode="live")
     acked: dict[int, dict[str, Any]] = {}
@@ -97,7 +96,7 @@ def test_a_fault_that_comes_and_goes_at_random_moments(path: Path, disk: FaultyD
             if answer["ok"]:
                 order = answer["order"]
                 assert acked.setdefault(order_id, order) == order
-        # Let the next turn try again at once.
+        # Let the next batch retry at once.
         manager.service._retry_ns = 0
     disk.failing = None
     manager.close()
@@ -111,7 +110,7 @@ def test_a_fault_that_comes_and_goes_at_random_moments(path: Path, disk: FaultyD
 
 
 def test_server_stays_up_on_a_full_volume(tmp_path: Path) -> None:
-    """A real full file system, where this machine lets us mount one."""
+    """A file system that is really full, if this user may mount one."""
     mount = tmp_path / "volume"
     mount.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(mount)]

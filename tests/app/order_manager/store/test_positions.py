@@ -23,7 +23,7 @@ def _table(path: Path) -> list[Any]:
 
 
 def _now(path: Path) -> list[Any]:
-    """Positions as a reader of the file gets them; the same as those of all fills."""
+    """Positions as a reader of the file computes them; checked against those of all fills."""
     connection = apsw.Connection(str(path))
     found, _ = read_positions(connection)
     rows = position_rows(found)
@@ -32,14 +32,14 @@ def _now(path: Path) -> list[Any]:
     return [row for _, row in sorted(rows.items())]
 
 
-class TestPositionsAreWrittenDownNowAndThen:
-    """Not with each order; whoever reads them applies the fills since."""
+class TestPositionsAreWrittenWhenIdle:
+    """Not with each order; readers apply the fills since."""
 
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("app.order_manager.store.checkpoint.POSITIONS_IDLE_S", 0.0)
 
-    def test_a_commit_writes_none_and_idleness_does(
+    def test_a_commit_writes_no_positions_and_an_idle_moment_does(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         manager = Manager(path)
@@ -52,12 +52,12 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.ask({**ORDER, "id": 2, "side": "SELL"}, {**ORDER, "id": 3, "symbol": "MSFT"})
         monkeypatch.setattr("app.order_manager.store.checkpoint.POSITIONS_IDLE_S", 3600.0)
         manager.store.maintain(idle=True)
-        # It was a short idleness.
+        # Not idle for long enough.
         assert (len(_table(path)), len(_now(path))) == (1, 2)
         manager.close()
         assert _table(path) == _now(path)
 
-    def test_a_killed_process_finds_them_again(self, path: Path) -> None:
+    def test_positions_survive_a_kill(self, path: Path) -> None:
         before: list[Any] = []
         for n in range(20):
             manager = Manager(path, trading_mode="live")
@@ -73,7 +73,7 @@ class TestPositionsAreWrittenDownNowAndThen:
             manager.crash()
         assert verify(str(path)) == []
 
-    def test_a_run_does_not_lose_what_another_run_found(self, path: Path) -> None:
+    def test_a_run_keeps_the_positions_of_another_run(self, path: Path) -> None:
         first = Manager(path, "one")
         first.ask({**ORDER, "id": 1, "qty": 7})
         first.crash()
@@ -92,13 +92,13 @@ class TestPositionsAreWrittenDownNowAndThen:
         manager.store.maintain(idle=True)
         manager.crash()
         connection = apsw.Connection(str(path))
-        # An order of two executions, with one in between that its order carries.
+        # An order with two executions, and between them one that is in its order's own row.
         row = connection.execute("SELECT * FROM orders").get
         values = ",".join("?" * len(row))
         several = (2, *row[1:2], 2, *row[3:12], 4, 4 * 10**9, 2, 2, 0, *row[17:])
         connection.execute(f"INSERT INTO orders VALUES({values})", several)
         connection.execute(f"INSERT INTO executions VALUES(2, 2, 0, 3, {10**9})")
-        # One of an order from before the snapshot.
+        # An execution of an order from before the snapshot.
         connection.execute(f"INSERT INTO executions VALUES(5, 1, 0, 6, {10**9})")
         connection.execute(f"INSERT INTO executions VALUES(4, 2, 0, 1, {2 * 10**9})")
         single = (3, *row[1:2], 3, *row[3:14], 3, *row[15:])
@@ -109,7 +109,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         assert manager.ask({"op": "positions"})[0]["positions"][0]["qty"] == 30
         manager.close()
 
-    def test_a_disk_that_fails_leaves_them_for_later(self, path: Path, disk: FaultyDisk) -> None:
+    def test_a_failed_write_is_repeated_later(self, path: Path, disk: FaultyDisk) -> None:
         manager = Manager(path, trading_mode="live")
         manager.ask({**ORDER, "id": 1})
         disk.failing, disk.operations, disk.after = apsw.FullError, ("write",), 0
@@ -122,7 +122,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         assert _table(path) == _now(path)
         assert [row[1:3] for row in _now(path)] == [("AAPL", 10), ("MSFT", 10)]
 
-    def test_a_full_disk_is_no_reason_not_to_checkpoint(
+    def test_a_checkpoint_follows_a_failed_write(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> None:
@@ -140,10 +140,10 @@ class TestPositionsAreWrittenDownNowAndThen:
         assert _table(path) == _now(path)
         assert len(_now(path)) == 2
 
-    def test_what_no_commit_kept_is_not_written_down(
+    def test_uncommitted_fills_are_not_written(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A bug ends the process in the middle of a turn."""
+        """A bug ends the process in the middle of a batch."""
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
         manager.service.begin()
@@ -155,7 +155,7 @@ class TestPositionsAreWrittenDownNowAndThen:
         assert _table(path) == _now(path)
         assert _now(path)[0][2] == 10
 
-    def test_a_transaction_that_was_open_ahead_is_open_again(self, path: Path) -> None:
+    def test_maintenance_reopens_the_transaction_that_was_open(self, path: Path) -> None:
         manager = Manager(path)
         manager.ask({**ORDER, "id": 1})
         for idle in (True, False):

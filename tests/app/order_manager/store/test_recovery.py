@@ -15,7 +15,7 @@ from tests.support.orders.manager import Manager
 from tests.support.orders.process import OrderManagerProcess
 
 
-def test_an_order_is_acknowledged_as_it_stood_whatever_came_in_the_same_turn(path: Path) -> None:
+def test_an_ack_shows_the_order_before_later_requests_of_its_batch(path: Path) -> None:
     manager = Manager(path)
     resting = {**ORDER, "id": 1, "type": "LIMIT", "tif": "GTC", "client": "c"}
     cancel = {"op": "cancel", "id": 1, "client": "c"}
@@ -55,7 +55,7 @@ def test_ids_rise_across_restarts(path: Path) -> None:
     assert len(seen) == 20
 
 
-def test_run_ids_are_worlds_of_their_own(path: Path) -> None:
+def test_run_ids_are_separate(path: Path) -> None:
     for run_id in ("monday", "tuesday", ""):
         manager = Manager(path, run_id)
         answer = manager.ask({**ORDER, "id": 1, "client": "desk", "qty": 3})[0]

@@ -64,7 +64,9 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["head", "middle", "cut", "text"])
-def test_a_damaged_file_is_refused_kept_and_the_way_out_named(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_refused_and_kept_and_the_error_names_the_remedy(
+    tmp_path: Path, damage: str
+) -> None:
     with OrderManagerProcess(tmp_path) as manager, manager.client() as client:
         for n in range(300):
             client.ask({**ORDER, "id": n})
@@ -94,7 +96,7 @@ def test_a_damaged_file_is_refused_kept_and_the_way_out_named(tmp_path: Path, da
         assert "Traceback" not in log
 
 
-def test_a_store_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((StoreUnavailableError, StoreError)):
         OrderStore.open(str(tmp_path / "file" / "orders.sqlite3"))

@@ -12,7 +12,7 @@ from app.order_manager.store.tools import verify
 from tests.support.orders.manager import Manager, some_orders
 
 
-def test_verify_finds_what_is_wrong_and_rebuild_mends_positions(path: Path) -> None:
+def test_verify_finds_inconsistencies_and_rebuild_repairs_positions(path: Path) -> None:
     some_orders(path)
     connection = apsw.Connection(str(path))
     connection.execute("UPDATE positions SET qty = qty + 1 WHERE client_no = 1")
