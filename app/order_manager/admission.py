@@ -1,4 +1,4 @@
-"""Who may send what on the order port: protocol, token and rate, and what a violation costs."""
+"""Which requests the order port accepts: protocol, token, rate; and how it refuses a client."""
 
 import time
 

@@ -42,7 +42,7 @@ class HeldOrders(Generic[Peer]):
         details = {"id": request.id, "client": request.client}
         return Reject(RejectCode.BEHIND_HELD, msg, details, retryable=True)
 
-    def forget(self, gone: Callable[[Peer], bool]) -> None:
+    def forget(self, disconnected: Callable[[Peer], bool]) -> None:
         """Forget the held orders of peers that have disconnected."""
-        for key in [key for key in self._ids if gone(key[0])]:
+        for key in [key for key in self._ids if disconnected(key[0])]:
             del self._ids[key]

@@ -242,7 +242,7 @@ class OrderService(Generic[Peer]):
             return
         self._retry_ns = self.now_ns + RETRY_NS
         try:
-            self.store.retry()
+            self.store.probe()
             self.core.recover(self.store.load())
         except StoreUnavailableError:
             return

@@ -301,8 +301,8 @@ class OrderStore:
     def end_batch(self) -> None:
         """After a batch: keep its positions, and begin the next one's transaction early.
 
-        So the next batch does not wait for BEGIN.  The lock that this holds in the meantime blocks
-        nobody, because this process is the only writer.
+        So the next batch does not wait for BEGIN.  Holding the write lock in the meantime is
+        harmless, because this process is the only writer.
         """
         self.checkpointer.end_batch(self.pending.positions)
         self.pending.positions.clear()
@@ -344,7 +344,7 @@ class OrderStore:
         if was_open:
             self._begin_early()
 
-    def retry(self) -> None:
+    def probe(self) -> None:
         """Check with an empty commit whether the store works again.
 
         It must use this connection: a failed commit may have left frames in the log that a new

@@ -54,9 +54,9 @@ class Desk:
             self.service.handle(peer, decode(frame))
         found = []
         for peer, answer in self.service.finish():
-            said = msgspec.json.decode(answer[:-1])
-            code = said.get("code", "again" if said.get("duplicate") else "ok")
-            assert said.get("retryable", False) == (code in ("RATE_LIMIT", "BEHIND_HELD"))
+            body = msgspec.json.decode(answer[:-1])
+            code = body.get("code", "again" if body.get("duplicate") else "ok")
+            assert body.get("retryable", False) == (code in ("RATE_LIMIT", "BEHIND_HELD"))
             found.append((peer, code))
         return found
 

@@ -120,7 +120,7 @@ def _stored(path: Path) -> Iterator[tuple[str, int, int, int, int, int]]:
 
 
 def _run_kills(folder: Path, kills: int, seed: int, **settings: object) -> None:
-    print(f"{kills} kills; replay with: ORDER_KILL_SEED={seed}")
+    print(f"{kills} kills; repeat with: ORDER_KILL_SEED={seed}")
     rng = random.Random(seed)
     up = Up()
     loads = [Load(f"c{n}", rng.getrandbits(32), up) for n in range(CLIENTS)]
