@@ -1,39 +1,38 @@
-"""The seam to current prices: what risk and execution ask, and the shared book behind it."""
+"""Current prices for risk and execution, read from the shared price book."""
 
 import time
-from typing import Any
 
 from app.execution.prices import BookPrice
 from app.model.money import to_units
 from app.runtime.log import get_logger
+from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentError
 
 log = get_logger()
 
 
 class SharedBookPrices:
-    """The shared price book, attached when it appears and attached anew when it is replaced.
+    """The shared price book: attached when it appears, attached again when it is replaced.
 
-    A book whose writer gave no sign of life for ``heartbeat_timeout_s`` counts as absent for
-    :meth:`knows`; whether the name stands for another segment by now is looked at every
-    ``retry_s``.
+    For :meth:`knows`, a book without a heartbeat for ``heartbeat_timeout_s`` counts as absent.
+    Every ``retry_s`` it is checked whether the name refers to another segment.
     """
 
     def __init__(self, name: str, heartbeat_timeout_s: float, retry_s: float = 0.5) -> None:
         self._name = name
         self._timeout_s = heartbeat_timeout_s
         self._retry_s = retry_s
-        self._book: Any = None
+        self._book: SharedPriceBook | None = None
         self._symbols: frozenset[str] = frozenset()
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._alive = False
 
     def refresh(self) -> None:
-        """Look after the attachment; to be called a few times a second."""
+        """Attach or attach again if necessary; to be called a few times a second."""
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_check:
             return
-        self._next_look = now + self._retry_s
+        self._next_check = now + self._retry_s
         try:
             if self._book is not None:
                 if self._book.is_current():
@@ -42,19 +41,16 @@ class SharedBookPrices:
                 self.close()
             self._attach()
         except (OSError, SegmentError):
-            # Not there yet, half built, or of another build: the orders that need it say so.
+            # Missing, incomplete or of another build: orders that need a price are rejected.
             self.close()
 
     def _attach(self) -> None:
-        # It needs the compiled kernel, which a server without a book does without.
-        from app.shared_memory_utils.price_book import SharedPriceBook
-
         self._book = SharedPriceBook(name=self._name, create=False)
         self._symbols = frozenset(self._book.get_symbols())
         self._alive = self._book.heartbeat_age_s() < self._timeout_s
 
     def read(self, symbol: str) -> BookPrice | None:
-        """The latest price, or None without a book or for a symbol that has none in it."""
+        """The latest price; None without a book, or without a price of the symbol in it."""
         if self._book is None:
             self.refresh()
             if self._book is None:
@@ -71,15 +67,15 @@ class SharedBookPrices:
         return BookPrice(to_units(price), age_ns, seq, feed_age_ns, event_ns)
 
     def knows(self, symbol: str) -> bool | None:
-        """Whether the symbol is in the book; None while there is no living book to ask."""
+        """Whether the symbol is in the book; None while there is no book with a heartbeat."""
         if symbol not in self._symbols and self._alive:
-            # Before it is said for good: is this still the book that the name stands for?
-            self._next_look = 0.0
+            # The reject is final: first check that this book has not been replaced.
+            self._next_check = 0.0
             self.refresh()
         return symbol in self._symbols if self._book is not None and self._alive else None
 
     def close(self) -> None:
-        """Let go of the segment."""
+        """Detach from the segment."""
         book, self._book = self._book, None
         self._alive = False
         if book is not None:

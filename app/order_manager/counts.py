@@ -1,4 +1,4 @@
-"""What a turn of the order manager did, for the metrics."""
+"""What a batch of the order manager did, for the metrics."""
 
 import time
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 
 
 class Counts:
-    """What happened since the counts were last taken; ``commit_ns``: how long the commit took."""
+    """Events since :meth:`clear`; ``commit_ns`` is the duration of the commit."""
 
     __slots__ = (
         "acked", "bad", "commit_ns", "commits", "duplicate", "fills", "received", "rejected",
@@ -17,14 +17,14 @@ class Counts:
         self.clear()
 
     def clear(self) -> None:
-        """Start over."""
+        """Set all counts to zero."""
         self.received = self.acked = self.rejected = self.duplicate = 0
         self.fills = self.bad = self.commits = self.commit_ns = 0
 
     def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int]) -> None:
-        """Add them up in shared memory.
+        """Add the counts to the counters in shared memory.
 
-        ``received_ns``: when each request that was answered came (CLOCK_MONOTONIC).
+        ``received_ns``: for each answer, when its request arrived (CLOCK_MONOTONIC).
         """
         now_ns = time.monotonic_ns()
         if self.received:

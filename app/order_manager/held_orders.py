@@ -1,8 +1,9 @@
-"""Whose turn it is: in a replay, what was sent behind an order that was held back waits for it.
+"""Keeps a client's orders in sequence while replaying: later orders wait for one held back.
 
-A client has several orders under way.  When one is answered with a retryable code, those behind it
-must not overtake it: a client that repeats what was held back gets its orders executed in its own
-sequence, whatever was held back and how often.  Live, an order may as well be given up.
+A client has several orders in flight.  When one is answered with a retryable code, the orders after
+it must not overtake it: a client that repeats each order held back gets its orders executed in its
+own sequence, whichever were held back and however often.  Only while replaying (TRADING_MODE):
+in live trading a client may decide not to repeat an order.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ Peer = TypeVar("Peer")
 
 
 class HeldOrders(Generic[Peer]):
-    """The orders that are to come again, for each peer and client."""
+    """The lowest id that has to be repeated, for each peer and client."""
 
     def __init__(self, replaying: bool) -> None:
         self._replaying = replaying
@@ -28,7 +29,7 @@ class HeldOrders(Generic[Peer]):
             self._ids[key] = min(self._ids.get(key, request.id), request.id)
 
     def check(self, peer: Peer, request: OrderRequest) -> Reject | None:
-        """Why the order has to wait, or None if it is its turn."""
+        """Why the order has to wait, or None if it may execute now."""
         if not self._ids or request.id is None:
             return None
         held_id = self._ids.get((peer, request.client))
@@ -41,7 +42,7 @@ class HeldOrders(Generic[Peer]):
         details = {"id": request.id, "client": request.client}
         return Reject(RejectCode.BEHIND_HELD, msg, details, retryable=True)
 
-    def forget(self, gone: Callable[[Peer], bool]) -> None:
-        """Peers that are gone hold nothing."""
-        for key in [key for key in self._ids if gone(key[0])]:
+    def forget(self, disconnected: Callable[[Peer], bool]) -> None:
+        """Forget the held orders of peers that have disconnected."""
+        for key in [key for key in self._ids if disconnected(key[0])]:
             del self._ids[key]

@@ -1,10 +1,10 @@
-"""The log line of each order: written after the answers, and never waited for.
+"""The log line of each order: written after the answers, without ever blocking.
 
-A container's log is a pipe.  When its reader is slow, an ordinary write would stop the trading
-path; and each write wakes the engine's log driver, which at 2,000 orders/s took so much of two
-cores that an order waited half as long again (550 against 360 us, tick to durable ACK).  So lines
-wait up to DELAY_NS for one write together, in a bounded backlog; what does not fit is counted and
-said.
+A container's log is a pipe.  With a slow reader an ordinary write would block the trading path.
+And each write wakes the container engine's log driver: at 2,000 orders/s on two cores, that
+increased the latency from tick to durable ACK from 360 to 550 us.  So lines wait up to DELAY_NS in
+a bounded backlog and are written together; lines that do not fit are dropped, and their number is
+logged.
 """
 
 import os
@@ -18,10 +18,10 @@ from app.model.timestamps import utc_text
 
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
 WRITE_BYTES: Final = 16 * 1024
-"""So much is written at once, whatever its age."""
+"""A backlog of this size is written at once, whatever its age."""
 DELAY_NS: Final = 20_000_000
-"""A process that is killed takes so much of its log along; the store has it all.  Its other events
-are written at once, so they may stand before lines of earlier times."""
+"""A killed process loses this much of its log; the store has all of it.  Other events of the
+process are written immediately, so they may precede lines with earlier times."""
 
 
 class OrderLog:
@@ -34,16 +34,16 @@ class OrderLog:
         self._descriptor = descriptor
         self._backlog = b""
         self._oldest_ns = 0
-        # A file takes everything; a pipe that polls writable takes this much without blocking.
+        # A file never blocks; a pipe that polls writable takes PIPE_BUF bytes without blocking.
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._chunk_bytes = BACKLOG_BYTES_MAX if self._is_file else select.PIPE_BUF
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
     def write(self, lines: list[str], now_ns: int) -> None:
-        """Append a turn's lines, if any; write, without waiting, when they are many or one is old.
+        """Append a batch's lines, if any; write without blocking when they are many or old.
 
-        Who has nothing else to do calls :meth:`drain` for those that are left.
+        The caller calls :meth:`drain` when idle, for the lines that are left.
         """
         if not self._enabled:
             return
@@ -71,7 +71,7 @@ class OrderLog:
             self._backlog += text.encode()
 
     def drain(self) -> None:
-        """Write as much of the backlog as the descriptor takes at once."""
+        """Write as much of the backlog as the descriptor takes without blocking."""
         while self._backlog:
             if not self._is_file:
                 events = self._poll.poll(0)
@@ -79,12 +79,12 @@ class OrderLog:
                     return
             chunk = self._backlog[: self._chunk_bytes]
             if len(chunk) < len(self._backlog):
-                # Others of this process write to the same log: cut between lines.
+                # Other parts of this process write to the same log: split between lines.
                 chunk = chunk[: chunk.rfind(b"\n") + 1] or chunk
             try:
                 written = os.write(self._descriptor, chunk)
             except OSError:
-                # Nobody reads any more; orders matter more than their log.
+                # The reader is gone: drop the lines, keep serving orders.
                 self._backlog = b""
                 return
             self._backlog = self._backlog[written:]

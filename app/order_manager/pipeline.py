@@ -1,4 +1,4 @@
-"""How an order manager is put together: checks, venue, core, store, in the order of the flow."""
+"""Wires an order manager: checks, venue, core, store, in the order in which an order passes."""
 
 import os
 
@@ -9,19 +9,19 @@ from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import PriceSource
 from app.execution.risk import RiskConfig, RiskGate
 from app.order_manager.service import OrderService
-from app.order_manager.session import Connection
+from app.order_manager.session import Session
 from app.order_manager.store.store import OrderStore
 
 
 def store_path(settings: Settings) -> str:
-    """Where the orders are kept."""
+    """The path of the order store."""
     return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
 
 
 def build_service(
     settings: Settings, store: OrderStore, prices: PriceSource
-) -> OrderService[Connection]:
-    """The pipeline, in order: checks, venue, core, store."""
+) -> OrderService[Session]:
+    """Wire checks, venue, core and store."""
     gate = RiskGate(RiskConfig.from_settings(settings), prices, Account(STACK_NO, ""))
     venue = PaperExchange(
         prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed

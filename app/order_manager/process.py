@@ -1,4 +1,4 @@
-"""The order manager process: settings, store and server put together, and what ends it."""
+"""The order manager process: settings to server, and errors to exit codes."""
 
 import gc
 import sys
@@ -37,7 +37,7 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         ) from error
     gc.collect()
     gc.freeze()
-    # Rows of a turn are thousands of tuples that no collection could free.
+    # A batch allocates thousands of tuples, none of them in a cycle: collect rarely.
     gc.set_threshold(50_000)
     log.info(
         "ready",

@@ -1,4 +1,4 @@
-"""Everything a client may ask besides a new order: commands in, answer frames out."""
+"""Every request except a new order: commands in, answer frames out."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -25,10 +25,11 @@ from app.model.requests import (
 )
 from app.model.timestamps import NS_PER_S
 from app.model.wire.order_answers import encode_object, encode_reject, order_json
+from app.order_manager.store.schema import IS_OPEN
 from app.order_manager.store.store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024
-"""Of a frame of at most 64 KiB; the rest is for what stands around the rows."""
+"""Of a frame of at most 64 KiB; the rest is for the other members of the answer."""
 
 MONEY_LIMITS: Final = frozenset({"notional_max", "exposure_max", "daily_loss_max"})
 
@@ -39,7 +40,7 @@ def amount(units: int) -> msgspec.Raw:
 
 
 class OrderQueries:
-    """Answers commands from the core's books and the store; ``line`` is for the log, or empty."""
+    """Answers commands from the core and the store; ``line`` is the log line, or empty."""
 
     def __init__(self, core: OrderCore, store: OrderStore) -> None:
         self._core = core
@@ -131,7 +132,7 @@ class OrderQueries:
         }
 
     def _total(self, symbol: str | None) -> dict[str, Any]:
-        """Over all clients: profit is the plain sum, quantities are net."""
+        """Totals over all clients: profit is summed, quantities are net."""
         realized = unrealized = exposure = 0
         qty: dict[str, int] = {}
         for _, name, position in self._core.positions():
@@ -150,7 +151,7 @@ class OrderQueries:
         }
 
     def _orders(self, command: Orders) -> bytes:
-        """Newest first; ``before`` an order number turns the page."""
+        """Orders, newest first; ``before`` (an order number) selects the next page."""
         core = self._core
         where, values = ["o.order_no < ?"], [command.before]
         if command.client is not None:
@@ -160,7 +161,7 @@ class OrderQueries:
             where.append("o.client_no = ?")
             values.append(account.client_no)
         if command.open:
-            where.append("s.status < 3")
+            where.append(f"s.{IS_OPEN}")
         found = self._store.query(
             f"WHERE {' AND '.join(where)} ORDER BY o.order_no DESC LIMIT ?",
             (*values, command.limit),
@@ -205,7 +206,7 @@ class OrderQueries:
 
 
 def within_budget(rows: Iterable[bytes]) -> list[bytes]:
-    """As many rows as one frame carries besides what else is in it."""
+    """The first rows, as many as fit into one frame together with the rest of the answer."""
     taken: list[bytes] = []
     left = ROWS_BYTES_MAX
     for row in rows:

@@ -1,8 +1,8 @@
-"""The order manager process: one epoll loop around :class:`app.order_manager.service.OrderService`.
+"""The order manager's server: one epoll loop around the order service.
 
-One turn of the loop: wait, receive from every socket that has something, decide on up to
-ORDER_GROUP_MAX requests, commit them in one transaction, send the answers, log.  A single order
-therefore waits for nothing but its own commit, and under load one commit carries a group.
+One iteration: wait, receive from every readable socket, decide on a batch of up to ORDER_GROUP_MAX
+requests, commit it in one transaction, send the answers, log.  So a single order waits only for its
+own commit, and under load one commit carries many orders.
 """
 
 import os
@@ -15,15 +15,15 @@ from typing import Final
 from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
-from app.model.requests import Auth, Ping, Reject, Request
+from app.model.requests import Reject, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
-from app.model.wire.order_answers import encode_object, encode_reject
 from app.model.wire.order_json import decode
+from app.order_manager.admission import Admission
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog
 from app.order_manager.pipeline import build_service, store_path
-from app.order_manager.session import Connection
-from app.order_manager.sessions import IN, OUT, SWEEP_S, Connections
+from app.order_manager.session import Session
+from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
 from app.runtime.lifecycle import Stop
@@ -41,25 +41,26 @@ IDLE_S: Final = 0.25
 LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
 DRAIN_POLL_S: Final = 0.01
-GROUP_NS: Final = 2_000_000
-"""About what ORDER_GROUP_MAX requests take, and what grouping may add to an order's wait."""
-GROUP_GROWTH_MAX: Final = 8
+BATCH_NS: Final = 2_000_000
+"""About the time that ORDER_GROUP_MAX requests take, so the wait that batching adds to an order."""
+BATCH_GROWTH_MAX: Final = 8
 QUANTUM_MIN: Final = 64
-"""Requests of one connection in a row, so that its answers go out in one system call.  They cost
-the others half a millisecond."""
+"""Requests of one session in a row, so that its answers go out in one system call.  The other
+sessions wait half a millisecond for them."""
 
 
 class OrderManagerServer:
     """A TCP server of the order port.
 
-    ``OrderManagerServer(host, port)`` alone keeps its orders in memory and takes the default
-    settings; port 0 lets the system choose, and ``.port`` tells.  The port is bound when the object
-    is made, so a client may connect as soon as it exists.  :meth:`start` serves until :meth:`stop`
-    is called, from another thread or a signal handler.
+    ``OrderManagerServer(host, port)`` without settings keeps its orders in memory and uses the
+    default settings.  Port 0 lets the system choose; ``.port`` is the result.  The constructor
+    binds the port, so a client may connect as soon as the object exists.  :meth:`start` serves
+    until :meth:`stop` is called, from another thread or a signal handler.
 
     Raises:
         OSError: the port cannot be bound.
-        SettingsError, StoreError, StoreUnavailableError: token, certificate or store are no good.
+        SettingsError: the token or the certificate cannot be used.
+        StoreError, StoreUnavailableError: the store cannot be opened.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class OrderManagerServer:
         self.settings = chosen = settings or Settings()
         self._metrics = metrics
         self._stop = Stop() if stop is None else stop
-        self._token = access.read_token(chosen.order_token_file)
+        token = access.read_token(chosen.order_token_file)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
         self._store = OrderStore.open(path, chosen.order_store_synchronous, resolve_run_id(chosen))
@@ -93,29 +94,30 @@ class OrderManagerServer:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, IN)
         self._wake_lock = threading.RLock()
-        """So that :meth:`stop` cannot write to a descriptor that is no longer ours."""
+        """Keeps :meth:`stop` from writing to a descriptor that is already closed."""
         self._listening = listener.fileno()
-        self._connections = Connections(self._epoll, listener, chosen, tls, bool(self._token))
-        self._waiting: deque[Connection] = deque()
-        """Connections with frames to be handled, first come first served."""
+        self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
+        self._admission = Admission(token, self._service, self._sessions)
+        self._waiting: deque[Session] = deque()
+        """Sessions with frames to process, first come first served."""
         self._log = OrderLog(chosen.log_format, chosen.log_level in ("DEBUG", "INFO"))
-        self._group = chosen.order_group_max
+        self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
-        self._next_care = 0.0
+        self._next_maintenance = 0.0
 
     def start(self) -> None:
-        """Serve until :meth:`stop`; then answer what has arrived, checkpoint and close."""
+        """Serve until :meth:`stop`; then answer the requests that have arrived, and close."""
         if self._metrics is not None:
             self._metrics.set_state("ready")
         try:
             while not self._stop:
-                self._turn(self._timeout_s())
+                self._iterate(self._timeout_s())
             self._drain()
         finally:
             self._close()
 
     def stop(self) -> None:
-        """Ask :meth:`start` to end; may be called from anywhere, more than once."""
+        """Make :meth:`start` return; safe from any thread or signal handler, and more than once."""
         self._stop.requested = True
         with self._wake_lock:
             if self._wake >= 0:
@@ -123,237 +125,207 @@ class OrderManagerServer:
 
     # The loop
 
-    def _turn(self, timeout_s: float) -> bool:
-        """Whether anything happened."""
+    def _iterate(self, timeout_s: float) -> bool:
+        """One iteration of the loop; returns whether there was any event."""
         events = self._epoll.poll(timeout_s)
-        get = self._connections.by_fileno.get
+        get = self._sessions.by_fileno.get
         for fileno, event in events:
-            connection = get(fileno)
-            if connection is not None:
+            session = get(fileno)
+            if session is not None:
                 if event & ~OUT:
-                    self._receive(connection, event)
+                    self._receive(session, event)
                 if event & OUT:
-                    self._connections.send(connection, b"")
+                    self._sessions.send(session, b"")
             elif fileno == self._listening:
-                self._connections.accept()
-        if self._waiting or self._service.wants_turns:
-            self._work()
+                self._sessions.accept()
+        if self._waiting or self._service.has_timed_work:
+            self._process_batch()
         now = time.monotonic()
-        if now >= self._next_care or not events:
-            self._care(now, idle=not events)
+        if now >= self._next_maintenance or not events:
+            self._maintain(now, idle=not events)
         return bool(events)
 
     def _timeout_s(self) -> float:
         if self._waiting:
             return 0.0
-        if self._service.wants_turns:
+        if self._service.has_timed_work:
             return self._poll_s
         return LOG_RETRY_S if self._log.pending else IDLE_S
 
-    def _receive(self, connection: Connection, event: int) -> None:
+    def _receive(self, session: Session, event: int) -> None:
         try:
-            if not connection.receive():
+            if not session.receive():
                 if event & (select.EPOLLHUP | select.EPOLLERR):
-                    self._connections.close(connection)
+                    self._sessions.close(session)
                 return
         except OSError as error:
-            if connection.handshaking:
-                self._connections.refuse(connection, "tls_failed", str(error))
-            self._connections.close(connection)
+            if session.handshaking:
+                self._sessions.refuse(session, "tls_failed", str(error))
+            self._sessions.close(session)
             return
-        if connection.ended and (connection.lingering or event & select.EPOLLERR):
-            self._connections.close(connection)
+        if session.ended and (session.lingering or event & select.EPOLLERR):
+            self._sessions.close(session)
             return
-        if connection.lingering or connection.closing:
+        if session.lingering or session.closing:
             return
-        connection.last_ns = time.monotonic_ns()
-        if not connection.read_any:
-            connection.read_any = True
-            if access.speaks_another_protocol(connection.first_bytes()):
-                self._violation(connection, RejectCode.OTHER_PROTOCOL, "not the order protocol")
-                self._queue(connection)
+        session.last_ns = time.monotonic_ns()
+        if not session.read_any:
+            session.read_any = True
+            if not self._admission.speaks_our_protocol(session):
+                self._enqueue(session)
                 return
-        if connection.frames or connection.oversize:
-            self._queue(connection)
-            if len(connection.frames) > self.settings.order_frames_in_flight_max:
-                self._connections.watch(connection)
-        elif connection.ended:
-            self._connections.send(connection, b"")
+        if session.frames or session.oversize:
+            self._enqueue(session)
+            if len(session.frames) > self.settings.order_frames_in_flight_max:
+                self._sessions.watch(session)
+        elif session.ended:
+            self._sessions.send(session, b"")
 
-    def _queue(self, connection: Connection) -> None:
-        if not connection.waiting:
-            connection.waiting = True
-            self._waiting.append(connection)
+    def _enqueue(self, session: Session) -> None:
+        if not session.waiting:
+            session.waiting = True
+            self._waiting.append(session)
 
-    def _work(self) -> None:
-        """One turn's requests: decide, commit, answer, log."""
+    def _process_batch(self) -> None:
+        """Decide on one batch of requests, commit, answer, log."""
         service = self._service
         service.begin()
-        left = self._group
+        left = self._batch_max
         waiting = self._waiting
         for _ in range(len(waiting)):
             if left <= 0:
                 break
-            connection = waiting.popleft()
-            frames = connection.frames
+            session = waiting.popleft()
+            frames = session.frames
             quantum = min(max(left // (len(waiting) + 1), QUANTUM_MIN), len(frames))
             left -= quantum
-            self._handle(connection, [frames.popleft() for _ in range(quantum)])
+            self._handle(session, [frames.popleft() for _ in range(quantum)])
             if frames:
-                waiting.append(connection)
+                waiting.append(session)
                 continue
-            connection.waiting = False
-            if connection.oversize and not connection.closing:
+            session.waiting = False
+            if session.oversize and not session.closing:
                 reason = f"frame of over {MAX_FRAME_BYTES} bytes"
-                self._violation(connection, RejectCode.FRAME_TOO_LONG, reason)
+                self._admission.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
         answers = service.finish()
         self._send(answers)
-        self._resize_group(service.counts.commit_ns)
+        self._resize_batch(service.counts.commit_ns)
         if self._metrics is not None:
-            received_ns = [connection.last_ns for connection, _ in answers]
+            received_ns = [session.last_ns for session, _ in answers]
             service.counts.publish(self._metrics, received_ns)
         service.counts.clear()
         self._log.write(service.lines(), service.now_ns)
-        self._store.prepare()
+        self._store.end_batch()
 
-    def _resize_group(self, commit_ns: int) -> None:
-        """Let a slow disk carry more per commit: a group costs no more time than its commit."""
-        slower = min(max(commit_ns // GROUP_NS, 1), GROUP_GROWTH_MAX)
-        self._group = self.settings.order_group_max * slower
+    def _resize_batch(self, commit_ns: int) -> None:
+        """Larger batches on a slow disk: deciding takes no longer than the commit."""
+        slower = min(max(commit_ns // BATCH_NS, 1), BATCH_GROWTH_MAX)
+        self._batch_max = self.settings.order_group_max * slower
 
-    def _handle(self, connection: Connection, frames: list[bytes]) -> None:
-        """Frames of one connection, until one of them is the end of it."""
+    def _handle(self, session: Session, frames: list[bytes]) -> None:
+        """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
         try:
             for frame in frames:
                 requests.append(decode(frame))
         except Exception:
-            self._decide(connection, frames, requests)
-            if not connection.closing:
-                self._bug(connection, frames[len(requests)])
+            self._decide(session, frames, requests)
+            if not session.closing:
+                self._admission.refuse_after_bug(session, frames[len(requests)])
             return
-        self._decide(connection, frames, requests)
+        self._decide(session, frames, requests)
 
-    def _decide(self, connection: Connection, frames: list[bytes], requests: list[Request]) -> None:
-        handle = self._service.handle
-        free = connection.authorized and connection.bucket is None
+    def _decide(self, session: Session, frames: list[bytes], requests: list[Request]) -> None:
+        handle, allows = self._service.handle, self._admission.allows
+        free = session.authorized and session.bucket is None
         done = 0
         try:
             for request in requests:
                 if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
-                    self._violation(connection, request.code, request.msg)
+                    self._admission.refuse(session, request.code, request.msg)
                     return
-                if free or self._admit(connection, request):
-                    handle(connection, request)
-                elif connection.closing:
+                if free or allows(session, request):
+                    handle(session, request)
+                elif session.closing:
                     return
                 done += 1
         except StoreError:
             raise
         except Exception:
-            # What the core holds may be half done, so it starts over from the store.
+            # The core's state may be inconsistent: fail the batch, reload from the store.
             self._service.abandon("internal error")
-            self._bug(connection, frames[done])
+            self._admission.refuse_after_bug(session, frames[done])
 
-    def _bug(self, connection: Connection, frame: bytes) -> None:
-        """Ours to mend, but one peer's request must not end everybody's service."""
-        log.exception("bug", peer=connection.peer, frame=frame[:200])
-        self._violation(connection, RejectCode.INTERNAL, "internal error")
-
-    def _admit(self, connection: Connection, request: Request) -> bool:
-        """Whether the token and the rate allow this request; else it has its answer already."""
-        if not connection.authorized and not self._authorise(connection, request):
-            return False
-        if connection.bucket is None or connection.bucket.take(time.monotonic_ns()):
-            return True
-        reject = Reject(RejectCode.FRAME_RATE, "too many frames per second", retryable=True)
-        self._service.answer(connection, encode_reject(reject))
-        return False
-
-    def _authorise(self, connection: Connection, request: Request) -> bool:
-        """Whether it may be handled although no token has come yet (a ping may)."""
-        if isinstance(request, Ping):
-            return True
-        if not isinstance(request, Auth):
-            self._violation(
-                connection, RejectCode.AUTH_REQUIRED, "the first frame must be the token"
-            )
-        elif access.token_matches(self._token, request.token):
-            connection.authorized = True
-            self._service.answer(connection, encode_object({"ok": True}))
-        else:
-            self._violation(connection, RejectCode.BAD_TOKEN, "wrong token")
-        return False
-
-    def _violation(self, connection: Connection, code: RejectCode, reason: str) -> None:
-        """One error answer, then closed."""
-        self._service.counts.bad += 1
-        self._service.answer(connection, encode_reject(Reject(code, reason)))
-        self._connections.refuse(connection, "client_refused", f"{code.name}: {reason}")
-
-    def _send(self, answers: list[tuple[Connection, bytes]]) -> None:
-        send = self._connections.send
+    def _send(self, answers: list[tuple[Session, bytes]]) -> None:
+        send = self._sessions.send
         if len(answers) == 1:
             send(*answers[0])
             return
-        joined: dict[Connection, list[bytes]] = {}
-        for connection, answer in answers:
-            parts = joined.get(connection)
+        joined: dict[Session, list[bytes]] = {}
+        for session, answer in answers:
+            parts = joined.get(session)
             if parts is None:
-                joined[connection] = [answer]
+                joined[session] = [answer]
             else:
                 parts.append(answer)
-        for connection, parts in joined.items():
-            send(connection, b"".join(parts))
+        for session, parts in joined.items():
+            send(session, b"".join(parts))
 
-    def _care(self, now: float, idle: bool) -> None:
-        """What is done a few times a second, and when there is nothing else to do."""
-        self._store.tend(idle)
+    def _maintain(self, now: float, idle: bool) -> None:
+        """Background work: a few times a second, and whenever the loop is idle."""
+        self._store.maintain(idle)
         if self._log.pending:
             self._log.drain()
-        if now < self._next_care:
+        if now < self._next_maintenance:
             return
-        self._next_care = now + SWEEP_S
-        self._connections.sweep()
-        living = self._connections.by_fileno
+        self._next_maintenance = now + MAINTENANCE_S
+        self._sessions.maintain()
+        living = self._sessions.by_fileno
         self._service.held.forget(lambda peer: living.get(peer.fileno) is not peer)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.refresh()
         if self._metrics is not None:
             self._metrics.heartbeat()
-            self._metrics.set("connections", len(self._connections))
+            self._metrics.set("connections", len(self._sessions))
             self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
-            self._metrics.add("connections_dropped", self._connections.dropped)
-            self._connections.dropped = 0
+            self._metrics.add("connections_dropped", self._sessions.dropped)
+            self._sessions.dropped = 0
+            self._publish_store_errors(self._metrics)
 
-    # The end
+    def _publish_store_errors(self, metrics: ProcessMetrics) -> None:
+        for name, count in self._store.checkpointer.take_errors().items():
+            metrics.add(name, count)
+
+    # Shutdown
 
     def _drain(self) -> None:
-        """Answer every complete request that has arrived, so that no client has to ask again.
+        """Answer every complete request that has arrived, so that no client has to repeat it.
 
-        It takes DRAIN_S at most, and so long only with a client that goes on sending or reads
-        nothing.
+        Ends after DRAIN_S at the latest, which only a client that keeps sending or does not read
+        can cause.
         """
         if self._metrics is not None:
             self._metrics.set_state("draining")
-        self._connections.accept()
-        self._connections.stop_accepting()
+        self._sessions.accept()
+        self._sessions.stop_accepting()
         self._epoll.unregister(self._wake)
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
-            happened = self._turn(0.0 if self._waiting else DRAIN_POLL_S)
-            unsent = any(connection.unsent for connection in self._connections)
+            happened = self._iterate(0.0 if self._waiting else DRAIN_POLL_S)
+            unsent = any(session.unsent for session in self._sessions)
             if not (happened or self._waiting or unsent):
                 return
 
     def _close(self) -> None:
         self._log.drain()
-        self._connections.close_all()
+        self._sessions.close_all()
         self._epoll.close()
         with self._wake_lock:
             os.close(self._wake)
             self._wake = -1
-        self._store.tend(idle=True)
+        self._store.maintain(idle=True)
         self._store.close()
+        if self._metrics is not None:
+            self._publish_store_errors(self._metrics)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()

@@ -1,11 +1,11 @@
-"""The order manager without its sockets: requests in, one durable turn at a time, answers out.
+"""The order manager without its sockets: requests in, one durable batch at a time, answers out.
 
-A turn is: :meth:`OrderService.begin`, any number of :meth:`OrderService.handle`, and
-:meth:`OrderService.finish`, which commits and only then gives the answers away.
+A batch is :meth:`OrderService.begin`, any number of calls of :meth:`OrderService.handle`, and
+:meth:`OrderService.finish`, which commits and only then returns the answers.
 
-A group of orders goes through it in steps, all through one before the next: decoded, decided on,
-answered, written.  Order by order the same work takes a quarter longer, because each step finds the
-processor's caches full of the others.
+A batch is processed step by step (decode, decide, encode, write), each step for all its orders.
+Processing order by order takes a quarter longer, because the steps evict each other from the
+processor's caches.
 """
 
 import time
@@ -27,18 +27,16 @@ from app.runtime.log import get_logger
 log = get_logger()
 
 RETRY_NS: Final = 100_000_000
-"""How often a store that failed is tried again."""
-
-
+"""Time between attempts to use a store that failed."""
 NO_ORDER: Final = frozenset({RejectCode.BAD_JSON, RejectCode.UNKNOWN_OP})
-"""What a frame is answered with that was not even meant as an order."""
+"""Rejects of frames that are not counted as orders."""
 
 
 class AnchoredClock:
-    """Wall time that never jumps: the wall clock once, then the monotonic one.
+    """Wall time that never jumps: the wall clock at the start, plus the monotonic clock.
 
-    Setting the system's clock while the process runs changes nothing here; a start never falls
-    behind ``not_before_ns``, so that times in the store do not run backwards.
+    Setting the system's clock while the process runs has no effect.  The clock starts no earlier
+    than ``not_before_ns``, so times in the store never go backwards.
     """
 
     def __init__(self, not_before_ns: int = 0) -> None:
@@ -51,7 +49,7 @@ class AnchoredClock:
 
 Peer = TypeVar("Peer")
 _Acked = tuple[Order, str, bool]
-"""An order to be acknowledged, its client's name, and whether it is a repetition."""
+"""An order to acknowledge, its client's name, and whether the request is a repetition."""
 
 
 class OrderService(Generic[Peer]):
@@ -64,28 +62,28 @@ class OrderService(Generic[Peer]):
         self.store = store
         self.counts = Counts()
         self._events: list[str | tuple[str, Order, str]] = []
-        """For the log: text, or what happened to an order and whose it is."""
+        """For the log: text, or (event, order, client)."""
         self.available = True
         found = store.load()
         core.recover(found)
         self._clock = clock or AnchoredClock(found.last_at_ns)
         self._queries = OrderQueries(core, store)
         self._answers: list[tuple[Peer, bytes | _Acked]] = []
-        """In the order of the requests; an order that is done with is written out in the end."""
-        self._tentative: list[tuple[int, OrderRequest | Command]] = []
-        """Index into the answers, and the request, of what depends on the commit."""
+        """In the order of the requests; ACKs of closed orders are encoded by :meth:`finish`."""
+        self._uncommitted: list[tuple[int, OrderRequest | Command]] = []
+        """Index into the answers, and the request, of each answer that depends on the commit."""
         self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
-        self._turn_lost = ""
+        self._batch_error = ""
         self._retry_ns = 0
         self._fills_before = 0
         self.now_ns = self._clock()
 
     def begin(self) -> None:
-        """Start a turn: take the time, and what resting orders did meanwhile."""
+        """Start a batch: read the clock, and process events of resting orders."""
         self.now_ns = self._clock()
         self._events.clear()
         if not self.available:
-            self._try_again()
+            self._retry_store()
         self._fills_before = self.core.last_fill_no
         if self.available and self.core.open:
             try:
@@ -93,10 +91,10 @@ class OrderService(Generic[Peer]):
                     status = STATUS_NAMES[order.status]
                     self._events.append((status, order, self.core.name_of(order)))
             except StoreUnavailableError as error:
-                self._turn_lost = str(error)
+                self._batch_error = str(error)
 
     def handle(self, peer: Peer, request: Request) -> None:
-        """Take one frame as it was decoded; its answer comes out of :meth:`finish`."""
+        """Process one decoded frame; :meth:`finish` returns its answer."""
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
         elif isinstance(request, Reject):
@@ -110,13 +108,13 @@ class OrderService(Generic[Peer]):
             self._command(peer, request)
 
     def abandon(self, reason: str) -> None:
-        """Give this turn up: its requests are answered as if the store had failed."""
-        self._turn_lost = reason
-        # The request that failed has no answer yet, and gets another one than the rest.
-        self._tentative = [entry for entry in self._tentative if entry[0] < len(self._answers)]
+        """Fail this batch: its requests are answered as if the store had failed."""
+        self._batch_error = reason
+        # The caller answers the request that failed, with a different code.
+        self._uncommitted = [entry for entry in self._uncommitted if entry[0] < len(self._answers)]
 
     def answer(self, peer: Peer, frame: bytes) -> None:
-        """Queue an answer that was made elsewhere, in its place among the others."""
+        """Queue an answer that the caller has encoded, in its place among the others."""
         self._answers.append((peer, frame))
 
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
@@ -127,15 +125,15 @@ class OrderService(Generic[Peer]):
             counts.rejected += 1
             self._answers.append((peer, encode_reject(waits)))
             return
-        self._tentative.append((len(self._answers), request))
-        if not self.available or self._turn_lost:
+        self._uncommitted.append((len(self._answers), request))
+        if not self.available or self._batch_error:
             self._answers.append((peer, b""))
-            self._turn_lost = self._turn_lost or "the store is not available"
+            self._batch_error = self._batch_error or "the store is not available"
             return
         try:
             result = self.core.submit(request, self.now_ns)
         except StoreUnavailableError as error:
-            self._turn_lost = str(error)
+            self._batch_error = str(error)
             self._answers.append((peer, b""))
             return
         if isinstance(result, Reject):
@@ -147,7 +145,7 @@ class OrderService(Generic[Peer]):
             return
         order, duplicate = result
         acked = (order, request.client, duplicate)
-        # What is open may still change in this turn, and is to be acknowledged as it stands now.
+        # An open order may still change in this batch: encode its ACK as the order stands now.
         self._answers.append((peer, encode_ack(*acked) if order.status in OPEN_STATES else acked))
         if duplicate:
             counts.duplicate += 1
@@ -165,28 +163,28 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, encode_object(state)))
             return
         if isinstance(command, Auth):
-            # The token was right, or none is asked for.
+            # The token was right, or none is required.
             self._answers.append((peer, encode_object({"ok": True})))
             return
-        self._tentative.append((len(self._answers), command))
-        if not self.available or self._turn_lost:
-            self._turn_lost = self._turn_lost or "the store is not available"
+        self._uncommitted.append((len(self._answers), command))
+        if not self.available or self._batch_error:
+            self._batch_error = self._batch_error or "the store is not available"
             self._answers.append((peer, b""))
             return
         try:
             answer = self._queries.answer(command, self.now_ns)
         except StoreUnavailableError as error:
-            self._turn_lost = str(error)
+            self._batch_error = str(error)
             answer = b""
         self._answers.append((peer, answer))
         if line := self._queries.line:
             self._events.append(line)
 
     def finish(self) -> list[tuple[Peer, bytes]]:
-        """Commit the turn; the answers may be sent now."""
-        # Written out before the disk is waited for: afterwards the caches have gone cold.
-        answers = self._written_out()
-        if not self._turn_lost:
+        """Commit the batch and return its answers, which may now be sent."""
+        # Encode before waiting for the disk, while the orders are still in the caches.
+        answers = self._encode_answers()
+        if not self._batch_error:
             begin_ns = time.monotonic_ns()
             try:
                 if self.store.commit():
@@ -195,29 +193,29 @@ class OrderService(Generic[Peer]):
                     self.counts.fills += self.core.last_fill_no - self._fills_before
                     self.core.committed()
             except StoreUnavailableError as error:
-                self._turn_lost = str(error)
-        if self._turn_lost:
-            self._lose_turn(answers)
+                self._batch_error = str(error)
+        if self._batch_error:
+            self._fail_batch(answers)
         self._answers.clear()
-        self._tentative.clear()
+        self._uncommitted.clear()
         return answers
 
-    def _written_out(self) -> list[tuple[Peer, bytes]]:
+    def _encode_answers(self) -> list[tuple[Peer, bytes]]:
         try:
             return [
                 (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
                 for peer, answer in self._answers
             ]
         except Exception:
-            # Ours to mend.  All these orders are given up, and none was acknowledged.
+            # A bug in our code: fail the whole batch; none of its orders is acknowledged.
             log.exception("bug", answers=len(self._answers))
-            self._turn_lost = "internal error"
+            self._batch_error = "internal error"
             return [(peer, a if isinstance(a, bytes) else b"") for peer, a in self._answers]
 
-    def _lose_turn(self, answers: list[tuple[Peer, bytes]]) -> None:
-        """Nothing of the turn was kept: say so to everybody in it."""
-        reason, self._turn_lost = self._turn_lost, ""
-        for index, request in self._tentative:
+    def _fail_batch(self, answers: list[tuple[Peer, bytes]]) -> None:
+        """Nothing of the batch was stored: reject all its requests, and roll back."""
+        reason, self._batch_error = self._batch_error, ""
+        for index, request in self._uncommitted:
             order_id = getattr(request, "id", None)
             details = {} if order_id is None else {"id": order_id}
             reject = Reject(RejectCode.STORE_UNAVAILABLE, reason, details, retryable=True)
@@ -226,7 +224,7 @@ class OrderService(Generic[Peer]):
             if isinstance(request, OrderRequest):
                 self.held.hold(peer, request)
         self.counts.acked = self.counts.duplicate = 0
-        self.counts.rejected += len(self._tentative)
+        self.counts.rejected += len(self._uncommitted)
         self._events.clear()
         self.store.rollback()
         if self.available:
@@ -234,17 +232,17 @@ class OrderService(Generic[Peer]):
             self.available = False
             self._retry_ns = self.now_ns
 
-    def _try_again(self) -> None:
-        """See whether the store works by now, and start over from what it holds.
+    def _retry_store(self) -> None:
+        """Check whether the store works again; if so, reload the core from it.
 
         Raises:
-            StoreError: it is damaged; this process cannot go on.
+            StoreError: the store is damaged; this process cannot continue.
         """
         if self.now_ns < self._retry_ns:
             return
         self._retry_ns = self.now_ns + RETRY_NS
         try:
-            self.store.try_again()
+            self.store.probe()
             self.core.recover(self.store.load())
         except StoreUnavailableError:
             return
@@ -252,12 +250,12 @@ class OrderService(Generic[Peer]):
         log.info("store_available", path=self.store.path)
 
     @property
-    def wants_turns(self) -> bool:
-        """Whether time alone can bring work: resting orders, or a store to be tried again."""
+    def has_timed_work(self) -> bool:
+        """Whether there is work without a request: resting orders, or a store to retry."""
         return bool(self.core.open) or not self.available
 
     def lines(self) -> list[str]:
-        """What the finished turn has to say in the log; made after the answers are sent."""
+        """Log lines of the finished batch; to be called after the answers are sent."""
         return [event if isinstance(event, str) else _line(*event) for event in self._events]
 
 

@@ -1,4 +1,4 @@
-"""One client connection: bytes to frames, answers to bytes, and what it may cost us."""
+"""One client of the order port: received bytes to frames, answers to bytes, and its limits."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ RECV_BYTES: Final = 32 * 1024
 Blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Connection:
+class Session:
     """A non-blocking client socket with its input frames and its unsent answers."""
 
     __slots__ = (
@@ -44,37 +44,37 @@ class Connection:
         self.fileno = sock.fileno()
         self.peer = peer
         self.mask = 0
-        """What epoll watches for."""
+        """The events that epoll watches for."""
         self.rest = b""
-        """The bytes of a frame that is not finished yet."""
+        """The bytes of an unfinished frame."""
         self.frames: deque[bytes] = deque()
-        """Complete frames that wait for a turn."""
+        """Complete frames that wait for a batch."""
         self.waiting = False
-        """Whether it stands in the line for a turn."""
+        """Whether the session is in the queue for a batch."""
         self.unsent = b""
         self.stalled_ns = 0
-        """Since when the peer takes nothing of ``unsent`` (CLOCK_MONOTONIC), 0 if it does."""
+        """When the peer stopped taking ``unsent`` (CLOCK_MONOTONIC), 0 while it takes it."""
         self.last_ns = time.monotonic_ns()
-        """When it last sent something (CLOCK_MONOTONIC)."""
+        """When the peer last sent something (CLOCK_MONOTONIC)."""
         self.bucket: TokenBucket | None = None
         self.authorized = True
         self.tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self.handshaking = self.tls is not None
         self.read_any = False
         self.oversize = False
-        """A frame passed the limit: to be said after the answers to what came before."""
+        """A frame exceeded the limit; reported after the answers to the frames before it."""
         self.ended = False
-        """The peer sends no more; it still gets its answers."""
+        """The peer has shut down its sending side; it still gets its answers."""
         self.closing = False
-        """Refused: close once everything is sent; what it still sends is thrown away."""
+        """Refused: close once everything is sent; discard what the peer still sends."""
         self.lingering = False
-        """Our side is shut; the peer has a moment to read the last answer."""
+        """Our sending side is shut down; the peer has LINGER_S to read the last answer."""
 
     def receive(self) -> bool:
-        """Read what is there and cut it into frames; False when there was nothing to read.
+        """Read what has arrived and split it into frames; False when there was nothing to read.
 
         Raises:
-            OSError: the connection is broken, or its TLS handshake failed.
+            OSError: the connection is broken, or the TLS handshake failed.
         """
         sock = self.sock
         try:
@@ -112,11 +112,11 @@ class Connection:
         self.frames = good
 
     def first_bytes(self) -> bytes:
-        """What the peer said first, as far as it is here."""
+        """The first frame, or as much of it as has arrived."""
         return self.frames[0] if self.frames else self.rest
 
     def send(self, data: bytes) -> bool:
-        """Send ``data`` behind whatever is still unsent; returns whether everything is sent.
+        """Send ``data`` after whatever is still unsent; returns whether everything is sent.
 
         Raises:
             OSError: the connection is broken.
@@ -137,10 +137,10 @@ class Connection:
         return False
 
     def shutdown_write(self) -> None:
-        """Say that nothing more will be sent.
+        """Tell the peer that nothing more will be sent.
 
-        Closing at once could reset the connection under the last answer, because the peer may have
-        sent what was never read.
+        Closing at once could reset the connection before the peer reads the last answer, because
+        data that it has sent may still be unread.
         """
         self.lingering = True
         self.sock.shutdown(socket.SHUT_WR)

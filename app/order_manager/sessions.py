@@ -1,4 +1,4 @@
-"""All client connections of the order port: who is let in, watched, slowed down or dropped."""
+"""All clients of the order port: accepted, watched, slowed down or dropped."""
 
 import errno
 import select
@@ -10,7 +10,7 @@ from typing import Final
 
 from app.config import Settings
 from app.model.token_bucket import TokenBucket
-from app.order_manager.session import Connection
+from app.order_manager.session import Session
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -18,12 +18,12 @@ log = get_logger()
 ACCEPT_BURST: Final = 64
 LINGER_S: Final = 1.0
 HANDSHAKE_S: Final = 5.0
-SWEEP_S: Final = 0.25
+MAINTENANCE_S: Final = 0.25
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
 
 
-class Connections:
+class Sessions:
     """Owns the client sockets and the epoll set they are in."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Connections:
         needs_token: bool,
     ) -> None:
         self.dropped = 0
-        """Connections ended by us, for what they sent or failed to take."""
+        """Sessions closed by us, for what the client sent or failed to read."""
         self._epoll = epoll
         self._listener = listener
         self._tls = tls
@@ -46,22 +46,22 @@ class Connections:
         self._frames_per_s = settings.order_frames_per_s_max
         self._stall_ns = int(settings.client_stall_timeout_s * 1e9)
         self._idle_ns = int(settings.order_idle_timeout_s * 1e9)
-        self.by_fileno: dict[int, Connection] = {}
-        """The connection behind each descriptor that epoll may name."""
-        self._attended: set[Connection] = set()
-        """Those that the sweep has to look at: handshaking, lingering, or slow to read."""
+        self.by_fileno: dict[int, Session] = {}
+        """The session of each descriptor in the epoll set."""
+        self._time_limited: set[Session] = set()
+        """Sessions with a deadline: handshaking, lingering, or slow to read."""
         self._accepting = True
-        self._pause_said = False
+        self._pause_logged = False
         epoll.register(listener.fileno(), IN)
 
     def __len__(self) -> int:
         return len(self.by_fileno)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Session]:
         return iter(list(self.by_fileno.values()))
 
     def accept(self) -> None:
-        """Take new clients from the backlog, a bounded number at a time."""
+        """Accept new clients from the backlog, at most ACCEPT_BURST at a time."""
         for _ in range(ACCEPT_BURST):
             if len(self.by_fileno) >= self._max:
                 self._pause(f"{self._max} connections are open")
@@ -84,127 +84,127 @@ class Connections:
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
-            # It has gone again.
+            # Peer already disconnected.
             sock.close()
             return
-        connection = Connection(sock, peer)
-        connection.authorized = not self._needs_token
+        session = Session(sock, peer)
+        session.authorized = not self._needs_token
         if self._frames_per_s:
-            connection.bucket = TokenBucket(self._frames_per_s)
-        if connection.handshaking:
-            self._attended.add(connection)
-        self.by_fileno[connection.fileno] = connection
-        connection.mask = IN
-        self._epoll.register(connection.fileno, IN)
+            session.bucket = TokenBucket(self._frames_per_s)
+        if session.handshaking:
+            self._time_limited.add(session)
+        self.by_fileno[session.fileno] = session
+        session.mask = IN
+        self._epoll.register(session.fileno, IN)
 
     def _pause(self, reason: str) -> None:
-        """Leave new clients in the backlog until one has gone."""
+        """Leave new clients in the backlog until a session closes."""
         if self._accepting:
             self._accepting = False
             self._epoll.unregister(self._listener.fileno())
-        if not self._pause_said:
-            self._pause_said = True
+        if not self._pause_logged:
+            self._pause_logged = True
             log.warning("accepting_paused", reason=reason)
 
     def stop_accepting(self) -> None:
-        """Take no more clients."""
+        """Stop accepting for good."""
         self._max = 0
         if self._accepting:
             self._accepting = False
             self._epoll.unregister(self._listener.fileno())
 
-    def watch(self, connection: Connection) -> None:
-        """Watch for what it may do next: a peer that is ahead of us, or slow, is not read from."""
+    def watch(self, session: Session) -> None:
+        """Set the epoll events: do not read from a peer with too much in flight or unsent."""
         mask = 0
-        if not connection.ended and (
-            connection.lingering
+        if not session.ended and (
+            session.lingering
             or (
-                len(connection.frames) <= self._in_flight_max
-                and len(connection.unsent) <= self._unsent_max
+                len(session.frames) <= self._in_flight_max
+                and len(session.unsent) <= self._unsent_max
             )
         ):
             mask = IN
-        if connection.unsent:
+        if session.unsent:
             mask |= OUT
-            self._attended.add(connection)
-        if mask != connection.mask:
-            connection.mask = mask
-            self._epoll.modify(connection.fileno, mask)
+            self._time_limited.add(session)
+        if mask != session.mask:
+            session.mask = mask
+            self._epoll.modify(session.fileno, mask)
 
-    def send(self, connection: Connection, data: bytes) -> None:
-        """Send answers, now or when the peer takes them; ends what has nothing more to say."""
-        if connection.fileno not in self.by_fileno or connection.lingering:
+    def send(self, session: Session, data: bytes) -> None:
+        """Send answers, now or when the peer can take them; close a session that is finished."""
+        if session.fileno not in self.by_fileno or session.lingering:
             return
         try:
-            done = connection.send(data)
-            if done and not connection.frames:
-                if connection.closing:
-                    connection.shutdown_write()
-                    self._attended.add(connection)
-                elif connection.ended:
-                    self.close(connection)
+            done = session.send(data)
+            if done and not session.frames:
+                if session.closing:
+                    session.shutdown_write()
+                    self._time_limited.add(session)
+                elif session.ended:
+                    self.close(session)
                     return
         except OSError:
-            self.close(connection)
+            self.close(session)
             return
-        if not done or connection.mask != IN:
-            self.watch(connection)
+        if not done or session.mask != IN:
+            self.watch(session)
 
-    def refuse(self, connection: Connection, event: str, reason: str) -> None:
-        """Let nothing more in from this peer; it is closed once its answers are sent."""
-        if not connection.closing:
-            connection.closing = True
-            connection.frames.clear()
-            connection.rest = b""
+    def refuse(self, session: Session, event: str, reason: str) -> None:
+        """Accept nothing more from this peer, and close once its answers are sent."""
+        if not session.closing:
+            session.closing = True
+            session.frames.clear()
+            session.rest = b""
             self.dropped += 1
-            log.warning(event, peer=connection.peer, reason=reason)
+            log.warning(event, peer=session.peer, reason=reason)
 
-    def close(self, connection: Connection) -> None:
-        """Close at once and forget."""
-        if self.by_fileno.pop(connection.fileno, None) is None:
+    def close(self, session: Session) -> None:
+        """Close at once."""
+        if self.by_fileno.pop(session.fileno, None) is None:
             return
-        self._attended.discard(connection)
-        connection.frames.clear()
-        self._epoll.unregister(connection.fileno)
-        connection.sock.close()
+        self._time_limited.discard(session)
+        session.frames.clear()
+        self._epoll.unregister(session.fileno)
+        session.sock.close()
         if not self._accepting and len(self.by_fileno) < self._max:
             self._accepting = True
-            self._pause_said = False
+            self._pause_logged = False
             self._epoll.register(self._listener.fileno(), IN)
 
-    def sweep(self) -> None:
-        """Drop who does not read, does not finish, or has been silent for too long."""
+    def maintain(self) -> None:
+        """Drop sessions that do not read, do not finish a handshake, or are idle for too long."""
         now_ns = time.monotonic_ns()
-        for connection in list(self._attended):
-            waited_ns = now_ns - connection.last_ns
-            if connection.lingering or connection.handshaking:
-                limit_s = LINGER_S if connection.lingering else HANDSHAKE_S
+        for session in list(self._time_limited):
+            waited_ns = now_ns - session.last_ns
+            if session.lingering or session.handshaking:
+                limit_s = LINGER_S if session.lingering else HANDSHAKE_S
                 if waited_ns > limit_s * 1e9:
-                    if connection.handshaking:
-                        self.refuse(connection, "tls_failed", "no handshake in time")
-                    self.close(connection)
-            elif not connection.unsent:
-                self._attended.discard(connection)
+                    if session.handshaking:
+                        self.refuse(session, "tls_failed", "no handshake in time")
+                    self.close(session)
+            elif not session.unsent:
+                self._time_limited.discard(session)
             elif (
-                len(connection.unsent) > self._unsent_max
-                and now_ns - connection.stalled_ns > self._stall_ns
+                len(session.unsent) > self._unsent_max
+                and now_ns - session.stalled_ns > self._stall_ns
             ):
                 self.refuse(
-                    connection,
+                    session,
                     "client_dropped",
                     f"took no answer for {self._stall_ns / 1e9:g} s, "
-                    f"{len(connection.unsent)} bytes behind",
+                    f"{len(session.unsent)} bytes unsent",
                 )
-                self.close(connection)
+                self.close(session)
         if self._idle_ns:
-            for connection in self:
-                if now_ns - connection.last_ns > self._idle_ns and not connection.frames:
-                    self.refuse(connection, "client_dropped", "idle for too long")
-                    self.close(connection)
+            for session in self:
+                if now_ns - session.last_ns > self._idle_ns and not session.frames:
+                    self.refuse(session, "client_dropped", "idle for too long")
+                    self.close(session)
 
     def close_all(self) -> None:
-        """Close every connection and the listening socket."""
+        """Close every session and the listening socket."""
         self.stop_accepting()
-        for connection in self:
-            self.close(connection)
+        for session in self:
+            self.close(session)
         self._listener.close()

@@ -1,7 +1,7 @@
 """Orders, fills and positions of a store as tables for pandas: CSV, or Parquet with pyarrow.
 
 Money is exact: decimal text in CSV, ``decimal128(38, 9)`` in Parquet.  Times are ``at_ns``,
-nanoseconds since the epoch in UTC, and in CSV also readable.
+nanoseconds since the epoch in UTC; CSV also has ``at``, readable.
 """
 
 import csv
@@ -70,7 +70,7 @@ COLUMNS: Final = {
         "mark": "money",
     },
 }
-"""Table -> column -> kind; money columns hold 1e-9 units until they are written."""
+"""Table -> column -> kind; money values are in 1e-9 units until they are written."""
 
 _QUERIES: Final = {
     "orders": (
@@ -141,7 +141,7 @@ def export_store(
     """Write one file per table of :data:`COLUMNS` into ``folder``; returns their paths.
 
     Raises:
-        StoreError: Parquet is asked for and pyarrow is not installed.
+        StoreError: ``form`` is "parquet" and pyarrow is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_csv if form == "csv" else _write_parquet

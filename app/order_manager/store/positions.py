@@ -1,9 +1,8 @@
-"""Positions of an order store: written down now and then, and brought up to date from the fills.
+"""Positions of an order store: a snapshot in a table, plus the fills since.
 
-A commit of an order writes no position: one statement and one page less that the order waits for.
-The table ``positions`` is a snapshot, brought up to date in one transaction: every execution up to
-the largest ``fill_no`` in it is in it, and none after.  Whoever reads positions applies the later
-ones.
+The commit of an order writes no position, which saves the order one statement and one page.  The
+table ``positions`` is a snapshot, updated in one transaction: it contains every execution up to the
+largest ``fill_no`` in it, and none after.  Readers apply the later ones.
 """
 
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ _PUT: Final = "INSERT OR REPLACE INTO positions VALUES(?,?,?,?,?,?,?)"
 
 
 def read_positions(connection: apsw.Connection) -> tuple[Positions, Positions]:
-    """All positions of a store as they stand now, and of these the ones that its table lacks."""
+    """All current positions of a store, and those of them that its table does not have yet."""
     positions: Positions = {}
     snapshot = 0
     for client_no, symbol, *numbers in connection.execute("SELECT * FROM positions"):
@@ -35,7 +34,7 @@ def read_positions(connection: apsw.Connection) -> tuple[Positions, Positions]:
 
 
 def apply_fills(positions: Positions, fills: Iterable[Fill]) -> Positions:
-    """Account for ``fills``, in their order; the positions that they changed."""
+    """Apply ``fills`` in their order; returns the positions that changed."""
     changed: Positions = {}
     for fill_no, client_no, symbol, side, qty, price in fills:
         key = client_no, symbol
@@ -49,7 +48,7 @@ def apply_fills(positions: Positions, fills: Iterable[Fill]) -> Positions:
 
 
 def rebuild_positions(connection: apsw.Connection) -> Positions:
-    """Positions as the log of fills gives them, from the first fill on."""
+    """Compute the positions from all fills, without the table."""
     return apply_fills(
         {},
         connection.execute(
@@ -62,8 +61,8 @@ def rebuild_positions(connection: apsw.Connection) -> Positions:
 def _fills_after(connection: apsw.Connection, fill_no: int) -> list[Fill]:
     """The executions after ``fill_no``.
 
-    Those that orders carry rise with the order's number, so they are read from the end, as far as
-    the last order that executed before the snapshot.
+    The fill numbers in orders' own rows rise with the order number, so these rows are read
+    backwards, up to the first order that executed before the snapshot.
     """
     fills: list[Any] = connection.execute(
         "SELECT e.fill_no, o.client_no, o.symbol, o.side, e.qty, e.price "
@@ -83,12 +82,12 @@ def _fills_after(connection: apsw.Connection, fill_no: int) -> list[Fill]:
 
 
 def write_positions(cursor: apsw.Cursor, rows: Iterable[PositionRow]) -> None:
-    """Put positions into the table, inside a transaction of the caller's."""
+    """Write positions into the table, inside the caller's transaction."""
     cursor.executemany(_PUT, rows)
 
 
 def position_rows(positions: Positions) -> dict[Key, PositionRow]:
-    """Positions as rows of the table, as they stand now."""
+    """Positions as rows of the table."""
     return {
         key: (*key, db_int(p.qty), db_int(p.cost), db_int(p.realized), p.mark, p.fill_no)
         for key, p in positions.items()

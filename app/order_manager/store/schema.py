@@ -1,24 +1,31 @@
-"""The order store's tables, versioned: what a file must hold, and how an older one gets there.
+"""The order store's tables and their versions, and the migration of older files.
 
-``orders`` is append-only: an order's row is its state when it was acknowledged, so a repeated
-request is answered from it for ever; what happens to the order later stands in ``order_state``.
-An order that was acknowledged with exactly one execution carries it in its row; all other
-executions are rows of ``executions``.  The view ``fills`` has them all; ``positions`` is their sum
-as it stood when it was last written down (:mod:`app.order_manager.store.positions`).
+``orders`` is append-only: an order's row is its state when it was acknowledged, and a repeated
+request is always answered from it.  ``order_state`` has what happened to the order later.
+An order that was acknowledged with exactly one execution has it in its own row; all other
+executions are rows of ``executions``.  The view ``fills`` has both; ``positions`` is a snapshot of
+their sums (:mod:`app.order_manager.store.positions`).
 
-Money is an integer of 1e-9 units; a number beyond 64 bits is kept as decimal text, which is why
-such columns have no type.  Times are nanoseconds since the epoch, UTC.
+Money is an integer of 1e-9 units; a number beyond 64 bits is stored as decimal text, so these
+columns have type ANY.  Times are nanoseconds since the epoch, UTC.
 """
 
 from typing import Final
 
 import apsw
 
+from app.model.orders import OPEN_STATES
+
 APPLICATION_ID: Final = 0x4F524442
 """``PRAGMA application_id`` of an order store, ASCII "ORDB"."""
 
 PAGE_BYTES: Final = 1024
-"""Small, because a single order's commit writes a handful of pages whatever their size."""
+"""Small, because the commit of a single order writes a few pages, whatever their size."""
+
+IS_OPEN: Final = "status < 3"
+"""SQL condition for an open order, on a row of ``order_state``.  It is part of an index of existing
+files, so it must not change."""
+assert frozenset(range(3)) == OPEN_STATES
 
 _V1: Final = """
 CREATE TABLE clients(
@@ -76,7 +83,7 @@ CREATE TABLE positions(
 ) STRICT, WITHOUT ROWID;
 """
 
-_V2: Final = """
+_V2: Final = f"""
 CREATE TABLE order_state(
   order_no INTEGER PRIMARY KEY,
   status INTEGER NOT NULL,
@@ -85,7 +92,7 @@ CREATE TABLE order_state(
   updated_ns INTEGER NOT NULL,
   reason TEXT
 ) STRICT;
-CREATE INDEX order_state_open ON order_state(status) WHERE status < 3;
+CREATE INDEX order_state_open ON order_state(status) WHERE {IS_OPEN};
 
 CREATE TABLE controls(
   control_no INTEGER PRIMARY KEY,
@@ -105,20 +112,20 @@ CREATE TABLE days(
 """
 
 MIGRATIONS: Final = (_V1, _V2)
-"""Entry n leads from schema version n to n + 1."""
+"""Entry n migrates schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)
 
 
 class StoreError(Exception):
-    """The store cannot be used; the message says what is wrong and what leads out of it."""
+    """The store cannot be used; the message names the problem and a way to solve it."""
 
 
 def schema_version(connection: apsw.Connection) -> int:
     """The version of an open file; 0 for an empty one.
 
     Raises:
-        StoreError: another program's database, or one of a later version of this program.
+        StoreError: a database of another program, or of a later version of this one.
     """
     version = int(connection.pragma("user_version"))
     application = int(connection.pragma("application_id"))
@@ -133,7 +140,7 @@ def schema_version(connection: apsw.Connection) -> int:
 
 
 def migrate(connection: apsw.Connection) -> int:
-    """Bring an open file to :data:`VERSION` in one transaction; returns the version it had.
+    """Migrate an open file to :data:`VERSION` in one transaction; returns its version before.
 
     Raises:
         StoreError: as :func:`schema_version`.

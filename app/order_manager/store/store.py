@@ -1,11 +1,9 @@
-"""The order store: SQLite with one writer, an ACK only after the commit that holds it.
+"""The order store: SQLite with one writer; an order is acknowledged only after its commit.
 
 :mod:`app.order_manager.store.tools` has its tools: backup, restore, export, verify.
 """
 
-import contextlib
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,30 +13,25 @@ import apsw
 from app.execution.accounts import STACK_NO
 from app.execution.pending_rows import PendingRows, Recovered
 from app.model.orders import Order, db_int
+from app.order_manager.store.checkpoint import Checkpointer, roll_back
 from app.order_manager.store.files import (
-    WAL_BYTES,
     backup_connection,
     damaged_message,
     lay_out_wal,
     take_lease,
 )
-from app.order_manager.store.positions import (
-    Key,
-    PositionRow,
-    position_rows,
-    read_positions,
-    write_positions,
+from app.order_manager.store.positions import position_rows, read_positions
+from app.order_manager.store.schema import (
+    IS_OPEN,
+    PAGE_BYTES,
+    VERSION,
+    StoreError,
+    migrate,
+    schema_version,
 )
-from app.order_manager.store.schema import PAGE_BYTES, VERSION, StoreError, migrate, schema_version
 from app.runtime.log import get_logger
 
 log = get_logger()
-
-WAL_IDLE_BYTES: Final = WAL_BYTES // 4
-"""From here on an idle moment is used for a checkpoint."""
-
-POSITIONS_IDLE_S: Final = 0.25
-"""After so long without a turn positions are written down."""
 
 _INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
 _INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?)"
@@ -49,37 +42,33 @@ _INSERT_CONTROL: Final = "INSERT INTO controls(client_no, mode, reason, at_ns) V
 
 
 class StoreUnavailableError(Exception):
-    """The file system refuses: nothing of the turn is kept, and it may work again later."""
+    """An I/O error or a full disk: nothing of the batch is stored; a later attempt may succeed."""
 
 
 class OrderStore:
-    """One open store.  Not thread-safe; one process at a time, which :meth:`open` makes sure of."""
+    """One open store.  Not thread-safe; :meth:`open` ensures that only one process has it."""
 
     def __init__(self, path: str, synchronous: str, run_id: str) -> None:
         self.path = path
         self.run_id = run_id
         self.pending = PendingRows()
-        self.wal_pages = 0
+        self.checkpointer = Checkpointer(path)
         self._synchronous = synchronous
         self._lease = -1
-        self._unwritten: dict[Key, PositionRow] = {}
-        """Positions that changed since the last were written down, as they stood after a commit."""
-        self._turn_s = 0.0
-        """When the last turn was over (CLOCK_MONOTONIC)."""
-        self._begun = False
-        """Whether a transaction is open."""
-        self._written = False
-        """Whether there is anything in it."""
+        self._transaction_open = False
+        """Whether a transaction is open; it may still be empty."""
+        self._rows_written = False
+        """Whether the open transaction has rows."""
         self._connection: apsw.Connection
         self._cursor: apsw.Cursor
 
     @classmethod
     def open(cls, path: str, synchronous: str = "FULL", run_id: str = "") -> Self:
-        """Open or make the store at ``path`` (``":memory:"`` keeps it in this process only).
+        """Open or create the store at ``path``; ``":memory:"`` keeps it in this process only.
 
         Raises:
             StoreError: another process has it, the file is damaged, foreign or of a later version.
-            StoreUnavailableError: it cannot be written now.
+            StoreUnavailableError: it cannot be written at the moment.
         """
         store = cls(path, synchronous, run_id)
         try:
@@ -104,7 +93,7 @@ class OrderStore:
             connection.pragma("journal_mode", "WAL")
             connection.pragma("synchronous", self._synchronous)
             connection.pragma("wal_autocheckpoint", 0)
-            connection.set_wal_hook(self._note_wal)
+            connection.set_wal_hook(self.checkpointer.note_wal)
             connection.set_busy_timeout(2000)
             if self.path != ":memory:":
                 problem = connection.execute("PRAGMA quick_check(1)").get
@@ -117,7 +106,7 @@ class OrderStore:
             self._cursor = connection.cursor()
             if self.path != ":memory:":
                 lay_out_wal(connection, self.path)
-                self.wal_pages = 0
+                self.checkpointer.wal_pages = 0
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
         except StoreError as error:
@@ -125,16 +114,12 @@ class OrderStore:
         except apsw.Error as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from None
 
-    def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        self.wal_pages = pages
-        return apsw.SQLITE_OK
-
     def load(self) -> Recovered:
-        """What the core starts from: the clients of this run, what they hold and have open.
+        """The state that the core starts from: clients of this run, positions, open orders, modes.
 
         Raises:
             StoreError: the file contradicts itself.
-            StoreUnavailableError: it cannot be read now.
+            StoreUnavailableError: it cannot be read at the moment.
         """
         try:
             return self._load()
@@ -159,11 +144,11 @@ class OrderStore:
         }
         found.open_orders = [
             order
-            for order in self._orders("WHERE s.status < 3 ORDER BY o.order_no")
+            for order in self._orders(f"WHERE s.{IS_OPEN} ORDER BY o.order_no")
             if order.client_no in found.clients
         ]
         run = {*found.clients, STACK_NO}
-        # SQLite takes the other columns from the row that has the maximum.
+        # With max(), SQLite takes the other columns from the row that has the maximum.
         for client_no, mode, _ in execute(
             "SELECT client_no, mode, max(control_no) FROM controls GROUP BY client_no"
         ):
@@ -190,11 +175,11 @@ class OrderStore:
                 f"{found.last_fill_no}; rebuild them with: "
                 "python -m app.order_manager.store.tools rebuild"
             )
-        self._unwritten = position_rows(changed)
+        self.checkpointer.unwritten = position_rows(changed)
         return found
 
     def _orders(self, where: str, values: tuple[object, ...] = ()) -> Iterable[Order]:
-        """Orders as they stand now: their row, and over it what happened later."""
+        """Orders in their current state: their row, updated by ``order_state``."""
         columns = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
         query = (
             f"SELECT {columns}, s.status, s.filled_qty, s.filled_notional "
@@ -209,7 +194,7 @@ class OrderStore:
             yield order
 
     def find(self, client_no: int, order_id: int) -> Order | None:
-        """The order as it was acknowledged, this turn's included, or None."""
+        """The order as it was acknowledged (in this batch, too), or None."""
         self.flush()
         try:
             row = self._cursor.execute(
@@ -220,13 +205,16 @@ class OrderStore:
         return None if row is None else _order(row)
 
     def current(self, order: Order) -> Order:
-        """The same order as it stands now."""
+        """The same order in its current state."""
         for found in self.query("WHERE o.order_no = ?", (order.order_no,)):
             return found
         return order
 
     def query(self, where: str, values: tuple[object, ...]) -> list[Order]:
-        """Orders as they stand now, this turn's included; ``o`` is ``orders``, ``s`` its state."""
+        """Orders in their current state, those of this batch included.
+
+        In ``where``, ``o`` is ``orders`` and ``s`` is ``order_state``.
+        """
         self.flush()
         try:
             return list(self._orders(where, values))
@@ -246,20 +234,20 @@ class OrderStore:
         return rows
 
     def flush(self) -> None:
-        """Write the journal's rows into the open transaction.
+        """Write the pending rows into the open transaction.
 
         Raises:
-            StoreUnavailableError: and the transaction is gone, with all it held.
+            StoreUnavailableError: the transaction was rolled back.
         """
         pending = self.pending
         if pending.empty:
             return
         cursor = self._cursor
         try:
-            if not self._begun:
+            if not self._transaction_open:
                 cursor.execute("BEGIN IMMEDIATE")
-                self._begun = True
-            self._written = True
+                self._transaction_open = True
+            self._rows_written = True
             if pending.clients:
                 rows = [(number, self.run_id, name) for number, name in pending.clients]
                 cursor.executemany(_INSERT_CLIENT, rows)
@@ -294,96 +282,73 @@ class OrderStore:
         )
 
     def commit(self) -> bool:
-        """Make the turn durable; returns False when there was nothing to write.
+        """Make the batch durable; returns False when there was nothing to write.
 
         Raises:
-            StoreUnavailableError: nothing of the turn was kept.
+            StoreUnavailableError: nothing of the batch was stored.
         """
         self.flush()
-        if not self._written:
+        if not self._rows_written:
             return False
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
             self.rollback()
             raise StoreUnavailableError(str(error)) from None
-        self._begun = self._written = False
+        self._transaction_open = self._rows_written = False
         return True
 
-    def prepare(self) -> None:
-        """After a turn: note its positions, and open the next one's transaction while nobody waits.
+    def end_batch(self) -> None:
+        """After a batch: keep its positions, and begin the next one's transaction early.
 
-        This is the only writer, so the lock that it holds meanwhile is in nobody's way.
+        So the next batch does not wait for BEGIN.  Holding the write lock in the meantime is
+        harmless, because this process is the only writer.
         """
-        self._unwritten.update(position_rows(self.pending.positions))
+        self.checkpointer.end_batch(self.pending.positions)
         self.pending.positions.clear()
-        self._turn_s = time.monotonic()
-        self._begin_ahead()
+        self._begin_early()
 
-    def _begin_ahead(self) -> None:
-        if not self._begun:
-            # What is wrong here is said when there is something to write.
-            with contextlib.suppress(apsw.Error):
+    def _begin_early(self) -> None:
+        if not self._transaction_open:
+            try:
                 self._cursor.execute("BEGIN IMMEDIATE")
-                self._begun = True
+                self._transaction_open = True
+            except apsw.Error:
+                # Ignore: the next flush reports the error.
+                pass
 
     def rollback(self) -> None:
-        """Give up the turn; what the core holds is to be loaded anew."""
+        """Discard the batch; the core must reload its state afterwards."""
         self.pending.discard()
         self._end_transaction()
 
     def _end_transaction(self) -> None:
-        self._begun = self._written = False
-        # SQLite has rolled back by itself after most I/O errors, and then refuses a second one.
-        with contextlib.suppress(apsw.Error):
-            self._cursor.execute("ROLLBACK")
+        self._transaction_open = self._rows_written = False
+        roll_back(self._connection)
 
-    def tend(self, idle: bool) -> None:
-        """Checkpoint when the log has grown enough: earlier when there is nothing else to do.
+    def maintain(self, idle: bool) -> None:
+        """Write positions and checkpoint the log, if they are due; earlier when ``idle``.
 
-        Positions are written down before it, so that a start has few fills to apply to them, and
-        when there is nothing else to do, for whoever reads the file.
+        Positions are written before a checkpoint, so that a start has few fills to apply to them,
+        and when idle, for readers of the file.
         """
-        if self._written:
+        checkpointer = self.checkpointer
+        checkpoint_due = checkpointer.checkpoint_due(idle)
+        if self._rows_written or not (checkpoint_due or checkpointer.positions_due(idle)):
             return
-        begun = self._begun
-        full = self.wal_pages * PAGE_BYTES >= (WAL_IDLE_BYTES if idle else WAL_BYTES)
-        quiet = idle and time.monotonic() - self._turn_s >= POSITIONS_IDLE_S
-        # A disk that is full stays a matter of the next commit.
-        if self._unwritten and (full or quiet):
-            with contextlib.suppress(apsw.Error):
-                self._write_positions()
-        if full:
-            with contextlib.suppress(apsw.Error):
-                self._end_transaction()
-                self.checkpoint()
-        if begun:
-            self._begin_ahead()
+        was_open = self._transaction_open
+        self._end_transaction()
+        checkpointer.write_positions(self._connection)
+        if checkpoint_due:
+            checkpointer.checkpoint(self._connection)
+        if was_open:
+            self._begin_early()
 
-    def _write_positions(self) -> None:
-        try:
-            if not self._begun:
-                self._cursor.execute("BEGIN IMMEDIATE")
-                self._begun = True
-            write_positions(self._cursor, self._unwritten.values())
-            self._cursor.execute("COMMIT")
-        except BaseException:
-            self._end_transaction()
-            raise
-        self._begun = False
-        self._unwritten.clear()
+    def probe(self) -> None:
+        """Check with an empty commit whether the store works again.
 
-    def checkpoint(self) -> None:
-        """Move the log's pages into the database, so that the log starts over."""
-        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self.wal_pages = 0
-
-    def try_again(self) -> None:
-        """See whether a commit works by now.
-
-        It is an empty one of our own, and it goes through this same connection: that is how it
-        overwrites in the log what a failed commit may have left there, which a new connection would
-        take for committed.
+        It must use this connection: a failed commit may have left frames in the log that a new
+        connection would take for committed, and this commit overwrites them.
 
         Raises:
             StoreUnavailableError: it still fails; a later call may succeed.
@@ -396,16 +361,15 @@ class OrderStore:
             raise StoreUnavailableError(str(error)) from None
 
     def close(self) -> None:
-        """Write positions down, close the file and give up the lease; an open turn is given up."""
+        """Roll back an open batch, write the positions, close the file and release the lease."""
         connection = getattr(self, "_connection", None)
         if connection is not None:
-            with contextlib.suppress(apsw.Error):
-                if self._written:
-                    self._end_transaction()
-                if self._unwritten:
-                    self._write_positions()
-            with contextlib.suppress(apsw.Error):
+            self._end_transaction()
+            self.checkpointer.write_positions(connection)
+            try:
                 connection.close()
+            except apsw.Error as error:
+                log.warning("store_not_closed", path=self.path, reason=str(error))
         if self._lease >= 0:
             os.close(self._lease)
             self._lease = -1

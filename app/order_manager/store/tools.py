@@ -33,7 +33,7 @@ STREAM: Final = "-"
 
 @contextmanager
 def reading(path: str) -> Iterator[apsw.Connection]:
-    """A snapshot of a store, whoever is writing to it.
+    """A consistent snapshot of a store, even while an order manager writes to it.
 
     Raises:
         StoreError: no such file, not an order store, or damaged.
@@ -59,10 +59,10 @@ def reading(path: str) -> Iterator[apsw.Connection]:
 
 
 def backup(path: str, target: str) -> None:
-    """Copy a store, running or not, to ``target``, which appears complete or not at all.
+    """Copy a store, in use or not, to ``target``, which appears complete or not at all.
 
     Raises:
-        StoreError: the source is no good, or the target exists.
+        StoreError: the source is not a sound store, or the target exists.
     """
     if os.path.exists(target):
         raise StoreError(f"{target}: exists already")
@@ -78,7 +78,7 @@ def backup(path: str, target: str) -> None:
 
 
 def check_whole(path: str) -> None:
-    """Make sure that a file is an undamaged order store in one piece.
+    """Check that a file is an undamaged order store, and make it a single file.
 
     Raises:
         StoreError: it is not.
@@ -89,7 +89,7 @@ def check_whole(path: str) -> None:
         problem = connection.execute("PRAGMA integrity_check(1)").get
         if problem != "ok":
             raise StoreError(f"{path}: damaged ({problem})")
-        # So that the copy is one file, without a log beside it.
+        # Merges the write-ahead log into the file.
         connection.pragma("journal_mode", "DELETE")
     except StoreError as error:
         raise StoreError(f"{path}: {error}") from None
@@ -105,10 +105,10 @@ def check_whole(path: str) -> None:
 
 
 def restore(source: str, path: str) -> str:
-    """Put a backup in the store's place; returns where the replaced file is kept, or "".
+    """Replace the store by a backup; returns the path of the replaced file, or "".
 
     Raises:
-        StoreError: the backup is no good, or an order manager is running on the store.
+        StoreError: the backup is not a sound store, or an order manager is running on the store.
     """
     if source != STREAM and not os.path.exists(source):
         raise StoreError(f"{source}: no such backup")
@@ -138,10 +138,10 @@ def restore(source: str, path: str) -> str:
 
 
 def verify(path: str) -> list[str]:
-    """Everything in a store that contradicts itself; empty when it is sound.
+    """All inconsistencies of a store; empty when it is sound.
 
     Raises:
-        StoreError: it cannot be read at all.
+        StoreError: it cannot be read.
     """
     with reading(path) as connection:
         found = [
@@ -152,7 +152,7 @@ def verify(path: str) -> list[str]:
         twice = connection.execute(
             "SELECT fill_no FROM fills GROUP BY fill_no HAVING count(*) > 1 LIMIT 5"
         ).fetchall()
-        found += [f"fill {row[0]} is there twice" for row in twice]
+        found += [f"fill {row[0]} exists twice" for row in twice]
         for order_no, qty, filled in connection.execute(
             "SELECT o.order_no, sum(f.qty), ifnull(s.filled_qty, o.filled_qty) FROM orders o "
             "LEFT JOIN order_state s USING(order_no) LEFT JOIN fills f USING(order_no) "
@@ -161,17 +161,17 @@ def verify(path: str) -> list[str]:
         ):
             found.append(f"order {order_no}: filled {filled}, its fills are {qty or 0}")
         positions, _ = read_positions(connection)
-        stored, played = position_rows(positions), position_rows(rebuild_positions(connection))
+        stored, rebuilt = position_rows(positions), position_rows(rebuild_positions(connection))
         found += [
-            f"position {key}: stored {stored.get(key)}, replayed {played.get(key)}"
-            for key in stored.keys() | played.keys()
-            if stored.get(key) != played.get(key)
+            f"position {key}: stored {stored.get(key)}, from fills {rebuilt.get(key)}"
+            for key in stored.keys() | rebuilt.keys()
+            if stored.get(key) != rebuilt.get(key)
         ]
     return found
 
 
 def rebuild(path: str) -> int:
-    """Replace the positions by what the fills give; returns how many there are.
+    """Recompute the positions from the fills; returns how many there are.
 
     Raises:
         StoreError: the store is damaged, or an order manager is running on it.

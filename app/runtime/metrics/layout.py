@@ -86,6 +86,8 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "frames_bad": "frames that were not an order",
         "commits": "commits of the order store",
         "queue_depth": "orders that wait for a commit",
+        "checkpoint_errors": "checkpoints of the order store that failed; each is tried again",
+        "position_write_errors": "writes of the positions that failed; each is tried again",
     },
 }
 """Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow.

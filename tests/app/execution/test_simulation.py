@@ -33,31 +33,32 @@ def test_histories_agree_with_the_oracle() -> None:
 
 
 class SqliteStore(OrderStore):
-    """The real store under the simulator's names, tended at random moments.
+    """The real store under the simulator's names, maintained at random moments.
 
-    Whoever reads the file finds the positions of all fills whenever no turn is open.
+    Between batches, a reader of the file finds the positions of all fills.
     """
 
     def lose(self) -> None:
         self.rollback()
-        self._tend()
+        self._maintain()
 
     def commit(self) -> bool:
         written = super().commit()
         if RANDOM.random() < 0.8:
-            self.prepare()
-        self._tend()
+            self.end_batch()
+        self._maintain()
         return written
 
     def load(self) -> Recovered:
         found = super().load()
-        self._tend()
+        self._maintain()
         return found
 
-    def _tend(self) -> None:
-        self._turn_s = RANDOM.choice((0.0, self._turn_s))
-        self.wal_pages = RANDOM.choice((0, 9000))
-        self.tend(idle=RANDOM.random() < 0.5)
+    def _maintain(self) -> None:
+        checkpointer = self.checkpointer
+        checkpointer._last_batch_s = RANDOM.choice((0.0, checkpointer._last_batch_s))
+        checkpointer.wal_pages = RANDOM.choice((0, 9000))
+        self.maintain(idle=RANDOM.random() < 0.5)
         positions, _ = read_positions(self._connection)
         assert position_rows(positions) == position_rows(rebuild_positions(self._connection))
 

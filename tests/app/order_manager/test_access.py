@@ -1,4 +1,4 @@
-"""Tokens, TLS, other protocols: who is refused, said once, counted; and who is not harmed by it."""
+"""Tokens, TLS, other protocols: refused clients are logged once and counted; others go on."""
 
 import socket
 import ssl
@@ -18,10 +18,10 @@ from app.runtime.net.access import (
     require_token_if_published,
 )
 from app.runtime.net.order_client import OrderClient
+from tests.support.orders.frames import ORDER
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import running
 
-ORDER: dict[str, Any] = {"side": "BUY", "symbol": "AAPL", "qty": 10, "price": 173.2}
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -90,7 +90,7 @@ def test_wrong_or_missing_token(tmp_path: Path, token_file: str, first: Any, cod
         client.send(ORDER)
         answer = client.read()
         assert (answer["ok"], answer["code"]) == (False, code)
-        assert client.closed(), "nothing that follows is looked at"
+        assert client.closed(), "later frames are not processed"
         with server.client() as good:
             good.ask({"op": "auth", "token": TOKEN})
             assert good.ask({"op": "orders", "open": False})["orders"] == []
@@ -117,7 +117,7 @@ def test_ping_needs_no_token(tmp_path: Path, token_file: str) -> None:
         assert client.ask(ORDER)["ok"] is True
 
 
-def test_a_token_that_nobody_asked_for_is_fine(tmp_path: Path) -> None:
+def test_an_unneeded_token_is_accepted(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         assert client.ask({"op": "auth", "token": "anything"}) == {"ok": True}
         assert client.ask(ORDER)["ok"] is True
@@ -152,7 +152,7 @@ def test_published_without_a_token_does_not_start(tmp_path: Path) -> None:
     manager.__exit__(None, None, None)
 
 
-def test_token_files_that_hold_no_secret(tmp_path: Path) -> None:
+def test_unusable_token_files(tmp_path: Path) -> None:
     short = tmp_path / "short"
     short.write_text("abc\n")
     for path in (str(short), str(tmp_path / "none")):
@@ -263,7 +263,7 @@ def test_tls_failures_are_logged_once_and_counted(tmp_path: Path, certificate: A
         manager.__exit__(None, None, None)
 
 
-def test_a_client_that_never_shakes_hands_blocks_nobody(tmp_path: Path, certificate: Any) -> None:
+def test_an_unfinished_handshake_does_not_block_others(tmp_path: Path, certificate: Any) -> None:
     cert, key = certificate("good")
     with running(tmp_path, order_tls_cert_file=cert, order_tls_key_file=key) as server:
         silent = [server_client(server.port) for _ in range(20)]
@@ -274,7 +274,7 @@ def test_a_client_that_never_shakes_hands_blocks_nobody(tmp_path: Path, certific
             sock.close()
 
 
-def test_certificate_files_that_are_none(tmp_path: Path, certificate: Any) -> None:
+def test_unusable_certificate_files(tmp_path: Path, certificate: Any) -> None:
     cert, _ = certificate("good")
     _, other_key = certificate("stranger")
     for pair in ((cert, other_key), (cert, str(tmp_path / "none"))):
@@ -289,7 +289,7 @@ def test_certificate_files_that_are_none(tmp_path: Path, certificate: Any) -> No
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_the_strategys_client_shows_its_token(
+def test_the_strategys_client_sends_its_token(
     tmp_path: Path, certificate: Any, token_file: str, encrypted: bool
 ) -> None:
     cert, key = certificate("good")

@@ -1,4 +1,4 @@
-"""A structured fuzz of the order port: each frame answered, or its connection closed."""
+"""Structured fuzzing of the order port: each frame is answered, or its connection is closed."""
 
 import json
 import os
@@ -19,7 +19,7 @@ GROWTH_BYTES_MAX = 16 * 2**20
 
 
 def _fuzz(folder: Path, frames: int, seed: int) -> None:
-    print(f"{frames} frames; replay with: ORDER_FUZZ_SEED={seed}")
+    print(f"{frames} frames; repeat with: ORDER_FUZZ_SEED={seed}")
     fuzzer, rng = Fuzzer(seed), random.Random(seed)
     answered: dict[str, int] = {}
     closed = sent = 0
@@ -53,7 +53,7 @@ def _fuzz(folder: Path, frames: int, seed: int) -> None:
                 slowest_s = max(slowest_s, time.monotonic() - begin)
                 if not ended:
                     break
-                # What came behind the violation is not answered; go on with it anew.
+                # Frames after a violation get no answer: send them again on a new connection.
                 client.close()
                 closed += 1
                 client = manager.client(20)
@@ -73,7 +73,7 @@ def _fuzz(folder: Path, frames: int, seed: int) -> None:
     print(dict(sorted(answered.items(), key=lambda item: -item[1])))
     assert growth < GROWTH_BYTES_MAX
     assert slowest_s < 5
-    assert len(answered) >= 12, "the fuzz does not reach far"
+    assert len(answered) >= 12, "the fuzzer reaches too few reject codes"
 
 
 def test_fifty_thousand_frames(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""In a replay nothing that hangs on the clock changes the outcome."""
+"""While replaying, nothing that depends on the clock changes the outcome."""
 
 import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.config import Settings
@@ -18,7 +19,7 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest
 from app.model.wire.order_json import decode, encode_order
 from app.order_manager.service import OrderService
-from app.order_manager.store.store import OrderStore
+from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.lifecycle import Backoff
 from app.runtime.net.order_client import OrderClient
 from tests.support.orders.process import Client
@@ -37,7 +38,7 @@ def order(number: int, client: str = "desk") -> bytes:
 
 
 class Desk:
-    """A service whose clock the test moves."""
+    """An order service with a clock that the test sets."""
 
     def __init__(self, **config: Any) -> None:
         self.now_ns = 1_760_000_000 * NS
@@ -46,18 +47,16 @@ class Desk:
         core = OrderCore(gate, PaperExchange(NoPrices()), store.pending, store)
         self.service: OrderService[str] = OrderService(core, store, lambda: self.now_ns)
 
-    def turn(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
-        """Peer and code ("ok", "again" for a duplicate) of each answer of one turn."""
-        import msgspec
-
+    def batch(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
+        """Peer and code ("ok", "again" for a duplicate) of each answer of one batch."""
         self.service.begin()
         for peer, frame in frames:
             self.service.handle(peer, decode(frame))
         found = []
         for peer, answer in self.service.finish():
-            said = msgspec.json.decode(answer[:-1])
-            code = said.get("code", "again" if said.get("duplicate") else "ok")
-            assert said.get("retryable", False) == (code in ("RATE_LIMIT", "BEHIND_HELD"))
+            body = msgspec.json.decode(answer[:-1])
+            code = body.get("code", "again" if body.get("duplicate") else "ok")
+            assert body.get("retryable", False) == (code in ("RATE_LIMIT", "BEHIND_HELD"))
             found.append((peer, code))
         return found
 
@@ -65,50 +64,50 @@ class Desk:
 RATES = {"client": Limits(orders_per_s_max=2)}
 
 
-def test_what_stands_behind_a_held_order_waits_for_it() -> None:
+def test_orders_after_a_held_order_wait_for_it() -> None:
     desk = Desk(**RATES)
-    assert desk.turn(*[("a", order(n)) for n in (1, 2, 3, 4)]) == [
+    assert desk.batch(*[("a", order(n)) for n in (1, 2, 3, 4)]) == [
         ("a", "ok"),
         ("a", "ok"),
         ("a", "RATE_LIMIT"),
         ("a", "BEHIND_HELD"),
     ]
     desk.now_ns += NS
-    # Order 5 was under way behind them; the rate would let it pass now.
-    assert desk.turn(("a", order(5))) == [("a", "BEHIND_HELD")]
-    assert desk.turn(*[("a", order(n)) for n in (3, 4, 5)]) == [
+    # Order 5 was in flight after them; the rate limit alone would allow it now.
+    assert desk.batch(("a", order(5))) == [("a", "BEHIND_HELD")]
+    assert desk.batch(*[("a", order(n)) for n in (3, 4, 5)]) == [
         ("a", "ok"),
         ("a", "ok"),
         ("a", "RATE_LIMIT"),
     ]
     desk.now_ns += NS
-    assert desk.turn(("a", order(5)), ("a", order(6))) == [("a", "ok"), ("a", "ok")]
+    assert desk.batch(("a", order(5)), ("a", order(6))) == [("a", "ok"), ("a", "ok")]
 
 
-def test_others_do_not_wait() -> None:
+def test_other_clients_do_not_wait() -> None:
     desk = Desk(**RATES)
-    desk.turn(*[("a", order(n)) for n in (1, 2, 3)])
-    assert desk.turn(("a", order(1, "other")), ("b", order(4, "third"))) == [
+    desk.batch(*[("a", order(n)) for n in (1, 2, 3)])
+    assert desk.batch(("a", order(1, "other")), ("b", order(4, "third"))) == [
         ("a", "ok"),
         ("b", "ok"),
     ]
 
 
-def test_a_new_connection_begins_anew_and_repeats_are_answered() -> None:
+def test_a_new_connection_has_no_held_orders_and_repeats_are_answered() -> None:
     desk = Desk(**RATES)
-    desk.turn(*[("a", order(n)) for n in (1, 2, 3, 4)])
+    desk.batch(*[("a", order(n)) for n in (1, 2, 3, 4)])
     desk.now_ns += NS
-    assert desk.turn(*[("b", order(n)) for n in (1, 2, 3, 4)]) == [
+    assert desk.batch(*[("b", order(n)) for n in (1, 2, 3, 4)]) == [
         ("b", "again"),
         ("b", "again"),
         ("b", "ok"),
         ("b", "ok"),
     ]
     desk.service.held.forget(lambda peer: peer == "a")
-    assert desk.turn(("a", order(4))) == [("a", "again")]
+    assert desk.batch(("a", order(4))) == [("a", "again")]
 
 
-def test_live_nothing_waits() -> None:
+def test_nothing_waits_in_live_trading() -> None:
     desk = Desk(replaying=False, **RATES)
     desk.service.begin()
     for number in (1, 2, 3):
@@ -116,11 +115,11 @@ def test_live_nothing_waits() -> None:
     answers = [answer for _, answer in desk.service.finish()]
     assert b"RATE_LIMIT" in answers[2]
     desk.now_ns += NS
-    assert desk.turn(("a", order(4))) == [("a", "ok")]
+    assert desk.batch(("a", order(4))) == [("a", "ok")]
 
 
 @pytest.mark.parametrize("rate", [7, 40])
-def test_a_rate_limit_delays_a_client_and_changes_nothing(tmp_path: Path, rate: int) -> None:
+def test_a_rate_limit_delays_a_client_and_keeps_its_sequence(tmp_path: Path, rate: int) -> None:
     numbers = list(range(1, 31))
     with running(tmp_path, risk_client_orders_per_s_max=rate, run_id="r") as server:
         client = OrderClient("127.0.0.1", server.port, 5.0, backoff=Backoff(10, 40))
@@ -132,11 +131,9 @@ def test_a_rate_limit_delays_a_client_and_changes_nothing(tmp_path: Path, rate: 
     assert len(outcome.fills) == len(numbers)
 
 
-def test_a_full_disk_in_the_middle_of_a_pipeline_reorders_nothing(
+def test_a_full_disk_does_not_reorder_orders_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.order_manager.store.store import StoreUnavailableError
-
     dice = random.Random(5)
     honest = OrderStore.commit
 
@@ -154,7 +151,7 @@ def test_a_full_disk_in_the_middle_of_a_pipeline_reorders_nothing(
     assert [line.tick + 1 for line in of_store(tmp_path / "orders.sqlite3").orders] == numbers
 
 
-def test_a_plain_client_is_told_what_it_waits_for(tmp_path: Path) -> None:
+def test_the_reject_names_the_held_order(tmp_path: Path) -> None:
     with running(tmp_path, risk_client_orders_per_s_max=1, run_id="r") as server:
         with Client(server.port) as client:
             for number in (1, 2, 3):
@@ -165,11 +162,11 @@ def test_a_plain_client_is_told_what_it_waits_for(tmp_path: Path) -> None:
         assert answers[2]["retryable"] is True
 
 
-# ---- Prices
+# Prices
 
 
 class Prices:
-    """One price that the test sets."""
+    """A price source with one price, set by the test."""
 
     def __init__(self, book: BookPrice) -> None:
         self.book = book
@@ -184,7 +181,7 @@ class Prices:
 
 
 def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
-    """What a gate with a collar of 1 % and a limit of 500 ms says to an order at 100."""
+    """The code of a gate (collar 1 %, price age limit 500 ms) for an order at 100."""
     config = RiskConfig(collar_bps=100.0, price_age_ns_max=500 * MS, replaying=replaying)
     scope = Account(STACK_NO, "")
     request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", PLAIN, IOC)
@@ -206,7 +203,7 @@ TS = '"2025-01-01 00:00:00"'
         (100, 600, RejectCode.OK, RejectCode.OK),
     ],
 )
-def test_a_price_ages_with_its_feed_in_a_replay(
+def test_a_price_ages_with_its_feed_while_replaying(
     age_ms: int, feed_age_ms: int | None, replaying: RejectCode, live: RejectCode
 ) -> None:
     feed_age_ns = None if feed_age_ms is None else feed_age_ms * MS
@@ -234,6 +231,6 @@ def test_no_collar_around_a_book_that_moved_on(
         assert code_of(book, replaying=True, ts=ts) == RejectCode.PRICE_COLLAR
 
 
-def test_settings_name_the_mode() -> None:
+def test_the_mode_comes_from_the_settings() -> None:
     assert RiskConfig.from_settings(Settings()).replaying
     assert not RiskConfig.from_settings(Settings(trading_mode="live")).replaying

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments under load: every ACK is kept, nothing executes twice."""
+"""SIGKILL at random moments under load: no ACK is lost, nothing executes twice."""
 
 import json
 import os
@@ -23,27 +23,27 @@ READY_S = 5.0
 
 
 class Up:
-    """The port of the running order manager, or none while there is none."""
+    """The port of the running order manager, 0 while it is down."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._port = 0
 
     def set(self, port: int) -> None:
-        """Tell everybody where it is, 0 for nowhere."""
+        """Set the port and wake all waiting clients; 0 means down."""
         with self._changed:
             self._port = port
             self._changed.notify_all()
 
     def wait(self) -> int:
-        """The port, as soon as there is one."""
+        """Wait until the order manager is up; returns its port."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._port, timeout=60)
             return self._port
 
 
 class Load(threading.Thread):
-    """One client that sends, resends what has no answer, and keeps every answer it got."""
+    """One client that sends orders, resends those without an answer, and keeps every answer."""
 
     def __init__(self, name: str, seed: int, up: Up) -> None:
         super().__init__(name=name, daemon=True)
@@ -120,7 +120,7 @@ def _stored(path: Path) -> Iterator[tuple[str, int, int, int, int, int]]:
 
 
 def _run_kills(folder: Path, kills: int, seed: int, **settings: object) -> None:
-    print(f"{kills} kills; replay with: ORDER_KILL_SEED={seed}")
+    print(f"{kills} kills; repeat with: ORDER_KILL_SEED={seed}")
     rng = random.Random(seed)
     up = Up()
     loads = [Load(f"c{n}", rng.getrandbits(32), up) for n in range(CLIENTS)]
@@ -130,7 +130,7 @@ def _run_kills(folder: Path, kills: int, seed: int, **settings: object) -> None:
         for load in loads:
             load.start()
         for _ in range(kills):
-            # The moment is the random part of the test, not a synchronisation.
+            # A random moment for the kill, not a synchronization.
             time.sleep(rng.uniform(0.0, 0.08))
             up.set(0)
             manager.kill()
@@ -162,23 +162,23 @@ def _check(path: Path, loads: list[Load], told: list[dict[str, Any]]) -> None:
     assert verify(str(path)) == []
     stored: dict[tuple[str, int], tuple[int, ...]] = {}
     for name, order_id, *rest in _stored(path):
-        assert (name, order_id) not in stored, "an order is there twice"
+        assert (name, order_id) not in stored, "an order is stored twice"
         stored[name, order_id] = tuple(rest)
     for load in loads:
         for order_id, order in load.acked.items():
             order_no, qty, exec_first, exec_count = stored.pop((load.name, order_id))
             assert (order["order_no"], order["qty"]) == (order_no, qty)
             assert order.get("exec_ids", []) == list(range(exec_first, exec_first + exec_count))
-    assert not stored, "orders that nobody was told of"
+    assert not stored, "stored orders without an ACK"
     connection = apsw.Connection(str(path))
     names = dict(connection.execute("SELECT client_no, name FROM clients").fetchall())
-    replayed = {
+    rebuilt = {
         (names[client_no], symbol): position.qty
         for (client_no, symbol), position in rebuild_positions(connection).items()
     }
     connection.close()
     assert {(p["client"], p["symbol"]): p["qty"] for p in told if p["qty"]} == {
-        key: qty for key, qty in replayed.items() if qty
+        key: qty for key, qty in rebuilt.items() if qty
     }
 
 
@@ -195,7 +195,7 @@ def test_two_hundred_kills_under_load(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_kills_with_relaxed_sync(tmp_path: Path) -> None:
-    """A killed process loses nothing with NORMAL either: the kernel has the bytes."""
+    """A killed process loses nothing with NORMAL either: the kernel already has the bytes."""
     _run_kills(tmp_path, 40, SEED + 2, order_store_synchronous="NORMAL")
 
 
@@ -222,12 +222,12 @@ def test_same_id_a_thousand_times_over_fifty_connections_across_a_restart(tmp_pa
     assert len(list(_stored(manager.store_path))) == 1
 
 
-def test_a_client_that_never_got_its_answer_gets_it_after_the_restart(tmp_path: Path) -> None:
+def test_a_client_gets_an_unread_answer_after_the_restart(tmp_path: Path) -> None:
     order = {"side": "BUY", "symbol": "AAPL", "qty": 10, "price": 173.2, "id": 7}
     with OrderManagerProcess(tmp_path) as manager:
         with manager.client() as client, manager.client() as other:
             client.send(order)
-            # Committed, because a later order is; the answer stays unread in the socket.
+            # It is committed, because a later order is; its answer stays unread in the socket.
             assert other.ask({**order, "id": 8})["ok"] is True
             manager.kill()
         manager.start()

@@ -1,4 +1,4 @@
-"""The order manager's log: together, in whole lines, and never in the way."""
+"""The order manager's log: lines written together, never split, without blocking."""
 
 import fcntl
 import json
@@ -14,13 +14,13 @@ NOW_NS = 1_763_800_000_123_456_789
 
 
 class Pipe:
-    """A pipe as an engine's log driver holds it."""
+    """A pipe, as between a container and its log driver."""
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
 
     def read(self) -> str:
-        """What one read finds; nothing if there is nothing."""
+        """The result of one read; empty if there is nothing to read."""
         ready, _, _ = select.select([self.reading], [], [], 0)
         return os.read(self.reading, 1 << 20).decode() if ready else ""
 
@@ -36,7 +36,7 @@ def pipe() -> Iterator[Pipe]:
     pipe.close()
 
 
-def test_lines_wait_for_one_another(pipe: Pipe) -> None:
+def test_lines_are_written_together(pipe: Pipe) -> None:
     log = OrderLog(descriptor=pipe.writing)
     log.write(["Received Order 1"], NOW_NS)
     log.write(["Received Order 2"], NOW_NS + DELAY_NS - 1)
@@ -51,7 +51,7 @@ def test_lines_wait_for_one_another(pipe: Pipe) -> None:
     ]
 
 
-def test_who_is_idle_writes_what_is_left(pipe: Pipe) -> None:
+def test_drain_writes_the_rest(pipe: Pipe) -> None:
     log = OrderLog("json", descriptor=pipe.writing)
     log.write(['Received Order 1: "x"'], NOW_NS)
     assert pipe.read() == ""
@@ -59,14 +59,14 @@ def test_who_is_idle_writes_what_is_left(pipe: Pipe) -> None:
     assert json.loads(pipe.read())["event"] == 'Received Order 1: "x"'
 
 
-def test_many_lines_do_not_wait_and_are_cut_between_lines(pipe: Pipe) -> None:
+def test_a_large_backlog_is_written_at_once_and_split_between_lines(pipe: Pipe) -> None:
     fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     log = OrderLog(descriptor=pipe.writing)
     lines = [f"Received Order {n}" for n in range(WRITE_BYTES // 40)]
     while not pipe.read():
         log.write(lines, NOW_NS)
     log.drain()
-    # A blocking pipe takes PIPE_BUF at a time; other lines of the process may come in between.
+    # A pipe takes PIPE_BUF at a time; other lines of the process may come in between.
     slow = OrderLog(descriptor=pipe.writing)
     fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 4096)
     slow.write(lines, NOW_NS)
@@ -75,7 +75,7 @@ def test_many_lines_do_not_wait_and_are_cut_between_lines(pipe: Pipe) -> None:
     assert pipe.read().endswith("\n")
 
 
-def test_a_reader_that_stops_costs_lines_and_says_how_many(pipe: Pipe) -> None:
+def test_lines_dropped_for_a_stalled_reader_are_counted_and_logged(pipe: Pipe) -> None:
     log = OrderLog(descriptor=pipe.writing)
     line = "x" * 60_000
     written = 0
@@ -93,7 +93,7 @@ def test_a_reader_that_stops_costs_lines_and_says_how_many(pipe: Pipe) -> None:
     assert pipe.read().splitlines()[-2].endswith("log_lines_dropped=2")
 
 
-def test_nobody_reads(pipe: Pipe) -> None:
+def test_a_closed_pipe_discards_the_backlog(pipe: Pipe) -> None:
     log = OrderLog(descriptor=pipe.writing)
     os.close(pipe.reading)
     pipe.reading = os.dup(pipe.writing)
@@ -102,7 +102,7 @@ def test_nobody_reads(pipe: Pipe) -> None:
     assert not log.pending
 
 
-def test_off_it_keeps_nothing(pipe: Pipe) -> None:
+def test_a_disabled_log_keeps_nothing(pipe: Pipe) -> None:
     log = OrderLog(enabled=False, descriptor=pipe.writing)
     log.write(["Received Order 1"], NOW_NS)
     assert not log.pending

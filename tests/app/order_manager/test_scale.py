@@ -1,7 +1,7 @@
-"""Ten thousand open connections: everybody is answered, and memory stays small.
+"""Ten thousand open connections: all are answered, and memory stays small.
 
-What they cost the others is printed here and measured by ``python -m tests.bench.bench_orders
-connections``.
+The test prints their effect on latency; ``python -m tests.bench.bench_orders connections`` measures
+it.
 """
 
 import resource
@@ -33,7 +33,7 @@ def descriptors() -> Iterator[None]:
 
 
 def _p99_us(socks: list[socket.socket], first_id: int) -> float:
-    """One order at a time, over the connections in turn."""
+    """Send one order at a time, round robin over the connections."""
     times_ns = []
     for n in range(first_id, first_id + ORDERS):
         sock = socks[n % len(socks)]
@@ -58,7 +58,7 @@ def test_ten_thousand_connections(tmp_path: Path) -> None:
 
         busy = [connect() for _ in range(BUSY)]
         _p99_us(busy, 0)
-        # The machine's own unrest is in every round; the quietest round shows the server.
+        # Every round includes noise of the machine; the fastest round shows the server.
         few = min(_p99_us(busy, (1 + n) * ORDERS) for n in range(ROUNDS))
         crowd = [connect() for _ in range(TOTAL - BUSY)]
         for sock in crowd:

@@ -28,7 +28,7 @@ class RunningServer:
         return Client(self.port, timeout_s)
 
     def count(self, name: str) -> int:
-        """A counter, after the turn that is under way."""
+        """A counter, after the batch in progress."""
         assert self.metrics is not None
         with self.client() as client:
             client.ask({"op": "ping"})

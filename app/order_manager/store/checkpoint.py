@@ -1,0 +1,111 @@
+"""Background work on the order store: positions into their table, log pages into the database.
+
+No order waits for either.  A failure loses nothing, since the log has the fills: it is counted,
+logged, and tried again by a later call.
+"""
+
+import contextlib
+import time
+from collections import Counter
+from typing import Final
+
+import apsw
+
+from app.model.position import Position
+from app.order_manager.store.files import WAL_BYTES
+from app.order_manager.store.positions import Key, PositionRow, position_rows, write_positions
+from app.order_manager.store.schema import PAGE_BYTES
+from app.runtime.log import get_logger
+
+log = get_logger()
+
+WAL_IDLE_BYTES: Final = WAL_BYTES // 4
+"""Log size from which an idle moment is used for a checkpoint."""
+
+POSITIONS_IDLE_S: Final = 0.25
+"""Time without a batch after which positions are written."""
+
+WARNING_INTERVAL_S: Final = 10.0
+"""The first failure of a kind is logged, then at most one in this time; all are counted."""
+
+
+class Checkpointer:
+    """What the commits of one store leave for later, and when it is due.
+
+    Its methods that take a connection must be called outside a transaction.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.wal_pages = 0
+        """Pages in the log since the last checkpoint."""
+        self.unwritten: dict[Key, PositionRow] = {}
+        """Positions that the table lacks, as they stood after the latest commit."""
+        self._path = path
+        self._last_batch_s = 0.0
+        """When the latest batch ended (CLOCK_MONOTONIC)."""
+        self._errors: Counter[str] = Counter()
+        self._next_warning_s: dict[str, float] = {}
+
+    def note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        """SQLite's hook after each commit: the length of the log."""
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def end_batch(self, changed: dict[Key, Position]) -> None:
+        """Keep the positions that a committed batch has changed."""
+        self.unwritten.update(position_rows(changed))
+        self._last_batch_s = time.monotonic()
+
+    def checkpoint_due(self, idle: bool) -> bool:
+        """Whether the log is long enough for a checkpoint; a shorter one suffices when idle."""
+        return self.wal_pages * PAGE_BYTES >= (WAL_IDLE_BYTES if idle else WAL_BYTES)
+
+    def positions_due(self, idle: bool) -> bool:
+        """Whether there are positions to write and no batch has come for POSITIONS_IDLE_S."""
+        quiet = idle and time.monotonic() - self._last_batch_s >= POSITIONS_IDLE_S
+        return quiet and bool(self.unwritten)
+
+    def write_positions(self, connection: apsw.Connection) -> None:
+        """Write the positions that the table lacks, in a transaction of their own."""
+        if not self.unwritten:
+            return
+        try:
+            cursor = connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            write_positions(cursor, self.unwritten.values())
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            roll_back(connection)
+            if not isinstance(error, apsw.Error):
+                raise
+            self._failed("position_write_errors", "positions_not_written", error)
+        else:
+            self.unwritten.clear()
+
+    def checkpoint(self, connection: apsw.Connection) -> None:
+        """Copy the log's pages into the database, so that the log starts over."""
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            self._failed("checkpoint_errors", "checkpoint_failed", error)
+        else:
+            self.wal_pages = 0
+
+    def _failed(self, counter: str, event: str, error: apsw.Error) -> None:
+        self._errors[counter] += 1
+        now = time.monotonic()
+        if now >= self._next_warning_s.get(event, 0.0):
+            self._next_warning_s[event] = now + WARNING_INTERVAL_S
+            log.warning(event, path=self._path, reason=f"{type(error).__name__}: {error}")
+
+    def take_errors(self) -> Counter[str]:
+        """The failures since the last call, by the name of their counter in the metrics."""
+        taken, self._errors = self._errors, Counter()
+        return taken
+
+
+def roll_back(connection: apsw.Connection) -> None:
+    """End the transaction, if one is open, and keep nothing of it."""
+    # Ignore: SQLite rolls back by itself after most I/O errors, and then refuses a ROLLBACK.
+    with contextlib.suppress(apsw.Error):
+        connection.execute("ROLLBACK")

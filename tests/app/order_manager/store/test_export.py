@@ -1,0 +1,42 @@
+"""Export to CSV and Parquet."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from app.order_manager.store.tools import main as tool
+from tests.support.orders.manager import some_orders
+
+
+def test_export_csv(path: Path, tmp_path: Path) -> None:
+    some_orders(path)
+    assert tool(["--store", str(path), "export", str(tmp_path / "out")]) == 0
+    tables = {}
+    for name in ("orders", "fills", "positions"):
+        with (tmp_path / "out" / f"{name}.csv").open(newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+    assert len(tables["orders"]) == 22
+    assert len(tables["fills"]) == 20
+    first = tables["orders"][0]
+    assert (first["side"], first["price"], first["status"]) == ("SELL", "173.20", "Filled")
+    assert tables["orders"][20]["code"] == "QTY_MAX"
+    assert (tables["orders"][21]["ts"], tables["orders"][21]["status"]) == ("a,*", "New")
+    assert {row["client"] for row in tables["positions"]} == {"c0", "c1"}
+    assert tool(["--store", str(path), "export", str(tmp_path / "no"), "--run-id", "other"]) == 0
+    assert len((tmp_path / "no" / "orders.csv").read_text().splitlines()) == 1
+
+
+def test_export_parquet(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some_orders(path)
+    code = tool(["--store", str(path), "export", str(tmp_path / "out"), "--format", "parquet"])
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        assert code == 1
+        assert "pip install pyarrow" in capsys.readouterr().err
+        return
+    assert code == 0
+    table = parquet.read_table(tmp_path / "out" / "orders.parquet")
+    assert table.num_rows == 22
+    assert str(table.column("price")[0].as_py()) == "173.200000000"

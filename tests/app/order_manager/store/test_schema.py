@@ -1,0 +1,102 @@
+"""Which files a store opens: migrated, refused, damaged, in use."""
+
+import os
+from pathlib import Path
+
+import apsw
+import pytest
+
+from app.order_manager.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
+from app.order_manager.store.store import OrderStore, StoreUnavailableError
+from app.order_manager.store.tools import verify
+from tests.support.orders.frames import ORDER
+from tests.support.orders.manager import Manager
+from tests.support.orders.process import OrderManagerProcess
+
+
+def test_second_process_on_one_store_is_refused(path: Path) -> None:
+    manager = Manager(path)
+    with pytest.raises(StoreError, match="another order manager"):
+        OrderStore.open(str(path))
+    manager.close()
+    OrderStore.open(str(path)).close()
+
+
+def test_an_older_schema_is_migrated_and_kept(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(MIGRATIONS[0])
+    connection.pragma("user_version", 1)
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.execute("INSERT INTO clients VALUES(1, '', 'desk')")
+    row = (1, 1, 5, 0, 1, "AAPL", 10, 10**9, 0, 0, None, 3, 10, 10**10, 1, 1, 10**9, 0, None)
+    connection.execute(f"INSERT INTO orders VALUES({','.join('?' * len(row))})", row)
+    connection.execute(f"INSERT INTO positions VALUES(1, 'AAPL', 10, {10**10}, 0, {10**9}, 1)")
+    connection.close()
+    manager = Manager(path)
+    answer = manager.ask({**ORDER, "id": 5, "client": "desk", "price": 1})[0]
+    assert answer["duplicate"] is True
+    assert manager.ask({**ORDER, "client": "desk", "type": "LIMIT"})[0]["ok"] is True
+    manager.close()
+    old = apsw.Connection(f"{path}.schema1")
+    assert old.pragma("user_version") == 1
+    assert old.execute("SELECT count(*) FROM orders").get == 1
+    old.close()
+    assert verify(str(path)) == []
+
+
+def test_a_later_schema_is_refused_and_kept(path: Path) -> None:
+    Manager(path).close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", VERSION + 1)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=f"schema {VERSION + 1}"):
+        OrderStore.open(str(path))
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_refused(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE recipes(name)")
+    connection.close()
+    with pytest.raises(StoreError, match="another program"):
+        OrderStore.open(str(path))
+
+
+@pytest.mark.parametrize("damage", ["head", "middle", "cut", "text"])
+def test_a_damaged_file_is_refused_and_kept_and_the_error_names_the_remedy(
+    tmp_path: Path, damage: str
+) -> None:
+    with OrderManagerProcess(tmp_path) as manager, manager.client() as client:
+        for n in range(300):
+            client.ask({**ORDER, "id": n})
+        assert manager.stop() == 0
+        store = manager.store_path
+        data = bytearray(store.read_bytes())
+        pages = apsw.Connection(str(store))
+        root = pages.execute("SELECT rootpage FROM sqlite_schema WHERE name='orders'").get
+        pages.close()
+        if damage == "head":
+            data[:64] = os.urandom(64)
+        elif damage == "middle":
+            data[(root - 1) * 1024 : root * 1024] = os.urandom(1024)
+        elif damage == "cut":
+            data = data[: len(data) // 3]
+        else:
+            data = bytearray(b"these are no orders\n" * 1000)
+        store.write_bytes(data)
+        manager.start(wait=False)
+        assert manager.process is not None
+        assert manager.process.wait(timeout=20) == 1
+        assert bytes(data) == store.read_bytes()
+        log = manager.log()
+        assert str(store) in log
+        assert "restore" in log
+        assert "ORDER_STORE_PATH" in log
+        assert "Traceback" not in log
+
+
+def test_a_store_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((StoreUnavailableError, StoreError)):
+        OrderStore.open(str(tmp_path / "file" / "orders.sqlite3"))
