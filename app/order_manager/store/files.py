@@ -55,7 +55,7 @@ def damaged_message(path: str, detail: str) -> str:
     """What to say, and what leads out of it, when the file is damaged."""
     return (
         f"{path}: damaged ({detail}); the file is kept as it is. Put a backup in its place with: "
-        f"python -m app.order_manager.store.tools restore BACKUP, or set another ORDER_STORE_PATH"
+        "python -m app store restore BACKUP, or set another ORDER_STORE_PATH"
     )
 
 

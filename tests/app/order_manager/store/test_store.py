@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
+from app.__main__ import main
 from app.config import Settings
 from app.execution.prices import NoPrices
 from app.model.wire.order_json import decode
@@ -22,7 +23,6 @@ from app.order_manager.service import OrderService
 from app.order_manager.store.positions import position_rows, read_positions, rebuild_positions
 from app.order_manager.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
-from app.order_manager.store.tools import main as tool
 from app.order_manager.store.tools import verify
 from tests.support.faulty_disk import FaultyDisk, faulty_disk
 from tests.support.orders.process import OrderManagerProcess
@@ -401,6 +401,10 @@ def test_a_store_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
 # Tools
 
 
+def tool(words: list[str]) -> int:
+    return main(["store", *words])
+
+
 def _some_orders(path: Path) -> None:
     manager = Manager(path, "run1", paper_fill_percent=100)
     for n in range(20):
@@ -417,7 +421,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
             client.read()
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         store = str(tmp_path / "orders.sqlite3")
-        command = [sys.executable, "-m", "app.order_manager.store.tools", "--store", store]
+        command = [sys.executable, "-m", "app", "store", "--store", store]
         run = [*command, "backup", str(copy)]
         done = subprocess.run(run, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -446,7 +450,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
 def test_backup_and_restore_through_a_pipe(path: Path, tmp_path: Path) -> None:
     _some_orders(path)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "app.order_manager.store.tools", "--store"]
+    command = [sys.executable, "-m", "app", "store", "--store"]
     run = [*command, str(path), "backup", "-"]
     copy = subprocess.run(run, env=environ, capture_output=True, check=True).stdout
     other = tmp_path / "other" / "orders.sqlite3"
