@@ -1,4 +1,4 @@
-# `make` lists what there is.
+# `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -7,14 +7,16 @@ KERNEL_SOURCES := pyproject.toml $(wildcard app/kernel/*.pyx app/kernel/*.pxi ap
 PYTEST := $(BIN)/python -m pytest
 # Does `docker compose` reach an engine?
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
+# Do containers exist, running or not?  If not, processes and store are those of this host.
+IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up down logs test test-fast lint format engine base-image images bench \
+.PHONY: help setup up down logs stat test test-fast lint format engine base-image images bench \
 	bench-quick chaos chaos-host backup restore data lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/kernel.stamp ## .venv with the locked packages, kernel compiled; only what changed
+setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel; only what changed
 	@:
 
 .venv/packages.stamp: requirements.lock
@@ -25,13 +27,13 @@ setup: .venv/kernel.stamp ## .venv with the locked packages, kernel compiled; on
 	@images/venv.sh kernel
 	@touch $@
 
-up: ## Run the stack: in containers where a Docker engine answers, else on this host
+up: ## Run the stack: in containers if a Docker engine answers, else on this host
 	@if $(ENGINE_ANSWERS); then \
 		$(MAKE) --no-print-directory images && docker compose up -d --wait \
 		&& echo "up: the stack is ready; make logs shows it, make down ends it"; \
 	else \
 		echo "up: no Docker engine answers; running on this host (Ctrl-C ends it)"; \
-		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app.main; \
+		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app run; \
 	fi
 
 down: ## Stop and remove the containers; reports and orders stay in the volume "output"
@@ -40,14 +42,18 @@ down: ## Stop and remove the containers; reports and orders stay in the volume "
 logs: ## Follow the containers' logs
 	docker compose logs -f
 
-images: ## Build the images, a base image first where no registry answers
+stat: ## Show what every process does, live
+	@if $(IN_CONTAINERS); then docker compose exec strategy python3 -m app stat; \
+	else $(BIN)/python -m app stat; fi
+
+images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed
 	@images/build.sh
 
-test: setup ## The whole suite; container tests where an engine answers
+test: setup ## All tests; container tests only if an engine answers
 	$(PYTEST) -m "not bench"
 
-test-fast: setup ## What takes seconds: no containers, nothing slow
+test-fast: setup ## Tests that take seconds: no containers, nothing slow
 	$(PYTEST) -m "not bench and not slow and not container"
 
 lint: setup ## ruff and mypy --strict
@@ -55,47 +61,44 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup ## Let ruff format and fix
+format: setup ## Format and fix with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-engine: ## Make sure that a Docker engine and Compose run (Debian, as root)
+engine: ## Install and start a Docker engine and Compose if they are missing (Debian, as root)
 	@images/engine.sh
 
 base-image: ## Make a Python base image from Debian packages and build on it
 	@images/base_image.sh
 
-bench: setup ## Measure everything (minutes)
+bench: setup ## All benchmarks (minutes)
 	$(BIN)/python -m tests.bench
 
-bench-quick: setup ## Measure the essentials (under a minute)
+bench-quick: setup ## The essential benchmarks (under a minute)
 	$(BIN)/python -m tests.bench --quick
 
-# The store of the containers where there are any, else that of the host: OUTPUT_DIR.
-STORE_IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
-
-backup: ## Copy the order store, running or not, to BACKUP=file
+backup: ## Copy the order store, in use or not, to BACKUP=file
 	@test -n "$(BACKUP)" || { echo "make backup BACKUP=orders-monday.sqlite3"; exit 2; }
 	@test ! -e "$(BACKUP)" || { echo "backup: $(BACKUP) exists; choose another name"; exit 2; }
-	@if $(STORE_IN_CONTAINERS); then from=containers; \
+	@if $(IN_CONTAINERS); then from=containers; \
 		if docker compose ps -q order_manager | grep -q .; then run="exec -T"; else run="run --rm -T"; fi; \
-		docker compose $$run order_manager python3 -m app.order_manager.store.tools backup - >"$(BACKUP).partial"; \
-	else from=host; $(BIN)/python -m app.order_manager.store.tools backup "$(BACKUP).partial"; fi \
+		docker compose $$run order_manager python3 -m app store backup - >"$(BACKUP).partial"; \
+	else from=host; $(BIN)/python -m app store backup "$(BACKUP).partial"; fi \
 	&& mv "$(BACKUP).partial" "$(BACKUP)" && echo "backup: $(BACKUP), the store of the $$from" \
 	|| { rm -f "$(BACKUP).partial"; exit 1; }
 
-restore: ## Put BACKUP=file in the order store's place; what was there is kept beside it
+restore: ## Replace the order store by BACKUP=file; the replaced file is kept
 	@test -f "$(BACKUP)" || { echo "make restore BACKUP=orders-monday.sqlite3"; exit 2; }
-	@if $(STORE_IN_CONTAINERS); then \
+	@if $(IN_CONTAINERS); then \
 		docker compose stop order_manager \
-		&& docker compose run --rm -T order_manager python3 -m app.order_manager.store.tools restore - <"$(BACKUP)" \
+		&& docker compose run --rm -T order_manager python3 -m app store restore - <"$(BACKUP)" \
 		&& docker compose start order_manager; \
-	else $(BIN)/python -m app.order_manager.store.tools restore "$(BACKUP)"; fi
+	else $(BIN)/python -m app store restore "$(BACKUP)"; fi
 
-chaos: setup images ## Disturb the containers and compare: RUNS=50 SEED=1 (a quarter of an hour)
+chaos: setup images ## Faults in containers, compared with the backtest: RUNS=50 SEED=1 (15 minutes)
 	$(BIN)/python -m tests.chaos.run_containers --runs $(or $(RUNS),50) --seed $(or $(SEED),1)
 
-chaos-host: setup ## The same on host processes: RUNS=200 SEED=1 (half an hour)
+chaos-host: setup ## The same on host processes: RUNS=200 SEED=1 (30 minutes)
 	$(BIN)/python -m tests.chaos.run_host --runs $(or $(RUNS),200) --seed $(or $(SEED),1)
 
 data: setup ## Make data/market_data.csv again
@@ -107,7 +110,7 @@ lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1 takes the newest 
 		&& .venv/lock/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9 \
 		&& images/lock.sh .venv/lock/bin/uv
 
-clean: ## Remove what was built here: venv, kernel, caches, run output
+clean: ## Remove .venv, the compiled kernel, caches and run output
 	rm -rf .venv build app/kernel/*.so app/kernel/_kernel.c data/out .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rich.console import RenderableType
+
 from app.model.money import UNITS, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, tick_of_order_id
 from app.model.timestamps import NS_PER_S
-from app.runtime.metrics.tables import number, text_table
+from app.runtime.metrics.tables import number, table
 
 if TYPE_CHECKING:
     from app.backtest.result import Result
@@ -23,8 +25,8 @@ class PlotUnavailable(Exception):
     """The plot needs a package that is not installed."""
 
 
-def to_text(result: "Result", data_path: str) -> str:
-    """The summary for a terminal: the run, each symbol's trades and profit, the sum."""
+def blocks(result: "Result", data_path: str) -> list[RenderableType]:
+    """The summary as tables: the run, each symbol's trades and profit, the sum."""
     buys, sells, holds = result.signals
     filled = sum(1 for order in result.orders if order.filled_qty)
     head = [
@@ -45,12 +47,15 @@ def to_text(result: "Result", data_path: str) -> str:
         "open",
         "PnL",
     )
-    parts = [text_table(("fact", "value"), head), text_table(header, _symbol_rows(result))]
+    tables: list[RenderableType] = [
+        table(("fact", "value"), head),
+        table(header, _symbol_rows(result)),
+    ]
     denied = Counter(order.msg or "" for order in result.orders if order.code)
     if denied:
         rows = [(message, number(count)) for message, count in denied.most_common(10)]
-        parts.append(text_table(("refused because", "orders"), rows))
-    return "\n\n".join(parts)
+        tables.append(table(("refused because", "orders"), rows))
+    return tables
 
 
 def _symbol_rows(result: "Result") -> list[list[str]]:

@@ -1,6 +1,6 @@
 """A run without the stack: the same data, strategy, positions and order core, in one process.
 
-``python -m app.backtest [--data FILE] [--ticks N] [--out FOLDER]`` replays the file (``--ticks``:
+``python -m app backtest [--data FILE] [--ticks N] [--out FOLDER]`` replays the file (``--ticks``:
 also what REPLAY puts behind it), prints a summary, and writes the orders as CSV and the equity
 curve as SVG.  The orders are those of the four processes, id for id.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.runtime.metrics.histogram import HistogramSnapshot
-from app.runtime.metrics.tables import micros, number, text_table
+from app.runtime.metrics.tables import micros, number, plain_text, table
 from tests.chaos.host import PROCESSES, HostStack
 from tests.support.paths import ROOT
 
@@ -58,9 +58,10 @@ class Soak(NamedTuple):
         latency = [[f"p{at:g}", micros(then), micros(now)] for at, then, now in both]
         return (
             f"{self.ticks:,} ticks, {self.lost:,} lost, {self.restarts} restarts\n\n"
-            + text_table(("process", "MB then", "MB now"), memory)
-            + "\n\n"
-            + text_table(("tick to ACK, µs", "first", "last"), latency)
+            + plain_text(
+                table(("process", "MB then", "MB now"), memory),
+                table(("tick to ACK, µs", "first", "last"), latency),
+            )
         )
 
 

@@ -59,7 +59,7 @@ def damaged_message(path: str, detail: str) -> str:
     """The error message for a damaged file, with the ways to recover."""
     return (
         f"{path}: damaged ({detail}); the file is kept as it is. Put a backup in its place with: "
-        f"python -m app.order_manager.store.tools restore BACKUP, or set another ORDER_STORE_PATH"
+        "python -m app store restore BACKUP, or set another ORDER_STORE_PATH"
     )
 
 

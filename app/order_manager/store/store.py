@@ -1,6 +1,6 @@
 """The order store: SQLite with one writer; an order is acknowledged only after its commit.
 
-:mod:`app.order_manager.store.tools` has its tools: backup, restore, export, verify.
+``python -m app store`` has its tools: backup, restore, export, verify, rebuild.
 """
 
 import os
@@ -173,7 +173,7 @@ class OrderStore:
             raise StoreError(
                 f"{self.path}: positions hold fills up to {applied}, the log has them up to "
                 f"{found.last_fill_no}; rebuild them with: "
-                "python -m app.order_manager.store.tools rebuild"
+                "python -m app store rebuild"
             )
         self.checkpointer.unwritten = position_rows(changed)
         return found

@@ -1,4 +1,4 @@
-"""What the counters say: states, rates and latencies as rows of text."""
+"""States, rates and latencies from the counters, as rows of text."""
 
 import time
 from collections import deque
@@ -12,6 +12,7 @@ from app.runtime.metrics.tables import EMPTY, micros, number
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 LATENCY_WINDOW_S = 10.0
+PERCENTILE_NAMES = tuple(f"p{percent:g}" for percent in PERCENTILES)
 PROCESS_HEADER = (
     "process",
     "state",
@@ -22,7 +23,7 @@ PROCESS_HEADER = (
     "queue",
     "lost",
 )
-LATENCY_HEADER = ("latency µs", "count", "p50", "p90", "p99", "p99.9", "max")
+LATENCY_HEADER = ("latency µs", "count", *PERCENTILE_NAMES, "max")
 
 
 class Sample(NamedTuple):
@@ -49,7 +50,7 @@ def take_sample(segment: str) -> Sample:
 
 
 def state_of(process: ProcessSnapshot, stale_after_s: float) -> str:
-    """The state in one word, with what liveness makes of it."""
+    """The state in one word; a process that is dead or silent is shown as such."""
     if process.state in ("done", "failed"):
         return process.state
     if not process.alive:
@@ -60,7 +61,7 @@ def state_of(process: ProcessSnapshot, stale_after_s: float) -> str:
 def rate_of(
     process: ProcessSnapshot, counter: str, now: Sample, earlier: Sample | None
 ) -> float | None:
-    """Growth per second since ``earlier``; without it, the mean while events came."""
+    """Growth per second since ``earlier``; without it, the mean between first and last event."""
     before = earlier.find(process) if earlier else None
     if earlier and before:
         grown = process.counters[counter] - before.counters[counter]
@@ -89,7 +90,7 @@ def process_rows(now: Sample, earlier: Sample | None, stale_after_s: float) -> l
 
 
 def latency_rows(now: Sample, earlier: Sample | None) -> list[list[str]]:
-    """Rows under :data:`LATENCY_HEADER`: what was recorded since ``earlier``, or ever."""
+    """Rows under :data:`LATENCY_HEADER`: values recorded since ``earlier``, or all."""
     rows = []
     for label, process in zip(unique_labels(now.processes), now.processes, strict=True):
         before = earlier.find(process) if earlier else None
@@ -121,15 +122,15 @@ def counter_lines(now: Sample, earlier: Sample | None) -> list[str]:
 
 
 def summary_ns(histogram: HistogramSnapshot) -> dict[str, int]:
-    """Count, percentiles and extreme of a histogram, in its own unit."""
+    """Count, percentiles and maximum of a histogram, in its own unit."""
     values = {f"p{p:g}": histogram.percentile(p) for p in PERCENTILES}
     return {"count": histogram.total, **values, "max": histogram.max}
 
 
 def samples(segment: str, interval_s: float) -> Iterator[tuple[Sample, Sample | None, Sample]]:
-    """For ever: a sample, the one before it, and the oldest of the last ten seconds.
+    """Every ``interval_s``: a sample, the one before, the oldest of the last ten seconds.
 
-    Ends when the segment goes away.
+    Ends when the segment is removed.
     """
     history: deque[Sample] = deque()
     while True:

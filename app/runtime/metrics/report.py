@@ -1,31 +1,28 @@
-"""The report of a run: collected from shared memory, shown as text, kept as Markdown.
+"""The report of a run: collected from shared memory, shown as text, written as Markdown.
 
 ``collect`` reads every process's block, living or dead, so call it before the segments are removed.
-``python -m app.runtime.metrics.report`` prints the report of what runs now.
 """
 
-import argparse
 import os
 import platform
 import secrets
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from app.config import Settings, settings_or_exit
+from app.config import Settings
 from app.runtime.metrics.completeness import find_problems, unanswered
+from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
 from app.runtime.metrics.histogram import HistogramSnapshot
-from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
-from app.runtime.metrics.tables import markdown_table, micros, number, text_table
-from app.shared_memory_utils.segment import SHM_DIRECTORY, SegmentError
+from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
+from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 FILE_NAME = "performance_report.md"
-PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-
 PATHS = (
     ("orderbook", "book_update_ns", "tick received → shared memory"),
     ("strategy", "tick_to_decision_ns", "tick received → decision"),
@@ -34,11 +31,11 @@ PATHS = (
     ("strategy", "order_ack_ns", "order sent → ACK"),
     ("order_manager", "order_ack_ns", "order received → ACK sent"),
 )
-"""Service, histogram, and what it measures, in the order in which a tick passes."""
+"""Service, histogram, and what it measures, along the way of a tick."""
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """One process: what it worked through, what it lost, how fast it was while events came."""
+    """One process: events handled and lost, and the rate between its first and last event."""
 
     label: str
     what: str
@@ -50,7 +47,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class StrategyOrders(msgspec.Struct, frozen=True):
-    """One strategy's decisions and what became of its orders."""
+    """One strategy's decisions and the outcome of its orders."""
 
     label: str
     buy: int
@@ -84,7 +81,7 @@ class SegmentSize(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """A whole run.  ``problems`` is empty when nothing is missing.
 
-    ``endless``: the feed does not end by itself, so completeness is out of the question.
+    ``endless``: the feed does not end by itself, so the run cannot be complete.
     """
 
     created: datetime
@@ -253,7 +250,6 @@ def _tables(report: Report) -> list[Table]:
         ("sent", "acked", "rejected", "repeated", "unanswered"),
     )
     order_header = ("process", *signals, *fates)
-    percentile_names = tuple(f"p{percent:g}" for percent in PERCENTILES)
     return [
         (
             "Stages",
@@ -261,16 +257,23 @@ def _tables(report: Report) -> list[Table]:
             stages,
         ),
         ("Signals and orders", order_header, orders),
-        ("Latency, µs", ("path", "process", "count", *percentile_names, "max"), latencies),
+        ("Latency, µs", ("path", "process", "count", *PERCENTILE_NAMES, "max"), latencies),
         ("Shared memory", ("segment", "what", "bytes"), segments),
         ("Run", ("fact", "value"), [list(fact) for fact in report.facts]),
     ]
 
 
+def blocks(report: Report) -> list[RenderableType]:
+    """The titled tables and the verdict, which is last."""
+    tables = [
+        Group(Text(title, "bold"), table(header, rows)) for title, header, rows in _tables(report)
+    ]
+    return [*tables, Text(report.verdict)]
+
+
 def to_text(report: Report) -> str:
-    """The report for a terminal, the verdict last."""
-    parts = [f"{title}\n{text_table(header, rows)}" for title, header, rows in _tables(report)]
-    return "\n\n".join([*parts, report.verdict]) + "\n"
+    """The report as plain text, the verdict last."""
+    return plain_text(*blocks(report)) + "\n"
 
 
 def to_markdown(report: Report) -> str:
@@ -302,27 +305,3 @@ def write(report: Report, output_dir: str | Path) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return path
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print the report.  Exit code 0; 1 if there is nothing to read; 2 for wrong settings."""
-    settings = settings_or_exit("report")
-    parser = argparse.ArgumentParser(
-        prog="python -m app.runtime.metrics.report", description=main.__doc__
-    )
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    parser.add_argument("--write", action="store_true", help=f"also write {FILE_NAME}")
-    arguments = parser.parse_args(argv)
-    try:
-        report = collect(settings)
-        print(to_markdown(report) if arguments.markdown else to_text(report), end="")
-        if arguments.write:
-            print(write(report, settings.output_dir))
-    except (MetricsError, SegmentError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,15 +1,18 @@
-"""What every process does, on one screen: ``python -m app.runtime.metrics.stat``.
+"""``python -m app stat``: the state, rates and latencies of every process.
 
-Needs nothing but read access to the segment; ``rich`` only for the full-screen view, without it (or
-without a terminal) the same tables come as plain text.
+Needs nothing but read access to the metrics segment.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from app.config import Settings, settings_or_exit
+import click
+from rich.console import RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from app.config import settings_or_exit
 from app.runtime.metrics.figures import (
     LATENCY_HEADER,
     PROCESS_HEADER,
@@ -24,23 +27,30 @@ from app.runtime.metrics.figures import (
 )
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import unique_labels
-from app.runtime.metrics.tables import text_table
+from app.runtime.metrics.tables import show, spaced, table
 from app.shared_memory_utils.segment import SegmentError
 
+STATE_STYLES = {"ready": "green", "done": "cyan", "starting": "yellow", "draining": "yellow"}
+STATE_COLUMN = PROCESS_HEADER.index("state")
 
-def plain_view(now: Sample, earlier: Sample | None, window: Sample | None, stale_s: float) -> str:
-    """The whole view as text."""
-    return "\n\n".join(
-        [
-            text_table(PROCESS_HEADER, process_rows(now, earlier, stale_s)),
-            text_table(LATENCY_HEADER, latency_rows(now, window)),
-            "\n".join(counter_lines(now, earlier)),
-        ]
-    )
+
+def view(
+    now: Sample, earlier: Sample | None, window: Sample | None, stale_s: float
+) -> list[RenderableType]:
+    """The tables; latencies since ``window``, the rest since ``earlier``."""
+    processes: list[list[str | Text]] = [list(row) for row in process_rows(now, earlier, stale_s)]
+    for row in processes:
+        state = str(row[STATE_COLUMN])
+        row[STATE_COLUMN] = Text(state, STATE_STYLES.get(state, "red"))
+    return [
+        table(PROCESS_HEADER, processes),
+        table(LATENCY_HEADER, latency_rows(now, window)),
+        Text("\n".join(counter_lines(now, earlier))),
+    ]
 
 
 def json_view(now: Sample, earlier: Sample | None, stale_s: float) -> str:
-    """The whole view as one JSON object on one line; latencies in ns, since the start."""
+    """The same as one JSON object on one line; latencies in ns, since the start."""
     processes = []
     for label, process in zip(unique_labels(now.processes), now.processes, strict=True):
         processes.append(
@@ -76,72 +86,59 @@ def export_hgrm(sample: Sample, directory: Path) -> list[Path]:
     return written
 
 
-def _watch_plain(arguments: argparse.Namespace, stale_s: float) -> None:
-    for now, earlier, oldest in samples(arguments.segment, arguments.interval):
-        if arguments.json:
+def _full_screen(segment: str, interval_s: float, stale_s: float) -> None:
+    with Live(screen=True, auto_refresh=False) as live:
+        for now, earlier, oldest in samples(segment, interval_s):
+            caption = (
+                f"{segment}, every {interval_s:g} s; latency of the last "
+                f"{now.taken_s - oldest.taken_s:.0f} s; Ctrl-C ends"
+            )
+            blocks = view(now, earlier, oldest if earlier else None, stale_s)
+            live.update(spaced(*blocks, Text(caption, "dim")), refresh=True)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="print once as text and exit")
+@click.option("--plain", is_flag=True, help="text, never the full-screen view")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object per refresh")
+@click.option("--hgrm", metavar="DIR", type=Path, help="write .hgrm files there and exit")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    metavar="S",
+    help="seconds between two refreshes; default: 1",
+)
+@click.option("--segment", metavar="NAME", help="default: SHM_METRICS")
+def command(
+    once: bool, plain: bool, as_json: bool, hgrm: Path | None, interval: float, segment: str | None
+) -> int:
+    """Exit code 0, also after Ctrl-C; 1 if there is nothing to read; 2 for wrong settings."""
+    settings = settings_or_exit("stat")
+    name, stale_s = segment or settings.shm_metrics, settings.heartbeat_timeout_s
+
+    def refresh(now: Sample, earlier: Sample | None, window: Sample | None) -> None:
+        if as_json:
             print(json_view(now, earlier, stale_s), flush=True)
         else:
-            window = oldest if earlier else None
-            print(plain_view(now, earlier, window, stale_s), end="\n\n\n", flush=True)
+            show(*view(now, earlier, window, stale_s), file=sys.stdout)
 
-
-def _watch_full_screen(arguments: argparse.Namespace, stale_s: float) -> None:
-    from app.runtime.metrics.stat_screen import screen
-
-    with screen() as show:
-        for now, earlier, oldest in samples(arguments.segment, arguments.interval):
-            show(
-                process_rows(now, earlier, stale_s),
-                latency_rows(now, oldest if earlier else None),
-                counter_lines(now, earlier),
-                f"{arguments.segment}, every {arguments.interval:g} s; latency of the last "
-                f"{now.taken_s - oldest.taken_s:.0f} s; Ctrl-C ends",
-            )
-
-
-def _can_draw() -> bool:
     try:
-        import rich  # noqa: F401
-    except ImportError:
-        return False
-    return sys.stdout.isatty()
-
-
-def _parser(settings: Settings) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m app.runtime.metrics.stat", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="print once as text and exit")
-    parser.add_argument("--plain", action="store_true", help="text, never the full-screen view")
-    parser.add_argument("--json", action="store_true", help="one JSON object per refresh")
-    parser.add_argument("--hgrm", metavar="DIR", type=Path, help="write .hgrm files there and exit")
-    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="default: 1")
-    parser.add_argument("--segment", default=settings.shm_metrics, help="default: SHM_METRICS")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, also after Ctrl-C; 1 if there is nothing to read; 2 for wrong settings."""
-    settings = settings_or_exit("metrics")
-    arguments = _parser(settings).parse_args(argv)
-    stale_s = settings.heartbeat_timeout_s
-    try:
-        if arguments.hgrm:
-            for path in export_hgrm(take_sample(arguments.segment), arguments.hgrm):
+        if hgrm:
+            for path in export_hgrm(take_sample(name), hgrm):
                 print(path)
-        elif arguments.once:
-            now = take_sample(arguments.segment)
-            view = json_view if arguments.json else None
-            print(view(now, None, stale_s) if view else plain_view(now, None, None, stale_s))
-        elif arguments.plain or arguments.json or not _can_draw():
-            _watch_plain(arguments, stale_s)
+        elif once:
+            refresh(take_sample(name), None, None)
+        elif plain or as_json or not sys.stdout.isatty():
+            for now, earlier, oldest in samples(name, interval):
+                refresh(now, earlier, oldest if earlier else None)
+                if not as_json:
+                    print("\n", flush=True)
         else:
-            _watch_full_screen(arguments, stale_s)
+            _full_screen(name, interval, stale_s)
     except (MetricsError, SegmentError) as error:
-        print(f"metrics: {error}", file=sys.stderr)
+        print(f"stat: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
         return 0
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,8 +1,18 @@
-"""Tables of text: aligned for a terminal, or as Markdown.  Numbers stand right, words left."""
+"""Tables for a terminal, as plain text and as Markdown.  Numbers are right-aligned, words left."""
 
+import io
 from collections.abc import Sequence
+from typing import Final, TextIO
+
+from rich.box import Box
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 EMPTY = "-"
+HEADER_RULE: Final = Box("    \n    \n -  \n" + 5 * "    \n", ascii=True)
+"""No lines except one of dashes under the header."""
+UNLIMITED_COLUMNS: Final = 100_000
 
 Row = Sequence[str]
 
@@ -17,16 +27,42 @@ def micros(value_ns: int | None) -> str:
     return EMPTY if value_ns is None else number(value_ns / 1000, 1)
 
 
-def text_table(header: Row, rows: Sequence[Row]) -> str:
-    """Columns two spaces apart, no trailing blanks, no final newline."""
-    right = _right_columns(header, rows)
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+def table(header: Row, rows: Sequence[Sequence[str | Text]]) -> Table:
+    """A table for :func:`show` or :func:`plain_text`; a cell may bring its style."""
+    made = Table(box=HEADER_RULE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    plain = [[str(cell) for cell in row] for row in rows]
+    for name, right in zip(header, _right_columns(header, plain), strict=True):
+        justify: JustifyMethod = "right" if right else "left"
+        made.add_column(Text(name), justify=justify, no_wrap=right, overflow="fold")
+    for row in rows:
+        # Text: brackets in a str would be read as markup.
+        made.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return made
 
-    def line(row: Row) -> str:
-        cells = zip(row, widths, right, strict=True)
-        return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in cells).rstrip()
 
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
+def spaced(*blocks: RenderableType) -> Group:
+    """Blocks below each other, a blank line between."""
+    rows: list[RenderableType] = []
+    for block in blocks:
+        rows += [Text(), block] if rows else [block]
+    return Group(*rows)
+
+
+def plain_text(*blocks: RenderableType) -> str:
+    """Blocks as text of unlimited width, a blank line between, no final newline."""
+    output = io.StringIO()
+    # force_terminal: else FORCE_COLOR in the environment would add colors.
+    console = Console(file=output, force_terminal=False, color_system=None, width=UNLIMITED_COLUMNS)
+    console.print(spaced(*blocks))
+    return "\n".join(line.rstrip() for line in output.getvalue().removesuffix("\n").split("\n"))
+
+
+def show(*blocks: RenderableType, file: TextIO) -> None:
+    """Print blocks: fitted to the terminal where ``file`` is one, else as plain text."""
+    if file.isatty():
+        Console(file=file).print(spaced(*blocks))
+    else:
+        print(plain_text(*blocks), file=file, flush=True)
 
 
 def markdown_table(header: Row, rows: Sequence[Row]) -> str:

@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.__main__ import main
 from app.backtest import report as backtest_report
 from app.backtest import run as backtest
-from app.backtest.__main__ import main
 from app.backtest.result import EQUITY_POINTS, Result
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
+from app.runtime.metrics.tables import plain_text
 from app.strategy.base import BUY, SELL, Strategy
 from app.strategy.reference import (
     MarketDataPoint,
@@ -122,7 +123,7 @@ def test_limits_deny_orders_as_the_order_manager_does() -> None:
     denied = [order for order in result.orders if order.code]
     assert denied
     assert all(order.qty * order.price > 1500 * 10**9 for order in denied if order.price)
-    assert "above the limit" in backtest_report.to_text(result, "x")
+    assert "above the limit" in plain_text(*backtest_report.blocks(result, "x"))
 
 
 def test_more_ticks_than_the_file_has_follow_the_replay_setting() -> None:
@@ -141,7 +142,7 @@ def test_command_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OUTPUT_DIR", str(tmp_path / "out"))
     arguments = ["--data", str(SAMPLE), "--out", str(tmp_path / "bt"), "--no-plot"]
-    assert main(arguments) == 0
+    assert main(["backtest", *arguments]) == 0
     shown = capsys.readouterr().out
     assert "30,000" in shown
     with (tmp_path / "bt" / "orders.csv").open() as file:
@@ -150,8 +151,8 @@ def test_command_line(
     assert [(int(r["tick"]), r["side"], r["symbol"], int(r["qty"])) for r in rows] == [
         (line.tick, line.side, line.symbol, line.qty) for line in outcome.orders
     ]
-    assert main(["--data", str(tmp_path / "absent.csv")]) == 1
-    assert main(["--data", str(SAMPLE), "--strategy", "nowhere:Nothing"]) == 1
+    assert main(["backtest", "--data", str(tmp_path / "absent.csv")]) == 1
+    assert main(["backtest", "--data", str(SAMPLE), "--strategy", "nowhere:Nothing"]) == 1
     assert "nowhere" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""The command line client against a live server."""
+"""``python -m app orders`` against a live server."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.order_manager.cli import main
+from app.__main__ import main
 from tests.support.orders.server import running
 
 
@@ -19,7 +19,7 @@ class Cli:
 
     def __call__(self, *words: str) -> tuple[int, str]:
         """Exit code and everything printed."""
-        code = main([*words, "--port", self._port, "--host", "127.0.0.1"])
+        code = main(["orders", *words, "--port", self._port, "--host", "127.0.0.1"])
         captured = self._capsys.readouterr()
         return code, captured.out + captured.err
 
@@ -49,12 +49,12 @@ def test_a_day_at_the_desk(cli: Cli) -> None:
     assert (
         cli("send", "BUY", "5", "AAPL", "9", "--type", "LIMIT", "--tif", "GTC", "--id", "8")[0] == 0
     )
-    assert "New" in cli("orders")[1]
-    assert "Filled" in cli("orders", "--all", "--limit", "10")[1]
+    assert "New" in cli("list")[1]
+    assert "Filled" in cli("list", "--all", "--limit", "10")[1]
     assert "exec_id" in cli("status", "7", "--client", "desk")[1]
     assert "173.20" in cli("positions")[1]
     assert cli("cancel", "8")[0] == 0
-    assert cli("orders")[1] == "none\n"
+    assert cli("list")[1] == "none\n"
     assert "qty_max" in cli("limits")[1]
     assert cli("ping") == (0, "ok\n")
 
@@ -85,9 +85,7 @@ def test_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("words", [[], ["send"], ["send", "HOLD", "1", "A", "1"], ["cancel", "x"]])
 def test_wrong_usage(words: list[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
+    assert main(["orders", *words]) == 2
 
 
 def test_token_and_settings(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import apsw
 
+from app.__main__ import main
 from app.order_manager.store.positions import rebuild_positions
-from app.order_manager.store.tools import main as tool
 from app.order_manager.store.tools import verify
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager, some_orders
@@ -25,7 +25,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
             client.read()
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         store = str(tmp_path / "orders.sqlite3")
-        command = [sys.executable, "-m", "app.order_manager.store.tools", "--store", store]
+        command = [sys.executable, "-m", "app", "store", "--store", store]
         run = [*command, "backup", str(copy)]
         done = subprocess.run(run, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert "stop it" in refused.stderr
     assert verify(str(copy)) == []
-    assert tool(["--store", store, "restore", str(copy)]) == 0
+    assert main(["store", "--store", store, "restore", str(copy)]) == 0
     assert verify(store) == []
     kept = [p for p in tmp_path.iterdir() if ".replaced-" in p.name and not p.name.endswith("-wal")]
     assert len(kept) == 1
@@ -54,7 +54,7 @@ def test_backup_of_a_running_store_and_restore(tmp_path: Path) -> None:
 def test_backup_and_restore_through_a_pipe(path: Path, tmp_path: Path) -> None:
     some_orders(path)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "app.order_manager.store.tools", "--store"]
+    command = [sys.executable, "-m", "app", "store", "--store"]
     run = [*command, str(path), "backup", "-"]
     copy = subprocess.run(run, env=environ, capture_output=True, check=True).stdout
     other = tmp_path / "other" / "orders.sqlite3"
@@ -72,10 +72,10 @@ def test_backup_refuses_to_overwrite_and_restore_checks_first(path: Path, tmp_pa
     some_orders(path)
     target = tmp_path / "b"
     target.write_text("precious")
-    assert tool(["--store", str(path), "backup", str(target)]) == 1
+    assert main(["store", "--store", str(path), "backup", str(target)]) == 1
     assert target.read_text() == "precious"
     before = path.read_bytes()
-    assert tool(["--store", str(path), "restore", str(target)]) == 1
+    assert main(["store", "--store", str(path), "restore", str(target)]) == 1
     assert path.read_bytes() == before
-    assert tool(["--store", str(tmp_path / "none"), "backup"]) == 1
+    assert main(["store", "--store", str(tmp_path / "none"), "backup"]) == 1
     assert not [p for p in tmp_path.iterdir() if "partial" in p.name]

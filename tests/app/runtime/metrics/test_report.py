@@ -1,6 +1,8 @@
 """The report: collected from a segment, judged, rendered, written."""
 
+import io
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -13,7 +15,14 @@ from app.config import Settings
 from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.metrics.tables import markdown_table, micros, number, text_table
+from app.runtime.metrics.tables import (
+    markdown_table,
+    micros,
+    number,
+    plain_text,
+    show,
+    table,
+)
 from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment
 from tests.support.paths import ROOT
 
@@ -223,7 +232,7 @@ def test_no_segment_raises(settings: Settings):
 def test_the_command_prints_the_live_report(
     settings: Settings, run: dict[str, ProcessMetrics], tmp_path: Path
 ):
-    command = [sys.executable, "-m", "app.runtime.metrics.report"]
+    command = [sys.executable, "-m", "app", "report"]
     environ = {**os.environ, **settings.to_environ(), "OUTPUT_DIR": str(tmp_path)}
     result = subprocess.run(
         [*command, "--write"], cwd=ROOT, env=environ, capture_output=True, text=True
@@ -241,9 +250,9 @@ def test_the_command_prints_the_live_report(
 
 def test_tables():
     rows = [["a|b", "1,000", "-"], ["cc", "2", "3.5"]]
-    assert text_table(("word", "n", "x"), rows).splitlines() == [
+    assert plain_text(table(("word", "n", "x"), rows)).splitlines() == [
         "word      n    x",
-        "----  -----  ---",
+        "----- ------ ---",
         "a|b   1,000    -",
         "cc        2  3.5",
     ]
@@ -253,10 +262,38 @@ def test_tables():
         "| a\\|b | 1,000 | - |",
         "| cc | 2 | 3.5 |",
     ]
-    assert text_table(("only", "header"), []).splitlines()[0] == "only  header"
+    assert plain_text(table(("only", "header"), [])).splitlines()[0] == "only  header"
     assert (number(None), number(1234.56, 1), micros(None), micros(1_234_567)) == (
         "-",
         "1,234.6",
         "-",
         "1,234.6",
     )
+
+
+def test_plain_text_is_whole_and_has_no_colors(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "20")
+    words = " ".join(["word"] * 500)
+    shown = plain_text(table(("[bold]", "n"), [[words, "1"], ["[red]x[/red]", "2"]]), "end")
+    lines = shown.split("\n")
+    assert lines[0].startswith("[bold]")
+    assert lines[2] == f"{words}  1"
+    assert lines[3].startswith("[red]x[/red] ")
+    assert lines[4:] == ["", "end"]
+    assert "\x1b" not in shown
+
+
+def test_a_terminal_gets_a_table_of_its_width(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    show(table(("word", "n"), [["a word " * 10, "1,000"]]), file=terminal)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 20
+    assert "1,000" in lines[2]

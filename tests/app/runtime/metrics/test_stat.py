@@ -1,4 +1,4 @@
-"""``python -m app.runtime.metrics.stat``: rates, states, tables, JSON, .hgrm files, Ctrl-C."""
+"""``python -m app stat``: rates, states, tables, JSON, .hgrm files, Ctrl-C."""
 
 import json
 import os
@@ -49,7 +49,8 @@ def command(name: str, *arguments: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "app.runtime.metrics.stat",
+        "app",
+        "stat",
         "--segment",
         name,
         *arguments,
@@ -113,17 +114,6 @@ def test_once_prints_the_tables(name: str, strategy: ProcessMetrics):
     assert lines[-1] == "strategy/fast: signals_buy 3"
 
 
-def test_once_works_without_rich(name: str, strategy: ProcessMetrics):
-    code = (
-        "import sys; sys.modules['rich'] = None\n"
-        "from app.runtime.metrics.stat import main\n"
-        f"sys.exit(main(['--segment', {name!r}, '--once']))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "strategy/fast" in result.stdout
-
-
 def test_json(name: str, strategy: ProcessMetrics):
     result = once(name, "--once", "--json")
     (process,) = json.loads(result.stdout)["processes"]
@@ -143,7 +133,7 @@ def test_hgrm_files(name: str, strategy: ProcessMetrics, tmp_path: Path):
 def test_no_segment_is_one_clear_line(name: str):
     result = once(name)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == (f"metrics: metrics segment {name} does not exist: nothing runs here\n")
+    assert result.stderr == (f"stat: metrics segment {name} does not exist: nothing runs here\n")
 
 
 def test_plain_view_refreshes_until_ctrl_c(name: str, strategy: ProcessMetrics):
@@ -171,7 +161,6 @@ def test_view_ends_when_the_segment_goes(name: str, strategy: ProcessMetrics):
 
 
 def test_full_screen_view_draws_and_gives_the_terminal_back(name: str, strategy: ProcessMetrics):
-    pytest.importorskip("rich", reason="the full-screen view needs rich")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command(name, "--interval", "0.05"),

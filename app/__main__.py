@@ -1,0 +1,97 @@
+"""``python -m app``: the one command line.
+
+Tab completion of click needs a command of one word.  For bash, with ``python`` that of the venv::
+
+    app() { python -m app "$@"; }
+    _app() { COMPREPLY=($(COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
+        _APP_COMPLETE=bash_complete app | sed -n 's/^plain,//p')); }
+    complete -o default -F _app app
+"""
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+PROGRAM: Final = "python -m app"
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+COMMANDS: Final = {
+    "run": ("app.main:main", "Run the four processes on this host."),
+    "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
+    "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
+    "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
+    "orders": ("app.order_manager.cli:command", "Send orders, ask about them, halt trading."),
+    "store": (
+        "app.order_manager.store.command:command",
+        "Back up, restore, export, check the store.",
+    ),
+}
+"""Name: module and function, help."""
+
+
+class LazyGroup(click.Group):
+    """Imports the module of a subcommand when that is used; for help and completion it does not."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and listed else None, rest
+
+
+def load(name: str) -> click.Command:
+    """The command itself.
+
+    Raises:
+        ClickException: a package that it needs is not installed.
+    """
+    place, text = COMMANDS[name]
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "app":
+            raise
+        raise click.ClickException(
+            f"{name}: {error.name} is not installed here; the order_manager container has it "
+            f"(docker compose exec order_manager python3 -m app {name}), "
+            "and so has .venv after make setup"
+        ) from None
+    command = found if isinstance(found, click.Command) else click.Command(name, callback=found)
+    command.help = text
+    return command
+
+
+group = LazyGroup(
+    "app",
+    commands={name: click.Command(name, help=text) for name, (_, text) in COMMANDS.items()},
+    help="Trading stack: gateway, orderbook, strategy, order manager.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    try:
+        code: int = group.main(arguments, PROGRAM, "_APP_COMPLETE", standalone_mode=False)
+        return code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else PROGRAM
+        message = " ".join(error.format_message().split())
+        print(f"{path}: {message} (see {path} --help)", file=sys.stderr)
+        return EXIT_USAGE
+    except click.ClickException as error:
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except click.Abort:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""``python -m app backtest``: run one and write its orders and equity curve."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from app.backtest import report as backtest_report
+from app.backtest.run import run
+from app.config import settings_or_exit
+from app.market_data.sources.errors import DataError
+from app.market_data.sources.loader import open_feed
+from app.market_data.sources.progress import LoadProgress
+from app.runtime.metrics.tables import show
+from app.runtime.progress import Progress
+from app.strategy.base import StrategyError
+
+
+@click.command()
+@click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
+@click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
+@click.option("--ticks", type=click.IntRange(min=1), help="how many; default: those of the file")
+@click.option("--out", metavar="FOLDER", help="for orders.csv and equity.svg")
+@click.option("--no-plot", is_flag=True, help="write no equity.svg")
+def command(
+    data: str | None, strategy: str | None, ticks: int | None, out: str | None, no_plot: bool
+) -> int:
+    """Exit code 0: done, 1: data or strategy unusable, 2: wrong usage or settings."""
+    settings = settings_or_exit("backtest")
+    settings = msgspec.structs.replace(
+        settings, data_path=data or settings.data_path, strategy=strategy or settings.strategy
+    )
+    try:
+        with LoadProgress() as loading:
+            feed = open_feed(settings, loading)
+        total = feed.file.ticks if ticks is None else min(ticks, feed.total)
+        with Progress("ticks", total) as progress:
+            result = run(settings, feed, total, progress)
+    except (DataError, StrategyError) as error:
+        print(f"backtest: {error}", file=sys.stderr)
+        return 1
+    show(*backtest_report.blocks(result, settings.data_path), file=sys.stdout)
+    folder = Path(out or Path(settings.output_dir) / "backtest")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"orders: {backtest_report.write_orders(result, folder)}")
+        if not no_plot:
+            print(f"equity curve: {backtest_report.write_equity(result, folder)}")
+    except BrokenPipeError:
+        raise  # The reader has closed its end: click ends the program without a message.
+    except (OSError, backtest_report.PlotUnavailable) as error:
+        print(f"backtest: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,103 @@
+"""``python -m app store``: the tools of the order store."""
+
+import functools
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import click
+
+from app.config import settings_or_exit
+from app.order_manager.pipeline import store_path
+from app.order_manager.store import tools
+from app.order_manager.store.export import FORMATS, export_store
+from app.order_manager.store.schema import StoreError
+
+
+@click.group()
+@click.option("--store", metavar="FILE", help="default: ORDER_STORE_PATH")
+@click.pass_context
+def command(ctx: click.Context, store: str | None) -> None:
+    """The group; exit code 0: done, 1: failed, 2: wrong usage or settings."""
+    ctx.obj = store
+
+
+def tool(run: Callable[..., int]) -> Callable[..., int]:
+    """Make a subcommand of a function whose first argument is the store's path."""
+
+    @functools.wraps(run)
+    def checked(**arguments: Any) -> int:
+        path = click.get_current_context().obj or store_path(settings_or_exit("store"))
+        try:
+            return run(path, **arguments)
+        except (StoreError, OSError, apsw.Error) as error:
+            print(f"store: {error}", file=sys.stderr)
+            return 1
+
+    return checked
+
+
+@command.command()
+@click.argument("target", required=False)
+@tool
+def backup(path: str, target: str | None) -> int:
+    """Copy the store to TARGET; - is stdout."""
+    if target == tools.STREAM:
+        aside = f"{path}.streamed-{os.getpid()}"
+        tools.backup(path, aside)
+        try:
+            with open(aside, "rb") as copy:
+                shutil.copyfileobj(copy, sys.stdout.buffer)
+        finally:
+            os.unlink(aside)
+        return 0
+    target = target or f"{path}.backup-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    tools.backup(path, target)
+    print(target)
+    return 0
+
+
+@command.command()
+@click.argument("source")
+@tool
+def restore(path: str, source: str) -> int:
+    """Replace the store by SOURCE; - is stdin."""
+    kept = tools.restore(source, path)
+    print(f"{path} restored" + (f"; the replaced file is kept as {kept}" if kept else ""))
+    return 0
+
+
+@command.command()
+@click.argument("folder", required=False)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
+@click.option("--run-id", help="only this run; default: all")
+@tool
+def export(path: str, folder: str | None, form: str, run_id: str | None) -> int:
+    """Write all tables for pandas into FOLDER."""
+    target = Path(folder or Path(path).parent / "export")
+    with tools.reading(path) as connection:
+        for file in export_store(connection, target, form, run_id):
+            print(file)
+    return 0
+
+
+@command.command()
+@tool
+def verify(path: str) -> int:
+    """Check that the store is sound; exit code 1 if not."""
+    problems = tools.verify(path)
+    print("\n".join(problems) or f"{path}: sound")
+    return 1 if problems else 0
+
+
+@command.command()
+@tool
+def rebuild(path: str) -> int:
+    """Compute the positions from the fills."""
+    print(f"{path}: {tools.rebuild(path)} positions rebuilt")
+    return 0

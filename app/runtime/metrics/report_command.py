@@ -1,0 +1,34 @@
+"""``python -m app report``: the report of the run so far.
+
+Not in :mod:`app.runtime.metrics.report`, which processes import: they need no click.
+"""
+
+import sys
+
+import click
+
+from app.config import settings_or_exit
+from app.runtime.metrics import report
+from app.runtime.metrics.layout import MetricsError
+from app.runtime.metrics.tables import show
+from app.shared_memory_utils.segment import SegmentError
+
+
+@click.command()
+@click.option("--markdown", is_flag=True, help="print Markdown")
+@click.option("--write", is_flag=True, help=f"also write {report.FILE_NAME}")
+def command(markdown: bool, write: bool) -> int:
+    """Exit code 0; 1 if there is nothing to read; 2 for wrong settings."""
+    settings = settings_or_exit("report")
+    try:
+        found = report.collect(settings)
+        if markdown:
+            print(report.to_markdown(found), end="")
+        else:
+            show(*report.blocks(found), file=sys.stdout)
+        if write:
+            print(report.write(found, settings.output_dir))
+    except (MetricsError, SegmentError, OSError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    return 0
