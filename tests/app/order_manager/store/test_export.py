@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.order_manager.store.tools import main as tool
+from app.__main__ import main
 from tests.support.orders.manager import some_orders
 
 
 def test_export_csv(path: Path, tmp_path: Path) -> None:
     some_orders(path)
-    assert tool(["--store", str(path), "export", str(tmp_path / "out")]) == 0
+    assert main(["store", "--store", str(path), "export", str(tmp_path / "out")]) == 0
     tables = {}
     for name in ("orders", "fills", "positions"):
         with (tmp_path / "out" / f"{name}.csv").open(newline="") as file:
@@ -23,13 +23,18 @@ def test_export_csv(path: Path, tmp_path: Path) -> None:
     assert tables["orders"][20]["code"] == "QTY_MAX"
     assert (tables["orders"][21]["ts"], tables["orders"][21]["status"]) == ("a,*", "New")
     assert {row["client"] for row in tables["positions"]} == {"c0", "c1"}
-    assert tool(["--store", str(path), "export", str(tmp_path / "no"), "--run-id", "other"]) == 0
+    assert (
+        main(["store", "--store", str(path), "export", str(tmp_path / "no"), "--run-id", "other"])
+        == 0
+    )
     assert len((tmp_path / "no" / "orders.csv").read_text().splitlines()) == 1
 
 
 def test_export_parquet(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     some_orders(path)
-    code = tool(["--store", str(path), "export", str(tmp_path / "out"), "--format", "parquet"])
+    code = main(
+        ["store", "--store", str(path), "export", str(tmp_path / "out"), "--format", "parquet"]
+    )
     try:
         import pyarrow.parquet as parquet
     except ImportError:

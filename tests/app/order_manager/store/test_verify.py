@@ -5,9 +5,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from app.__main__ import main
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
-from app.order_manager.store.tools import main as tool
 from app.order_manager.store.tools import verify
 from tests.support.orders.manager import Manager, some_orders
 
@@ -17,9 +17,9 @@ def test_verify_finds_inconsistencies_and_rebuild_repairs_positions(path: Path) 
     connection = apsw.Connection(str(path))
     connection.execute("UPDATE positions SET qty = qty + 1 WHERE client_no = 1")
     connection.close()
-    assert tool(["--store", str(path), "verify"]) == 1
+    assert main(["store", "--store", str(path), "verify"]) == 1
     assert len(verify(str(path))) == 1
-    assert tool(["--store", str(path), "rebuild"]) == 0
+    assert main(["store", "--store", str(path), "rebuild"]) == 0
     assert verify(str(path)) == []
     connection = apsw.Connection(str(path))
     connection.execute("UPDATE orders SET filled_qty = 9 WHERE order_no = 3")
@@ -41,5 +41,5 @@ def test_positions_ahead_of_the_fills_are_refused(path: Path) -> None:
     finally:
         store.close()
     assert len(verify(str(path))) == 1
-    assert tool(["--store", str(path), "rebuild"]) == 0
+    assert main(["store", "--store", str(path), "rebuild"]) == 0
     Manager(path).close()
