@@ -239,7 +239,7 @@ def test_host_commands(commands: list[str], host: HostCommands, tmp_path: Path) 
 
 @pytest.mark.container
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("commands", of_kind(is_container_command))
 def test_container_commands(commands: list[str], compose_stack: object, tmp_path: Path) -> None:
     stack = compose_stack(PACE="2000/s")  # type: ignore[operator]

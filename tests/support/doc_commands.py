@@ -15,8 +15,8 @@ from tests.support.compose_stack import ComposeStack, free_ports
 from tests.support.environ import default_environ
 from tests.support.paths import ROOT
 
-COMMAND_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
+COMMAND_TIMEOUT_S = 200.0
+STOP_TIMEOUT_S = 60.0
 POLL_S = 0.05
 
 ENDLESS = (
