@@ -1,4 +1,4 @@
-"""Types of the compiled kernel; what each thing does stands in ``_kernel*.pxi``."""
+"""Types of the compiled kernel; what each does is said in the ``.pxi`` files."""
 
 from collections.abc import Callable
 

@@ -143,5 +143,6 @@ for _i in range(10):
 
 
 include "parse.pxi"
-include "memory.pxi"
+include "book.pxi"
+include "ring.pxi"
 include "loops.pxi"
