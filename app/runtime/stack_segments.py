@@ -2,7 +2,13 @@
 
 from app.config import Settings
 from app.runtime.lifecycle import FatalError
-from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
+from app.shared_memory_utils.segment import (
+    SHM_DIRECTORY,
+    WRITER_LOCK_BYTE,
+    Segment,
+    SegmentError,
+    SegmentMissing,
+)
 from app.shared_memory_utils.tick_ring import TickRing
 
 
@@ -27,7 +33,7 @@ def remove_leftovers(settings: Settings) -> None:
             segment = Segment.attach(name)
         except SegmentMissing:
             continue
-        alive = segment.is_locked(0)
+        alive = segment.is_locked(WRITER_LOCK_BYTE)
         segment.close()
         if alive:
             raise FatalError(

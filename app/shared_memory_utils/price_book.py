@@ -19,13 +19,9 @@ from app.shared_memory_utils.layout_check import Layout, item_count
 from app.shared_memory_utils.segment import (
     Segment,
     SegmentError,
-    SegmentForeign,
     SegmentHandle,
-    create_or_attach,
+    open_for_writing,
 )
-
-WRITER_LOCK_BYTE = 0
-"""The process that holds the lock on this byte is the writer."""
 
 PRICES_DTYPE = np.dtype(
     {"names": ["symbol", "price"], "formats": ["S10", "f8"], "offsets": [64, 8], "itemsize": 128}
@@ -67,7 +63,10 @@ class SharedPriceBook(SegmentHandle):
         if create:
             if wanted is None:
                 raise ValueError("symbols: required for the writer")
-            self._segment, self.warm = _open_for_writing(name, _book_image(wanted), wanted)
+            image = _book_image(wanted)
+            self._segment, self.warm = open_for_writing(
+                name, "price book", image, len(image), lambda old: _stored_symbols(old) == wanted
+            )
         else:
             self._segment, self.warm = Segment.attach(name), True
             try:
@@ -216,24 +215,3 @@ def _stored_symbols(segment: Segment) -> list[str]:
         segment.buf, dtype=PRICES_DTYPE, count=count, offset=_kernel.BOOK_HEADER_BYTES
     )
     return [raw.decode() for raw in slots["symbol"].tolist()]
-
-
-def _open_for_writing(name: str, image: bytearray, wanted: list[str]) -> tuple[Segment, bool]:
-    """The segment, writer lock held; True if it was taken over from a dead writer."""
-    while True:
-        segment, created = create_or_attach(name, image)
-        if not segment.try_lock(WRITER_LOCK_BYTE):
-            segment.close()
-            raise SegmentError(f"price book {name}: another writer is alive; stop it first")
-        if created:
-            return segment, False
-        try:
-            if segment.is_current() and _stored_symbols(segment) == wanted:
-                return segment, True
-        except SegmentForeign:
-            segment.close()
-            raise
-        except SegmentError:
-            pass  # left by another version, and its writer is dead: replace it
-        segment.unlink()
-        segment.close()

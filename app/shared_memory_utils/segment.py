@@ -12,12 +12,16 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 SHM_DIRECTORY = Path("/dev/shm")
 SEGMENT_MODE = 0o660
+
+WRITER_LOCK_BYTE = 0
+"""Price book and tick ring: the process that holds the lock on this byte is the writer."""
 
 # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
 _FLOCK = struct.Struct("hhqqi4x")
@@ -179,6 +183,38 @@ def create_or_attach(name: str, image: bytes | bytearray, size: int = 0) -> tupl
         except SegmentMissing:
             with contextlib.suppress(FileExistsError):
                 return Segment.create(name, image, size), True
+
+
+def open_for_writing(
+    name: str,
+    kind: str,
+    image: bytes | bytearray,
+    size: int,
+    is_reusable: Callable[[Segment], bool],
+) -> tuple[Segment, bool]:
+    """The segment ``name`` with the writer's lock held, and whether it is a dead writer's.
+
+    A dead writer's segment is replaced if ``is_reusable`` returns False or raises SegmentError.
+
+    Raises:
+        SegmentForeign: ``is_reusable`` says that another program's segment has this name.
+        SegmentError: another writer is alive, or the segment cannot be created.
+    """
+    while True:
+        segment, created = create_or_attach(name, image, size)
+        if not segment.try_lock(WRITER_LOCK_BYTE):
+            segment.close()
+            raise SegmentError(f"{kind} {name}: another writer is alive; stop it first")
+        try:
+            if created or (segment.is_current() and is_reusable(segment)):
+                return segment, not created
+        except SegmentForeign:
+            segment.close()
+            raise
+        except SegmentError:
+            pass  # left by another version, and its writer is dead: replace it
+        segment.unlink()
+        segment.close()
 
 
 class SegmentHandle:

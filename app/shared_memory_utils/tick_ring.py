@@ -21,11 +21,11 @@ from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.shared_memory_utils.layout_check import Layout, item_count
 from app.shared_memory_utils.segment import (
+    WRITER_LOCK_BYTE,
     Segment,
     SegmentError,
-    SegmentForeign,
     SegmentHandle,
-    create_or_attach,
+    open_for_writing,
 )
 
 assert TICK_DTYPE.itemsize == _kernel.RECORD_BYTES
@@ -34,7 +34,6 @@ MIN_CAPACITY_TICKS = 2
 FREE, LOSSLESS, LATEST = 0, 1, 2
 POLICIES = {"lossless": LOSSLESS, "latest": LATEST}
 
-_WRITER_LOCK_BYTE = 0
 _REGISTER_LOCK_BYTE = 1
 _READER_LOCK_BYTE = 2
 _HEAD = struct.Struct("<QIIQQI")
@@ -113,21 +112,10 @@ class TickRing(SegmentHandle):
         )
         _POSITIONS.pack_into(image, 64, 0, 0, 0, _kernel.NO_END)
         size = _kernel.RING_HEADER_BYTES + capacity * TICK_DTYPE.itemsize
-        while True:
-            segment, created = create_or_attach(name, image, size)
-            if not segment.try_lock(_WRITER_LOCK_BYTE):
-                segment.close()
-                raise SegmentError(f"tick ring {name}: another writer is alive; stop it first")
-            try:
-                if created or (not fresh and segment.is_current() and _is_like(segment, image)):
-                    return cls(segment, warm=not created)
-            except SegmentForeign:
-                segment.close()
-                raise
-            except SegmentError:
-                pass  # left by another version, and its writer is dead: replace it
-            segment.unlink()
-            segment.close()
+        segment, warm = open_for_writing(
+            name, "tick ring", image, size, lambda old: not fresh and _is_like(old, image)
+        )
+        return cls(segment, warm)
 
     @classmethod
     def attach(cls, name: str) -> "TickRing":
@@ -248,7 +236,7 @@ class TickRing(SegmentHandle):
 
     def writer_alive(self) -> bool:
         """Whether a process holds the writer's lock."""
-        return self._segment.is_locked(_WRITER_LOCK_BYTE)
+        return self._segment.is_locked(WRITER_LOCK_BYTE)
 
     def close(self) -> None:
         """Unmap and free every lock of this process on the ring; the segment stays."""
