@@ -1,46 +1,23 @@
-"""The tick ring between processes: registration, policies, waiting, wrapping, taking over."""
+"""The tick ring between processes: policies, waiting, wrapping, takeover.
+
+Registration is in ``test_ring_registration.py``.
+"""
 
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentError, SegmentForeign, SegmentMissing
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS, TickRing
 from tests.support.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
-from tests.support.kernel.helpers import feed, padded
+from tests.support.kernel.ring_ends import READER, Writer, read
 
 SECOND_NS = 10**9
-
-READER = """
-    import sys
-    from app.kernel import _kernel
-    from app.shared_memory_utils.tick_ring import TickRing
-    name, client, policy = sys.argv[1:]
-    ring = TickRing.attach(name)
-    me = ring.register(client, int(policy))
-    reader = _kernel.TickReader(ring.buffer, me.slot)
-    print(me.name, me.returning, reader.position, flush=True)
-    for line in sys.stdin:
-        command, count = line.split()
-        if command == "wait":
-            print("waiting", flush=True)
-            print(reader.wait(int(count)), flush=True)
-        elif command == "take":
-            index, there, last_seq = reader.peek(int(count))
-            prices = ring.records["price"][index : index + there].astype(int)
-            reader.advance(there)
-            print(*prices, flush=True)
-        elif command == "leave":
-            ring.leave(me.slot)
-            print("left", flush=True)
-"""
 
 
 @pytest.fixture
@@ -53,142 +30,11 @@ def spawn() -> Iterator[Spawn]:
     yield from spawner()
 
 
-class Writer:
-    """An orderbook's half: ring, book and kernel writer."""
-
-    def __init__(self, name: str, capacity: int = 16, policy: str = "lossless") -> None:
-        self.ring = TickRing.open_writer(name, capacity, policy)
-        self.book = SharedPriceBook(["A"], f"{name}_book")
-        self.kernel = _kernel.TickWriter(
-            self.ring.buffer, self.book.buffer, _kernel.FieldParser(["A"])
-        )
-        self.sent = self.kernel.state[0]
-
-    def push(self, count: int) -> int:
-        """Ticks with prices 1, 2, 3...; how many had room."""
-        data = feed(*range(self.sent + 1, self.sent + count + 1))
-        done, _, _ = self.kernel.push(padded(data), 0, len(data), time.monotonic_ns())
-        self.sent += done
-        return done
-
-    def close(self) -> None:
-        """As at the end of the process."""
-        del self.kernel
-        self.ring.close()
-        self.book.close()
-
-
 @pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
     made = Writer(name)
     yield made
     made.close()
-
-
-def read(ring: TickRing, reader: Any, most: int = 1000) -> list[float]:
-    """What is there, lossless, consumed."""
-    index, count, _ = reader.peek(most)
-    prices: list[float] = ring.records["price"][index : index + count].tolist()
-    reader.advance(count)
-    return prices
-
-
-class TestRegistration:
-    def test_a_living_name_gets_a_number_a_dead_one_its_place_back(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        first, second = (spawn(READER, name, "alpha", LOSSLESS) for _ in range(2))
-        mine, other = first.line(), second.line()
-        assert sorted([mine, other]) == ["alpha False 0", "alpha-2 False 0"]
-        writer.push(10)
-        assert first.ask("take 4") == "1 2 3 4"
-        first.kill()
-        third = spawn(READER, name, "alpha", LOSSLESS)
-        assert third.line() == mine.replace("False 0", "True 4")
-        assert third.ask("take 3") == "5 6 7"
-
-    def test_two_registrations_of_one_process_are_two_readers(self, writer: Writer) -> None:
-        one, two = (writer.ring.register("alpha", LOSSLESS) for _ in range(2))
-        assert (one.name, two.name) == ("alpha", "alpha-2")
-        assert one.slot != two.slot
-
-    def test_whoever_leaves_is_forgotten(self, name: str, writer: Writer, spawn: Spawn) -> None:
-        child = spawn(READER, name, "alpha", LOSSLESS)
-        assert child.line() == "alpha False 0"
-        writer.push(10)
-        assert child.ask("leave 0") == "left"
-        assert writer.kernel.lag() == 0
-        assert writer.push(20) == 20
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert not me.returning
-        assert writer.ring.view.reader(me.slot) == (LOSSLESS, 30, 0, "alpha")
-
-    @pytest.mark.parametrize(("published", "starts_at"), [(0, 0), (8, 0), (9, 9), (40, 40)])
-    def test_a_new_name_starts_at_tick_0_or_at_the_present(
-        self, writer: Writer, published: int, starts_at: int
-    ) -> None:
-        assert writer.push(published) == published
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert writer.ring.view.reader(me.slot)[1] == starts_at
-
-    def test_another_policy_is_no_return_to_the_old_position(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        child = spawn(READER, name, "alpha", LATEST)
-        assert child.line() == "alpha False 0"
-        child.kill()
-        assert writer.push(100) == 100
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert me.returning
-        assert writer.ring.view.reader(me.slot)[:2] == (LOSSLESS, 100)
-
-    def test_the_longest_client_names_stay_apart(self, writer: Writer) -> None:
-        names = [writer.ring.register("x" * 32, LOSSLESS).name for _ in range(12)]
-        assert names == ["x" * 32, *(f"{'x' * 32}-{n}" for n in range(2, 13))]
-        stored = [writer.ring.view.reader(slot)[3] for slot in range(12)]
-        assert stored == names
-
-    def test_all_places_taken(self, writer: Writer) -> None:
-        for _ in range(_kernel.MAX_READERS):
-            writer.ring.register("alpha", LATEST)
-        with pytest.raises(SegmentError, match="all reader slots are taken"):
-            writer.ring.register("beta", LATEST)
-
-    def test_only_the_dead_are_evicted_and_only_after_their_grace(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        dead, stopped, alive = (spawn(READER, name, who, LOSSLESS) for who in "abc")
-        for child in (dead, stopped, alive):
-            child.line()
-        stopped.process.send_signal(19)  # SIGSTOP
-        dead.kill()
-        eventually(
-            lambda: not writer.ring._segment.is_locked(2 + self.slot_of(writer, "a")),
-            "the dead reader's lock is free",
-        )
-        assert writer.push(20) == 16
-        assert writer.ring.evict_dead(grace_s=1000) == []
-        assert writer.ring.evict_dead(grace_s=0) == ["a"]
-        assert writer.ring.evict_dead(grace_s=0) == []
-        assert writer.push(20) == 0, "the others still hold the writer"
-        assert alive.ask("take 16").split()[0] == "1"
-
-    @staticmethod
-    def slot_of(writer: Writer, client: str) -> int:
-        names = [writer.ring.view.reader(slot)[3] for slot in range(_kernel.MAX_READERS)]
-        return names.index(client)
-
-    def test_who_comes_back_within_the_grace_is_not_evicted_later(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        child = spawn(READER, name, "alpha", LOSSLESS)
-        child.line()
-        child.kill()
-        eventually(lambda: not writer.ring._segment.is_locked(2), "the lock is free")
-        assert writer.ring.evict_dead(grace_s=1000) == []
-        again = spawn(READER, name, "alpha", LOSSLESS)
-        assert again.line() == "alpha True 0"
-        assert writer.ring.evict_dead(grace_s=0) == []
 
 
 class TestPolicies:
@@ -273,7 +119,7 @@ class TestWaiting:
         child = spawn(
             """
             import sys
-            from tests.app.shared_memory_utils.test_tick_ring import Writer
+            from tests.support.kernel.ring_ends import Writer
             writer = Writer(sys.argv[1])
             print("up", flush=True)
             sys.stdin.readline()
@@ -314,7 +160,7 @@ class TestWaiting:
 class TestTakingOver:
     WRITER = """
         import sys
-        from tests.app.shared_memory_utils.test_tick_ring import Writer
+        from tests.support.kernel.ring_ends import Writer
         writer = Writer(sys.argv[1])
         print("up", flush=True)
         for line in sys.stdin:
