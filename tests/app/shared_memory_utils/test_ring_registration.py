@@ -29,7 +29,7 @@ def writer(name: str) -> Iterator[Writer]:
 
 
 class TestRegistration:
-    def test_a_living_name_gets_a_number_a_dead_one_its_place_back(
+    def test_a_name_in_use_gets_a_number_and_a_dead_readers_name_its_position(
         self, name: str, writer: Writer, spawn: Spawn
     ) -> None:
         first, second = (spawn(READER, name, "alpha", LOSSLESS) for _ in range(2))
@@ -42,12 +42,14 @@ class TestRegistration:
         assert third.line() == mine.replace("False 0", "True 4")
         assert third.ask("take 3") == "5 6 7"
 
-    def test_two_registrations_of_one_process_are_two_readers(self, writer: Writer) -> None:
+    def test_two_registrations_in_one_process_are_two_readers(self, writer: Writer) -> None:
         one, two = (writer.ring.register("alpha", LOSSLESS) for _ in range(2))
         assert (one.name, two.name) == ("alpha", "alpha-2")
         assert one.slot != two.slot
 
-    def test_whoever_leaves_is_forgotten(self, name: str, writer: Writer, spawn: Spawn) -> None:
+    def test_a_reader_that_leaves_is_forgotten(
+        self, name: str, writer: Writer, spawn: Spawn
+    ) -> None:
         child = spawn(READER, name, "alpha", LOSSLESS)
         assert child.line() == "alpha False 0"
         writer.push(10)
@@ -59,14 +61,14 @@ class TestRegistration:
         assert writer.ring.view.reader(me.slot) == (LOSSLESS, 30, 0, "alpha")
 
     @pytest.mark.parametrize(("published", "starts_at"), [(0, 0), (8, 0), (9, 9), (40, 40)])
-    def test_a_new_name_starts_at_tick_0_or_at_the_present(
+    def test_a_new_name_starts_at_tick_0_or_at_the_next_tick(
         self, writer: Writer, published: int, starts_at: int
     ) -> None:
         assert writer.push(published) == published
         me = writer.ring.register("alpha", LOSSLESS)
         assert writer.ring.view.reader(me.slot)[1] == starts_at
 
-    def test_another_policy_is_no_return_to_the_old_position(
+    def test_another_policy_does_not_resume_at_the_old_position(
         self, name: str, writer: Writer, spawn: Spawn
     ) -> None:
         child = spawn(READER, name, "alpha", LATEST)
@@ -77,19 +79,19 @@ class TestRegistration:
         assert me.returning
         assert writer.ring.view.reader(me.slot)[:2] == (LOSSLESS, 100)
 
-    def test_the_longest_client_names_stay_apart(self, writer: Writer) -> None:
+    def test_the_longest_client_names_stay_distinct(self, writer: Writer) -> None:
         names = [writer.ring.register("x" * 32, LOSSLESS).name for _ in range(12)]
         assert names == ["x" * 32, *(f"{'x' * 32}-{n}" for n in range(2, 13))]
         stored = [writer.ring.view.reader(slot)[3] for slot in range(12)]
         assert stored == names
 
-    def test_all_places_taken(self, writer: Writer) -> None:
+    def test_all_slots_taken(self, writer: Writer) -> None:
         for _ in range(_kernel.MAX_READERS):
             writer.ring.register("alpha", LATEST)
         with pytest.raises(SegmentError, match="all reader slots are taken"):
             writer.ring.register("beta", LATEST)
 
-    def test_only_the_dead_are_evicted_and_only_after_their_grace(
+    def test_only_dead_readers_are_evicted_and_only_after_the_grace_period(
         self, name: str, writer: Writer, spawn: Spawn
     ) -> None:
         dead, stopped, alive = (spawn(READER, name, who, LOSSLESS) for who in "abc")
@@ -113,7 +115,7 @@ class TestRegistration:
         names = [writer.ring.view.reader(slot)[3] for slot in range(_kernel.MAX_READERS)]
         return names.index(client)
 
-    def test_who_comes_back_within_the_grace_is_not_evicted_later(
+    def test_a_reader_that_returns_within_the_grace_period_is_not_evicted_later(
         self, name: str, writer: Writer, spawn: Spawn
     ) -> None:
         child = spawn(READER, name, "alpha", LOSSLESS)

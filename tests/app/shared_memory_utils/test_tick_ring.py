@@ -38,13 +38,13 @@ def writer(name: str) -> Iterator[Writer]:
 
 
 class TestPolicies:
-    def test_lossless_holds_the_writer_until_the_slowest_moves(
+    def test_lossless_holds_the_writer_until_the_slowest_reader_advances(
         self, name: str, writer: Writer
     ) -> None:
-        with_places = [TickRing.attach(name) for _ in range(2)]
+        registered = [TickRing.attach(name) for _ in range(2)]
         fast, slow = (
             _kernel.TickReader(ring.buffer, ring.register(client, LOSSLESS).slot)
-            for ring, client in zip(with_places, "ab", strict=True)
+            for ring, client in zip(registered, "ab", strict=True)
         )
         assert writer.push(50) == 16
         assert read(writer.ring, fast) == list(range(1, 17))
@@ -72,7 +72,7 @@ class TestPolicies:
         assert latest.lost == 70 - len(taken)
         assert writer.ring.view.reader(1)[2] == latest.lost > 0
 
-    def test_a_record_says_when_it_came_and_whose_it_is(self, name: str, writer: Writer) -> None:
+    def test_a_record_has_its_receipt_time_and_symbol(self, name: str, writer: Writer) -> None:
         reader = _kernel.TickReader(writer.ring.buffer, writer.ring.register("a", LOSSLESS).slot)
         writer.push(3)
         assert reader.peek(2) == (0, 2, 1)
@@ -81,7 +81,7 @@ class TestPolicies:
         age_us = (time.monotonic_ns() // 1000 - int(tick["recv_us"])) % 2**32
         assert age_us < 10**6
 
-    def test_records_are_for_reading(self, writer: Writer) -> None:
+    def test_records_are_read_only(self, writer: Writer) -> None:
         with pytest.raises(ValueError, match="read-only"):
             writer.ring.records["price"][0] = 1.0
 
@@ -111,9 +111,9 @@ class TestWaiting:
         writer.kernel.finish(0)
         assert child.line(5) == "0"
         assert child.ask(f"wait {20 * SECOND_NS}") == "waiting"
-        assert child.line(5) == "0", "there is nothing to wait for any more"
+        assert child.line(5) == "0", "the run is over, so there is nothing to wait for"
 
-    def test_a_sleeping_writer_is_woken_by_room_and_by_a_readers_leaving(
+    def test_a_sleeping_writer_is_woken_by_space_and_by_a_reader_that_leaves(
         self, name: str, spawn: Spawn
     ) -> None:
         child = spawn(
@@ -144,7 +144,7 @@ class TestWaiting:
         ring.leave(me.slot)
         assert child.line(5) == "True"
 
-    def test_waiting_ends_with_the_time(self, writer: Writer) -> None:
+    def test_waiting_ends_at_the_timeout(self, writer: Writer) -> None:
         reader = _kernel.TickReader(writer.ring.buffer, writer.ring.register("a", LOSSLESS).slot)
         started = time.monotonic()
         assert reader.wait(30_000_000) == 0
@@ -157,7 +157,7 @@ class TestWaiting:
         assert reader.wait(20 * SECOND_NS) == 16
 
 
-class TestTakingOver:
+class TestTakeover:
     WRITER = """
         import sys
         from tests.support.kernel.ring_ends import Writer
@@ -167,7 +167,7 @@ class TestTakingOver:
             print(writer.push(int(line)), flush=True)
     """
 
-    def test_readers_go_on_with_the_successors_ticks(self, name: str, spawn: Spawn) -> None:
+    def test_readers_continue_with_the_successors_ticks(self, name: str, spawn: Spawn) -> None:
         child = spawn(self.WRITER, name)
         assert child.line() == "up"
         ring = TickRing.attach(name)
@@ -179,7 +179,7 @@ class TestTakingOver:
         successor = Writer(name)
         assert successor.ring.warm
         assert ring.is_current()
-        assert successor.push(20) == 6, "a reader's place binds the successor too"
+        assert successor.push(20) == 6, "a reader's position limits the successor too"
         assert read(ring, reader) == list(range(1, 17))
         assert successor.kernel.state[:2] == (16, 16)
         successor.close()
@@ -197,7 +197,7 @@ class TestTakingOver:
             (16, "latest", False, False),
         ],
     )
-    def test_a_ring_is_taken_over_only_in_its_own_shape(
+    def test_a_ring_is_taken_over_only_with_the_same_capacity_and_policy(
         self, name: str, capacity: int, policy: str, fresh: bool, warm: bool
     ) -> None:
         first = Writer(name)
@@ -213,18 +213,18 @@ class TestTakingOver:
             each.close()
 
     @pytest.mark.parametrize("capacity", [0, 1, 3, 1000])
-    def test_a_capacity_that_is_no_power_of_two(self, name: str, capacity: int) -> None:
+    def test_a_capacity_must_be_a_power_of_two(self, name: str, capacity: int) -> None:
         with pytest.raises(ValueError, match="power of two"):
             TickRing.open_writer(name, capacity, "lossless")
         assert not (SHM / name).exists()
 
 
-class TestSegmentsThatDoNotFit:
-    def test_none(self, name: str) -> None:
+class TestUnusableSegments:
+    def test_missing(self, name: str) -> None:
         with pytest.raises(SegmentMissing, match=name):
             TickRing.attach(name)
 
-    def test_another_programs_segment_is_left_alone(self, name: str) -> None:
+    def test_another_programs_segment_is_left_unchanged(self, name: str) -> None:
         (SHM / name).write_bytes(b"x" * 10000)
         before = open_files()
         with pytest.raises(SegmentForeign, match="no tick ring"):
@@ -234,7 +234,7 @@ class TestSegmentsThatDoNotFit:
         assert (SHM / name).read_bytes() == b"x" * 10000
         assert open_files() == before
 
-    def test_another_version_and_a_truncated_one(self, name: str) -> None:
+    def test_another_version_and_a_truncated_ring(self, name: str) -> None:
         Writer(name).close()
         damage(name, 8, "<I", 9)
         with pytest.raises(SegmentError, match="layout version 9, this program reads 1"):
@@ -251,7 +251,7 @@ class TestSegmentsThatDoNotFit:
             TickRing.open_writer(name, capacity, "lossless")
         assert not list(SHM.glob(f"*{name}*"))
 
-    def test_its_size(self, writer: Writer) -> None:
+    def test_size(self, writer: Writer) -> None:
         assert writer.ring.nbytes == 8192 + 16 * 32
         assert writer.ring.capacity == 16
         assert writer.ring.heartbeat_age_s() >= 0

@@ -35,7 +35,7 @@ READER = """
 
 
 class Writer:
-    """An orderbook's half: ring, book and kernel writer."""
+    """The orderbook's side: ring, book and kernel writer."""
 
     def __init__(self, name: str, capacity: int = 16, policy: str = "lossless") -> None:
         self.ring = TickRing.open_writer(name, capacity, policy)
@@ -46,21 +46,21 @@ class Writer:
         self.sent = self.kernel.state[0]
 
     def push(self, count: int) -> int:
-        """Ticks with prices 1, 2, 3...; how many had room."""
+        """Write ticks with prices 1, 2, 3...; return how many had space."""
         data = feed(*range(self.sent + 1, self.sent + count + 1))
         done, _, _ = self.kernel.push(padded(data), 0, len(data), time.monotonic_ns())
         self.sent += done
         return done
 
     def close(self) -> None:
-        """As at the end of the process."""
+        """Release everything, as the end of the process would."""
         del self.kernel
         self.ring.close()
         self.book.close()
 
 
 def read(ring: TickRing, reader: Any, most: int = 1000) -> list[float]:
-    """What is there, lossless, consumed."""
+    """Prices of the unread ticks, read in place (lossless) and consumed."""
     index, count, _ = reader.peek(most)
     prices: list[float] = ring.records["price"][index : index + count].tolist()
     reader.advance(count)
