@@ -85,7 +85,7 @@ class TickWriter(RingView):
     waits: int
     def __init__(self, ring: Bytes, book: Bytes, parser: FieldParser) -> None: ...
     def push(self, buffer: Bytes, start: int, end: int, recv_ns: int) -> tuple[int, int, int]: ...
-    def pull(
+    def receive(
         self,
         descriptor: int,
         buffer: Bytes,

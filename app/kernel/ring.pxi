@@ -164,7 +164,7 @@ cdef class TickWriter(RingView):
             stop = self.push_span(&p, base + end, recv_ns)
         return self.ring.published - first, p - base, stop
 
-    def pull(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes,
+    def receive(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes,
              int64_t until_ns, uint64_t[::1] buckets):
         """Receive from a socket and push, until ``until_ns`` or there is something to look at.
 

@@ -1,4 +1,4 @@
-"""A listening socket, and descriptors for its clients."""
+"""A listening socket, and enough file descriptors for its clients."""
 
 import resource
 import socket
@@ -10,11 +10,11 @@ log = get_logger()
 
 BACKLOG: Final = 4096
 SPARE_DESCRIPTORS: Final = 64
-"""Files, segments and the listening socket, beside one descriptor per connection."""
+"""Descriptors beside the connections': files, segments, the listening socket."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose.
+    """A non-blocking listening socket; port 0 lets the system choose.
 
     Raises:
         OSError: the port cannot be bound.
@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_descriptor_limit(connections_max: int) -> None:
-    """Let this process have a descriptor for every connection, as far as the system allows."""
+    """Raise the descriptor limit to one per connection, as far as the system allows."""
     wanted = connections_max + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:

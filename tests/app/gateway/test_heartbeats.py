@@ -141,9 +141,9 @@ def test_a_gateway_that_stands_still_in_the_hello_is_no_plain_feed(
 
 def test_what_comes_wrong_in_the_same_way_three_times_is_the_sources() -> None:
     wrong = MalformedTicks()
-    assert [wrong.is_source(7, b"x") for _ in range(3)] == [False, False, True]
-    assert [wrong.is_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
-    assert wrong.is_source(8, b"x")
+    assert [wrong.is_from_source(7, b"x") for _ in range(3)] == [False, False, True]
+    assert [wrong.is_from_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
+    assert wrong.is_from_source(8, b"x")
 
 
 def test_the_mark_is_a_mark() -> None:

@@ -271,7 +271,7 @@ class Link:
         self.near.close()
         self.far.close()
 
-    def pull(self, piece_bytes: int = 500, wait_s: float = 0.0) -> tuple[int, ...]:
+    def receive(self, piece_bytes: int = 500, wait_s: float = 0.0) -> tuple[int, ...]:
         """Received, ticks, stop, pieces; the rest stays in ``buffer[position:fill]``.
 
         Without ``wait_s`` it is over with the first piece.
@@ -279,7 +279,7 @@ class Link:
         begin_ns, counted = time.monotonic_ns(), int(self.buckets.sum())
         until_ns = begin_ns + int(wait_s * 1e9)
         received, ticks, self.position, self.fill, stop, first_ns, recv_ns, pieces = (
-            self.ring.writer.pull(
+            self.ring.writer.receive(
                 self.near.fileno(), self.buffer, self.fill, piece_bytes, until_ns, self.buckets
             )
         )
@@ -290,7 +290,7 @@ class Link:
         return received, ticks, stop, pieces
 
 
-class TestPull:
+class TestReceive:
     """Receive and push in one call."""
 
     def test_the_same_as_push_however_it_is_cut(self) -> None:
@@ -300,7 +300,7 @@ class TestPull:
                 reader = link.ring.reader()
                 link.far.sendall(data)
                 while link.ring.writer.state[0] < 40:
-                    received, ticks, stop, pieces = link.pull(piece_bytes)
+                    received, ticks, stop, pieces = link.receive(piece_bytes)
                     assert received > 0
                     assert pieces <= ticks
                     assert stop == _kernel.NEED_MORE
@@ -311,40 +311,40 @@ class TestPull:
         data = feed(1, 2, 3)
         with Link() as link:
             link.far.sendall(data[:-4])
-            assert link.pull() == (len(data) - 4, 2, _kernel.NEED_MORE, 1)
+            assert link.receive() == (len(data) - 4, 2, _kernel.NEED_MORE, 1)
             assert bytes(link.buffer[: link.fill]) == data[:-4][-link.fill :]
             link.far.sendall(data[-4:])
-            assert link.pull() == (4, 1, _kernel.NEED_MORE, 1)
+            assert link.receive() == (4, 1, _kernel.NEED_MORE, 1)
 
     def test_pieces_are_taken_until_the_time_is_over_or_nothing_comes(self) -> None:
         data = feed(*range(1, 31))
         with Link() as link:
             link.far.sendall(data)
             third = len(data) // 3
-            assert link.pull(third) == (third, 10, _kernel.NEED_MORE, 1)
+            assert link.receive(third) == (third, 10, _kernel.NEED_MORE, 1)
             begin_s = time.monotonic()
-            received, ticks, _, pieces = link.pull(third, wait_s=60)
+            received, ticks, _, pieces = link.receive(third, wait_s=60)
             assert (received, ticks, pieces) == (2 * third, 20, 2)
             assert time.monotonic() - begin_s < 30, "silence ends it"
 
     def test_silence_the_end_and_a_wrong_descriptor(self) -> None:
         with Link() as link:
-            assert link.pull()[0] == -errno.EAGAIN
+            assert link.receive()[0] == -errno.EAGAIN
             link.far.close()
-            assert link.pull()[0] == 0
+            assert link.receive()[0] == 0
             link.near.close()
             with pytest.raises(ValueError, match="buffer"):
-                link.ring.writer.pull(0, link.buffer, 200, 500, 0, link.buckets)
+                link.ring.writer.receive(0, link.buffer, 200, 500, 0, link.buckets)
         with Link() as link:
-            pulled = link.ring.writer.pull(1 << 20, padded(bytes(9)), 0, 9, 0, link.buckets)
-            assert pulled[0] == -errno.EBADF
+            result = link.ring.writer.receive(1 << 20, padded(bytes(9)), 0, 9, 0, link.buckets)
+            assert result[0] == -errno.EBADF
 
     @pytest.mark.parametrize("what", [b"SEQ|7*", b"nonsense*A*1*", b"2025-10-01 09:30:00*?*1*"])
     def test_stops_where_push_does(self, what: bytes) -> None:
         data = feed(1, 2) + what + feed(3)
         with Link() as link:
             link.far.sendall(data)
-            _, ticks, stop, _ = link.pull()
+            _, ticks, stop, _ = link.receive()
             assert (ticks, link.position, stop) == Ring(_kernel, 64).push(data)
             assert bytes(link.buffer[: link.fill]) == data
 
@@ -352,7 +352,7 @@ class TestPull:
         with Link(capacity=8) as link:
             reader = link.ring.reader()
             link.far.sendall(feed(*range(1, 13)))
-            assert link.pull()[1:3] == (8, _kernel.FULL)
+            assert link.receive()[1:3] == (8, _kernel.FULL)
             assert link.ring.prices(reader) == list(range(1, 9))
             assert link.ring.writer.wait_space(0)
             assert link.ring.writer.push(link.buffer, link.position, link.fill, 1)[0] == 4
