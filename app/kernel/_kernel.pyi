@@ -1,4 +1,4 @@
-"""Types of the compiled kernel; what each does is said in the ``.pxi`` files."""
+"""Types of the compiled kernel; its docstrings are in the ``.pxi`` files."""
 
 from collections.abc import Callable
 

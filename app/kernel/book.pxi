@@ -13,7 +13,7 @@ cdef class BookView:
             raise ValueError(f"price book: {segment.shape[0]} bytes hold no {self.count} symbols")
 
     def put(self, Py_ssize_t index, double price, int64_t event_ns=0, int64_t recv_ns=0, seq=None):
-        """Write one price; ``seq`` None means the slot's next.  Nothing changes on an old ``seq``."""
+        """Write one price; ``seq`` None: the slot's next.  An older or equal ``seq`` is ignored."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         if not 0.0 < price <= MAX_PRICE:
@@ -31,7 +31,7 @@ cdef class BookView:
         return None if seq < 0 else (cell.price, cell.event_ns, cell.recv_ns, seq)
 
     def heartbeat(self):
-        """Tell readers that the writer lives."""
+        """Publish the writer's heartbeat."""
         store_time(self.book.heartbeat_ns, monotonic_ns())
 
     def count_gap(self):
@@ -39,7 +39,7 @@ cdef class BookView:
         store_relaxed(self.book.gaps, self.book.gaps + 1)
 
     def repair(self):
-        """Make the plain prices agree with the live cells, after a writer died between the two."""
+        """Copy the live cells' prices to the plain ones: a writer may have died between the two."""
         cdef book_cell cell
         for index in range(self.count):
             if book_get(&self.book.slot[index], &cell) >= 0:
@@ -47,12 +47,12 @@ cdef class BookView:
 
     @property
     def heartbeat_ns(self):
-        """CLOCK_MONOTONIC of the writer's last sign of life."""
+        """CLOCK_MONOTONIC of the writer's last heartbeat."""
         return self.book.heartbeat_ns
 
     @property
     def gaps(self):
-        """Interruptions of the feed that the writer saw."""
+        """Interruptions of the feed, counted by the writer."""
         return self.book.gaps
 
     @property
