@@ -1,20 +1,20 @@
-# `make` lists what there is.
+# `make` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
 BIN := .venv/bin
 KERNEL_SOURCES := pyproject.toml $(wildcard app/kernel/*.pyx app/kernel/*.pxi app/kernel/*.h)
 PYTEST := $(BIN)/python -m pytest
-# Does `docker compose` reach an engine?
+# True if `docker compose` reaches a Docker engine.
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
 
 .PHONY: help setup up down logs test test-fast lint format engine base-image images bench \
 	bench-quick chaos chaos-host backup restore data lock clean
 
-help: ## This list
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/kernel.stamp ## .venv with the locked packages, kernel compiled; only what changed
+setup: .venv/kernel.stamp ## Make .venv with the locked packages and compile the kernel; only what changed
 	@:
 
 .venv/packages.stamp: requirements.lock
@@ -25,7 +25,7 @@ setup: .venv/kernel.stamp ## .venv with the locked packages, kernel compiled; on
 	@images/venv.sh kernel
 	@touch $@
 
-up: ## Run the stack: in containers where a Docker engine answers, else on this host
+up: ## Run the stack: in containers if a Docker engine answers, else on this host
 	@if $(ENGINE_ANSWERS); then \
 		$(MAKE) --no-print-directory images && docker compose up -d --wait \
 		&& echo "up: the stack is ready; make logs shows it, make down ends it"; \
@@ -40,41 +40,41 @@ down: ## Stop and remove the containers; reports and orders stay in the volume "
 logs: ## Follow the containers' logs
 	docker compose logs -f
 
-images: ## Build the images, a base image first where no registry answers
+images: ## Build the images; first a base image if no registry answers
 	@images/base_image.sh --if-needed
 	@images/build.sh
 
-test: setup ## The whole suite; container tests where an engine answers
+test: setup ## Run all tests; container tests only if a Docker engine answers
 	$(PYTEST) -m "not bench"
 
-test-fast: setup ## What takes seconds: no containers, nothing slow
+test-fast: setup ## Run the fast tests: no containers, nothing marked slow
 	$(PYTEST) -m "not bench and not slow and not container"
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## Run ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup ## Let ruff format and fix
+format: setup ## Format and fix with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-engine: ## Make sure that a Docker engine and Compose run (Debian, as root)
+engine: ## Install and start a Docker engine and Compose if needed (Debian, as root)
 	@images/engine.sh
 
-base-image: ## Make a Python base image from Debian packages and build on it
+base-image: ## Make a Python base image from Debian packages and use it for the images
 	@images/base_image.sh
 
-bench: setup ## Measure everything (minutes)
+bench: setup ## Run all benchmarks (minutes)
 	$(BIN)/python -m tests.bench
 
-bench-quick: setup ## Measure the essentials (under a minute)
+bench-quick: setup ## Run the essential benchmarks (under a minute)
 	$(BIN)/python -m tests.bench --quick
 
-# The store of the containers where there are any, else that of the host: OUTPUT_DIR.
+# The order store of the containers if there are any, else the one on this host (OUTPUT_DIR).
 STORE_IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-backup: ## Copy the order store, running or not, to BACKUP=file
+backup: ## Copy the order store to BACKUP=file; the stack may be running
 	@test -n "$(BACKUP)" || { echo "make backup BACKUP=orders-monday.sqlite3"; exit 2; }
 	@test ! -e "$(BACKUP)" || { echo "backup: $(BACKUP) exists; choose another name"; exit 2; }
 	@if $(STORE_IN_CONTAINERS); then from=containers; \
@@ -84,7 +84,7 @@ backup: ## Copy the order store, running or not, to BACKUP=file
 	&& mv "$(BACKUP).partial" "$(BACKUP)" && echo "backup: $(BACKUP), the store of the $$from" \
 	|| { rm -f "$(BACKUP).partial"; exit 1; }
 
-restore: ## Put BACKUP=file in the order store's place; what was there is kept beside it
+restore: ## Replace the order store with BACKUP=file; the old store is kept beside it
 	@test -f "$(BACKUP)" || { echo "make restore BACKUP=orders-monday.sqlite3"; exit 2; }
 	@if $(STORE_IN_CONTAINERS); then \
 		docker compose stop order_manager \
@@ -92,22 +92,22 @@ restore: ## Put BACKUP=file in the order store's place; what was there is kept b
 		&& docker compose start order_manager; \
 	else $(BIN)/python -m app.order_manager.store.tools restore "$(BACKUP)"; fi
 
-chaos: setup images ## Disturb the containers and compare: RUNS=50 SEED=1 (a quarter of an hour)
+chaos: setup images ## Fault injection in containers: RUNS=50 SEED=1 (15 minutes)
 	$(BIN)/python -m tests.chaos.run_containers --runs $(or $(RUNS),50) --seed $(or $(SEED),1)
 
-chaos-host: setup ## The same on host processes: RUNS=200 SEED=1 (half an hour)
+chaos-host: setup ## Fault injection in host processes: RUNS=200 SEED=1 (30 minutes)
 	$(BIN)/python -m tests.chaos.run_host --runs $(or $(RUNS),200) --seed $(or $(SEED),1)
 
-data: setup ## Make data/market_data.csv again
+data: setup ## Generate data/market_data.csv again
 	$(BIN)/python data/make_market_data.py > data/market_data.csv.new
 	mv data/market_data.csv.new data/market_data.csv
 
-lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1 takes the newest versions
+lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1: newest versions
 	@python=$$(images/find_python.sh) && "$$python" -m venv .venv/lock \
 		&& .venv/lock/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9 \
 		&& images/lock.sh .venv/lock/bin/uv
 
-clean: ## Remove what was built here: venv, kernel, caches, run output
+clean: ## Remove the venv, the compiled kernel, caches and run output
 	rm -rf .venv build app/kernel/*.so app/kernel/_kernel.c data/out .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
