@@ -23,11 +23,6 @@ cdef class RingView:
                 None if end == NO_END_C else end, self.ring.heartbeat_ns)
 
     @property
-    def boot_id(self):
-        """Random number of this segment."""
-        return self.ring.boot_id
-
-    @property
     def policy(self):
         """READER_LOSSLESS (1) or READER_LATEST (2)."""
         return self.ring.policy
@@ -74,7 +69,6 @@ cdef class TickWriter(RingView):
     cdef price_book *book
     cdef object keep_book
     cdef uint64_t limit
-    cdef readonly uint64_t waits
 
     def __init__(self, uint8_t[::1] ring, uint8_t[::1] book, FieldParser parser):
         RingView.__init__(self, ring)
@@ -234,7 +228,6 @@ cdef class TickWriter(RingView):
         """Sleep until the slowest lossless reader has advanced; return whether there is space."""
         cdef tick_ring *ring = self.ring
         cdef uint32_t seen = load_word(ring.space_futex)
-        self.waits += 1
         store_word(ring.space_waiting, 1)
         fence_full()
         with nogil:

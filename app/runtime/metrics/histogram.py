@@ -45,7 +45,7 @@ class Histogram:
     """The recording side: one writer, no locks.
 
     ``words`` is a memoryview of :data:`BUCKET_SLOTS` unsigned 64-bit words; ``buckets`` is the same
-    memory as a numpy array, for compiled recorders.
+    memory as a NumPy array, for compiled recorders.
     """
 
     def __init__(self, words: memoryview) -> None:

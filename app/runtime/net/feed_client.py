@@ -79,7 +79,7 @@ class FeedConnection:
         """
         self.buffer = bytearray(BUFFER_BYTES + PARSE_SLACK_BYTES)
         self._view = memoryview(self.buffer)[:BUFFER_BYTES]
-        self._empty_view = self._view[:RECV_BYTES]
+        self._empty_view = self._view[:RECV_BYTES]  # sliced once, for an empty buffer
         self.fill = 0
         self.symbols: list[str] | None = None
         self.sequenced = False

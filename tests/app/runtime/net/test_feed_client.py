@@ -1,6 +1,6 @@
 """The feed client against gateways that reset, stall, lie and send garbage.
 
-The processes that use it are tested in their own rooms.
+The orderbook and the strategy, which use this client, have tests of their own.
 """
 
 from collections.abc import Callable
