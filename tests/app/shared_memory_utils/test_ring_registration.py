@@ -56,17 +56,17 @@ class TestRegistration:
         assert child.ask("leave 0") == "left"
         assert writer.kernel.lag() == 0
         assert writer.push(20) == 20
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert not me.returning
-        assert writer.ring.view.reader(me.slot) == (LOSSLESS, 30, 0, "alpha")
+        registration = writer.ring.register("alpha", LOSSLESS)
+        assert not registration.returning
+        assert writer.ring.view.reader(registration.slot) == (LOSSLESS, 30, 0, "alpha")
 
     @pytest.mark.parametrize(("published", "starts_at"), [(0, 0), (8, 0), (9, 9), (40, 40)])
     def test_a_new_name_starts_at_tick_0_or_at_the_next_tick(
         self, writer: Writer, published: int, starts_at: int
     ) -> None:
         assert writer.push(published) == published
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert writer.ring.view.reader(me.slot)[1] == starts_at
+        registration = writer.ring.register("alpha", LOSSLESS)
+        assert writer.ring.view.reader(registration.slot)[1] == starts_at
 
     def test_another_policy_does_not_resume_at_the_old_position(
         self, name: str, writer: Writer, spawn: Spawn
@@ -75,9 +75,9 @@ class TestRegistration:
         assert child.line() == "alpha False 0"
         child.kill()
         assert writer.push(100) == 100
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert me.returning
-        assert writer.ring.view.reader(me.slot)[:2] == (LOSSLESS, 100)
+        registration = writer.ring.register("alpha", LOSSLESS)
+        assert registration.returning
+        assert writer.ring.view.reader(registration.slot)[:2] == (LOSSLESS, 100)
 
     def test_the_longest_client_names_stay_distinct(self, writer: Writer) -> None:
         names = [writer.ring.register("x" * 32, LOSSLESS).name for _ in range(12)]
@@ -94,7 +94,7 @@ class TestRegistration:
     def test_only_dead_readers_are_evicted_and_only_after_the_grace_period(
         self, name: str, writer: Writer, spawn: Spawn
     ) -> None:
-        dead, stopped, alive = (spawn(READER, name, who, LOSSLESS) for who in "abc")
+        dead, stopped, alive = (spawn(READER, name, client, LOSSLESS) for client in "abc")
         for child in (dead, stopped, alive):
             child.line()
         stopped.process.send_signal(19)  # SIGSTOP

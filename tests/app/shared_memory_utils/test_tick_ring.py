@@ -133,15 +133,15 @@ class TestWaiting:
         )
         assert child.line() == "up"
         ring = TickRing.attach(name)
-        me = ring.register("alpha", LOSSLESS)
-        reader = _kernel.TickReader(ring.buffer, me.slot)
+        registration = ring.register("alpha", LOSSLESS)
+        reader = _kernel.TickReader(ring.buffer, registration.slot)
         assert child.ask() == "full"
         eventually(lambda: ring.buffer[196], "the writer sleeps")
         assert len(read(ring, reader)) == 16
         assert child.line(5) == "True"
         assert child.line() == "full"
         eventually(lambda: ring.buffer[196], "the writer sleeps")
-        ring.leave(me.slot)
+        ring.leave(registration.slot)
         assert child.line(5) == "True"
 
     def test_waiting_ends_at_the_timeout(self, writer: Writer) -> None:

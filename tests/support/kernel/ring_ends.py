@@ -14,9 +14,9 @@ READER = """
     from app.shared_memory_utils.tick_ring import TickRing
     name, client, policy = sys.argv[1:]
     ring = TickRing.attach(name)
-    me = ring.register(client, int(policy))
-    reader = _kernel.TickReader(ring.buffer, me.slot)
-    print(me.name, me.returning, reader.position, flush=True)
+    registration = ring.register(client, int(policy))
+    reader = _kernel.TickReader(ring.buffer, registration.slot)
+    print(registration.name, registration.returning, reader.position, flush=True)
     for line in sys.stdin:
         command, count = line.split()
         if command == "wait":
@@ -28,7 +28,7 @@ READER = """
             reader.advance(there)
             print(*prices, flush=True)
         elif command == "leave":
-            ring.leave(me.slot)
+            ring.leave(registration.slot)
             print("left", flush=True)
 """
 """Code of a child process: registers, then obeys ``wait``, ``take`` and ``leave``."""
