@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 KERNEL_SOURCES := pyproject.toml $(wildcard app/kernel/*.pyx app/kernel/*.pxi app/kernel/*.h)
 PYTEST := $(BIN)/python -m pytest
-# Does `docker compose` reach an engine?
+# True if `docker compose` reaches a Docker engine.
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
 # Do containers exist, running or not?  If not, processes and store are those of this host.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
@@ -13,7 +13,7 @@ IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep 
 .PHONY: help setup up down logs stat test test-fast lint format engine base-image images bench \
 	bench-quick chaos chaos-host backup restore data lock clean
 
-help: ## This list
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel; only what changed
@@ -56,7 +56,7 @@ test: setup ## All tests; container tests only if an engine answers
 test-fast: setup ## Tests that take seconds: no containers, nothing slow
 	$(PYTEST) -m "not bench and not slow and not container"
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## Run ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -68,7 +68,7 @@ format: setup ## Format and fix with ruff
 engine: ## Install and start a Docker engine and Compose if they are missing (Debian, as root)
 	@images/engine.sh
 
-base-image: ## Make a Python base image from Debian packages and build on it
+base-image: ## Make a Python base image from Debian packages and use it for the images
 	@images/base_image.sh
 
 bench: setup ## All benchmarks (minutes)
@@ -101,11 +101,11 @@ chaos: setup images ## Faults in containers, compared with the backtest: RUNS=50
 chaos-host: setup ## The same on host processes: RUNS=200 SEED=1 (30 minutes)
 	$(BIN)/python -m tests.chaos.run_host --runs $(or $(RUNS),200) --seed $(or $(SEED),1)
 
-data: setup ## Make data/market_data.csv again
+data: setup ## Generate data/market_data.csv again
 	$(BIN)/python data/make_market_data.py > data/market_data.csv.new
 	mv data/market_data.csv.new data/market_data.csv
 
-lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1 takes the newest versions
+lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1: newest versions
 	@python=$$(images/find_python.sh) && "$$python" -m venv .venv/lock \
 		&& .venv/lock/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9 \
 		&& images/lock.sh .venv/lock/bin/uv

@@ -1,8 +1,8 @@
-"""Settings of every process: read once, checked together, never re-read.
+"""Settings of every process: read and checked once, at the start.
 
 A setting is one field of :class:`Settings`; its environment variable is the field's name in upper
-case.  Values come from the process environment first, then from the ``.env`` file, then from the
-default here.  Every wrong value is reported in one message before anything starts.
+case.  Its value comes from the process environment, else from the ``.env`` file, else from the
+default here.  All wrong values are reported in one message before anything starts.
 """
 
 import os
@@ -17,7 +17,6 @@ from msgspec import Meta
 
 EXIT_SETTINGS = 2
 """Exit code of a process whose settings are wrong."""
-
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
 Name = Annotated[
@@ -43,11 +42,11 @@ def is_loopback(host: str) -> bool:
 
 
 class SettingsError(Exception):
-    """Every wrong setting, one line each."""
+    """All wrong settings, one line each."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole stack's configuration; each process reads the part it needs."""
+    """Configuration of the whole stack; each process uses the part it needs."""
 
     # Network
     gateway_host: str = "127.0.0.1"
@@ -123,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str = ""
     trading_mode: Literal["replay", "live"] = "replay"
 
-    # Order manager: access and connections; a limit of 0 is no limit
+    # Order manager: access and connections; 0 means no limit
     order_published_host: str = ""
     order_token_file: str = ""
     order_tls_cert_file: str = ""
@@ -141,7 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     paper_fill_percent: Annotated[int, Meta(ge=1, le=100)] = 100
     book_poll_ms: Positive = 10
 
-    # Order manager: limits, each per client and for the whole stack; 0 is no limit
+    # Order manager: limits per client and for the whole stack; 0 means no limit
     risk_known_symbols: bool = True
     risk_tick_size: Money = 0.0
     risk_lot_size: NonNegative = 0
@@ -165,13 +164,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     risk_stack_repeats_max: NonNegative = 0
     risk_repeat_window_s: Seconds = 1.0
 
-    # Liveness
-    # The gateway gives a sign of life twice a second.
+    # Liveness; at least 1 s, since the gateway sends a heartbeat twice a second
     heartbeat_timeout_s: Annotated[float, Meta(ge=1, le=86400)] = 3.0
     reconnect_delay_ms: Positive = 50
     reconnect_delay_ms_max: Positive = 2000
 
-    # Placement: CPU lists as in `taskset -c`; empty means anywhere
+    # Placement: CPU lists as in `taskset -c`; empty means any CPU
     gateway_cpus: CpuList = ""
     orderbook_cpus: CpuList = ""
     strategy_cpus: CpuList = ""
@@ -183,7 +181,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["text", "json"] = "text"
 
     def problems(self) -> list[str]:
-        """Relations between settings that no single field can state."""
+        """What is wrong with the combination of settings, one line per problem."""
         found = []
         if self.short_window_ticks >= self.long_window_ticks:
             found.append(
@@ -213,18 +211,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.risk_price_collar_bps and not self.risk_price_age_ms_max:
             found.append(
                 f"RISK_PRICE_COLLAR_BPS={self.risk_price_collar_bps:g}: a collar needs "
-                "RISK_PRICE_AGE_MS_MAX, so that it stands around a fresh price"
+                "RISK_PRICE_AGE_MS_MAX, so that it is applied to a fresh price"
             )
         if bool(self.order_tls_cert_file) != bool(self.order_tls_key_file):
-            found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: one needs the other")
+            found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: set both or neither")
         return found
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Build from a mapping of names to texts.
+        """Build from a mapping of environment names to values.
 
         Raises:
-            SettingsError: naming every value that is wrong, and why.
+            SettingsError: lists every wrong value and why it is wrong.
         """
         values: dict[str, object] = {}
         problems: list[str] = []
@@ -244,7 +242,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         raise SettingsError("\n".join(problems))
 
     def to_environ(self) -> dict[str, str]:
-        """The environment that reproduces these settings (for child processes)."""
+        """The environment that gives a child process these settings."""
         return {
             name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
             for name, value in msgspec.structs.asdict(self).items()
@@ -252,7 +250,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _allowed(kind: Any) -> str:
-    """What a setting may be, where its type can say so better than the decoder."""
+    """The allowed values, where the type describes them better than the decoder's error."""
     metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)]
     described = [meta.description for meta in metas if meta.pattern and meta.description]
     if described:
@@ -263,17 +261,17 @@ def _allowed(kind: Any) -> str:
 def load_settings(
     environ: Mapping[str, str] | None = None, env_file: str | Path = ".env"
 ) -> Settings:
-    """Read the settings of this process: ``environ`` over ``env_file`` over defaults.
+    """Read the settings: ``environ`` first, then ``env_file``, then the defaults.
 
     Raises:
-        SettingsError: naming every value that is wrong, and why.
+        SettingsError: lists every wrong value and why it is wrong.
     """
     from_file = {k: v for k, v in dotenv_values(env_file).items() if v is not None}
     return Settings.from_environ({**from_file, **(os.environ if environ is None else environ)})
 
 
 def settings_or_exit(service: str) -> Settings:
-    """Load the settings, or say what is wrong with them and exit with code 2."""
+    """Load the settings, or print what is wrong with them and exit with code 2."""
     try:
         return load_settings()
     except SettingsError as error:

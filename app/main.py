@@ -1,10 +1,10 @@
-"""The four processes on this host, wired as in the drawing, and the report at the end.
+"""Run the four processes on this host and print the report at the end.
 
     gateway -> orderbook -> strategy -> order manager
 
-They start in the order in which they need each other, each when the one before is ready.  A process
-that dies is started again and finds its place; what ends the run is a stop from outside, the end of
-a ``REPLAY=once`` run, or a process that will not stay up.
+Each process starts when the one it depends on is ready.  A process that dies is restarted and
+resumes where it was.  The run ends on SIGTERM or SIGINT, at the end of a ``REPLAY=once`` run, or
+when a process keeps dying.
 """
 
 import ctypes
@@ -21,8 +21,8 @@ from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.run_id import new_run_id
-from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment, SegmentError, SegmentMissing
-from app.shared_memory_utils.tick_ring import TickRing
+from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
+from app.shared_memory_utils.segment import SegmentError
 
 log = get_logger()
 
@@ -38,13 +38,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _die_with_parent() -> None:
-    """In the child: if this supervisor is killed, the kernel stops the child, too."""
+    """Run in the child: if this supervisor is killed, the kernel sends the child SIGTERM."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass
 class Child:
-    """One of the four processes, when it was started again, and when it is to be next."""
+    """One of the four processes, when it was restarted, and when the next restart is due."""
 
     service: str
     process: subprocess.Popen[bytes]
@@ -59,12 +59,12 @@ class Supervisor:
         self.settings, self.stop = settings, stop
         self.children: dict[str, Child] = {}
         run_id = settings.run_id or new_run_id()
-        # NumPy would start a thread a CPU for matrices, of which the processes have none.
+        # NumPy's linear algebra starts one thread per CPU; the processes never use it.
         threads = {"OPENBLAS_NUM_THREADS": "1"}
         self.environ = {**threads, **os.environ, **settings.to_environ(), "RUN_ID": run_id}
 
     def run(self) -> int:
-        """Everything from the first start to the last stop; the exit code of the run."""
+        """Start, watch and stop all four; return the exit code of the run."""
         remove_leftovers(self.settings)
         started_s = time.monotonic()
         try:
@@ -77,7 +77,7 @@ class Supervisor:
             self._stop_all()
 
     def _spawn(self, service: str) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C reaches this process only, which stops them in order.
+        # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
         return subprocess.Popen(
             [sys.executable, "-m", f"app.{service}"],
             env=self.environ,
@@ -108,7 +108,7 @@ class Supervisor:
         return next((b.state for b in blocks if b.service == child.service and b.pid == pid), "")
 
     def _watch(self) -> int:
-        """Until a stop, or until the strategy has finished the run."""
+        """Wait for a stop or the end of the run; restart what dies meanwhile."""
         while not self.stop:
             for child in self.children.values():
                 code = child.process.poll()
@@ -122,7 +122,7 @@ class Supervisor:
         return EXIT_OK
 
     def _restart(self, child: Child, code: int) -> None:
-        """Start a dead process again after a pause, without keeping the others waiting."""
+        """Restart a dead process after a pause.  Never blocks: call it again until it has."""
         now_s = time.monotonic()
         if child.restart_at_s is None:
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
@@ -139,7 +139,7 @@ class Supervisor:
             child.process = self._spawn(child.service)
 
     def _stop_all(self) -> None:
-        """Stop in the order of the data, waiting for each; kill what does not stop."""
+        """Stop the processes one after the other; kill one that does not stop in time."""
         for service in ORDER_OF_STOP:
             child = self.children.get(service)
             if child is None or child.process.poll() is not None:
@@ -153,62 +153,8 @@ class Supervisor:
                 child.process.wait()
 
 
-def run_is_over(settings: Settings) -> bool:
-    """Whether the feed has ended and the strategy that ended, too, has left the ring for good.
-
-    A strategy also ends with exit code 0 when somebody stops it in the middle of a run.
-    """
-    try:
-        ring = TickRing.attach(settings.shm_tick_ring)
-    except SegmentError:
-        return False
-    try:
-        name = settings.strategy_client
-        coming_back = any(n == name or n.startswith(f"{name}-") for n in ring.absent())
-        return ring.state.end_seq is not None and not coming_back
-    finally:
-        ring.close()
-
-
-def segment_names(settings: Settings) -> tuple[str, ...]:
-    """Every shared memory segment of a stack."""
-    return (
-        settings.shm_price_book,
-        settings.shm_metadata,
-        settings.shm_tick_ring,
-        settings.shm_metrics,
-    )
-
-
-def remove_leftovers(settings: Settings) -> None:
-    """Remove the segments of an earlier stack, unless it is still alive.
-
-    Raises:
-        FatalError: somebody writes to one of them.
-    """
-    for name in (settings.shm_price_book, settings.shm_tick_ring):
-        try:
-            segment = Segment.attach(name)
-        except SegmentMissing:
-            continue
-        alive = segment.is_locked(0)
-        segment.close()
-        if alive:
-            raise FatalError(
-                f"shared memory segment {name} has a living writer: another stack runs on this "
-                "host; stop it, or set other names in SHM_* and other ports"
-            )
-    remove_segments(settings)
-
-
-def remove_segments(settings: Settings) -> None:
-    """Remove every segment of the stack."""
-    for name in segment_names(settings):
-        (SHM_DIRECTORY / name).unlink(missing_ok=True)
-
-
 def _print_report(settings: Settings) -> None:
-    """The report of a run that was stopped; a complete one is printed by the strategy."""
+    """Print the report of a stopped run; the strategy prints that of a complete run."""
     try:
         result = report.collect(settings)
         print(report.to_text(result), flush=True)
@@ -218,9 +164,9 @@ def _print_report(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Run the stack.
+    """Run the stack; return its exit code.
 
-    0 after a stop or a complete run, 1 on a fault, 2 on wrong settings, 3 after an incomplete run.
+    0: stopped or complete; 1: fault; 2: wrong settings; 3: incomplete run.
     """
     settings = settings_or_exit("main")
     setup_logging("main", settings.log_level, settings.log_format)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a Python >= 3.13 base image from Debian packages, for machines that reach no registry, and
-# point Compose at it (docker-compose.override.yml).  What is there already is kept.
-# Usage: base_image.sh [--if-needed]   --if-needed: only where PYTHON_IMAGE can't be had otherwise
+# configure Compose to use it (docker-compose.override.yml).  An existing image or file is kept.
+# Usage: base_image.sh [--if-needed]   --if-needed: only if PYTHON_IMAGE is not here and not pullable
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,11 +51,11 @@ copy_certificates() {
 
 write_override() {
     if [ -e "$OVERRIDE" ] && ! grep -q "$LOCAL_IMAGE" "$OVERRIDE"; then
-        say "$OVERRIDE is yours and stays; set PYTHON_IMAGE=$LOCAL_IMAGE to use the image"
+        say "keeping your $OVERRIDE; set PYTHON_IMAGE=$LOCAL_IMAGE to use the image"
         return
     fi
     {
-        echo "# Made by 'make base-image'; delete it to build on PYTHON_IMAGE of .env again."
+        echo "# Made by 'make base-image'; delete it to use PYTHON_IMAGE of .env again."
         echo "services:"
         for target in $TARGETS; do
             echo "  $target: {build: {args: {PYTHON_IMAGE: $LOCAL_IMAGE}}}"
@@ -68,9 +68,9 @@ if [ "${1:-}" = --if-needed ] && ! [ -e "$OVERRIDE" ]; then
     have "$image" && exit
     say "pulling $image"
     docker pull -q "$image" >/dev/null 2>&1 && exit
-    say "no registry gives $image"
+    say "cannot pull $image"
 fi
 have "$LOCAL_IMAGE" || build_image
 copy_certificates
 write_override
-say "$LOCAL_IMAGE is there"
+say "$LOCAL_IMAGE is ready"

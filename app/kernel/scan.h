@@ -1,11 +1,12 @@
-/* A price tick's fields by the vector register: where they end, and what the price says.
+/* The symbol and price of a price tick, parsed with vector instructions.
  *
- * A parser that walks byte by byte guesses each field's length, and guesses it wrong once or twice a
- * tick.  Here no branch depends on a length: one comparison finds both delimiters, and the digits are
- * closed up over the point and multiplied together in place (after W. Mula, "SIMD-ized parsing of
- * unsigned numbers", and D. Lemire, "Quickly parsing eight digits").
+ * A parser that goes byte by byte branches on each field's length, and the CPU mispredicts one or two
+ * of these branches per tick.  Here no branch depends on a length: one comparison finds both
+ * delimiters, the decimal point is shifted out, and the digits are multiplied together in the register
+ * (after W. Mula, "SIMD-ized parsing of unsigned numbers", and D. Lemire, "Quickly parsing eight
+ * digits").
  *
- * For x86-64 with SSE4.1, which is looked for at run time; elsewhere the byte loop does everything.
+ * Needs x86-64 with SSE4.1, detected at run time; elsewhere the byte loop parses everything.
  */
 #ifndef TRADING_SCAN_H
 #define TRADING_SCAN_H
@@ -15,7 +16,7 @@
 
 typedef struct {
     uint64_t digits; /* the price's, as one number */
-    int fraction;    /* how many of them stand behind the point */
+    int fraction;    /* how many of them follow the point */
     int symbol_bytes;
 } tick_fields;
 
@@ -45,14 +46,14 @@ static inline VECTORS uint32_t bytes_like(const uint8_t *p, char wanted) {
     return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(text, _mm_set1_epi8(wanted)));
 }
 
-/* The decimal text of `length` bytes (1 to 16) before `end`; returns 0 for anything but digits with at
- * most one point.  Reads 16 bytes. */
+/* Parses the decimal text of `length` bytes (1 to 16) before `end`; returns 0 unless it is digits with
+ * at most one point.  Reads 16 bytes. */
 static inline VECTORS int read_decimal(const uint8_t *end, int length, tick_fields *out) {
     /* Loaded from `length` on: the last `length` bytes are ones. */
     static const int8_t keep[32] = {
         [16] = -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
     };
-    /* Row `at`: bytes up to there come from one further down, the others stay. */
+    /* Row `at`: bytes up to `at` move up by one, over the point; the others stay. */
     static const int8_t close_up[16][16] __attribute__((aligned(16))) = {
 #define UP(i, at) ((i) <= (at) ? (i) - 1 : (i))
 #define ROW(at) {UP(0, at), UP(1, at), UP(2, at), UP(3, at), UP(4, at), UP(5, at), UP(6, at), \
@@ -83,14 +84,14 @@ static inline VECTORS int read_decimal(const uint8_t *end, int length, tick_fiel
     return 1;
 }
 
-/* Symbol and price that begin at p, each followed by a '*'; the position behind both, or NULL unless
- * the symbol has 1 to 8 bytes and the price is 1 to 16 bytes of digits with at most one point.  Reads
- * 32 bytes from p on, and 16 before the price's end: the timestamp is there. */
-static VECTORS const uint8_t *read_two(const uint8_t *p, tick_fields *out) {
+/* Parses symbol and price from p on, each followed by a '*'; returns the position after both, or NULL
+ * unless the symbol has 1 to 8 bytes and the price is 1 to 16 bytes of digits with at most one point.
+ * Reads 32 bytes from p on and 16 before the price's end, where the timestamp is. */
+static VECTORS const uint8_t *read_symbol_and_price(const uint8_t *p, tick_fields *out) {
     uint32_t stars = bytes_like(p, '*') | bytes_like(p + 16, '*') << 16;
-    uint32_t behind = stars & (stars - 1);
-    if (!behind) return NULL;
-    int symbol_bytes = __builtin_ctz(stars), end = __builtin_ctz(behind);
+    uint32_t second = stars & (stars - 1);
+    if (!second) return NULL;
+    int symbol_bytes = __builtin_ctz(stars), end = __builtin_ctz(second);
     int price_bytes = end - symbol_bytes - 1;
     out->symbol_bytes = symbol_bytes;
     if ((unsigned)(symbol_bytes - 1) >= 8 || (unsigned)(price_bytes - 1) >= 16) return NULL;
@@ -98,7 +99,7 @@ static VECTORS const uint8_t *read_two(const uint8_t *p, tick_fields *out) {
 }
 #else
 static inline int have_vectors(void) { return 0; }
-static const uint8_t *read_two(const uint8_t *p, tick_fields *out) {
+static const uint8_t *read_symbol_and_price(const uint8_t *p, tick_fields *out) {
     (void)p, (void)out;
     return NULL;
 }

@@ -68,18 +68,20 @@ class FeedWriter:
         if feed.fill:
             self._take(feed, time.monotonic_ns())
         while not self.stop and not self.finished:
-            pulled = feed.pull(self.writer, self._next_heartbeat_ns, self._update_buckets)
-            if pulled.received_bytes:
-                self.metrics.add("bytes_received", pulled.received_bytes)
-                if pulled.ticks:
+            received = feed.receive_ticks(
+                self.writer, self._next_heartbeat_ns, self._update_buckets
+            )
+            if received.byte_count:
+                self.metrics.add("bytes_received", received.byte_count)
+                if received.ticks:
                     self._in_garbage = False
-                    self.metrics.mark_event(pulled.first_ns)
-                    self.metrics.mark_event(pulled.recv_ns)
-                    self.metrics.add("batches", pulled.pieces)
-                if pulled.stop == _kernel.NEED_MORE:
+                    self.metrics.mark_event(received.first_ns)
+                    self.metrics.mark_event(received.recv_ns)
+                    self.metrics.add("batches", received.pieces)
+                if received.stop == _kernel.NEED_MORE:
                     feed.consume(0)
                 else:
-                    self._take(feed, pulled.recv_ns, pulled.position, pulled.stop)
+                    self._take(feed, received.recv_ns, received.position, received.stop)
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_heartbeat_ns:
                 self.heartbeat(now_ns, current=self._plain)
@@ -194,7 +196,7 @@ class FeedWriter:
             shown = field[:40].decode("utf-8", "backslashreplace")
             log.warning("tick_refused", seq=seq, field=shown, reason=REASONS[problem])
         if feed.sequenced:
-            if self._malformed.is_source(seq, field):
+            if self._malformed.is_from_source(seq, field):
                 self.metrics.add("ticks_malformed")
                 self.writer.set_next_seq(seq + 1)
             raise RemoteProtocolError(f"malformed tick {seq}")

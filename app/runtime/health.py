@@ -1,11 +1,13 @@
-"""Is this process doing its work?  Asked again and again while it works, so it starts light:
-``python -S``, and what only one check needs is imported there (``json`` alone would cost a third of
-the time).
+"""Health check of one process.
 
-``python -S -m app.runtime.health gateway|orderbook|strategy|order_manager`` prints the reason and
-exits 1 when the service is not ready; 0 means that its ports answer, or that its heartbeat in
-shared memory is fresh and its state is ready.  Settings come from the environment alone, as Compose
+``python -S -m app.runtime.health gateway|orderbook|strategy|order_manager`` exits 0 if the service
+is healthy: its ports answer, or its heartbeat in shared memory is fresh and its state is good.
+Otherwise it prints the reason and exits 1.  Settings come from the environment only, as Compose
 sets them.
+
+The check runs every few seconds beside the process, so it must start fast: ``-S`` skips
+site-packages, and each check imports what only it needs (``json`` alone would add a third to the
+run time).
 """
 
 import os
@@ -21,14 +23,14 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 class Unhealthy(Exception):
-    """Why the service is not ready."""
+    """The service is not healthy; the message says why."""
 
 
 def ask(port: int, frame: bytes, until: bytes, tls: bool = False) -> bytes:
-    """Send ``frame`` to a port of this host; what it answers, up to and with ``until``.
+    """Send ``frame`` to a port of this host; return the answer up to and including ``until``.
 
     Raises:
-        Unhealthy: the port is closed, silent, or answers something else.
+        Unhealthy: the port is closed, or no such answer arrives.
     """
     import socket
 
@@ -44,7 +46,7 @@ def ask(port: int, frame: bytes, until: bytes, tls: bool = False) -> bytes:
 
 
 def _wrap(plain: "socket.socket") -> "socket.socket":
-    """TLS to ourselves: whose certificate it is does not matter here."""
+    """TLS without verification: the server is on this host, and only its answer matters."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -54,13 +56,13 @@ def _wrap(plain: "socket.socket") -> "socket.socket":
 
 
 def check_gateway() -> None:
-    """Both feeds answer a ping."""
+    """Both feed ports answer a ping."""
     for name, default in (("PRICE_PORT", "9001"), ("SENTIMENT_PORT", "9002")):
         ask(int(os.environ.get(name, default)), b"PING*", b"PONG*")
 
 
 def check_order_manager() -> None:
-    """The order port answers a ping, which needs no token, and its store is available."""
+    """The order port answers a ping (no token needed), and its store is available."""
     tls = bool(os.environ.get("ORDER_TLS_CERT_FILE"))
     answer = ask(int(os.environ.get("ORDER_PORT", "62000")), b'{"op":"ping"}*', b"*", tls)
     if b'"ok":true' not in answer.replace(b" ", b""):
@@ -68,7 +70,7 @@ def check_order_manager() -> None:
 
 
 def check_heartbeat(service: str) -> None:
-    """A block of ``service`` in the metrics segment has a fresh heartbeat and a good state."""
+    """A metrics block of ``service`` has a fresh heartbeat and a good state."""
     from app.runtime.metrics.layout import MetricsError, read_liveness
 
     try:
@@ -76,7 +78,7 @@ def check_heartbeat(service: str) -> None:
     except (MetricsError, OSError) as error:
         raise Unhealthy(str(error)) from None
     limit_s = float(os.environ.get("HEARTBEAT_TIMEOUT_S", "3.0"))
-    found = f"no {service} in the metrics"
+    found = f"no {service} in the metrics segment"
     for block in blocks:
         if block.service != service:
             continue
@@ -88,7 +90,7 @@ def check_heartbeat(service: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Check the named service; 0 healthy, 1 not, 2 no such service."""
+    """Check the named service; 0: healthy, 1: unhealthy, 2: unknown service."""
     service = arguments[0] if len(arguments) == 1 else ""
     try:
         if service == "gateway":

@@ -1,9 +1,9 @@
-"""The container that owns /dev/shm: it does nothing, but it holds a lock by which its death shows.
+"""The process of the container that owns /dev/shm: it holds a lock, so that its death is noticed.
 
-A process that joined the namespace of a container keeps that /dev/shm when the owner dies, and
-meets a new, empty one when it starts again itself.  So the joiners wait for the owner's lock: the
-kernel frees it on any death, and waiting costs nothing.  Standard library only: start it with
-``python -I -S``.
+The other containers join its IPC namespace.  When the owner dies, a process that has joined keeps
+the old /dev/shm until it restarts, and then sees a new, empty one.  So every such process waits in
+a thread for the owner's lock, which the kernel frees however the owner dies, and then restarts.
+Waiting costs no CPU.  Standard library only: it is started with ``python -I -S``.
 """
 
 import fcntl
@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 LOCK_FILE = "/dev/shm/ipc_owner"
 
-# A container cannot be started while the owner of its namespace is down, and the engine tries only
-# once.  It restarts the owner after 0.1 s; this leaves it time for several attempts.
+# The engine cannot start a container while the owner of its namespace is down, and tries only once.
+# It restarts the owner after 0.1 s; this leaves time for several attempts.
 OWNER_RESTART_S = 3.0
 
 # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
@@ -25,21 +25,21 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 
 def hold() -> int:
-    """Own the namespace until SIGTERM or SIGINT; 0."""
+    """Hold the lock until SIGTERM or SIGINT; return 0."""
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     draft = f"{LOCK_FILE}.draft"
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 1, 0))
-    os.rename(draft, LOCK_FILE)  # it appears locked
+    os.rename(draft, LOCK_FILE)  # locked before it becomes visible
     signal.sigwait(stop)
     return 0
 
 
 def watch(on_death: Callable[[], None]) -> bool:
-    """Call ``on_death`` from a thread once the owner has died and had time to come back.
+    """Call ``on_death`` from a thread after the owner has died and had time to restart.
 
-    False, and nothing is watched, where nobody owns the namespace: on a host.
+    Returns False and watches nothing if there is no owner, that is, outside containers.
     """
     try:
         descriptor = os.open(LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)

@@ -18,7 +18,7 @@ def _text_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -
 
 
 def _text_value(value: object) -> str:
-    """A value as one word, quoted where a space or a control byte would split the line."""
+    """A value as one word, quoted if it contains a space, quote, ``=`` or control character."""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     plain = text.isprintable() and text and not any(mark in text for mark in ' "=')
     return text if plain else '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
@@ -50,5 +50,5 @@ def setup_logging(service: str, level: str = "INFO", form: str = "text") -> None
 
 
 def get_logger() -> Any:
-    """The process's logger: ``log.info("client_dropped", peer=..., lag_bytes=...)``."""
+    """The process's logger; use it as ``log.info("client_dropped", peer=..., lag_bytes=...)``."""
     return structlog.get_logger()

@@ -6,8 +6,9 @@ from app.runtime.lifecycle import FatalError
 
 TIME_SLICES_NS = {"orderbook": 400_000, "strategy": 100_000}
 """The gateway wakes the orderbook; the orderbook and the order manager wake the strategy.  Each has
-a shorter slice than who wakes it, so it runs at once where they share a core, and what its waker
-has still to count and log comes later.  The others have the system's own, 1.4 ms on two cores."""
+a shorter slice than the process that wakes it, so on a shared core it runs at once, before the
+other has finished its counting and logging.  The other processes keep the system's slice, 1.4 ms on
+two cores."""
 
 
 def parse_cpus(text: str) -> set[int]:
@@ -20,10 +21,10 @@ def parse_cpus(text: str) -> set[int]:
 
 
 def pin(cpus: str) -> None:
-    """Keep this process on ``cpus``; empty means anywhere.
+    """Pin this process to ``cpus``; empty means any CPU.
 
     Raises:
-        FatalError: none of them exists here.
+        FatalError: none of them exists on this machine.
     """
     if not cpus:
         return

@@ -1,5 +1,4 @@
-"""What the four processes have in common: settings, log, placement, signals, one block of
-metrics."""
+"""The frame of all four processes: settings, log, signals, placement, metrics, exit code."""
 
 import sys
 from collections.abc import Callable
@@ -18,13 +17,13 @@ from app.shared_memory_utils.segment import SegmentError
 def run_process(
     service: str, body: Callable[[Settings, ProcessMetrics, Stop], int], instance: str = ""
 ) -> int:
-    """Set up ``service``, run ``body`` in it, and turn what ends it into an exit code."""
+    """Set up ``service``, run ``body``, and return the exit code."""
     settings = settings_or_exit(service)
     setup_logging(service, settings.log_level, settings.log_format)
     log = get_logger()
     stop = Stop()
     stop.install()
-    ipc_owner.watch(stop.lose_memory)
+    ipc_owner.watch(stop.on_shm_owner_death)
     metrics: ProcessMetrics | None = None
     code = EXIT_FAULT
     try:
@@ -34,7 +33,7 @@ def run_process(
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)
         metrics.set_state("starting")
         code = body(settings, metrics, stop)
-        if stop.memory_lost:
+        if stop.shm_owner_died:
             code = EXIT_FAULT
             raise FatalError("the container that owns /dev/shm has died; restarting in a new one")
     except (FatalError, SegmentError, MetricsError) as error:

@@ -1,4 +1,4 @@
-"""The name under which the order store keeps a run's orders apart from another run's."""
+"""The id that separates one run's orders from another's in the order store."""
 
 import os
 import secrets
@@ -10,17 +10,17 @@ from app.runtime.lifecycle import FatalError
 
 
 def new_run_id() -> str:
-    """A name that no earlier run has: UTC time and four random digits."""
+    """A new id: UTC time and four random hexadecimal digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 def resolve_run_id(settings: Settings) -> str:
-    """``RUN_ID`` if set; else the name kept in ``RUN_DIR``, made up at the first start there.
+    """``RUN_ID`` if set; else the id stored in ``RUN_DIR``, generated at the first start.
 
-    ``RUN_DIR`` lives as long as a deployment does: in Compose it is an anonymous volume, which
-    outlasts a crash or a restart of the container, and is new after ``docker compose down``.  So a
-    process that was killed finds its run again, and a new deployment starts with flat positions.
-    Without ``RUN_DIR`` every run shares one namespace, whose name is empty.
+    ``RUN_DIR`` has the lifetime of a deployment.  In Compose it is an anonymous volume: it survives
+    a crash or a restart of the container and is new after ``docker compose down``.  So a process
+    that was killed continues its run, and a new deployment starts with flat positions.  Without
+    ``RUN_DIR`` the id is empty, and all such runs share their orders.
 
     Raises:
         FatalError: the folder cannot be read or written.

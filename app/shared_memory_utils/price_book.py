@@ -1,6 +1,6 @@
-"""The price book and the metadata segment: what readers and the one writer share.
+"""The price book: the last price of every symbol, written by one process, read by any.
 
-The layout itself lives in ``layout.h``; here are the names, the life cycle and the checks.
+The byte layout is in ``layout.h``; this module adds symbol names, creation and attaching.
 """
 
 import contextlib
@@ -8,8 +8,6 @@ import secrets
 import struct
 import time
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,34 +15,45 @@ import numpy.typing as npt
 from app.kernel import _kernel
 from app.model.money import MAX_PRICE
 from app.model.symbols import symbol_problem
-from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, create_or_attach
-
-WRITER_LOCK_BYTE = 0
-"""Whoever holds this byte's lock is the segment's one writer."""
+from app.shared_memory_utils.layout_check import Layout, item_count
+from app.shared_memory_utils.segment import (
+    Segment,
+    SegmentError,
+    SegmentHandle,
+    open_for_writing,
+)
 
 PRICES_DTYPE = np.dtype(
     {"names": ["symbol", "price"], "formats": ["S10", "f8"], "offsets": [64, 8], "itemsize": 128}
 )
-"""The live NumPy view of the book; each price is one aligned 8-byte word, so never torn."""
+"""NumPy's view of the book's slots.  A price is one aligned 8-byte word, so it is never torn."""
 
 _BOOK_HEAD = struct.Struct("<QIIII Q")
 
+_LAYOUT = Layout(
+    kind="price book",
+    magic=_kernel.BOOK_MAGIC,
+    header_bytes=_kernel.BOOK_HEADER_BYTES,
+    item_bytes=_kernel.BOOK_SLOT_BYTES,
+    count_struct=struct.Struct("<I"),
+)
 
-class SharedPriceBook:
-    """Last price of every symbol, in shared memory: one writer, any number of readers.
+
+class SharedPriceBook(SegmentHandle):
+    """Last price of every symbol in shared memory: one writer, any number of readers.
 
     Args:
-        symbols: the symbols in order; may be left out when attaching.
+        symbols: the symbols in order; optional when attaching.
         name: the segment's name in ``/dev/shm``.
-        create: True for the writer, who creates the segment or takes over that of a dead writer
-            with the same symbols (prices stay readable meanwhile); False for a reader.
+        create: True for the writer, which creates the segment or takes over a dead writer's if the
+            symbols are the same (its prices stay readable meanwhile); False for a reader.
 
     Raises:
-        SegmentMissing: attaching, and there is none.
-        SegmentError: another writer lives; attaching, the segment is of another version, is
-            truncated or has other symbols than asked for.
-        SegmentForeign: the name is another program's segment.
-        ValueError: a symbol that is empty, over 10 bytes, holds a delimiter, or stands twice.
+        SegmentMissing: attaching to a segment that does not exist.
+        SegmentError: another writer is alive; or, when attaching, the segment has another layout
+            version, is truncated, or holds other symbols than requested.
+        SegmentForeign: another program's segment has this name.
+        ValueError: a symbol is empty, over 10 bytes, contains a delimiter, or appears twice.
     """
 
     def __init__(
@@ -53,8 +62,11 @@ class SharedPriceBook:
         wanted = None if symbols is None else list(symbols)
         if create:
             if wanted is None:
-                raise ValueError("a writer names its symbols")
-            self._segment, self.warm = _open_for_writing(name, _book_image(wanted), wanted)
+                raise ValueError("symbols: required for the writer")
+            image = _book_image(wanted)
+            self._segment, self.warm = open_for_writing(
+                name, "price book", image, len(image), lambda old: _stored_symbols(old) == wanted
+            )
         else:
             self._segment, self.warm = Segment.attach(name), True
             try:
@@ -73,35 +85,20 @@ class SharedPriceBook:
             self._view.heartbeat()
 
     @property
-    def name(self) -> str:
-        """The segment's name."""
-        return self._segment.name
-
-    @property
-    def buffer(self) -> memoryview:
-        """The mapped segment, for the kernel's writer."""
-        return self._segment.buf
-
-    @property
-    def nbytes(self) -> int:
-        """Size in shared memory: 128 bytes a symbol and one page."""
-        return self._segment.size
-
-    @property
     def boot_id(self) -> int:
-        """Random number of this segment; another segment of the same name has another."""
+        """Random number of this segment; a new segment of the same name has another."""
         return int(self._view.boot_id)
 
     @property
     def gaps(self) -> int:
-        """Interruptions of the feed that the writer counted."""
+        """Interruptions of the feed, counted by the writer."""
         return int(self._view.gaps)
 
     @property
     def prices(self) -> npt.NDArray[np.void]:
         """Live read-only view, shape ``(symbols,)``, fields ``symbol`` S10 and ``price`` f8.
 
-        A symbol that has not traded yet has price 0.
+        The price of a symbol that has not traded yet is 0.
         """
         view = np.frombuffer(
             self._segment.buf,
@@ -126,7 +123,7 @@ class SharedPriceBook:
         self._view.put(self.symbol_to_index[symbol], price, event_ns, when, seq)
 
     def update_multiple(self, prices: Mapping[str, float]) -> None:
-        """Write several prices; all are checked before the first is written."""
+        """Write several prices; check all of them before writing the first."""
         self._require_writer()
         for symbol, price in prices.items():
             if symbol not in self.symbol_to_index:
@@ -144,7 +141,7 @@ class SharedPriceBook:
         return float(tick[0]) if tick else 0.0
 
     def read_tick(self, symbol: str) -> tuple[float, int, int, int] | None:
-        """``(price, event_ns, recv_ns, seq)`` of one and the same tick, or None before the first.
+        """``(price, event_ns, recv_ns, seq)``, all of one tick; None before the first tick.
 
         ``event_ns`` is UTC since the epoch, ``recv_ns`` is CLOCK_MONOTONIC at receipt.
         """
@@ -161,48 +158,30 @@ class SharedPriceBook:
         return list(self._symbols)
 
     def heartbeat_age_s(self) -> float:
-        """Seconds since the writer's last sign of life."""
+        """Seconds since the writer's last heartbeat."""
         return (time.monotonic_ns() - int(self._view.heartbeat_ns)) / 1e9
 
     def heartbeat(self) -> None:
-        """The writer's sign of life while no tick flows."""
+        """Publish a heartbeat; the writer calls this while no tick arrives."""
         self._view.heartbeat()
 
     def count_gap(self) -> None:
         """Count one interruption of the feed."""
         self._view.count_gap()
 
-    def is_current(self) -> bool:
-        """Whether the name still stands for this segment."""
-        return self._segment.is_current()
-
     def close(self) -> None:
         """Unmap; a writer's lock is freed.  The segment stays for the others."""
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(AttributeError):  # closed before
             del self._view
-        self._segment.close()
-
-    def unlink(self) -> None:
-        """Remove the segment's name."""
-        self._segment.unlink()
+        super().close()
 
     def _require_writer(self) -> None:
         if not self._writer:
             raise SegmentError(f"price book {self.name}: attached for reading")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 def _book_image(symbols: list[str]) -> bytearray:
+    """The bytes of a new book."""
     for symbol in symbols:
         problem = symbol_problem(symbol.encode())
         if problem:
@@ -229,44 +208,10 @@ def _stored_symbols(segment: Segment) -> list[str]:
     """The symbols of a book segment.
 
     Raises:
-        SegmentError: it is no price book, or one of another layout version.
+        SegmentError: as :func:`item_count`.
     """
-    if segment.size < _kernel.BOOK_HEADER_BYTES:
-        raise SegmentForeign(f"{segment.name}: {segment.size} bytes are no price book; remove it")
-    magic, version, slot_bytes, count, _, _ = _BOOK_HEAD.unpack_from(segment.buf)
-    if magic != _kernel.BOOK_MAGIC:
-        raise SegmentForeign(
-            f"{segment.name}: no price book (magic {magic:#x}); choose another name"
-        )
-    if (version, slot_bytes) != (_kernel.LAYOUT_VERSION, _kernel.BOOK_SLOT_BYTES):
-        raise SegmentError(
-            f"{segment.name}: layout version {version}, this program reads "
-            f"{_kernel.LAYOUT_VERSION}; restart every process on one version"
-        )
-    if segment.size < _kernel.BOOK_HEADER_BYTES + count * _kernel.BOOK_SLOT_BYTES:
-        raise SegmentError(f"{segment.name}: truncated price book; remove it and restart")
+    count = item_count(segment, _LAYOUT)
     slots = np.frombuffer(
         segment.buf, dtype=PRICES_DTYPE, count=count, offset=_kernel.BOOK_HEADER_BYTES
     )
     return [raw.decode() for raw in slots["symbol"].tolist()]
-
-
-def _open_for_writing(name: str, image: bytearray, wanted: list[str]) -> tuple[Segment, bool]:
-    """The segment, its writer lock held, and whether it was taken over from a dead writer."""
-    while True:
-        segment, created = create_or_attach(name, image)
-        if not segment.try_lock(WRITER_LOCK_BYTE):
-            segment.close()
-            raise SegmentError(f"price book {name}: another writer is alive; stop it first")
-        if created:
-            return segment, False
-        try:
-            if segment.is_current() and _stored_symbols(segment) == wanted:
-                return segment, True
-        except SegmentForeign:
-            segment.close()
-            raise
-        except SegmentError:
-            pass  # another version's leftover without a writer: replace it
-        segment.unlink()
-        segment.close()

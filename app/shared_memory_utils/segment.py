@@ -1,10 +1,10 @@
-"""POSIX shared memory segments: created whole or not at all, never unlinked behind a user's back.
+"""POSIX shared memory segments: created atomically, removed only on request.
 
 A segment is a file in ``/dev/shm``, which is what ``shm_open`` opens on Linux.  We open it
-ourselves rather than through :mod:`multiprocessing.shared_memory`, because we need its descriptor
-(for locks), its mode, and its inode (to notice that a name now stands for another segment), and
-because before Python 3.13 the standard class registers every reader with a resource tracker that
-unlinks the segment under everybody when that reader exits (CPython issue 82300).
+ourselves instead of using :mod:`multiprocessing.shared_memory`, for two reasons.  We need its
+descriptor (for locks), its mode, and its inode (to detect that the name now refers to another
+segment).  And before Python 3.13 the standard class registers every reader with a resource tracker
+that unlinks the segment when that reader exits, while others still use it (CPython issue 82300).
 """
 
 import contextlib
@@ -12,26 +12,31 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 SHM_DIRECTORY = Path("/dev/shm")
 SEGMENT_MODE = 0o660
+
+WRITER_LOCK_BYTE = 0
+"""Price book and tick ring: the process that holds the lock on this byte is the writer."""
 
 # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
 _FLOCK = struct.Struct("hhqqi4x")
 
 
 class SegmentError(Exception):
-    """A segment that cannot be created, attached or locked, with the name and the way out."""
+    """A segment cannot be created, attached or locked; the message names it and the remedy."""
 
 
 class SegmentMissing(SegmentError):
-    """No segment of that name (yet)."""
+    """No segment of that name exists (yet)."""
 
 
 class SegmentForeign(SegmentError):
-    """Something else's segment has that name; we leave it alone."""
+    """Another program's segment has that name; it is left unchanged."""
 
 
 class Segment:
@@ -53,20 +58,20 @@ class Segment:
     def create(cls, name: str, image: bytes | bytearray, size: int = 0) -> Self:
         """Create ``name`` with ``image`` as its first bytes and zeros up to ``size``.
 
-        The segment appears under its name only once it is complete, so a reader never maps a
-        half-written header; the kernel's ``link`` lets exactly one of two creators win.
+        The segment gets its name only when it is complete, so a reader never maps a half-written
+        header.  If two processes create the same name, ``link`` succeeds for one of them.
 
         Raises:
-            FileExistsError: somebody else has created it.
+            FileExistsError: the segment exists.
             SegmentError: the shared memory file system is full or not writable.
         """
         size = max(size, len(image))
         descriptor = -1
         try:
-            # Without a name until it is complete: who dies before that leaves nothing behind.
+            # Unnamed until complete: a process that dies before that leaves no file.
             descriptor = os.open(SHM_DIRECTORY, os.O_RDWR | os.O_TMPFILE, SEGMENT_MODE)
             os.fchmod(descriptor, SEGMENT_MODE)
-            # Allocate now: a full tmpfs must fail here, with a message, not later with SIGBUS.
+            # Allocate now: a full tmpfs must fail here with a message, not later with SIGBUS.
             os.posix_fallocate(descriptor, 0, size)
             os.pwrite(descriptor, image, 0)
             _link(descriptor, SHM_DIRECTORY / name)
@@ -87,7 +92,7 @@ class Segment:
         """Map an existing segment.
 
         Raises:
-            SegmentMissing: there is none of that name.
+            SegmentMissing: no segment of that name exists.
             SegmentError: it belongs to another user, or is empty.
         """
         try:
@@ -106,17 +111,17 @@ class Segment:
         return cls(name, descriptor, size)
 
     def is_current(self) -> bool:
-        """Whether the name still stands for this segment, not for a new one or for none."""
+        """Whether the name still refers to this segment: not removed, not replaced."""
         try:
             return os.stat(SHM_DIRECTORY / self.name).st_ino == self._inode
         except FileNotFoundError:
             return False
 
     def try_lock(self, byte: int) -> bool:
-        """Take the exclusive lock on one byte; the kernel frees it when this process dies.
+        """Try to take the exclusive lock on one byte; the kernel frees it when this process dies.
 
-        Open-file-description locks work across containers, whose process ids mean nothing to each
-        other, and survive neither a crash nor a close.
+        Open-file-description locks work across containers, where a process id would be ambiguous,
+        and end with a crash or a close.
         """
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_WRLCK, byte))
@@ -125,11 +130,11 @@ class Segment:
         return True
 
     def unlock(self, byte: int) -> None:
-        """Give the lock on ``byte`` back."""
+        """Release the lock on ``byte``."""
         fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_UNLCK, byte))
 
     def is_locked(self, byte: int) -> bool:
-        """Whether somebody else holds the lock on ``byte``, that is, is alive."""
+        """Whether another holder has the lock on ``byte``, and so is alive."""
         answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, self._flock(fcntl.F_WRLCK, byte))
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
@@ -141,9 +146,9 @@ class Segment:
         """Unmap and release every lock; the segment itself stays."""
         if self._map is None:
             return
-        # The mapping holds a duplicate of the descriptor, so closing ours would not free the locks.
+        # mmap duplicated the descriptor, so closing ours would not free the locks.
         fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_UNLCK, 0, 0))
-        # Views that others still hold keep the mapping alive until they are gone.
+        # The mapping stays until the last view of it (a NumPy array, say) is released.
         with contextlib.suppress(BufferError):
             self.buf.release()
             self._map.close()
@@ -151,30 +156,106 @@ class Segment:
         os.close(self._descriptor)
 
     def unlink(self) -> None:
-        """Remove the name, unless it already stands for another segment."""
+        """Remove the name, unless it now refers to another segment."""
         if self.is_current():
             (SHM_DIRECTORY / self.name).unlink(missing_ok=True)
 
 
 def _link(descriptor: int, path: Path) -> None:
-    """Give a file without a name its name (open(2), O_TMPFILE).
+    """Name an unnamed file (open(2), O_TMPFILE).
 
     Raises:
         FileExistsError: the name is taken.
     """
     folder = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY)
     try:
-        # Only with a folder does os.link follow the link that stands for the open file.
+        # os.link follows the symbolic link in /proc only when it is given relative to a folder.
         os.link(str(descriptor), path, src_dir_fd=folder, follow_symlinks=True)
     finally:
         os.close(folder)
 
 
 def create_or_attach(name: str, image: bytes | bytearray, size: int = 0) -> tuple[Segment, bool]:
-    """The segment ``name`` and whether this call created it; safe when two processes race."""
+    """The segment ``name`` and whether this call created it; safe if two processes race."""
     while True:
         try:
             return Segment.attach(name), False
         except SegmentMissing:
             with contextlib.suppress(FileExistsError):
                 return Segment.create(name, image, size), True
+
+
+def open_for_writing(
+    name: str,
+    kind: str,
+    image: bytes | bytearray,
+    size: int,
+    is_reusable: Callable[[Segment], bool],
+) -> tuple[Segment, bool]:
+    """The segment ``name`` with the writer's lock held, and whether it is a dead writer's.
+
+    A dead writer's segment is replaced if ``is_reusable`` returns False or raises SegmentError.
+
+    Raises:
+        SegmentForeign: ``is_reusable`` says that another program's segment has this name.
+        SegmentError: another writer is alive, or the segment cannot be created.
+    """
+    while True:
+        segment, created = create_or_attach(name, image, size)
+        if not segment.try_lock(WRITER_LOCK_BYTE):
+            segment.close()
+            raise SegmentError(f"{kind} {name}: another writer is alive; stop it first")
+        try:
+            if created or (segment.is_current() and is_reusable(segment)):
+                return segment, not created
+        except SegmentForeign:
+            segment.close()
+            raise
+        except SegmentError:
+            pass  # left by another version, and its writer is dead: replace it
+        segment.unlink()
+        segment.close()
+
+
+class SegmentHandle:
+    """Base of the classes that wrap one segment: size, life cycle, ``with``."""
+
+    _segment: Segment
+
+    @property
+    def name(self) -> str:
+        """The segment's name in ``/dev/shm``."""
+        return self._segment.name
+
+    @property
+    def nbytes(self) -> int:
+        """Size in shared memory, bytes."""
+        return self._segment.size
+
+    @property
+    def buffer(self) -> memoryview:
+        """The mapped segment, for the kernel."""
+        return self._segment.buf
+
+    def is_current(self) -> bool:
+        """Whether the name still refers to this segment."""
+        return self._segment.is_current()
+
+    def close(self) -> None:
+        """Unmap and free this object's locks; the segment stays."""
+        self._segment.close()
+
+    def unlink(self) -> None:
+        """Remove the segment's name; processes that have it mapped keep it."""
+        self._segment.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

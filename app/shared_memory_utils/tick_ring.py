@@ -1,11 +1,11 @@
-"""The broadcast ring beside the book: every tick, for every strategy.
+"""The tick ring: one writer broadcasts every tick to all strategies.
 
-Two policies.  *lossless*: the writer waits for the slowest registered reader, and TCP then pushes
-back to the gateway.  *latest*: a lapped reader skips ahead and counts what it lost.
+Two policies.  *lossless*: the writer waits for the slowest registered reader, and TCP backpressure
+then holds the gateway.  *latest*: a lapped reader skips ahead and counts the ticks it lost.
 
-A reader's slot is its identity: the name it trades under and the position it has reached.  The
-slot's lock dies with the process, its content does not, so whoever comes back under that name goes
-on there.
+A reader slot stores the reader's name (its client name for orders) and its position.  The slot's
+lock is freed when the process dies but the content stays, so a process that registers again under
+the same name resumes at that position.
 """
 
 import secrets
@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, create_or_attach
+from app.shared_memory_utils.layout_check import Layout, item_count
+from app.shared_memory_utils.segment import (
+    WRITER_LOCK_BYTE,
+    Segment,
+    SegmentError,
+    SegmentHandle,
+    open_for_writing,
+)
 
 assert TICK_DTYPE.itemsize == _kernel.RECORD_BYTES
 
@@ -27,16 +34,23 @@ MIN_CAPACITY_TICKS = 2
 FREE, LOSSLESS, LATEST = 0, 1, 2
 POLICIES = {"lossless": LOSSLESS, "latest": LATEST}
 
-_WRITER_LOCK_BYTE = 0
 _REGISTER_LOCK_BYTE = 1
 _READER_LOCK_BYTE = 2
 _HEAD = struct.Struct("<QIIQQI")
 _POSITIONS = struct.Struct("<QQQQ")
 
+_LAYOUT = Layout(
+    kind="tick ring",
+    magic=_kernel.RING_MAGIC,
+    header_bytes=_kernel.RING_HEADER_BYTES,
+    item_bytes=TICK_DTYPE.itemsize,
+    count_struct=struct.Struct("<Q"),
+)
+
 
 @dataclass(frozen=True)
 class Registration:
-    """A reader's slot: ``returning`` means that this name was here before and goes on."""
+    """A reader's slot; ``returning``: this name was registered before and its slot was kept."""
 
     slot: int
     name: str
@@ -44,44 +58,47 @@ class Registration:
 
 
 class RingState(NamedTuple):
-    """How far the writer has come."""
+    """The writer's progress."""
 
     published: int
-    """Ticks in the ring since its start; the next tick's position."""
+    """Ticks written since the ring was created; also the position of the next tick."""
     next_seq: int
-    """The source's sequence number that is due next."""
+    """The source's sequence number of the next tick."""
     end_seq: int | None
-    """How many ticks the run has, None before its end is known."""
+    """Number of ticks in the run; None until its end is known."""
     heartbeat_ns: int
     """CLOCK_MONOTONIC when the prices were last known to be current."""
 
 
-class TickRing:
+class TickRing(SegmentHandle):
     """One mapped ring segment."""
 
     def __init__(self, segment: Segment, warm: bool) -> None:
-        _check(segment)
+        capacity = item_count(segment, _LAYOUT)
         self._segment = segment
         self.warm = warm
         self.view = _kernel.RingView(segment.buf)
-        capacity = _HEAD.unpack_from(segment.buf)[3]
         self.records: npt.NDArray[np.void] = np.frombuffer(
             segment.buf, dtype=TICK_DTYPE, count=capacity, offset=_kernel.RING_HEADER_BYTES
         )
         self.records.flags.writeable = False
-        self._orphan_since_s: dict[int, float] = {}
+        self._dead_since_s: dict[int, float] = {}
         self._held: set[int] = set()
 
     @classmethod
     def open_writer(cls, name: str, capacity: int, policy: str, fresh: bool = False) -> "TickRing":
-        """Create the ring, or take over a dead writer's, unless ``fresh`` or of another shape.
+        """Create the ring, or take over a dead writer's.
+
+        A dead writer's ring is replaced if ``fresh``, or if its capacity, policy or version differ.
 
         Raises:
-            ValueError: ``capacity`` is no power of two.
-            SegmentError: another writer is alive, or the name is another program's segment.
+            ValueError: ``capacity`` is not a power of two.
+            SegmentError: another writer is alive, or another program's segment has this name.
         """
         if capacity < MIN_CAPACITY_TICKS or capacity & (capacity - 1):
-            raise ValueError(f"ring of {capacity} ticks: a power of two from {MIN_CAPACITY_TICKS}")
+            raise ValueError(
+                f"ring of {capacity} ticks: must be a power of two, at least {MIN_CAPACITY_TICKS}"
+            )
         image = bytearray(_kernel.RING_HEADER_BYTES)
         _HEAD.pack_into(
             image,
@@ -95,29 +112,18 @@ class TickRing:
         )
         _POSITIONS.pack_into(image, 64, 0, 0, 0, _kernel.NO_END)
         size = _kernel.RING_HEADER_BYTES + capacity * TICK_DTYPE.itemsize
-        while True:
-            segment, created = create_or_attach(name, image, size)
-            if not segment.try_lock(_WRITER_LOCK_BYTE):
-                segment.close()
-                raise SegmentError(f"tick ring {name}: another writer is alive; stop it first")
-            try:
-                if created or (not fresh and segment.is_current() and _is_like(segment, image)):
-                    return cls(segment, warm=not created)
-            except SegmentForeign:
-                segment.close()
-                raise
-            except SegmentError:
-                pass  # another version's leftover without a writer: replace it
-            segment.unlink()
-            segment.close()
+        segment, warm = open_for_writing(
+            name, "tick ring", image, size, lambda old: not fresh and _is_like(old, image)
+        )
+        return cls(segment, warm)
 
     @classmethod
     def attach(cls, name: str) -> "TickRing":
         """Attach as a reader.
 
         Raises:
-            SegmentMissing: there is none yet.
-            SegmentError: it is no ring, or of another version.
+            SegmentMissing: the ring does not exist yet.
+            SegmentError: the segment is not a ring, or has another layout version.
         """
         segment = Segment.attach(name)
         try:
@@ -127,30 +133,21 @@ class TickRing:
             raise
 
     @property
-    def buffer(self) -> memoryview:
-        """The mapped segment, for the kernel."""
-        return self._segment.buf
-
-    @property
-    def nbytes(self) -> int:
-        """Size in shared memory."""
-        return self._segment.size
-
-    @property
     def state(self) -> RingState:
-        """How far the writer has come."""
+        """The writer's progress."""
         return RingState(*self.view.state)
 
     @property
     def capacity(self) -> int:
-        """Ticks that fit."""
+        """Number of ticks that the ring holds."""
         return len(self.records)
 
     def register(self, client: str, policy: int) -> Registration:
-        """Take a reader slot under ``client``, or ``client-2``, ``client-3``... if that one lives.
+        """Take a reader slot named ``client``, or ``client-2``, ``client-3``... if that is in use.
 
-        A name whose holder died is taken over with its position.  A new name, or one that comes
-        back with another policy, starts at tick 0 while the ring holds it, else at the present.
+        The slot of a dead reader of that name is taken over with its position.  A new name, or a
+        known one with another policy, starts at tick 0 while at most half of the ring is filled,
+        later at the next tick to be written.
 
         Raises:
             SegmentError: every slot is taken.
@@ -167,7 +164,7 @@ class TickRing:
                     if self._lock_slot(slot):
                         if slots[slot][0] == policy:
                             self.view.set_reader(slot, policy)
-                        else:  # what a latest reader had still to take was not kept for it
+                        else:  # a latest reader's unread ticks may have been overwritten
                             self._enter(slot, name, policy)
                         return Registration(slot, name, returning=True)
                     continue
@@ -181,27 +178,27 @@ class TickRing:
             self._segment.unlock(_REGISTER_LOCK_BYTE)
 
     def _lock_slot(self, slot: int) -> bool:
-        # A second lock on a byte that this descriptor holds already would succeed.
+        # Locking a byte twice through one descriptor succeeds, so try_lock alone is not enough.
         if slot in self._held or not self._segment.try_lock(_READER_LOCK_BYTE + slot):
             return False
         self._held.add(slot)
         return True
 
     def _enter(self, slot: int, name: str, policy: int) -> None:
-        """Stand at tick 0 first, so that a lossless writer stops for us; look afterwards."""
+        """Start at tick 0 first, so that a lossless writer waits; then check its progress."""
         self.view.set_reader(slot, policy, cursor=0, name=name)
         published = self.state.published
         if published > self.capacity // 2:
             self.view.set_reader(slot, policy, cursor=published)
 
     def leave(self, slot: int) -> None:
-        """Free a slot for good: the writer no longer waits for it."""
+        """Free a slot; the writer no longer waits for it."""
         self.view.set_reader(slot, FREE)
         self._held.discard(slot)
         self._segment.unlock(_READER_LOCK_BYTE + slot)
 
     def absent(self) -> list[str]:
-        """The names of dead readers whose place is kept."""
+        """Names of dead readers whose slots are kept."""
         readers = ((slot, self.view.reader(slot)) for slot in range(_kernel.MAX_READERS))
         return [
             name
@@ -210,11 +207,11 @@ class TickRing:
         ]
 
     def evict_dead(self, grace_s: float) -> list[str]:
-        """Free the slots of readers that died more than ``grace_s`` ago; their names.
+        """Free the slots of readers that died more than ``grace_s`` ago; return their names.
 
-        A living reader, however slow or stopped, keeps its slot: its lock says that it lives.
+        A living reader holds its slot's lock and keeps the slot, even if it is slow or stopped.
         """
-        # No one may come back to a slot between our look at its lock and its end.
+        # No reader may take a slot over between our check of its lock and its removal.
         if not self._segment.try_lock(_REGISTER_LOCK_BYTE):
             return []
         try:
@@ -223,56 +220,33 @@ class TickRing:
             self._segment.unlock(_REGISTER_LOCK_BYTE)
 
     def _evict(self, now_s: float, grace_s: float) -> list[str]:
-        gone = []
+        evicted = []
         for slot in range(_kernel.MAX_READERS):
             state, _, _, name = self.view.reader(slot)
             if state == FREE or self._segment.is_locked(_READER_LOCK_BYTE + slot):
-                self._orphan_since_s.pop(slot, None)
-            elif now_s - self._orphan_since_s.setdefault(slot, now_s) >= grace_s:
+                self._dead_since_s.pop(slot, None)
+            elif now_s - self._dead_since_s.setdefault(slot, now_s) >= grace_s:
                 self.view.set_reader(slot, FREE)
-                gone.append(name)
-        return gone
+                evicted.append(name)
+        return evicted
 
     def heartbeat_age_s(self) -> float:
-        """Seconds since the writer's last sign of life."""
+        """Seconds since the writer's last heartbeat."""
         return float(time.monotonic_ns() - self.state.heartbeat_ns) / 1e9
 
     def writer_alive(self) -> bool:
         """Whether a process holds the writer's lock."""
-        return self._segment.is_locked(_WRITER_LOCK_BYTE)
-
-    def is_current(self) -> bool:
-        """Whether the name still stands for this segment."""
-        return self._segment.is_current()
+        return self._segment.is_locked(WRITER_LOCK_BYTE)
 
     def close(self) -> None:
-        """Unmap; every lock of this process on the ring is freed, the segment stays."""
+        """Unmap and free every lock of this process on the ring; the segment stays."""
         self.records = self.records[:0]
-        self._segment.close()
-
-    def unlink(self) -> None:
-        """Remove the segment's name."""
-        self._segment.unlink()
+        super().close()
 
 
 def _is_like(segment: Segment, image: bytearray) -> bool:
     """Whether the ring has the version, capacity and policy of ``image``."""
-    _check(segment)
+    item_count(segment, _LAYOUT)
     magic, version, record, capacity, _, policy = _HEAD.unpack_from(segment.buf)
     wanted = _HEAD.unpack_from(image)
     return (magic, version, record, capacity, policy) == (*wanted[:4], wanted[5])
-
-
-def _check(segment: Segment) -> None:
-    if segment.size < _kernel.RING_HEADER_BYTES:
-        raise SegmentForeign(f"{segment.name}: {segment.size} bytes are no tick ring; remove it")
-    magic, version, record_bytes, capacity, _, _ = _HEAD.unpack_from(segment.buf)
-    if magic != _kernel.RING_MAGIC:
-        raise SegmentForeign(f"{segment.name}: no tick ring (magic {magic:#x}); choose another")
-    if (version, record_bytes) != (_kernel.LAYOUT_VERSION, TICK_DTYPE.itemsize):
-        raise SegmentError(
-            f"{segment.name}: layout version {version}, this program reads "
-            f"{_kernel.LAYOUT_VERSION}; restart every process on one version"
-        )
-    if segment.size < _kernel.RING_HEADER_BYTES + capacity * record_bytes:
-        raise SegmentError(f"{segment.name}: truncated tick ring; remove it and restart")

@@ -9,7 +9,7 @@ from app.config import Settings
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.order_client import Unanswered
+from app.runtime.net.order_client import StopRequested
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentMissing
@@ -77,4 +77,4 @@ def attach(
             )
         metrics.heartbeat()
         time.sleep(0.02)
-    raise Unanswered
+    raise StopRequested

@@ -19,7 +19,7 @@ def last_order_id(client: OrderClient, name: str) -> int | None:
     """The id of the latest order of ``name``, or None.
 
     Raises:
-        Unanswered: a stop was requested meanwhile.
+        StopRequested: a stop was requested meanwhile.
     """
     page = _page(client, name, None, 1)
     return int(page[0]["id"]) if page else None
@@ -31,7 +31,7 @@ def last_sides(client: OrderClient, name: str, symbols: int) -> dict[str, int]:
     ``symbols``: how many there are; the search ends once each is found.
 
     Raises:
-        Unanswered: a stop was requested meanwhile.
+        StopRequested: a stop was requested meanwhile.
     """
     found: dict[str, int] = {}
     before: int | None = None

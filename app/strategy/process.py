@@ -21,7 +21,7 @@ from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, 
 from app.runtime.log import get_logger
 from app.runtime.metrics import report
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.order_client import Answer, OrderClient, Unanswered
+from app.runtime.net.order_client import Answer, OrderClient, StopRequested
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy import recovery
@@ -120,7 +120,7 @@ class StrategyProcess:
         """Consume ticks until the run is over or a stop is requested.
 
         Raises:
-            Unanswered: stopped with orders that have no answer; they are repeated after a restart.
+            StopRequested: some orders have no answer; they are sent again after a restart.
         """
         self._running = True
         while not self.stop:
@@ -303,7 +303,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         process = StrategyProcess(settings, metrics, stop)
     except StrategyError as error:
         raise FatalError(str(error)) from error
-    except Unanswered:
+    except StopRequested:
         return 0
     log.info(
         "attached",
@@ -321,7 +321,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         if not process.finished:
             return 0
         process.leave()
-    except Unanswered:
+    except StopRequested:
         return 0
     except StrategyError as error:
         raise FatalError(str(error)) from error

@@ -69,7 +69,7 @@ def ticks_from_start(
                         raise FatalError(f"damaged history: {frame[:40]!r} at tick {seq}")
                 elif end > _kernel.MARK and seq < until_seq:
                     wrong_seq, field = seq, feed.take_frame(0)[0]
-                    seq += wrong.is_source(seq, field)
+                    seq += wrong.is_from_source(seq, field)
                     raise RemoteProtocolError(f"no tick {wrong_seq} in the history")
                 elif end == _kernel.NEED_MORE and not feed.receive():
                     heartbeat()

@@ -1,4 +1,4 @@
-"""Settings: every wrong value in one message, before anything starts."""
+"""Settings: all wrong values in one message, before anything starts."""
 
 import subprocess
 import sys
@@ -34,11 +34,11 @@ def test_every_wrong_value_is_named_at_once() -> None:
         ({"PACE": "0/s"}, "PACE"),
     ],
 )
-def test_settings_that_do_not_go_together(environ: dict[str, str], names: str) -> None:
+def test_contradictory_settings(environ: dict[str, str], names: str) -> None:
     assert any(names in line for line in wrong(**environ))
 
 
-def test_the_environment_comes_before_the_file(tmp_path) -> None:
+def test_the_environment_overrides_the_file(tmp_path) -> None:
     file = tmp_path / ".env"
     file.write_text("PACE=5/s\nSEED=7\n")
     settings = load_settings({"PACE": "9/s"}, file)
@@ -58,7 +58,7 @@ def test_a_process_with_wrong_settings_exits_2_and_says_why(service: str) -> Non
     assert "PACE=fast: must be max" in done.stderr
 
 
-def test_orders_of_another_configuration_go_out_under_another_name() -> None:
+def test_another_configuration_sends_orders_under_another_name() -> None:
     base = fingerprint(Settings(), "data")
     assert base == fingerprint(Settings(log_level="DEBUG", pace="max"), "data")
     others = [

@@ -1,4 +1,4 @@
-"""The .env file, the settings and the Compose file say the same."""
+"""The .env file, the settings and the Compose file agree."""
 
 import re
 
@@ -38,14 +38,14 @@ def test_names_of_env_are_unique():
     assert len(names) == len(set(names))
 
 
-def test_compose_passes_every_setting_on():
+def test_compose_passes_on_every_setting():
     passed = set(re.findall(r"\b[A-Z][A-Z_]+\b(?=[,: }])", compose_block("x-settings")))
     fixed = set(re.findall(r"^  ([A-Z_]+):", compose_block("x-environment"), re.MULTILINE))
     assert passed.isdisjoint(fixed)
     assert passed | fixed == set(SETTING_NAMES)
 
 
-def test_every_value_that_compose_takes_stands_in_env():
+def test_every_variable_that_compose_uses_is_in_env():
     used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - {"VALUE"}
     assert used <= set(dotenv_values(ROOT / ".env"))
 
@@ -57,6 +57,6 @@ def test_defaults_in_compose_are_those_of_env():
             assert values[name] == default, name
 
 
-def test_the_shell_of_whoever_runs_the_tests_is_not_their_subject(monkeypatch):
+def test_tests_ignore_the_settings_of_the_calling_shell(monkeypatch):
     monkeypatch.setenv("SEED", "1000")
     assert default_environ()["SEED"] == str(Settings().seed)

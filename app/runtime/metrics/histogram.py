@@ -1,16 +1,15 @@
 """Latency histograms with HdrHistogram's buckets, written by one process, read by any.
 
-Index rule (HdrHistogram, lowest discernible value 1, two significant digits): values below 256 have
-a bucket each; above, each doubling is cut into 128 equal buckets, so that a bucket is never wider
-than 1/128 of its values.  With ``b = bit_length(value | 255) - 8`` the index is
+Index rule (HdrHistogram, lowest discernible value 1, two significant digits): each value below 256
+has its own bucket; above that, each doubling is divided into 128 equal buckets, so a bucket is at
+most 1/128 as wide as its values are large.  With ``b = bit_length(value | 255) - 8`` the index is
 ``(b << 7) + (value >> b)``.
 
-Only bucket counts are stored: count, percentiles and extremes follow from them, and a recorder in C
-has one word to increment.
+Only bucket counts are stored: total, percentiles and extremes are computed from them, and the
+recorder in C increments a single word.
 """
 
 import math
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +24,20 @@ Counts = npt.NDArray[np.uint64]
 
 
 def index_of(value: int) -> int:
-    """The bucket of ``value``, which is clamped to 0 ... 2^40 - 1."""
+    """The bucket of ``value`` (ns), which is clamped to 0 ... 2^40 - 1."""
     value = min(max(value, 0), HIGHEST_VALUE_NS)
     shift = (value | SUB_BUCKET_MASK).bit_length() - SUB_BUCKET_BITS
     return (shift << HALF_BITS) + (value >> shift)
 
 
 def lowest_of(index: int) -> int:
-    """The smallest value that falls into bucket ``index``."""
+    """The smallest value of bucket ``index``."""
     shift = max((index >> HALF_BITS) - 1, 0)
     return (index - (shift << HALF_BITS)) << shift
 
 
 def highest_of(index: int) -> int:
-    """The largest value that falls into bucket ``index``."""
+    """The largest value of bucket ``index``."""
     return lowest_of(index) + (1 << max((index >> HALF_BITS) - 1, 0)) - 1
 
 
@@ -46,7 +45,7 @@ class Histogram:
     """The recording side: one writer, no locks.
 
     ``words`` is a memoryview of :data:`BUCKET_SLOTS` unsigned 64-bit words; ``buckets`` is the same
-    memory as a numpy array, for compiled recorders.
+    memory as a NumPy array, for compiled recorders.
     """
 
     def __init__(self, words: memoryview) -> None:
@@ -54,18 +53,13 @@ class Histogram:
             raise ValueError(f"{BUCKET_SLOTS} words of format Q expected")
         self._words = words
 
-    @classmethod
-    def private(cls) -> Self:
-        """A histogram in this process's own memory."""
-        return cls(memoryview(bytearray(BUCKET_SLOTS * 8)).cast("Q"))
-
     @property
     def buckets(self) -> Counts:
         """The bucket counts, uint64 ``[4352]``, writable, no copy."""
         return np.frombuffer(self._words, dtype=np.uint64)
 
     def record(self, value_ns: int) -> None:
-        """Count one value; what lies outside 0 ... 2^40 - 1 counts at the nearer end."""
+        """Count one value; a value outside 0 ... 2^40 - 1 goes into the nearest bucket."""
         shift = (value_ns | SUB_BUCKET_MASK).bit_length() - SUB_BUCKET_BITS
         if value_ns < 0 or value_ns > HIGHEST_VALUE_NS:
             self._words[index_of(value_ns)] += 1
@@ -73,16 +67,16 @@ class Histogram:
             self._words[(shift << HALF_BITS) + (value_ns >> shift)] += 1
 
     def snapshot(self) -> "HistogramSnapshot":
-        """A copy of the counts as they are now."""
+        """A copy of the current counts."""
         return HistogramSnapshot(self.buckets.copy())
 
     def release(self) -> None:
-        """Give the memory back; recording afterwards raises ValueError."""
+        """Release the memory; recording afterwards raises ValueError."""
         self._words.release()
 
 
 class HistogramSnapshot:
-    """Bucket counts at one moment: percentiles, sums and differences of them."""
+    """Bucket counts at one moment, with percentiles, sums and differences."""
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
@@ -90,13 +84,13 @@ class HistogramSnapshot:
 
     @property
     def total(self) -> int:
-        """How many values were recorded."""
+        """Number of recorded values."""
         return int(self._cumulative[-1])
 
     def percentile(self, percent: float) -> int:
-        """The value that ``percent`` per cent of the records do not exceed, 0 if there are none.
+        """The value that ``percent`` percent of the records do not exceed; 0 without records.
 
-        As in HdrHistogram it is the highest value of its bucket, so at most 1/128 above the truth.
+        As in HdrHistogram, it is the highest value of its bucket, so at most 1/128 too high.
         """
         if not self.total:
             return 0
@@ -106,16 +100,16 @@ class HistogramSnapshot:
 
     @property
     def max(self) -> int:
-        """The highest value of the last bucket that holds one, 0 if there are none."""
+        """The highest value of the last non-empty bucket; 0 without records."""
         return self.percentile(100.0)
 
     @property
     def min(self) -> int:
-        """The lowest value of the first bucket that holds one, 0 if there are none."""
+        """The lowest value of the first non-empty bucket; 0 without records."""
         return self.percentile(0.0)
 
-    def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation, each value taken at the middle of its bucket."""
+    def mean_and_deviation(self) -> tuple[float, float]:
+        """Mean and standard deviation; each value counts as the middle of its bucket."""
         filled = np.flatnonzero(self.counts)
         if not len(filled):
             return 0.0, 0.0
@@ -128,19 +122,19 @@ class HistogramSnapshot:
         return mean, variance**0.5
 
     def __add__(self, other: "HistogramSnapshot") -> "HistogramSnapshot":
-        """Both together, e.g. the same histogram of several processes."""
+        """The sum, e.g. of the same histogram of several processes."""
         return HistogramSnapshot(self.counts + other.counts)
 
     def __sub__(self, earlier: "HistogramSnapshot") -> "HistogramSnapshot":
-        """What was recorded since ``earlier``, a snapshot of the same histogram."""
+        """The records since ``earlier``, a snapshot of the same histogram."""
         return HistogramSnapshot(self.counts - np.minimum(earlier.counts, self.counts))
 
     def to_hgrm(self, unit_ns: int = 1, ticks_per_half_distance: int = 5) -> str:
-        """HdrHistogram's percentile distribution, as its plotters read it (``.hgrm``).
+        """HdrHistogram's percentile distribution, in the format of its plotters (``.hgrm``).
 
         Values are divided by ``unit_ns`` (1000: microseconds).  The levels approach 100 % in
-        ``ticks_per_half_distance`` steps for each halving of what is left, as the Java
-        ``PercentileIterator`` does.
+        ``ticks_per_half_distance`` steps per halving of the remaining distance, as in the Java
+        ``PercentileIterator``.
         """
         lines = [
             f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}",
@@ -148,7 +142,7 @@ class HistogramSnapshot:
         ]
         level, reached = 0.0, 0
         while reached < self.total:
-            # The first bucket that brings the cumulative count to this level, and is not empty.
+            # The first non-empty bucket at which the cumulative count reaches this level.
             index = int(np.searchsorted(self._cumulative, max(_rank(level, self.total), 1)))
             reached = int(self._cumulative[index])
             share = level / 100
@@ -160,7 +154,7 @@ class HistogramSnapshot:
             level += 100 / (ticks_per_half_distance * 2**halvings)
         if self.total:
             lines.append(f"{self.max / unit_ns:12.2f} {1:2.12f} {self.total:10d}")
-        mean, deviation = self.moments()
+        mean, deviation = self.mean_and_deviation()
         lines += [
             f"#[Mean    = {mean / unit_ns:12.2f}, StdDeviation   = {deviation / unit_ns:12.2f}]",
             f"#[Max     = {self.max / unit_ns:12.2f}, Total count    = {self.total:12d}]",
@@ -171,6 +165,6 @@ class HistogramSnapshot:
 
 
 def _rank(level: float, total: int) -> int:
-    """The smallest count whose share of ``total`` is at least ``level`` per cent."""
+    """The smallest count whose share of ``total`` is at least ``level`` percent."""
     rank = int(level * total / 100)
     return rank if 100.0 * rank / total >= level else rank + 1

@@ -1,6 +1,6 @@
-"""The bytes of the metrics segment, the names in it, and a light reader of who is alive.
+"""The byte layout of the metrics segment, the names in it, and a small reader of heartbeats.
 
-Standard library only: health checks start this in a few milliseconds, without numpy.
+Standard library only: health checks import this in a few milliseconds, without NumPy.
 
 ::
 
@@ -8,9 +8,9 @@ Standard library only: health checks start this in a few milliseconds, without n
     0     8  magic "TRDSTATS"              0     8  claims: odd while a claim is under way
     8     4  layout version                8     8  state: index into STATES, 0 is "free"
     12    4  crc32 of the names below      16    8  heartbeat, ns of CLOCK_MONOTONIC
-    16    4  number of blocks              24    8  process id, as its own namespace sees it
+    16    4  number of blocks              24    8  process id, in its own namespace
     20    4  bytes per block               32    8  start of the process, ns since the epoch
-    24   40  zero                          40    8  restarts: claims after the owner's death
+    24   40  zero                          40    8  restarts: takeovers after the owner's death
     64       block 0, block 1, ...         48    8  zero
                                            56    8  zero
                                            64   32  service name, UTF-8, zero padded
@@ -18,10 +18,10 @@ Standard library only: health checks start this in a few milliseconds, without n
                                            192 512  64 counters
                                            704      4 histograms of 4352 buckets each
 
-All numbers are native (the segment never leaves its machine); counters and buckets are unsigned
-64-bit and aligned, so that one store writes and one load reads a whole value.  A block has one
-writer, the process that holds the open-file-description lock on the block's first byte; the lock on
-byte 0 of the segment serialises claims.  Nobody else writes, and nobody waits to read.
+All numbers have the machine's byte order (the segment never leaves it).  Counters and buckets are
+aligned unsigned 64-bit words, so a single store or load is never torn.  A block's only writer is
+the process that holds the open-file-description lock on the block's first byte; the lock on byte 0
+of the segment serializes claims.  Readers take no lock.
 """
 
 import mmap
@@ -40,10 +40,10 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "sentiment_sent": "sentiment frames put on the stream, once for all clients",
         "bytes_sent": "bytes written to all clients of both ports",
         "clients": "clients connected now",
-        "clients_dropped": "clients dropped for their lag or for a broken hello",
+        "clients_dropped": "clients dropped for lagging or for a malformed hello",
         "rows_skipped": "bad rows of the data file that were skipped",
         "resumes": "RESUME frames answered",
-        "schedule_seq": "tick that the pace counts from",
+        "schedule_seq": "tick from which the pace is counted",
         "schedule_ns": "when that tick was due, CLOCK_MONOTONIC",
     },
     "orderbook": {
@@ -54,14 +54,14 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "reconnects": "connections made after the first",
         "gaps": "jumps in the sequence of ticks",
         "writer_waits": "times the ring was full and the writer waited for a reader",
-        "queue_depth": "ticks in the ring that the slowest reader has still to take",
+        "queue_depth": "ticks in the ring that the slowest reader has not taken yet",
         "symbols": "symbols in the price book",
     },
     "strategy": {
         "ticks_consumed": "ticks delivered to the strategy",
         "ticks_lost": "ticks overwritten in the ring before they were read",
         "batches": "reads of the ring that brought ticks",
-        "queue_depth": "ticks in the ring that are still to be read",
+        "queue_depth": "ticks in the ring that are not read yet",
         "signals_buy": "decisions to buy",
         "signals_sell": "decisions to sell",
         "signals_hold": "decisions to hold",
@@ -70,13 +70,13 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "orders_sent": "orders sent; an order that is sent again counts once",
         "orders_acked": "orders acknowledged, repeated answers included",
         "orders_rejected": "orders answered with a reject",
-        "orders_duplicate": "acknowledgements that repeated an earlier answer",
+        "orders_duplicate": "acknowledgments that repeated an earlier answer",
         "orders_timed_out": "orders without an answer in time, so sent again",
-        "reconnects": "connections made after the first, prices' and orders' alike",
+        "reconnects": "connections made after the first, to the feeds and the order manager",
         "position_changes": "changes of a position by an acknowledged order",
     },
     "order_manager": {
-        "orders_received": "order frames received, whatever became of them",
+        "orders_received": "order frames received, accepted or not",
         "orders_acked": "new orders accepted",
         "orders_rejected": "orders answered with a reject",
         "orders_duplicate": "repeated orders answered with the stored answer",
@@ -90,10 +90,10 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "position_write_errors": "writes of the positions that failed; each is tried again",
     },
 }
-"""Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow.
+"""Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow from them.
 
-Counters go on when a process restarts.  Those of ticks sent, received and consumed are positions in
-the run (set to the next sequence number), so that a tick that comes again after a restart counts
+Counters continue when a process restarts.  Those of ticks sent, received and consumed are positions
+in the run (set to the next sequence number), so a tick that is repeated after a restart counts
 once.
 """
 
@@ -101,7 +101,7 @@ COMMON_COUNTERS: Final = {
     "first_event_ns": "CLOCK_MONOTONIC at the first event, 0 before it",
     "last_event_ns": "CLOCK_MONOTONIC at the latest event",
 }
-"""Counters of every service; they stand behind its own."""
+"""Counters of every service, after its own."""
 
 HISTOGRAMS: Final[dict[str, dict[str, str]]] = {
     "gateway": {},
@@ -123,14 +123,14 @@ HISTOGRAMS: Final[dict[str, dict[str, str]]] = {
 
 STATES: Final = ("free", "starting", "ready", "draining", "done", "failed", "stale")
 
-# 24 blocks: the four services, 8 strategies at once in the benchmark, and room for the dead.
+# 24 blocks: the four services, the benchmark's 8 strategies, and the blocks of dead processes.
 BLOCK_COUNT: Final = 24
 COUNTER_SLOTS: Final = 64
 HISTOGRAM_SLOTS: Final = 4
 
 # HdrHistogram(lowest=1 ns, highest=2^40 - 1 ns, 2 significant digits): 256 buckets of 1 ns, then 32
-# doublings of 128.  Two digits (an error below 0.8 %) make 34 KB a histogram; three would make
-# 270 KB, and no latency here is stable to 1 %.  2^40 ns is 18 minutes: nothing reaches it.
+# doublings of 128 buckets.  Two digits (error below 0.8 %) take 34 KB per histogram; three would
+# take 270 KB, and no latency here is stable to 1 %.  2^40 ns is 18 minutes, more than any latency.
 HIGHEST_VALUE_NS: Final = (1 << 40) - 1
 SUB_BUCKET_BITS: Final = 8
 BUCKET_SLOTS: Final = (40 - SUB_BUCKET_BITS + 2) << (SUB_BUCKET_BITS - 1)
@@ -145,8 +145,8 @@ HISTOGRAMS_OFFSET: Final = COUNTERS_OFFSET + COUNTER_SLOTS * WORD
 BLOCK_BYTES: Final = HISTOGRAMS_OFFSET + HISTOGRAM_SLOTS * BUCKET_SLOTS * WORD
 SEGMENT_BYTES: Final = HEADER_BYTES + BLOCK_COUNT * BLOCK_BYTES
 
-# Words of the block head, by index.
-CLAIMS, STATE, HEARTBEAT, PID, STARTED, RESTARTS = range(6)
+# Fields of BLOCK_HEAD, by index.
+CLAIMS, STATE, HEARTBEAT, PID, STARTED, RESTARTS, SERVICE, INSTANCE = range(8)
 SERVICE_SLICE: Final = slice(64, 96)
 INSTANCE_SLICE: Final = slice(96, 192)
 
@@ -163,13 +163,13 @@ assert all(COMMON_COUNTERS.keys().isdisjoint(names) for names in COUNTERS.values
 
 
 class MetricsError(Exception):
-    """A metrics segment that this build cannot use, with the reason and the way out."""
+    """This build cannot use a metrics segment; the message gives the reason and the remedy."""
 
 
 class Liveness(NamedTuple):
-    """Who owns a block and when it last gave a sign.
+    """The owner of a block, its state and its last heartbeat.
 
-    ``heartbeat_ns`` is CLOCK_MONOTONIC, ``pid`` counts in the owner's own namespace.
+    ``heartbeat_ns`` is CLOCK_MONOTONIC; ``pid`` is the one in the owner's own namespace.
     """
 
     service: str
@@ -185,9 +185,7 @@ def counter_names(service: str) -> list[str]:
     Raises:
         KeyError: no such service.
     """
-    if service not in COUNTERS:
-        raise KeyError(f"no service {service!r} in the metrics; there are {', '.join(COUNTERS)}")
-    return [*COUNTERS[service], *COMMON_COUNTERS]
+    return [*_names(COUNTERS, service), *COMMON_COUNTERS]
 
 
 def histogram_names(service: str) -> list[str]:
@@ -196,13 +194,20 @@ def histogram_names(service: str) -> list[str]:
     Raises:
         KeyError: no such service.
     """
-    if service not in HISTOGRAMS:
-        raise KeyError(f"no service {service!r} in the metrics; there are {', '.join(HISTOGRAMS)}")
-    return list(HISTOGRAMS[service])
+    return list(_names(HISTOGRAMS, service))
+
+
+def _names(table: dict[str, dict[str, str]], service: str) -> dict[str, str]:
+    try:
+        return table[service]
+    except KeyError:
+        raise KeyError(
+            f"no service {service!r} in the metrics; known: {', '.join(table)}"
+        ) from None
 
 
 def fingerprint() -> int:
-    """A check sum of every name in its place: another table is another layout."""
+    """Checksum of all names in their order: it changes with every change of the tables."""
     names = [(s, counter_names(s), histogram_names(s)) for s in COUNTERS]
     return zlib.crc32(repr((names, STATES, COUNTER_SLOTS, BUCKET_SLOTS)).encode())
 
@@ -212,8 +217,8 @@ def header_image() -> bytes:
     return HEADER.pack(MAGIC, LAYOUT_VERSION, fingerprint(), BLOCK_COUNT, BLOCK_BYTES)
 
 
-def header_problem(segment: bytes | memoryview | mmap.mmap) -> str | None:
-    """Why the segment that begins with these bytes is not one of ours, or None if it is."""
+def _header_problem(segment: bytes | memoryview | mmap.mmap) -> str | None:
+    """Why this build cannot use the segment; None if it can."""
     if len(segment) < HEADER_BYTES:
         return f"{len(segment)} bytes, too short for a metrics segment"
     magic, version, names, block_count, block_bytes = HEADER.unpack_from(segment)
@@ -234,9 +239,9 @@ def check_header(name: str, segment: bytes | memoryview | mmap.mmap) -> None:
     """Refuse a segment of another build.
 
     Raises:
-        MetricsError: naming both layouts.
+        MetricsError: names both layouts.
     """
-    problem = header_problem(segment)
+    problem = _header_problem(segment)
     if problem:
         raise MetricsError(
             f"metrics segment {name}: {problem}; stop what uses it and remove it, "
@@ -245,7 +250,7 @@ def check_header(name: str, segment: bytes | memoryview | mmap.mmap) -> None:
 
 
 def block_offset(block: int) -> int:
-    """Where block number ``block`` begins; also the byte whose lock its owner holds."""
+    """Offset of block number ``block``; its owner holds the lock on that byte."""
     return HEADER_BYTES + block * BLOCK_BYTES
 
 
@@ -261,10 +266,10 @@ def text_of(field: bytes) -> str:
 
 
 def read_liveness(name: str) -> list[Liveness]:
-    """Who has a block in the segment ``name``, living or dead.
+    """Every claimed block of the segment ``name``, whether its owner is alive or dead.
 
     Raises:
-        MetricsError: there is no such segment, or it is another build's.
+        MetricsError: the segment does not exist, or belongs to another build.
     """
     try:
         descriptor = os.open(os.path.join(SHM_DIRECTORY, name), os.O_RDONLY)
@@ -282,7 +287,11 @@ def read_liveness(name: str) -> list[Liveness]:
         os.close(descriptor)
     return [
         Liveness(
-            text_of(head[6]), text_of(head[7]), STATES[head[STATE]], head[HEARTBEAT], head[PID]
+            text_of(head[SERVICE]),
+            text_of(head[INSTANCE]),
+            STATES[head[STATE]],
+            head[HEARTBEAT],
+            head[PID],
         )
         for head in heads
         if head[CLAIMS] and head[CLAIMS] % 2 == 0 and head[STATE] < len(STATES)

@@ -1,4 +1,4 @@
-"""The metrics segment as it is read: every block at one moment."""
+"""Read the metrics segment: a snapshot of every block."""
 
 import time
 from collections import Counter
@@ -14,8 +14,10 @@ from app.runtime.metrics.layout import (
     CLAIMS,
     COUNTERS_OFFSET,
     HEARTBEAT,
+    INSTANCE,
     PID,
     RESTARTS,
+    SERVICE,
     STARTED,
     STATE,
     STATES,
@@ -36,14 +38,14 @@ STAGE_COUNTER: Final = {
     "strategy": "ticks_consumed",
     "order_manager": "orders_received",
 }
-"""What each service's throughput counts; in the order in which the data flows."""
+"""The counter of each service's throughput, in the order of the data flow."""
 
 
 class ProcessSnapshot(NamedTuple):
-    """One block as it was read.
+    """One block at the time it was read.
 
-    ``heartbeat_age_s`` is the age of the last sign of life, ``alive`` whether the owner still holds
-    its lock, ``started`` the UTC time its process began, ``pid`` in the owner's own namespace.
+    ``heartbeat_age_s``: age of the last heartbeat; ``alive``: the owner still holds the block's
+    lock; ``started``: UTC time at which the process started; ``pid``: in the owner's own namespace.
     """
 
     service: str
@@ -64,30 +66,30 @@ class ProcessSnapshot(NamedTuple):
 
     @property
     def stage_counter(self) -> str:
-        """The counter that stands for this stage's throughput."""
+        """The name of the counter of this stage's throughput."""
         return STAGE_COUNTER[self.service]
 
     @property
     def events(self) -> int:
-        """What this stage has worked through: ticks, or orders."""
+        """Ticks or orders that this stage has processed."""
         return self.counters[self.stage_counter]
 
     @property
     def active_s(self) -> float:
-        """From the first event to the latest."""
+        """Seconds from the first event to the latest."""
         return (self.counters["last_event_ns"] - self.counters["first_event_ns"]) / 1e9
 
     @property
     def events_per_s(self) -> float | None:
-        """Mean throughput while events came, None before there are two moments to divide by."""
+        """Mean throughput between the first and the latest event; None until they differ."""
         return self.events / self.active_s if self.active_s > 0 else None
 
 
 def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
-    """Every claimed block, in the order of the data: gateway, orderbook, strategies, order manager.
+    """Every claimed block in the order of the data flow, then by instance.
 
     Raises:
-        MetricsError: there is no such segment, or it is another build's.
+        MetricsError: the segment does not exist, or belongs to another build.
         SegmentError: it cannot be attached.
     """
     try:
@@ -109,7 +111,7 @@ def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
 
 
 def unique_labels(snapshots: list[ProcessSnapshot]) -> list[str]:
-    """One label each, numbered where several processes bear the same name."""
+    """One label each, numbered if several processes have the same name."""
     labels = [snapshot.label for snapshot in snapshots]
     seen: Counter[str] = Counter()
     result = []
@@ -120,14 +122,14 @@ def unique_labels(snapshots: list[ProcessSnapshot]) -> list[str]:
 
 
 def _read_block(segment: Segment, block: int) -> ProcessSnapshot | None:
-    """One block, or None if nobody ever claimed it or a claim is under way."""
+    """One block; None if it was never claimed or is being claimed."""
     start = block_offset(block)
     for _ in range(3):
         head = BLOCK_HEAD.unpack_from(segment.buf, start)
         claims = head[CLAIMS]
         if claims == 0 or claims % 2:
             return None
-        service, instance = text_of(head[6]), text_of(head[7])
+        service, instance = text_of(head[SERVICE]), text_of(head[INSTANCE])
         counters_at = start + COUNTERS_OFFSET
         names = counter_names(service)
         values = segment.buf[counters_at : counters_at + len(names) * WORD].cast("Q").tolist()

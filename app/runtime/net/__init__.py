@@ -1,1 +1,1 @@
-"""Sockets: clients of both ports, listeners, and who may connect."""
+"""Sockets: clients of the feed and order ports, listening, access control."""

@@ -1,7 +1,7 @@
-"""Who may talk to the order port: a shared token as the first frame, and TLS.
+"""Access to the order port: a shared token as the first frame, and TLS.
 
-The token lives in a file, so that it is neither in the environment nor in a process list.  Without
-one the port is open to whoever reaches it, which is allowed only while that is this machine.
+The token is read from a file, so that it appears neither in the environment nor in a process list.
+Without a token the port accepts every client, which is allowed only on a loopback address.
 """
 
 import hmac
@@ -31,19 +31,19 @@ OTHER_PROTOCOLS: Final = (
     b"HELO ",
     b"\x16\x03",
 )
-"""What clients of other protocols say first; the last is a TLS handshake on a plain port."""
+"""First bytes of other protocols' clients; the last is a TLS handshake on a plain port."""
 
 
 def speaks_another_protocol(data: bytes) -> bool:
-    """Whether the first bytes of a connection are those of another protocol."""
+    """Whether a connection that begins with ``data`` speaks another protocol."""
     return data.startswith(OTHER_PROTOCOLS)
 
 
 def read_token(path: str) -> bytes:
-    """The token in the file, surrounding white space removed; empty without a file.
+    """The token in the file, surrounding white space removed; empty if ``path`` is empty.
 
     Raises:
-        SettingsError: the file cannot be read, or holds too little to be a secret.
+        SettingsError: the file cannot be read, or the token is shorter than TOKEN_BYTES_MIN.
     """
     if not path:
         return b""
@@ -60,26 +60,26 @@ def read_token(path: str) -> bytes:
 
 
 def token_matches(token: bytes, offered: str) -> bool:
-    """Compare in a time that does not depend on where they differ."""
+    """Compare in constant time, so that timing tells nothing about the token."""
     return hmac.compare_digest(token, offered.encode())
 
 
 def require_token_if_published(settings: Settings) -> None:
-    """Refuse to serve beyond this machine without a token.
+    """Refuse to serve other machines without a token.
 
     Raises:
-        SettingsError: the port is reachable from elsewhere and there is no token.
+        SettingsError: other machines can reach the port, and no token is set.
     """
     published = settings.order_published_host or settings.bind_host
     if not is_loopback(published) and not settings.order_token_file:
         raise SettingsError(
-            f"ORDER_TOKEN_FILE: required, because the order port is open on {published}, beyond "
-            "this machine (ORDER_PUBLISHED_HOST, or BIND_HOST where that is empty)"
+            f"ORDER_TOKEN_FILE: required, because other machines can reach the order port on "
+            f"{published} (ORDER_PUBLISHED_HOST, or BIND_HOST if that is empty)"
         )
 
 
 def server_tls(settings: Settings) -> ssl.SSLContext | None:
-    """The server's side of TLS with the user's certificate, or None where it is off.
+    """TLS for the order manager with the user's certificate; None if TLS is off.
 
     Raises:
         SettingsError: the certificate or the key cannot be used.
@@ -99,7 +99,7 @@ def server_tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def client_tls(settings: Settings) -> ssl.SSLContext | None:
-    """The client's side: trusts ORDER_TLS_CA_FILE, or the certificate itself; None where off.
+    """TLS for clients: trusts ORDER_TLS_CA_FILE, else the server's certificate; None if off.
 
     Raises:
         SettingsError: the file cannot be used.
@@ -119,13 +119,13 @@ def auth_frame(token: bytes) -> bytes:
 
 
 def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:
-    """A connection to the order port, ready for orders: TLS and token done as the settings say.
+    """A connection to the order port, ready for orders: TLS set up and token accepted.
 
-    The answer to the token is read here, so that the next answer is the next request's.
+    The answer to the token is read here, so that the next answer belongs to the next request.
 
     Raises:
-        OSError: no connection, or the token was refused.
-        SettingsError: a file that the settings name cannot be used.
+        OSError: no connection, or the order manager refused the token.
+        SettingsError: a token or certificate file cannot be used.
     """
     tls, token = client_tls(settings), read_token(settings.order_token_file)
     host, port = settings.order_manager_host, settings.order_port

@@ -1,7 +1,7 @@
-"""The receiving end of a gateway port: connect, say hello, hand over the receive buffer.
+"""The client of a gateway port: connect, exchange the hello, receive.
 
-Speaks the opt-in ``RESUME`` (see the README's *Protocols*); a gateway that does not know it is
-taken as a plain feed, whose ticks are numbered as they come.
+Sends the opt-in ``RESUME`` (see the README's *Protocols*).  A gateway that does not answer it is
+treated as a plain feed, whose ticks are numbered in the order of their arrival.
 """
 
 import errno
@@ -19,41 +19,41 @@ from app.model.wire.feed_protocol import encode_mark, parse_mark, parse_symbol_l
 from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
 
 RECV_BYTES = 384 * 1024
-"""One receive call's room: large enough to amortise the call, small enough to stay in the L2
-cache."""
+"""Bytes per receive call: enough to amortize the call, few enough to stay in the L2 cache."""
 
 BUFFER_BYTES = RECV_BYTES + 3 * (MAX_FRAME_BYTES + 1)
-"""Room for one more receive behind the three frames of an unfinished tick."""
+"""One receive call, after up to three frames of an unfinished tick."""
 HELLO_TIMEOUT_S = 2.0
 WAIT_S = 0.25
+"""How long a receive call waits for bytes."""
 CONNECT_TIMEOUT_S = 2.0
 
 
 class FeedClosed(Exception):
-    """The gateway closed the connection, or could not be reached."""
+    """The gateway closed the connection, went silent, or could not be reached."""
 
 
-class Pulled(NamedTuple):
-    """What one :meth:`FeedConnection.pull` brought."""
+class Received(NamedTuple):
+    """Result of one :meth:`FeedConnection.receive_ticks`."""
 
-    received_bytes: int
+    byte_count: int
     ticks: int
     position: int
     stop: int
-    """Why the parser stopped, and where; NEED_MORE at 0, or what is to be looked at."""
+    """Why the parser stopped (``position``: where); NEED_MORE at 0 if everything was parsed."""
     first_ns: int
-    """When the first ticks came (CLOCK_MONOTONIC)."""
+    """CLOCK_MONOTONIC of the first receive call that brought ticks, 0 if none did."""
     recv_ns: int
-    """When the last piece came."""
+    """CLOCK_MONOTONIC of the last receive call that brought bytes."""
     pieces: int
-    """Receive calls that brought ticks."""
+    """Number of receive calls that brought ticks."""
 
 
 class FeedConnection:
     """One connection to a gateway port.
 
-    ``buffer[:fill]`` holds what was received and not consumed.  ``symbols`` is the gateway's list
-    (None on the sentiment port); ``sequenced`` says whether the gateway knows sequence numbers.
+    ``buffer[:fill]`` holds the bytes received and not yet consumed.  ``symbols`` is the gateway's
+    list (None on the sentiment port); ``sequenced``: the gateway sends sequence numbers.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class FeedConnection:
         must_be_sequenced: bool = False,
         silent_s_max: float = 3.0,
     ) -> None:
-        """Connect and say hello.
+        """Connect and exchange the hello.
 
-        ``silent_s_max``: a sequenced gateway that says nothing for so long is gone: it was asked
-        for a sign of life twice a second.
-        ``must_be_sequenced``: a gateway that does not answer the hello is not taken as a plain
-        feed, since it is known to be none: it only stands still.
+        ``silent_s_max``: a sequenced gateway that sends nothing for this many seconds is considered
+        dead: it sends a heartbeat twice a second.
+        ``must_be_sequenced``: the gateway was sequenced before, so one that does not answer the
+        hello is stopped or overloaded, not a plain feed.
 
         Raises:
-            FeedClosed: it cannot be reached, or does not answer.
-            RemoteProtocolError: it answers something else.
+            FeedClosed: the gateway cannot be reached, or does not answer.
+            RemoteProtocolError: the answer is malformed or for another tick.
         """
         self.buffer = bytearray(BUFFER_BYTES + PARSE_SLACK_BYTES)
         self._view = memoryview(self.buffer)[:BUFFER_BYTES]
-        self._whole = self._view[:RECV_BYTES]
+        self._empty_view = self._view[:RECV_BYTES]  # sliced once, for an empty buffer
         self.fill = 0
         self.symbols: list[str] | None = None
         self.sequenced = False
@@ -92,11 +92,10 @@ class FeedConnection:
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.sendall(b"RUN*BEAT*" + encode_mark("RESUME", resume_seq))
-            self._hello(resume_seq, has_symbols)
+            self._read_hello(resume_seq, has_symbols)
             if must_be_sequenced and not self.sequenced:
                 raise FeedClosed(f"{host}:{port}: no answer within {HELLO_TIMEOUT_S:g} s")
-            # A receive timeout in the kernel: one system call a receive, where settimeout costs
-            # two.
+            # A receive timeout in the kernel: one system call per receive; settimeout makes it two.
             self._socket.settimeout(None)
             self._socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(WAIT_S * 1e6))
@@ -107,7 +106,7 @@ class FeedConnection:
                 raise FeedClosed(f"{host}:{port}: {error}") from error
             raise
 
-    def _hello(self, resume_seq: int, has_symbols: bool) -> None:
+    def _read_hello(self, resume_seq: int, has_symbols: bool) -> None:
         """Read up to the first byte of data."""
         deadline = time.monotonic() + HELLO_TIMEOUT_S
         self._socket.settimeout(0.1)
@@ -147,73 +146,67 @@ class FeedConnection:
         self.fill += count
 
     def receive(self) -> int:
-        """Wait up to a quarter of a second for bytes; their number, 0 if none came.
+        """Wait up to a quarter of a second for bytes; return their number, 0 if none arrived.
 
         Raises:
-            FeedClosed: the gateway is gone, or silent for too long.
+            FeedClosed: the gateway closed the connection, or was silent for too long.
         """
+        return self._receive(0, WAIT_S)
+
+    def receive_now(self) -> int:
+        """As :meth:`receive`, without waiting; does not count as silence."""
+        return self._receive(socket.MSG_DONTWAIT, 0.0)
+
+    def _receive(self, flags: int, waited_s: float) -> int:
         try:
             if self.fill == 0:
-                count = self._socket.recv_into(self._whole)
+                count = self._socket.recv_into(self._empty_view, 0, flags)
             else:
-                count = self._socket.recv_into(self._view[self.fill :], self._room())
+                count = self._socket.recv_into(self._view[self.fill :], self._room(), flags)
         except OSError as error:
             count = -(error.errno or errno.EIO)
-        count = self._heard(count)
+        count = self._check_received(count, waited_s)
         self.fill += count
         return count
 
-    def pull(self, writer: TickWriter, until_ns: int, buckets: npt.NDArray[np.uint64]) -> Pulled:
-        """What comes until ``until_ns`` goes straight to ``writer``; an unfinished tick stays here.
+    def receive_ticks(
+        self, writer: TickWriter, until_ns: int, buckets: npt.NDArray[np.uint64]
+    ) -> Received:
+        """Receive until ``until_ns`` straight into ``writer``; an unfinished tick stays buffered.
 
-        It ends before that when nothing comes for a quarter of a second, and where there is
-        something to look at; silence or an end behind other bytes is met again by the next call.
-        ``buckets``: where receipt to publication is counted.  The caller says with :meth:`consume`
-        how much of the buffer it is done with.
+        Returns earlier when nothing arrives for a quarter of a second, or when the parser stops at
+        something that is not a tick.  Silence or a close after other bytes is reported by the next
+        call.  ``buckets``: histogram of the time from receipt to publication.  The caller then
+        calls :meth:`consume` for the bytes that it has handled.
 
         Raises:
-            FeedClosed: the gateway is gone, or silent for too long.
+            FeedClosed: the gateway closed the connection, or was silent for too long.
         """
-        count, ticks, position, self.fill, stop, *times = writer.pull(
+        count, ticks, position, self.fill, stop, *times = writer.receive(
             self._socket.fileno(), self.buffer, self.fill, RECV_BYTES, until_ns, buckets
         )
-        return Pulled(self._heard(count), ticks, position, stop, *times)
+        return Received(self._check_received(count, WAIT_S), ticks, position, stop, *times)
 
-    def _heard(self, count: int) -> int:
-        """What a receive call's answer (bytes, or -errno) means: the bytes, 0 for none yet."""
+    def _check_received(self, count: int, waited_s: float) -> int:
+        """Turn a receive call's result (bytes, or -errno) into bytes, 0 for none yet; or raise."""
         if count > 0:
             self._silent_s = 0.0
             return count
         if count == 0:
             raise FeedClosed("closed by the gateway")
         if count == -errno.EAGAIN:
-            self._silent_s += WAIT_S
+            self._silent_s += waited_s
             if self.sequenced and self._silent_s > self._silent_s_max:
                 raise FeedClosed(f"silent for {self._silent_s:g} s")
         elif count != -errno.EINTR:
             raise FeedClosed(os.strerror(-count))
         return 0
 
-    def receive_now(self) -> int:
-        """Take what is there without waiting; 0 if nothing is."""
-        try:
-            count = self._socket.recv_into(
-                self._view[self.fill :], self._room(), socket.MSG_DONTWAIT
-            )
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError as error:
-            raise FeedClosed(str(error)) from error
-        if count == 0:
-            raise FeedClosed("closed by the gateway")
-        self.fill += count
-        return count
-
     def consume(self, count: int) -> None:
-        """The first ``count`` bytes are done with; what is left is at most an unfinished tick.
+        """Drop the first ``count`` bytes; the rest is at most one unfinished tick.
 
         Raises:
-            RemoteProtocolError: a frame of it is longer than frames may be.
+            RemoteProtocolError: a frame of the rest is longer than MAX_FRAME_BYTES.
         """
         left = self.fill - count
         if left > MAX_FRAME_BYTES and (
@@ -225,7 +218,7 @@ class FeedConnection:
         self.fill = left
 
     def take_frame(self, start: int) -> tuple[bytes, int]:
-        """The complete frame that starts at ``start`` and the position behind it."""
+        """The complete frame that starts at ``start``, and the position after it."""
         end = self.buffer.index(b"*", start, self.fill)
         return bytes(self.buffer[start:end]), end + 1
 
@@ -235,10 +228,10 @@ class FeedConnection:
 
 
 class MalformedTicks:
-    """Tells a link that does damage from a source that is wrong itself.
+    """Tells damage on the connection from malformed ticks in the source.
 
-    A damaged stream comes right when it is asked for again; what comes wrong in the same way
-    :data:`TIMES` times is the source's own.
+    A tick damaged on the way arrives intact when it is requested again.  A tick that arrives
+    malformed in the same way :data:`TIMES` times is malformed in the source.
     """
 
     TIMES = 3
@@ -247,8 +240,8 @@ class MalformedTicks:
         self._last: tuple[int, bytes] | None = None
         self._times = 0
 
-    def is_source(self, seq: int, field: bytes) -> bool:
-        """Whether tick ``seq``, refused for ``field``, is to be given up."""
+    def is_from_source(self, seq: int, field: bytes) -> bool:
+        """Note that tick ``seq`` was refused for ``field``; return whether to skip it."""
         self._times = self._times + 1 if self._last == (seq, field) else 1
         self._last = (seq, field)
         return self._times >= self.TIMES

@@ -1,7 +1,7 @@
 """The strategy's connection to the order manager: one, long-lived, pipelined.
 
 Every order carries an id, and the order manager answers a repeated id with the stored answer.  So
-whatever is unanswered after a timeout or a lost connection is simply sent again.
+an order without an answer after a timeout or a lost connection is sent again.
 """
 
 import json
@@ -31,7 +31,7 @@ RETRY_PAUSE_S = 0.02
 
 
 class AnsweredOrder(msgspec.Struct):
-    """The order in an answer; only its name is needed here."""
+    """The order inside an answer; only its id is decoded."""
 
     id: int | None = None
 
@@ -49,16 +49,16 @@ class Answer(msgspec.Struct):
 
     @property
     def order_id(self) -> int | None:
-        """The id of the order that this answers; None where it could not be read."""
+        """The id of the order that this answers; None if the order manager could not read it."""
         return self.id if self.order is None else self.order.id
 
 
-Outgoing = tuple[int, bytes]
+EncodedOrder = tuple[int, bytes]
 """An order's id and its frame, delimiter included."""
 
 
-class Unanswered(Exception):
-    """A stop was requested before every order had its answer."""
+class StopRequested(Exception):
+    """A stop was requested during a wait; for orders: before all of them were answered."""
 
 
 _decode = msgspec.json.Decoder(Answer).decode
@@ -82,7 +82,7 @@ class OrderClient:
         """``opener`` makes the connection, given a timeout in seconds; by default plain TCP."""
         self._open = opener or partial(socket.create_connection, (host, port))
         self._address, self._timeout_s = (host, port), timeout_s
-        # A Stop is false until it is requested, so no `stop or Stop()` here.
+        # Not `stop or Stop()`: a Stop is false until it is requested.
         self._stop = Stop() if stop is None else stop
         self._heartbeat, self._count = heartbeat, count
         self._backoff = backoff or Backoff(50, 2000)
@@ -99,14 +99,14 @@ class OrderClient:
         return cls(host, port, settings.order_timeout_s, backoff=backoff, opener=opener, **keywords)
 
     def connect(self) -> None:
-        """Connect, waiting for the order manager as long as it takes.
+        """Connect; retry until the order manager accepts.
 
         Raises:
-            Unanswered: a stop was requested meanwhile.
+            StopRequested: a stop was requested meanwhile.
         """
         while self._socket is None:
             if self._stop:
-                raise Unanswered
+                raise StopRequested
             try:
                 connection = self._open(POLL_S * 4)
             except OSError as error:
@@ -116,7 +116,7 @@ class OrderClient:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(POLL_S))
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
-            # A blocking TLS socket would wait on behind the kernel's timeout.
+            # ssl retries a blocking read after SO_RCVTIMEO, so TLS needs a Python timeout.
             connection.settimeout(POLL_S if isinstance(connection, ssl.SSLSocket) else None)
             self._socket, self._frames = connection, FrameBuffer()
             if self._connected_before:
@@ -124,11 +124,11 @@ class OrderClient:
             self._connected_before = True
             log.info("order_manager_connected", peer=f"{self._address[0]}:{self._address[1]}")
 
-    def submit(self, orders: list[Outgoing]) -> list[Answer]:
-        """Send ``orders`` and return their answers, in order; each was answered for good.
+    def submit(self, orders: list[EncodedOrder]) -> list[Answer]:
+        """Send ``orders``, again where necessary; return their final answers in order.
 
         Raises:
-            Unanswered: a stop was requested before.
+            StopRequested: a stop was requested before the last answer.
         """
         answers: list[Answer] = []
         while len(answers) < len(orders):
@@ -144,10 +144,10 @@ class OrderClient:
         return answers
 
     def ask(self, frame: bytes) -> dict[str, Any]:
-        """Send one command and return its answer, as often as it takes.
+        """Send one command, again where necessary; return its final answer.
 
         Raises:
-            Unanswered: a stop was requested before.
+            StopRequested: a stop was requested before the answer.
         """
         while True:
             self.connect()
@@ -160,14 +160,14 @@ class OrderClient:
                 answer = msgspec.json.decode(frames[0], type=dict[str, Any])
                 if not answer.get("retryable"):
                     return answer
-                raise ConnectionAbortedError(f"{answer.get('code')}: not now")
+                raise ConnectionAbortedError(f"{answer.get('code')}: try again later")
             except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
                 log.warning("command_unanswered", error=str(error))
                 self._backoff.sleep(self._stop, self._heartbeat)
 
-    def _exchange(self, orders: list[Outgoing], answers: list[Answer]) -> None:
-        """One attempt at everything without an answer; appends to ``answers``."""
+    def _exchange(self, orders: list[EncodedOrder], answers: list[Answer]) -> None:
+        """Send the orders without an answer once; append each answer to ``answers``."""
         assert self._socket is not None
         first = len(answers)
         self._socket.sendall(b"".join([frame for _, frame in orders[first:]]))
@@ -178,12 +178,12 @@ class OrderClient:
                 wanted = orders[len(answers)][0] if len(answers) < len(orders) else None
                 if answer.order_id != wanted and not (wanted and answer.order_id is None):
                     raise RemoteProtocolError(
-                        f"answer to order {answer.order_id} where {wanted} was due"
+                        f"answer to order {answer.order_id}, expected order {wanted}"
                     )
                 if answer.retryable:
-                    # Held back, not refused: say it again, from this order on.
-                    self._hold(orders[len(answers)], answer)
-                    raise ConnectionAbortedError(f"{answer.code}: held back")
+                    # Not final: send this order and those after it again.
+                    self._pause_before_retry(orders[len(answers)], answer)
+                    raise ConnectionAbortedError(f"{answer.code}: try again later")
                 answers.append(answer)
                 deadline = time.monotonic() + self._timeout_s
 
@@ -194,7 +194,7 @@ class OrderClient:
         except (BlockingIOError, TimeoutError):
             self._heartbeat()
             if self._stop:
-                raise Unanswered from None
+                raise StopRequested from None
             if time.monotonic() > deadline:
                 self._count("orders_timed_out")
                 raise TimeoutError(f"no answer within {self._timeout_s:g} s") from None
@@ -203,7 +203,7 @@ class OrderClient:
             raise ConnectionResetError("closed by the order manager")
         return self._frames.feed(data)
 
-    def _hold(self, order: Outgoing, answer: Answer) -> None:
+    def _pause_before_retry(self, order: EncodedOrder, answer: Answer) -> None:
         log.warning("order_held", id=order[0], code=answer.code, msg=answer.msg)
         time.sleep(RETRY_PAUSE_S)
 
@@ -215,18 +215,19 @@ class OrderClient:
 
 
 def _timeval(seconds: float) -> bytes:
+    """``struct timeval`` of a 64-bit little-endian machine."""
     whole = int(seconds)
     micros = int((seconds - whole) * 1e6)
     return whole.to_bytes(8, "little") + micros.to_bytes(8, "little")
 
 
 def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> dict[str, Any]:
-    """Send one order to the order manager and return its answer, both as the wire's JSON objects.
+    """Send one order to the order manager and return its answer, both as JSON objects.
 
-    Opens a connection of its own: meant for scripts and tests; the process keeps one open.
+    Opens a connection per call, for scripts and tests; the strategy process keeps one open.
 
     Raises:
-        OSError: the order manager cannot be reached, or did not answer in ``ORDER_TIMEOUT_S``.
+        OSError: the order manager cannot be reached, or did not answer within ``ORDER_TIMEOUT_S``.
     """
     chosen = settings or load_settings()
     with connect_orders(chosen, chosen.order_timeout_s) as connection:

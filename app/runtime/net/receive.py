@@ -1,4 +1,4 @@
-"""Read one frame from a blocking socket: for clients that ask once and wait."""
+"""Read one frame from a blocking socket, for clients that send one request and wait."""
 
 import socket
 
@@ -8,11 +8,11 @@ RECV_BYTES = 65536
 
 
 def read_until(connection: socket.socket, end: bytes = DELIMITER) -> bytes:
-    """What comes up to and with ``end``.
+    """Receive until ``end``; return the bytes up to and including it.
 
     Raises:
-        OSError: the peer closed before that, or sent over twice the longest frame without it; or
-            the socket's own error.
+        OSError: the peer closed first, or sent more than twice the longest frame without ``end``;
+            or any error of the socket.
     """
     received = b""
     while end not in received:

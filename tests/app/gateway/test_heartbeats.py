@@ -134,9 +134,9 @@ def test_gateway_silent_in_the_hello_is_not_taken_as_a_plain_feed(
 
 def test_tick_malformed_three_times_in_the_same_way_is_blamed_on_the_source() -> None:
     malformed = MalformedTicks()
-    assert [malformed.is_source(7, b"x") for _ in range(3)] == [False, False, True]
-    assert [malformed.is_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
-    assert malformed.is_source(8, b"x")
+    assert [malformed.is_from_source(7, b"x") for _ in range(3)] == [False, False, True]
+    assert [malformed.is_from_source(8, field) for field in (b"x", b"y", b"x", b"x")] == [False] * 4
+    assert malformed.is_from_source(8, b"x")
 
 
 def test_heartbeat_is_a_mark() -> None:

@@ -1,4 +1,4 @@
-"""Loops over a batch, compiled and twin: every test here runs both."""
+"""Loops over a batch; each test runs on the compiled kernel and on the twin."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ def kernel(request: pytest.FixtureRequest) -> Any:
 
 
 def _gate(kernel: Any, *, every: bool = False, orders_max: int = 4) -> Any:
-    """Orders of one symbol."""
+    """The gate of a strategy with one symbol."""
     position, busy = np.zeros(1, np.int8), np.zeros(1, np.uint8)
     return kernel.OrderGate(position, busy, ["AAPL"], every, orders_max)
 
 
 class TestBatchLoops:
-    """What strategies run over a batch."""
+    """The loops that strategies run over a batch."""
 
     def test_sentiment_is_the_last_at_or_before_the_tick(self, kernel: Any) -> None:
         events = records((5, 0, 10), (5, 0, 20), (6, 1, 30), (9, 0, 40))
@@ -33,12 +33,12 @@ class TestBatchLoops:
         assert latest.tolist() == [20, 30]
 
     @pytest.mark.parametrize(("short", "long"), [(0, 5), (5, 5), (6, 5), (-1, 5)])
-    def test_windows_that_cannot_be(self, kernel: Any, short: int, long: int) -> None:
+    def test_invalid_windows_are_refused(self, kernel: Any, short: int, long: int) -> None:
         with refused():
             kernel.CrossAverage(1, short, long)
 
     @pytest.mark.parametrize(("short", "long"), [(1, 2), (1, 7), (2, 3), (5, 6), (3, 20)])
-    def test_averages_are_those_of_the_plain_strategy(
+    def test_averages_equal_the_reference_strategys(
         self, kernel: Any, short: int, long: int
     ) -> None:
         rng = np.random.default_rng(short * 100 + long)
@@ -68,7 +68,7 @@ class TestBatchLoops:
         signals = np.array([1, 1, 0, -1, 1, 1], np.int8)
         position, busy = np.zeros(2, np.int8), np.zeros(2, np.uint8)
         gate = kernel.OrderGate(position, busy, ["AAPL", "MSFT"], False, 8)
-        # The second BUY would be an order, too, if the first one were refused.
+        # The second BUY becomes an order only if the first one is refused.
         first, at = gate.intents(ticks, signals, 0)
         assert ([(i.seq, i.symbol, i.signal) for i in first], at) == ([(0, "AAPL", 1)], 1)
         assert (position.tolist(), busy.tolist()) == ([1, 0], [2, 0])
@@ -79,7 +79,7 @@ class TestBatchLoops:
         busy[:] = 0
         assert gate.intents(ticks, signals, 5) == ([], 6)
 
-    def test_every_sends_each_signal(self, kernel: Any) -> None:
+    def test_every_sends_an_order_for_each_signal(self, kernel: Any) -> None:
         ticks = records(*[(0, 0, 1.0)] * 5)
         signals = np.array([1, 1, 0, -1, 1], np.int8)
         gate = _gate(kernel, every=True, orders_max=3)
@@ -88,15 +88,15 @@ class TestBatchLoops:
         intents, at = gate.intents(ticks, signals, 4)
         assert ([intent.seq for intent in intents], at) == ([4], 5)
 
-    @pytest.mark.parametrize("strange", [2, -2, 127, -128])
-    def test_a_signal_that_is_none(self, kernel: Any, strange: int) -> None:
-        signals = np.array([0, strange], np.int8)
+    @pytest.mark.parametrize("invalid", [2, -2, 127, -128])
+    def test_an_invalid_signal_is_refused(self, kernel: Any, invalid: int) -> None:
+        signals = np.array([0, invalid], np.int8)
         with refused():
             kernel.tally(signals)
         with refused():
             _gate(kernel).intents(records((0, 0, 1.0), (0, 0, 1.0)), signals, 0)
 
-    def test_a_gate_that_lets_nothing_through(self, kernel: Any) -> None:
+    def test_a_gate_for_less_than_one_order_is_refused(self, kernel: Any) -> None:
         for orders_max in (0, -1):
             with refused():
                 _gate(kernel, orders_max=orders_max)
@@ -105,7 +105,7 @@ class TestBatchLoops:
         assert kernel.tally(np.array([1, -1, 0, 1, 1], np.int8)) == (3, 1, 1)
         assert kernel.tally(np.zeros(0, np.int8)) == (0, 0, 0)
 
-    def test_a_symbol_out_of_range_is_no_memory_to_write_to(self, kernel: Any) -> None:
+    def test_a_symbol_out_of_range_is_refused(self, kernel: Any) -> None:
         ticks, out = records((0, 3, 1.0)), np.zeros(1, np.int8)
         with pytest.raises(IndexError):
             kernel.CrossAverage(3, 1, 2).signals(ticks, out)
@@ -114,7 +114,7 @@ class TestBatchLoops:
         with pytest.raises(IndexError):
             _gate(kernel).intents(ticks, np.ones(1, np.int8), 0)
 
-    def test_outputs_too_short(self, kernel: Any) -> None:
+    def test_short_outputs_are_refused(self, kernel: Any) -> None:
         ticks = records((0, 0, 1.0), (0, 0, 1.0))
         short = np.zeros(1, np.int8)
         with refused():
@@ -132,7 +132,7 @@ class TestBatchLoops:
         filled = {i: int(n) for i, n in enumerate(buckets) if n}
         assert filled == {0: 2, 3: 10, 255: 1, 256: 2, 257: 1, 383: 1, 384: 1, 999: 1}
 
-    def test_ages_survive_the_clock_word_wrapping(self, kernel: Any) -> None:
+    def test_ages_are_right_when_the_32_bit_clock_wraps(self, kernel: Any) -> None:
         ticks = records((0, 0, 1.0), (0, 0, 1.0), (0, 0, 1.0))
         ticks["recv_us"] = [2**32 - 1, 2**32 - 1, 0]
         buckets = np.zeros(4000, np.uint64)
@@ -145,7 +145,7 @@ class TestBatchLoops:
 
 
 class TestCompiledOnly:
-    """What needs no twin."""
+    """Errors that the twin does not have."""
 
     def test_windows_too_large_for_memory_are_refused(self) -> None:
         with pytest.raises(MemoryError):

@@ -1,4 +1,4 @@
-"""Price book and ring, compiled and twin: every test here runs both."""
+"""Price book and ring; each test runs on the compiled kernel and on the twin."""
 
 import errno
 import socket
@@ -22,7 +22,7 @@ def kernel(request: pytest.FixtureRequest) -> Any:
 
 
 class TestBook:
-    """Slots: the spare cell is written, then the stamp flips."""
+    """Slots: the spare cell is written, then the stamp makes it the live one."""
 
     def test_reads_what_was_written(self, kernel: Any) -> None:
         book = kernel.BookView(book_image(SYMBOLS))
@@ -48,21 +48,21 @@ class TestBook:
         assert bytes(image) == before
 
     @pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf"), 9e9 + 1])
-    def test_refuses_what_is_no_price(self, kernel: Any, price: float) -> None:
+    def test_an_invalid_price_is_refused(self, kernel: Any, price: float) -> None:
         book = kernel.BookView(book_image(SYMBOLS))
         with refused():
             book.put(0, price)
         assert book.get(0) is None
 
     @pytest.mark.parametrize("index", [-1, len(SYMBOLS)])
-    def test_refuses_what_is_no_slot(self, kernel: Any, index: int) -> None:
+    def test_an_invalid_slot_is_refused(self, kernel: Any, index: int) -> None:
         book = kernel.BookView(book_image(SYMBOLS))
         with pytest.raises(IndexError):
             book.put(index, 1.0)
         with pytest.raises(IndexError):
             book.get(index)
 
-    def test_a_writer_that_died_in_mid_write_left_the_last_tick(self, kernel: Any) -> None:
+    def test_the_last_tick_survives_a_writer_that_dies_in_mid_write(self, kernel: Any) -> None:
         image = book_image(SYMBOLS)
         book = kernel.BookView(image)
         book.put(0, 1.5, 10, 20, 7)
@@ -73,7 +73,7 @@ class TestBook:
         book.put(0, 2.5, 11, 21, 8)
         assert book.get(0) == (2.5, 11, 21, 8)
 
-    def test_repair_brings_the_plain_price_up_to_the_cell(self, kernel: Any) -> None:
+    def test_repair_copies_the_cells_price_to_the_plain_price(self, kernel: Any) -> None:
         image = book_image(SYMBOLS)
         book = kernel.BookView(image)
         book.put(0, 1.5)
@@ -103,7 +103,7 @@ class Ring:
         return self.kernel.TickReader(self.bytes, slot)
 
     def prices(self, reader: Any) -> list[float]:
-        """Everything there is, lossless, consumed."""
+        """Prices of all unread ticks, read in place (lossless) and consumed."""
         records = np.frombuffer(self.bytes, TICK_DTYPE, offset=8192)
         taken: list[float] = []
         while reader.wait(0):
@@ -117,7 +117,7 @@ class Ring:
 class TestRing:
     """Writer and readers of one ring."""
 
-    def test_every_tick_once_in_order_across_wraps(self, kernel: Any) -> None:
+    def test_every_tick_arrives_once_and_in_order_across_wraps(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         reader = ring.reader()
         sent, seen = [float(i + 1) for i in range(50)], []
@@ -146,7 +146,7 @@ class TestRing:
         assert ring.prices(slow) == [12]
         assert ring.prices(fast) == [9, 10, 11, 12]
 
-    def test_latest_skips_and_counts(self, kernel: Any) -> None:
+    def test_latest_skips_and_counts_lost_ticks(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         reader = ring.reader(policy=LATEST)
         assert ring.push(feed(*range(1, 31)))[::2] == (30, kernel.NEED_MORE)
@@ -169,10 +169,10 @@ class TestRing:
         assert ring.push(feed(*range(1, 40)))[0] == 39
         assert ring.writer.lag() == 0
 
-    def test_a_newcomer_at_tick_0_finds_it_while_half_the_ring_is_free(self, kernel: Any) -> None:
+    def test_tick_0_stays_for_a_new_reader_while_half_the_ring_is_free(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         assert ring.push(feed(1, 2, 3, 4))[0] == 4
-        # A successor knows of no limit yet; the newcomer is not there when it first looks.
+        # A successor has computed no limit yet; when it does, the new reader has not registered.
         ring.writer = kernel.TickWriter(ring.bytes, ring.book, kernel.FieldParser(SYMBOLS))
         assert ring.push(b"")[0] == 0
         reader = ring.reader()
@@ -192,14 +192,14 @@ class TestRing:
         reader.advance(1)
         assert reader.next_seq() == 6
 
-    def test_a_successor_goes_on_where_the_last_tick_says(self, kernel: Any) -> None:
+    def test_a_successor_continues_after_the_last_tick(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         ring.push(feed(1, 2, 3))
-        ring.writer.set_next_seq(1)  # killed between publishing and noting the sequence
+        ring.writer.set_next_seq(1)  # killed after publishing, before storing next_seq
         ring.writer = kernel.TickWriter(ring.bytes, ring.book, kernel.FieldParser(SYMBOLS))
         assert ring.writer.state[:2] == (3, 3)
 
-    def test_a_successor_never_takes_a_claim_back(self, kernel: Any) -> None:
+    def test_a_successor_never_lowers_claimed(self, kernel: Any) -> None:
         ring = Ring(kernel, 64)
         reader = ring.reader(policy=LATEST)
         ring.push(feed(*range(1, 61)))
@@ -210,13 +210,13 @@ class TestRing:
         reader.copy(out)
         assert reader.position >= 20
 
-    def test_the_end_is_told_and_stays(self, kernel: Any) -> None:
+    def test_the_end_of_the_run_is_published_and_stays(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         ring.writer.finish(0)
         assert ring.writer.state[2] == 0
         ring.reader().wait(10**12)  # returns at once: the run is over
 
-    def test_stops_at_a_wrong_tick_with_the_ticks_before_it(self, kernel: Any) -> None:
+    def test_stops_at_a_malformed_tick_after_writing_those_before_it(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         reader = ring.reader()
         good = feed(1, 2)
@@ -225,7 +225,7 @@ class TestRing:
         assert ring.prices(reader) == [1, 2]
         assert kernel.BookView(ring.book).get(0)[0] == 2.0
 
-    def test_names_up_to_40_bytes_and_a_new_name_has_lost_nothing(self, kernel: Any) -> None:
+    def test_names_have_up_to_40_bytes_and_a_new_name_resets_the_loss(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         reader = ring.reader(policy=LATEST)
         ring.push(feed(*range(1, 31)))
@@ -241,7 +241,7 @@ class TestRing:
                 ring.writer.reader(slot)
 
     @pytest.mark.parametrize("capacity", [0, 1, 3, 2**59, 2**63])
-    def test_a_capacity_that_cannot_be_is_refused(self, kernel: Any, capacity: int) -> None:
+    def test_an_invalid_capacity_is_refused(self, kernel: Any, capacity: int) -> None:
         image = ring_image(8)
         image[16:24] = capacity.to_bytes(8, "little")
         with refused():
@@ -254,7 +254,7 @@ class TestRing:
 
 
 class Link:
-    """A socket into a compiled writer; the twin has no sockets, ``push`` says what must come."""
+    """A socket into a compiled writer.  The twin has no sockets, so ``push`` is the reference."""
 
     def __init__(self, capacity: int = 64) -> None:
         self.ring = Ring(_kernel, capacity)
@@ -271,15 +271,15 @@ class Link:
         self.near.close()
         self.far.close()
 
-    def pull(self, piece_bytes: int = 500, wait_s: float = 0.0) -> tuple[int, ...]:
+    def receive(self, piece_bytes: int = 500, wait_s: float = 0.0) -> tuple[int, ...]:
         """Received, ticks, stop, pieces; the rest stays in ``buffer[position:fill]``.
 
-        Without ``wait_s`` it is over with the first piece.
+        Without ``wait_s`` the call ends after the first piece.
         """
         begin_ns, counted = time.monotonic_ns(), int(self.buckets.sum())
         until_ns = begin_ns + int(wait_s * 1e9)
         received, ticks, self.position, self.fill, stop, first_ns, recv_ns, pieces = (
-            self.ring.writer.pull(
+            self.ring.writer.receive(
                 self.near.fileno(), self.buffer, self.fill, piece_bytes, until_ns, self.buckets
             )
         )
@@ -290,61 +290,61 @@ class Link:
         return received, ticks, stop, pieces
 
 
-class TestPull:
+class TestReceive:
     """Receive and push in one call."""
 
-    def test_the_same_as_push_however_it_is_cut(self) -> None:
+    def test_any_split_gives_the_same_as_push(self) -> None:
         data = feed(*range(1, 41))
         for piece_bytes in (1, 7, 32, 500):
             with Link() as link:
                 reader = link.ring.reader()
                 link.far.sendall(data)
                 while link.ring.writer.state[0] < 40:
-                    received, ticks, stop, pieces = link.pull(piece_bytes)
+                    received, ticks, stop, pieces = link.receive(piece_bytes)
                     assert received > 0
                     assert pieces <= ticks
                     assert stop == _kernel.NEED_MORE
                 assert link.fill == 0
                 assert link.ring.prices(reader) == list(range(1, 41))
 
-    def test_what_is_unfinished_stays_in_front(self) -> None:
+    def test_an_unfinished_tick_moves_to_the_front(self) -> None:
         data = feed(1, 2, 3)
         with Link() as link:
             link.far.sendall(data[:-4])
-            assert link.pull() == (len(data) - 4, 2, _kernel.NEED_MORE, 1)
+            assert link.receive() == (len(data) - 4, 2, _kernel.NEED_MORE, 1)
             assert bytes(link.buffer[: link.fill]) == data[:-4][-link.fill :]
             link.far.sendall(data[-4:])
-            assert link.pull() == (4, 1, _kernel.NEED_MORE, 1)
+            assert link.receive() == (4, 1, _kernel.NEED_MORE, 1)
 
-    def test_pieces_are_taken_until_the_time_is_over_or_nothing_comes(self) -> None:
+    def test_receives_until_the_deadline_or_silence(self) -> None:
         data = feed(*range(1, 31))
         with Link() as link:
             link.far.sendall(data)
             third = len(data) // 3
-            assert link.pull(third) == (third, 10, _kernel.NEED_MORE, 1)
+            assert link.receive(third) == (third, 10, _kernel.NEED_MORE, 1)
             begin_s = time.monotonic()
-            received, ticks, _, pieces = link.pull(third, wait_s=60)
+            received, ticks, _, pieces = link.receive(third, wait_s=60)
             assert (received, ticks, pieces) == (2 * third, 20, 2)
-            assert time.monotonic() - begin_s < 30, "silence ends it"
+            assert time.monotonic() - begin_s < 30, "silence ends the call"
 
-    def test_silence_the_end_and_a_wrong_descriptor(self) -> None:
+    def test_silence_a_close_and_a_bad_descriptor(self) -> None:
         with Link() as link:
-            assert link.pull()[0] == -errno.EAGAIN
+            assert link.receive()[0] == -errno.EAGAIN
             link.far.close()
-            assert link.pull()[0] == 0
+            assert link.receive()[0] == 0
             link.near.close()
             with pytest.raises(ValueError, match="buffer"):
-                link.ring.writer.pull(0, link.buffer, 200, 500, 0, link.buckets)
+                link.ring.writer.receive(0, link.buffer, 200, 500, 0, link.buckets)
         with Link() as link:
-            pulled = link.ring.writer.pull(1 << 20, padded(bytes(9)), 0, 9, 0, link.buckets)
-            assert pulled[0] == -errno.EBADF
+            result = link.ring.writer.receive(1 << 20, padded(bytes(9)), 0, 9, 0, link.buckets)
+            assert result[0] == -errno.EBADF
 
     @pytest.mark.parametrize("what", [b"SEQ|7*", b"nonsense*A*1*", b"2025-10-01 09:30:00*?*1*"])
     def test_stops_where_push_does(self, what: bytes) -> None:
         data = feed(1, 2) + what + feed(3)
         with Link() as link:
             link.far.sendall(data)
-            _, ticks, stop, _ = link.pull()
+            _, ticks, stop, _ = link.receive()
             assert (ticks, link.position, stop) == Ring(_kernel, 64).push(data)
             assert bytes(link.buffer[: link.fill]) == data
 
@@ -352,7 +352,7 @@ class TestPull:
         with Link(capacity=8) as link:
             reader = link.ring.reader()
             link.far.sendall(feed(*range(1, 13)))
-            assert link.pull()[1:3] == (8, _kernel.FULL)
+            assert link.receive()[1:3] == (8, _kernel.FULL)
             assert link.ring.prices(reader) == list(range(1, 9))
             assert link.ring.writer.wait_space(0)
             assert link.ring.writer.push(link.buffer, link.position, link.fill, 1)[0] == 4

@@ -1,7 +1,7 @@
-"""The compiled parser and its plain twin: every test here runs both.
+"""The parser; each test runs on the compiled kernel and on the twin.
 
-Book and ring: ``test_kernel_memory.py``; loops over a batch: ``test_kernel_loops.py``; what drives
-the two with the same random input and compares them: ``test_kernel_twins.py``.
+Book and ring: ``test_memory.py``; loops over a batch: ``test_loops.py``; both kernels on the same
+random input: ``test_twins.py``.
 """
 
 import locale
@@ -23,24 +23,24 @@ def kernel(request: pytest.FixtureRequest) -> Any:
 def parse(
     kernel: Any, data: bytes, percent: bool = False, room: int = 64
 ) -> tuple[list[tuple[int, int, float]], int, int]:
-    """Ticks as (event time, symbol, value), position and stop; the same wherever it stands."""
-    answer = parse_behind(kernel, 0, data, percent, room)
+    """Ticks as (event time, symbol, value), position and stop; independent of earlier ticks."""
+    answer = parse_after(kernel, 0, data, percent, room)
     if not percent:
-        # Ticks of a minute that was seen before, and blocks of them, may be parsed another way.
+        # Ticks of a cached minute, and blocks of them, take other paths through the parser.
         for before in (1, 31, 33):
-            assert parse_behind(kernel, before, data, percent, room) == answer
+            assert parse_after(kernel, before, data, percent, room) == answer
         had_vectors = _kernel.use_vectors(False)
         try:
-            assert parse_behind(kernel, 1, data, percent, room) == answer
+            assert parse_after(kernel, 1, data, percent, room) == answer
         finally:
             _kernel.use_vectors(had_vectors)
     return answer
 
 
-def parse_behind(
+def parse_after(
     kernel: Any, before: int, data: bytes, percent: bool, room: int
 ) -> tuple[list[tuple[int, int, float]], int, int]:
-    """The same with so many good ticks before it."""
+    """As :func:`parse`, after ``before`` valid ticks."""
     head = b"2025-10-01 09:30:00*A*1*" * before
     out = np.zeros(before + room, TICK_DTYPE)
     parser = kernel.FieldParser(SYMBOLS)
@@ -52,7 +52,7 @@ def parse_behind(
 
 
 class TestParser:
-    """Bytes in; ticks, the position and the reason of the stop out."""
+    """Bytes in; ticks, the position and the reason for stopping out."""
 
     TICK = b"2025-10-01 09:30:00.25*MSFT*173.20*"
 
@@ -113,10 +113,10 @@ class TestParser:
             b"1759311000",
         ],
     )
-    def test_wrong_timestamps(self, kernel: Any, text: bytes) -> None:
+    def test_malformed_timestamps(self, kernel: Any, text: bytes) -> None:
         assert parse(kernel, text + b"*A*1*") == ([], 0, kernel.BAD_TIMESTAMP)
 
-    def test_what_is_remembered_of_a_time_is_forgotten_with_it(self, kernel: Any) -> None:
+    def test_a_cached_minute_or_second_is_replaced_by_the_next(self, kernel: Any) -> None:
         start_ns = DAY_NS + 34200 * 10**9
         times = {
             "2025-10-01 09:30:07": 7.0,
@@ -165,7 +165,7 @@ class TestParser:
             b"1" + b"0" * 400,
         ],
     )
-    def test_wrong_prices(self, kernel: Any, text: bytes) -> None:
+    def test_malformed_prices(self, kernel: Any, text: bytes) -> None:
         head = b"2025-10-01 09:30:00*A*"
         assert parse(kernel, head + text + b"*") == ([], len(head), kernel.BAD_PRICE)
 
@@ -194,7 +194,7 @@ class TestParser:
         assert parse(kernel, data) == ([], 20, kernel.BAD_SYMBOL)
 
     @pytest.mark.parametrize("symbols", [["A", "A"], [""], ["12345678901"]])
-    def test_symbol_lists_that_cannot_be(self, kernel: Any, symbols: list[str]) -> None:
+    def test_invalid_symbol_lists_are_refused(self, kernel: Any, symbols: list[str]) -> None:
         with refused():
             kernel.FieldParser(symbols)
 
@@ -212,19 +212,17 @@ class TestParser:
         assert (done, stop) == (count, kernel.BAD_SYMBOL)
         assert out["symbol"][:count].tolist() == list(range(count))
 
-    def test_no_prefix_of_a_tick_is_a_tick(self, kernel: Any) -> None:
+    def test_a_prefix_of_a_tick_is_not_a_tick(self, kernel: Any) -> None:
         for end in range(len(self.TICK)):
             assert parse(kernel, self.TICK[:end]) == ([], 0, kernel.NEED_MORE)
 
-    def test_no_prefix_of_a_wrong_tick_is_refused_early_or_later_than_its_end(
-        self, kernel: Any
-    ) -> None:
+    def test_a_malformed_tick_is_refused_exactly_at_its_end(self, kernel: Any) -> None:
         for wrong in (b"x*MSFT*1*", b"2025-10-01 09:30:00*?*1*", b"2025-10-01 09:30:00*A*-1*"):
             stops = [parse(kernel, wrong[:end])[2] for end in range(len(wrong) + 1)]
             assert stops[:-1] == [kernel.NEED_MORE] * len(wrong)
             assert stops[-1] in (kernel.BAD_TIMESTAMP, kernel.BAD_SYMBOL, kernel.BAD_PRICE)
 
-    def test_stops_where_the_room_ends(self, kernel: Any) -> None:
+    def test_stops_when_the_output_is_full(self, kernel: Any) -> None:
         assert parse(kernel, self.TICK * 3, room=2)[1:] == (2 * len(self.TICK), kernel.FULL)
         assert parse(kernel, self.TICK, room=0) == ([], 0, kernel.FULL)
 
@@ -243,7 +241,7 @@ class TestParser:
         with refused():
             kernel.parse_ticks(parser, bytearray(42), start, end, np.zeros(1, TICK_DTYPE))
 
-    def test_no_locale_changes_a_price(self, kernel: Any) -> None:
+    def test_prices_do_not_depend_on_the_locale(self, kernel: Any) -> None:
         before = locale.setlocale(locale.LC_NUMERIC)
         try:
             locale.setlocale(locale.LC_NUMERIC, "de_DE.UTF-8")

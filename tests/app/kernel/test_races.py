@@ -1,7 +1,7 @@
 """Races between a writer process at full pace and two reader processes.
 
-Three outcomes must never be: a *torn* tick (fields of two ticks in one), a sequence going
-*backwards*, a *stale* slot after a wrap (a record that is not the one of its position).
+Three outcomes are forbidden: a *torn* tick (fields of two ticks in one), a sequence that goes
+*backwards*, a *stale* slot after a wrap (a record that does not belong to its position).
 """
 
 import json
@@ -19,7 +19,7 @@ from tests.support.kernel.race_workers import DISTINCT_MIN, Findings, Writer
 RUN = "from tests.support.kernel.race_workers import main; main()"
 SHORT_READS = 300_000
 LONG_READS = 50_000_000
-"""A reader; two readers make the 10**8 of a long run."""
+"""Per reader; the two readers of a long run make 10**8."""
 FOREVER = 10**15
 
 
@@ -40,7 +40,7 @@ def start(spawn: Spawn, *arguments: object) -> Child:
 
 
 def result(child: Child, deadline_s: float = 60) -> Findings:
-    """What a reader found; no forbidden outcome is among it."""
+    """A reader's findings, checked for forbidden outcomes."""
     found = Findings(**json.loads(child.line(deadline_s)))
     assert (found.torn, found.backwards, found.stale) == (0, 0, 0), found.first_bad
     return found
@@ -76,7 +76,7 @@ class TestRaces:
 def test_writers_killed_in_mid_write_and_their_successors(
     name: str, spawn: Spawn, policy: str
 ) -> None:
-    """The writer is always inside a write; each successor goes on while the readers read."""
+    """The writer is always inside a write; each successor takes over while the readers read."""
     writer = start(spawn, "writer", name, policy)
     ring = TickRing.attach(f"{name}_ring")
     readers = [start(spawn, "book", name, FOREVER), start(spawn, policy, name, FOREVER)]
@@ -89,11 +89,11 @@ def test_writers_killed_in_mid_write_and_their_successors(
     writer.kill()
     last = Writer(name, policy)
     published, next_seq, _, _ = last.kernel.state
-    assert published == next_seq, "no tick twice, none left out"
+    assert published == next_seq, "no tick twice, none missing"
     last.kernel.finish(next_seq)
     for reader in readers:
         found = result(reader)
-        assert found.distinct > 12, "each writer was seen writing"
+        assert found.distinct > 12, "ticks of every writer were seen"
         assert policy == "latest" or found.lost == 0
     book = last.book.read_tick("A")
     assert book is not None
@@ -117,7 +117,7 @@ def test_a_writer_killed_in_mid_write_leaves_the_book_readable(name: str, spawn:
 def test_multi_field_reads_per_second(
     name: str, spawn: Spawn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From plain Python while the writer runs at full pace: a million a second is the aim."""
+    """From Python while the writer runs at full pace; the target is a million a second."""
     start(spawn, "writer", name, "latest")
     with SharedPriceBook(name=f"{name}_book", create=False) as book:
         eventually(lambda: book.read_tick("A"), "a first tick")
@@ -139,4 +139,4 @@ def test_multi_field_reads_per_second(
             f"\nmulti-field reads per CPU second, writer at full pace: read_tick "
             f"{sorted(rates)[2] / 1e6:.2f} M, kernel view {sorted(rates_direct)[2] / 1e6:.2f} M"
         )
-    assert max(rates) > 300_000, "a third of the aim, whatever else this machine does"
+    assert max(rates) > 300_000, "a third of the target, to allow for other load"

@@ -1,4 +1,4 @@
-"""Kernel and plain twin get the same random input and must answer the same, to the last byte."""
+"""Kernel and twin get the same random input and must return the same, to the last byte."""
 
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ timestamps = st.builds(
     st.sampled_from(["", "Z"]),
 ).map(str.encode)
 seconds = st.integers(0, 60).map(lambda second: b"2025-10-01 09:30:%02d" % second)
-"""Most feeds repeat the minute, and the parser has a shorter way for those that do."""
+"""Most feeds repeat the minute, and the parser has a faster path for that."""
 prices = st.one_of(
     st.decimals("0.000000001", "9000000000", places=9).map(lambda d: f"{d:f}".encode()),
     st.floats(1e-9, 9e9).map(lambda f: repr(f).encode()),
@@ -54,7 +54,7 @@ scraps = st.one_of(
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """Ticks with marks and garbage between them, and now and then a byte changed."""
+    """Ticks with marks and garbage between them, sometimes with a changed byte."""
     times = st.sampled_from([1, 1, 1, 2, 31, 33])
     data = bytearray(b"".join(scrap * draw(times) for scrap in draw(st.lists(scraps, max_size=12))))
     for _ in range(draw(st.integers(0, 2))):
@@ -65,7 +65,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def cut(draw: st.DrawFn, of: st.SearchStrategy[bytes]) -> tuple[bytes, list[int]]:
-    """Data and the positions at which it arrives in pieces."""
+    """Data and the positions at which it is split into pieces."""
     data = draw(of)
     return data, sorted(draw(st.lists(st.integers(0, len(data)), max_size=6)))
 
@@ -80,7 +80,7 @@ class Stop(NamedTuple):
 def run_parser(
     kernel: Any, data: bytes, cuts: list[int], room: int
 ) -> tuple[list[Any], list[Stop]]:
-    """Every tick, and every stop but for want of bytes or room; goes on a byte behind an error."""
+    """Every tick, and every stop except NEED_MORE and FULL; skips one byte after an error."""
     parser = kernel.FieldParser(SYMBOLS)
     out = np.zeros(room, TICK_DTYPE)
     seen: list[Any] = []
@@ -107,7 +107,7 @@ class TestParser:
 
     @LIMIT
     @given(cut(streams()), st.integers(1, 5))
-    def test_the_same_as_the_twin_however_it_is_cut(
+    def test_any_split_gives_the_same_as_the_twin(
         self, pieces: tuple[bytes, list[int]], room: int
     ) -> None:
         data, cuts = pieces
@@ -149,23 +149,23 @@ RING_ACTIONS = st.lists(
 
 
 class Run:
-    """A ring, its writer and up to three readers; notes everything that anybody is told."""
+    """A ring, its writer and up to three readers; records every returned value."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel, self.ring, self.book = kernel, ring_image(RING_TICKS), book_image(SYMBOLS)
         self.readers: dict[int, tuple[int, Any]] = {}
-        self.told: list[Any] = []
+        self.returned: list[Any] = []
         self.sent = 0
         self.pending = b""
         self.take_over(0)
 
     def take_over(self, _: int) -> None:
-        """A writer starts, the first or a successor."""
+        """Start a writer, the first or a successor."""
         parser = self.kernel.FieldParser(SYMBOLS)
         self.writer = self.kernel.TickWriter(self.ring, self.book, parser)
 
     def push(self, count: int) -> None:
-        """``count`` more ticks come; as many as have room are written."""
+        """``count`` more ticks arrive; as many as fit are written."""
         for _ in range(count):
             symbol = SYMBOLS[self.sent * 7 % len(SYMBOLS)]
             self.pending += f"2025-10-01 09:30:00*{symbol}*{self.sent + 1}*".encode()
@@ -173,11 +173,11 @@ class Run:
         answer = self.writer.push(padded(self.pending), 0, len(self.pending), self.sent * 1000)
         self.pending = self.pending[answer[1] :]
         self.writer.wait_space(0)
-        self.told.append((answer, self.writer.lag(), self.writer.state))
+        self.returned.append((answer, self.writer.lag(), self.writer.state))
 
-    def join(self, who: tuple[int, int]) -> None:
-        """As TickRing.register places a newcomer."""
-        slot, policy = who
+    def join(self, reader: tuple[int, int]) -> None:
+        """Register a reader, starting where TickRing.register starts it."""
+        slot, policy = reader
         if slot not in self.readers:
             published = self.writer.state[0]
             cursor = published if published > RING_TICKS // 2 else 0
@@ -185,34 +185,34 @@ class Run:
             self.readers[slot] = policy, self.kernel.TickReader(self.ring, slot)
 
     def leave(self, slot: int) -> None:
-        """The slot is free again."""
+        """Free the slot."""
         if self.readers.pop(slot, None):
             self.writer.set_reader(slot, 0)
 
     def skip(self, count: int) -> None:
-        """The source leaves sequences out."""
+        """The source skips sequence numbers."""
         self.writer.set_next_seq(self.writer.state[1] + count)
 
-    def take(self, what: tuple[int, int]) -> None:
-        """One reader reads up to ``most`` and consumes it."""
-        slot, most = what
+    def take(self, request: tuple[int, int]) -> None:
+        """One reader reads up to ``most`` ticks and consumes them."""
+        slot, most = request
         policy, reader = self.readers.get(slot, (0, None))
         if reader is None:
             return
         if policy == LOSSLESS:
             index, count, last_seq = reader.peek(most)
             told = np.frombuffer(self.ring, TICK_DTYPE, offset=8192)[index : index + count].tolist()
-            self.told.append((reader.next_seq(), last_seq))
+            self.returned.append((reader.next_seq(), last_seq))
         else:
             out = np.zeros(most, TICK_DTYPE)
             count = reader.copy(out)
             told = out[:count].tolist()
         reader.advance(count)
-        self.told.append((told, reader.position, reader.lost, reader.available()))
-        self.told.append(self.writer.reader(slot))
+        self.returned.append((told, reader.position, reader.lost, reader.available()))
+        self.returned.append(self.writer.reader(slot))
 
     def visible(self) -> tuple[Any, ...]:
-        """Every byte that a reader may look at."""
+        """Every byte that a reader may read."""
         view = TwinRingView(self.ring)
         published, claimed = view.word(view.PUBLISHED), view.word(view.CLAIMED)
         oldest = max(0, claimed - RING_TICKS)
@@ -222,7 +222,7 @@ class Run:
 
 
 class TestRing:
-    """Writer and readers, by the same actions, leave the same bytes."""
+    """The same actions of writer and readers leave the same bytes."""
 
     @LIMIT
     @given(RING_ACTIONS)
@@ -231,18 +231,18 @@ class TestRing:
         for name, argument in actions:
             getattr(compiled, name)(argument)
             getattr(plain, name)(argument)
-            assert compiled.told == plain.told
+            assert compiled.returned == plain.returned
             assert compiled.visible() == plain.visible()
 
     @LIMIT
     @given(RING_ACTIONS)
-    def test_nothing_is_lost_uncounted_or_out_of_order(
+    def test_no_tick_is_out_of_order_or_lost_without_being_counted(
         self, actions: list[tuple[str, Any]]
     ) -> None:
         run = Run(_kernel)
         consumed: dict[int, list[float]] = {}
         for name, argument in actions:
-            before = len(run.told)
+            before = len(run.returned)
             getattr(run, name)(argument)
             if name == "join":
                 policy, reader = run.readers[argument[0]]
@@ -253,8 +253,8 @@ class TestRing:
                 consumed.pop(argument, None)
             if name == "take" and argument[0] in run.readers:
                 policy, reader = run.readers[argument[0]]
-                rows, position, _, _ = run.told[-2]
-                assert len(run.told) > before
+                rows, position, _, _ = run.returned[-2]
+                assert len(run.returned) > before
                 prices = [row[1] for row in rows]
                 assert prices == list(range(position - len(rows) + 1, position + 1))
                 if policy == LOSSLESS:

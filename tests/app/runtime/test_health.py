@@ -1,4 +1,4 @@
-"""The health check, against servers and segments that are well and that are not."""
+"""The health check, against healthy and unhealthy servers and segments."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def test_gateway_is_unhealthy_when_a_port_is_closed(serve, monkeypatch, capsys, 
     assert "refused" in capsys.readouterr().out
 
 
-def test_gateway_is_unhealthy_when_a_port_answers_nothing(serve, monkeypatch, capsys):
+def test_gateway_is_unhealthy_when_a_port_does_not_answer(serve, monkeypatch, capsys):
     monkeypatch.setenv("PRICE_PORT", str(serve(lambda _: b"", b"SYMBOLS|AAPL*")))
     assert health.main(["gateway"]) == 1
     assert "closed after b'SYMBOLS|AAPL*'" in capsys.readouterr().out
@@ -128,7 +128,7 @@ def test_unknown_service():
 
 
 def test_starts_without_third_party_packages(segment):
-    """``-S`` hides site-packages: an import of one would fail, and so show here."""
+    """``-S`` hides site-packages, so the import of a third-party package would fail here."""
     done = subprocess.run(
         [sys.executable, "-S", "-m", "app.runtime.health", "orderbook"],
         capture_output=True,
@@ -138,12 +138,63 @@ def test_starts_without_third_party_packages(segment):
     assert (done.returncode, done.stderr) == (1, "")
 
 
+HEARTBEAT_MODULES = {
+    "app",
+    "app.runtime",
+    "app.runtime.health",
+    "app.runtime.metrics",
+    "app.runtime.metrics.layout",
+}
+PORT_MODULES = {
+    "app",
+    "app.model",
+    "app.model.wire",
+    "app.model.wire.frames",
+    "app.runtime",
+    "app.runtime.health",
+    "app.runtime.net",
+    "app.runtime.net.receive",
+}
+SLOW_IMPORTS = {"json", "logging", "numpy", "msgspec", "structlog", "dotenv", "ssl", "asyncio"}
+
+
+def modules_after(service: str) -> set[str]:
+    """Every module that a healthy ``service``'s check has loaded under ``-S``."""
+    code = (
+        "import sys\n"
+        "from app.runtime import health\n"
+        f"assert health.main([{service!r}]) == 0\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_a_heartbeat_check_loads_the_layout_and_nothing_else(segment):
+    metrics = ProcessMetrics.open(segment, "orderbook")
+    metrics.set_state("ready")
+    loaded = modules_after("orderbook")
+    metrics.close()
+    assert {name for name in loaded if name.split(".")[0] == "app"} == HEARTBEAT_MODULES
+    assert not loaded & (SLOW_IMPORTS | {"socket"})
+
+
+def test_a_port_check_loads_the_frame_reader_and_nothing_else(serve, monkeypatch):
+    monkeypatch.setenv("PRICE_PORT", str(serve(pong, b"SYMBOLS|AAPL*")))
+    monkeypatch.setenv("SENTIMENT_PORT", str(serve(pong)))
+    loaded = modules_after("gateway")
+    assert {name for name in loaded if name.split(".")[0] == "app"} == PORT_MODULES
+    assert not loaded & SLOW_IMPORTS
+
+
 class TestPauses:
-    """``images/health.sh``, which every container's check goes through."""
+    """``images/health.sh``, through which every container's check runs."""
 
     @pytest.fixture
     def ask(self, tmp_path: Path) -> Callable[..., tuple[int, float]]:
-        """``ask(pause_s, command)``: the exit code, and how long it took in seconds."""
+        """``ask(pause_s, command)`` returns the exit code and the duration in seconds."""
 
         def run(pause_s: str, *command: str) -> tuple[int, float]:
             begin_s = time.monotonic()
@@ -153,7 +204,7 @@ class TestPauses:
 
         return run
 
-    def test_only_who_was_healthy_is_left_alone(
+    def test_only_a_healthy_container_gets_a_pause(
         self, ask: Callable[..., tuple[int, float]], tmp_path: Path
     ) -> None:
         code, took_s = ask("30", "false")
@@ -163,23 +214,23 @@ class TestPauses:
         code, took_s = ask("0.5", "test", "-d", str(tmp_path))
         assert (code, took_s >= 0.5) == (0, True)
 
-    def test_a_pause_that_was_cut_off_is_not_taken_up_again(
+    def test_an_interrupted_pause_is_not_resumed(
         self, ask: Callable[..., tuple[int, float]], tmp_path: Path
     ) -> None:
-        """The engine does that when a container is paused, and to a check that takes too long."""
+        """The engine interrupts a check when it pauses the container, and at the timeout."""
         assert ask("0", "true")[0] == 0
         command = [SCRIPT, "30", "true"]
         environ = {**os.environ, "TMPDIR": str(tmp_path)}
-        with subprocess.Popen(command, env=environ, start_new_session=True) as cut_off:
+        with subprocess.Popen(command, env=environ, start_new_session=True) as interrupted:
             deadline_s = time.monotonic() + 10
             while (tmp_path / "healthy").exists():
                 assert time.monotonic() < deadline_s
                 time.sleep(0.01)
-            os.killpg(cut_off.pid, signal.SIGKILL)
+            os.killpg(interrupted.pid, signal.SIGKILL)
         code, took_s = ask("30", "true")
         assert (code, took_s < 10) == (0, True)
 
-    def test_no_place_for_the_mark_is_no_illness(
+    def test_a_mark_that_cannot_be_written_does_not_fail_the_check(
         self, ask: Callable[..., tuple[int, float]], tmp_path: Path
     ) -> None:
         tmp_path.rmdir()
@@ -189,7 +240,7 @@ class TestPauses:
 
     def test_a_failure_ends_the_pauses(self, ask: Callable[..., tuple[int, float]]) -> None:
         assert ask("0", "true")[0] == 0
-        # The engine knows 0 and 1 only.
+        # Docker defines exit codes 0 and 1 only.
         assert ask("0", "sh", "-c", "exit 7")[0] == 1
         code, took_s = ask("30", "true")
         assert (code, took_s < 10) == (0, True)

@@ -1,4 +1,4 @@
-"""The owner of the shared memory and those who watch it."""
+"""The owner of the shared memory and the processes that watch it."""
 
 import signal
 import subprocess
@@ -31,13 +31,13 @@ def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     path.unlink()
 
 
-def test_nobody_owns_the_memory_of_a_host(monkeypatch, tmp_path):
+def test_outside_containers_there_is_no_owner_to_watch(monkeypatch, tmp_path):
     monkeypatch.setattr(ipc_owner, "LOCK_FILE", str(tmp_path / "none"))
     assert not ipc_owner.watch(pytest.fail)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_death_of_the_owner_is_noticed(owner, number):
+def test_the_death_of_the_owner_is_detected(owner, number):
     died = threading.Event()
     assert ipc_owner.watch(died.set)
     assert not died.wait(0.2)
@@ -46,6 +46,6 @@ def test_death_of_the_owner_is_noticed(owner, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_owner_ends_cleanly(owner, number):
+def test_the_owner_exits_cleanly(owner, number):
     owner.send_signal(number)
     assert owner.wait(10) == 0

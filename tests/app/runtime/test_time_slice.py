@@ -1,4 +1,4 @@
-"""Time slices: asked for, taken, and nobody's priority or policy touched."""
+"""Time slices: set for each process, without a change of its priority or policy."""
 
 import os
 import subprocess
@@ -8,15 +8,22 @@ from secrets import token_hex
 import pytest
 
 from app.runtime.placement import TIME_SLICES_NS
-from app.runtime.time_slice import time_slice_ns
 from app.shared_memory_utils.segment import SHM_DIRECTORY
+from tests.support.paths import ROOT
+from tests.support.time_slice import time_slice_ns
 
 
 def run(code: str, **environ: str) -> str:
-    """What a process of its own prints."""
+    """Run ``code`` in a new process and return what it prints."""
+    imports = (
+        "import os\n"
+        "from app.runtime.time_slice import set_time_slice\n"
+        "from tests.support.time_slice import time_slice_ns\n"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", f"import os\nfrom app.runtime.time_slice import *\n{code}"],
+        [sys.executable, "-c", imports + code],
         env={**os.environ, **environ},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -25,18 +32,18 @@ def run(code: str, **environ: str) -> str:
 
 
 @pytest.fixture
-def kernel_tells() -> None:
+def has_time_slices() -> None:
     if not time_slice_ns():
-        pytest.skip("this kernel has no time slices to ask for (Linux 6.12 has)")
+        pytest.skip("this kernel has no settable time slices (Linux 6.12 and later have)")
 
 
-@pytest.mark.usefixtures("kernel_tells")
-def test_a_slice_is_taken_and_the_niceness_kept() -> None:
+@pytest.mark.usefixtures("has_time_slices")
+def test_a_slice_is_set_and_the_niceness_stays() -> None:
     code = "os.nice(5); print(set_time_slice(300_000), time_slice_ns(), os.nice(0))"
     assert run(code) == "True 300000 5"
 
 
-def test_another_policy_is_kept() -> None:
+def test_another_scheduling_policy_stays() -> None:
     code = (
         "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))\n"
         "print(set_time_slice(300_000), os.sched_getscheduler(0) == os.SCHED_BATCH)"
@@ -44,7 +51,7 @@ def test_another_policy_is_kept() -> None:
     assert run(code) == "False True"
 
 
-def test_another_machine_is_left_alone() -> None:
+def test_an_unknown_architecture_changes_nothing() -> None:
     code = (
         "import platform; platform.machine = lambda: 'vax'; before = time_slice_ns()\n"
         "print(before, set_time_slice(300_000))"
@@ -52,9 +59,9 @@ def test_another_machine_is_left_alone() -> None:
     assert run(code) == "0 False"
 
 
-@pytest.mark.usefixtures("kernel_tells")
+@pytest.mark.usefixtures("has_time_slices")
 @pytest.mark.parametrize("service", ["gateway", "orderbook", "strategy", "order_manager"])
-def test_each_process_asks_for_its_slice(service: str) -> None:
+def test_each_process_sets_its_slice(service: str) -> None:
     segment = f"test_{os.getpid()}_{token_hex(4)}"
     code = (
         "from app.runtime.process import run_process\n"
@@ -67,7 +74,7 @@ def test_each_process_asks_for_its_slice(service: str) -> None:
     assert found == TIME_SLICES_NS.get(service, time_slice_ns())
 
 
-@pytest.mark.usefixtures("kernel_tells")
-def test_who_is_woken_by_a_busy_process_has_the_shorter_slice() -> None:
-    """The gateway and the order manager have the system's own."""
+@pytest.mark.usefixtures("has_time_slices")
+def test_a_woken_process_has_a_shorter_slice_than_the_process_that_wakes_it() -> None:
+    """The gateway and the order manager keep the system's default."""
     assert TIME_SLICES_NS["strategy"] < TIME_SLICES_NS["orderbook"] < time_slice_ns()

@@ -1,4 +1,4 @@
-"""Segments that are missing, foreign, damaged, full or replaced, and the locks on them."""
+"""Segments that are missing, foreign, damaged, too large or replaced, and their locks."""
 
 import os
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ def spawn() -> Iterator[Spawn]:
     yield from spawner()
 
 
-class TestSegmentsThatDoNotFit:
-    def test_none(self, name: str) -> None:
+class TestUnusableSegments:
+    def test_missing(self, name: str) -> None:
         with pytest.raises(SegmentMissing, match=name):
             SharedPriceBook(name=name, create=False)
         with pytest.raises(SegmentMissing, match=name):
@@ -38,7 +38,7 @@ class TestSegmentsThatDoNotFit:
         with pytest.raises(SegmentError, match="layout version 2, this program reads 1"):
             SharedPriceBook(name=name, create=False)
         assert open_files() == before
-        with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead: it is replaced
+        with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead, so it is replaced
             assert not book.warm
 
     def test_another_layout_version_with_a_living_writer(self, name: str) -> None:
@@ -54,7 +54,7 @@ class TestSegmentsThatDoNotFit:
             SharedPriceBook(name=name, create=False)
 
     @pytest.mark.parametrize("content", [b"x", b"x" * 4096, b"PRICBOOKx"])
-    def test_another_programs_segment_is_left_alone(self, name: str, content: bytes) -> None:
+    def test_another_programs_segment_is_left_unchanged(self, name: str, content: bytes) -> None:
         (SHM / name).write_bytes(content)
         before = open_files()
         for create in (True, False):
@@ -76,7 +76,7 @@ class TestSegmentsThatDoNotFit:
         with pytest.raises(SegmentError, match=name):
             SharedPriceBook(name=name, create=False)
 
-    def test_other_symbols_than_asked_for(self, name: str) -> None:
+    def test_other_symbols_than_requested(self, name: str) -> None:
         with SharedPriceBook(SYMBOLS, name):
             with pytest.raises(SegmentError, match="other symbols"):
                 SharedPriceBook(["AAPL"], name, create=False)
@@ -90,7 +90,7 @@ class TestSegmentsThatDoNotFit:
             Segment.create(name, b"", size)
         assert not list(SHM.glob(f"*{name}*"))
 
-    def test_no_room_in_the_middle_of_creation(
+    def test_the_file_system_fills_up_during_creation(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> None:
@@ -104,7 +104,7 @@ class TestSegmentsThatDoNotFit:
         assert open_files() == before
 
 
-def test_a_segment_that_was_replaced_is_noticed(name: str) -> None:
+def test_a_replaced_segment_is_detected(name: str) -> None:
     first = Segment.create(name, b"first")
     assert first.is_current()
     os.unlink(SHM / name)

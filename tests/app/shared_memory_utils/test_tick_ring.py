@@ -1,46 +1,23 @@
-"""The tick ring between processes: registration, policies, waiting, wrapping, taking over."""
+"""The tick ring between processes: policies, waiting, wrapping, takeover.
+
+Registration is in ``test_ring_registration.py``.
+"""
 
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentError, SegmentForeign, SegmentMissing
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS, TickRing
 from tests.support.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
-from tests.support.kernel.helpers import feed, padded
+from tests.support.kernel.ring_ends import READER, Writer, read
 
 SECOND_NS = 10**9
-
-READER = """
-    import sys
-    from app.kernel import _kernel
-    from app.shared_memory_utils.tick_ring import TickRing
-    name, client, policy = sys.argv[1:]
-    ring = TickRing.attach(name)
-    me = ring.register(client, int(policy))
-    reader = _kernel.TickReader(ring.buffer, me.slot)
-    print(me.name, me.returning, reader.position, flush=True)
-    for line in sys.stdin:
-        command, count = line.split()
-        if command == "wait":
-            print("waiting", flush=True)
-            print(reader.wait(int(count)), flush=True)
-        elif command == "take":
-            index, there, last_seq = reader.peek(int(count))
-            prices = ring.records["price"][index : index + there].astype(int)
-            reader.advance(there)
-            print(*prices, flush=True)
-        elif command == "leave":
-            ring.leave(me.slot)
-            print("left", flush=True)
-"""
 
 
 @pytest.fixture
@@ -53,31 +30,6 @@ def spawn() -> Iterator[Spawn]:
     yield from spawner()
 
 
-class Writer:
-    """An orderbook's half: ring, book and kernel writer."""
-
-    def __init__(self, name: str, capacity: int = 16, policy: str = "lossless") -> None:
-        self.ring = TickRing.open_writer(name, capacity, policy)
-        self.book = SharedPriceBook(["A"], f"{name}_book")
-        self.kernel = _kernel.TickWriter(
-            self.ring.buffer, self.book.buffer, _kernel.FieldParser(["A"])
-        )
-        self.sent = self.kernel.state[0]
-
-    def push(self, count: int) -> int:
-        """Ticks with prices 1, 2, 3...; how many had room."""
-        data = feed(*range(self.sent + 1, self.sent + count + 1))
-        done, _, _ = self.kernel.push(padded(data), 0, len(data), time.monotonic_ns())
-        self.sent += done
-        return done
-
-    def close(self) -> None:
-        """As at the end of the process."""
-        del self.kernel
-        self.ring.close()
-        self.book.close()
-
-
 @pytest.fixture
 def writer(name: str) -> Iterator[Writer]:
     made = Writer(name)
@@ -85,120 +37,14 @@ def writer(name: str) -> Iterator[Writer]:
     made.close()
 
 
-def read(ring: TickRing, reader: Any, most: int = 1000) -> list[float]:
-    """What is there, lossless, consumed."""
-    index, count, _ = reader.peek(most)
-    prices: list[float] = ring.records["price"][index : index + count].tolist()
-    reader.advance(count)
-    return prices
-
-
-class TestRegistration:
-    def test_a_living_name_gets_a_number_a_dead_one_its_place_back(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        first, second = (spawn(READER, name, "alpha", LOSSLESS) for _ in range(2))
-        mine, other = first.line(), second.line()
-        assert sorted([mine, other]) == ["alpha False 0", "alpha-2 False 0"]
-        writer.push(10)
-        assert first.ask("take 4") == "1 2 3 4"
-        first.kill()
-        third = spawn(READER, name, "alpha", LOSSLESS)
-        assert third.line() == mine.replace("False 0", "True 4")
-        assert third.ask("take 3") == "5 6 7"
-
-    def test_two_registrations_of_one_process_are_two_readers(self, writer: Writer) -> None:
-        one, two = (writer.ring.register("alpha", LOSSLESS) for _ in range(2))
-        assert (one.name, two.name) == ("alpha", "alpha-2")
-        assert one.slot != two.slot
-
-    def test_whoever_leaves_is_forgotten(self, name: str, writer: Writer, spawn: Spawn) -> None:
-        child = spawn(READER, name, "alpha", LOSSLESS)
-        assert child.line() == "alpha False 0"
-        writer.push(10)
-        assert child.ask("leave 0") == "left"
-        assert writer.kernel.lag() == 0
-        assert writer.push(20) == 20
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert not me.returning
-        assert writer.ring.view.reader(me.slot) == (LOSSLESS, 30, 0, "alpha")
-
-    @pytest.mark.parametrize(("published", "starts_at"), [(0, 0), (8, 0), (9, 9), (40, 40)])
-    def test_a_new_name_starts_at_tick_0_or_at_the_present(
-        self, writer: Writer, published: int, starts_at: int
-    ) -> None:
-        assert writer.push(published) == published
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert writer.ring.view.reader(me.slot)[1] == starts_at
-
-    def test_another_policy_is_no_return_to_the_old_position(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        child = spawn(READER, name, "alpha", LATEST)
-        assert child.line() == "alpha False 0"
-        child.kill()
-        assert writer.push(100) == 100
-        me = writer.ring.register("alpha", LOSSLESS)
-        assert me.returning
-        assert writer.ring.view.reader(me.slot)[:2] == (LOSSLESS, 100)
-
-    def test_the_longest_client_names_stay_apart(self, writer: Writer) -> None:
-        names = [writer.ring.register("x" * 32, LOSSLESS).name for _ in range(12)]
-        assert names == ["x" * 32, *(f"{'x' * 32}-{n}" for n in range(2, 13))]
-        stored = [writer.ring.view.reader(slot)[3] for slot in range(12)]
-        assert stored == names
-
-    def test_all_places_taken(self, writer: Writer) -> None:
-        for _ in range(_kernel.MAX_READERS):
-            writer.ring.register("alpha", LATEST)
-        with pytest.raises(SegmentError, match="all reader slots are taken"):
-            writer.ring.register("beta", LATEST)
-
-    def test_only_the_dead_are_evicted_and_only_after_their_grace(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        dead, stopped, alive = (spawn(READER, name, who, LOSSLESS) for who in "abc")
-        for child in (dead, stopped, alive):
-            child.line()
-        stopped.process.send_signal(19)  # SIGSTOP
-        dead.kill()
-        eventually(
-            lambda: not writer.ring._segment.is_locked(2 + self.slot_of(writer, "a")),
-            "the dead reader's lock is free",
-        )
-        assert writer.push(20) == 16
-        assert writer.ring.evict_dead(grace_s=1000) == []
-        assert writer.ring.evict_dead(grace_s=0) == ["a"]
-        assert writer.ring.evict_dead(grace_s=0) == []
-        assert writer.push(20) == 0, "the others still hold the writer"
-        assert alive.ask("take 16").split()[0] == "1"
-
-    @staticmethod
-    def slot_of(writer: Writer, client: str) -> int:
-        names = [writer.ring.view.reader(slot)[3] for slot in range(_kernel.MAX_READERS)]
-        return names.index(client)
-
-    def test_who_comes_back_within_the_grace_is_not_evicted_later(
-        self, name: str, writer: Writer, spawn: Spawn
-    ) -> None:
-        child = spawn(READER, name, "alpha", LOSSLESS)
-        child.line()
-        child.kill()
-        eventually(lambda: not writer.ring._segment.is_locked(2), "the lock is free")
-        assert writer.ring.evict_dead(grace_s=1000) == []
-        again = spawn(READER, name, "alpha", LOSSLESS)
-        assert again.line() == "alpha True 0"
-        assert writer.ring.evict_dead(grace_s=0) == []
-
-
 class TestPolicies:
-    def test_lossless_holds_the_writer_until_the_slowest_moves(
+    def test_lossless_holds_the_writer_until_the_slowest_reader_advances(
         self, name: str, writer: Writer
     ) -> None:
-        with_places = [TickRing.attach(name) for _ in range(2)]
+        registered = [TickRing.attach(name) for _ in range(2)]
         fast, slow = (
             _kernel.TickReader(ring.buffer, ring.register(client, LOSSLESS).slot)
-            for ring, client in zip(with_places, "ab", strict=True)
+            for ring, client in zip(registered, "ab", strict=True)
         )
         assert writer.push(50) == 16
         assert read(writer.ring, fast) == list(range(1, 17))
@@ -226,7 +72,7 @@ class TestPolicies:
         assert latest.lost == 70 - len(taken)
         assert writer.ring.view.reader(1)[2] == latest.lost > 0
 
-    def test_a_record_says_when_it_came_and_whose_it_is(self, name: str, writer: Writer) -> None:
+    def test_a_record_has_its_receipt_time_and_symbol(self, name: str, writer: Writer) -> None:
         reader = _kernel.TickReader(writer.ring.buffer, writer.ring.register("a", LOSSLESS).slot)
         writer.push(3)
         assert reader.peek(2) == (0, 2, 1)
@@ -235,7 +81,7 @@ class TestPolicies:
         age_us = (time.monotonic_ns() // 1000 - int(tick["recv_us"])) % 2**32
         assert age_us < 10**6
 
-    def test_records_are_for_reading(self, writer: Writer) -> None:
+    def test_records_are_read_only(self, writer: Writer) -> None:
         with pytest.raises(ValueError, match="read-only"):
             writer.ring.records["price"][0] = 1.0
 
@@ -265,15 +111,15 @@ class TestWaiting:
         writer.kernel.finish(0)
         assert child.line(5) == "0"
         assert child.ask(f"wait {20 * SECOND_NS}") == "waiting"
-        assert child.line(5) == "0", "there is nothing to wait for any more"
+        assert child.line(5) == "0", "the run is over, so there is nothing to wait for"
 
-    def test_a_sleeping_writer_is_woken_by_room_and_by_a_readers_leaving(
+    def test_a_sleeping_writer_is_woken_by_space_and_by_a_reader_that_leaves(
         self, name: str, spawn: Spawn
     ) -> None:
         child = spawn(
             """
             import sys
-            from tests.app.shared_memory_utils.test_tick_ring import Writer
+            from tests.support.kernel.ring_ends import Writer
             writer = Writer(sys.argv[1])
             print("up", flush=True)
             sys.stdin.readline()
@@ -287,18 +133,18 @@ class TestWaiting:
         )
         assert child.line() == "up"
         ring = TickRing.attach(name)
-        me = ring.register("alpha", LOSSLESS)
-        reader = _kernel.TickReader(ring.buffer, me.slot)
+        registration = ring.register("alpha", LOSSLESS)
+        reader = _kernel.TickReader(ring.buffer, registration.slot)
         assert child.ask() == "full"
         eventually(lambda: ring.buffer[196], "the writer sleeps")
         assert len(read(ring, reader)) == 16
         assert child.line(5) == "True"
         assert child.line() == "full"
         eventually(lambda: ring.buffer[196], "the writer sleeps")
-        ring.leave(me.slot)
+        ring.leave(registration.slot)
         assert child.line(5) == "True"
 
-    def test_waiting_ends_with_the_time(self, writer: Writer) -> None:
+    def test_waiting_ends_at_the_timeout(self, writer: Writer) -> None:
         reader = _kernel.TickReader(writer.ring.buffer, writer.ring.register("a", LOSSLESS).slot)
         started = time.monotonic()
         assert reader.wait(30_000_000) == 0
@@ -311,17 +157,17 @@ class TestWaiting:
         assert reader.wait(20 * SECOND_NS) == 16
 
 
-class TestTakingOver:
+class TestTakeover:
     WRITER = """
         import sys
-        from tests.app.shared_memory_utils.test_tick_ring import Writer
+        from tests.support.kernel.ring_ends import Writer
         writer = Writer(sys.argv[1])
         print("up", flush=True)
         for line in sys.stdin:
             print(writer.push(int(line)), flush=True)
     """
 
-    def test_readers_go_on_with_the_successors_ticks(self, name: str, spawn: Spawn) -> None:
+    def test_readers_continue_with_the_successors_ticks(self, name: str, spawn: Spawn) -> None:
         child = spawn(self.WRITER, name)
         assert child.line() == "up"
         ring = TickRing.attach(name)
@@ -333,7 +179,7 @@ class TestTakingOver:
         successor = Writer(name)
         assert successor.ring.warm
         assert ring.is_current()
-        assert successor.push(20) == 6, "a reader's place binds the successor too"
+        assert successor.push(20) == 6, "a reader's position limits the successor too"
         assert read(ring, reader) == list(range(1, 17))
         assert successor.kernel.state[:2] == (16, 16)
         successor.close()
@@ -351,7 +197,7 @@ class TestTakingOver:
             (16, "latest", False, False),
         ],
     )
-    def test_a_ring_is_taken_over_only_in_its_own_shape(
+    def test_a_ring_is_taken_over_only_with_the_same_capacity_and_policy(
         self, name: str, capacity: int, policy: str, fresh: bool, warm: bool
     ) -> None:
         first = Writer(name)
@@ -367,18 +213,18 @@ class TestTakingOver:
             each.close()
 
     @pytest.mark.parametrize("capacity", [0, 1, 3, 1000])
-    def test_a_capacity_that_is_no_power_of_two(self, name: str, capacity: int) -> None:
+    def test_a_capacity_must_be_a_power_of_two(self, name: str, capacity: int) -> None:
         with pytest.raises(ValueError, match="power of two"):
             TickRing.open_writer(name, capacity, "lossless")
         assert not (SHM / name).exists()
 
 
-class TestSegmentsThatDoNotFit:
-    def test_none(self, name: str) -> None:
+class TestUnusableSegments:
+    def test_missing(self, name: str) -> None:
         with pytest.raises(SegmentMissing, match=name):
             TickRing.attach(name)
 
-    def test_another_programs_segment_is_left_alone(self, name: str) -> None:
+    def test_another_programs_segment_is_left_unchanged(self, name: str) -> None:
         (SHM / name).write_bytes(b"x" * 10000)
         before = open_files()
         with pytest.raises(SegmentForeign, match="no tick ring"):
@@ -388,7 +234,7 @@ class TestSegmentsThatDoNotFit:
         assert (SHM / name).read_bytes() == b"x" * 10000
         assert open_files() == before
 
-    def test_another_version_and_a_truncated_one(self, name: str) -> None:
+    def test_another_version_and_a_truncated_ring(self, name: str) -> None:
         Writer(name).close()
         damage(name, 8, "<I", 9)
         with pytest.raises(SegmentError, match="layout version 9, this program reads 1"):
@@ -405,7 +251,7 @@ class TestSegmentsThatDoNotFit:
             TickRing.open_writer(name, capacity, "lossless")
         assert not list(SHM.glob(f"*{name}*"))
 
-    def test_its_size(self, writer: Writer) -> None:
+    def test_size(self, writer: Writer) -> None:
         assert writer.ring.nbytes == 8192 + 16 * 32
         assert writer.ring.capacity == 16
         assert writer.ring.heartbeat_age_s() >= 0

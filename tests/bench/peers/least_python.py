@@ -67,7 +67,7 @@ def _orderbook(link: Link, name: str) -> None:
             _settle()
             fill, received = 0, 1
             while received > 0:
-                received, _, _, fill, *_ = writer.pull(
+                received, _, _, fill, *_ = writer.receive(
                     peer.fileno(), buffer, fill, RECV_BYTES, FOR_EVER_NS, buckets
                 )
         del writer

@@ -1,4 +1,4 @@
-"""What the tests of kernel and twin share."""
+"""Helpers of the tests of kernel and twin."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ DAY_NS = 20362 * 86400 * 10**9
 LOSSLESS, LATEST = 1, 2
 
 BOTH = pytest.fixture(params=[_kernel, kernel_twin], ids=["compiled", "twin"], scope="module")
-"""Decorates the fixture ``kernel``: every test with it runs on both."""
+"""Decorates the fixture ``kernel``: every test that uses it runs on both."""
 
 
 def refused() -> Any:
-    """The twin says why in other words."""
+    """Expect ValueError; the twin's messages differ, so no match."""
     return pytest.raises(ValueError)  # noqa: PT011
 
 
 def padded(data: bytes) -> bytearray:
-    """A parse buffer; what stands behind the data looks like its continuation."""
+    """A parse buffer; the bytes after the data look like its continuation."""
     return bytearray(data + b"5" * _kernel.PARSE_SLACK_BYTES)
 
 
 def feed(*prices: float, symbol: str = "A") -> bytes:
-    """One tick a price, one second apart."""
+    """One tick per price, one second apart."""
     texts = (
         f"2025-10-01 09:{i // 60:02d}:{i % 60:02d}*{symbol}*{price!r}*"
         for i, price in enumerate(prices)

@@ -1,7 +1,7 @@
 """The processes of the race tests: a writer at full pace and readers that check every field.
 
-The feed is ``PERIOD`` ticks of one symbol, over and over, so every field of a tick follows from its
-sequence: what does not fit together is torn.
+The feed repeats ``PERIOD`` ticks of one symbol, so every field of a tick follows from its sequence.
+A tick whose fields contradict each other is torn.
 """
 
 import json
@@ -23,12 +23,12 @@ BASE_NS = 1_735_689_600 * 10**9
 """2025-01-01."""
 RING_TICKS = 4096
 DISTINCT_MIN = 300
-"""So many different ticks show that the writer was writing meanwhile, also on a busy machine."""
+"""This many distinct ticks show that the writer was running, even on a busy machine."""
 
 
 @dataclass
 class Findings:
-    """What a reader saw.  The first three name the outcomes that must never be."""
+    """A reader's findings; the first three are the forbidden outcomes."""
 
     torn: int = 0
     backwards: int = 0
@@ -57,7 +57,7 @@ def feed() -> tuple[bytes, list[int]]:
 
 
 class Writer:
-    """Writes from wherever the last writer stopped; ``recv_ns`` is the number of the period."""
+    """Continues where the last writer stopped; ``recv_ns`` is the number of the period."""
 
     def __init__(self, name: str, policy: str) -> None:
         self.ring = TickRing.open_writer(f"{name}_ring", RING_TICKS, policy)
@@ -69,21 +69,21 @@ class Writer:
         self.data, self.end = padded(data), len(data)
 
     def push(self) -> None:
-        """As much of the period as there is room for."""
+        """Push as much of the period as fits."""
         period, phase = divmod(self.kernel.state[1], PERIOD)
         _, _, stop = self.kernel.push(self.data, self.offsets[phase], self.end, period)
         if stop == _kernel.FULL:
             self.kernel.wait_space(10**8)
 
     def run(self) -> None:
-        """Until killed."""
+        """Write until killed."""
         print("up", flush=True)
         while True:
             self.push()
 
 
 def read_book(name: str, reads: int) -> Findings:
-    """Every field of every read, against its sequence; ends after ``reads`` or with the run."""
+    """Check every field of every read against its sequence, ``reads`` times or to the run's end."""
     book = SharedPriceBook(name=f"{name}_book", create=False)
     ring = TickRing.attach(f"{name}_ring")
     found, last = Findings(), -1
@@ -111,7 +111,7 @@ def read_book(name: str, reads: int) -> Findings:
 
 
 def check_batch(found: Findings, ticks: Any, position: int, last: int) -> int:
-    """Ring position and sequence are the same number here; returns the last sequence."""
+    """Check each record; position equals sequence here.  Returns the last sequence."""
     seqs = ticks["seq"].astype(np.int64)
     phases = seqs % PERIOD
     torn = (ticks["price"] != phases + 1.5) | (ticks["event_ns"] != BASE_NS + phases * 10**9)
@@ -128,10 +128,10 @@ def check_batch(found: Findings, ticks: Any, position: int, last: int) -> int:
 
 
 def read_ring(name: str, reads: int, policy: int) -> Findings:
-    """Every record under either policy; ends with ``reads`` or the run."""
+    """Check every record under either policy, ``reads`` of them or to the run's end."""
     ring = TickRing.attach(f"{name}_ring")
-    me = ring.register("racer", policy)
-    reader = _kernel.TickReader(ring.buffer, me.slot)
+    registration = ring.register("racer", policy)
+    reader = _kernel.TickReader(ring.buffer, registration.slot)
     found, last, out = Findings(), -1, np.zeros(512, TICK_DTYPE)
     print("up", flush=True)
     started = time.perf_counter()
@@ -151,12 +151,12 @@ def read_ring(name: str, reads: int, policy: int) -> Findings:
             reader.advance(count)
     found.lost = reader.lost
     found.seconds = time.perf_counter() - started
-    ring.leave(me.slot)
+    ring.leave(registration.slot)
     return found
 
 
 def main() -> None:
-    """``role name reads-or-policy``."""
+    """Arguments: role, segment name prefix, number of reads or policy."""
     role, name, argument = sys.argv[1:]
     if role == "writer":
         Writer(name, argument).run()

@@ -1,6 +1,6 @@
-"""The compiled kernel once more, in plain slow Python: what it should do, said a second time.
+"""The twin: an independent, slow implementation of the compiled kernel in plain Python.
 
-Same names and signatures as :mod:`app.kernel._kernel`, so that one test class runs both.
+Names and signatures are those of :mod:`app.kernel._kernel`, so that one test class runs both.
 """
 
 from collections import deque
@@ -46,7 +46,7 @@ __all__ = [
 
 
 def join_sentiment(ticks: Any, events: Any, next_event: int, latest: Any, out: Any) -> int:
-    """The rule, applied tick by tick: the symbol's last event with event time <= the tick's."""
+    """Each tick gets its symbol's last event with event time <= the tick's."""
     if len(out) < len(ticks):
         raise ValueError("out")
     for i, tick in enumerate(ticks):
@@ -76,25 +76,25 @@ class CrossAverage:
         return (difference > 0) - (difference < 0)
 
     def signals(self, ticks: Any, out: Any) -> None:
-        """As the kernel's."""
+        """See the kernel."""
         if len(out) < len(ticks):
             raise ValueError("out")
         for i, tick in enumerate(ticks):
             out[i] = self._signal(tick)
 
     def agree(self, ticks: Any, sentiments: Any, bullish: int, bearish: int, out: Any) -> None:
-        """As the kernel's."""
+        """See the kernel."""
         if len(sentiments) < len(ticks):
             raise ValueError("sentiments")
         self.signals(ticks, out)
         for i in range(len(ticks)):
-            mood = 1 if sentiments[i] > bullish else -1 if 0 <= sentiments[i] < bearish else 0
-            if out[i] != mood:
+            sentiment = 1 if sentiments[i] > bullish else -1 if 0 <= sentiments[i] < bearish else 0
+            if out[i] != sentiment:
                 out[i] = 0
 
 
 class Intent(NamedTuple):
-    """As the kernel's."""
+    """See the kernel."""
 
     seq: int
     event_ns: int
@@ -106,7 +106,7 @@ class Intent(NamedTuple):
 
 
 class OrderGate:
-    """As the kernel's."""
+    """See the kernel."""
 
     def __init__(
         self, position: Any, busy: Any, symbols: list[str], every: bool, orders_max: int
@@ -117,7 +117,7 @@ class OrderGate:
         self.every, self.orders_max = every, orders_max
 
     def intents(self, ticks: Any, signals: Any, start: int) -> tuple[list[Intent], int]:
-        """As the kernel's."""
+        """See the kernel."""
         if len(ticks) < len(signals) or start < 0:
             raise ValueError("ticks")
         made: list[Intent] = []
@@ -141,7 +141,7 @@ class OrderGate:
 
 
 def tally(signals: Any) -> tuple[int, int, int]:
-    """As the kernel's."""
+    """See the kernel."""
     values = [int(signal) for signal in signals]
     if not set(values) <= {-1, 0, 1}:
         raise ValueError("signals")
@@ -149,7 +149,7 @@ def tally(signals: Any) -> tuple[int, int, int]:
 
 
 def record_latency(buckets: Any, value_ns: int, count: int = 1) -> None:
-    """HdrHistogram, 256 sub-buckets: halve until it fits in one, counting the halvings."""
+    """HdrHistogram, 256 sub-buckets: halve the value until it is below 256; count the halvings."""
     value, halvings = max(value_ns, 0), 0
     while value > 255:
         value, halvings = value >> 1, halvings + 1
@@ -157,6 +157,6 @@ def record_latency(buckets: Any, value_ns: int, count: int = 1) -> None:
 
 
 def record_ages(buckets: Any, ticks: Any, now_ns: int) -> None:
-    """As the kernel's."""
+    """See the kernel."""
     for tick in ticks:
         record_latency(buckets, (now_ns // 1000 - int(tick["recv_us"])) % 2**32 * 1000)

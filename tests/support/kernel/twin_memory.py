@@ -1,7 +1,7 @@
-"""The plain twin of price book and ring; see :mod:`tests.support.kernel.twin`.
+"""The twin of price book and ring; see :mod:`tests.support.kernel.twin`.
 
 It works on the same bytes and takes its offsets from the diagram in ``app/kernel/layout.h``, so it
-also says whether the diagram is true.  It is for one process only: no fences, and it never sleeps.
+also tests the diagram.  For one process only: it has no fences and never sleeps.
 """
 
 import struct
@@ -63,7 +63,7 @@ class BookView:
     def put(
         self, index: int, price: float, event_ns: int = 0, recv_ns: int = 0, seq: int | None = None
     ) -> None:
-        """Fill the spare cell, then flip the stamp."""
+        """Write the spare cell, then make it the live one with the stamp."""
         slot = self._slot(index)
         if not 0 < price <= 9e9:
             raise ValueError(price)
@@ -88,7 +88,7 @@ class BookView:
         return price, event_ns, recv_ns, (stamp >> 1) - 1
 
     def repair(self) -> None:
-        """Plain prices as the live cells have them."""
+        """Copy the live cells' prices to the plain ones."""
         for index in range(self.count):
             tick = self.get(index)
             if tick:
@@ -120,7 +120,7 @@ class RingView:
 
     @property
     def state(self) -> tuple[int, int, int | None, int]:
-        """As the kernel's."""
+        """See the kernel."""
         end = self.word(self.END_SEQ)
         return (
             self.word(self.PUBLISHED),
@@ -144,7 +144,7 @@ class RingView:
     def set_reader(
         self, slot: int, state: int, cursor: int | None = None, name: str | None = None
     ) -> None:
-        """Register or free."""
+        """Register or free a slot."""
         at = self._slot(slot)
         if cursor is not None:
             self.set_word(at + 8, cursor)
@@ -177,7 +177,7 @@ class TickWriter(RingView):
             self.set_next_seq(max(known, self.word(self.NEXT_SEQ)))
 
     def lag(self) -> int:
-        """The slowest lossless reader's."""
+        """Ticks that the slowest lossless reader has not taken."""
         published = self.word(self.PUBLISHED)
         readers = [self.reader(slot) for slot in range(MAX_READERS)]
         return max(
@@ -191,7 +191,7 @@ class TickWriter(RingView):
         return published - max(self.lag(), 0) + self.capacity
 
     def push(self, buffer: Any, start: int, end: int, recv_ns: int) -> tuple[int, int, Stop]:
-        """As the kernel's."""
+        """See the kernel."""
         data = payload(buffer, start, end)
         first = position = self.word(self.PUBLISHED)
         seq, stop = self.word(self.NEXT_SEQ), -1
@@ -222,11 +222,11 @@ class TickWriter(RingView):
         return position - first, start, stop
 
     def set_next_seq(self, seq: int) -> None:
-        """As the kernel's."""
+        """See the kernel."""
         self.set_word(self.NEXT_SEQ, seq)
 
     def finish(self, seq: int) -> None:
-        """As the kernel's."""
+        """See the kernel."""
         self.set_word(self.END_SEQ, seq)
 
     def wait_space(self, timeout_ns: int) -> bool:
@@ -244,7 +244,7 @@ class TickReader(RingView):
         self.position, self.lost = self.word(self.at + 8), self.word(self.at + 16)
 
     def available(self) -> int:
-        """Ticks to take."""
+        """Unread ticks."""
         return self.word(self.PUBLISHED) - self.position
 
     def wait(self, timeout_ns: int) -> int:
@@ -252,7 +252,7 @@ class TickReader(RingView):
         return self.available()
 
     def next_seq(self) -> int:
-        """As the kernel's."""
+        """See the kernel."""
         published = self.word(self.PUBLISHED)
         if not published:
             return 0
@@ -262,13 +262,13 @@ class TickReader(RingView):
         return self.record(self.position)[2]
 
     def peek(self, most: int) -> tuple[int, int, int]:
-        """As the kernel's."""
+        """See the kernel."""
         index = self.position % self.capacity
         count = max(0, min(self.available(), self.capacity - index, most))
         return index, count, self.record(self.position + count - 1)[2] if count else 0
 
     def copy(self, out: Any) -> int:
-        """As the kernel's."""
+        """See the kernel."""
         self._skip()
         _, count, _ = self.peek(len(out))
         for i in range(count):
@@ -286,6 +286,6 @@ class TickReader(RingView):
             self.set_word(self.at + 8, oldest)
 
     def advance(self, count: int) -> None:
-        """As the kernel's."""
+        """See the kernel."""
         self.position += count
         self.set_word(self.at + 8, self.position)

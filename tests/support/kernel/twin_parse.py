@@ -1,4 +1,4 @@
-"""The parser's plain twin; see :mod:`tests.support.kernel.twin`."""
+"""The twin of the parser; see :mod:`tests.support.kernel.twin`."""
 
 import re
 from datetime import date
@@ -57,7 +57,7 @@ class FieldParser:
             self.index[raw] = i
 
     def read_tick(self, data: bytes, start: int, percent: bool) -> tuple[Tick3 | None, int, Stop]:
-        """``(tick, position behind it, -1)`` or ``(None, position, stop)``."""
+        """``(tick, position after it, -1)`` or ``(None, position, stop)``."""
         rest = data[start:]
         if not rest:
             return None, start, NEED_MORE
@@ -81,7 +81,7 @@ class FieldParser:
 
 
 def payload(buffer: Any, start: int, end: int) -> bytes:
-    """The bytes up to ``end``; ``ValueError`` without room for the kernel's sentinels."""
+    """The bytes up to ``end``; ``ValueError`` if there is no room for the kernel's sentinels."""
     if not 0 <= start <= end <= len(buffer) - PARSE_SLACK_BYTES:
         raise ValueError("bounds")
     return bytes(buffer[:end])
@@ -96,7 +96,7 @@ def parse_ticks(
     first_seq: int = 0,
     percent: bool = False,
 ) -> tuple[int, int, Stop]:
-    """As the kernel's."""
+    """See the kernel."""
     data = payload(buffer, start, end)
     for count in range(len(out)):
         tick, start, stop = parser.read_tick(data, start, percent)

@@ -27,14 +27,18 @@ VALUES = st.one_of(
 PERCENTILES = (0.0, 1.0, 10.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0)
 
 
+def new_histogram() -> Histogram:
+    return Histogram(memoryview(bytearray(BUCKET_SLOTS * 8)).cast("Q"))
+
+
 def recorded(values: list[int]) -> HistogramSnapshot:
-    histogram = Histogram.private()
+    histogram = new_histogram()
     for value in values:
         histogram.record(value)
     return histogram.snapshot()
 
 
-def test_buckets_tile_the_range_without_gap_or_overlap():
+def test_buckets_cover_the_range_without_gaps_or_overlaps():
     assert lowest_of(0) == 0
     assert highest_of(BUCKET_SLOTS - 1) == HIGHEST_VALUE_NS
     for index in range(BUCKET_SLOTS - 1):
@@ -42,7 +46,7 @@ def test_buckets_tile_the_range_without_gap_or_overlap():
         assert index_of(lowest_of(index)) == index_of(highest_of(index)) == index
 
 
-def test_a_bucket_is_at_most_a_128th_of_its_values_wide():
+def test_a_bucket_is_at_most_1_128th_as_wide_as_its_values():
     for index in range(BUCKET_SLOTS):
         width = highest_of(index) - lowest_of(index) + 1
         assert width == 1 or width * 128 <= lowest_of(index)
@@ -58,16 +62,16 @@ def test_record_counts_in_the_bucket_of_the_value(value: int):
 @pytest.mark.parametrize(
     ("value", "index"), [(-1, 0), (-(1 << 50), 0), (HIGHEST_VALUE_NS + 1, -1), (1 << 70, -1)]
 )
-def test_values_outside_the_range_count_at_the_nearer_end(value: int, index: int):
+def test_values_outside_the_range_go_into_the_nearest_bucket(value: int, index: int):
     snapshot = recorded([value])
     assert snapshot.total == 1
     assert snapshot.counts[index] == 1
 
 
-def test_an_empty_histogram_answers_zero():
+def test_an_empty_histogram_returns_zero():
     snapshot = recorded([])
     assert (snapshot.total, snapshot.min, snapshot.max, snapshot.percentile(50)) == (0, 0, 0, 0)
-    assert snapshot.moments() == (0.0, 0.0)
+    assert snapshot.mean_and_deviation() == (0.0, 0.0)
     assert snapshot.to_hgrm().count("\n") == 5
 
 
@@ -79,7 +83,7 @@ def test_percentiles_agree_with_numpy_within_a_bucket(seed: int):
         below = np.percentile(values, percent, method="lower")
         above = np.percentile(values, percent, method="higher")
         assert below <= snapshot.percentile(percent) <= above * (1 + 1 / 128) + 1
-    mean, deviation = snapshot.moments()
+    mean, deviation = snapshot.mean_and_deviation()
     assert mean == pytest.approx(values.mean(), rel=0.01)
     assert deviation == pytest.approx(values.std(), rel=0.01)
 
@@ -94,7 +98,7 @@ def test_sum_and_difference_of_snapshots():
 
 
 def test_numpy_view_writes_the_same_buckets():
-    histogram = Histogram.private()
+    histogram = new_histogram()
     histogram.record(1000)
     histogram.buckets[index_of(1000)] += np.uint64(2)
     assert histogram.snapshot().total == 3
@@ -116,7 +120,7 @@ def test_counts_and_percentiles_equal_hdrhistogram(values: list[int]):
     assert [theirs.get_count_at_index(i) for i in range(BUCKET_SLOTS)] == ours.counts.tolist()
     for percent in PERCENTILES:
         assert ours.percentile(percent) == theirs.get_value_at_percentile(percent)
-    mean, deviation = ours.moments()
+    mean, deviation = ours.mean_and_deviation()
     assert mean == pytest.approx(theirs.get_mean_value())
     assert deviation == pytest.approx(theirs.get_stddev(), rel=1e-6, abs=1e-3)
 
@@ -131,8 +135,8 @@ def test_hgrm_export_has_the_lines_of_hdrhistogram():
     header = re.compile(r"\s+Value\s+Percentile\s+TotalCount 1/\(1-Percentile\)")
     assert header.match(ours)
     assert ours.splitlines()[:2] == output.getvalue().decode().splitlines()[:2]
-    # Their steps towards 100 % differ (the package leaves out a rounding that the Java original
-    # has), so what is compared is the curve: the value at each cumulative count both of them name.
+    # The package's steps toward 100 % differ (it omits a rounding of the Java original), so this
+    # compares the curve: the value at each cumulative count that both list.
     mine, theirs = curve(ours), curve(output.getvalue().decode())
     common = mine.keys() & theirs.keys()
     assert len(common) > 15
@@ -146,7 +150,7 @@ def curve(text: str) -> dict[int, float]:
     return {int(count): float(value) for value, _, count, *_ in rows}
 
 
-def test_hgrm_levels_halve_the_rest_every_five_lines():
+def test_hgrm_levels_halve_the_remaining_distance_every_five_lines():
     lines = recorded(list(range(100_000))).to_hgrm().splitlines()[2:]
     levels = [float(line.split()[1]) for line in lines if not line.startswith("#")]
     assert levels[:7] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.55])
@@ -155,7 +159,7 @@ def test_hgrm_levels_halve_the_rest_every_five_lines():
 
 
 @given(st.lists(VALUES, min_size=1, max_size=60))
-def test_each_hgrm_line_holds_the_count_of_values_up_to_its_own(values: list[int]):
+def test_each_hgrm_line_has_the_count_of_values_up_to_its_value(values: list[int]):
     for line in recorded(values).to_hgrm().splitlines()[2:]:
         if not line.startswith("#"):
             value, share, count, *_ = line.split()

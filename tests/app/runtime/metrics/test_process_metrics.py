@@ -1,4 +1,4 @@
-"""Blocks of counters: ownership, restarts, races, refusals."""
+"""Metrics blocks: ownership, restarts, races, segments that are refused."""
 
 import os
 import secrets
@@ -38,7 +38,7 @@ Spawn = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """A segment name of this test's own; the segment is removed afterwards."""
+    """A segment name for one test; the segment is removed afterwards."""
     name = f"test_metrics_{os.getpid()}_{secrets.token_hex(4)}"
     yield name
     (SHM_DIRECTORY / name).unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def answer(child: subprocess.Popen[str]) -> list[int]:
     """The child's restarts and counter, once it owns its block."""
     assert child.stdout
     line = child.stdout.readline()
-    assert line, "the child ended before it owned a block"
+    assert line, "the child exited before it owned a block"
     return [int(word) for word in line.split()]
 
 
@@ -120,7 +120,7 @@ def test_round_trip(name: str):
 
 
 @pytest.mark.parametrize("service", list(layout.COUNTERS))
-def test_every_name_of_the_table_has_a_place_of_its_own(name: str, service: str):
+def test_every_name_of_the_table_has_its_own_slot(name: str, service: str):
     metrics = ProcessMetrics.open(name, service)
     for value, counter in enumerate(layout.counter_names(service), start=1):
         metrics.set(counter, value)
@@ -152,7 +152,7 @@ def test_unknown_names_raise(name: str):
     metrics.close()
 
 
-def test_a_killed_owner_leaves_its_counters_to_its_successor(name: str, spawn: Spawn):
+def test_a_successor_continues_a_killed_owners_counters(name: str, spawn: Spawn):
     first = spawn()
     tell(first)
     assert answer(first) == [0, 7]
@@ -171,7 +171,7 @@ def test_a_killed_owner_leaves_its_counters_to_its_successor(name: str, spawn: S
     assert snapshot.histograms["order_ack_ns"].total == 2
 
 
-def test_two_living_owners_of_one_name_have_a_block_each(name: str, spawn: Spawn):
+def test_two_living_owners_of_one_name_have_one_block_each(name: str, spawn: Spawn):
     children = [spawn(), spawn()]
     for child in children:
         tell(child)
@@ -181,13 +181,13 @@ def test_two_living_owners_of_one_name_have_a_block_each(name: str, spawn: Spawn
     assert unique_labels(both) == ["strategy#1", "strategy#2"]
 
     kill(children[0])
-    heir = spawn()
-    tell(heir)
-    assert answer(heir) == [1, 14]
+    successor = spawn()
+    tell(successor)
+    assert answer(successor) == [1, 14]
     assert len(read_metrics(name)) == 2
 
 
-def test_another_instance_does_not_inherit(name: str, spawn: Spawn):
+def test_another_instance_starts_at_zero(name: str, spawn: Spawn):
     child = spawn(instance="a")
     tell(child)
     answer(child)
@@ -208,7 +208,7 @@ def test_eight_racing_creators_share_one_segment_and_never_a_block(name: str, sp
     assert all(snapshot.alive for snapshot in snapshots)
 
 
-def test_blocks_run_out_only_while_their_owners_live(name: str):
+def test_blocks_run_out_only_while_their_owners_are_alive(name: str):
     owners = [ProcessMetrics.open(name, "strategy", str(i)) for i in range(layout.BLOCK_COUNT)]
     with pytest.raises(MetricsError, match="all 24 blocks have a living owner"):
         ProcessMetrics.open(name, "gateway")
@@ -228,7 +228,7 @@ def test_blocks_run_out_only_while_their_owners_live(name: str):
         owner.close()
 
 
-def test_close_gives_the_block_up_even_under_a_numpy_view(name: str):
+def test_close_releases_the_block_even_under_a_numpy_view(name: str):
     metrics = ProcessMetrics.open(name, "orderbook")
     view = metrics.counters
     buckets = metrics.histogram("book_update_ns").buckets
@@ -237,25 +237,27 @@ def test_close_gives_the_block_up_even_under_a_numpy_view(name: str):
     assert not only(name).alive
     view[0] += np.uint64(1)
     buckets[0] += np.uint64(1)
-    heir = ProcessMetrics.open(name, "orderbook")
-    assert (heir.restarts, heir.get("ticks_received")) == (1, 1)
-    heir.close()
+    successor = ProcessMetrics.open(name, "orderbook")
+    assert (successor.restarts, successor.get("ticks_received")) == (1, 1)
+    successor.close()
 
 
-def test_a_claim_broken_off_halfway_is_invisible_and_the_block_is_used_again(name: str):
+def test_an_interrupted_claim_is_invisible_and_its_block_is_reused(name: str):
     metrics = ProcessMetrics.open(name, "gateway")
     metrics.close()
     segment = Segment.attach(name)
     struct.pack_into("=Q", segment.buf, layout.block_offset(0), 3)
     assert read_metrics(name) == []
     assert layout.read_liveness(name) == []
-    heir = ProcessMetrics.open(name, "orderbook")
-    assert (only(name).service, heir.restarts) == ("orderbook", 0)
-    heir.close()
+    successor = ProcessMetrics.open(name, "orderbook")
+    assert (only(name).service, successor.restarts) == ("orderbook", 0)
+    successor.close()
     segment.close()
 
 
-def test_a_claim_is_given_up_beside_a_stopped_claimant(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_claim_times_out_while_a_stopped_process_holds_the_claim_lock(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
     ProcessMetrics.open(name, "gateway").close()
     monkeypatch.setattr("app.runtime.metrics.process_metrics.CLAIM_TIMEOUT_S", 0.05)
     segment = Segment.attach(name)
@@ -280,7 +282,9 @@ def damaged_headers() -> list[tuple[str, bytes, str]]:
     [case[1:] for case in damaged_headers()],
     ids=[case[0] for case in damaged_headers()],
 )
-def test_a_segment_of_another_layout_is_refused_in_one_line(name: str, header: bytes, message: str):
+def test_a_segment_of_another_layout_is_refused_with_one_line(
+    name: str, header: bytes, message: str
+):
     Segment.create(name, header, layout.SEGMENT_BYTES).close()
     before = (SHM_DIRECTORY / name).read_bytes()
     for use in (
@@ -303,7 +307,7 @@ def test_a_segment_that_is_too_short_is_refused(name: str, size: int):
             use(name)
 
 
-def test_no_segment_is_said_in_one_line(name: str):
+def test_a_missing_segment_is_reported_with_one_line(name: str):
     for use in (read_metrics, layout.read_liveness):
         with pytest.raises(MetricsError, match=f"{name} does not exist"):
             use(name)
@@ -329,7 +333,7 @@ def test_liveness_is_read_without_numpy(name: str):
     metrics.close()
 
 
-def test_snapshots_come_in_the_order_of_the_data(name: str):
+def test_snapshots_are_in_the_order_of_the_data_flow(name: str):
     owners = [ProcessMetrics.open(name, service) for service in reversed(STAGE_COUNTER)]
     assert [s.service for s in read_metrics(name)] == list(STAGE_COUNTER)
     for owner in owners:

@@ -1,70 +1,5 @@
-# Writer side
-
-cdef class BookView:
-    """One price book segment, for its writer and its readers."""
-    cdef price_book *book
-    cdef object keep
-    cdef readonly Py_ssize_t count
-
-    def __init__(self, uint8_t[::1] segment):
-        self.keep = segment
-        self.book = <price_book *>&segment[0]
-        if segment.shape[0] >= BOOK_HEADER_BYTES:
-            self.count = self.book.symbol_count
-        if segment.shape[0] < BOOK_HEADER_BYTES + self.count * BOOK_SLOT_BYTES:
-            raise ValueError(f"price book: {segment.shape[0]} bytes hold no {self.count} symbols")
-
-    def put(self, Py_ssize_t index, double price, int64_t event_ns=0, int64_t recv_ns=0, seq=None):
-        """Write one price; ``seq`` None means the slot's next.  Nothing changes on an old ``seq``."""
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        if not 0.0 < price <= MAX_PRICE:
-            raise ValueError(f"price {price!r}: must be finite, above 0, at most {MAX_PRICE:.0f}")
-        cdef book_slot *slot = &self.book.slot[index]
-        cdef uint64_t number = load_relaxed(slot.stamp) >> 1 if seq is None else seq
-        book_put(slot, number, event_ns, price, recv_ns)
-
-    def get(self, Py_ssize_t index):
-        """``(price, event_ns, recv_ns, seq)``, all of one tick; None if never written."""
-        cdef book_cell cell
-        if not 0 <= index < self.count:
-            raise IndexError(index)
-        cdef int64_t seq = book_get(&self.book.slot[index], &cell)
-        return None if seq < 0 else (cell.price, cell.event_ns, cell.recv_ns, seq)
-
-    def heartbeat(self):
-        """Tell readers that the writer lives."""
-        store_time(self.book.heartbeat_ns, monotonic_ns())
-
-    def count_gap(self):
-        """Count one interruption of the feed."""
-        store_relaxed(self.book.gaps, self.book.gaps + 1)
-
-    def repair(self):
-        """Make the plain prices agree with the live cells, after a writer died between the two."""
-        cdef book_cell cell
-        for index in range(self.count):
-            if book_get(&self.book.slot[index], &cell) >= 0:
-                self.book.slot[index].price = cell.price
-
-    @property
-    def heartbeat_ns(self):
-        """CLOCK_MONOTONIC of the writer's last sign of life."""
-        return self.book.heartbeat_ns
-
-    @property
-    def gaps(self):
-        """Interruptions of the feed that the writer saw."""
-        return self.book.gaps
-
-    @property
-    def boot_id(self):
-        """Random number of this segment; a new segment of the same name has another."""
-        return self.book.boot_id
-
-
 cdef class RingView:
-    """One tick ring segment: state, registration, waiting; base of writer and reader."""
+    """One tick ring segment: its state and its reader slots; base of writer and reader."""
     cdef tick_ring *ring
     cdef object keep
     cdef uint64_t capacity, mask
@@ -88,11 +23,6 @@ cdef class RingView:
                 None if end == NO_END_C else end, self.ring.heartbeat_ns)
 
     @property
-    def boot_id(self):
-        """Random number of this segment."""
-        return self.ring.boot_id
-
-    @property
     def policy(self):
         """READER_LOSSLESS (1) or READER_LATEST (2)."""
         return self.ring.policy
@@ -104,9 +34,9 @@ cdef class RingView:
                 (<bytes>reader.name[:READER_NAME_BYTES]).rstrip(b"\0").decode(errors="replace"))
 
     def set_reader(self, Py_ssize_t slot, uint32_t state, cursor=None, name=None):
-        """Register (state 1 or 2) or free (0) a reader slot; its lock must be held.
+        """Register (state 1 or 2) or free (0) a reader slot, whose lock must be held.
 
-        A ``name`` makes it a new reader's, who has lost nothing yet.
+        A ``name`` makes it a new reader's slot and resets its count of lost ticks.
         """
         cdef ring_reader *reader = self.slot(slot)
         if cursor is not None:
@@ -139,7 +69,6 @@ cdef class TickWriter(RingView):
     cdef price_book *book
     cdef object keep_book
     cdef uint64_t limit
-    cdef readonly uint64_t waits
 
     def __init__(self, uint8_t[::1] ring, uint8_t[::1] book, FieldParser parser):
         RingView.__init__(self, ring)
@@ -149,14 +78,14 @@ cdef class TickWriter(RingView):
         self.parser = parser
         if <uint32_t>parser.symbol_count != self.book.symbol_count:
             raise ValueError("parser and book have different symbols")
-        # A writer killed between publishing and noting where it stands: the last tick tells.  (Its
-        # record is whole: a burst overwrites at most the oldest quarter of the ring.)
+        # A writer killed after publishing ticks may not have stored next_seq: take it from the last
+        # tick.  (That record is intact: a burst overwrites at most the oldest quarter of the ring.)
         if self.ring.published:
             known = self.ring.record[(self.ring.published - 1) & self.mask].seq + 1
             self.set_next_seq(max(known, self.ring.next_seq))
 
     cdef uint64_t worst_lag(self) noexcept nogil:
-        """How many published ticks the slowest lossless reader has still to take."""
+        """Published ticks that the slowest lossless reader has not taken yet."""
         cdef uint64_t published = self.ring.published, lag = 0, cursor
         cdef int i
         for i in range(MAX_READERS_C):
@@ -167,10 +96,10 @@ cdef class TickWriter(RingView):
         return lag
 
     cdef uint64_t writable_to(self) noexcept nogil:
-        """The position up to which may be written: one capacity past the slowest reader.
+        """The first position that must not be written: one capacity past the slowest reader.
 
-        Up to half a ring a newcomer may still start at tick 0 (TickRing.register), so that tick
-        stays, too.
+        While at most half the ring is filled, a new reader may start at tick 0 (TickRing.register),
+        so tick 0 is not overwritten either.
         """
         cdef uint64_t published = self.ring.published
         if published <= self.capacity // 2:
@@ -178,7 +107,7 @@ cdef class TickWriter(RingView):
         return published - self.worst_lag() + self.capacity
 
     cdef int push_span(self, const uint8_t **at, const uint8_t *last, int64_t recv_ns) noexcept nogil:
-        """Parse, write book and ring, publish, wake; why it stopped, and ``at`` where."""
+        """Parse, write book and ring, publish, wake; return why it stopped, ``at`` where."""
         cdef tick_ring *ring = self.ring
         cdef uint64_t position = ring.published, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
@@ -191,13 +120,13 @@ cdef class TickWriter(RingView):
                 if position >= self.limit:
                     stop = P_FULL
                     break
-            # Publish every so often, so that readers start while we still parse.
+            # Publish after each burst, so that readers start while we are still parsing.
             goal = min(self.limit, position + burst)
-            if goal > ring.claimed:  # a dead predecessor may have claimed more
+            if goal > ring.claimed:  # a writer that died may have claimed more
                 store_relaxed(ring.claimed, goal)
             fence_release()
             while position < goal and stop < 0:
-                # In blocks, so that a large book's cache misses overlap.
+                # In blocks, so that the cache misses of a large book overlap.
                 parsed = position
                 stop = self.parser.read_ticks(
                     at, last, ring.record, self.mask, &parsed, goal, self.book.slot)
@@ -219,7 +148,7 @@ cdef class TickWriter(RingView):
     def push(self, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end, int64_t recv_ns):
         """Parse, write book and ring, publish, wake; ``(ticks, position, stop)`` as parse_ticks.
 
-        FULL: a lossless reader holds the ring; wait_space, then push the rest.
+        FULL: a lossless reader has not read enough; call wait_space, then push the rest.
         """
         cdef const uint8_t *base = parse_view(buffer, start, end)
         cdef const uint8_t *p = base + start
@@ -229,16 +158,16 @@ cdef class TickWriter(RingView):
             stop = self.push_span(&p, base + end, recv_ns)
         return self.ring.published - first, p - base, stop
 
-    def pull(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes,
+    def receive(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes,
              int64_t until_ns, uint64_t[::1] buckets):
-        """Receive from a socket and push, until ``until_ns`` or there is something to look at.
+        """Receive from a socket and push, until ``until_ns`` or until the parser needs the caller.
 
-        ``buffer[:fill]`` is an unfinished tick; each receive waits as long as the socket's timeout
-        says, and ends the call when nothing came.  Returns ``(received, ticks, position, fill,
-        stop, first_ns, recv_ns, pieces)``: bytes (0: closed by the peer; below 0: -errno); where
-        parsing stopped (0 at NEED_MORE) in how many bytes; when the first piece with ticks and the
-        last piece came; how many brought ticks.  The time from receipt to publication of each of
-        those goes into the latency ``buckets``.
+        ``buffer[:fill]`` is an unfinished tick.  Each receive waits for the socket's timeout; the
+        call ends when nothing arrives.  Returns ``(received, ticks, position, fill, stop, first_ns,
+        recv_ns, pieces)``: bytes received (0: closed by the peer; negative: -errno); ticks written;
+        where parsing stopped (0 at NEED_MORE), the bytes in the buffer, and why; CLOCK_MONOTONIC of
+        the first receive that brought ticks and of the last that brought bytes; how many brought
+        ticks.  For each of these, the time from receipt to publication goes into ``buckets``.
         """
         cdef uint8_t *base = &buffer[0]
         cdef const uint8_t *p = base
@@ -278,28 +207,27 @@ cdef class TickWriter(RingView):
                 pieces)
 
     def lag(self):
-        """Ticks that the slowest lossless reader has still to take."""
+        """Ticks that the slowest lossless reader has not taken yet."""
         return self.worst_lag()
 
     def set_next_seq(self, uint64_t seq):
-        """The feed goes on at ``seq`` (a resume, or ticks refused in between)."""
+        """The next tick is ``seq``: after a resume, or after ticks that were refused."""
         store_release(self.ring.next_seq, seq)
 
     def finish(self, uint64_t seq):
-        """The run has ``seq`` ticks and no more will come."""
+        """The run is over after ``seq`` ticks."""
         store_release(self.ring.end_seq, seq)
         futex_wake_if(&self.ring.data_futex, &self.ring.data_waiting)
 
     def heartbeat(self):
-        """Tell readers that the writer lives."""
+        """Publish the writer's heartbeat."""
         store_time(self.ring.heartbeat_ns, monotonic_ns())
         store_time(self.book.heartbeat_ns, monotonic_ns())
 
     def wait_space(self, int64_t timeout_ns):
-        """Sleep until the slowest lossless reader has moved on; whether there is room now."""
+        """Sleep until the slowest lossless reader has advanced; return whether there is space."""
         cdef tick_ring *ring = self.ring
         cdef uint32_t seen = load_word(ring.space_futex)
-        self.waits += 1
         store_word(ring.space_waiting, 1)
         fence_full()
         with nogil:
@@ -310,16 +238,16 @@ cdef class TickWriter(RingView):
 
 
 cdef class TickReader(RingView):
-    """One registered reader of the ring; its cursor lives in the shared slot."""
-    cdef ring_reader *me
+    """One registered reader of the ring; its cursor is kept in the shared slot."""
+    cdef ring_reader *registration
     cdef uint64_t cursor
     cdef readonly uint64_t lost
 
     def __init__(self, uint8_t[::1] ring, Py_ssize_t slot):
         RingView.__init__(self, ring)
-        self.me = self.slot(slot)
-        self.cursor = load_acquire(self.me.cursor)
-        self.lost = self.me.lost
+        self.registration = self.slot(slot)
+        self.cursor = load_acquire(self.registration.cursor)
+        self.lost = self.registration.lost
 
     @property
     def position(self):
@@ -327,7 +255,7 @@ cdef class TickReader(RingView):
         return self.cursor
 
     cdef inline uint64_t ahead(self) noexcept nogil:
-        # A lapped reader's new cursor may be past what it has seen published.
+        # A lapped reader's new cursor may be ahead of the ``published`` it has read.
         cdef uint64_t published = load_acquire(self.ring.published)
         return published - self.cursor if published > self.cursor else 0
 
@@ -336,7 +264,7 @@ cdef class TickReader(RingView):
         return self.ahead()
 
     def next_seq(self):
-        """The source sequence of the tick to consume next, or the one after the last so far."""
+        """Source sequence of the next tick to consume; if there is none yet, one past the last."""
         cdef tick_ring *ring = self.ring
         cdef uint64_t position, published, claimed, seq
         while True:
@@ -353,7 +281,7 @@ cdef class TickReader(RingView):
                 self.skip(claimed, published)
 
     def wait(self, int64_t timeout_ns):
-        """Sleep until there is a tick or the run is over; the number of ticks there are."""
+        """Sleep until there is a tick or the run is over; return the number of unread ticks."""
         cdef tick_ring *ring = self.ring
         cdef uint32_t seen
         if self.ahead() == 0:
@@ -366,15 +294,15 @@ cdef class TickReader(RingView):
         return self.ahead()
 
     def peek(self, Py_ssize_t most):
-        """``(index, count, last_seq)``: records to read in place, lossless only; never wraps."""
+        """``(index, count, last_seq)`` of records to read in place (lossless only); never wraps."""
         cdef uint64_t start = self.cursor & self.mask
         cdef uint64_t count = min(self.ahead(), self.capacity - start, <uint64_t>max(most, 0))
         return start, count, self.ring.record[start + count - 1].seq if count else 0
 
     def copy(self, tick_record[::1] out):
-        """Latest policy: copy what is there, skip what was overwritten; the number copied.
+        """Latest policy: copy unread ticks, skip overwritten ones; return the number copied.
 
-        A lapped reader goes on at the oldest half of the ring, so it is not lapped again at once.
+        A lapped reader resumes half a ring behind the writer, so it is not lapped again at once.
         """
         cdef tick_ring *ring = self.ring
         cdef uint64_t ahead, start, count, claimed
@@ -392,20 +320,20 @@ cdef class TickReader(RingView):
             self.skip(claimed, self.cursor + ahead)
 
     cdef void skip(self, uint64_t claimed, uint64_t published) noexcept nogil:
-        """Lapped: count what was overwritten, and go on."""
+        """Lapped: count the overwritten ticks and move the cursor past them."""
         cdef uint64_t oldest = claimed - self.capacity
         if published > self.capacity // 2:
             oldest = max(oldest, published - self.capacity // 2)
         self.lost += oldest - self.cursor
         self.cursor = oldest
-        store_relaxed(self.me.lost, self.lost)
-        store_release(self.me.cursor, self.cursor)
+        store_relaxed(self.registration.lost, self.lost)
+        store_release(self.registration.cursor, self.cursor)
 
     def advance(self, uint64_t count):
-        """The first ``count`` ticks are done with; the writer may have their room."""
+        """Consume ``count`` ticks; the writer may overwrite them."""
         cdef tick_ring *ring = self.ring
         self.cursor += count
-        store_release(self.me.cursor, self.cursor)
-        # Half a ring of room before waking the writer: a wake-up costs more than a thousand ticks.
+        store_release(self.registration.cursor, self.cursor)
+        # Wake the writer only at half a ring of space: a wake-up costs more than a thousand ticks.
         if self.ahead() <= self.capacity // 2:
             futex_wake_if(&ring.space_futex, &ring.space_waiting)

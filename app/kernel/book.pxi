@@ -1,0 +1,61 @@
+cdef class BookView:
+    """One price book segment, for its writer and its readers."""
+    cdef price_book *book
+    cdef object keep
+    cdef readonly Py_ssize_t count
+
+    def __init__(self, uint8_t[::1] segment):
+        self.keep = segment
+        self.book = <price_book *>&segment[0]
+        if segment.shape[0] >= BOOK_HEADER_BYTES:
+            self.count = self.book.symbol_count
+        if segment.shape[0] < BOOK_HEADER_BYTES + self.count * BOOK_SLOT_BYTES:
+            raise ValueError(f"price book: {segment.shape[0]} bytes hold no {self.count} symbols")
+
+    def put(self, Py_ssize_t index, double price, int64_t event_ns=0, int64_t recv_ns=0, seq=None):
+        """Write one price; ``seq`` None: the slot's next.  An older or equal ``seq`` is ignored."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        if not 0.0 < price <= MAX_PRICE:
+            raise ValueError(f"price {price!r}: must be finite, above 0, at most {MAX_PRICE:.0f}")
+        cdef book_slot *slot = &self.book.slot[index]
+        cdef uint64_t number = load_relaxed(slot.stamp) >> 1 if seq is None else seq
+        book_put(slot, number, event_ns, price, recv_ns)
+
+    def get(self, Py_ssize_t index):
+        """``(price, event_ns, recv_ns, seq)``, all of one tick; None if never written."""
+        cdef book_cell cell
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        cdef int64_t seq = book_get(&self.book.slot[index], &cell)
+        return None if seq < 0 else (cell.price, cell.event_ns, cell.recv_ns, seq)
+
+    def heartbeat(self):
+        """Publish the writer's heartbeat."""
+        store_time(self.book.heartbeat_ns, monotonic_ns())
+
+    def count_gap(self):
+        """Count one interruption of the feed."""
+        store_relaxed(self.book.gaps, self.book.gaps + 1)
+
+    def repair(self):
+        """Copy the live cells' prices to the plain ones: a writer may have died between the two."""
+        cdef book_cell cell
+        for index in range(self.count):
+            if book_get(&self.book.slot[index], &cell) >= 0:
+                self.book.slot[index].price = cell.price
+
+    @property
+    def heartbeat_ns(self):
+        """CLOCK_MONOTONIC of the writer's last heartbeat."""
+        return self.book.heartbeat_ns
+
+    @property
+    def gaps(self):
+        """Interruptions of the feed, counted by the writer."""
+        return self.book.gaps
+
+    @property
+    def boot_id(self):
+        """Random number of this segment; a new segment of the same name has another."""
+        return self.book.boot_id
