@@ -1,4 +1,4 @@
-"""Fixtures of the container tests; the others need none."""
+"""Fixtures of the container tests."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 
 
 def _engine_problem() -> str:
-    """Why container tests cannot run here, or nothing."""
+    """Why container tests cannot run here; empty if they can."""
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -24,7 +24,7 @@ def _engine_problem() -> str:
 
 @pytest.fixture(scope="session")
 def images() -> None:
-    """An engine that answers and every image built; skips, or with REQUIRE_CONTAINERS=1 fails."""
+    """A running engine and up-to-date images; else skip, or with REQUIRE_CONTAINERS=1 fail."""
     problem = _engine_problem()
     if problem:
         reason = f"no Docker engine with Compose ({problem}); make engine"
@@ -39,7 +39,7 @@ def images() -> None:
 
 @pytest.fixture
 def compose_stack(images: None) -> Iterator[Callable[..., ComposeStack]]:
-    """Makes projects (``compose_stack(REPLAY="once")``) and removes them at the end of the test."""
+    """Makes projects (``compose_stack(REPLAY="once")``); removes them at the end of the test."""
     made: list[ComposeStack] = []
 
     def make(**settings: str) -> ComposeStack:

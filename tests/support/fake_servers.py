@@ -1,4 +1,4 @@
-"""Servers that misbehave on purpose, on ports that the system chooses."""
+"""Servers that misbehave on purpose, on ports that the kernel chooses."""
 
 import contextlib
 import socket
@@ -8,11 +8,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from tests.support.ports import free_ports
+
 TIMEOUT_S = 20.0
 
 
 class Connection:
-    """One accepted connection, frame by frame."""
+    """One accepted connection, read frame by frame."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -21,7 +23,7 @@ class Connection:
         self._rest = b""
 
     def frame(self) -> bytes:
-        """The next frame from the client, delimiter removed; EOFError at its end."""
+        """The next frame from the client without its delimiter; EOFError when the client closes."""
         while b"*" not in self._rest:
             data = self.sock.recv(65536)
             if not data:
@@ -31,23 +33,23 @@ class Connection:
         return frame
 
     def resume(self) -> int:
-        """The client's hello: the sequence that it wants."""
+        """The sequence that the client asks for in its hello."""
         while not (frame := self.frame()).startswith(b"RESUME|"):
             assert frame in (b"RUN", b"BEAT"), frame
         return int(frame[7:])
 
     def send(self, data: bytes, piece: int = 0) -> None:
-        """Send ``data``, in pieces of ``piece`` bytes, or at once."""
+        """Send ``data`` in pieces of ``piece`` bytes; 0: at once."""
         for start in range(0, len(data), piece or max(len(data), 1)):
             self.sock.sendall(data[start : start + (piece or len(data))])
 
     def reset(self) -> None:
-        """End the connection with RST."""
+        """Close the connection with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def finish(self) -> None:
-        """End our side and wait for the other to end."""
+        """Shut down our side and wait for the peer to close."""
         self.sock.shutdown(socket.SHUT_WR)
         with contextlib.suppress(OSError):
             while self.sock.recv(65536):
@@ -58,7 +60,7 @@ Handler = Callable[[Connection], None]
 
 
 class FakeServer:
-    """Runs ``handlers`` one connection after the other, the last one for all that follow."""
+    """Serves one connection at a time: the nth with the nth handler, later ones with the last."""
 
     def __init__(self, *handlers: Handler) -> None:
         self._handlers = list(handlers)
@@ -82,7 +84,7 @@ class FakeServer:
                 with sock:
                     handler(Connection(sock))
             except (OSError, EOFError):
-                pass  # the client went away, or we are closing
+                pass  # the client disconnected, or the server is closing
             except BaseException as error:
                 self.errors.append(error)
 
@@ -110,5 +112,4 @@ class FakeServer:
 
 def unused_port() -> int:
     """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_ports(1)[0]
