@@ -1,7 +1,7 @@
-"""Chaos on the four host processes: killed, stopped and paused at seeded moments of a replay.
+"""Chaos on the four host processes: killed, terminated and paused at seeded ticks of a run.
 
 ``python -m tests.chaos.run_host --runs 200 --seed 1`` compares each run with the backtest of the
-same data and says equal, or shows the first difference.  Run ``i`` has the seed ``seed + i``.
+same data and prints equal, or the first difference.  Run ``i`` has the seed ``seed + i``.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from app.backtest import run as backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import PROCESSES, HostStack, StackFailed
-from tests.chaos.plan import Account, Choice, Fault, draw
+from tests.chaos.plan import Choice, Fault, RunReport, draw
 from tests.support.outcome import Outcome, first_difference, of_backtest
 from tests.support.paths import ROOT
 
@@ -28,11 +28,11 @@ CHOICES: Final = (
 )
 RUN_TIMEOUT_S: Final = 90.0
 STALL_S: Final = 4.0
-"""A fault whose tick does not come, because of the one before, comes after this time instead."""
+"""If an earlier fault has stalled the run, the next one is injected after this time."""
 
 
 class Scenario(NamedTuple):
-    """What a run replays and with which settings; each has its own undisturbed outcome."""
+    """The data and settings of a run; each has its own undisturbed outcome."""
 
     data_path: Path
     ticks: int
@@ -41,19 +41,19 @@ class Scenario(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How one run ended; ``difference`` is None when it equals the undisturbed one."""
+    """The result of one run; ``difference`` is None if it equals the undisturbed one."""
 
     seed: int
     difference: str | None
     took_s: float
-    account: Path
+    report_path: Path
 
 
 def scenarios(folder: Path) -> list[Scenario]:
-    """The committed sample at readable paces, ten times over at full speed, in tight settings."""
+    """The sample at moderate paces, ten copies of it at full pace, and tight settings."""
     source = ROOT / "data" / "market_data.csv"
     header, *rows = source.read_text().splitlines()
-    # The day before, again and again: only times of day go on from one copy to the next.
+    # Ten copies of one day, each on a date of its own.
     long = folder / "long.csv"
     with long.open("w") as file:
         file.write(header + "\n")
@@ -79,7 +79,7 @@ def scenarios(folder: Path) -> list[Scenario]:
 
 
 def undisturbed(data_path: Path, **changes: object) -> Outcome:
-    """The outcome that every run has to have."""
+    """The outcome of the backtest, which every run must reach."""
     settings = Settings.from_environ(
         {"DATA_PATH": str(data_path), "REPLAY": "once"}
         | {name.upper(): str(value) for name, value in changes.items()}
@@ -88,7 +88,7 @@ def undisturbed(data_path: Path, **changes: object) -> Outcome:
 
 
 def disturb(stack: HostStack, fault: Fault) -> bool:
-    """Do it; False if the process was not there to be disturbed."""
+    """Inject the fault; False if the process does not run."""
     if fault.action == "kill":
         return stack.signal(fault.target, signal.SIGKILL)
     if fault.action == "terminate":
@@ -101,7 +101,7 @@ def disturb(stack: HostStack, fault: Fault) -> bool:
 
 
 def wait_for(stack: HostStack, fault: Fault) -> bool:
-    """Until the strategy comes to the fault's tick, or stands still; False when the run is over."""
+    """Wait until the strategy reaches the fault's tick or stalls; False if the run is over."""
     seen, since_s = -1, time.monotonic()
     while stack.running:
         tick = stack.counter("strategy", "ticks_consumed")
@@ -118,10 +118,10 @@ def wait_for(stack: HostStack, fault: Fault) -> bool:
 def run_once(
     seed: int, scenario: Scenario, expected: Outcome, faults: int, folder: Path
 ) -> Verdict:
-    """One run under faults."""
+    """One run with faults."""
     pace = random.Random(f"{seed}/pace").choice(scenario.paces)
     plan = draw(seed, faults, scenario.ticks, CHOICES)
-    account = Account(
+    report = RunReport(
         folder / f"chaos-{seed}.md",
         f"Chaos on host processes, seed {seed}",
         {
@@ -139,25 +139,25 @@ def run_once(
         with stack:
             for fault in plan:
                 if not wait_for(stack, fault):
-                    account.note(f"{fault}: the run was over")
+                    report.note(f"{fault}: the run was over")
                     continue
                 tick, at_s = stack.counter("strategy", "ticks_consumed"), time.monotonic()
                 done = disturb(stack, fault)
-                account.note(str(fault) if done else f"{fault}: not running", tick, at_s)
+                report.note(str(fault) if done else f"{fault}: not running", tick, at_s)
             code = stack.wait(RUN_TIMEOUT_S)
             outcome = stack.outcome()
-        account.note(f"end of the run, exit code {code}: {outcome}")
+        report.note(f"end of the run, exit code {code}: {outcome}")
         difference = first_difference(outcome, expected)
         if difference is None and code:
             difference = f"same outcome, but exit code {code}: {stack.tail(1)}"
     except StackFailed as error:
         difference = f"no end: {error}"
-    account.close("Equal." if difference is None else f"Different: {difference}")
-    return Verdict(seed, difference, time.monotonic() - started_s, account.path)
+    report.close("Equal." if difference is None else f"Different: {difference}")
+    return Verdict(seed, difference, time.monotonic() - started_s, report.path)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run them; 0 if every one is equal."""
+    """Run them; 0 if all are equal."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
         scenario, expected = random.Random(f"{seed}/scenario").choice(known)
         verdict = run_once(seed, scenario, expected, arguments.faults, folder)
         how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
-        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.account})", flush=True)
+        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.report_path})", flush=True)
         different += verdict.difference is not None
     print(f"{arguments.runs - different} of {arguments.runs} runs equal")
     return different > 0
