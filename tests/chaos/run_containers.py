@@ -22,7 +22,7 @@ from docker.models.containers import Container
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.chaos.plan import Choice, Fault, RunReport, draw
-from tests.chaos.run_host import Verdict, undisturbed
+from tests.chaos.run_host import Verdict, run_seeds, undisturbed
 from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
 from tests.support.outcome import Outcome, first_difference, of_store
 from tests.support.paths import ROOT
@@ -309,22 +309,16 @@ def _disturb_all(stack: Containers, plan: list[Fault], report: RunReport) -> Non
 
 def main(argv: list[str] | None = None) -> int:
     """Run them; 0 if all are equal."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_containers")
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--faults", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=ROOT / "data" / "out" / "chaos")
-    arguments = parser.parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.run_containers", description=__doc__
+    )
     data = ROOT / "data" / "market_data.csv"
-    expected, ticks = undisturbed(data), data.read_bytes().count(b"\n") - 1
-    different = 0
-    for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        verdict = run_once(seed, expected, ticks, arguments.faults, arguments.out)
-        how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
-        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.report_path})", flush=True)
-        different += verdict.difference is not None
-    print(f"{arguments.runs - different} of {arguments.runs} runs equal")
-    return different > 0
+    ticks = data.read_bytes().count(b"\n") - 1
+
+    def run(seed: int, faults: int, folder: Path) -> Verdict:
+        return run_once(seed, undisturbed(data), ticks, faults, folder)
+
+    return run_seeds(argv, parser, run, runs=50)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ same data and prints equal, or the first difference.  Run ``i`` has the seed ``s
 """
 
 import argparse
+import functools
 import random
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -78,8 +79,9 @@ def scenarios(folder: Path) -> list[Scenario]:
     ]
 
 
+@functools.cache
 def undisturbed(data_path: Path, **changes: object) -> Outcome:
-    """The outcome of the backtest, which every run must reach."""
+    """The outcome of the backtest, which every run must reach; kept for the next call."""
     settings = Settings.from_environ(
         {"DATA_PATH": str(data_path), "REPLAY": "once"}
         | {name.upper(): str(value) for name, value in changes.items()}
@@ -156,26 +158,43 @@ def run_once(
     return Verdict(seed, difference, time.monotonic() - started_s, report.path)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run them; 0 if all are equal."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
+def run_seeds(
+    argv: list[str] | None,
+    parser: argparse.ArgumentParser,
+    run: Callable[[int, int, Path], Verdict],
+    runs: int,
+) -> int:
+    """Call ``run(seed, faults, folder)`` for every seed and print the results; 0 if all equal.
+
+    The options ``--runs``, ``--seed``, ``--faults`` and ``--out`` are added to ``parser``.
+    """
+    parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "out" / "chaos")
     arguments = parser.parse_args(argv)
-    folder: Path = arguments.out
-    folder.mkdir(parents=True, exist_ok=True)
-    known = [(s, undisturbed(s.data_path, **s.settings)) for s in scenarios(folder)]
+    arguments.out.mkdir(parents=True, exist_ok=True)
     different = 0
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        scenario, expected = random.Random(f"{seed}/scenario").choice(known)
-        verdict = run_once(seed, scenario, expected, arguments.faults, folder)
+        verdict = run(seed, arguments.faults, arguments.out)
         how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
         print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.report_path})", flush=True)
         different += verdict.difference is not None
     print(f"{arguments.runs - different} of {arguments.runs} runs equal")
     return different > 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run them; 0 if all are equal."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
+    known = functools.cache(scenarios)
+
+    def run(seed: int, faults: int, folder: Path) -> Verdict:
+        scenario = random.Random(f"{seed}/scenario").choice(known(folder))
+        expected = undisturbed(scenario.data_path, **scenario.settings)
+        return run_once(seed, scenario, expected, faults, folder)
+
+    return run_seeds(argv, parser, run, runs=200)
 
 
 if __name__ == "__main__":
