@@ -13,7 +13,6 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import docker
@@ -86,12 +85,7 @@ class Containers(ComposeStack):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for container in self.containers():
             with contextlib.suppress(docker.errors.APIError):
                 container.remove(force=True, v=True)
