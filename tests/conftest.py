@@ -1,8 +1,11 @@
 """Fixtures of the container tests."""
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +34,12 @@ def images() -> None:
         if os.environ.get("REQUIRE_CONTAINERS"):
             pytest.fail(reason)
         pytest.skip(reason)
-    done = subprocess.run(
-        ["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
-    )
+    # One build at a time: each pytest-xdist worker has a session of its own.
+    with (Path(tempfile.gettempdir()) / "trading-test-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            ["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+        )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 

@@ -19,6 +19,7 @@ from tests.support.ports import free_ports
 
 PROCESSES = ("gateway", "orderbook", "order_manager", "strategy")
 POLL_S = 0.01
+READY_TIMEOUT_S = 60.0
 
 
 class StackFailed(Exception):
@@ -139,6 +140,12 @@ class HostStack:
                 raise StackFailed(f"not within {timeout_s:g} s: {what}\n{self.tail()}")
             time.sleep(POLL_S)
         return time.monotonic() - started_s
+
+    def wait_ready(self) -> None:
+        """Wait until the supervisor has seen every process ready; from then on it restarts them."""
+        self.wait_until(
+            "ready", lambda: "stack_ready" in self.log_path.read_text(), READY_TIMEOUT_S
+        )
 
     def wait(self, timeout_s: float) -> int:
         """Wait for the end of the run; returns its exit code.

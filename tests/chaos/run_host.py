@@ -139,6 +139,7 @@ def run_once(
     )
     try:
         with stack:
+            stack.wait_ready()
             for fault in plan:
                 if not wait_for(stack, fault):
                     report.note(f"{fault}: the run was over")
