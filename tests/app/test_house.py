@@ -1,7 +1,7 @@
-"""The house rules: which room imports which, and how large anything may grow.
+"""The house rules: which room may import which, and how large files and folders may get.
 
-A room is a folder of ``app/``, or a file directly in it.  Every rule is a function that returns its
-violations; it is applied to this project, and to a small invented tree that breaks it.
+A room is a folder of ``app/``, or a file directly in it.  Each rule is a function that returns the
+violations of a tree.  It is applied to this project, and to small invented trees that break it.
 """
 
 import ast
@@ -60,7 +60,7 @@ ALONE = "app/runtime/ipc_owner.py"
 
 
 class Import(NamedTuple):
-    """One import of a file: the dotted name, and the file of app that it reaches, if it does."""
+    """One import: the dotted name, and the file of app that it reaches (None: outside app)."""
 
     source: Path
     line: int
@@ -69,8 +69,8 @@ class Import(NamedTuple):
 
 
 def imports(tree: Path, file: Path) -> Iterator[Import]:
-    """Every import of a file: inside functions and under TYPE_CHECKING, too."""
-    if file.suffix in (".pyx", ".pxi"):  # Cython: no parser of ours reads it
+    """Every import of a file, also inside functions and under TYPE_CHECKING."""
+    if file.suffix in (".pyx", ".pxi"):  # Cython: ast cannot parse it
         for number, line in enumerate(file.read_text().splitlines(), 1):
             if found := re.match(r"\s*(?:from|cimport|import) (app[\w.]*)", line):
                 yield Import(file, number, found[1], _file_of(tree, found[1]))
@@ -107,7 +107,7 @@ def room_of(tree: Path, file: Path) -> str:
 
 
 def files(tree: Path, *suffixes: str) -> list[Path]:
-    """Sources below app/ and tests/; generated ones (``_kernel.c``) are none."""
+    """Sources below app/ and tests/, without the generated ``_kernel.c``."""
     found = (path for part in ("app", "tests") for path in (tree / part).rglob("*"))
     generated = tree / "app/kernel/_kernel.c"
     return sorted(p for p in found if p.suffix in (suffixes or SOURCES) and p != generated)
@@ -128,7 +128,7 @@ def _at(tree: Path, found: Import) -> str:
 
 
 def imports_only_rooms_below(tree: Path) -> list[str]:
-    """A room imports itself and what the table allows it; a room that is not in the table, none."""
+    """A room imports itself and the rooms that the table allows."""
     return [
         f"{_at(tree, each)}: {here} may not import {there}"
         for each in app_imports(tree)

@@ -59,12 +59,12 @@ def wire() -> Comparison:
             continue
         suffix = "" if place.name == "unpinned" else ", separate cores"
         for name, symbols, goal in ((few, 10, 0.35), (many, 10_000, 0.25)):
-            theirs, its = raw.format(name) + suffix, stack.format(name) + suffix
+            raw_name, stack_name = raw.format(name) + suffix, stack.format(name) + suffix
             subjects += [
-                Subject(theirs, partial(floor.bandwidth, symbols=symbols, place=place)),
-                Subject(its, partial(ours.wire, symbols=symbols, place=place)),
+                Subject(raw_name, partial(floor.bandwidth, symbols=symbols, place=place)),
+                Subject(stack_name, partial(ours.wire, symbols=symbols, place=place)),
             ]
-            ratios.append(Ratio("ticks_per_s", its, theirs, at_least=goal))
+            ratios.append(Ratio("ticks_per_s", stack_name, raw_name, at_least=goal))
     return Comparison(
         name="wire",
         title="Wire to price book and ring, the gateway reading a file",

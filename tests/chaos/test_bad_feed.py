@@ -24,7 +24,7 @@ def short_file(folder: Path, rows: int) -> Path:
     return path
 
 
-def run_behind(
+def run_through_proxy(
     folder: Path, data_path: Path, prices: Faults, sentiment: Faults
 ) -> tuple[HostStack, BadFeed]:
     """Run the stack to its end with a proxy in both feeds; fails unless it exits with 0."""
@@ -68,7 +68,7 @@ def test_same_result(tmp_path: Path, name: str, faults: Faults, rows: int) -> No
     assert expected.orders or rows < 400
     # Sentiment resumes at marks 4,096 ticks apart: a reset before the next one makes no progress.
     other = faults._replace(reset_every_bytes=20_000) if faults.reset_every_bytes else faults
-    stack, proxy = run_behind(tmp_path, path, faults, other)
+    stack, proxy = run_through_proxy(tmp_path, path, faults, other)
     assert first_difference(stack.outcome(), expected) is None, name
     if faults.reset_every_bytes or faults.drop_every_bytes or faults.garbage_per_mille:
         assert proxy.connections > 5
