@@ -1,8 +1,11 @@
-"""Fixtures of the container tests; the others need none."""
+"""Fixtures of the container tests."""
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,7 @@ from tests.support.paths import ROOT
 
 
 def _engine_problem() -> str:
-    """Why container tests cannot run here, or nothing."""
+    """Why container tests cannot run here; empty if they can."""
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -24,22 +27,25 @@ def _engine_problem() -> str:
 
 @pytest.fixture(scope="session")
 def images() -> None:
-    """An engine that answers and every image built; skips, or with REQUIRE_CONTAINERS=1 fails."""
+    """A running engine and up-to-date images; else skip, or with REQUIRE_CONTAINERS=1 fail."""
     problem = _engine_problem()
     if problem:
         reason = f"no Docker engine with Compose ({problem}); make engine"
         if os.environ.get("REQUIRE_CONTAINERS"):
             pytest.fail(reason)
         pytest.skip(reason)
-    done = subprocess.run(
-        ["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
-    )
+    # One build at a time: each pytest-xdist worker has a session of its own.
+    with (Path(tempfile.gettempdir()) / "trading-test-images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            ["make", "images"], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+        )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 @pytest.fixture
 def compose_stack(images: None) -> Iterator[Callable[..., ComposeStack]]:
-    """Makes projects (``compose_stack(REPLAY="once")``) and removes them at the end of the test."""
+    """Makes projects (``compose_stack(REPLAY="once")``); removes them at the end of the test."""
     made: list[ComposeStack] = []
 
     def make(**settings: str) -> ComposeStack:

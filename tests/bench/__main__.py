@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: measure, and write the report."""
+"""``python -m tests.bench``: measure and write the report."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ REPEATS, QUICK_REPEATS = 5, 2
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the essentials, under a minute")
+    parser.add_argument("--quick", action="store_true", help="the essentials, in about a minute")
     parser.add_argument("--only", action="append", metavar="NAME", help="only these comparisons")
     parser.add_argument("--repeats", type=int, help=f"rounds ({REPEATS}, quick {QUICK_REPEATS})")
     parser.add_argument("--list", action="store_true", help="list the comparisons and exit")
@@ -36,12 +36,12 @@ def _choose(names: list[str] | None) -> list[Comparison]:
         return known
     for name in names:
         if not any(each.name.startswith(name) for each in known):
-            raise SystemExit(f"--only {name}: there are {', '.join(c.name for c in known)}")
+            raise SystemExit(f"--only {name}: unknown; known: {', '.join(c.name for c in known)}")
     return [each for each in known if each.name.startswith(tuple(names))]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; 0 when every subject ran or is absent, 1 when one failed."""
+    """Run the benchmark; 0 if every subject ran or is absent, 1 if one failed."""
     arguments = _arguments(argv)
     comparisons = _choose(arguments.only)
     if arguments.list:

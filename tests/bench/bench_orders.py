@@ -1,9 +1,8 @@
-"""The order manager alone: durable ACKs per second, latency over its floor, and many connections.
+"""The order manager alone: durable ACKs per second, latency against its floor, many connections.
 
-``python -m tests.bench.bench_orders [name ...]`` runs everything or the named parts and prints a
-table; the functions return plain figures for a larger benchmark.  The server runs on CPU 0, the
-client on CPU 1; the store is in ``--folder`` (default: the run output folder), because a commit
-costs what that file system's ``fdatasync`` costs.
+``python -m tests.bench.bench_orders [name ...]`` runs all parts or the named ones and prints a
+table.  The server runs on CPU 0, the client on CPU 1.  The store is in ``--folder`` (default: the
+run output folder): a commit costs what ``fdatasync`` costs on that file system.
 """
 
 import argparse
@@ -28,7 +27,7 @@ Figures = dict[str, float]
 
 
 def order_frame(number: int, client: str) -> bytes:
-    """An order of the contract's form."""
+    """An order frame."""
     return (
         f'{{"side":"{"BUY" if number % 2 else "SELL"}","symbol":"AAPL","qty":10,"price":173.2,'
         f'"ts":"2025-10-01 09:30:00","id":{number},"client":"{client}"}}*'
@@ -37,7 +36,7 @@ def order_frame(number: int, client: str) -> bytes:
 
 @contextmanager
 def on_client_cpu() -> Iterator[bool]:
-    """This thread on the client's CPU, if there are two; yields whether there are."""
+    """Pin this thread to the client's CPU if there are two CPUs; yields whether there are."""
     before = os.sched_getaffinity(0)
     two = {SERVER_CPU, CLIENT_CPU} <= before
     if two:
@@ -50,7 +49,7 @@ def on_client_cpu() -> Iterator[bool]:
 
 @contextmanager
 def server(folder: Path, **settings: object) -> Iterator[OrderManagerProcess]:
-    """A fresh order manager on its CPU, and this thread on the other."""
+    """A new order manager on its CPU, with this thread on the other."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch, on_client_cpu() as two:
         cpus = str(SERVER_CPU) if two else ""
         with OrderManagerProcess(Path(scratch), cpus, **settings) as manager:
@@ -93,7 +92,7 @@ def pipelined(folder: Path, clients: int, orders: int, window: int = 4096) -> Fi
                     selector.unregister(pipe.sock)
         seconds = (time.perf_counter_ns() - start_ns) / 1e9
         for pipe in states:
-            assert pipe.refused == 0, f"{pipe.refused} orders were not acknowledged"
+            assert pipe.rejected == 0, f"{pipe.rejected} orders were not acknowledged"
             pipe.sock.close()
         selector.close()
     return {"acks_per_s": clients * per_client / seconds, "seconds": seconds}
@@ -104,7 +103,7 @@ class _Pipe:
 
     def __init__(self, sock: socket.socket, chunks: list[bytes], half: int, total: int) -> None:
         self.sock = sock
-        self.refused = 0
+        self.rejected = 0
         self._chunks = chunks
         self._next = 0
         self._half = half
@@ -112,25 +111,25 @@ class _Pipe:
         self._acked = 0
 
     def send(self) -> None:
-        """Send the next half window, if there is one."""
+        """Send the next half window, if any is left."""
         if self._next < len(self._chunks):
             self.sock.sendall(self._chunks[self._next])
             self._next += 1
 
     def receive(self) -> bool:
-        """Count answers; send on; True when all are there."""
+        """Count answers and send the next orders; True when every answer has arrived."""
         data = self.sock.recv(1 << 20)
-        assert data, "closed by the server"
+        assert data, "connection closed by the server"
         before = self._acked // self._half
         self._acked += data.count(b"*")
-        self.refused += data.count(b'"ok":false')
+        self.rejected += data.count(b'"ok":false')
         for _ in range(self._acked // self._half - before):
             self.send()
         return self._acked >= self._total
 
 
 def latency(folder: Path, orders: int, synchronous: str = "FULL") -> Figures:
-    """One order at a time over one connection: send to ACK."""
+    """Send to ACK, one order at a time over one connection."""
     with (
         server(folder, order_store_synchronous=synchronous) as manager,
         manager.client() as client,
@@ -150,7 +149,7 @@ def _ask_ns(sock: socket.socket, frame: bytes) -> int:
 
 
 def file_sync(folder: Path, rounds: int = 2000) -> Figures:
-    """The file system's own commit: overwrite 4 KiB in place, then fdatasync."""
+    """The cost of a commit to the file system: overwrite 4 KiB in place, then fdatasync."""
     with tempfile.TemporaryFile(dir=folder) as file:
         descriptor, block = file.fileno(), b"x" * 4096
         os.pwrite(descriptor, b"\0" * (8 << 20), 0)
@@ -165,7 +164,7 @@ def file_sync(folder: Path, rounds: int = 2000) -> Figures:
 
 
 def python_echo(rounds: int = 4000) -> Figures:
-    """A round trip to a blocking Python server that answers a constant: no work at all."""
+    """A round trip to a blocking Python server that sends a constant answer."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -199,7 +198,7 @@ def _fork(body: Callable[[], None]) -> int:
 
 class _ClassroomHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        """Answer one order and say so, as the order manager does; keep nothing."""
+        """Log and answer one order, as the order manager does; store nothing."""
         data = b""
         while not data.endswith(b"*"):
             data += self.request.recv(4096)
@@ -219,7 +218,7 @@ class _ClassroomServer(socketserver.ThreadingTCPServer):
 
 
 def classroom(folder: Path, orders: int = 2000) -> Figures:
-    """The classroom design: a threading ``socketserver``, a connection per order, no store."""
+    """The classroom design: a threading ``socketserver``, one connection per order, no store."""
     with (
         tempfile.TemporaryFile("w", dir=folder) as log,
         _ClassroomServer(("127.0.0.1", 0), _ClassroomHandler) as listener,
@@ -239,7 +238,7 @@ def classroom(folder: Path, orders: int = 2000) -> Figures:
 
 
 def connection_per_order(folder: Path, orders: int = 2000) -> Figures:
-    """The same client against this order manager: durable, a connection and a commit per order."""
+    """The same client against this order manager: durable, one connection and commit per order."""
     with server(folder) as manager:
         seconds = _one_connection_per_order(manager.port, orders)
     return {"acks_per_s": orders / seconds}
@@ -257,7 +256,7 @@ def _one_connection_per_order(port: int, orders: int) -> float:
 
 
 def idle_connections(folder: Path, total: int, busy: int, orders: int) -> Figures:
-    """Latency of ``busy`` connections in turn while ``total`` are open, and the server's memory."""
+    """Latency of ``busy`` connections used in turn with ``total`` open, and the server's memory."""
     with server(folder, order_connections_max=total + 64) as manager:
         socks = [socket.create_connection(("127.0.0.1", manager.port)) for _ in range(total)]
         for sock in socks[:busy]:
@@ -272,7 +271,7 @@ def idle_connections(folder: Path, total: int, busy: int, orders: int) -> Figure
 def main(argv: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("parts", nargs="*", help="pipelined latency connections; default: all")
+    parser.add_argument("parts", nargs="*", help="pipelined, latency, connections; default: all")
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "out")
     parser.add_argument("--orders", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -292,7 +291,7 @@ def _print_pipelined(folder: Path, orders: int, rounds: int) -> None:
     subjects: dict[str, Callable[[], Figures]] = {
         "1 client": lambda: pipelined(folder, 1, orders),
         "100 clients": lambda: pipelined(folder, 100, orders),
-        "a connection per order": lambda: connection_per_order(folder),
+        "one connection per order": lambda: connection_per_order(folder),
         "classroom, not durable": lambda: classroom(folder),
     }
     rows: dict[str, list[float]] = {name: [] for name in subjects}
@@ -322,7 +321,7 @@ def _print_latency(folder: Path, rounds: int) -> None:
                 f"{synchronous:6} order to ACK us: p50 {figures['order_to_ack_us_p50']:.1f} "
                 f"p99 {figures['order_to_ack_us_p99']:.1f} p99.9 "
                 f"{figures['order_to_ack_us_p999']:.1f}; C echo {echo_us:.1f} + fdatasync "
-                f"{sync_us:.1f}; {ratios[-1]:.2f} x"
+                f"{sync_us:.1f}; {ratios[-1]:.2f} x the floor"
             )
         print(f"{synchronous:6} median {statistics.median(ratios):.2f} x the floor")
     print(f"Python echo p50 {python_echo()['python_echo_us_p50']:.1f} us")
@@ -336,7 +335,8 @@ def _print_connections(folder: Path) -> None:
             f"{name:>6} connections: p50 {figures['order_to_ack_us_p50']:.1f} us, "
             f"p99 {figures['order_to_ack_us_p99']:.1f} us, {figures['memory_mib']:.0f} MiB"
         )
-    print(f"p99 {many['order_to_ack_us_p99'] / few['order_to_ack_us_p99']:.2f} x")
+    ratio = many["order_to_ack_us_p99"] / few["order_to_ack_us_p99"]
+    print(f"p99 with 10,000 connections: {ratio:.2f} x that with 10")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is compared with what, in the order of the report."""
+"""The comparisons, in the order of the report."""
 
 from collections.abc import Callable
 from functools import partial
@@ -49,22 +49,22 @@ def _on(run: Callable[[Context, Placement], Figures], place: Placement) -> Run:
 
 
 def wire() -> Comparison:
-    """Raw bandwidth against the real orderbook; cost of symbols and of price clients."""
+    """Raw bandwidth against the real orderbook; the cost of symbols and of price clients."""
     raw, stack = "raw loopback, {} symbols", f"{STACK}, {{}} symbols"
     few, many = "10", "10,000"
     subjects, ratios = [], []
     for place in placements():
-        # All on one core, sender and receiver only take turns.
+        # On one core, sender and receiver only alternate.
         if place.name not in ("unpinned", "spread"):
             continue
-        suffix = "" if place.name == "unpinned" else ", apart"
+        suffix = "" if place.name == "unpinned" else ", separate cores"
         for name, symbols, goal in ((few, 10, 0.35), (many, 10_000, 0.25)):
-            theirs, its = raw.format(name) + suffix, stack.format(name) + suffix
+            raw_name, stack_name = raw.format(name) + suffix, stack.format(name) + suffix
             subjects += [
-                Subject(theirs, partial(floor.bandwidth, symbols=symbols, place=place)),
-                Subject(its, partial(ours.wire, symbols=symbols, place=place)),
+                Subject(raw_name, partial(floor.bandwidth, symbols=symbols, place=place)),
+                Subject(stack_name, partial(ours.wire, symbols=symbols, place=place)),
             ]
-            ratios.append(Ratio("ticks_per_s", its, theirs, at_least=goal))
+            ratios.append(Ratio("ticks_per_s", stack_name, raw_name, at_least=goal))
     return Comparison(
         name="wire",
         title="Wire to price book and ring, the gateway reading a file",
@@ -88,15 +88,15 @@ def wire() -> Comparison:
             Ratio("ticks_per_s", f"{STACK}, 4 price clients", stack.format(few)),
             Ratio("ticks_per_s", f"{STACK}, 16 price clients", stack.format(few)),
         ),
-        leaves_out="raw loopback moves the same bytes and neither reads a file nor looks at them; "
-        "it is the same bytes over and over, where the gateway sends each once. The price clients "
-        "beside the orderbook receive and drop, all in one process, on the same cores. Apart means "
-        "sender and receiver each pinned to a core of its own; the others go where they like.",
+        leaves_out="raw loopback neither reads a file nor parses: it sends the same bytes "
+        "repeatedly, the gateway sends each row once. Price clients other than the orderbook run "
+        "in one process, share its cores, and discard what they receive. `separate cores`: sender "
+        "and receiver are each pinned to a core; elsewhere the scheduler places them.",
     )
 
 
 def throughput() -> Comparison:
-    """The pipeline against what moves single ticks, or batches by hand; cost of strategies."""
+    """The pipeline against libraries and hand-made batches; the cost of strategies."""
     sockets = "plain sockets, 64 ticks per send"
     zmq = f"pyzmq{version_of('pyzmq')} PUSH/PULL"
     iceoryx = f"iceoryx2{version_of('iceoryx2')} publish/subscribe"
@@ -122,16 +122,16 @@ def throughput() -> Comparison:
             *(Ratio("ticks_per_s", name, STACK) for _, name in more),
         ),
         goals=(Goal("ticks_per_s", STACK, at_least=15e6),),
-        leaves_out="this stack is three processes and decides on every tick; the peers are two "
-        "processes, of which the sockets parse the prices and the others drop what they receive. "
-        "Each further strategy is a process of its own: past the number of cores they take turns.",
+        leaves_out="this stack is three processes and decides on every tick. The peers are two "
+        "processes: plain sockets parse the prices, the others discard what they receive. Each "
+        "strategy is one more process; with more processes than cores they share the cores.",
     )
 
 
 def latency(place: Placement) -> Comparison:
-    """Tick to ACK against the floor, all placed alike."""
+    """Tick to ACK against the floor, with the same CPU placement for all."""
     everywhere = place.name == "unpinned"
-    contained, beside = f"{STACK}, in containers", f"{STACK}, beside a second strategy"
+    contained, two = f"{STACK}, in containers", f"{STACK}, with a second strategy"
     subjects = [
         Subject(FLOOR, _on(floor.chain, place)),
         Subject(LEAST, _on(least_python.chain, place), quick=False),
@@ -145,7 +145,7 @@ def latency(place: Placement) -> Comparison:
             Subject(contained, _on(containers.latency, place), quick=False),
         ]
     peers = [
-        Subject(beside, lambda context: ours.latency(context, place, strategies=2), quick=False),
+        Subject(two, lambda context: ours.latency(context, place, strategies=2), quick=False),
         Subject(CLASSROOM, _on(classroom.chain, place)),
         Subject(f"pyzmq{version_of('pyzmq')} chain", _on(pyzmq_peer.chain, place), quick=False),
         Subject(
@@ -164,7 +164,7 @@ def latency(place: Placement) -> Comparison:
         Ratio("recv_to_ack_us_p50", UNSYNCED, LEAST),
         Ratio("recv_to_ack_us_p50", STACK, FLOOR),
         Ratio("scheduled_to_ack_us_p50", STACK, FLOOR_COMMIT),
-        Ratio("recv_to_ack_us_p50", beside, STACK, at_most=1.1),
+        Ratio("recv_to_ack_us_p50", two, STACK, at_most=1.1),
         Ratio("recv_to_ack_us_p50", CLASSROOM, STACK),
     ]
     where = ", ".join(f"{cpus or 'any'}" for cpus in place.lists)
@@ -175,12 +175,12 @@ def latency(place: Placement) -> Comparison:
         figures=LATENCY if everywhere else LATENCY[:-1],
         ratios=tuple(ratios),
         plot="percentiles",
-        leaves_out="the floor parses, decides and stores nothing. `synced to disk` adds one "
-        "fdatasync of 200 bytes before each ACK, the least that a durable ACK costs on this disk; "
-        "`not synced` is the stack with ORDER_STORE_SYNCHRONOUS=NORMAL, which survives a killed "
-        "process but not a power cut. `least Python` is the same hops over this stack's ring, "
-        "with one row and commit an order and nothing else. The peers' chains do no work and their "
-        "ACK is not durable. The second strategy decides on every tick and orders nothing.",
+        leaves_out="the floor neither parses, decides nor stores. `synced to disk` adds one "
+        "fdatasync of 200 bytes before each ACK: the minimum cost of a durable ACK on this disk. "
+        "`not synced` is the stack with ORDER_STORE_SYNCHRONOUS=NORMAL: safe against a killed "
+        "process, not against a power failure. `least Python` uses the same hops and this stack's "
+        "ring, and stores and commits one row per order. The peers' chains do no work and their "
+        "ACK is not durable. The second strategy decides on every tick but sends no orders.",
         quick=everywhere,
     )
 
@@ -212,7 +212,7 @@ def orders() -> Comparison:
 
 
 def books() -> Comparison:
-    """Price books, one writer and one reader."""
+    """Price books with one writer and one reader."""
     ours_name, kernel = f"{STACK}, Python writer", f"{STACK}, orderbook's writer"
     return Comparison(
         name="book",
@@ -234,14 +234,14 @@ def books() -> Comparison:
             Goal("busy_reads_per_s", ours_name, at_least=1e6),
             Goal("busy_reads_per_s", kernel, at_least=1e6),
         ),
-        leaves_out="`busy` is with the other process at full pace; every read is of four fields "
-        "that belong together, except the locked book's three. `read_us_max` includes the times "
-        "at which the system ran something else.",
+        leaves_out="`busy`: the other process runs at full pace. A read returns a consistent set "
+        "of four fields, in the locked book three. `read_us_max` includes times at which the "
+        "reader was preempted.",
     )
 
 
 def all_comparisons() -> list[Comparison]:
-    """In the order of the report."""
+    """All comparisons, in the order of the report."""
     return [
         wire(),
         throughput(),

@@ -1,4 +1,4 @@
-"""Runs the comparisons: subjects in turn, round after round, figures kept per round."""
+"""Runs the comparisons: in every round each subject once; keeps the figures per round."""
 
 import statistics
 import time
@@ -20,7 +20,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread | None":
-        """None where there is no value."""
+        """None if there are no values."""
         kept = list(values)
         if not kept:
             return None
@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass
 class SubjectResult:
-    """What the rounds gave: figures by round number, or why there are none."""
+    """Figures by round number, or the reason why there are none."""
 
     name: str
     rounds: dict[int, Figures] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class ComparisonResult:
     subjects: dict[str, SubjectResult]
 
     def ratio(self, ratio: Ratio) -> Spread | None:
-        """Median and range of the quotients within each round."""
+        """Median and range of the ratios, each taken within one round."""
         if ratio.of not in self.subjects or ratio.to not in self.subjects:
             return None
         over, under = self.subjects[ratio.of].rounds, self.subjects[ratio.to].rounds
@@ -61,7 +61,7 @@ class ComparisonResult:
 
 
 def verdict(goal: Ratio | Goal, spread: Spread | None) -> str:
-    """``met``, ``missed``, or nothing where no goal is set or nothing was measured."""
+    """``met`` or ``missed``; empty if there is no goal or no measurement."""
     if spread is None or (goal.at_least is None and goal.at_most is None):
         return ""
     low_ok = goal.at_least is None or spread.median >= goal.at_least
@@ -76,7 +76,7 @@ def _selected(comparison: Comparison, quick: bool) -> list[Subject]:
 def run_all(
     comparisons: list[Comparison], context: Context, repeats: int, progress: Progress
 ) -> list[ComparisonResult]:
-    """Run each comparison's rounds; what cannot run is absent, what fails is noted."""
+    """Run all rounds of each comparison; records absent subjects and failures."""
     chosen = [c for c in comparisons if c.quick or not context.quick]
     progress.start(sum(len(_selected(c, context.quick)) for c in chosen) * repeats)
     return [_run_one(comparison, context, repeats, progress) for comparison in chosen]

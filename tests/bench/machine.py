@@ -1,4 +1,4 @@
-"""Where and on what the figures were taken."""
+"""The machine and software that the figures were measured on."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ def _commit() -> str:
 
 
 def _filesystem(folder: Path) -> str:
-    """Type of the file system that holds the folder: it decides what a commit costs."""
+    """Type of the file system of a folder; it determines the cost of a commit."""
     best, found = "", "unknown"
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, kind, *_ = line.split()
@@ -40,7 +40,7 @@ def _filesystem(folder: Path) -> str:
 
 
 def describe(work_dir: Path) -> dict[str, str]:
-    """Machine, kernel, Python, commit, as labelled text."""
+    """Label to text: machine, kernel, Python, commit."""
     memory_gib = int(_first("/proc/meminfo", "MemTotal").split()[0]) / 2**20
     hypervisor = " hypervisor " in f" {_first('/proc/cpuinfo', 'flags')} "
     kind = "a virtual machine" if hypervisor else "bare metal"

@@ -1,4 +1,4 @@
-"""What the benchmark talks about: a subject is run, gives figures, and is compared with another."""
+"""The types of the benchmark: a subject is run, returns figures, and is compared with others."""
 
 import math
 import os
@@ -10,7 +10,7 @@ POINTS = (
     ("p1", 1.0), ("p10", 10.0), ("p25", 25.0), ("p50", 50.0), ("p75", 75.0), ("p90", 90.0),
     ("p95", 95.0), ("p99", 99.0), ("p99_9", 99.9), ("max", 100.0),
 )  # fmt: skip
-"""The percentiles that every latency is given at; ``floor.c`` has the same."""
+"""The percentiles reported for every latency; ``floor.c`` has the same."""
 
 RATE_PER_S = 2000
 WARMUP_TICKS = 200
@@ -20,12 +20,12 @@ Figures = dict[str, float]
 
 
 class Absent(Exception):
-    """The subject cannot run here; the text says why. It is reported as absent, never faked."""
+    """The subject cannot run here; the text is the reason.  It is reported as absent."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A CPU list, as in ``taskset -c``, for each of the four processes; empty means anywhere."""
+    """A CPU list, as in ``taskset -c``, for each of the four processes; empty: any CPU."""
 
     name: str
     gateway: str = ""
@@ -40,7 +40,7 @@ class Placement:
 
     @property
     def cpus(self) -> str:
-        """The same as the floor's option of that name."""
+        """The same as the option ``cpus`` of the floor."""
         return "/".join(self.lists)
 
 
@@ -48,7 +48,7 @@ ANYWHERE = Placement("unpinned")
 
 
 def placements() -> list[Placement]:
-    """Anywhere; neighbours on different cores; all on one core."""
+    """Unpinned; neighbors on different cores; all on one core."""
     cpus = sorted(os.sched_getaffinity(0))
     first, last = str(cpus[0]), str(cpus[-1])
     found = [ANYWHERE, Placement("one-core", last, last, last, last)]
@@ -59,13 +59,13 @@ def placements() -> list[Placement]:
 
 @dataclass(frozen=True)
 class Context:
-    """What a run may use: how long it should take, and where its files go."""
+    """Length of a run, and where its files go."""
 
     quick: bool
     data_dir: Path
     """Seeded input, kept between runs."""
     work_dir: Path
-    """Scratch of this benchmark run, on the disk that the order store would use."""
+    """Temporary files of this run, on the disk that the order store would use."""
 
     @property
     def seconds(self) -> float:
@@ -84,17 +84,17 @@ class Context:
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing that is measured: one run of it gives figures."""
+    """One thing that is measured; each run returns figures."""
 
     name: str
     run: Callable[[Context], Figures]
     quick: bool = True
-    """Whether the quick benchmark has it."""
+    """Whether it is part of the quick benchmark."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure of one subject over the same of another in the same round, maybe with a goal."""
+    """A figure of one subject divided by that of another in the same round; optional goal."""
 
     figure: str
     of: str
@@ -105,7 +105,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure's median has to reach."""
+    """A goal for the median of a figure."""
 
     figure: str
     of: str
@@ -115,7 +115,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Subjects that are run in turn, A B A B, and put in relation to each other."""
+    """Subjects that are run in turn (A B A B) and compared with each other."""
 
     name: str
     title: str
@@ -131,7 +131,7 @@ class Comparison:
 
 
 def percentiles_us(name: str, values_ns: list[int]) -> Figures:
-    """``{name}_us_p50`` and so on, nearest rank, from nanoseconds."""
+    """``{name}_us_p50`` and so on from nanoseconds, by nearest rank."""
     ordered = sorted(values_ns)
     last = len(ordered) - 1
     ranks = {point: math.ceil(at / 100 * len(ordered)) - 1 for point, at in POINTS}

@@ -1,4 +1,4 @@
-"""One SVG for each comparison: bars with their range, or latency by percentile."""
+"""One SVG for each comparison: bars with ranges, or latency by percentile."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ from matplotlib.ticker import EngFormatter
 from tests.bench.harness import ComparisonResult
 from tests.bench.model import POINTS
 
-COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
-# What no system font can change, so that the same figures give the same file.
+COLORS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0")
+# Reproducible: the same figures give the same file.
 plt.rcParams.update({"svg.hashsalt": "bench", "font.size": 9, "axes.titlesize": 10})
 
 
 def draw(folder: Path, result: ComparisonResult) -> str:
-    """Draw the comparison's plot; returns the file's name in ``folder``."""
+    """Draw the plot of a comparison; returns its file name in ``folder``."""
     height = 1.2 + 0.4 * len(result.subjects) if result.comparison.plot == "bars" else 4.0
     figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
     if result.comparison.plot == "bars":
@@ -47,7 +47,7 @@ def _bars(axes: Axes, result: ComparisonResult) -> None:
     medians = [spread.median for _, spread in found]
     below = [spread.median - spread.low for _, spread in found]
     above = [spread.high - spread.median for _, spread in found]
-    axes.barh(names, medians, xerr=[below, above], color=COLOURS[0], ecolor="#555", capsize=2)
+    axes.barh(names, medians, xerr=[below, above], color=COLORS[0], ecolor="#555", capsize=2)
     for row, (_, spread) in enumerate(found):
         axes.text(spread.high, row, _label(spread.median), va="center")
     axes.margins(x=0.15)
@@ -59,14 +59,14 @@ def _bars(axes: Axes, result: ComparisonResult) -> None:
 def _percentiles(axes: Axes, result: ComparisonResult) -> None:
     base = result.comparison.figures[0].removesuffix("_p50")
     ticks = range(len(POINTS))
-    for colour, subject in zip(COLOURS * 2, result.subjects.values(), strict=False):
+    for color, subject in zip(COLORS * 2, result.subjects.values(), strict=False):
         spreads = [subject.spread(f"{base}_{point}") for point, _ in POINTS]
         if not all(spreads):
             continue
         kept = [spread for spread in spreads if spread]
-        axes.plot(ticks, [s.median for s in kept], color=colour, label=subject.name, marker=".")
+        axes.plot(ticks, [s.median for s in kept], color=color, label=subject.name, marker=".")
         low, high = [s.low for s in kept], [s.high for s in kept]
-        axes.fill_between(ticks, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(ticks, low, high, color=color, alpha=0.15, linewidth=0)
     axes.set_yscale("log")
     axes.set_xticks(ticks, [point.replace("_", ".") for point, _ in POINTS])
     axes.set_ylabel(f"{base} (µs)")

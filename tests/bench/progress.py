@@ -1,50 +1,25 @@
-"""How far the benchmark is: a bar on a terminal, one plain line per step elsewhere."""
+"""Progress of the benchmark: a bar on a terminal, elsewhere one line per step."""
 
 import sys
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 
-class Progress(Protocol):
-    """What the harness tells as it goes."""
-
-    def start(self, steps: int) -> None:
-        """There will be so many steps."""
-
-    def running(self, label: str) -> None:
-        """A step has begun."""
-
-    def step(self, line: str) -> None:
-        """A step has ended."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        """End the display."""
-
-
-class PlainProgress:
-    """One line per step on standard output."""
+class Progress:
+    """One line per step on standard output; the calls that the harness makes."""
 
     def __init__(self) -> None:
         self._steps, self._done, self._began = 0, 0, time.monotonic()
 
     def start(self, steps: int) -> None:
-        """Remember how many there will be."""
+        """Set the number of steps."""
         self._steps = steps
 
     def running(self, label: str) -> None:
-        """Nothing: the line comes when there is something to say."""
+        """A step has started: print nothing before its result."""
 
     def step(self, line: str) -> None:
-        """Print the line with its number and the time since the start."""
+        """A step has ended: print its number, the time since the start, and its result."""
         self._done += 1
         spent_s = time.monotonic() - self._began
         print(f"[{self._done:>3}/{self._steps} {spent_s:>4.0f} s] {line}", flush=True)
@@ -52,19 +27,15 @@ class PlainProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
 
-class BarProgress:
+class BarProgress(Progress):
     """A rich progress bar; finished steps scroll above it."""
 
     def __init__(self) -> None:
+        super().__init__()
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
@@ -74,15 +45,15 @@ class BarProgress:
         self._task = self._bar.add_task("starting")
 
     def start(self, steps: int) -> None:
-        """Set the bar's length."""
+        """Set the length of the bar."""
         self._bar.update(self._task, total=steps)
 
     def running(self, label: str) -> None:
-        """Show what runs."""
+        """Show the current step."""
         self._bar.update(self._task, description=label)
 
     def step(self, line: str) -> None:
-        """Let the finished step scroll up and move the bar."""
+        """Print the finished step above the bar and advance the bar."""
         self._bar.console.print(line, markup=False, highlight=False)
         self._bar.advance(self._task)
 
@@ -90,20 +61,15 @@ class BarProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
 
 def choose_progress() -> Progress:
-    """A bar where a person watches and rich is installed, lines otherwise."""
+    """A bar on a terminal if rich is installed, else lines."""
     if sys.stdout.isatty():
         try:
             return BarProgress()
         except ImportError:
             pass
-    return PlainProgress()
+    return Progress()

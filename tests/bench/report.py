@@ -1,4 +1,4 @@
-"""Writes a run's results: JSON with every round, a Markdown page, plots."""
+"""Writes the results of a run: JSON with every round, a Markdown page, plots."""
 
 import dataclasses
 import json
@@ -9,17 +9,17 @@ from tests.bench.model import RATE_PER_S, Comparison, Goal, Ratio
 
 LEFT_OUT = (
     "One machine: loopback and shared memory only, no network card, no switch.",
-    "Start-up and the first pass over the file are not timed; figures are of the running stack.",
-    "The ticks are synthetic, with seconds in their timestamps, and uniformly spread over symbols.",
-    f"Latency is at {RATE_PER_S:,} ticks/s, one order per tick; under load beyond what a stage "
-    "carries, waiting dominates and these figures say nothing.",
-    "CPU frequency, sleep states and the host of a virtual machine are as they were.",
-    "A percentile past p99 rests on few samples per round.",
+    "Startup and the first pass over the file are not timed; the figures are of the running stack.",
+    "The ticks are synthetic, with timestamps in whole seconds, spread evenly over the symbols.",
+    f"Latency is measured at {RATE_PER_S:,} ticks/s, one order per tick. At loads above the "
+    "capacity of a stage, queueing dominates; these figures do not cover that.",
+    "CPU frequency, sleep states and the host of a virtual machine were left unchanged.",
+    "Percentiles above p99 are based on few samples per round.",
 )
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands separated, M for millions."""
+    """Three significant digits; commas between thousands, M for millions, G for billions."""
     if abs(value) >= 1e9:
         return f"{value / 1e9:.2f} G"
     if abs(value) >= 1e6:
@@ -62,7 +62,7 @@ def _figures_table(result: ComparisonResult) -> list[str]:
 
 
 def _judged(result: ComparisonResult) -> list[tuple[str, str, Ratio | Goal, Spread | None]]:
-    """What is put in relation or has a goal: of what, which figure, the goal, its value."""
+    """Every ratio and goal that has a value: subject, figure, goal, value."""
     judged: list[tuple[str, str, Ratio | Goal, Spread | None]] = [
         (f"{ratio.of} / {ratio.to}", ratio.figure, ratio, result.ratio(ratio))
         for ratio in result.comparison.ratios
@@ -79,7 +79,7 @@ def _judged_table(result: ComparisonResult) -> list[str]:
     rows = _judged(result)
     if not rows:
         return []
-    lines = ["", _row("in one round", "figure", "median (range)", "goal", ""), _row(*["---"] * 5)]
+    lines = ["", _row("comparison", "figure", "median (range)", "goal", ""), _row(*["---"] * 5)]
     for what, figure, goal, spread in rows:
         lines.append(_row(what, f"`{figure}`", cell(spread), _limit(goal), verdict(goal, spread)))
     return lines
@@ -91,7 +91,7 @@ def _section(result: ComparisonResult, plot: str | None) -> list[str]:
     for subject in result.subjects.values():
         lines += [f"\nFailed: {subject.name}, {failure}" for failure in subject.failures]
     if result.comparison.leaves_out:
-        lines += ["", f"Left out: {result.comparison.leaves_out}"]
+        lines += ["", f"Note: {result.comparison.leaves_out}"]
     if plot:
         lines += ["", f"![{result.comparison.title}]({plot})"]
     return lines
@@ -104,10 +104,10 @@ def markdown(
     lines = ["# Benchmark", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     lines += [
-        f"- rounds: {repeats}, all subjects of a table in turn in each; median (range); ratios are "
-        "taken within a round",
+        f"- rounds: {repeats}; each runs every subject of a table once; cells are median (range); "
+        "ratios are taken within a round",
         "",
-        "What is left out:",
+        "Not covered:",
         "",
         *(f"- {text}" for text in LEFT_OUT),
     ]
@@ -119,7 +119,7 @@ def markdown(
 def as_json(
     results: list[ComparisonResult], machine: dict[str, str], repeats: int
 ) -> dict[str, object]:
-    """Everything, every round included, for programs."""
+    """Everything, with every round, for programs."""
 
     def values(spread: Spread | None) -> dict[str, float] | None:
         return dataclasses.asdict(spread) if spread else None
@@ -179,5 +179,5 @@ def write(
 
 
 def has_figures(comparison: Comparison, result: ComparisonResult) -> bool:
-    """Whether there is anything to draw."""
+    """Whether there is a figure to plot."""
     return any(subject.spread(comparison.figures[0]) for subject in result.subjects.values())

@@ -1,4 +1,4 @@
-"""The benchmark's own parts: what it computes, and that every peer moves what it says it moves."""
+"""The benchmark itself: its statistics, its input files, its processes, its report."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.runtime.placement import parse_cpus
 from tests.bench import report
 from tests.bench.harness import run_all, verdict
 from tests.bench.model import (
@@ -23,9 +24,9 @@ from tests.bench.model import (
     percentiles_us,
 )
 from tests.bench.peers import least_python
-from tests.bench.progress import PlainProgress
+from tests.bench.progress import Progress
 from tests.bench.subjects import floor, ticks
-from tests.bench.subjects.processes import Link, Role, RoleFailed, parse_cpus, run_roles
+from tests.bench.subjects.processes import Link, Role, RoleFailed, run_roles
 
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
@@ -54,7 +55,7 @@ def test_price_and_frame_files_hold_the_same_ticks(tmp_path: Path) -> None:
     assert all(0 < float(row.split(b",")[2]) < 9e9 for row in rows)
 
 
-def test_files_are_the_same_every_time(tmp_path: Path) -> None:
+def test_files_are_reproducible(tmp_path: Path) -> None:
     first = ticks.price_file(tmp_path / "a", 3_000, 10).read_bytes()
     assert first == ticks.price_file(tmp_path / "b", 3_000, 10).read_bytes()
 
@@ -90,7 +91,7 @@ def test_subjects_take_turns_and_ratios_stay_within_a_round(
         (ratio,),
         (goal,),
     )
-    with PlainProgress() as progress:
+    with Progress() as progress:
         (result,) = run_all([comparison], context, 3, progress)
     assert turns == ["a", "b"] * 3
     spread = result.ratio(ratio)

@@ -1,4 +1,4 @@
-"""A feed that misbehaves on purpose: a proxy between a gateway port and whoever reads from it.
+"""A feed that misbehaves on purpose: a proxy between a gateway port and its clients.
 
 For this project's tests and for your own strategies::
 
@@ -6,9 +6,9 @@ For this project's tests and for your own strategies::
     python -m tests.chaos.bad_feed --listen 127.0.0.2:9002 --to 127.0.0.1:9002
     GATEWAY_HOST=127.0.0.2 python -m app.main
 
-Only what the gateway sends is mangled.  A resuming client (``RESUME|n*``) gets the same ticks in
-the end whatever this does to the link, except that a tick that is lost or doubled in a stream that
-looks whole is refused as soon as the gateway says how many it has sent.
+Only the bytes from the gateway are changed.  A resuming client (``RESUME|n*``) receives the same
+ticks in the end whatever happens to the link.  Exception: a tick lost or doubled in an otherwise
+intact stream; the client rejects that stream when the gateway next states how many it has sent.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 CHUNK_BYTES: Final = 65536
@@ -39,58 +38,58 @@ GARBAGE: Final = (
 
 
 class Faults(NamedTuple):
-    """What goes wrong; 0 is never.  Rates are per thousand frames or ticks."""
+    """The faults to inject; 0 is never.  Rates are per thousand frames or ticks."""
 
     piece_bytes: int = 0
-    """Send in pieces of so many bytes (1: every byte by itself)."""
+    """Send pieces of this many bytes (1: every byte by itself)."""
     coalesce_bytes: int = 0
-    """Collect so many bytes before anything goes on, or a tenth of a second's worth."""
+    """Collect this many bytes, or 0.1 s of data, before sending any."""
     reset_every_bytes: int = 0
-    """Reset the connection after exactly so many bytes."""
+    """Reset the connection after exactly this many bytes."""
     drop_every_bytes: int = 0
-    """Close the connection after about so many bytes, mostly in the middle of a frame."""
+    """Close the connection after about this many bytes, mostly in the middle of a frame."""
     garbage_per_mille: float = 0.0
-    """Insert something that is no tick between two frames."""
+    """Insert an invalid frame between two frames."""
     double_per_mille: float = 0.0
     """Send a tick twice."""
     lose_per_mille: float = 0.0
-    """Leave a tick out."""
+    """Drop a tick."""
     delay_per_mille: float = 0.0
-    """Wait before a chunk ..."""
+    """Delay a chunk ..."""
     delay_s: float = 0.05
-    """... for so long."""
+    """... by this time."""
 
 
 class Cut(Exception):
-    """The connection ends here."""
+    """The connection is to be closed here."""
 
 
 class Mangler:
-    """What one connection makes of the bytes that pass: a pure function of them and the seed."""
+    """Applies the faults to one connection's bytes; depends only on them and the seed."""
 
-    def __init__(self, faults: Faults, dice: random.Random) -> None:
-        self._faults, self._dice = faults, dice
+    def __init__(self, faults: Faults, rng: random.Random) -> None:
+        self._faults, self._rng = faults, rng
         self._rest = b""
         self._tick: list[bytes] = []
         self._left = faults.reset_every_bytes
         if faults.drop_every_bytes:
-            self._left = 1 + int(dice.expovariate(1 / faults.drop_every_bytes))
+            self._left = 1 + int(rng.expovariate(1 / faults.drop_every_bytes))
 
     @property
     def resets(self) -> bool:
-        """Whether the end comes as a reset."""
+        """Whether the connection is closed by a reset."""
         return bool(self._faults.reset_every_bytes)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What to send instead.
+        """The pieces to send instead of ``data``.
 
         Raises:
-            Cut: after that, the connection is to end.
+            Cut: after the last piece; close the connection.
         """
         *frames, self._rest = (self._rest + data).split(b"*")
         out = b"".join(map(self._frame, frames))
         if not self._touches_frames:
-            # Frames are nobody's business here: the unfinished one goes on, too.
+            # No fault works on frames: forward the unfinished one as well.
             out, self._rest = data, b""
         if self._faults.reset_every_bytes or self._faults.drop_every_bytes:
             if len(out) >= self._left:
@@ -105,7 +104,7 @@ class Mangler:
         return bool(f.garbage_per_mille or f.double_per_mille or f.lose_per_mille)
 
     def _frame(self, frame: bytes) -> bytes:
-        """One frame, perhaps with its tick; a tick goes out whole, after its third frame."""
+        """What to send for one frame; the frames of a tick are sent together, after the third."""
         if b"|" in frame:
             return self._flush() + frame + b"*"
         self._tick.append(frame + b"*")
@@ -121,11 +120,11 @@ class Mangler:
         parts = self._tick
         self._tick = []
         if parts and self._happens(self._faults.garbage_per_mille):
-            parts.insert(self._dice.randrange(len(parts) + 1), self._dice.choice(GARBAGE))
+            parts.insert(self._rng.randrange(len(parts) + 1), self._rng.choice(GARBAGE))
         return b"".join(parts)
 
     def _happens(self, per_mille: float) -> bool:
-        return per_mille > 0 and self._dice.random() * 1000 < per_mille
+        return per_mille > 0 and self._rng.random() * 1000 < per_mille
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
         size = self._faults.piece_bytes or max(len(data), 1)
@@ -136,7 +135,7 @@ class Mangler:
 
 
 class BadFeed:
-    """The proxy, in threads of this process.  ``connections`` counts those that were made."""
+    """The proxy, in threads of this process.  ``connections`` counts accepted connections."""
 
     def __init__(
         self,
@@ -155,16 +154,16 @@ class BadFeed:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Let nothing through from now on, and say nothing: a link that is down."""
+        """Forward nothing from now on but keep connections open: a link that is down."""
         self._frozen.set()
 
-    def mend(self) -> None:
-        """End every connection that was made before or during the cut; new ones work."""
+    def restore(self) -> None:
+        """Close every connection made before or during the cut; new ones work."""
         self._frozen.clear()
         with self._lock:
             found, self._open = self._open, set()
         for each in found:
-            _end(each)
+            _close(each)
 
     def _accept(self) -> None:
         while True:
@@ -173,10 +172,10 @@ class BadFeed:
             except OSError:
                 return
             self.connections += 1
-            dice = random.Random(f"{self._seed}/{self.connections}")
-            threading.Thread(target=self._serve, args=(client, dice), daemon=True).start()
+            rng = random.Random(f"{self._seed}/{self.connections}")
+            threading.Thread(target=self._serve, args=(client, rng), daemon=True).start()
 
-    def _serve(self, client: socket.socket, dice: random.Random) -> None:
+    def _serve(self, client: socket.socket, rng: random.Random) -> None:
         try:
             server = socket.create_connection(self._upstream, CONNECT_TIMEOUT_S)
         except OSError:
@@ -188,12 +187,12 @@ class BadFeed:
         with self._lock:
             self._open |= {client, server}
         threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
-        self._mangle(server, client, Mangler(self.faults, dice))
+        self._mangle(server, client, Mangler(self.faults, rng))
         with self._lock:
             self._open -= {client, server}
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        """What the client says goes through as it is."""
+        """Forward the client's bytes unchanged."""
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
                 while self._frozen.is_set():
@@ -209,17 +208,17 @@ class BadFeed:
                         time.sleep(0.01)
                     client.sendall(piece)
             client.shutdown(socket.SHUT_WR)
-            client.recv(1)  # the client's end, so that nothing is cut off behind the last byte
+            client.recv(1)  # wait for the client to close: an early close could lose the last bytes
         except Cut:
             if mangler.resets:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         except OSError:
             pass
-        _end(server)
-        _end(client)
+        _close(server)
+        _close(client)
 
     def _collect(self, server: socket.socket) -> bytes:
-        """What has arrived; with ``coalesce_bytes`` more of it at once."""
+        """The next bytes from the gateway; with ``coalesce_bytes``, collected up to that size."""
         data = server.recv(CHUNK_BYTES)
         until_s = time.monotonic() + 0.1
         while data and len(data) < self.faults.coalesce_bytes:
@@ -236,27 +235,22 @@ class BadFeed:
         return data
 
     def close(self) -> None:
-        """End everything."""
-        _end(self._listener)
-        self.mend()
+        """Close the listener and every connection."""
+        _close(self._listener)
+        self.restore()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _end(each: socket.socket) -> None:
-    """Close, and wake who waits for it in another thread."""
+def _close(each: socket.socket) -> None:
+    """Close, and wake any thread that waits for the socket."""
     with contextlib.suppress(OSError):
         resets = each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESET)) == _RESET
-        # Reading ends in any case: a socket that another thread waits on is not closed by close.
+        # Always shut down reading: close() does not wake a thread that waits on the socket.
         each.shutdown(socket.SHUT_RD if resets else socket.SHUT_RDWR)
     each.close()
 

@@ -1,16 +1,13 @@
-"""The four processes on this host under ``app.main``, to be disturbed from outside."""
+"""The four processes on this host under ``app.main``, for tests that disturb them."""
 
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from app.runtime.metrics.layout import MetricsError
@@ -18,30 +15,19 @@ from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.support.environ import default_environ
 from tests.support.outcome import Outcome, of_store
 from tests.support.paths import ROOT
+from tests.support.ports import free_ports
 
 PROCESSES = ("gateway", "orderbook", "order_manager", "strategy")
 POLL_S = 0.01
-FIRST_PORT, LAST_PORT = 20_000, 32_000
-"""Below the system's own ephemeral ports, so that a port stays ours while its server is down."""
+READY_TIMEOUT_S = 60.0
 
 
 class StackFailed(Exception):
-    """The stack did not do what was waited for; the text has the end of its log."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(FIRST_PORT, LAST_PORT)
-        with socket.socket() as probe:
-            if port not in found and probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-    return found
+    """An expected state was not reached; the text has the end of the log."""
 
 
 class HostStack:
-    """One ``python -m app.main`` with ports, segments and an output folder of its own."""
+    """One ``python -m app.main`` with its own ports, segments and output folder."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
@@ -71,11 +57,11 @@ class HostStack:
 
     @property
     def log_path(self) -> Path:
-        """Everything the stack said."""
+        """Standard output and error of the stack."""
         return self.folder / "stack.log"
 
     def start(self) -> None:
-        """Start it; returns at once."""
+        """Start the stack; does not wait for it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
             self._main = subprocess.Popen(
@@ -88,7 +74,7 @@ class HostStack:
             )
 
     def pid_of(self, service: str) -> int | None:
-        """The living process of a service: a child of our own supervisor, or None."""
+        """The process of a service, a child of the supervisor; None if it does not run."""
         assert self._main is not None
         task = f"/proc/{self._main.pid}/task/{self._main.pid}/children"
         wanted = f"app.{service}".encode()
@@ -98,11 +84,11 @@ class HostStack:
                 if wanted in arguments:
                     return pid
         except (FileNotFoundError, ProcessLookupError):
-            pass  # it has gone meanwhile
+            pass  # the process exited meanwhile
         return None
 
     def signal(self, service: str, number: int) -> bool:
-        """Send a signal to a service; False if it does not run now."""
+        """Send a signal to a service; False if it does not run."""
         pid = self.pid_of(service)
         if pid is None:
             return False
@@ -113,17 +99,17 @@ class HostStack:
         return True
 
     def hold_restarts(self) -> None:
-        """Freeze the supervisor, so that who dies stays dead."""
+        """Stop the supervisor, so that it restarts nothing."""
         assert self._main is not None
         self._main.send_signal(signal.SIGSTOP)
 
     def allow_restarts(self) -> None:
-        """Let it go on."""
+        """Continue the supervisor."""
         assert self._main is not None
         self._main.send_signal(signal.SIGCONT)
 
     def metrics(self, service: str) -> ProcessSnapshot | None:
-        """The counters of a service, living or dead."""
+        """The metrics of a service, running or not; None before it has any."""
         try:
             found = read_metrics(self.metrics_name)
         except MetricsError:
@@ -131,20 +117,20 @@ class HostStack:
         return next((block for block in found if block.service == service), None)
 
     def counter(self, service: str, name: str) -> int:
-        """One counter; 0 before the process has begun."""
+        """One counter; 0 before the process has started."""
         block = self.metrics(service)
         return 0 if block is None else block.counters.get(name, 0)
 
     @property
     def running(self) -> bool:
-        """Whether the supervisor lives."""
+        """Whether the supervisor runs."""
         return self._main is not None and self._main.poll() is None
 
     def wait_until(self, what: str, holds: Callable[[], object], timeout_s: float) -> float:
-        """Poll until it holds; the seconds it took.
+        """Poll until ``holds`` is true; returns the seconds it took.
 
         Raises:
-            StackFailed: the time is over, or the stack has ended before.
+            StackFailed: timeout, or the stack ended first.
         """
         started_s = time.monotonic()
         while not holds():
@@ -155,11 +141,17 @@ class HostStack:
             time.sleep(POLL_S)
         return time.monotonic() - started_s
 
+    def wait_ready(self) -> None:
+        """Wait until the supervisor has seen every process ready; from then on it restarts them."""
+        self.wait_until(
+            "ready", lambda: "stack_ready" in self.log_path.read_text(), READY_TIMEOUT_S
+        )
+
     def wait(self, timeout_s: float) -> int:
-        """The exit code of the run.
+        """Wait for the end of the run; returns its exit code.
 
         Raises:
-            StackFailed: it does not end.
+            StackFailed: timeout.
         """
         assert self._main is not None
         try:
@@ -168,17 +160,17 @@ class HostStack:
             raise StackFailed(f"no end within {timeout_s:g} s\n{self.tail()}") from None
 
     def outcome(self) -> Outcome:
-        """What the order store holds."""
+        """The outcome in the order store."""
         return of_store(self.folder / "orders.sqlite3")
 
     def tail(self, lines: int = 30) -> str:
-        """The end of the log."""
+        """The last lines of the log."""
         if not self.log_path.exists():
             return ""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
-        """End everything that runs, and remove its segments."""
+        """Stop all processes and remove their segments."""
         if self._main is not None and self._main.poll() is None:
             self.allow_restarts()
             for service in PROCESSES:
@@ -198,10 +190,5 @@ class HostStack:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()

@@ -1,8 +1,8 @@
-"""Chaos on the containers: every service, the owner of the shared memory included.
+"""Chaos on the containers: faults on every service, the owner of the shared memory included.
 
 ``python -m tests.chaos.run_containers --runs 50 --seed 1`` (``make chaos``) compares each run with
-the backtest of the same data and says equal, or shows the first difference.  Run ``i`` has the seed
-``seed + i``.  It touches only containers of projects that it started itself.
+the backtest of the same data and prints equal, or the first difference.  Run ``i`` has the seed
+``seed + i``.  Only containers of its own Compose projects are touched.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 import docker
@@ -21,8 +20,8 @@ from docker.models.containers import Container
 
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
-from tests.chaos.plan import Account, Choice, Fault, draw
-from tests.chaos.run_host import Verdict, undisturbed
+from tests.chaos.plan import Choice, Fault, RunReport, draw
+from tests.chaos.run_host import Verdict, run_seeds, undisturbed
 from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
 from tests.support.outcome import Outcome, first_difference, of_store
 from tests.support.paths import ROOT
@@ -46,11 +45,11 @@ FILLER: Final = "/srv/out/filler"
 
 
 class ChaosFailed(Exception):
-    """The run did not end; the text says what was seen last."""
+    """The run did not end; the text has its last state."""
 
 
 class Containers(ComposeStack):
-    """A project whose output volume lives in memory, kept alive and read by a container of ours."""
+    """A project whose output volume is in memory; an extra container, the keeper, holds it."""
 
     PREFIX = "trading-chaos"
 
@@ -86,29 +85,24 @@ class Containers(ComposeStack):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for container in self.containers():
             with contextlib.suppress(docker.errors.APIError):
                 container.remove(force=True, v=True)
         self.destroy()
 
     def service(self, name: str) -> Container:
-        """The container of a service, its state looked up now."""
+        """The container of a service, with its current state."""
         return self.container(name)
 
     def inner_pid(self, service: str) -> int | None:
-        """The process inside, as this host sees it; None while there is none."""
+        """The host's process id of a service; None while it does not run."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             return self.pid(service)
         return None
 
     def metrics(self, service: str) -> ProcessSnapshot | None:
-        """The counters of a service, read through any process that sees them; None without one."""
+        """The metrics of a service, read through any running container; None if there are none."""
         for name in ("shm", *PROCESSES):
             pid = self.service(name).attrs["State"]["Pid"]
             with contextlib.suppress(MetricsError, OSError):
@@ -118,20 +112,20 @@ class Containers(ComposeStack):
         return None
 
     def counter(self, service: str, name: str) -> int:
-        """One counter; 0 before the process has begun, and in a new shared memory."""
+        """One counter; 0 before the process has started, and in new shared memory."""
         block = self.metrics(service)
         return 0 if block is None else block.counters.get(name, 0)
 
     def run_is_over(self) -> bool:
-        """Whether the strategy has said that the run is over, and ended."""
+        """Whether the strategy has logged the end of the run and exited with 0."""
         strategy = self.service("strategy")
         state = strategy.attrs["State"]
         if state["Running"] or state["ExitCode"] != 0:
             return False
         return b"run_finished" in strategy.logs(tail=80)
 
-    def start_the_dead(self) -> list[str]:
-        """Start whatever is not running; the names of those that were not."""
+    def start_stopped(self) -> list[str]:
+        """Start every service that does not run; returns their names."""
         started = []
         for name in SERVICES:
             container = self.service(name)
@@ -148,18 +142,18 @@ class Containers(ComposeStack):
         return started
 
     def fill(self) -> None:
-        """Leave no free byte in the output volume."""
+        """Fill the output volume to the last byte."""
         assert self._keeper is not None
         self._keeper.exec_run(["dd", "if=/dev/zero", f"of={FILLER}", "bs=64k"])
         self._keeper.exec_run(["sh", "-c", f"cat /dev/zero >> {FILLER}"])
 
     def free(self) -> None:
-        """Give the space back."""
+        """Free the space again."""
         assert self._keeper is not None
         self._keeper.exec_run(["rm", "-f", FILLER])
 
     def outcome(self) -> Outcome:
-        """What the order store in the volume holds."""
+        """The outcome in the order store of the volume."""
         assert self._keeper is not None
         self._keeper.reload()
         source = Path(f"/proc/{self._keeper.attrs['State']['Pid']}/root/srv/out")
@@ -169,7 +163,7 @@ class Containers(ComposeStack):
             return of_store(Path(folder) / "orders.sqlite3")
 
     def disconnect(self, service: str, for_s: float) -> None:
-        """Take a container off the network, and put it back under its name."""
+        """Disconnect a container from the network, then reconnect it under its name."""
         network = self.client.networks.get(f"{self.project}_default")
         container = self.service(service)
         network.disconnect(container, force=True)
@@ -184,10 +178,10 @@ def _compose_files() -> list[str]:
 
 
 def disturb(stack: Containers, fault: Fault) -> None:
-    """Do it, and undo what the restart policy does not.
+    """Inject the fault, and undo what the restart policy does not.
 
     Raises:
-        APIError, OSError: it could not be done now.
+        APIError, OSError: not possible in the current state.
     """
     action, for_s = fault.action, fault.for_s
     if action == "fill":
@@ -209,7 +203,7 @@ def disturb(stack: Containers, fault: Fault) -> None:
 
 
 def _by_engine(container: Container, action: str, for_s: float) -> None:
-    """What Docker itself offers."""
+    """Faults that the engine itself can inject."""
     if action == "pause":
         container.pause()
         time.sleep(for_s)
@@ -223,7 +217,7 @@ def _by_engine(container: Container, action: str, for_s: float) -> None:
 
 
 def wait_for(stack: Containers, fault: Fault) -> bool:
-    """Until the strategy comes to the fault's tick, or stands still; False when the run is over."""
+    """Wait until the strategy reaches the fault's tick or stalls; False if the run is over."""
     seen, since_s = -1, time.monotonic()
     while True:
         tick = stack.counter("strategy", "ticks_consumed")
@@ -236,30 +230,30 @@ def wait_for(stack: Containers, fault: Fault) -> bool:
         time.sleep(0.05)
 
 
-def wait_for_end(stack: Containers, account: Account) -> None:
-    """Until the strategy has ended the run; starts again what the engine has given up.
+def wait_for_end(stack: Containers, report: RunReport) -> None:
+    """Wait until the strategy has ended the run; starts services that the engine has given up.
 
     Raises:
-        ChaosFailed: the time is over.
+        ChaosFailed: timeout.
     """
     deadline = time.monotonic() + RUN_TIMEOUT_S
-    look_s = time.monotonic() + STALL_S
+    check_s = time.monotonic() + STALL_S
     while not stack.run_is_over():
         if time.monotonic() > deadline:
             states = {c.name: c.status for c in stack.containers()}
             raise ChaosFailed(f"no end within {RUN_TIMEOUT_S:g} s: {states}\n{stack.logs()}")
-        if time.monotonic() > look_s:
-            look_s = time.monotonic() + STALL_S
-            started = stack.start_the_dead()
+        if time.monotonic() > check_s:
+            check_s = time.monotonic() + STALL_S
+            started = stack.start_stopped()
             if started:
-                account.note(f"start {', '.join(started)}, as an operator would")
+                report.note(f"started {', '.join(started)} by hand")
         time.sleep(0.1)
 
 
 def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path) -> Verdict:
-    """One run under faults."""
+    """One run with faults."""
     plan = draw(seed, faults, ticks, CHOICES)
-    account = Account(
+    report = RunReport(
         folder / f"chaos-containers-{seed}.md",
         f"Chaos on containers, seed {seed}",
         {
@@ -274,33 +268,33 @@ def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path
     try:
         with Containers() as stack:
             try:
-                _disturb_all(stack, plan, account)
-                wait_for_end(stack, account)
+                _disturb_all(stack, plan, report)
+                wait_for_end(stack, report)
                 stack.compose("stop", "order_manager")
                 outcome = stack.outcome()
             finally:
                 log.write_text(stack.logs(tail="all"))
-        account.note(f"end of the run: {outcome}")
+        report.note(f"end of the run: {outcome}")
         difference = first_difference(outcome, expected)
     except (ChaosFailed, AssertionError) as error:
         difference = f"no end: {error}"
-    account.close("Equal." if difference is None else f"Different: {difference}")
-    return Verdict(seed, difference, time.monotonic() - started_s, account.path)
+    report.close("Equal." if difference is None else f"Different: {difference}")
+    return Verdict(seed, difference, time.monotonic() - started_s, report.path)
 
 
-def _disturb_all(stack: Containers, plan: list[Fault], account: Account) -> None:
+def _disturb_all(stack: Containers, plan: list[Fault], report: RunReport) -> None:
     for fault in plan:
         if not wait_for(stack, fault):
-            account.note(f"{fault}: the run was over")
+            report.note(f"{fault}: the run was over")
             continue
         tick, at_s = stack.counter("strategy", "ticks_consumed"), time.monotonic()
         try:
             disturb(stack, fault)
-            account.note(str(fault), tick, at_s)
+            report.note(str(fault), tick, at_s)
         except (docker.errors.APIError, OSError) as error:
             reason = getattr(error, "explanation", None) or error
-            account.note(f"{fault}: not possible now ({reason})", tick, at_s)
-            # A fault that was cut short may have left the container down or paused.
+            report.note(f"{fault}: not possible now ({reason})", tick, at_s)
+            # An interrupted fault may have left the container stopped or paused.
             with contextlib.suppress(docker.errors.APIError):
                 if fault.target in SERVICES:
                     container = stack.service(fault.target)
@@ -308,23 +302,17 @@ def _disturb_all(stack: Containers, plan: list[Fault], account: Account) -> None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run them; 0 if every one is equal."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_containers")
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--faults", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=ROOT / "data" / "out" / "chaos")
-    arguments = parser.parse_args(argv)
+    """Run them; 0 if all are equal."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.run_containers", description=__doc__
+    )
     data = ROOT / "data" / "market_data.csv"
-    expected, ticks = undisturbed(data), data.read_bytes().count(b"\n") - 1
-    different = 0
-    for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        verdict = run_once(seed, expected, ticks, arguments.faults, arguments.out)
-        how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
-        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.account})", flush=True)
-        different += verdict.difference is not None
-    print(f"{arguments.runs - different} of {arguments.runs} runs equal")
-    return different > 0
+    ticks = data.read_bytes().count(b"\n") - 1
+
+    def run(seed: int, faults: int, folder: Path) -> Verdict:
+        return run_once(seed, undisturbed(data), ticks, faults, folder)
+
+    return run_seeds(argv, parser, run, runs=50)
 
 
 if __name__ == "__main__":

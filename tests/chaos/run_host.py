@@ -1,14 +1,15 @@
-"""Chaos on the four host processes: killed, stopped and paused at seeded moments of a replay.
+"""Chaos on the four host processes: killed, terminated and paused at seeded ticks of a run.
 
 ``python -m tests.chaos.run_host --runs 200 --seed 1`` compares each run with the backtest of the
-same data and says equal, or shows the first difference.  Run ``i`` has the seed ``seed + i``.
+same data and prints equal, or the first difference.  Run ``i`` has the seed ``seed + i``.
 """
 
 import argparse
+import functools
 import random
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -17,7 +18,7 @@ from app.backtest import run as backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import PROCESSES, HostStack, StackFailed
-from tests.chaos.plan import Account, Choice, Fault, draw
+from tests.chaos.plan import Choice, Fault, RunReport, draw
 from tests.support.outcome import Outcome, first_difference, of_backtest
 from tests.support.paths import ROOT
 
@@ -28,11 +29,11 @@ CHOICES: Final = (
 )
 RUN_TIMEOUT_S: Final = 90.0
 STALL_S: Final = 4.0
-"""A fault whose tick does not come, because of the one before, comes after this time instead."""
+"""If an earlier fault has stalled the run, the next one is injected after this time."""
 
 
 class Scenario(NamedTuple):
-    """What a run replays and with which settings; each has its own undisturbed outcome."""
+    """The data and settings of a run; each has its own undisturbed outcome."""
 
     data_path: Path
     ticks: int
@@ -41,19 +42,19 @@ class Scenario(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How one run ended; ``difference`` is None when it equals the undisturbed one."""
+    """The result of one run; ``difference`` is None if it equals the undisturbed one."""
 
     seed: int
     difference: str | None
     took_s: float
-    account: Path
+    report_path: Path
 
 
 def scenarios(folder: Path) -> list[Scenario]:
-    """The committed sample at readable paces, ten times over at full speed, in tight settings."""
+    """The sample at moderate paces, ten copies of it at full pace, and tight settings."""
     source = ROOT / "data" / "market_data.csv"
     header, *rows = source.read_text().splitlines()
-    # The day before, again and again: only times of day go on from one copy to the next.
+    # Ten copies of one day, each on a date of its own.
     long = folder / "long.csv"
     with long.open("w") as file:
         file.write(header + "\n")
@@ -78,8 +79,9 @@ def scenarios(folder: Path) -> list[Scenario]:
     ]
 
 
+@functools.cache
 def undisturbed(data_path: Path, **changes: object) -> Outcome:
-    """The outcome that every run has to have."""
+    """The outcome of the backtest, which every run must reach; kept for the next call."""
     settings = Settings.from_environ(
         {"DATA_PATH": str(data_path), "REPLAY": "once"}
         | {name.upper(): str(value) for name, value in changes.items()}
@@ -88,7 +90,7 @@ def undisturbed(data_path: Path, **changes: object) -> Outcome:
 
 
 def disturb(stack: HostStack, fault: Fault) -> bool:
-    """Do it; False if the process was not there to be disturbed."""
+    """Inject the fault; False if the process does not run."""
     if fault.action == "kill":
         return stack.signal(fault.target, signal.SIGKILL)
     if fault.action == "terminate":
@@ -101,7 +103,7 @@ def disturb(stack: HostStack, fault: Fault) -> bool:
 
 
 def wait_for(stack: HostStack, fault: Fault) -> bool:
-    """Until the strategy comes to the fault's tick, or stands still; False when the run is over."""
+    """Wait until the strategy reaches the fault's tick or stalls; False if the run is over."""
     seen, since_s = -1, time.monotonic()
     while stack.running:
         tick = stack.counter("strategy", "ticks_consumed")
@@ -118,10 +120,10 @@ def wait_for(stack: HostStack, fault: Fault) -> bool:
 def run_once(
     seed: int, scenario: Scenario, expected: Outcome, faults: int, folder: Path
 ) -> Verdict:
-    """One run under faults."""
+    """One run with faults."""
     pace = random.Random(f"{seed}/pace").choice(scenario.paces)
     plan = draw(seed, faults, scenario.ticks, CHOICES)
-    account = Account(
+    report = RunReport(
         folder / f"chaos-{seed}.md",
         f"Chaos on host processes, seed {seed}",
         {
@@ -137,45 +139,63 @@ def run_once(
     )
     try:
         with stack:
+            stack.wait_ready()
             for fault in plan:
                 if not wait_for(stack, fault):
-                    account.note(f"{fault}: the run was over")
+                    report.note(f"{fault}: the run was over")
                     continue
                 tick, at_s = stack.counter("strategy", "ticks_consumed"), time.monotonic()
                 done = disturb(stack, fault)
-                account.note(str(fault) if done else f"{fault}: not running", tick, at_s)
+                report.note(str(fault) if done else f"{fault}: not running", tick, at_s)
             code = stack.wait(RUN_TIMEOUT_S)
             outcome = stack.outcome()
-        account.note(f"end of the run, exit code {code}: {outcome}")
+        report.note(f"end of the run, exit code {code}: {outcome}")
         difference = first_difference(outcome, expected)
         if difference is None and code:
             difference = f"same outcome, but exit code {code}: {stack.tail(1)}"
     except StackFailed as error:
         difference = f"no end: {error}"
-    account.close("Equal." if difference is None else f"Different: {difference}")
-    return Verdict(seed, difference, time.monotonic() - started_s, account.path)
+    report.close("Equal." if difference is None else f"Different: {difference}")
+    return Verdict(seed, difference, time.monotonic() - started_s, report.path)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run them; 0 if every one is equal."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
+def run_seeds(
+    argv: list[str] | None,
+    parser: argparse.ArgumentParser,
+    run: Callable[[int, int, Path], Verdict],
+    runs: int,
+) -> int:
+    """Call ``run(seed, faults, folder)`` for every seed and print the results; 0 if all equal.
+
+    The options ``--runs``, ``--seed``, ``--faults`` and ``--out`` are added to ``parser``.
+    """
+    parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "out" / "chaos")
     arguments = parser.parse_args(argv)
-    folder: Path = arguments.out
-    folder.mkdir(parents=True, exist_ok=True)
-    known = [(s, undisturbed(s.data_path, **s.settings)) for s in scenarios(folder)]
+    arguments.out.mkdir(parents=True, exist_ok=True)
     different = 0
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        scenario, expected = random.Random(f"{seed}/scenario").choice(known)
-        verdict = run_once(seed, scenario, expected, arguments.faults, folder)
+        verdict = run(seed, arguments.faults, arguments.out)
         how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
-        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.account})", flush=True)
+        print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.report_path})", flush=True)
         different += verdict.difference is not None
     print(f"{arguments.runs - different} of {arguments.runs} runs equal")
     return different > 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run them; 0 if all are equal."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
+    known = functools.cache(scenarios)
+
+    def run(seed: int, faults: int, folder: Path) -> Verdict:
+        scenario = random.Random(f"{seed}/scenario").choice(known(folder))
+        expected = undisturbed(scenario.data_path, **scenario.settings)
+        return run_once(seed, scenario, expected, faults, folder)
+
+    return run_seeds(argv, parser, run, runs=200)
 
 
 if __name__ == "__main__":

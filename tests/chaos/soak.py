@@ -1,7 +1,7 @@
-"""Hours in minutes: the stack at a steady pace, its memory, its losses and its latency watched.
+"""Soak: the stack at a steady pace; watches memory, lost ticks and latency.
 
-``python -m tests.chaos.soak --minutes 30 --pace 50000`` ends with a table and says whether memory
-stayed flat, nothing was lost, and latency at the end is what it was at the beginning.
+``python -m tests.chaos.soak --minutes 30 --pace 50000`` prints a table and whether memory stayed
+flat, no tick was lost, and latency at the end equals that at the start.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from app.runtime.metrics.tables import micros, number, plain_text, table
 from tests.chaos.host import PROCESSES, HostStack
 from tests.support.paths import ROOT
 
-WARM_UP_PART: Final = 0.2
-"""The part of the run before memory counts: buffers, caches and the write-ahead log fill up."""
+WARM_UP_SHARE: Final = 0.2
+"""Share of the run before memory is measured: buffers, caches and the write-ahead log fill up."""
 MEMORY_SLACK_BYTES: Final = 2 << 20
 PERCENTILES: Final = (50.0, 99.0)
 
 
 class Soak(NamedTuple):
-    """What was seen.  Memory: resident bytes after the warm-up and at the end."""
+    """The measurements.  Memory: resident bytes after the warm-up and at the end."""
 
     ticks: int
     lost: int
@@ -33,19 +33,19 @@ class Soak(NamedTuple):
     first: HistogramSnapshot
     last: HistogramSnapshot
 
-    def problems(self, memory_part: float, latency_part: float) -> list[str]:
-        """What is not as it should be, a phrase each."""
+    def problems(self, memory_growth: float, latency_growth: float) -> list[str]:
+        """One phrase for each limit that was exceeded."""
         found = []
         if self.lost:
             found.append(f"{self.lost} ticks lost")
         if self.restarts:
             found.append(f"{self.restarts} restarts")
         for service, (before, after) in self.memory.items():
-            if after > before * (1 + memory_part) + MEMORY_SLACK_BYTES:
+            if after > before * (1 + memory_growth) + MEMORY_SLACK_BYTES:
                 found.append(f"{service} grew from {before:,} to {after:,} bytes")
         for percent in PERCENTILES:
             before_ns, after_ns = self.first.percentile(percent), self.last.percentile(percent)
-            if after_ns > before_ns * (1 + latency_part):
+            if after_ns > before_ns * (1 + latency_growth):
                 found.append(f"p{percent:g} went from {micros(before_ns)} to {micros(after_ns)} µs")
         return found
 
@@ -55,24 +55,24 @@ class Soak(NamedTuple):
             for service, (before, after) in self.memory.items()
         ]
         both = [(w, self.first.percentile(w), self.last.percentile(w)) for w in PERCENTILES]
-        latency = [[f"p{at:g}", micros(then), micros(now)] for at, then, now in both]
+        latency = [[f"p{at:g}", micros(start), micros(end)] for at, start, end in both]
         return (
             f"{self.ticks:,} ticks, {self.lost:,} lost, {self.restarts} restarts\n\n"
             + plain_text(
-                table(("process", "MB then", "MB now"), memory),
-                table(("tick to ACK, µs", "first", "last"), latency),
+                table(("process", "MB at start", "MB at end"), memory),
+                table(("tick to ACK, µs", "at start", "at end"), latency),
             )
         )
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is its own: shared segments are counted with whoever maps them."""
+    """Private memory of a process: VmRSS would include shared segments."""
     text = Path(f"/proc/{pid}/status").read_text()
     return sum(int(n) * 1024 for n in re.findall(r"Rss(?:Anon|File):\s+(\d+) kB", text))
 
 
 def latencies(stack: HostStack) -> HistogramSnapshot:
-    """From a tick's receipt to its order's ACK, since the start."""
+    """Tick to ACK since the start."""
     block = stack.metrics("strategy")
     assert block is not None
     return block.histograms["tick_to_ack_ns"]
@@ -83,13 +83,13 @@ def memory_of(stack: HostStack) -> dict[str, int]:
     found = {}
     for service in PROCESSES:
         pid = stack.pid_of(service)
-        assert pid is not None, f"{service} is gone"
+        assert pid is not None, f"{service} does not run"
         found[service] = resident_bytes(pid)
     return found
 
 
 def soak(folder: Path, duration_s: float, ticks_per_s: int, window_s: float) -> Soak:
-    """Run the stack for ``duration_s``; the first and the last ``window_s`` are compared."""
+    """Run the stack for ``duration_s``; compares the latency of the first and last ``window_s``."""
     with HostStack(
         folder,
         data_path=ROOT / "data" / "market_data.csv",
@@ -105,7 +105,7 @@ def soak(folder: Path, duration_s: float, ticks_per_s: int, window_s: float) -> 
                 "the time", lambda: time.monotonic() - begin_s >= passed_s, duration_s + 60
             )
 
-        warm_s = max(duration_s * WARM_UP_PART, 2.0)
+        warm_s = max(duration_s * WARM_UP_SHARE, 2.0)
         until(warm_s)
         memory, start = memory_of(stack), latencies(stack)
         until(warm_s + window_s)
@@ -126,12 +126,12 @@ def soak(folder: Path, duration_s: float, ticks_per_s: int, window_s: float) -> 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run it; 0 if all is as it should be."""
+    """Run it; 0 if no limit was exceeded."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--pace", type=int, default=50_000, help="ticks per second")
-    parser.add_argument("--memory", type=float, default=0.05, help="growth allowed")
-    parser.add_argument("--latency", type=float, default=0.2, help="growth allowed")
+    parser.add_argument("--memory", type=float, default=0.05, help="largest growth, as a fraction")
+    parser.add_argument("--latency", type=float, default=0.2, help="largest growth, as a fraction")
     chosen = parser.parse_args(argv)
     duration_s = chosen.minutes * 60
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     print(found)
     problems = found.problems(chosen.memory, chosen.latency)
     print(
-        "\n" + ("; ".join(problems) if problems else "flat, complete, as fast as in the beginning")
+        "\n" + ("; ".join(problems) if problems else "memory flat, no tick lost, latency unchanged")
     )
     return bool(problems)
 

@@ -1,4 +1,4 @@
-"""One strategy of two stands still (SIGSTOP): what the other one notices, under either policy.
+"""One of two strategies is stopped (SIGSTOP): the effect on the other, under either policy.
 
 ``python -m tests.chaos.stopped_strategy --seconds 60 --policy latest``
 """
@@ -21,8 +21,8 @@ RING_TICKS = 4096
 STARTED_TICKS = 4000
 
 
-class Seen(NamedTuple):
-    """Latencies of the strategy that ran on, before and during; what the stopped one lost."""
+class Measured(NamedTuple):
+    """Latency of the running strategy before and during the stop; ticks that each one lost."""
 
     before: HistogramSnapshot
     during: HistogramSnapshot
@@ -37,13 +37,13 @@ class Seen(NamedTuple):
         )
         return (
             f"the other strategy's tick to ACK, µs: {points}; it lost {self.lost_by_the_other} "
-            f"ticks; the stopped one lost {self.lost} and was up to date after "
+            f"ticks; the stopped one lost {self.lost} and caught up after "
             f"{self.caught_up_s:.2f} s"
         )
 
 
-def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) -> Seen:
-    """Both run for ``seconds``, then one is stopped for as long, then it goes on."""
+def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) -> Measured:
+    """Both run for ``seconds``, one is stopped for as long, then it continues."""
     settings = settings_for(
         folder,
         ANYWHERE,
@@ -53,9 +53,9 @@ def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) 
         ring_capacity_ticks=RING_TICKS,
         log_level="WARNING",
     )
-    with Stack(settings, {"goes_on": {}, "stops": {}}) as stack:
+    with Stack(settings, {"runs": {}, "stops": {}}) as stack:
         children = stack._children
-        other, victim = children["strategy/goes_on"], children["strategy/stops"]
+        other, victim = children["strategy/runs"], children["strategy/stops"]
 
         def block(pid: int) -> ProcessSnapshot:
             return next(b for b in of(stack.metrics(), "strategy") if b.pid == pid)
@@ -72,7 +72,7 @@ def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) 
             lambda _: min(consumed(other.pid), consumed(victim.pid)) > STARTED_TICKS,
         )
         start = latency()
-        time.sleep(seconds)  # the length of the measurement
+        time.sleep(seconds)  # measurement window
         before = latency() - start
         victim.send_signal(signal.SIGSTOP)
         try:
@@ -88,11 +88,11 @@ def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) 
         )
         caught_up_s = time.monotonic() - began_s
         lost = block(victim.pid).counters["ticks_lost"]
-        return Seen(before, during, lost, block(other.pid).counters["ticks_lost"], caught_up_s)
+        return Measured(before, during, lost, block(other.pid).counters["ticks_lost"], caught_up_s)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and say it."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.stopped_strategy")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--policy", choices=("latest", "lossless"), default="latest")

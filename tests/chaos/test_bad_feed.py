@@ -1,4 +1,4 @@
-"""A misbehaving link: the same result, or a clear refusal with the neighbours unharmed."""
+"""A misbehaving link: the same result or a clear error, and no effect on other clients."""
 
 import random
 import socket
@@ -24,10 +24,10 @@ def short_file(folder: Path, rows: int) -> Path:
     return path
 
 
-def run_behind(
+def run_through_proxy(
     folder: Path, data_path: Path, prices: Faults, sentiment: Faults
 ) -> tuple[HostStack, BadFeed]:
-    """Run the stack to its end with both feeds coming through a proxy; it has ended well."""
+    """Run the stack to its end with a proxy in both feeds; fails unless it exits with 0."""
     stack = HostStack(
         folder / "run",
         data_path=data_path,
@@ -66,9 +66,9 @@ def test_same_result(tmp_path: Path, name: str, faults: Faults, rows: int) -> No
     path = short_file(tmp_path, rows)
     expected = undisturbed(path)
     assert expected.orders or rows < 400
-    # Sentiment goes on from its marks, every 4,096 ticks: fewer bytes than that lead nowhere.
+    # Sentiment resumes at marks 4,096 ticks apart: a reset before the next one makes no progress.
     other = faults._replace(reset_every_bytes=20_000) if faults.reset_every_bytes else faults
-    stack, proxy = run_behind(tmp_path, path, faults, other)
+    stack, proxy = run_through_proxy(tmp_path, path, faults, other)
     assert first_difference(stack.outcome(), expected) is None, name
     if faults.reset_every_bytes or faults.drop_every_bytes or faults.garbage_per_mille:
         assert proxy.connections > 5
@@ -77,10 +77,10 @@ def test_same_result(tmp_path: Path, name: str, faults: Faults, rows: int) -> No
 @pytest.mark.parametrize(
     "faults", [Faults(double_per_mille=0.2), Faults(lose_per_mille=0.2)], ids=["doubled", "lost"]
 )
-def test_ticks_doubled_or_lost_under_way_are_refused_clearly(
+def test_ticks_doubled_or_lost_on_the_link_are_a_clear_error(
     tmp_path: Path, faults: Faults
 ) -> None:
-    """Nothing in a stream that looks whole tells, until the gateway says how much it has sent."""
+    """The stream looks intact until the gateway states how many ticks it has sent."""
     stack = HostStack(tmp_path, data_path=SAMPLE, gateway_host=PROXY_HOST, pace="max")
     price_port, sentiment_port = stack.price_port, stack.sentiment_port
     with (
@@ -91,13 +91,13 @@ def test_ticks_doubled_or_lost_under_way_are_refused_clearly(
         code = stack.wait(60)
     log = stack.log_path.read_text()
     assert "damaged feed: the gateway has sent" in log
-    if code == 0:  # a later attempt came through whole
+    if code == 0:  # a later attempt was not hit
         assert first_difference(stack.outcome(), undisturbed(SAMPLE)) is None
     else:
         assert "ERROR main fatal" in log
 
 
-def test_a_neighbour_on_the_same_gateway_is_unharmed(tmp_path: Path) -> None:
+def test_another_client_of_the_same_gateway_is_unaffected(tmp_path: Path) -> None:
     stack = HostStack(tmp_path, data_path=SAMPLE, pace="20000/s")
     faults = Faults(garbage_per_mille=20, drop_every_bytes=5000)
     with (
@@ -121,7 +121,7 @@ def test_a_neighbour_on_the_same_gateway_is_unharmed(tmp_path: Path) -> None:
 
 
 def mangled(faults: Faults, data: bytes, chunk: int = 0, seed: int = 1) -> bytes:
-    """All that comes out of a connection."""
+    """Everything that a connection sends."""
     mangler = Mangler(faults, random.Random(seed))
     out = b""
     try:
@@ -134,7 +134,7 @@ def mangled(faults: Faults, data: bytes, chunk: int = 0, seed: int = 1) -> bytes
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 13])
-def test_the_proxy_passes_on_what_it_is_not_told_to_change(chunk: int) -> None:
+def test_the_proxy_changes_only_what_it_is_told_to(chunk: int) -> None:
     data = b"SYMBOLS|AAPL*SEQ|0*" + TICK * 50 + b"BEAT|50*END|50*"
     assert mangled(Faults(), data, chunk) == data
     assert mangled(Faults(piece_bytes=3), data, chunk) == data

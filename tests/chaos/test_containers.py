@@ -1,4 +1,4 @@
-"""Kill any container, get the same trades.  make chaos does as many runs as you like."""
+"""Kill any container, get the same trades.  ``make chaos`` does more runs."""
 
 import os
 import secrets
@@ -28,42 +28,42 @@ SAMPLE = ROOT / "data" / "market_data.csv"
 def test_seeded_chaos(tmp_path: Path, number: int) -> None:
     seed = secrets.randbelow(10**6)
     verdict = run_once(seed, undisturbed(SAMPLE), 30_000, 5, tmp_path)
-    assert verdict.difference is None, f"seed {seed}\n{verdict.account.read_text()}"
+    assert verdict.difference is None, f"seed {seed}\n{verdict.report_path.read_text()}"
 
 
 def consumed(stack: Containers) -> int:
-    """Ticks that the strategy is through with."""
+    """Ticks consumed by the strategy."""
     return stack.counter("strategy", "ticks_consumed")
 
 
 def all_pids(stack: Containers) -> set[int]:
-    """The processes in the containers, without the owner of the shared memory."""
+    """Process ids of the four services, without the owner of the shared memory."""
     return {pid for name in PROCESSES if (pid := stack.inner_pid(name)) is not None}
 
 
 def test_trades_again_within_10_s_of_any_crash() -> None:
-    """The process inside is killed; Docker's restart policy and the stack do the rest."""
+    """The process inside is killed; the restart policy and the stack recover."""
     took_s = {}
     with Containers(REPLAY="walk", PACE="2000/s") as stack:
         for service in SERVICES:
             acked = stack.counter("order_manager", "orders_acked")
             eventually(
-                "orders", lambda a=acked: stack.counter("order_manager", "orders_acked") > a, 30
+                lambda a=acked: stack.counter("order_manager", "orders_acked") > a, "orders", 30
             )
             pid, others = stack.inner_pid(service), all_pids(stack)
             assert pid is not None
             reached = stack.counter("orderbook", "ticks_received")
             os.kill(pid, signal.SIGKILL)
             started_s = time.monotonic()
-            # New ticks, and then an order that is new: in a new shared memory the counters start
-            # over, and the orders before are repeated first.
+            # First new ticks, then a new order: in new shared memory the counters start at 0, and
+            # earlier orders are repeated first.
             if service == "shm":
-                # The others go on with the dead one until they notice.
-                eventually("new processes", lambda o=others: not o & all_pids(stack), 30)
-            eventually("ticks", lambda r=reached: consumed(stack) > r, 30)
+                # The others keep the old segments until they notice.
+                eventually(lambda o=others: not o & all_pids(stack), "new processes", 30)
+            eventually(lambda r=reached: consumed(stack) > r, "ticks", 30)
             acked = stack.counter("order_manager", "orders_acked")
             eventually(
-                "an order", lambda a=acked: stack.counter("order_manager", "orders_acked") > a, 30
+                lambda a=acked: stack.counter("order_manager", "orders_acked") > a, "an order", 30
             )
             took_s[service] = round(time.monotonic() - started_s, 2)
     print("seconds from SIGKILL to the next order:", took_s)
@@ -72,16 +72,16 @@ def test_trades_again_within_10_s_of_any_crash() -> None:
 
 def test_a_cut_gateway_link_shows_and_heals() -> None:
     with Containers() as stack:
-        eventually("ticks", lambda: consumed(stack) > 3000, 60)
+        eventually(lambda: consumed(stack) > 3000, "ticks", 60)
         network = stack.client.networks.get(f"{stack.project}_default")
         gateway = stack.service("gateway")
         network.disconnect(gateway, force=True)
         try:
-            eventually("unhealthy", lambda: stack.health("orderbook") == "unhealthy", 20)
+            eventually(lambda: stack.health("orderbook") == "unhealthy", "unhealthy", 20)
             assert stack.metrics("orderbook").state == "stale"
         finally:
             network.connect(gateway, aliases=["gateway"])
-        eventually("healthy", lambda: stack.health("orderbook") == "healthy", 20)
-        eventually("the end", stack.run_is_over, 60)
+        eventually(lambda: stack.health("orderbook") == "healthy", "healthy", 20)
+        eventually(stack.run_is_over, "the end", 60)
         stack.compose("stop", "order_manager")
         assert first_difference(stack.outcome(), undisturbed(SAMPLE)) is None

@@ -1,4 +1,4 @@
-"""Kill any process, get the same trades: the four on this host, disturbed while they run."""
+"""Kill any process, get the same trades: the four processes on this host under faults."""
 
 import secrets
 import signal
@@ -25,28 +25,28 @@ PROXY_HOST = "127.0.0.2"
 
 @pytest.fixture(scope="module")
 def expected() -> Outcome:
-    """What an undisturbed run over the sample does."""
+    """The outcome of an undisturbed run over the sample."""
     return undisturbed(SAMPLE)
 
 
 def consumed(stack: HostStack) -> int:
-    """Ticks that the strategy is through with."""
+    """Ticks consumed by the strategy."""
     return stack.counter("strategy", "ticks_consumed")
 
 
 def wait_for_tick(stack: HostStack, tick: int) -> None:
-    """Until the strategy is so far."""
+    """Wait until the strategy has consumed ``tick`` ticks."""
     stack.wait_until(f"tick {tick}", lambda: consumed(stack) >= tick, 30)
 
 
 def wait_for_full_ring(stack: HostStack, capacity: int) -> None:
-    """Until the orderbook waits for the strategy."""
+    """Wait until the orderbook waits for the strategy."""
     stack.wait_until(
         "a full ring", lambda: stack.counter("orderbook", "queue_depth") == capacity, 20
     )
 
 
-# ---- Seeded chaos.  python -m tests.chaos.run_host does as many as you like.
+# ---- Seeded chaos.  python -m tests.chaos.run_host does more runs.
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -55,23 +55,23 @@ def test_seeded_chaos(tmp_path: Path, number: int) -> None:
     scenario = scenarios(tmp_path)[number]
     expected = undisturbed(scenario.data_path, **scenario.settings)
     verdict = run_once(seed, scenario, expected, 5, tmp_path)
-    account = verdict.account.read_text()
-    assert verdict.difference is None, f"seed {seed}, scenario {number}\n{account}"
+    report = verdict.report_path.read_text()
+    assert verdict.difference is None, f"seed {seed}, scenario {number}\n{report}"
 
 
 def test_every_order_mode_survives_kills(tmp_path: Path) -> None:
-    """One order after the other in the same symbol: their sequence decides the profit."""
-    theirs = undisturbed(SAMPLE, order_mode="every")
+    """Many orders in the same symbol: their sequence decides the profit."""
+    expected = undisturbed(SAMPLE, order_mode="every")
     stack = HostStack(tmp_path, data_path=SAMPLE, pace="10000/s", order_mode="every")
     with stack:
         for tick, service in ((4000, "order_manager"), (9000, "strategy"), (15000, "orderbook")):
             wait_for_tick(stack, tick)
             assert stack.signal(service, signal.SIGKILL)
         assert stack.wait(60) == 0
-        assert first_difference(stack.outcome(), theirs) is None
+        assert first_difference(stack.outcome(), expected) is None
 
 
-# ---- How long it takes
+# ---- Time to recover
 
 
 def test_trades_again_within_5_s_of_any_kill(tmp_path: Path, expected: Outcome) -> None:
@@ -82,7 +82,7 @@ def test_trades_again_within_5_s_of_any_kill(tmp_path: Path, expected: Outcome) 
             published = stack.counter("orderbook", "ticks_received")
             started_s = time.monotonic()
             assert stack.signal(service, signal.SIGKILL)
-            # A tick that was not there yet, and then an order that is new.
+            # First a new tick, then a new order.
             stack.wait_until("ticks", lambda p=published: consumed(stack) > p, 10)
             acked = stack.counter("order_manager", "orders_acked")
             stack.wait_until(
@@ -99,7 +99,7 @@ def test_trades_again_within_5_s_of_any_kill(tmp_path: Path, expected: Outcome) 
 
 
 def unhealthy(stack: HostStack, service: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """What the container's health check would say."""
+    """Whether the container's health check would fail."""
     with monkeypatch.context() as patch:
         patch.setenv("SHM_METRICS", stack.metrics_name)
         patch.setenv("HEARTBEAT_TIMEOUT_S", "1")
@@ -111,7 +111,7 @@ def unhealthy(stack: HostStack, service: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def new_order(stack: HostStack, symbol: str = "AAPL") -> dict[str, object]:
-    """What the order manager says to a plain client's order now."""
+    """The order manager's answer to a plain client's order."""
     with Client(stack.order_port) as client:
         return client.ask({"side": "BUY", "symbol": symbol, "qty": 1, "price": 170.0})
 
@@ -120,7 +120,7 @@ def new_order(stack: HostStack, symbol: str = "AAPL") -> dict[str, object]:
 def test_no_order_on_a_stale_price(
     tmp_path: Path, expected: Outcome, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nothing is known of the feed no order passes; then the run goes on."""
+    """Without a current price every order is rejected; afterwards the run continues."""
     stack = HostStack(
         tmp_path,
         data_path=SAMPLE,
@@ -137,25 +137,25 @@ def test_no_order_on_a_stale_price(
         wait_for_tick(stack, 6000)
         victim = how.removeprefix("paused ")
         prices.cut() if how == "cut gateway link" else stack.signal(victim, signal.SIGSTOP)
-        began_s = time.monotonic()
-        shows = "strategy" if victim == "orderbook" else "orderbook"
-        stack.wait_until("unhealthy", lambda: unhealthy(stack, shows, monkeypatch), 5)
-        assert time.monotonic() - began_s < 2.5
+        started_s = time.monotonic()
+        observed = "strategy" if victim == "orderbook" else "orderbook"
+        stack.wait_until("unhealthy", lambda: unhealthy(stack, observed, monkeypatch), 5)
+        assert time.monotonic() - started_s < 2.5
         stack.wait_until("STALE_PRICE", lambda: new_order(stack)["code"] == "STALE_PRICE", 5)
         acked = stack.counter("order_manager", "orders_acked")
-        refused = [new_order(stack) for _ in range(20)]
-        assert {(answer["ok"], answer["code"]) for answer in refused} == {(False, "STALE_PRICE")}
-        assert all(answer["retryable"] for answer in refused)
+        rejected = [new_order(stack) for _ in range(20)]
+        assert {(answer["ok"], answer["code"]) for answer in rejected} == {(False, "STALE_PRICE")}
+        assert all(answer["retryable"] for answer in rejected)
         assert stack.counter("order_manager", "orders_acked") == acked
-        prices.mend() if how == "cut gateway link" else stack.signal(victim, signal.SIGCONT)
-        stack.wait_until("healthy", lambda: not unhealthy(stack, shows, monkeypatch), 10)
+        prices.restore() if how == "cut gateway link" else stack.signal(victim, signal.SIGCONT)
+        stack.wait_until("healthy", lambda: not unhealthy(stack, observed, monkeypatch), 10)
         assert stack.wait(60) == 0
         ours = stack.outcome()
     assert first_difference(ours, expected) is None
 
 
-def test_limits_on_prices_and_rates_change_no_replay(tmp_path: Path, expected: Outcome) -> None:
-    """A full ring ages prices and moves the book on: held back, never dropped, never for ever."""
+def test_limits_on_prices_and_rates_change_no_outcome(tmp_path: Path, expected: Outcome) -> None:
+    """A full ring makes prices old: orders are held back, never dropped, never held forever."""
     stack = HostStack(
         tmp_path,
         data_path=SAMPLE,
@@ -171,14 +171,14 @@ def test_limits_on_prices_and_rates_change_no_replay(tmp_path: Path, expected: O
         wait_for_tick(stack, 5000)
         assert stack.signal("order_manager", signal.SIGSTOP)
         wait_for_full_ring(stack, 1024)
-        time.sleep(0.6)  # prices grow older than the limit
+        time.sleep(0.6)  # prices become older than the limit
         assert stack.signal("order_manager", signal.SIGCONT)
         assert stack.wait(60) == 0
         assert "order_held" in stack.log_path.read_text()
         assert first_difference(stack.outcome(), expected) is None
 
 
-# ---- Strategies that stand still, leave, or come late
+# ---- Strategies that are stopped, evicted or restarted
 
 
 def test_a_strategy_stopped_in_lossless_mode_loses_nothing(
@@ -195,7 +195,7 @@ def test_a_strategy_stopped_in_lossless_mode_loses_nothing(
         assert first_difference(stack.outcome(), expected) is None
 
 
-def test_a_strategy_stopped_in_latest_mode_loses_a_number_and_says_so(tmp_path: Path) -> None:
+def test_a_strategy_stopped_in_latest_mode_reports_the_ticks_it_lost(tmp_path: Path) -> None:
     with HostStack(
         tmp_path, data_path=SAMPLE, pace="10000/s", ring_capacity_ticks=4096, ring_policy="latest"
     ) as stack:
@@ -203,7 +203,7 @@ def test_a_strategy_stopped_in_latest_mode_loses_a_number_and_says_so(tmp_path: 
         assert stack.signal("strategy", signal.SIGSTOP)
         seen = stack.counter("orderbook", "ticks_received")
         stack.wait_until(
-            "the ring went round",
+            "the ring wrapped",
             lambda: stack.counter("orderbook", "ticks_received") > seen + 12_000,
             20,
         )
@@ -214,7 +214,7 @@ def test_a_strategy_stopped_in_latest_mode_loses_a_number_and_says_so(tmp_path: 
     assert "ticks overwritten in the ring before it read them" in text
 
 
-def test_an_evicted_strategy_makes_up_for_what_it_missed(tmp_path: Path, expected: Outcome) -> None:
+def test_an_evicted_strategy_catches_up(tmp_path: Path, expected: Outcome) -> None:
     with HostStack(
         tmp_path, data_path=SAMPLE, pace="20000/s", ring_capacity_ticks=1024, reader_grace_s=0.05
     ) as stack:
@@ -227,7 +227,7 @@ def test_an_evicted_strategy_makes_up_for_what_it_missed(tmp_path: Path, expecte
         assert first_difference(stack.outcome(), expected) is None
 
 
-def test_a_strategy_told_to_stop_in_the_middle_is_started_again(
+def test_a_strategy_terminated_in_the_middle_is_restarted(
     tmp_path: Path, expected: Outcome
 ) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="20000/s") as stack:
@@ -237,17 +237,17 @@ def test_a_strategy_told_to_stop_in_the_middle_is_started_again(
         assert first_difference(stack.outcome(), expected) is None
 
 
-def test_a_strategy_that_does_not_repeat_itself_is_refused(tmp_path: Path) -> None:
-    """After a restart it would send other orders under the same ids."""
-    path, been_here = tmp_path / "whim.py", tmp_path / "been_here"
+def test_a_strategy_that_does_not_repeat_itself_ends_the_run(tmp_path: Path) -> None:
+    """After a restart it would send different orders under the same ids."""
+    path, marker = tmp_path / "whim.py", tmp_path / "started_before"
     path.write_text(
         "from pathlib import Path\n"
         "from app.strategy.base import Strategy\n"
         "class Whim(Strategy):\n"
         "    def __init__(self, context):\n"
         "        super().__init__(context)\n"
-        f"        self.odd = Path({str(been_here)!r}).exists()\n"
-        f"        Path({str(been_here)!r}).touch()\n"
+        f"        self.odd = Path({str(marker)!r}).exists()\n"
+        f"        Path({str(marker)!r}).touch()\n"
         "    def on_tick(self, tick):\n"
         "        return 'BUY' if (tick.seq // 100 + self.odd) % 2 else 'SELL'\n"
     )
@@ -262,16 +262,16 @@ def test_a_strategy_that_does_not_repeat_itself_is_refused(tmp_path: Path) -> No
     assert "ERROR main fatal" in text
 
 
-# ---- Beyond the end of the file
+# ---- After the last row of the file
 
 
-def test_a_walk_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The feed behind the file's end is a function of the seed, too."""
+def test_a_walk_continues_where_it_was(tmp_path: Path) -> None:
+    """After the last row the feed is a function of the seed."""
     short = tmp_path / "short.csv"
     short.write_text("".join(SAMPLE.read_text().splitlines(keepends=True)[:2001]))
     ticks = 15_000
     settings = Settings(data_path=str(short), replay="walk")
-    theirs = of_backtest(backtest.run(settings, open_feed(settings), ticks))
+    expected = of_backtest(backtest.run(settings, open_feed(settings), ticks))
     with HostStack(tmp_path / "run", data_path=short, pace="10000/s", replay="walk") as stack:
         for tick, service in ((3000, "gateway"), (7000, "orderbook"), (10_000, "gateway")):
             wait_for_tick(stack, tick)
@@ -280,13 +280,13 @@ def test_a_walk_goes_on_where_it_was(tmp_path: Path) -> None:
         stack.stop()
         ours = stack.outcome().up_to(ticks)
     assert len(ours.orders) > 200
-    assert first_difference(ours, theirs._replace(positions=[])) is None
+    assert first_difference(ours, expected._replace(positions=[])) is None
 
 
 def test_gateway_and_strategy_killed_after_the_feed_has_ended(
     tmp_path: Path, expected: Outcome
 ) -> None:
-    """Nobody but the strategy asks the new gateway for anything; it gets all at full speed."""
+    """Only the strategy reads from the new gateway, at full pace."""
     with HostStack(tmp_path, data_path=SAMPLE, pace="20000/s") as stack:
         wait_for_tick(stack, 2000)
         assert stack.signal("order_manager", signal.SIGSTOP)
@@ -300,7 +300,7 @@ def test_gateway_and_strategy_killed_after_the_feed_has_ended(
         assert first_difference(stack.outcome(), expected) is None
 
 
-def test_plain_clients_come_and_go_meanwhile(tmp_path: Path, expected: Outcome) -> None:
+def test_plain_clients_connect_and_disconnect_meanwhile(tmp_path: Path, expected: Outcome) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="20000/s") as stack:
         for tick in (2000, 8000, 14_000):
             wait_for_tick(stack, tick)
@@ -310,18 +310,16 @@ def test_plain_clients_come_and_go_meanwhile(tmp_path: Path, expected: Outcome) 
             assert answer["ok"]
         assert stack.wait(60) == 0
         ours = stack.outcome()
-    theirs = Outcome(*expected)
-    mine = [line for line in ours.orders if line.client == "strategy"]
-    assert mine == theirs.orders
+    assert [line for line in ours.orders if line.client == "strategy"] == expected.orders
 
 
-# ---- Live, and with ticks lost: no order for what was missed
+# ---- Live mode and lost ticks: no order for a missed tick
 
 
 @pytest.mark.parametrize(
     "mode", [{"trading_mode": "live"}, {"ring_policy": "latest"}], ids=["live", "latest"]
 )
-def test_a_restarted_strategy_keeps_its_positions_and_lets_the_past_be(
+def test_a_restarted_strategy_keeps_its_positions_and_sends_no_late_orders(
     tmp_path: Path, expected: Outcome, mode: dict[str, str]
 ) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="10000/s", **mode) as stack:
@@ -335,6 +333,6 @@ def test_a_restarted_strategy_keeps_its_positions_and_lets_the_past_be(
     ticks = [line.tick for line in ours.orders]
     assert ticks == sorted(set(ticks))
     for position in ours.positions:
-        assert position.qty in (-10, 10), "as after the first order: long or short, never more"
-    if "trading_mode" in mode:  # nothing was lost, so nothing differs
+        assert position.qty in (-10, 10), "long or short by one order, never more"
+    if "trading_mode" in mode:  # no tick lost: same outcome
         assert first_difference(ours, expected) is None

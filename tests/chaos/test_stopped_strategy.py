@@ -1,4 +1,4 @@
-"""A strategy that stands still, and its neighbours (long: tests.chaos.stopped_strategy)."""
+"""A stopped strategy and its effect on another (longer: tests.chaos.stopped_strategy)."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ SECONDS = 5.0
 
 
 @pytest.mark.slow
-def test_latest_the_other_goes_on_and_the_loss_is_counted(tmp_path: Path) -> None:
+def test_latest_keeps_the_other_running_and_counts_the_loss(tmp_path: Path) -> None:
     seen = measure(tmp_path, SECONDS, "latest")
     print(seen)
     assert seen.lost > SECONDS * 2000 - RING_TICKS
     assert seen.lost_by_the_other == 0
     assert seen.during.total > 0.6 * seen.before.total
-    # A tenth of p99 can only be seen on a machine to itself; the median tells a stall as well.
+    # p99 to within a tenth needs an idle machine; the median shows a stall, too.
     assert seen.during.percentile(50) < 1.5 * seen.before.percentile(50) + 500_000
 
 
@@ -25,5 +25,5 @@ def test_lossless_holds_the_feed_and_loses_nothing(tmp_path: Path) -> None:
     seen = measure(tmp_path, SECONDS, "lossless")
     print(seen)
     assert seen.lost == seen.lost_by_the_other == 0
-    # Both wait: the ring took what it holds and no more.
+    # Both wait: the feed stops when the ring is full.
     assert seen.during.total < seen.before.total

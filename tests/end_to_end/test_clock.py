@@ -1,4 +1,4 @@
-"""The clock set forward and back while everything runs: nothing expires, nothing reorders."""
+"""The wall clock jumps while the stack runs: nothing expires, nothing is reordered."""
 
 import threading
 import time
@@ -16,14 +16,14 @@ HOUR_NS = 3_600_000_000_000
 
 
 class WallClock:
-    """``time.time_ns`` with a knob."""
+    """``time.time_ns`` plus a shift."""
 
     def __init__(self) -> None:
         self.shift_ns = 0
-        self._honest = time.time_ns
+        self._real = time.time_ns
 
     def __call__(self) -> int:
-        return self._honest() + self.shift_ns
+        return self._real() + self.shift_ns
 
 
 @pytest.fixture
@@ -43,19 +43,17 @@ def test_the_order_managers_clock_does_not_jump(wall: WallClock, shift_ns: int) 
     assert 0 <= clock() - before_ns < 10**9
 
 
-def test_a_start_with_the_clock_set_back_goes_on_in_order(wall: WallClock) -> None:
+def test_a_start_with_the_clock_set_back_continues_after_the_last_time(wall: WallClock) -> None:
     last_ns = AnchoredClock()()
     wall.shift_ns = -HOUR_NS
     assert AnchoredClock(last_ns)() >= last_ns
 
 
-def test_jumps_under_load_expire_nothing_and_reorder_nothing(
-    tmp_path: Path, wall: WallClock
-) -> None:
+def test_clock_jumps_under_load_expire_and_reorder_nothing(tmp_path: Path, wall: WallClock) -> None:
     with running(tmp_path, run_id="r", risk_known_symbols=False) as server:
         with Client(server.port) as client:
-            rests = {"side": "BUY", "symbol": "AAPL", "qty": 5, "price": 1.0, "id": 1}
-            client.send({**rests, "type": "LIMIT", "tif": "DAY", "client": "day"})
+            resting = {"side": "BUY", "symbol": "AAPL", "qty": 5, "price": 1.0, "id": 1}
+            client.send({**resting, "type": "LIMIT", "tif": "DAY", "client": "day"})
             assert client.read()["order"]["status"] == "New"
         stop = threading.Event()
 
@@ -83,12 +81,12 @@ def test_jumps_under_load_expire_nothing_and_reorder_nothing(
 
 
 def test_nothing_on_the_path_of_a_tick_reads_the_wall_clock() -> None:
-    """Paces, timeouts, ages and staleness count on the monotonic clock."""
+    """Paces, timeouts, ages and staleness are measured on the monotonic clock."""
     app = Path(order_service.__file__).parents[1]
     rooms = ("gateway", "orderbook", "strategy", "execution", "runtime/net")
     paths = [path for room in rooms for path in (app / room).glob("*.py")]
-    alone = ("order_manager/book_prices.py", "shared_memory_utils/tick_ring.py")
-    for path in [*paths, *(app / name for name in alone)]:
+    single = ("order_manager/book_prices.py", "shared_memory_utils/tick_ring.py")
+    for path in [*paths, *(app / name for name in single)]:
         text, name = path.read_text(), str(path.relative_to(app))
         for call in ("time.time(", "time_ns()", "datetime.now", "time.localtime"):
             found = text.replace("monotonic_ns()", "")

@@ -1,11 +1,10 @@
-"""The stack in containers, from outside: what a Compose user sees, and what keeps it safe."""
+"""The running stack in containers, seen from outside: health, isolation, recovery, resources."""
 
 import json
 import os
 import secrets
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +12,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.chaos.run_host import undisturbed
-from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack, eventually
-from tests.support.outcome import first_difference, of_store
-from tests.support.paths import ROOT, SHARED_DATA
+from tests.support.compose_stack import IMAGES, PROCESSES, SERVICES, ComposeStack, eventually
 
 pytestmark = [
     pytest.mark.container,
@@ -25,7 +21,6 @@ pytestmark = [
     pytest.mark.usefixtures("images"),
 ]
 
-IMAGES = {service: f"trading-{service.replace('_', '-')}" for service in SERVICES}
 SEGMENTS = ("SHM_PRICE_BOOK", "SHM_METADATA", "SHM_TICK_RING", "SHM_METRICS")
 
 MakeStack = Callable[..., ComposeStack]
@@ -33,7 +28,7 @@ MakeStack = Callable[..., ComposeStack]
 
 @pytest.fixture(scope="module")
 def running(images: None) -> Iterator[ComposeStack]:
-    """One endless stack for the tests that leave it as they found it."""
+    """One endless stack, shared by the tests that leave it unchanged."""
     stack = ComposeStack(PACE="2000/s", REPLAY="walk", HEALTH_PAUSE_S="0")
     try:
         stack.up()
@@ -43,24 +38,24 @@ def running(images: None) -> Iterator[ComposeStack]:
 
 
 def consumed(stack: ComposeStack) -> int:
-    """Ticks that all strategies have consumed."""
+    """Ticks consumed, over all strategies."""
     return sum(block["ticks_consumed"] for block in stack.counters())
 
 
 def wait_until_flowing(stack: ComposeStack, timeout_s: float = 30) -> None:
-    """Ticks reach the strategy, now."""
-    before = eventually("counters", lambda: stack.counters() and [consumed(stack)], timeout_s)[0]
-    eventually("more ticks consumed", lambda: consumed(stack) > before, timeout_s)
+    """Wait until the strategies consume more ticks."""
+    before = eventually(lambda: stack.counters() and [consumed(stack)], "counters", timeout_s)[0]
+    eventually(lambda: consumed(stack) > before, "more ticks consumed", timeout_s)
 
 
 def health_checks(stack: ComposeStack) -> dict[str, str]:
-    """When each container's last health check was begun."""
+    """Start time of each container's last health check."""
     return {c.name: c.attrs["State"]["Health"]["Log"][-1]["Start"] for c in stack.containers()}
 
 
 def wait_until_healthy(stack: ComposeStack, timeout_s: float = 40) -> None:
-    """Every container runs and calls itself healthy."""
-    eventually("all healthy", lambda: {stack.health(s) for s in SERVICES} == {"healthy"}, timeout_s)
+    """Wait until every container runs and is healthy."""
+    eventually(lambda: {stack.health(s) for s in SERVICES} == {"healthy"}, "all healthy", timeout_s)
 
 
 # ---- Compose file and images
@@ -87,7 +82,7 @@ def test_shell_comes_before_env_file(compose_stack: MakeStack) -> None:
 def test_image_adds_at_most_200_mb_to_its_base(service: str) -> None:
     client = docker.from_env()
     image = client.images.get(IMAGES[service])
-    # shm is the base and one small file
+    # The shm image is the base and one small file.
     base = client.images.get(IMAGES["shm"])
     assert image.attrs["Size"] - base.attrs["Size"] <= 200 * 1000 * 1000
 
@@ -111,7 +106,7 @@ def test_ready_in_time_and_acknowledges_orders(compose_stack: MakeStack) -> None
     stack = compose_stack(**names)
     assert stack.up() <= 15
     ready = time.monotonic()
-    eventually("an order acknowledged", lambda: stack.counters()[0]["orders_acked"], 5)
+    eventually(lambda: stack.counters()[0]["orders_acked"], "an order acknowledged", 5)
     assert time.monotonic() - ready <= 5
 
     stack.compose("stop")
@@ -211,14 +206,14 @@ def test_logs_are_one_line_per_event(running: ComposeStack) -> None:
 
 
 def test_frozen_orderbook_is_unhealthy(running: ComposeStack) -> None:
-    """The check sees that the work stands still, not merely that a process exists."""
+    """The check looks at the heartbeat, not only at the process."""
     pid = running.pid("orderbook")
     os.kill(pid, signal.SIGSTOP)
     try:
-        eventually("unhealthy", lambda: running.health("orderbook") == "unhealthy", 30)
+        eventually(lambda: running.health("orderbook") == "unhealthy", "unhealthy", 30)
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually("healthy again", lambda: running.health("orderbook") == "healthy", 30)
+    eventually(lambda: running.health("orderbook") == "healthy", "healthy again", 30)
     wait_until_flowing(running)
 
 
@@ -232,13 +227,13 @@ def test_restart_of_orderbook_recovers(running: ComposeStack) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_crash_of_one_process_is_survived(running: ComposeStack, service: str) -> None:
-    """That of the memory's owner takes the others along: their memory has no future."""
+    """A crash of the shared memory's owner restarts the others too: they need its new segments."""
     wait_until_flowing(running)
-    concerned = SERVICES if service == "shm" else (service,)
-    before = {s: running.started_at(s) for s in concerned}
+    restarted = SERVICES if service == "shm" else (service,)
+    before = {s: running.started_at(s) for s in restarted}
     running.crash(service)
-    for one in concerned:
-        eventually(f"{one} starts again", lambda s=one: running.started_at(s) != before[s], 30)
+    for one in restarted:
+        eventually(lambda s=one: running.started_at(s) != before[s], f"{one} starts again", 30)
     wait_until_healthy(running)
     wait_until_flowing(running)
 
@@ -258,7 +253,7 @@ def test_three_strategies(compose_stack: MakeStack) -> None:
         counts = [block["ticks_consumed"] for block in stack.counters()]
         return len(counts) == 3 and all(counts)
 
-    eventually("three strategies consume", all_consume, 20)
+    eventually(all_consume, "three strategies consume", 20)
 
 
 def test_strategy_file_needs_no_new_image(compose_stack: MakeStack, tmp_path: Path) -> None:
@@ -274,11 +269,11 @@ def test_strategy_file_needs_no_new_image(compose_stack: MakeStack, tmp_path: Pa
     )
     stack.up()
     # Always BUY: one position, and so one order, for each of the ten symbols.
-    eventually("ten orders", lambda: stack.counters()[0]["orders_acked"] == 10, 20)
+    eventually(lambda: stack.counters()[0]["orders_acked"] == 10, "ten orders", 20)
 
 
 def test_idle_processes_use_no_cpu(compose_stack: MakeStack) -> None:
-    """No tick flows while a second price subscriber is awaited; nobody is asked how he is."""
+    """The feed waits for a second price subscriber, and no health check falls into the window."""
     stack = compose_stack(PRICE_SUBSCRIBERS="2", HEALTH_PAUSE_S="45")
     stack.up()
     pids = {service: stack.pid(service) for service in PROCESSES}
@@ -292,7 +287,7 @@ def test_idle_processes_use_no_cpu(compose_stack: MakeStack) -> None:
     assert len(checks) == len(SERVICES)
     window_s = 5.0
     before = {service: cpu_s(pid) for service, pid in pids.items()}
-    time.sleep(window_s)  # the length of the measurement
+    time.sleep(window_s)  # measurement window
     used = {service: (cpu_s(pid) - before[service]) / window_s for service, pid in pids.items()}
     assert all(part <= 0.02 for part in used.values()), used
     assert health_checks(stack) == checks
@@ -309,105 +304,3 @@ def test_resident_memory(running: ComposeStack) -> None:
     used = {service: resident_mb(service) for service in PROCESSES}
     assert used["gateway"] < 130, used
     assert all(mb < 80 for service, mb in used.items() if service != "gateway"), used
-
-
-# ---- REPLAY=once: the container run as an integration test
-
-
-def data_files() -> list[Path]:
-    """The committed sample and real data beside the checkout."""
-    names = (
-        "equity_1min_3sym_utc.csv",
-        "binance_spot_2sym_epoch_ns.csv",
-        "tsla_ticks_us_utc.csv",
-        "wiki_daily_5sym_2000_2013.csv",
-    )
-    return [ROOT / "data" / "market_data.csv", *(SHARED_DATA / name for name in names)]
-
-
-def cases() -> list[tuple[Path, str]]:
-    """Every file as fast as possible, and the sample at two paces more."""
-    files = data_files()
-    return [*((path, "max") for path in files), (files[0], "20000/s"), (files[0], "5000/s")]
-
-
-@pytest.mark.parametrize(("path", "pace"), cases(), ids=lambda value: getattr(value, "stem", value))
-def test_once_consumes_every_row_and_trades_like_the_backtest(
-    compose_stack: MakeStack, path: Path, pace: str, tmp_path: Path
-) -> None:
-    if not path.exists():
-        pytest.skip(f"{path} is not here; TRADING_SHARED_DATA names its folder")
-    rows = path.read_bytes().count(b"\n") - 1
-    stack = compose_stack(
-        REPLAY="once", PACE=pace, DATA_DIR=str(path.parent), DATA_PATH=f"data/{path.name}"
-    )
-    done = stack.compose("up", "--exit-code-from", "strategy", check=False)
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert f"{rows:,}" in done.stdout, done.stdout[-6000:]
-    codes = {c.name: c.attrs["State"]["ExitCode"] for c in stack.containers()}
-    assert set(codes.values()) == {0}, (codes, done.stdout[-6000:])
-    store = tmp_path / "orders.sqlite3"
-    store.write_bytes(stack.file_from("order_manager", "/srv/out/orders.sqlite3"))
-    assert first_difference(of_store(store), undisturbed(path)) is None
-
-
-def test_once_leaves_its_report_in_the_volume(compose_stack: MakeStack) -> None:
-    stack = compose_stack(REPLAY="once", PACE="max")
-    stack.compose("up", "--exit-code-from", "strategy")
-    volume = f"{stack.project}_output"
-    listing = stack.client.containers.run(
-        IMAGES["strategy"],
-        ["find", "/srv/out", "-name", "performance_report.md"],
-        volumes={volume: {"bind": "/srv/out", "mode": "ro"}},
-        remove=True,
-    )
-    assert listing.decode().count("performance_report.md") == 1
-
-
-def test_orders_with_token_and_tls(compose_stack: MakeStack, tmp_path: Path) -> None:
-    """The files reach the two processes as secrets, and the check speaks TLS, too."""
-    names = ("order_tls_cert", "order_tls_key", "order_token")
-    certificate, key, token = (tmp_path / name for name in names)
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=order_manager", "-addext", "subjectAltName=DNS:order_manager"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    token.write_text(secrets.token_hex(32))
-    for path in (certificate, key, token):
-        path.chmod(0o644)
-    settings = {f"{name.upper()}_FILE": str(tmp_path / name) for name in names}
-    stack = compose_stack(REPLAY="once", PACE="max", **settings)
-    stack.compose("up", "--exit-code-from", "strategy")
-    assert "Received Order" in stack.logs("order_manager")
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"LONG_WINDOW_TICKS": "3"}, "LONG_WINDOW_TICKS"),
-        ({"DATA_PATH": "data/none.csv"}, "data/none.csv"),
-    ],
-)
-def test_run_that_cannot_start_ends(
-    compose_stack: MakeStack, settings: dict[str, str], reason: str
-) -> None:
-    """Naming the service as well: with --exit-code-from alone, Compose waits for ever for the exit
-    of a container whose dependency failed before it was started."""
-    stack = compose_stack(**settings)
-    done = stack.compose("up", "--exit-code-from", "strategy", "strategy", check=False)
-    assert done.returncode == 1
-    assert reason in stack.logs()
-
-
-def test_suite_runs_in_its_own_image(compose_stack: MakeStack) -> None:
-    """On the images' Python: what depends most on it."""
-    modules = ("env", "kernel", "kernel_memory", "shared_memory", "tick_ring", "serialization")
-    compose_stack().compose(
-        *("run", "--rm", "-T", "tests", "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        *("-m", "not slow", *(f"tests/test_{module}.py" for module in modules)),
-    )

@@ -1,4 +1,4 @@
-"""Other processes in tests: a piece of Python, told and asked line by line."""
+"""Child processes in tests: a piece of Python that is sent lines and answers with lines."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support.paths import ROOT
 
@@ -18,12 +19,32 @@ DEADLINE_S = 20.0
 SHM = Path("/dev/shm")
 
 
-def eventually(holds: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait for ``holds`` to become true; fails with ``what`` after the deadline."""
+T = TypeVar("T")
+
+
+def eventually(
+    get: Callable[[], T],
+    what: str,
+    deadline_s: float = DEADLINE_S,
+    *,
+    poll_s: float = 0.002,
+    ignore: tuple[type[Exception], ...] = (),
+) -> T:
+    """Poll until ``get`` returns a true value, and return it.
+
+    Fails after the deadline with ``what`` and the last value, or the last of the ``ignore`` errors.
+    """
     until = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < until, f"not within {deadline_s:g} s: {what}"
-        time.sleep(0.002)
+    while True:
+        last: object
+        try:
+            value = last = get()
+            if value:
+                return value
+        except ignore as error:
+            last = error
+        assert time.monotonic() < until, f"not within {deadline_s:g} s: {what}; last: {last!r}"
+        time.sleep(poll_s)
 
 
 class Child:
@@ -41,35 +62,35 @@ class Child:
         self._rest = b""
 
     def tell(self, line: str = "") -> None:
-        """Give it a line."""
+        """Send it a line."""
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
 
     def ask(self, line: str = "") -> str:
-        """Give it a line and return its next one."""
+        """Send it a line and return its next one."""
         self.tell(line)
         return self.line()
 
     def line(self, deadline_s: float = DEADLINE_S) -> str:
-        """Its next line; fails when it ends or says nothing."""
+        """Its next line; fails if it exits or prints nothing."""
         assert self.process.stdout is not None
         until = time.monotonic() + deadline_s
         while b"\n" not in self._rest:
             ready, _, _ = select.select([self.process.stdout], [], [], until - time.monotonic())
-            assert ready, f"the child said nothing for {deadline_s:g} s"
+            assert ready, f"no line from the child within {deadline_s:g} s"
             data = os.read(self.process.stdout.fileno(), 65536)
-            assert data, f"the child ended with {self.process.wait(5)}"
+            assert data, f"the child exited with code {self.process.wait(5)}"
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait for it to exit."""
         self.process.kill()
         self.process.wait(10)
 
     def close(self) -> None:
-        """As :meth:`kill`, and close the pipes."""
+        """:meth:`kill`, and close the pipes."""
         self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
@@ -78,19 +99,19 @@ class Child:
 
 
 def open_files() -> int:
-    """How many descriptors this process has."""
+    """Number of open file descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 
 def damage(name: str, offset: int, form: str, value: int) -> None:
-    """Overwrite a number in a segment."""
+    """Overwrite a number in a segment, packed as ``form``."""
     with open(SHM / name, "r+b") as file:
         file.seek(offset)
         file.write(struct.pack(form, value))
 
 
 def segment_name() -> Iterator[str]:
-    """A name of this test's own; afterwards, whatever begins with it is removed."""
+    """A unique segment name; every segment with this prefix is removed afterwards."""
     unique = f"test_{os.getpid()}_{secrets.token_hex(4)}"
     yield unique
     for path in SHM.glob(f"{unique}*"):
@@ -101,7 +122,7 @@ Spawn = Callable[..., Child]
 
 
 def spawner() -> Iterator[Spawn]:
-    """Starts children that do not outlive the test."""
+    """Starts children and kills them at the end of the test."""
     children: list[Child] = []
 
     def start(code: str, *arguments: object) -> Child:

@@ -1,10 +1,9 @@
-"""A Compose project of its own for a test: free ports, a unique name, always removed."""
+"""A Compose project for one test: free ports, a unique name, always removed."""
 
 import io
 import json
 import os
 import secrets
-import socket
 import subprocess
 import tarfile
 import time
@@ -15,13 +14,16 @@ from typing import TypeVar
 import docker
 from docker.models.containers import Container
 
+from tests.support import children
 from tests.support.environ import default_environ
 from tests.support.paths import ROOT
+from tests.support.ports import free_ports
 
 PROCESSES = ("gateway", "orderbook", "strategy", "order_manager")
 SERVICES = ("shm", *PROCESSES)
+IMAGES = {service: f"trading-{service.replace('_', '-')}" for service in SERVICES}
 
-# Runs in a container of the stack: every block of the metrics segment as JSON.
+# Runs in a container of the stack; prints every block of the metrics segment as JSON.
 _COUNTERS = """
 import json, os
 from app.runtime.metrics.snapshot import read_metrics
@@ -33,39 +35,20 @@ print(json.dumps([[b.service, b.instance, b.state, b.restarts, b.counters]
 T = TypeVar("T")
 
 
-def eventually(what: str, get: Callable[[], T], timeout_s: float) -> T:
-    """The first true value of ``get``; fails with ``what`` and the last value or error."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            last: object = get()
-            if last:
-                return last  # type: ignore[return-value]
-        except (docker.errors.APIError, subprocess.CalledProcessError, ValueError) as error:
-            last = error
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}; last: {last!r}")
-        time.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of this host that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def eventually(get: Callable[[], T], what: str, deadline_s: float) -> T:
+    """As for child processes, except that an error of the engine counts as not yet."""
+    ignore = (docker.errors.APIError, subprocess.CalledProcessError, ValueError)
+    return children.eventually(get, what, deadline_s, poll_s=0.1, ignore=ignore)
 
 
 class ComposeStack:
-    """One Compose project; ``settings`` come before .env, as from a user's shell."""
+    """One Compose project; ``settings`` override .env, as a user's shell does."""
 
     PREFIX = "trading-test"
 
     def __init__(self, **settings: str) -> None:
         self.project = f"{self.PREFIX}-{secrets.token_hex(4)}"
-        ports = free_ports(3)
-        self.price_port, self.sentiment_port, self.order_port = ports
+        self.price_port, self.sentiment_port, self.order_port = free_ports(3)
         self.environ = {
             **default_environ(),
             "COMPOSE_PROJECT_NAME": self.project,
@@ -97,13 +80,13 @@ class ComposeStack:
         return done
 
     def up(self, *arguments: str) -> float:
-        """``up -d --wait``; the seconds it took."""
+        """``up -d --wait``; returns the seconds it took."""
         started = time.monotonic()
         self.compose("up", "-d", "--wait", *arguments)
         return time.monotonic() - started
 
     def logs(self, service: str = "", tail: str = "60") -> str:
-        """The last lines of one service, or of all; ``tail`` "all" is every line."""
+        """The last log lines of one service, or of all; ``tail="all"``: every line."""
         arguments = ["docker", "compose", "logs", "--no-color", "--tail", tail]
         return subprocess.run(
             [*arguments, service] if service else arguments,
@@ -116,7 +99,7 @@ class ComposeStack:
         ).stdout
 
     def containers(self, service: str = "") -> list[Container]:
-        """Every container of the project, or of one service, running or not."""
+        """All containers of the project or of one service, running or not."""
         labels = [f"com.docker.compose.project={self.project}"]
         if service:
             labels.append(f"com.docker.compose.service={service}")
@@ -133,7 +116,7 @@ class ComposeStack:
         return code, output.decode()
 
     def counters(self, service: str = "strategy") -> list[dict[str, int]]:
-        """The counters of every block of ``service``, with its restarts, as seen from shm."""
+        """Counters and restarts of every process of ``service``, read from shared memory."""
         code, output = self.run_in("orderbook", "python3", "-c", _COUNTERS)
         if code:
             raise ValueError(output)
@@ -144,16 +127,16 @@ class ComposeStack:
         ]
 
     def crash(self, service: str) -> None:
-        """SIGKILL the process inside: unlike ``docker kill``, the restart policy applies."""
+        """SIGKILL the process inside: unlike after ``docker kill``, the restart policy applies."""
         os.kill(self.pid(service), 9)
 
     def pid(self, service: str) -> int:
-        """The process of ``service`` as this host numbers it: the one child of its init."""
+        """The host's process id of ``service``: the only child of the container's init."""
         init = self.container(service).attrs["State"]["Pid"]
         return int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
 
     def health(self, service: str) -> str:
-        """``starting``, ``healthy``, ``unhealthy``; or the container's state if it does not run."""
+        """``starting``, ``healthy`` or ``unhealthy``; the container's state if it does not run."""
         state = self.container(service).attrs["State"]
         return str(state["Health"]["Status"] if state["Running"] else state["Status"])
 
@@ -170,13 +153,13 @@ class ComposeStack:
             return member.read()
 
     def down(self) -> float:
-        """Remove everything, the volume too; the seconds it took."""
+        """Remove everything, volumes included; returns the seconds it took."""
         started = time.monotonic()
         self.compose("down", "--volumes", "--remove-orphans")
         return time.monotonic() - started
 
     def destroy(self) -> None:
-        """``down`` that never fails: for the end of a test that may have failed itself."""
+        """``down`` that never fails: for the end of a test that may have failed."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", check=False)
         for container in self.containers():
             container.remove(force=True)

@@ -1,4 +1,4 @@
-"""The environment of the processes that tests start."""
+"""The environment of processes that tests start."""
 
 import os
 
@@ -6,8 +6,8 @@ from app.config import Settings
 
 
 def default_environ() -> dict[str, str]:
-    """Ours, with every setting of the processes at its default, whatever the shell or .env say.
+    """This process's environment, every setting at its default whatever the shell or .env says.
 
-    ``make chaos SEED=7`` is enough to put a setting into the shell: Make exports its variables.
+    Even ``make chaos SEED=7`` sets one: Make exports its command-line variables.
     """
     return {**os.environ, **Settings().to_environ()}

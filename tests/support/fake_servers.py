@@ -1,18 +1,19 @@
-"""Servers that misbehave on purpose, on ports that the system chooses."""
+"""Servers that misbehave on purpose, on ports that the kernel chooses."""
 
 import contextlib
 import socket
 import struct
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
+
+from tests.support.ports import free_ports
 
 TIMEOUT_S = 20.0
 
 
 class Connection:
-    """One accepted connection, frame by frame."""
+    """One accepted connection, read frame by frame."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -21,7 +22,7 @@ class Connection:
         self._rest = b""
 
     def frame(self) -> bytes:
-        """The next frame from the client, delimiter removed; EOFError at its end."""
+        """The next frame from the client without its delimiter; EOFError when the client closes."""
         while b"*" not in self._rest:
             data = self.sock.recv(65536)
             if not data:
@@ -31,23 +32,23 @@ class Connection:
         return frame
 
     def resume(self) -> int:
-        """The client's hello: the sequence that it wants."""
+        """The sequence that the client asks for in its hello."""
         while not (frame := self.frame()).startswith(b"RESUME|"):
             assert frame in (b"RUN", b"BEAT"), frame
         return int(frame[7:])
 
     def send(self, data: bytes, piece: int = 0) -> None:
-        """Send ``data``, in pieces of ``piece`` bytes, or at once."""
+        """Send ``data`` in pieces of ``piece`` bytes; 0: at once."""
         for start in range(0, len(data), piece or max(len(data), 1)):
             self.sock.sendall(data[start : start + (piece or len(data))])
 
     def reset(self) -> None:
-        """End the connection with RST."""
+        """Close the connection with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def finish(self) -> None:
-        """End our side and wait for the other to end."""
+        """Shut down our side and wait for the peer to close."""
         self.sock.shutdown(socket.SHUT_WR)
         with contextlib.suppress(OSError):
             while self.sock.recv(65536):
@@ -58,7 +59,7 @@ Handler = Callable[[Connection], None]
 
 
 class FakeServer:
-    """Runs ``handlers`` one connection after the other, the last one for all that follow."""
+    """Serves one connection at a time: the nth with the nth handler, later ones with the last."""
 
     def __init__(self, *handlers: Handler) -> None:
         self._handlers = list(handlers)
@@ -82,7 +83,7 @@ class FakeServer:
                 with sock:
                     handler(Connection(sock))
             except (OSError, EOFError):
-                pass  # the client went away, or we are closing
+                pass  # the client disconnected, or the server is closing
             except BaseException as error:
                 self.errors.append(error)
 
@@ -90,12 +91,7 @@ class FakeServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
@@ -110,5 +106,4 @@ class FakeServer:
 
 def unused_port() -> int:
     """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_ports(1)[0]

@@ -1,4 +1,4 @@
-"""A file system that fails on demand: an SQLite VFS under the real order store."""
+"""A disk that fails on demand: an SQLite VFS below the real order store."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ _numbers = itertools.count()
 
 
 class FaultyDisk(apsw.VFS):
-    """Passes everything through, except that writes or syncs fail while ``failing`` is set.
+    """Passes everything through; while ``failing`` is set, the ``operations`` raise it.
 
-    ``after`` lets so many writes pass first, which puts the fault into the middle of a commit.
+    ``after`` lets this many pass first, which puts the fault into the middle of a commit.
     """
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class FaultyDisk(apsw.VFS):
         super().__init__(self.vfs_name, base="")
 
     def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
-        """A file of this disk."""
+        """Open a file of this disk."""
         return _File(self, name, flags)
 
     def may(self, operation: str) -> None:
-        """Raise the fault that is due, if one is."""
+        """Raise the fault if ``operation`` has to fail now."""
         if self.failing is None or operation not in self.operations:
             return
         if self.after:
@@ -60,7 +60,7 @@ class _File(apsw.VFSFile):
 
 @contextmanager
 def faulty_disk() -> Iterator[FaultyDisk]:
-    """Stores opened meanwhile are on this disk."""
+    """Stores opened within the block are on this disk."""
     disk = FaultyDisk()
     real = apsw.Connection
 

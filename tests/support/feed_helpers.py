@@ -1,4 +1,4 @@
-"""Feeds, a gateway server in a thread, and clients that know only the wire."""
+"""Feeds, a gateway server in a thread, and bare socket clients."""
 
 import os
 import socket
@@ -14,11 +14,12 @@ from app.gateway.server import FeedServer
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed
 from app.model.timestamps import format_timestamp, parse_timestamp
+from tests.support.children import DEADLINE_S, eventually
 
 HEADER = "timestamp,symbol,price\n"
 SYMBOLS_FRAME = b"SYMBOLS|AAPL,MSFT,F*"  # for a file of write_ticks()
 START_NS = 1759311000 * 10**9
-DEADLINE_S = 20.0
+wait_until = eventually
 
 
 class Tick(NamedTuple):
@@ -36,7 +37,7 @@ def write_ticks(
     same_time: int = 2,
     sentiment: Callable[[int], str] | None = None,
 ) -> Path:
-    """``count`` ticks, ``same_time`` of them at each second."""
+    """Write ``count`` ticks, ``same_time`` of them in each second."""
     lines = [HEADER if sentiment is None else HEADER.replace("price", "price,sentiment")]
     for row in range(count):
         moment = format_timestamp(START_NS + row // same_time * 10**9).decode()
@@ -53,7 +54,7 @@ def make_feed(path: Path, **changes: object) -> Feed:
 
 
 def make_settings(**changes: object) -> Settings:
-    """Settings for a test: ports that the system chooses, full pace, one round."""
+    """Settings for a test: ports that the kernel chooses, full pace, one pass over the file."""
     fixed = {
         "price_port": 0,
         "sentiment_port": 0,
@@ -67,7 +68,7 @@ def make_settings(**changes: object) -> Settings:
 
 
 def parse_ticks(data: bytes) -> list[Tick]:
-    """The frames of a stream of ticks; fails on anything else."""
+    """The ticks of a stream of frames; fails on anything else."""
     fields = data.split(b"*")
     assert fields.pop() == b""
     assert len(fields) % 3 == 0
@@ -76,7 +77,7 @@ def parse_ticks(data: bytes) -> list[Tick]:
 
 
 def ticks_bytes(feed: Feed, first: int, end: int) -> bytes:
-    """The bytes of some ticks, block by block."""
+    """The bytes of the ticks from ``first`` to ``end``, collected block by block."""
     parts = []
     while first < end:
         block = feed.block_at(first)
@@ -93,7 +94,7 @@ def all_ticks(feed: Feed) -> bytes:
 
 
 class Running(NamedTuple):
-    """A server at work."""
+    """A running server and its ports."""
 
     server: FeedServer
     price_port: int
@@ -102,7 +103,7 @@ class Running(NamedTuple):
 
 @contextmanager
 def running(feed: Feed, settings: Settings) -> Iterator[Running]:
-    """A server in a thread; the test fails if it does not end when told to."""
+    """A server in a thread; the test fails if it does not stop when asked to."""
     stop = threading.Event()
     server = FeedServer(settings, feed, stop.is_set)
     failures: list[BaseException] = []
@@ -124,14 +125,14 @@ def running(feed: Feed, settings: Settings) -> Iterator[Running]:
             with suppress(OSError):
                 os.write(server.waker_descriptor, b"\0")
             thread.join(DEADLINE_S)
-            assert not thread.is_alive(), "the server does not stop"
+            assert not thread.is_alive(), "the server did not stop"
             assert not failures, failures
     finally:
         server.close()
 
 
 class WireClient:
-    """A bare socket and what came over it."""
+    """A bare socket and the bytes received over it."""
 
     def __init__(self, port: int, hello: bytes = b"", receive_buffer: int | None = None) -> None:
         self.socket = socket.socket()
@@ -150,7 +151,7 @@ class WireClient:
         self.socket.close()
 
     def read_until(self, done: Callable[[bytes], object]) -> bytes:
-        """Read until ``done`` says so; all that came since the connection was made."""
+        """Read until ``done`` is true of everything received on this connection; return it."""
         deadline = time.monotonic() + DEADLINE_S
         while not done(self.data):
             assert time.monotonic() < deadline, f"still waiting; got {self.data[-200:]!r}"
@@ -160,19 +161,11 @@ class WireClient:
         return self.data
 
     def read_to_end(self) -> bytes:
-        """Read until the server closes."""
+        """Read until the server closes the connection."""
         while more := self.socket.recv(1 << 18):
             self.data += more
         return self.data
 
     def read_frames(self, count: int) -> list[bytes]:
-        """The first ``count`` frames since the connection was made."""
+        """The first ``count`` frames of this connection."""
         return self.read_until(lambda data: data.count(b"*") >= count).split(b"*")[:count]
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll until ``condition`` holds."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.005)

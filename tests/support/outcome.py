@@ -1,6 +1,6 @@
-"""What a run did, for comparing two of them: orders, fills, positions, profit.
+"""The outcome of a run, to compare two runs: orders, fills, positions, profit.
 
-``python -m tests.support.outcome A.sqlite3 B.sqlite3`` says equal, or shows the first difference.
+``python -m tests.support.outcome A.sqlite3 B.sqlite3`` prints equal, or the first difference.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from app.order_manager.store.positions import read_positions
 
 
 class OrderLine(NamedTuple):
-    """One order as it was acknowledged, money in 1e-9 units; ``tick`` is the client's id less 1."""
+    """One order as acknowledged, money in 1e-9 units; ``tick`` is the client's order id - 1."""
 
     client: str
     tick: int
@@ -56,7 +56,7 @@ class FillLine(NamedTuple):
 
 
 class PositionLine(NamedTuple):
-    """What a client holds in the end.  ``mark`` is the price of the last fill."""
+    """A client's position at the end.  ``mark`` is the price of the last fill."""
 
     client: str
     symbol: str
@@ -67,19 +67,19 @@ class PositionLine(NamedTuple):
 
     @property
     def profit(self) -> int:
-        """Realised and unrealised."""
+        """Realized and unrealized."""
         return self.realized + self.qty * self.mark - self.cost
 
     def __str__(self) -> str:
         average = divide(self.cost, self.qty) if self.qty else 0
         return (
-            f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realised "
+            f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realized "
             f"{money_text(self.realized)}, profit {money_text(self.profit)}"
         )
 
 
 class Outcome(NamedTuple):
-    """Orders and fills in the order in which they were executed, positions by name."""
+    """Orders and fills in order of execution, positions sorted by client and symbol."""
 
     orders: list[OrderLine]
     fills: list[FillLine]
@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
 
     @property
     def profit(self) -> int:
-        """Over all clients and symbols, in 1e-9 units."""
+        """Total over all clients and symbols, in 1e-9 units."""
         return sum(position.profit for position in self.positions)
 
     def __str__(self) -> str:
@@ -97,13 +97,13 @@ class Outcome(NamedTuple):
         )
 
     def up_to(self, tick: int) -> "Outcome":
-        """The orders and fills of the ticks before ``tick``: of an endless run, say."""
+        """The orders and fills of the ticks before ``tick``, for runs that do not end."""
         orders = [order for order in self.orders if order.tick < tick]
         return Outcome(orders, [fill for fill in self.fills if fill.tick < tick], [])
 
 
 def of_backtest(result: Result) -> Outcome:
-    """What a backtest did, under the client name ``strategy``."""
+    """The outcome of a backtest; its client is called ``strategy``."""
     orders = [
         OrderLine(
             result.client,
@@ -134,9 +134,9 @@ def of_backtest(result: Result) -> Outcome:
 
 
 def of_store(path: Path) -> Outcome:
-    """What the order store at ``path`` holds; read from a copy, so its owner may be at work.
+    """The outcome in the order store at ``path``; reads a copy, so the store may be in use.
 
-    The fingerprint behind the ``@`` of a client's name is left out.
+    The fingerprint after the ``@`` of a client's name is dropped.
     """
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("", "-wal"):
@@ -183,9 +183,9 @@ def _read(connection: apsw.Connection) -> Outcome:
 
 
 def first_difference(one: Outcome, other: Outcome) -> str | None:
-    """The first difference between two runs in one line; None where they are equal.
+    """The first difference between two runs as one line; None if they are equal.
 
-    Clients run side by side, so only each client's own sequence has to be the same.
+    Clients run concurrently, so only the sequence of each client is compared.
     """
     pairs: list[tuple[str, Sequence[tuple[object, ...]], Sequence[tuple[object, ...]]]] = []
     for client in sorted({line.client for line in (*one.orders, *other.orders)}):
@@ -207,12 +207,12 @@ def _of(client: str, lines: Iterable[OrderLine] | Iterable[FillLine]) -> list[tu
 
 
 def _hidden(a: object, b: object, line: object) -> str:
-    """All fields of a line whose short form does not show the difference."""
+    """All fields of a line if its short form does not show the difference."""
     return f" {tuple(line)}" if str(a) == str(b) and isinstance(line, tuple) else ""
 
 
 def main(argv: list[str]) -> int:
-    """Compare two order stores: 0 equal, 1 different, 2 not understood."""
+    """Compare two order stores: 0 equal, 1 different, 2 wrong usage."""
     if len(argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from secrets import token_hex
 import pytest
 
 from app.runtime import ipc_owner
-from tests.support.compose_stack import eventually
+from tests.support.children import eventually
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
         "raise SystemExit(o.hold())"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    eventually("the lock file", path.exists, 10)
+    eventually(path.exists, "the lock file", 10)
     yield process
     process.kill()
     process.wait()

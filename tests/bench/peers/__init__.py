@@ -1,1 +1,1 @@
-"""What a user would pick instead, each written as its own documentation recommends."""
+"""Alternatives to this stack, each written as its own documentation recommends."""

@@ -1,9 +1,10 @@
-"""The classroom design: a price book under ``multiprocessing.Lock``, a new connection per order.
+"""The classroom design: a price book under ``multiprocessing.Lock``, one connection per order.
 
-Gateway and orderbook talk over TCP, the orderbook writes a NumPy array in ``SharedMemory`` under
-the lock, the strategy reads it under the lock in a loop, and opens a TCP connection for each order
-to a threading ``socketserver``, as each module's documentation shows it.  The strategy polls
-without a pause: its best case for latency, at the price of a core.  What it polls past is lost.
+The gateway sends ticks over TCP.  The orderbook writes a NumPy array in ``SharedMemory`` under the
+lock; the strategy reads it under the lock in a loop and opens a TCP connection to a threading
+``socketserver`` for each order.  Each part is written as its module's documentation shows.  The
+strategy polls without a pause: best latency, at the cost of one core.  Ticks between two polls are
+lost.
 """
 
 import json
@@ -94,7 +95,7 @@ def _strategy(link: Link, memory: SharedMemory, lock: Any, count: int) -> tuple[
 
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        """Answer one order; an empty one ends the server."""
+        """Answer one order; an empty one stops the server."""
         text = b""
         while not text.endswith(b"*"):
             text += self.request.recv(4096)
@@ -119,7 +120,7 @@ def _order_manager(link: Link) -> None:
 
 
 def chain(context: Context, place: Placement) -> Figures:
-    """All four processes at the fixed rate; ``lost_percent`` are ticks the poll never saw."""
+    """All four processes at the fixed rate; ``lost_percent``: ticks that no poll saw."""
     count, lock, memory = context.latency_ticks, CONTEXT.Lock(), _book_memory()
     try:
         functions = (
@@ -165,7 +166,7 @@ def _read_for(link: Link, memory: SharedMemory, lock: Any, seconds: float) -> tu
 
 
 def book(context: Context) -> Figures:
-    """Updates alone, reads alone, then both at once."""
+    """Updates alone, reads alone, then both concurrently."""
     lock, memory, seconds = CONTEXT.Lock(), _book_memory(), context.seconds / 2
     update = Role(_update_for, (memory, lock, seconds))
     read = Role(_read_for, (memory, lock, seconds))

@@ -1,4 +1,4 @@
-"""What all peers share: the messages, the open-loop gateway, the figures of a chain."""
+"""Shared by the peers: messages, an open-loop gateway, the figures of a chain."""
 
 import json
 import socket
@@ -35,13 +35,13 @@ START_DELAY_NS = 50_000_000
 
 
 def need(module: str) -> None:
-    """Raise :class:`Absent` unless the module is installed."""
+    """Raise :class:`Absent` if the module is not installed."""
     if find_spec(module) is None:
         raise Absent(f"{module} is not installed")
 
 
 def version_of(distribution: str) -> str:
-    """`` 1.2.3`` after a name, or nothing where it is not installed."""
+    """A space and the version; empty if the distribution is not installed."""
     try:
         return f" {version(distribution)}"
     except ModuleNotFoundError:
@@ -49,12 +49,12 @@ def version_of(distribution: str) -> str:
 
 
 def start_soon() -> int:
-    """The schedule of tick 0: late enough for every process to be waiting."""
+    """The scheduled time of tick 0, late enough for every process to wait for it."""
     return time.monotonic_ns() + START_DELAY_NS
 
 
 def send_on_schedule(send: Callable[[int], object], start_ns: int, count: int) -> None:
-    """Call ``send(i)`` at its scheduled time, however long the earlier calls took (open loop)."""
+    """Call ``send(i)`` at its scheduled time, however long earlier calls took (open loop)."""
     sharp_timers()
     for i in range(count):
         sleep_until(start_ns + i * INTERVAL_NS)
@@ -63,7 +63,7 @@ def send_on_schedule(send: Callable[[int], object], start_ns: int, count: int) -
 
 @contextmanager
 def one_client(link: Link) -> Iterator[socket.socket]:
-    """A TCP server with one client; meets with its port."""
+    """A TCP server for one client; meets with its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         link.meet(server.getsockname()[1])
         peer, _ = server.accept()
@@ -73,7 +73,7 @@ def one_client(link: Link) -> Iterator[socket.socket]:
 
 
 def tcp_gateway(link: Link, count: int) -> None:
-    """A chain's first process: one client, one send a tick.  Meets: its port; ready; the start."""
+    """First process of a chain: one client, one send per tick.  Meets: port, ready, start."""
     with one_client(link) as peer:
         link.meet()
         start_ns = start_soon()
@@ -82,7 +82,7 @@ def tcp_gateway(link: Link, count: int) -> None:
 
 
 def chain_figures(start_ns: int, stamps: list[tuple[int, int, int]]) -> Figures:
-    """Percentiles of a chain from (tick number, received, acknowledged) of each answered tick."""
+    """Percentiles of a chain; a stamp is (tick number, received ns, acknowledged ns)."""
     kept = [stamp for stamp in stamps if stamp[0] >= WARMUP_TICKS]
     return {
         **percentiles_us("recv_to_ack", [ack - recv for _, recv, ack in kept]),

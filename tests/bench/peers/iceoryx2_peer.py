@@ -1,7 +1,7 @@
-"""iceoryx2's Python binding, as in its own examples: typed ctypes payloads, loaned not copied.
+"""iceoryx2's Python binding, as in its examples: typed ctypes payloads, loaned, not copied.
 
-Throughput polls (its ``publish_subscribe`` example without the pause); latency waits for events
-(its ``event_based_communication`` and ``request_response`` examples), so it does not spin either.
+The throughput run polls (example ``publish_subscribe``, without its pause); the latency runs wait
+for events (``event_based_communication``, ``request_response``), without spinning, like this stack.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ BUFFER_TICKS = 1024
 
 
 class Tick(ctypes.Structure):
-    """What the frame carries, as a struct: nothing is parsed."""
+    """The content of a frame as a struct: nothing is parsed."""
 
     _fields_ = (
         ("event_ns", ctypes.c_int64),
@@ -39,7 +39,7 @@ class Tick(ctypes.Structure):
 
     @staticmethod
     def type_name() -> str:
-        """The name both ends must agree on."""
+        """The type name, the same at both ends."""
         return "Tick"
 
 
@@ -57,12 +57,12 @@ class Order(ctypes.Structure):
 
     @staticmethod
     def type_name() -> str:
-        """The name both ends must agree on."""
+        """The type name, the same at both ends."""
         return "Order"
 
 
 class Bus:
-    """One process's node, in a domain of its own, and the services it opens."""
+    """The node of one process in a domain, and the services that it opens."""
 
     def __init__(self, domain: str) -> None:
         import iceoryx2 as iox2
@@ -87,12 +87,12 @@ class Bus:
         )
 
     def publisher(self, name: str) -> Any:
-        """Waits rather than drops when the subscriber's buffer is full."""
+        """A publisher that waits when the subscriber's buffer is full."""
         wait = self._iox2.BackpressureStrategy.RetryUntilDelivered
         return self.ticks(name).publisher_builder().backpressure_strategy(wait).create()
 
     def subscriber(self, name: str) -> Any:
-        """Holds up to BUFFER_TICKS."""
+        """A subscriber that buffers up to BUFFER_TICKS."""
         return self.ticks(name).subscriber_builder().buffer_size(BUFFER_TICKS).create()
 
     def orders(self) -> Any:
@@ -120,7 +120,8 @@ def _publish(link: Link, domain: str, count: int) -> None:
 
 
 def _subscribe(link: Link, domain: str, count: int) -> float:
-    link.meet()  # opened one after the other: two that create a service at once may miss each other
+    # Open in turn: two processes that create a service concurrently may not find each other.
+    link.meet()
     subscriber = Bus(domain).subscriber("ticks")
     receive = subscriber.receive
     link.meet()
@@ -140,7 +141,7 @@ def _subscribe(link: Link, domain: str, count: int) -> float:
 
 @contextmanager
 def _domain() -> Iterator[str]:
-    """A prefix for every file of one run; what a run leaves behind under it is removed."""
+    """A prefix for every file of one run; files left with this prefix are removed."""
     need("iceoryx2")
     prefix = f"bench_{os.getpid()}_{time.monotonic_ns()}_"
     try:
@@ -152,7 +153,7 @@ def _domain() -> Iterator[str]:
 
 
 def throughput(context: Context) -> Figures:
-    """Single ticks over publish/subscribe, received and dropped."""
+    """Single ticks over publish/subscribe, received and discarded."""
     count = context.scaled(TICKS)
     with _domain() as domain:
         _, rate = run_roles([Role(_publish, (domain, count)), Role(_subscribe, (domain, count))])
@@ -177,7 +178,7 @@ def _serve(bus: Bus, meet: Callable[[], object]) -> None:
 
 
 def _client(bus: Bus) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A function that sends one order and waits for its answer, and one that ends the server."""
+    """Two functions: send one order and wait for its answer; stop the server."""
     client = bus.orders().client_builder().create()
     listener, notifier = bus.listener("ack"), bus.notifier("order")
     order = Order(id=1, qty=10, price=187.25)
@@ -291,7 +292,7 @@ def _chain_order_manager(link: Link, domain: str) -> None:
 
 
 def chain(context: Context, place: Placement) -> Figures:
-    """The stack's four processes, all hops through shared memory, woken by events."""
+    """The stack's four processes; all hops in shared memory, woken by events."""
     count = context.latency_ticks
     with _domain() as domain:
         functions = (

@@ -1,9 +1,9 @@
-"""The least that Python can do: the chain over this stack's ring, and nothing around it.
+"""The minimum in Python: the chain over this stack's ring and nothing else.
 
-Blocking sockets; the kernel receives, parses, publishes and wakes as in the stack; the strategy
-sends an order for each tick; the order manager decodes it, inserts one row without an index,
-commits (WAL, ``synchronous=NORMAL``) and answers.  No checks, positions, duplicates, metrics, log
-or second client: what the stack takes beyond this is what it does, and how.
+Blocking sockets; the compiled kernel receives, parses, publishes and wakes as in the stack; the
+strategy sends an order for each tick; the order manager decodes it, inserts one row without an
+index, commits (WAL, ``synchronous=NORMAL``) and answers.  No checks, positions, duplicates,
+metrics, log or second client: the difference to the stack is the cost of these.
 """
 
 import gc
@@ -31,7 +31,7 @@ from tests.bench.subjects.processes import Link, Role, run_roles
 
 SYMBOLS = ["AAPL"]
 RECV_BYTES = 1 << 16
-FOR_EVER_NS = 1 << 62
+FOREVER_NS = 1 << 62
 WAIT_NS = 1_000_000_000
 ORDER_FORM = (
     b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"ts":"2025-10-01 09:30:00",'
@@ -68,7 +68,7 @@ def _orderbook(link: Link, name: str) -> None:
             fill, received = 0, 1
             while received > 0:
                 received, _, _, fill, *_ = writer.receive(
-                    peer.fileno(), buffer, fill, RECV_BYTES, FOR_EVER_NS, buckets
+                    peer.fileno(), buffer, fill, RECV_BYTES, FOREVER_NS, buckets
                 )
         del writer
     finally:
@@ -151,7 +151,7 @@ def chain(context: Context, place: Placement) -> Figures:
         try:
             figures: Figures = run_roles(roles)[2]
         finally:
-            # An orderbook that was ended with the others has left them.
+            # An orderbook that was killed has not removed its segments.
             for segment in ("book", "ring"):
                 Path("/dev/shm", f"{name}_{segment}").unlink(missing_ok=True)
         return figures

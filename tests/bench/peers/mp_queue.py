@@ -29,7 +29,7 @@ def _get(link: Link, queue: "multiprocessing.Queue[bytes]", count: int) -> float
 
 
 def throughput(context: Context) -> Figures:
-    """Single ticks through a queue, received and dropped."""
+    """Single ticks through a queue, received and discarded."""
     count = context.scaled(TICKS)
     queue: multiprocessing.Queue[bytes] = CONTEXT.Queue()
     _, rate = run_roles([Role(_put, (queue, count)), Role(_get, (queue, count))])

@@ -1,6 +1,6 @@
-"""Plain Python over TCP: 64 encoded ticks per send, split and turned into floats on receipt.
+"""Plain Python over TCP: 64 encoded ticks per send, split and converted to floats on receipt.
 
-The best that plain Python does by hand; the prices are parsed but stored nowhere.
+The fastest form in plain Python; prices are parsed but not stored.
 """
 
 import socket

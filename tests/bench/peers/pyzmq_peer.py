@@ -1,6 +1,6 @@
-"""ZeroMQ: PUSH/PULL for ticks, REQ/REP for orders, as in the project's guide and its perf tools.
+"""ZeroMQ: PUSH/PULL for ticks, REQ/REP for orders, as in its guide and its performance tools.
 
-``copy=True`` (the default) is what its documentation recommends for small messages.
+Its documentation recommends ``copy=True`` (the default) for small messages.
 """
 
 import struct
@@ -47,7 +47,7 @@ def _push(link: Link, count: int) -> None:
 
 
 def throughput(context: Context) -> Figures:
-    """Single ticks over PUSH/PULL, received and dropped."""
+    """Single ticks over PUSH/PULL, received and discarded."""
     need("zmq")
     count = context.scaled(TICKS)
     rate, _ = run_roles([Role(_pull, (count,)), Role(_push, (count,))])

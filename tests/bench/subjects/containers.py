@@ -1,4 +1,4 @@
-"""Our four processes, and the floor's, in containers, over Docker's bridge, placed by CPU sets."""
+"""The stack and the floor in containers: over Docker's bridge, placed by CPU sets."""
 
 import contextlib
 import functools
@@ -20,11 +20,11 @@ from tests.bench.subjects.stack import percentiles
 from tests.support.paths import ROOT
 
 IMAGES = ("shm", "gateway", "orderbook", "strategy", "order-manager")
-# The stream begins while the engine is still busy starting containers: these seconds do not count.
+# The feed starts while the engine still starts containers: these seconds are not measured.
 SETTLE_S = 3
 DATA_MOUNT = "/srv/data"
 
-# Runs in the orderbook's container, which outlasts the run: its shared memory is not the host's.
+# Runs in the orderbook's container, which has the shared memory and does not end with the run.
 SAMPLER = """
 import json, sys, time
 from app.runtime.metrics.snapshot import read_metrics
@@ -49,7 +49,7 @@ print(json.dumps([shown(at(first)), shown(at(last))]))
 
 @functools.cache
 def _problem() -> str:
-    """Why containers cannot be run here, or nothing."""
+    """Why containers cannot run here; empty if they can."""
     if shutil.which("docker") is None:
         return "no docker command"
     checks = {
@@ -76,7 +76,7 @@ def _docker(*arguments: str) -> str:
 
 @contextlib.contextmanager
 def _empty_containers(count: int) -> Iterator[list[str]]:
-    """Containers on a bridge of their own that only sleep; yields the ``PID:IP`` of each."""
+    """Sleeping containers on a new bridge; yields the ``PID:IP`` of each."""
     name = f"bench-floor-{secrets.token_hex(4)}"
     started: list[str] = []
     _docker("network", "create", name)
@@ -93,11 +93,11 @@ def _empty_containers(count: int) -> Iterator[list[str]]:
 
 
 def floor_chain(context: Context, place: Placement) -> Figures:
-    """The floor with a disk sync before each ACK, its processes in the place of containers'."""
+    """The floor with a disk sync before each ACK, its processes inside containers."""
     if problem := _problem():
         raise Absent(problem)
     if os.geteuid() != 0:
-        raise Absent("needs root, to enter the containers")
+        raise Absent("needs root to enter the containers")
     with _empty_containers(4) as into:
         return floor.chain(context, place, commit=True, into="/".join(into))
 
@@ -107,7 +107,7 @@ class ContainersFailed(Exception):
 
 
 class Containers:
-    """One Compose project of its own name and ports, removed with its volume at the end."""
+    """One Compose project with a unique name and free ports, removed with its volume."""
 
     def __init__(self, changes: dict[str, str]) -> None:
         self._project = f"bench{secrets.token_hex(4)}"
@@ -117,7 +117,7 @@ class Containers:
         """Run one Compose command; returns its output.
 
         Raises:
-            ContainersFailed: with the end of its error output.
+            ContainersFailed: it failed; the text has the end of its error output.
         """
         done = subprocess.run(
             ["docker", "compose", "--project-name", self._project, *arguments],
@@ -181,7 +181,7 @@ def latency(context: Context, place: Placement) -> Figures:
         before, after = json.loads(containers.compose(*sampler, str(settle), str(rows)))
     orders = after["counters"]["orders_acked"] - before["counters"]["orders_acked"]
     rejected = after["counters"]["orders_rejected"]
-    # The first sample comes up to a poll and a counter update late.
+    # The first sample may be late by one poll and one counter update.
     if orders < 0.7 * context.latency_ticks or rejected:
         raise AssertionError(f"{orders} orders acknowledged, {rejected} rejected")
     figures: Figures = {}

@@ -1,4 +1,4 @@
-"""Compiles ``floor.c`` on the spot and runs it."""
+"""Compiles ``floor.c`` on first use and runs it."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from tests.bench.model import (
 from tests.bench.subjects import ticks
 
 SOURCE = Path(__file__).with_name("floor.c")
+HEADER = SOURCE.with_name("floor.h")
 FRAME_ROWS = 2_000_000
 TIMEOUT_S = 60.0
 
@@ -32,7 +33,7 @@ def binary(folder: Path) -> Path:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         raise Absent("no C compiler (cc)")
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(SOURCE.read_bytes() + HEADER.read_bytes()).hexdigest()[:12]
     path = folder / f"floor-{digest}"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ def binary(folder: Path) -> Path:
 
 
 def run(folder: Path, mode: str, **options: object) -> Figures:
-    """Run one mode; nested percentiles come back as ``recv_to_ack_us_p50`` and so on."""
+    """Run one mode; percentiles are returned as ``recv_to_ack_us_p50`` and so on."""
     command = [str(binary(folder)), mode, *(f"{key}={value}" for key, value in options.items())]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
     figures: Figures = {}
@@ -58,7 +59,7 @@ def run(folder: Path, mode: str, **options: object) -> Figures:
 def chain(context: Context, place: Placement, commit: bool = False, into: str = "") -> Figures:
     """Tick to ACK over all four processes; with ``commit``, a disk sync before each ACK.
 
-    ``into`` names the containers that the processes enter, ``PID:IP`` with slashes between.
+    ``into`` lists the containers that the processes enter: ``PID:IP``, separated by slashes.
     """
     extra: dict[str, object] = {"commit": context.work_dir / "floor.log"} if commit else {}
     if into:
@@ -81,7 +82,7 @@ def echo(context: Context, commit: bool = False) -> Figures:
 
 
 def bandwidth(context: Context, symbols: int, place: Placement = ANYWHERE) -> Figures:
-    """Raw loopback TCP of real tick bytes, as bytes and as ticks per second."""
+    """Real tick bytes over raw loopback TCP: bytes and ticks per second."""
     frames = ticks.frame_file(context.data_dir, FRAME_ROWS, symbols)
     size = frames.stat().st_size
     passes = 10 if context.quick else 20

@@ -1,10 +1,13 @@
-"""Our price book from Python: updates and consistent reads, alone and against each other."""
+"""The price book from Python: updates and consistent reads, alone and concurrently."""
 
 import secrets
 import time
-from importlib.util import find_spec
 
-from tests.bench.model import Absent, Context, Figures
+from app.kernel import _kernel
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import Segment, SegmentMissing
+from app.shared_memory_utils.tick_ring import TickRing
+from tests.bench.model import Context, Figures
 from tests.bench.subjects import floor, ticks
 from tests.bench.subjects.processes import Link, Role, run_roles
 
@@ -14,8 +17,6 @@ RING_TICKS = 1 << 16
 
 
 def _update_for(link: Link, name: str, seconds: float) -> float:
-    from app.shared_memory_utils.price_book import SharedPriceBook
-
     symbols = ticks.symbol_names(SYMBOLS)
     with SharedPriceBook(symbols, name) as book:
         link.meet()
@@ -30,11 +31,7 @@ def _update_for(link: Link, name: str, seconds: float) -> float:
 
 
 def _push_for(link: Link, name: str, frames: str, seconds: float) -> float:
-    """The orderbook's own writer, as fast as it parses, fed from memory."""
-    from app.kernel import _kernel
-    from app.shared_memory_utils.price_book import SharedPriceBook
-    from app.shared_memory_utils.tick_ring import TickRing
-
+    """The orderbook's writer at full pace, parsing frames from memory."""
     symbols = ticks.symbol_names(SYMBOLS)
     with open(frames, "rb") as file:
         data = file.read(RECV_BYTES)
@@ -58,8 +55,6 @@ def _push_for(link: Link, name: str, frames: str, seconds: float) -> float:
 
 
 def _read_for(link: Link, name: str, seconds: float, own: bool) -> tuple[float, float]:
-    from app.shared_memory_utils.price_book import SharedPriceBook
-
     symbols = ticks.symbol_names(SYMBOLS)
     if own:
         SharedPriceBook(symbols, name).update_multiple(dict.fromkeys(symbols, 187.25))
@@ -81,15 +76,11 @@ def _read_for(link: Link, name: str, seconds: float, own: bool) -> tuple[float, 
         return count / spent, worst
 
 
-def _need() -> str:
-    if find_spec("app.kernel._kernel") is None:
-        raise Absent("the kernel is not built")
+def _new_name() -> str:
     return f"bench_{secrets.token_hex(4)}"
 
 
 def _unlink(name: str) -> None:
-    from app.shared_memory_utils.segment import Segment, SegmentMissing
-
     for each in (name, f"{name}_ring"):
         try:
             segment = Segment.attach(each)
@@ -100,8 +91,8 @@ def _unlink(name: str) -> None:
 
 
 def book(context: Context) -> Figures:
-    """Updates alone, reads alone, then both at once."""
-    name, seconds = _need(), context.seconds / 2
+    """Updates alone, reads alone, then both concurrently."""
+    name, seconds = _new_name(), context.seconds / 2
     try:
         ((reads, _),) = run_roles([Role(_read_for, (name, seconds, True))])
         _unlink(name)
@@ -121,8 +112,8 @@ def book(context: Context) -> Figures:
 
 
 def kernel_book(context: Context) -> Figures:
-    """The same with the orderbook's own writer at full pace."""
-    name, seconds = _need(), context.seconds / 2
+    """The same with the orderbook's writer."""
+    name, seconds = _new_name(), context.seconds / 2
     frames = str(ticks.frame_file(context.data_dir, floor.FRAME_ROWS, SYMBOLS))
     try:
         updates, _ = run_roles([Role(_push_for, (name, frames, seconds)), Role(_idle)])

@@ -1,4 +1,4 @@
-"""What is measured of our own stack: real processes, the gateway reading a file."""
+"""This stack: real processes, the gateway reading a file."""
 
 import contextlib
 import itertools
@@ -6,14 +6,12 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 from app.runtime.metrics.snapshot import ProcessSnapshot
 from tests.bench.model import (
     ANYWHERE,
     RATE_PER_S,
     WARMUP_TICKS,
-    Absent,
     Context,
     Figures,
     Placement,
@@ -22,9 +20,9 @@ from tests.bench.peers.common import round_trips
 from tests.bench.subjects import ticks
 from tests.bench.subjects.stack import Metrics, Stack, of, percentiles, settings_for
 
-# Never agree: the strategy computes everything and orders nothing.
+# The two signals never agree: the strategy computes everything and sends no order.
 SILENT: dict[str, object] = {"bullish_threshold": 100, "bearish_threshold": 0}
-# Rising prices and a sentiment of 90: BUY on every tick once the long window is full.
+# With rising prices and a sentiment of 90: BUY on every tick once the long window is full.
 EVERY_TICK: dict[str, object] = {"order_mode": "every"}
 LATENCY_SYMBOLS = 10
 LATENCY_HISTOGRAMS = {
@@ -33,15 +31,9 @@ LATENCY_HISTOGRAMS = {
     "recv_to_decision": "tick_to_decision_ns",
     "order_to_ack": "order_ack_ns",
 }
-"""Figure to the strategy's histogram."""
+"""Figure name to the strategy's histogram."""
 DRAIN_BYTES = 1 << 18
 ORDER_FORM = b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"id":%d,"client":"bench"}*'
-
-
-def _need_stack() -> None:
-    for service in ("gateway", "orderbook", "strategy", "order_manager"):
-        if find_spec(f"app.{service}") is None:
-            raise Absent(f"app.{service} is not there")
 
 
 def _rows(context: Context) -> int:
@@ -49,9 +41,9 @@ def _rows(context: Context) -> int:
 
 
 def _wire_rows(context: Context) -> int:
-    """Enough for about 0.2 s, as raw loopback takes.
+    """Enough rows for about 0.2 s, as long as raw loopback takes.
 
-    In the first 0.05 s TCP's window grows, and the system finds out which core to use for what.
+    The first 0.05 s are slower: the TCP window grows and the scheduler settles.
     """
     return 1_000_000 if context.quick else 8_000_000
 
@@ -61,13 +53,12 @@ def _slowest_per_s(found: Metrics, service: str) -> float:
 
 
 def _all_at(found: Metrics, service: str, events: int, count: int = 1) -> bool:
-    """Whether ``count`` processes of the service have worked through so many events."""
+    """Whether ``count`` processes of the service have processed ``events`` events."""
     return sum(each.events >= events for each in of(found, service)) == count
 
 
 def wire(context: Context, symbols: int, clients: int = 1, place: Placement = ANYWHERE) -> Figures:
-    """Gateway to book and ring at full pace, with ``clients`` price clients, the orderbook one."""
-    _need_stack()
+    """Gateway to book and ring at full pace, with ``clients`` price clients in all."""
     rows = _wire_rows(context)
     settings = settings_for(
         context.work_dir,
@@ -90,7 +81,7 @@ def wire(context: Context, symbols: int, clients: int = 1, place: Placement = AN
 
 @contextlib.contextmanager
 def _drain(clients: int, port: int, stack: Stack) -> Iterator[None]:
-    """So many more price clients, each resuming from the start, that receive and drop."""
+    """``clients`` more price clients that resume from the start and discard what they receive."""
     if clients == 0:
         yield
         return
@@ -115,8 +106,7 @@ def _drain(clients: int, port: int, stack: Stack) -> Iterator[None]:
 
 
 def pipeline(context: Context, strategies: int = 1, symbols: int = 10) -> Figures:
-    """Gateway, orderbook and built-in strategies, lossless, at full pace; the slowest strategy."""
-    _need_stack()
+    """Gateway, orderbook and strategies, lossless, at full pace; rate of the slowest strategy."""
     rows = _rows(context)
     settings = settings_for(
         context.work_dir,
@@ -140,7 +130,7 @@ def pipeline(context: Context, strategies: int = 1, symbols: int = 10) -> Figure
 
 
 def _trader(found: Metrics, events: int) -> ProcessSnapshot | None:
-    """The strategy that orders, once it has consumed so many ticks and has its answers."""
+    """The strategy that sends orders, once it has ``events`` ticks and all its answers."""
     for each in of(found, "strategy"):
         sent, acked = each.counters["orders_sent"], each.counters["orders_acked"]
         if sent and each.events >= events and acked + each.counters["orders_rejected"] >= sent:
@@ -151,12 +141,11 @@ def _trader(found: Metrics, events: int) -> ProcessSnapshot | None:
 def latency(
     context: Context, place: Placement, strategies: int = 1, synced: bool = True
 ) -> Figures:
-    """Tick to ACK at the fixed rate, one order per tick; further strategies order nothing.
+    """Tick to ACK at the fixed rate, one order per tick; further strategies send no orders.
 
-    Not ``synced``: the order store leaves it to the kernel when a commit reaches the disk.
+    Not ``synced``: the kernel decides when a commit reaches the disk.
     """
-    _need_stack()
-    # Before the long window of every symbol is full there is no order.
+    # No orders until the long window of every symbol is full.
     quiet = 40 * LATENCY_SYMBOLS
     rows = quiet + context.latency_ticks
     settings = settings_for(
@@ -189,8 +178,6 @@ def latency(
 
 def orders(context: Context) -> Figures:
     """Order to durable ACK at the real order manager, one client."""
-    if find_spec("app.order_manager") is None:
-        raise Absent("app.order_manager is not there")
     settings = settings_for(context.work_dir, ANYWHERE, risk_known_symbols=False)
     with Stack(settings, feed=False) as stack:
         stack.wait_ready()

@@ -1,4 +1,4 @@
-"""Real processes for the peers: each role is a function in a fresh interpreter."""
+"""Processes for the peers: each role is a function in a new interpreter."""
 
 import ctypes
 import multiprocessing
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from app.runtime.placement import parse_cpus
+
 PR_SET_PDEATHSIG = 1
 PR_SET_TIMERSLACK = 29
 
@@ -18,17 +20,17 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 
 class RoleFailed(Exception):
-    """A role raised, or died; the text is its traceback."""
+    """A role raised or died; the text has its traceback."""
 
 
 class Link:
-    """A role's line to the others, by way of the parent."""
+    """Connects a role with the others, through the parent."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def meet(self, value: object = None) -> list[Any]:
-        """Wait until every role is here too; returns their values, in the order of the roles."""
+        """A barrier: wait for every role; returns the values of all, in the order of the roles."""
         self._pipe.send(("meet", value))
         values: list[Any] = self._pipe.recv()
         return values
@@ -43,27 +45,18 @@ class Role:
     cpus: str = ""
 
 
-def parse_cpus(text: str) -> set[int]:
-    """The CPUs of a ``taskset -c`` list such as ``0-2,5``."""
-    cpus: set[int] = set()
-    for part in filter(None, text.split(",")):
-        low, _, high = part.partition("-")
-        cpus.update(range(int(low), int(high or low) + 1))
-    return cpus
-
-
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux)."""
+    """Make the kernel kill this process when its parent dies (Linux)."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def sharp_timers() -> None:
-    """Let sleeps end when they should: the default slack lets the kernel wake us 50 us late."""
+    """Set the timer slack to 1 ns: the default allows the kernel to wake us 50 us late."""
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)
 
 
 def sleep_until(when_ns: int) -> None:
-    """Sleep to a CLOCK_MONOTONIC time; returns at once when it has passed."""
+    """Sleep until a CLOCK_MONOTONIC time; returns at once if it has passed."""
     left_ns = when_ns - time.monotonic_ns()
     if left_ns > 0:
         time.sleep(left_ns / 1e9)
@@ -86,8 +79,8 @@ def run_roles(roles: Sequence[Role], timeout_s: float = 60.0) -> list[Any]:
     Each role calls :meth:`Link.meet` the same number of times.
 
     Raises:
-        RoleFailed: one of them raised or died; the others are ended.
-        TimeoutError: they did not end in time.
+        RoleFailed: one of them raised or died; the others are killed.
+        TimeoutError: they did not finish in time.
     """
     pipes: list[Connection] = []
     children = []
@@ -117,7 +110,7 @@ def run_roles(roles: Sequence[Role], timeout_s: float = 60.0) -> list[Any]:
 
 
 def _round(pipes: list[Connection], deadline: float) -> tuple[str, list[Any]]:
-    """One message from each role: all meet, or all are done."""
+    """Receive one message from each role: all meet, or all are done."""
     answers: dict[Connection, Any] = {}
     kinds = set()
     while waiting := [pipe for pipe in pipes if pipe not in answers]:

@@ -1,15 +1,13 @@
-"""Our own four processes, started for real, and the figures that they keep in shared memory."""
+"""The real four processes and the metrics that they keep in shared memory."""
 
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -21,6 +19,7 @@ from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.bench.model import POINTS, Figures, Placement
 from tests.bench.subjects.processes import die_with_parent
 from tests.support.paths import ROOT
+from tests.support.ports import free_ports
 
 START_TIMEOUT_S = 30.0
 RUN_TIMEOUT_S = 60.0
@@ -28,25 +27,15 @@ STOP_TIMEOUT_S = 5.0
 POLL_S = 0.02
 
 Metrics = list[ProcessSnapshot]
-"""Every process's block, in the order of the data."""
+"""The metrics of every process, in data order."""
 
 
 class StackFailed(Exception):
     """A process died or made no progress; the text has the last lines of the logs."""
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 def settings_for(work_dir: Path, place: Placement, **changes: object) -> Settings:
-    """Settings on free ports and unique segments, with a run that ends by itself."""
+    """Settings with free ports, unique segments, and a run that ends after the file."""
     token = secrets.token_hex(4)
     price_port, sentiment_port, order_port = free_ports(3)
     values: dict[str, object] = {
@@ -69,9 +58,9 @@ def settings_for(work_dir: Path, place: Placement, **changes: object) -> Setting
 
 
 class Stack:
-    """The processes of one run; everything they made is gone when it is left.
+    """The processes of one run; their segments and files are removed at the end.
 
-    Each entry of ``strategies`` is one strategy process: a name, and settings that only it has.
+    Each entry of ``strategies`` is one strategy process: its name, and settings that only it has.
     """
 
     def __init__(
@@ -119,7 +108,7 @@ class Stack:
         return self.folder / f"{label.replace('/', '_')}.log"
 
     def metrics(self) -> Metrics:
-        """What every process counts now; empty before the first has begun to."""
+        """Current metrics of every process; empty before the first has started."""
         try:
             return read_metrics(self.settings.shm_metrics)
         except MetricsError:
@@ -131,7 +120,7 @@ class Stack:
         """Poll the metrics until ``done``; returns them.
 
         Raises:
-            StackFailed: a process has ended, or the time is over.
+            StackFailed: a process failed, or timeout.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -146,7 +135,7 @@ class Stack:
             time.sleep(POLL_S)
 
     def wait_ready(self) -> Metrics:
-        """Until every process says that it is ready, or already done."""
+        """Wait until every process is ready or already done."""
         return self.wait(
             "readiness",
             lambda found: (
@@ -164,7 +153,7 @@ class Stack:
         return "\n".join(tails)
 
     def stop(self) -> None:
-        """End the processes, the strategies first, and remove what they left."""
+        """Stop the processes, strategies first, and remove their segments and files."""
         for child in reversed(self._children.values()):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
@@ -183,20 +172,15 @@ class Stack:
             path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         self.folder.rmdir()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
 def of(found: Metrics, service: str) -> list[ProcessSnapshot]:
-    """The blocks of one service: none yet, one, or one for each strategy."""
+    """The metrics of one service: none, one, or one for each strategy."""
     return [each for each in found if each.service == service]
 
 
 def percentiles(name: str, histogram: HistogramSnapshot) -> Figures:
-    """``{name}_us_p50`` and so on of a shared histogram (its buckets are within 0.8 %)."""
+    """``{name}_us_p50`` and so on of a shared histogram (bucket error up to 0.8 %)."""
     return {f"{name}_us_{point}": histogram.percentile(at) / 1e3 for point, at in POINTS}

@@ -1,8 +1,8 @@
-"""Seeded market data for the benchmark: files in the gateway's form, and the same ticks as frames.
+"""Seeded market data for the benchmark: price files, and the same ticks as frames.
 
 Symbols have one to five characters and prices one to seven digits before the point, so that row
-lengths differ; the clock moves on one second every ten rows, whatever the number of symbols, so
-that runs with 10 and with 10,000 symbols differ in nothing but the symbols.
+lengths vary.  Time advances one second every ten rows for any number of symbols, so that runs with
+10 and with 10,000 symbols differ only in the symbols.
 """
 
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def _rows(
     names: Bytes,
     marks: bytes,
 ) -> bytes:
-    """The rows from number ``first`` on, with ``marks`` after the first two and the last field."""
+    """The rows from ``first`` on; ``marks`` are the bytes between fields and after a row."""
     count = len(which)
     seconds = (first + np.arange(count)) // ROWS_PER_SECOND
     unique = np.arange(seconds[0], seconds[-1] + 1)
@@ -92,20 +92,20 @@ def _cached(path: Path, head: bytes, rows: int, symbols: int, rising: bool, mark
 
 
 def price_file(folder: Path, rows: int, symbols: int, rising: bool = False) -> Path:
-    """A CSV of ``rows`` ticks, made on first use; ``rising`` makes every price above the last."""
+    """A CSV of ``rows`` ticks, written on first use; ``rising``: every price above the last."""
     kind = "rising" if rising else "walk"
     path = folder / f"prices_{kind}_{rows}_{symbols}.csv"
     return _cached(path, HEADER, rows, symbols, rising, b",\n")
 
 
 def frame_file(folder: Path, rows: int, symbols: int) -> Path:
-    """The same ticks as :func:`price_file` as they stand on the wire, without the symbol list."""
+    """The ticks of :func:`price_file` as frames on the wire, without the symbol list."""
     path = folder / f"frames_{rows}_{symbols}.bin"
     return _cached(path, b"", rows, symbols, False, b"**")
 
 
 def sentiment_file(folder: Path, symbols: int, sentiment: int = 90) -> Path:
-    """One sentiment for each symbol, at the first event time of every price file."""
+    """One sentiment for each symbol, at the first event time of the price files."""
     path = folder / f"sentiment_{sentiment}_{symbols}.csv"
     when = str(START).replace("T", " ")
     lines = [f"{when},{name},{sentiment}\n" for name in symbol_names(symbols)]
