@@ -13,7 +13,7 @@ import numpy.typing as npt
 from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
-from app.model.orders import order_id_of_tick
+from app.model.orders import order_id_of_tick, tick_of_order_id
 from app.model.tick import TICK_DTYPE
 from app.model.timestamps import timestamp_text
 from app.model.wire.order_json import encode_order
@@ -88,7 +88,8 @@ class StrategyProcess:
 
         In a replay it sends the same orders under the same ids again: the answers, stored in the
         order manager, bring back the positions, and nothing is executed twice.  Otherwise the order
-        manager is asked for its last orders, and none is sent for what was missed.
+        manager is asked for its last orders, and none is sent for what was missed, nor for ticks up
+        to the last order's: with the newer positions the strategy could decide otherwise on them.
         """
         if self._whole_run and self.feed_id:
             # With the shared memory the gateway's position may be lost; our orders outlive both.
@@ -114,7 +115,29 @@ class StrategyProcess:
             symbols = self.engine.symbols
             for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
                 self.engine.position[symbols.index(symbol)] = side
+        if not self._whole_run:
+            last_id = last_order_id(self.orders, self.client)
+            if last_id is not None:
+                self._pass_decided(tick_of_order_id(last_id))
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
+
+    def _pass_decided(self, last_seq: int) -> None:
+        """Show the strategy the ring's ticks up to ``last_seq``, and send no order for them.
+
+        A kill between an order's answer and the cursor's move leaves such ticks in the ring.
+        """
+        while not self.stop and self.reader.next_seq() <= last_seq:
+            if self.reader.wait(int(POLL_S * 1e9)):
+                ticks, _ = self._next_ticks()
+                ticks = ticks[: int(np.searchsorted(ticks["seq"], last_seq, "right"))]
+                if len(ticks):
+                    self.sentiment.reach(int(ticks["seq"][-1]))
+                    self._count_batch(self._signals(ticks))
+                    self.reader.advance(len(ticks))
+            elif self.finished:
+                return
+            self._heartbeat()
+            self._look_around()
 
     def run(self) -> None:
         """Consume ticks until the run is over or a stop is requested.
@@ -146,15 +169,17 @@ class StrategyProcess:
         decided_ns = time.monotonic_ns()
         self._trade(ticks, signals, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
+        self.reader.advance(len(ticks))
+        self._count_batch(signals)
+        self.metrics.mark_event(decided_ns)
+
+    def _count_batch(self, signals: npt.NDArray[np.int8]) -> None:
         buys, sells, holds = _kernel.tally(signals)
-        count = len(ticks)
-        self.reader.advance(count)
         metrics = self.metrics
         metrics.add("signals_buy", buys)
         metrics.add("signals_sell", sells)
         metrics.add("signals_hold", holds)
         metrics.add("batches")
-        metrics.mark_event(decided_ns)
 
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
         """The batch at hand and its last sequence; lossless: in place, latest: a checked copy."""
