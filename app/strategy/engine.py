@@ -1,7 +1,6 @@
-"""From a batch of ticks to the orders that it asks for: no sockets, clock or shared memory inside.
+"""From a batch of ticks to the orders it gives; no sockets, clock or shared memory.
 
-The strategy process, its recovery and the backtest all run this one piece of code, which is why
-they write the same orders.
+The strategy process, its recovery and the backtest all run this code, so they send the same orders.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,14 +11,15 @@ import numpy.typing as npt
 from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
-from app.strategy.base import Context, Strategy, StrategyError
+from app.model.orders import order_id_of_tick
+from app.model.timestamps import timestamp_text
+from app.model.wire.order_json import encode_order
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
 
-LONG, FLAT, SHORT = 1, 0, -1
 _INT8 = np.dtype(np.int8)
-
 
 Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
 
@@ -30,7 +30,7 @@ class Engine:
     ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.
 
     Raises:
-        StrategyError: the strategy cannot be made with these settings.
+        StrategyError: the strategy cannot be constructed with these settings.
     """
 
     def __init__(self, strategy: type[Strategy], symbols: list[str], settings: Settings) -> None:
@@ -53,7 +53,7 @@ class Engine:
         """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS).
 
         Raises:
-            StrategyError: the strategy raised, or returned something else than signals.
+            StrategyError: the strategy raised, or did not return signals.
         """
         count = len(ticks)
         sentiment = self._sentiment[:count]
@@ -79,8 +79,8 @@ class Engine:
     ) -> Iterator[list[Intent]]:
         """Groups of orders; each group must be settled before the next is asked for.
 
-        A group ends before the next signal of a symbol that has an order in it, since what that one
-        does depends on the answer: so decisions are the same however ticks are cut into batches.
+        A group ends before the next signal of a symbol that has an order in it, since that decision
+        depends on the answer.  So decisions do not depend on how ticks are cut into batches.
 
         Raises:
             StrategyError: a signal that is none of +1, -1, 0.
@@ -96,18 +96,30 @@ class Engine:
                 self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:
-        """Shares that take the position where the signal wants it; only until it is settled.
+        """Shares to order; valid until the next group is asked for.
 
-        From flat that is ORDER_QTY, from the other side twice as many, so that LONG and SHORT are
-        what the shares say, too.
+        ORDER_QTY from flat, twice as many from the opposite side, so that the shares held match the
+        position.
         """
         if self._every:
             return self._qty
         before = int(self._busy[intent.symbol_index]) - 2
         return self._qty * abs(intent.signal - before)
 
+    def order_frame(self, intent: Intent, client: str) -> bytes:
+        """The order on the wire, delimiter included; valid as long as :meth:`qty`."""
+        return encode_order(
+            order_id_of_tick(intent.seq),
+            client,
+            SIGNAL_NAMES[intent.signal],
+            intent.symbol,
+            self.qty(intent),
+            intent.price,
+            timestamp_text(intent.event_ns),
+        )
+
     def settle(self, intent: Intent, accepted: bool) -> None:
-        """Take the answer: a refused order leaves the position as it was before."""
+        """Apply the answer: a refused order restores the position before it."""
         if not accepted and not self._every:
             before = int(self._busy[intent.symbol_index]) - 2
             self.position[intent.symbol_index] = before

@@ -8,7 +8,7 @@ import pytest
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import FatalError, Stop
-from app.strategy import recovery
+from app.strategy.recovery import History
 from app.strategy.sentiment_feed import SentimentFeed
 from tests.support.fake_servers import Connection, FakeServer
 
@@ -28,11 +28,9 @@ class TestHistory:
                 reconnect_delay_ms=1,
                 reconnect_delay_ms_max=2,
             )
-            batches = recovery.ticks_from_start(
-                chosen, ["A", "B"], "r1", until, Stop(), lambda: None
-            )
+            history = History(chosen, ["A", "B"], "r1", Stop(), lambda: None)
             seqs: list[int] = []
-            for batch in batches:
+            for batch in history.batches(until):
                 assert batch["price"].tolist() == (batch["seq"] + 1).tolist()
                 seqs += batch["seq"].tolist()
             return seqs

@@ -154,7 +154,7 @@ def run_and_kill(around: Surroundings) -> None:
     """Decide on the first batch, and on the second without moving the cursor."""
     process = StrategyProcess(around.settings, around.metrics, Stop())
     around.orderbook.push_until(FIRST_BATCH)
-    process.catch_up()
+    process.recover()
     process._take_batch()
     around.orderbook.push_until(SECOND_BATCH)
     process.reader = DyingReader(process.reader)  # type: ignore[assignment]
@@ -168,7 +168,7 @@ def run_to_end(around: Surroundings) -> None:
     process = StrategyProcess(around.settings, around.metrics, Stop())
     around.orderbook.push_until(len(PRICES))
     around.orderbook.writer.finish(len(PRICES))
-    process.catch_up()
+    process.recover()
     process.run()
     process.close()
 
