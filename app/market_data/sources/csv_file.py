@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints, Mask, join_fields, pick_rows
-from app.market_data.sources.csv_reader import PADDING, CsvFile, Progress, RowBatch
+from app.market_data.sources.csv_reader import PADDING, CsvFile, RowBatch
 from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
 from app.market_data.sources.timestamp_columns import parse_timestamps
 from app.market_data.sources.value_columns import (
@@ -23,8 +24,6 @@ from app.market_data.sources.value_columns import (
 )
 from app.market_data.tick_table import NO_VALUE, Columns, Rows, SymbolIndex, Values
 from app.model.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp
-from app.model.wire.feed_protocol import encode_symbol_list
-from app.model.wire.frames import MAX_FRAME_BYTES
 
 Texts = tuple[bytes, bytes, bytes]
 
@@ -32,33 +31,31 @@ _TO_FRAME: Final = bytes.maketrans(b",\n", b"**")
 _MARK: Final = ord("*")
 
 
-def load_prices(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:
+def matches(head: bytes) -> bool:
+    """Always: a file of no other format is read as CSV, whose errors name what is missing."""
+    return True
+
+
+def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
     """Load ``timestamp,symbol,price`` and, where the file has it, the sentiment column.
 
     Raises:
         DataError: with every reason why this file cannot be replayed.
     """
-    rows = _Loader(path, columns, columns.price, [columns.sentiment], progress).load()
-    size_bytes = len(encode_symbol_list(rows.symbols))
-    if size_bytes > MAX_FRAME_BYTES:
-        raise DataError(
-            f"{path}: {len(rows.symbols)} symbols make a symbol list of {size_bytes} bytes, "
-            f"at most {MAX_FRAME_BYTES}"
-        )
-    return rows
+    return _RowLoader(path, columns, columns.price, [columns.sentiment], progress).load()
 
 
-def load_sentiments(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:
+def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
     """Load a sentiment file, ``timestamp,symbol,sentiment``.
 
     Raises:
         DataError: with every reason why this file cannot be used.
     """
-    return _Loader(path, columns, columns.sentiment, [], progress).load()
+    return _RowLoader(path, columns, columns.sentiment, [], progress).load()
 
 
-class _Loader:
-    """One pass over one file."""
+class _RowLoader:
+    """One pass over one file: checks each row and collects its frame, time and symbol."""
 
     def __init__(
         self,
@@ -66,7 +63,7 @@ class _Loader:
         columns: Columns,
         value: str,
         optional: list[str],
-        progress: Progress | None,
+        progress: ReadProgress | None,
     ) -> None:
         self._path = path
         self._columns = columns

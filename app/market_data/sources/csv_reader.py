@@ -6,9 +6,7 @@ takes over.  Both give the same :class:`RowBatch`.
 
 import csv
 import gzip
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -16,16 +14,14 @@ from typing import IO, Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints
-from app.market_data.sources.errors import DataError, MalformedRows, shown
+from app.market_data.sources.errors import DataError, MalformedRows, reading, shown
+from app.market_data.sources.source import ReadProgress
 
 CHUNK_BYTES: Final = 1 << 20
 LINE_BYTES_MAX: Final = 1 << 20
 QUOTED_ROWS: Final = 8192
 PADDING: Final = bytes(64)
 """Stands behind the bytes of a batch, so that a column may be read past its last field."""
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes read so far and the bytes of the file."""
 
 _COMMA, _NEWLINE = ord(","), ord("\n")
 
@@ -77,12 +73,12 @@ class CsvFile:
         required: list[str],
         optional: list[str],
         bad: MalformedRows,
-        progress: Progress | None = None,
+        progress: ReadProgress | None = None,
     ) -> None:
         self.path = path
         self._bad = bad
         self._progress = progress
-        with _clear_errors(path):
+        with reading(path):
             self._size_bytes = path.stat().st_size
             self._raw: IO[bytes] = path.open("rb")
             zipped = self._raw.peek(2)[:2] == b"\x1f\x8b"
@@ -150,7 +146,7 @@ class CsvFile:
             raise DataError(f"{self.path}: a line of over {LINE_BYTES_MAX} bytes")
 
     def _read(self, count: int) -> bytes:
-        with _clear_errors(self.path):
+        with reading(self.path):
             data = self._stream.read(count)
             if self._progress:
                 self._progress(self._raw.tell(), self._size_bytes)
@@ -232,14 +228,3 @@ def _joined(rows: list[list[bytes]], numbers: list[int]) -> RowBatch:
     ends = np.cumsum(lengths + 1).reshape(lengths.shape)
     data = b",".join(field for row in rows for field in row) + b"," + PADDING
     return RowBatch(data, ends - 1 - lengths, lengths, np.array(numbers, np.int64), False)
-
-
-@contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    """Turns what the system says about a file into a DataError."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None

@@ -1,5 +1,9 @@
 """What is wrong with a data file: the rows, their lines, and whether they may be skipped."""
 
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -10,6 +14,17 @@ SHOWN_BYTES: Final = 40
 
 class DataError(Exception):
     """A data file that cannot be replayed; the message names file, line, value and reason."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error while reading ``path`` into a DataError."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip file: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
 
 
 def shown(value: bytes) -> str:

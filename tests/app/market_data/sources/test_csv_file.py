@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from app.market_data.sources import csv_reader as csv_rows
-from app.market_data.sources.csv_file import load_prices, load_sentiments
 from app.market_data.sources.errors import DataError
+from app.market_data.sources.loader import load_prices, load_sentiments
 from app.market_data.tick_table import Columns, Rows
 from app.model.timestamps import format_timestamp, parse_timestamp
 from tests.support.paths import ROOT, SHARED_DATA
