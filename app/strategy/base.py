@@ -33,6 +33,8 @@ Ticks = npt.NDArray[np.void]
 
 BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
 SIGNAL_NAMES = {1: BUY, -1: SELL, 0: HOLD}
+OLD_PACKAGE = "app.strategies"
+"""The former package, which a user's file may still import."""
 
 
 class StrategyError(Exception):
@@ -112,7 +114,10 @@ def load_strategy(spec: str) -> type[Strategy]:
     except StrategyError:
         raise
     except Exception as error:
-        raise StrategyError(f"STRATEGY={spec}: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and error.name == OLD_PACKAGE:
+            reason = f"{OLD_PACKAGE} is now app.strategy: from app.strategy import Strategy"
+        raise StrategyError(f"STRATEGY={spec}: {reason}") from error
     strategy = getattr(module, name, None)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise StrategyError(f"STRATEGY={spec}: {name} is no subclass of app.strategy.base.Strategy")

@@ -272,12 +272,16 @@ class TestLoader:
             ("{tmp}/broken.py:X", "SyntaxError"),
             ("{tmp}/raising.py:X", "ZeroDivisionError: division by zero"),
             ("{tmp}/other.py:X", "X is no subclass of app.strategy.base.Strategy"),
+            ("{tmp}/old.py:X", "app.strategy: from app.strategy import Strategy"),
+            ("{tmp}/missing.py:X", "ModuleNotFoundError: No module named 'app.strategies_x'"),
         ],
     )
     def test_what_cannot_be_used_says_why(self, tmp_path: Path, spec: str, reason: str) -> None:
         (tmp_path / "broken.py").write_text("def")
         (tmp_path / "raising.py").write_text("1 / 0")
         (tmp_path / "other.py").write_text("class X: pass")
+        (tmp_path / "old.py").write_text("from app.strategies.base import Strategy as X")
+        (tmp_path / "missing.py").write_text("import app.strategies_x")
         spec = spec.replace("{tmp}", str(tmp_path))
         with pytest.raises(StrategyError, match="STRATEGY=") as raised:
             load_strategy(spec)
