@@ -50,7 +50,7 @@ class Engine:
         )
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
-        """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS).
+        """The strategy's signals for ``ticks``, at most MAX_BATCH_TICKS; ``join`` adds sentiment.
 
         Raises:
             StrategyError: the strategy raised, or did not return signals.
@@ -64,10 +64,10 @@ class Engine:
             if signals.dtype != _INT8 or signals.shape != (count,):
                 raise ValueError(f"{signals.dtype} {signals.shape}, not int8 ({count},)")
         except Exception as error:
-            raise self._blame(ticks, error) from error
+            raise self._failure(ticks, error) from error
         return signals
 
-    def _blame(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
+    def _failure(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
         first, last = int(ticks["seq"][0]), int(ticks["seq"][-1])
         return StrategyError(
             f"{type(self.strategy).__name__} failed on ticks {first} to {last}: "
@@ -77,20 +77,20 @@ class Engine:
     def intents(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
     ) -> Iterator[list[Intent]]:
-        """Groups of orders; each group must be settled before the next is asked for.
+        """Groups of orders; settle each group before asking for the next.
 
         A group ends before the next signal of a symbol that has an order in it, since that decision
         depends on the answer.  So decisions do not depend on how ticks are cut into batches.
 
         Raises:
-            StrategyError: a signal that is none of +1, -1, 0.
+            StrategyError: a signal other than +1, -1, 0.
         """
         start, count = 0, len(ticks)
         while start < count:
             try:
                 intents, start = self._gate.intents(ticks, signals, start)
             except ValueError as error:
-                raise self._blame(ticks, error) from error
+                raise self._failure(ticks, error) from error
             if intents:
                 yield intents
                 self._busy.fill(0)
@@ -119,7 +119,7 @@ class Engine:
         )
 
     def settle(self, intent: Intent, accepted: bool) -> None:
-        """Apply the answer: a refused order restores the position before it."""
+        """Apply the answer: a rejected order restores the position before it."""
         if not accepted and not self._every:
             before = int(self._busy[intent.symbol_index]) - 2
             self.position[intent.symbol_index] = before

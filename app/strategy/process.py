@@ -64,7 +64,7 @@ class StrategyProcess:
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = self._running = False
         self._state = "ready"
-        # In a replay a strategy trades the whole run, whenever it joins; live, it trades from then.
+        # In a replay a strategy trades the whole run, whenever it joins; live, from then on.
         self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
         if not self.registration.returning:
             metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
@@ -110,7 +110,7 @@ class StrategyProcess:
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
     def _recall_orders(self) -> None:
-        """Take the positions from the last orders; what was decided before them stays decided."""
+        """Take the positions from the last orders, and pass the ticks decided on before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
             for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():

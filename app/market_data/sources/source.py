@@ -1,4 +1,4 @@
-"""What a file format offers: one file of this folder, and its row in ``loader.SOURCES``."""
+"""The interface of a file format: one file in this folder and one row in ``loader.SOURCES``."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -264,14 +264,14 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("spec", "reason"),
         [
-            ("app.strategy.cross_check:Missing", "Missing is no subclass"),
-            ("app.strategy.base:load_strategy", "load_strategy is no subclass"),
+            ("app.strategy.cross_check:Missing", "Missing is not a subclass"),
+            ("app.strategy.base:load_strategy", "load_strategy is not a subclass"),
             ("app.no_such_module:X", "ModuleNotFoundError"),
             ("/no/such/file.py:X", "no file /no/such/file.py"),
             ("", "ValueError"),
             ("{tmp}/broken.py:X", "SyntaxError"),
             ("{tmp}/raising.py:X", "ZeroDivisionError: division by zero"),
-            ("{tmp}/other.py:X", "X is no subclass of app.strategy.base.Strategy"),
+            ("{tmp}/other.py:X", "X is not a subclass of app.strategy.Strategy"),
             ("{tmp}/old.py:X", "app.strategy: from app.strategy import Strategy"),
             ("{tmp}/missing.py:X", "ModuleNotFoundError: No module named 'app.strategies_x'"),
         ],
@@ -323,7 +323,7 @@ class TestUsersStrategies:
         ],
     )
     @pytest.mark.parametrize("mode", ["position", "every"])
-    def test_nonsense_is_blamed_on_it_with_the_ticks(
+    def test_an_invalid_answer_names_the_strategy_and_the_ticks(
         self, strategy: type[Strategy], mode: str
     ) -> None:
         run = Run(strategy, Settings(order_mode=mode))
