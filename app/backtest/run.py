@@ -74,7 +74,7 @@ def _trade(
     ticks: npt.NDArray[np.void],
     signals: npt.NDArray[np.int8],
 ) -> list[Fill]:
-    """Send the orders of one batch; what was filled, in order."""
+    """Send the orders of one batch; returns the fills, in order."""
     fills: list[Fill] = []
     for intents in engine.intents(ticks, signals):
         for intent in intents:

@@ -1,4 +1,4 @@
-"""History and sentiment asked of a gateway that cuts connections and damages what it sends."""
+"""History and sentiment from a gateway that cuts connections and damages its data."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ class TestHistory:
         seqs = self.replay(lambda c: self.from_seq(c, lambda data, _: data), until=until)
         assert seqs == list(range(until))
 
-    def test_cut_connections_go_on_where_they_were_cut(self) -> None:
+    def test_reading_continues_after_cut_connections(self) -> None:
         whole = [lambda c: self.from_seq(c, lambda data, _: data)]
 
         def cut(connection: Connection, size: int) -> None:
@@ -59,7 +59,7 @@ class TestHistory:
         cuts = [lambda c, s=size: cut(c, s) for size in (0, 1, 26, 5000, 77, 30000)]
         assert self.replay(*whole, *cuts, *whole, until=TICKS) == list(range(TICKS))
 
-    def test_garbage_once_loses_nothing_and_always_is_left_out(self) -> None:
+    def test_damage_is_read_again_and_malformed_ticks_are_left_out(self) -> None:
         calls = 0
 
         def once(data: bytes, first: int) -> bytes:
@@ -77,7 +77,7 @@ class TestHistory:
         seqs = self.replay(lambda c: self.from_seq(c, always), until=TICKS)
         assert seqs == [seq for seq in range(TICKS) if seq not in (700, 701, 1500)]
 
-    def test_another_run_is_no_history_of_this_one(self) -> None:
+    def test_the_history_of_another_run_is_fatal(self) -> None:
         def other(connection: Connection) -> None:
             connection.send(b"SYMBOLS|A,B*RUN|r2*SEQ|%d*" % connection.resume())
             connection.frame()
@@ -97,16 +97,16 @@ class TestSentimentFeed:
         return [(int(t), int(s), i % 101) for i, (t, s) in enumerate(zip(seconds, symbols))]  # noqa: B905
 
     def stream(self, first: int, every: int) -> bytes:
-        """What the gateway says from tick ``first`` on; tick n has event second n."""
+        """What the gateway sends from tick ``first`` on; tick n has event second n."""
         events = self.events()
-        say = lambda e: f"2025-10-01 {self.clock(e[0])}*{'AB'[e[1]]}*{e[2]}*".encode()  # noqa: E731
+        frame = lambda e: f"2025-10-01 {self.clock(e[0])}*{'AB'[e[1]]}*{e[2]}*".encode()  # noqa: E731
         before = [e for e in events if first and e[0] < first]
         latest = {e[1]: e for e in before}
-        data = b"SEQ|%d*" % first + b"".join(map(say, latest.values()))
+        data = b"SEQ|%d*" % first + b"".join(map(frame, latest.values()))
         rest = [e for e in events if not first or e[0] >= first]
         for start in range(first, TICKS, every):
             block = [e for e in rest if start <= e[0] < start + every]
-            data += b"".join(map(say, block)) + b"SEQ|%d*" % min(start + every, TICKS)
+            data += b"".join(map(frame, block)) + b"SEQ|%d*" % min(start + every, TICKS)
         return data + b"END|%d*" % TICKS
 
     @staticmethod
@@ -137,12 +137,12 @@ class TestSentimentFeed:
         return values
 
     def expected(self) -> list[int]:
-        """The rule itself, for every tick from scratch."""
+        """The rule itself, computed for every tick from scratch."""
         events = self.events()
         answer = []
         for seq in range(TICKS):
-            fitting = [e for e in events if e[1] == seq % 2 and e[0] <= seq]
-            answer.append(fitting[-1][2] if fitting else -1)
+            earlier = [e for e in events if e[1] == seq % 2 and e[0] <= seq]
+            answer.append(earlier[-1][2] if earlier else -1)
         return answer
 
     def serves(self, every: int, size: int = 10**9, piece: int = 0) -> Callable[[Connection], None]:
@@ -154,17 +154,17 @@ class TestSentimentFeed:
         return handle
 
     @pytest.mark.parametrize(("every", "batch"), [(1, 7), (100, 1), (512, 512), (3000, 64)])
-    def test_the_join_is_the_rule(self, every: int, batch: int) -> None:
+    def test_the_join_follows_the_rule(self, every: int, batch: int) -> None:
         assert self.joined(self.serves(every), batch=batch) == self.expected()
 
-    def test_the_join_is_the_rule_in_small_pieces(self) -> None:
+    def test_the_join_follows_the_rule_in_small_pieces(self) -> None:
         assert self.joined(self.serves(50, piece=13), batch=100) == self.expected()
 
-    def test_the_join_is_the_rule_across_cut_connections(self) -> None:
+    def test_the_join_follows_the_rule_across_cut_connections(self) -> None:
         cuts = [self.serves(40, size) for size in (8, 50, 600, 1999, 6000, 7)]
         assert self.joined(*cuts, self.serves(64), batch=97) == self.expected()
 
-    def test_garbage_is_asked_for_again(self) -> None:
+    def test_damaged_sentiment_is_requested_again(self) -> None:
         def garbage(connection: Connection) -> None:
             data = self.stream(connection.resume(), 64)
             half = data.index(b"*2025", 5000) + 1

@@ -1,4 +1,4 @@
-"""A strategy process that is killed between an answer and its cursor, and started again."""
+"""A strategy process killed after an order's answer, before its cursor moves, and restarted."""
 
 import json
 import time
@@ -30,7 +30,7 @@ FIRST_BATCH, SECOND_BATCH = 1, 4
 
 
 class ByPrice(Strategy):
-    """Long above 100, short below; notes every tick it is shown."""
+    """Long above 100, short below; records every tick."""
 
     seen: list[int] = []  # noqa: RUF012 (one list for every instance)
 
@@ -57,7 +57,7 @@ class DyingReader:
 
 
 class OrderManager:
-    """Accepts and remembers every order; answers the question for the last ones."""
+    """Accepts and keeps every order; answers queries for the last ones."""
 
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
@@ -104,7 +104,7 @@ class Orderbook:
 
 
 class Surroundings(NamedTuple):
-    """What a strategy process meets."""
+    """The other processes of a strategy process."""
 
     settings: Settings
     orderbook: Orderbook
@@ -119,7 +119,7 @@ def name() -> Iterator[str]:
 
 @contextmanager
 def surroundings(path: Path, name: str, **changes: str) -> Iterator[Surroundings]:
-    """A real gateway, an order manager and an orderbook that do what the test says."""
+    """A real gateway, and an order manager and an orderbook that the test controls."""
     rows = [f"2025-10-01 09:30:{second:02},A,{price}\n" for second, price in enumerate(PRICES)]
     path.write_text("timestamp,symbol,price\n" + "".join(rows))
     chosen = make_settings(
