@@ -109,16 +109,17 @@ class SentimentFeed:
 
     def take_arrived(self) -> None:
         """Join by arrival: apply everything received so far."""
-        self.connect()
-        if self._feed is None:
-            return
-        try:
-            self._parse(self._feed)
-            while self._feed.receive_now():
+        if self.complete_before < COMPLETE:
+            self.connect()
+            if self._feed is None:
+                return
+            try:
                 self._parse(self._feed)
-        except (FeedClosed, RemoteProtocolError) as error:
-            log.warning("sentiment_lost", error=str(error))
-            self.close()
+                while self._feed.receive_now():
+                    self._parse(self._feed)
+            except (FeedClosed, RemoteProtocolError) as error:
+                log.warning("sentiment_lost", error=str(error))
+                self.close()
         for event in self._store[self._next : self._count]:
             self._latest[event["symbol"]] = int(event["price"])
         self._next = self._count = self._safe_count = 0

@@ -1,5 +1,6 @@
 """History and sentiment from a gateway that cuts connections and damages its data."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import FatalError, Stop
 from app.strategy.recovery import History
-from app.strategy.sentiment_feed import SentimentFeed
+from app.strategy.sentiment_feed import COMPLETE, SentimentFeed
 from tests.support.fake_servers import Connection, FakeServer
 
 TICKS = 3000
@@ -163,6 +164,34 @@ class TestSentimentFeed:
     def test_the_join_follows_the_rule_across_cut_connections(self) -> None:
         cuts = [self.serves(40, size) for size in (8, 50, 600, 1999, 6000, 7)]
         assert self.joined(*cuts, self.serves(64), batch=97) == self.expected()
+
+    def test_by_arrival_the_last_sentiment_stays_after_the_end(self) -> None:
+        """The gateway closes the connection after END; there is nothing to reconnect for."""
+
+        def reconnecting() -> None:
+            pytest.fail("reconnects after END")
+
+        with FakeServer(self.serves(64)) as server:
+            chosen = Settings(
+                gateway_host="127.0.0.1",
+                sentiment_port=server.port,
+                sentiment_join="arrival",
+                reconnect_delay_ms=1,
+                reconnect_delay_ms_max=2,
+            )
+            feed = SentimentFeed(chosen, ["A", "B"], Stop(), reconnecting)
+            ticks, out = np.zeros(2, TICK_DTYPE), np.zeros(2, np.int16)
+            ticks["symbol"] = [0, 1]
+            while feed.complete_before < COMPLETE:
+                feed.take_arrived()
+            time.sleep(0.05)  # let the server's end arrive
+            for _ in range(3):
+                feed.take_arrived()
+                feed.join(ticks, out)
+            feed.close()
+        assert server.connections == 1
+        latest = {symbol: value for _, symbol, value in self.events()}
+        assert out.tolist() == [latest[0], latest[1]]
 
     def test_damaged_sentiment_is_requested_again(self) -> None:
         def garbage(connection: Connection) -> None:
