@@ -24,7 +24,7 @@ class FeedReader:
         self._latest = np.full(len(feed.symbols), -1, np.int16)
 
     def batches(self) -> Iterator[npt.NDArray[np.void]]:
-        """Batches of at most MAX_BATCH_TICKS, each valid until the next is asked for."""
+        """Batches of at most MAX_BATCH_TICKS, each valid until the next is read."""
         seq = 0
         while seq < self.total:
             block = self._feed.block_at(seq)

@@ -66,7 +66,7 @@ class Curve:
 
 
 class Result(msgspec.Struct):
-    """What a backtest found.
+    """The result of a backtest.
 
     ``took_s``: the replay without loading.  ``signals``: how many BUY, SELL and HOLD.
     """

@@ -25,7 +25,7 @@ class FileSegment:
         return 0
 
     def block(self, first: int) -> Block:
-        """All of the file."""
+        """The whole file."""
         return self._block
 
     def last_ticks(self, before: int) -> Ints:
@@ -53,5 +53,5 @@ class FileSegment:
         return int(self.track.between(0, before).stop)
 
     def sentiment_reach(self, before: int) -> int:
-        """All of the file."""
+        """0: the whole file."""
         return 0

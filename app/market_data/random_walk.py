@@ -193,7 +193,7 @@ class WalkSegment:
         return -(-before // self._every_ticks)
 
     def sentiment_reach(self, before: int) -> int:
-        """All of the walk."""
+        """0: the whole walk."""
         return 0
 
 

@@ -1,4 +1,4 @@
-"""The strategy's figures: signals, orders, latencies, its place in the ring; positions in the log.
+"""The strategy's counters and latencies, and the log of its positions.
 
 Nothing here decides anything, so the process calls it after the orders are answered.
 """
@@ -57,7 +57,7 @@ class StrategyCounters:
     def count_orders(
         self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
     ) -> None:
-        """Count orders that were sent together and answered, CLOCK_MONOTONIC."""
+        """Count orders sent at ``sent_ns`` and answered by ``done_ns``, CLOCK_MONOTONIC."""
         metrics = self._metrics
         _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
         acked = duplicate = 0
@@ -98,7 +98,7 @@ class StrategyCounters:
                 )
 
     def publish(self, reader: _kernel.TickReader) -> None:
-        """Publish the reader's place in the ring and the heartbeat."""
+        """Publish the reader's position in the ring, and the heartbeat."""
         metrics = self._metrics
         metrics.set("ticks_lost", reader.lost)
         metrics.set("ticks_consumed", reader.position - metrics.get("joined_at") - reader.lost)

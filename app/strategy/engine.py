@@ -77,7 +77,7 @@ class Engine:
     def intents(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
     ) -> Iterator[list[Intent]]:
-        """Groups of orders; settle each group before asking for the next.
+        """Groups of orders; settle each group before reading the next.
 
         A group ends before the next signal of a symbol that has an order in it, since that decision
         depends on the answer.  So decisions do not depend on how ticks are cut into batches.
@@ -96,7 +96,7 @@ class Engine:
                 self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:
-        """Shares to order; valid until the next group is asked for.
+        """Shares to order; valid until the next group is read.
 
         ORDER_QTY from flat, twice as many from the opposite side, so that the shares held match the
         position.

@@ -64,7 +64,7 @@ class StrategyProcess:
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = self._running = False
         self._state = "ready"
-        # In a replay a strategy trades the whole run, whenever it joins; live, from then on.
+        # In a replay a strategy trades the whole run, even if it joins late; live, the rest of it.
         self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
         if not self.registration.returning:
             metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
@@ -80,9 +80,9 @@ class StrategyProcess:
 
         In a replay it sends the same orders under the same ids again: the order manager answers
         from its store, which restores the positions, and executes nothing twice.  Otherwise the
-        positions come from the order manager's last orders, and no order is sent for what was
-        missed, nor for a tick up to the last order's: positions are newer than that tick, so the
-        strategy could decide otherwise on it.
+        positions come from the order manager's last orders, and no order is sent for missed ticks,
+        nor for ticks up to the last order's: the positions are newer than those ticks, so the
+        strategy could decide differently on them.
         """
         if self._whole_run and self.feed_id:
             # The gateway's position may be lost with the shared memory; stored orders outlive both.
@@ -212,7 +212,7 @@ class StrategyProcess:
         self.counters.publish(self.reader)
 
     def _show_staleness(self) -> None:
-        """Tell the health check when prices or sentiment stand still though the run goes on."""
+        """Tell the health check when prices or sentiment are stale during the run."""
         waits = self.sentiment.waiting_s > self.settings.heartbeat_timeout_s
         state = "stale" if self._stale or waits else "ready"
         if self._running and state != self._state:
@@ -243,7 +243,7 @@ class StrategyProcess:
         self.ring.leave(self.registration.slot)
 
     def close(self) -> None:
-        """Release all but the slot in the ring, where a restarted process of this name goes on."""
+        """Release everything but the ring slot: a restarted process of this name resumes there."""
         self._heartbeat()
         self.orders.close()
         self.sentiment.close()

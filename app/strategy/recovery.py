@@ -1,4 +1,4 @@
-"""What a restarted strategy asks for: the run's ticks of the gateway, its orders of the manager.
+"""Recovery of a restarted strategy: ticks from the gateway, last orders from the order manager.
 
 Where a run cannot be repeated tick by tick (live, or with ticks lost), the strategy takes its
 positions from its last orders and sends nothing for the time it was away: those prices have passed.
@@ -59,7 +59,7 @@ class History:
     def batches(self, until_seq: int) -> Iterator[npt.NDArray[np.void]]:
         """Ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
 
-        Each batch is valid until the next is asked for.  Ticks that the source sends malformed
+        Each batch is valid until the next is read.  Ticks that the source sends malformed
         repeatedly are left out, as the orderbook leaves them out.
 
         Raises:
@@ -69,8 +69,8 @@ class History:
             feed = None
             try:
                 if not self._seq:
-                    # A gateway that was restarted too learns here how far the run was: it sends
-                    # what comes before that at full speed.
+                    # Tells a restarted gateway how far the run was: up to there it sends at full
+                    # speed.
                     _connect(self._settings, until_seq, self._feed_id).close()
                 feed = _connect(self._settings, self._seq, self._feed_id)
                 self._backoff.reset()

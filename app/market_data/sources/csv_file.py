@@ -32,12 +32,12 @@ _TO_FRAME: Final = bytes.maketrans(b",\n", b"**")
 
 
 def matches(head: bytes) -> bool:
-    """Always: a file of no other format is read as CSV, whose errors name what is missing."""
+    """Always true: CSV is the last resort, and its errors say what is missing."""
     return True
 
 
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
-    """Load ``timestamp,symbol,price`` and, where the file has it, the sentiment column.
+    """Load ``timestamp,symbol,price`` and the sentiment column, if the file has one.
 
     Raises:
         DataError: with every reason why this file cannot be replayed.

@@ -37,7 +37,7 @@ def shown(value: bytes) -> str:
 class MalformedRows:
     """The malformed rows of one file: their number, and the first few as text.
 
-    ``fault``: what is wrong with them.  ``advice``: the setting that accepts them.
+    ``fault``: their error.  ``advice``: the setting that accepts them.
     """
 
     path: Path

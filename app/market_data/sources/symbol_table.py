@@ -56,7 +56,7 @@ class SymbolTable:
         return index
 
     def find(self, data: Bytes, starts: Ints, lengths: Ints) -> Ints:
-        """Index of each field, shape ``(n,)``; -1 for those to pass to :meth:`add`.
+        """Index of each field, shape ``(n,)``; -1 where :meth:`add` must check it.
 
         ``data`` must extend at least 16 bytes past the last start.
         """

@@ -38,7 +38,7 @@ SAMPLE = ROOT / "data" / "market_data.csv"
 
 
 def run(**changes: Any) -> Result:
-    """A backtest of the committed sample, or of what ``changes`` says."""
+    """A backtest of the committed sample, with ``changes`` to the settings."""
     settings = Settings(**{"data_path": str(SAMPLE), "replay": "once", **changes})
     return backtest.run(settings, open_feed(settings))
 

@@ -1,4 +1,4 @@
-"""CSV files: what is loaded, in which form, and what is rejected with which message."""
+"""CSV files: the loaded rows and their form; rejected rows and their messages."""
 
 import gzip
 import subprocess
