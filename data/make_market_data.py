@@ -1,9 +1,9 @@
-"""Makes ``market_data.csv``: one invented trading session of ten stocks, from a seed.
+"""Generates ``market_data.csv``: one invented trading session of ten stocks, from a seed.
 
     python data/make_market_data.py > data/market_data.csv
 
-Each stock walks at random in log price, with a drift that changes its mind every few minutes, so
-that moving averages find something to follow.  The tickers are real, the prices are not.
+The log price of each stock is a random walk with a drift that changes every few minutes, so that
+moving averages have trends to follow.  The tickers are real, the prices are not.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TREND_TICKS = 120
 
 
 def ticks(count: int, seed: int) -> Iterator[tuple[datetime, str, float]]:
-    """``count`` ticks: time, symbol, price; mostly one a second, now and then up to four."""
+    """``count`` ticks: time, symbol, price; mostly one per second, sometimes up to four."""
     rng = random.Random(seed)
     log_prices = {symbol: math.log(price) for symbol, price in FIRST_PRICES.items()}
     trends = dict.fromkeys(FIRST_PRICES, 0.0)
@@ -48,9 +48,9 @@ def ticks(count: int, seed: int) -> Iterator[tuple[datetime, str, float]]:
         symbol = rng.choice(list(FIRST_PRICES))
         if rng.random() < 1 / TREND_TICKS:
             trends[symbol] = rng.gauss(0, TREND)
-        # The pull home keeps a session's prices within a few per cent of where they began.
-        home = 0.002 * (math.log(FIRST_PRICES[symbol]) - log_prices[symbol])
-        log_prices[symbol] += trends[symbol] + home + rng.gauss(0, NOISE)
+        # Mean reversion keeps prices within a few percent of the first ones.
+        reversion = 0.002 * (math.log(FIRST_PRICES[symbol]) - log_prices[symbol])
+        log_prices[symbol] += trends[symbol] + reversion + rng.gauss(0, NOISE)
         yield moment, symbol, math.exp(log_prices[symbol])
 
 

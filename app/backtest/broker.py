@@ -1,4 +1,4 @@
-"""The order manager's core without its sockets, clock and file: what the backtest trades with."""
+"""The order manager's core without its sockets, clock and file: the backtest's counterparty."""
 
 import msgspec
 
@@ -10,12 +10,13 @@ from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
 from app.execution.risk import Limits, RiskConfig, RiskGate
 from app.model.orders import Order
+from app.model.position import Position
 from app.model.requests import OrderRequest, Reject
 from app.model.wire.order_json import decode
 
 
 class NoOrders:
-    """Looks up nothing: a backtest sends each id once."""
+    """Finds no order: a backtest sends each id once."""
 
     def find(self, client_no: int, order_id: int) -> Order | None:
         """Always None."""
@@ -27,7 +28,7 @@ class NoOrders:
 
 
 def timeless(config: RiskConfig) -> RiskConfig:
-    """The checks that do not depend on when an order comes: in a replay, the others only delay."""
+    """The checks that do not depend on time: in a replay, the others only delay orders."""
 
     def without_rates(limits: Limits) -> Limits:
         return msgspec.structs.replace(limits, orders_per_s_max=0, repeats_max=0)
@@ -43,7 +44,7 @@ def timeless(config: RiskConfig) -> RiskConfig:
 
 
 class PaperBroker:
-    """Decides on order frames as the order manager does, and remembers them in ``orders``."""
+    """Decides on order frames as the order manager does, and keeps the orders in ``orders``."""
 
     def __init__(self, settings: Settings) -> None:
         gate = RiskGate(
@@ -56,8 +57,8 @@ class PaperBroker:
         self.core = OrderCore(gate, venue, self._pending, NoOrders(), settings.order_clients_max)
         self.orders: list[Order] = []
 
-    def submit(self, frame: bytes, now_ns: int) -> bool:
-        """Decide on one order, delimiter included; whether it was accepted."""
+    def submit(self, frame: bytes, now_ns: int) -> Order:
+        """Decide on one order frame, delimiter included; a rejected order has a code."""
         request = decode(frame[:-1])
         assert isinstance(request, OrderRequest), request
         answer = self.core.submit(request, now_ns)
@@ -65,4 +66,9 @@ class PaperBroker:
         self._pending.clear()
         order = answer[0]
         self.orders.append(order)
-        return not order.code
+        return order
+
+    def positions(self, client: str) -> dict[str, Position]:
+        """Symbol -> what ``client`` holds; empty before its first order."""
+        account = self.core.clients.get(client)
+        return {} if account is None else dict(account.positions)

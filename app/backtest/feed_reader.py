@@ -1,4 +1,4 @@
-"""The feed of a run without its sockets: the bytes that the gateway would send, read at once."""
+"""Reads a feed without sockets: parses the bytes that the gateway would send."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from app.strategy.engine import MAX_BATCH_TICKS
 
 
 class FeedReader:
-    """Ticks ``0`` to ``total - 1`` of ``feed``, and their sentiment."""
+    """The ticks ``0`` to ``total - 1`` of ``feed`` and their sentiment."""
 
     def __init__(self, feed: Feed, total: int) -> None:
         self.total = total
@@ -24,7 +24,7 @@ class FeedReader:
         self._latest = np.full(len(feed.symbols), -1, np.int16)
 
     def batches(self) -> Iterator[npt.NDArray[np.void]]:
-        """Batches of at most MAX_BATCH_TICKS, each valid until the next is asked for."""
+        """Batches of at most MAX_BATCH_TICKS, each valid until the next is read."""
         seq = 0
         while seq < self.total:
             block = self._feed.block_at(seq)
@@ -35,7 +35,7 @@ class FeedReader:
             seq = end
 
     def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
-        """Write each tick's sentiment to ``out``; asked once for each batch, in order."""
+        """Write each tick's sentiment to ``out``; call it once per batch, in order."""
         first = int(ticks["seq"][0])
         end = first + len(ticks)
         frames = memoryview(self._feed.sentiments(first, end))
@@ -56,4 +56,4 @@ class FeedReader:
         count, position, _ = _kernel.parse_ticks(
             self._parser, self._buffer, 0, size, out, seq, percent
         )
-        assert (count, position) == (len(out), size), "the gateway's loader checks every frame"
+        assert (count, position) == (len(out), size), "the loader has checked every frame"

@@ -1,6 +1,6 @@
-"""What a backtest found: orders, positions and the equity curve."""
+"""The result of a backtest: orders, positions and the equity curve."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,8 +12,17 @@ from app.model.position import Position
 EQUITY_POINTS: Final = 500
 
 
+class Fill(NamedTuple):
+    """One filled order: its tick, signed quantity and mean price."""
+
+    seq: int
+    symbol_index: int
+    signed_qty: int
+    price: float
+
+
 class Curve:
-    """Equity (profit since the start, holdings at their latest price) at evenly spaced ticks."""
+    """Equity at evenly spaced ticks: profit since the start, holdings at their latest price."""
 
     def __init__(self, symbols: int, total: int) -> None:
         self.step = max(1, -(-total // EQUITY_POINTS))
@@ -24,20 +33,20 @@ class Curve:
         self._cash = 0.0
         self._tail_ns: int | None = None
 
-    def take(self, ticks: npt.NDArray[np.void], fills: list[tuple[int, int, int, float]]) -> None:
-        """A batch, and what was filled in it: sequence, symbol index, signed quantity, price."""
+    def take(self, ticks: npt.NDArray[np.void], fills: list[Fill]) -> None:
+        """Add a batch and its fills, in order of sequence."""
         first, start, at = int(ticks["seq"][0]), 0, 0
         count = len(ticks)
         while start < count:
-            # A point stands behind every step-th tick.
+            # One point after every step-th tick.
             stop = min(count, start + self.step - (first + start) % self.step)
             piece = ticks[start:stop]
-            # Where a symbol stands twice, NumPy keeps the last assignment: its latest tick.
+            # Of a repeated symbol NumPy keeps the last assignment: its latest tick.
             self.last_price[piece["symbol"]] = piece["price"]
-            while at < len(fills) and fills[at][0] < first + stop:
-                _, symbol, qty, price = fills[at]
-                self._qty[symbol] += qty
-                self._cash -= qty * price
+            while at < len(fills) and fills[at].seq < first + stop:
+                fill = fills[at]
+                self._qty[fill.symbol_index] += fill.signed_qty
+                self._cash -= fill.signed_qty * fill.price
                 at += 1
             start = stop
             event_ns = int(ticks["event_ns"][stop - 1])
@@ -46,7 +55,7 @@ class Curve:
                 self._point(event_ns)
 
     def close(self) -> None:
-        """The last point, at the end of the run, unless it is there."""
+        """Add the point at the end of the run, unless it was just added."""
         if self._tail_ns is not None:
             self._point(self._tail_ns)
 
@@ -57,7 +66,10 @@ class Curve:
 
 
 class Result(msgspec.Struct):
-    """What a backtest found.  ``took_s`` is the replay without the loading."""
+    """The result of a backtest.
+
+    ``took_s``: the replay without loading.  ``signals``: how many BUY, SELL and HOLD.
+    """
 
     symbols: list[str]
     ticks: int

@@ -1,8 +1,6 @@
 """A run without the stack: the same data, strategy, positions and order core, in one process.
 
-``python -m app backtest [--data FILE] [--ticks N] [--out FOLDER]`` replays the file (``--ticks``:
-also what REPLAY puts behind it), prints a summary, and writes the orders as CSV and the equity
-curve as SVG.  The orders are those of the four processes, id for id.
+It sends the orders of the four processes, id for id.
 """
 
 import time
@@ -10,17 +8,15 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from app.backtest.broker import PaperBroker
 from app.backtest.feed_reader import FeedReader
-from app.backtest.result import Curve, Result
+from app.backtest.result import Curve, Fill, Result
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.model.money import UNITS
-from app.model.orders import order_id_of_tick
-from app.model.timestamps import timestamp_text
-from app.model.wire.order_json import encode_order
-from app.strategy.base import SIGNAL_NAMES, load_strategy
+from app.strategy.base import load_strategy
 from app.strategy.engine import Engine
 
 PROGRESS_EVERY_TICKS: Final = 1 << 18
@@ -34,6 +30,8 @@ def run(
 ) -> Result:
     """Replay the first ``total`` ticks of ``feed``, by default its file.
 
+    ``progress`` is called with the ticks done so far.
+
     Raises:
         StrategyError: the strategy cannot be loaded, or failed.
     """
@@ -46,26 +44,7 @@ def run(
     started_s = time.perf_counter()
     for ticks in reader.batches():
         signals = engine.signals(ticks, reader.join)
-        fills: list[tuple[int, int, int, float]] = []
-        for intents in engine.intents(ticks, signals):
-            for intent in intents:
-                frame = encode_order(
-                    order_id_of_tick(intent.seq),
-                    client,
-                    SIGNAL_NAMES[intent.signal],
-                    intent.symbol,
-                    engine.qty(intent),
-                    intent.price,
-                    timestamp_text(intent.event_ns),
-                )
-                accepted = broker.submit(frame, intent.event_ns)
-                engine.settle(intent, accepted)
-                order = broker.orders[-1]
-                if order.filled_qty:
-                    signed = order.side * order.filled_qty
-                    price = order.filled_notional / order.filled_qty / UNITS
-                    fills.append((intent.seq, intent.symbol_index, signed, price))
-        curve.take(ticks, fills)
+        curve.take(ticks, _trade(engine, broker, client, ticks, signals))
         tally += np.bincount(signals + 1, minlength=3)
         done = int(ticks["seq"][-1]) + 1
         if done >= next_progress:
@@ -74,15 +53,35 @@ def run(
     curve.close()
     took_s = time.perf_counter() - started_s
     progress(total)
-    known = broker.core.clients
+    sells, holds, buys = tally.tolist()
     return Result(
         feed.symbols,
         total,
         took_s,
         client,
         broker.orders,
-        dict(known[client].positions) if client in known else {},
+        broker.positions(client),
         dict(zip(feed.symbols, curve.last_price.tolist(), strict=True)),
         curve,
-        (int(tally[2]), int(tally[0]), int(tally[1])),
+        (buys, sells, holds),
     )
+
+
+def _trade(
+    engine: Engine,
+    broker: PaperBroker,
+    client: str,
+    ticks: npt.NDArray[np.void],
+    signals: npt.NDArray[np.int8],
+) -> list[Fill]:
+    """Send the orders of one batch; returns the fills, in order."""
+    fills: list[Fill] = []
+    for intents in engine.intents(ticks, signals):
+        for intent in intents:
+            order = broker.submit(engine.order_frame(intent, client), intent.event_ns)
+            engine.settle(intent, not order.code)
+            if order.filled_qty:
+                price = order.filled_notional / order.filled_qty / UNITS
+                signed_qty = order.side * order.filled_qty
+                fills.append(Fill(intent.seq, intent.symbol_index, signed_qty, price))
+    return fills

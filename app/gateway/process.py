@@ -7,9 +7,8 @@ from pathlib import Path
 
 from app.config import Settings, load_settings
 from app.gateway.server import FeedServer
-from app.market_data.sources.csv_file import load_prices
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.loader import columns_of, load_track, open_feed
+from app.market_data.sources.loader import columns_of, load_prices, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger

@@ -1,1 +1,1 @@
-"""What a feed consists of: ticks from a source, sentiment, and what follows the last row."""
+"""The feed: ticks from a source, sentiment, and what follows the last row."""

@@ -1,8 +1,8 @@
-"""Random numbers as a function of seed, stream and index: any one of them at once, on any machine.
+"""Random numbers as a function of seed, stream and index: random access, same on any machine.
 
 A counter-based generator: the SplitMix64 output function over ``key + index * golden ratio``.
 Source: G. L. Steele, D. Lea, C. H. Flood, "Fast Splittable Pseudorandom Number Generators",
-OOPSLA 2014.  Integers only, so that no library version or instruction set changes a bit.
+OOPSLA 2014.  Integers only, so results do not depend on library version or instruction set.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 
 NORMAL_SD: Final = 37837
-"""Standard deviation of what :meth:`CounterRng.normals` gives: 65536 * sqrt(4 / 12)."""
+"""Standard deviation of :meth:`CounterRng.normals`: 65536 * sqrt(4 / 12)."""
 
 
 class CounterRng:
-    """One stream of numbers; streams of different names are independent."""
+    """One stream of numbers; streams with different names are independent."""
 
     def __init__(self, seed: int, stream: str) -> None:
         digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
@@ -43,7 +43,7 @@ class CounterRng:
         return ((high * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)
 
     def normals(self, indices: Ints) -> Ints:
-        """Nearly normal integers, mean 0, standard deviation :data:`NORMAL_SD`, within 3.5 of it.
+        """Nearly normal integers: mean 0, standard deviation :data:`NORMAL_SD`, limited to 3.5 SD.
 
         The sum of four uniform 16-bit numbers (Irwin-Hall).
         """

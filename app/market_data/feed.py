@@ -1,6 +1,6 @@
 """The feed: every tick and sentiment of a run as a pure function of data, seed and settings.
 
-Ticks are numbered from 0.  The file comes first; a run that goes on loops it or walks on from it.
+Ticks are numbered from 0.  The file segment comes first; a loop or a random walk may follow it.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ CACHED_BLOCKS: Final = 64
 
 
 class Feed:
-    """``symbols``, ``total`` ticks of the run, and their bytes.
+    """The ticks ``0`` to ``total - 1`` of a run, as bytes.
 
-    ``feed_id`` names the run: it differs where data, seed or settings make another stream.
+    ``feed_id`` identifies the stream: it differs if data, seed or settings change the bytes.
     """
 
     def __init__(self, rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings) -> None:
@@ -43,7 +43,7 @@ class Feed:
         return self._segments[-1] if seq >= self._segments[-1][0] else self._segments[0]
 
     def block_at(self, seq: int) -> Block:
-        """The block that holds tick ``seq``, ``0 <= seq < total``; the latest ones are kept."""
+        """The block that holds tick ``seq``, ``0 <= seq < total``; recent blocks are cached."""
         base, segment = self._segment_of(seq)
         if base == 0:
             return self.file.block(0)
@@ -101,7 +101,7 @@ class Feed:
 def _continuation(
     rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings
 ) -> FeedSegment | None:
-    """What comes behind the file; ``seeded`` says that the track is no data."""
+    """What follows the file segment; ``seeded``: the track is generated, not data."""
     if settings.replay == "once":
         return None
     if settings.replay == "loop":

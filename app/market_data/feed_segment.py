@@ -1,4 +1,4 @@
-"""What a part of the feed offers: the file, its repetitions, the random walk behind it."""
+"""A segment of the feed: the file, its repetitions, or the random walk that follows it."""
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -38,7 +38,7 @@ class Block:
         return bytes(self.data[self.offsets[at] : self.offsets[at + 1]])
 
     def seq_at(self, position: int) -> int:
-        """The tick that the byte at ``position`` belongs to."""
+        """The tick to which the byte at ``position`` belongs."""
         return self.first + int(np.searchsorted(self.offset_array, position, "right")) - 1
 
 
@@ -58,9 +58,9 @@ class Sentiments(NamedTuple):
 
 
 class FeedSegment(Protocol):
-    """A stretch of the feed whose ticks are numbered from 0 here; every method is a pure function.
+    """A stretch of the feed; its ticks are numbered from 0, and every method is a pure function.
 
-    ``ticks`` is how many there are.
+    ``ticks``: how many ticks it has.
     """
 
     ticks: int
@@ -81,7 +81,7 @@ class FeedSegment(Protocol):
         """How many sentiments are due before tick ``before``."""
 
     def sentiment_reach(self, before: int) -> int:
-        """Every symbol that has a sentiment in this part before ``before`` has one after this."""
+        """A tick such that each symbol with a sentiment before ``before`` has one in between."""
 
 
 def latest_sentiments(
@@ -89,7 +89,7 @@ def latest_sentiments(
 ) -> None:
     """Add to ``found`` the latest sentiment due before tick ``before`` of each symbol not in it.
 
-    They are added from the latest to the earliest.
+    Order of insertion: latest first.
     """
     end, window = before, LOOKBACK_TICKS
     reach = segment.sentiment_reach(before)

@@ -1,4 +1,4 @@
-"""The file as a part of the feed, and its repetitions with event times that go on."""
+"""The data file as a segment of the feed."""
 
 from typing import Final
 
@@ -25,7 +25,7 @@ class FileSegment:
         return 0
 
     def block(self, first: int) -> Block:
-        """All of the file."""
+        """The whole file."""
         return self._block
 
     def last_ticks(self, before: int) -> Ints:
@@ -35,7 +35,7 @@ class FileSegment:
         while end > 0 and (found < 0).any():
             first = max(0, end - _SEARCH_TICKS)
             here = np.full(len(found), -1, np.int64)
-            # Where an index stands twice, NumPy keeps the last assignment: the latest tick.
+            # Of a repeated index NumPy keeps the last assignment: the latest tick.
             here[self.rows.symbol_index[first:end]] = np.arange(first, end)
             found = np.where(found < 0, here, found)
             end = first
@@ -53,5 +53,5 @@ class FileSegment:
         return int(self.track.between(0, before).stop)
 
     def sentiment_reach(self, before: int) -> int:
-        """All of the file."""
+        """0: the whole file."""
         return 0

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from app.market_data.ragged import Bytes, Ints, copy_fields
 from app.model.money import DECIMALS_MAX
 from app.model.timestamps import DAY_S, NS_PER_S
+from app.model.wire.frames import DELIMITER
 
-_MARK: Final = ord("*")
 _WHOLE_DIGITS: Final = 10
 _VALUE_BYTES: Final = _WHOLE_DIGITS + 1 + DECIMALS_MAX
 _POWERS: Final = 10 ** np.arange(19, dtype=np.int64)
@@ -34,19 +34,19 @@ class Fields:
 
 
 def times_of(event_ns: Ints) -> Fields:
-    """Timestamps as texts."""
+    """The texts of timestamps."""
     matrix, lengths = format_timestamps(event_ns)
     starts = np.arange(len(event_ns), dtype=np.int64) * matrix.shape[1]
     return Fields(matrix.ravel(), starts, lengths)
 
 
 def decimals_of(units: Ints, decimals: Ints) -> Fields:
-    """Texts of ``units / 10**decimals``, shape ``(n,)`` each, every decimal written.
+    """Texts of ``units / 10**decimals``, both of shape ``(n,)``, with all decimals.
 
     ``0 <= units / 10**decimals < 10**10``.
     """
-    whole, part = np.divmod(units, _POWERS[decimals])
-    part *= _POWERS[DECIMALS_MAX - decimals]
+    whole, fraction = np.divmod(units, _POWERS[decimals])
+    fraction *= _POWERS[DECIMALS_MAX - decimals]
     matrix = np.empty((len(units), _VALUE_BYTES), np.uint8)
     matrix[:, _WHOLE_DIGITS] = ord(".")
     digits = max(1, int(np.searchsorted(_POWERS, whole.max(initial=0), "right")))
@@ -54,9 +54,9 @@ def decimals_of(units: Ints, decimals: Ints) -> Fields:
         whole, digit = np.divmod(whole, 10)
         matrix[:, position] = digit + 48
     finest = int(decimals.max(initial=0))
-    part //= _POWERS[DECIMALS_MAX - finest]
+    fraction //= _POWERS[DECIMALS_MAX - finest]
     for position in range(_WHOLE_DIGITS + finest, _WHOLE_DIGITS, -1):
-        part, digit = np.divmod(part, 10)
+        fraction, digit = np.divmod(fraction, 10)
         matrix[:, position] = digit + 48
     whole_digits = np.searchsorted(_POWERS, units // _POWERS[decimals], "right").clip(1)
     starts = np.arange(len(units), dtype=np.int64) * _VALUE_BYTES + _WHOLE_DIGITS - whole_digits
@@ -64,7 +64,7 @@ def decimals_of(units: Ints, decimals: Ints) -> Fields:
 
 
 def join(fields: list[Fields]) -> tuple[Bytes, Ints]:
-    """Row ``i``: text ``i`` of each of ``fields``, each with its ``*``.
+    """Join fields to rows: row ``i`` is text ``i`` of each of ``fields``, each followed by ``*``.
 
     Returns the bytes and the offsets of the rows in them, shape ``(n + 1,)``.
     """
@@ -75,18 +75,18 @@ def join(fields: list[Fields]) -> tuple[Bytes, Ints]:
     for column, field in enumerate(fields):
         starts = ends[:, column] - widths[:, column]
         copy_fields(out, starts, field.data, field.starts, field.lengths)
-    out[ends - 1] = _MARK
+    out[ends - 1] = DELIMITER[0]
     return out, offsets
 
 
 TEXT_BYTES_MAX: Final = 29
-"""Longest text that :func:`format_timestamp` makes."""
+"""Longest text from :func:`format_timestamp`."""
 
 
 def format_timestamps(event_ns: Ints) -> tuple[Bytes, Ints]:
-    """Texts as :func:`format_timestamp` makes them: a matrix ``(n, 29)`` and the lengths ``(n,)``.
+    """Texts as from :func:`format_timestamp`: a matrix ``(n, 29)`` and the lengths ``(n,)``.
 
-    What stands in a row behind its length is undefined.
+    The bytes of a row after its length are undefined.
     """
     seconds, fraction = np.divmod(event_ns, NS_PER_S)
     days, second = np.divmod(seconds, DAY_S)
@@ -101,9 +101,9 @@ def format_timestamps(event_ns: Ints) -> tuple[Bytes, Ints]:
     out[:, 10] = ord(" ")
     out[:, [13, 16]] = ord(":")
     small = second.astype(np.int32)
-    for position, part in ((11, small // 3600), (14, small // 60 % 60), (17, small % 60)):
-        out[:, position] = part // 10 + 48
-        out[:, position + 1] = part % 10 + 48
+    for position, value in ((11, small // 3600), (14, small // 60 % 60), (17, small % 60)):
+        out[:, position] = value // 10 + 48
+        out[:, position + 1] = value % 10 + 48
     lengths = np.full(len(event_ns), 19, np.int64)
     if fraction.any():
         out[:, 19] = ord(".")

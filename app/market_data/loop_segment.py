@@ -1,4 +1,4 @@
-"""Repetitions of the file, with event times that go on."""
+"""Repetitions of the file, with event times that continue."""
 
 from typing import Final
 
@@ -16,10 +16,10 @@ LOOP_BLOCK_TICKS: Final = 2048
 
 
 class LoopSegment:
-    """The file again and again, each round later by its span and one step.
+    """The file repeated, each round later by the file's time span plus one step.
 
-    A column's or a file's sentiments come again with their ticks (those from before the first tick
-    with the first); seeded ones stand at the same ticks with new values.
+    Sentiments of a column or a file repeat with their ticks (those from before the first tick with
+    the first); seeded ones keep their ticks and get new values.
     """
 
     def __init__(self, rows: Rows, track: SentimentTrack, step_ns: int, seed: int | None) -> None:
@@ -33,11 +33,11 @@ class LoopSegment:
         self._last_ticks = FileSegment(rows, track).last_ticks
 
     def block_first(self, index: int) -> int:
-        """Blocks begin anew with each round."""
+        """Each round starts a new block."""
         return index - index % self._round_ticks % LOOP_BLOCK_TICKS
 
     def block(self, first: int) -> Block:
-        """Encode the block: a new timestamp, the rest of the frame as in the file."""
+        """Encode the block: new timestamps, the rest of each frame as in the file."""
         around, at = divmod(first, self._round_ticks)
         end = min(at + LOOP_BLOCK_TICKS, self._round_ticks)
         rows = np.arange(at, end)

@@ -1,4 +1,4 @@
-"""Fields of varying length inside byte arrays: gather many of them with one NumPy call."""
+"""Fields of varying length in byte arrays, copied many at a time with NumPy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,8 @@ Mask = npt.NDArray[np.bool_]
 def copy_fields(out: Bytes, out_starts: Ints, source: Bytes, starts: Ints, lengths: Ints) -> None:
     """Copy field ``i``, ``source[starts[i]:][:lengths[i]]``, to ``out[out_starts[i]:]``.
 
-    All three integer arrays have the shape ``(fields,)``; the temporaries take 24 bytes for each
-    byte that is copied, so callers work in chunks.
+    The three integer arrays have the shape ``(fields,)``.  Temporaries take 24 bytes per byte
+    copied, so callers work in chunks.
     """
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
@@ -20,16 +20,16 @@ def copy_fields(out: Bytes, out_starts: Ints, source: Bytes, starts: Ints, lengt
     out[np.repeat(out_starts, lengths) + within] = source[np.repeat(starts, lengths) + within]
 
 
-def join_fields(source: Bytes, starts: Ints, lengths: Ints, mark: int) -> tuple[Bytes, Ints]:
-    """Lay rows of fields out one after another, each field followed by the byte ``mark``.
+def join_fields(source: Bytes, starts: Ints, lengths: Ints, delimiter: int) -> tuple[Bytes, Ints]:
+    """Concatenate rows of fields, each field followed by the byte ``delimiter``.
 
-    ``starts`` and ``lengths`` have the shape ``(rows, fields)``.  Returns the bytes and where each
-    row ends in them, shape ``(rows,)``.
+    ``starts`` and ``lengths`` have the shape ``(rows, fields)``.  Returns the bytes and the end of
+    each row in them, shape ``(rows,)``.
     """
     ends = np.cumsum(lengths + 1)
     out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
     copy_fields(out, ends - 1 - lengths.ravel(), source, starts.ravel(), lengths.ravel())
-    out[ends - 1] = mark
+    out[ends - 1] = delimiter
     return out, ends.reshape(lengths.shape)[:, -1]
 
 
@@ -44,10 +44,10 @@ def pick_rows(source: bytes | bytearray | Bytes, offsets: Ints, rows: Ints) -> t
     np.cumsum(lengths, out=new[1:])
     out = np.empty(int(new[-1]), np.uint8)
     for first in range(0, len(rows), PICK_ROWS):
-        part = slice(first, first + PICK_ROWS)
-        copy_fields(out, new[:-1][part], view, offsets[:-1][rows[part]], lengths[part])
+        chunk = slice(first, first + PICK_ROWS)
+        copy_fields(out, new[:-1][chunk], view, offsets[:-1][rows[chunk]], lengths[chunk])
     return out, new
 
 
 PICK_ROWS = 32768
-"""Rows that are copied at a time, to bound the temporaries."""
+"""Rows copied at a time, to bound the temporaries."""

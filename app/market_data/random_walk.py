@@ -1,10 +1,10 @@
-"""The feed behind the end of the file: a seeded random walk from the last prices.
+"""The feed after the end of the file: a seeded random walk from the last prices.
 
-Any tick can be had without those before it.  Time is cut into legs of a few rows, a row holding one
-tick of each symbol.  Where a symbol stands between two legs is a random number of its own, and a
-Brownian bridge inside the leg leads from one to the other, so prices wander around the last price
-of the file and never drift away for good.  Everything is integers except one exponential, which is
-made of additions and multiplications only: the bytes are the same on any machine.
+Any tick can be computed without those before it.  Time is cut into legs of a few rows; a row has
+one tick of each symbol.  The log price of a symbol between two legs is a random number of its own,
+and a Brownian bridge connects two of them within a leg, so prices move around the last price of the
+file and never drift away from it.  All arithmetic is on integers except one exponential, which uses
+only additions and multiplications: the bytes are the same on any machine.
 """
 
 import itertools
@@ -35,14 +35,15 @@ VOLATILITY_PPM_MIN: Final = 20
 VOLATILITY_PPM_MAX: Final = 20_000
 STEP_NS_MAX: Final = NS_PER_S
 LOG_MAX: Final = 2.0
-"""Farthest that a price goes: e^2 times, or a seventh."""
+"""Limit of a price: e^2 times the last price of the file, or a seventh of it."""
 
 
 @dataclass(slots=True)
 class WalkStart:
-    """Where the walk begins: ``units / 10**decimals`` is a symbol's last price in the file.
+    """Where the walk starts: ``units / 10**decimals`` is a symbol's last price in the file.
 
-    ``volatility_ppm`` is the standard deviation of a step.  All of shape ``(symbols,)``.
+    ``volatility_ppm`` is the standard deviation of a step.  The arrays have the shape
+    ``(symbols,)``.
     """
 
     units: Ints
@@ -78,7 +79,7 @@ class WalkStart:
 
 
 def median_step_ns(event_ns: Ints) -> int:
-    """The usual time between two ticks: the median, the mean if that is 0, a second if both are."""
+    """The usual time between two ticks: the median; if that is 0, the mean; if both are, 1 s."""
     if len(event_ns) < 2:
         return NS_PER_S
     median = int(np.median(np.diff(event_ns[-SAMPLE_TICKS:])))
@@ -86,8 +87,8 @@ def median_step_ns(event_ns: Ints) -> int:
 
 
 def _units(text: bytes, places: int) -> int:
-    whole, _, part = text.partition(b".")
-    return int(whole + part.ljust(places, b"0"))
+    whole, _, fraction = text.partition(b".")
+    return int(whole + fraction.ljust(places, b"0"))
 
 
 def _volatility_ppm(prices: list[int]) -> int:
@@ -95,13 +96,13 @@ def _volatility_ppm(prices: list[int]) -> int:
     if len(prices) < 3:
         return VOLATILITY_PPM
     steps = sum(abs(b - a) for a, b in itertools.pairwise(prices))
-    # A normal variable's mean absolute value is sqrt(2 / pi) of its standard deviation.
+    # The mean absolute value of a normal variable is sqrt(2 / pi) of its standard deviation.
     ppm = steps * 1_253_314 // sum(prices[1:])
     return min(max(ppm, VOLATILITY_PPM_MIN), VOLATILITY_PPM_MAX)
 
 
 class WalkSegment:
-    """The walk.  Row ``g`` holds the ticks ``g * symbols`` up to the next row, in rotated order."""
+    """The walk.  Row ``r`` starts with tick ``r * symbols``: one per symbol, in rotated order."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class WalkSegment:
         self.ticks = (MAX_EVENT_NS - start.event_ns) // start.step_ns
 
     def block_first(self, index: int) -> int:
-        """A block is a leg."""
+        """Each leg is a block."""
         return index - index % (self._rows * self._count)
 
     def block(self, first: int) -> Block:
@@ -161,7 +162,7 @@ class WalkSegment:
         return prices
 
     def _leg_point(self, leg: int) -> Ints:
-        """Where each symbol stands before leg ``leg``, in the steps' unit; 0 before the first."""
+        """Log price of each symbol before leg ``leg``, in the unit of a step; 0 for the first."""
         points = self._legs.normals(np.arange(leg * self._count, (leg + 1) * self._count))
         return points * (int(self._rows**0.5) if leg else 0)
 
@@ -173,12 +174,12 @@ class WalkSegment:
         return np.where(here < before, here, earlier)
 
     def _ticks_of_row(self, row: int) -> Ints:
-        """The tick of each symbol in a row."""
+        """For each symbol its tick in a row."""
         rotation = self._rotations.below(self._count, np.array([row]))
         return row * self._count + (np.arange(self._count) - rotation) % self._count
 
     def sentiments(self, first: int, end: int) -> Sentiments:
-        """One with every ``every_ticks``-th tick, of its symbol and time."""
+        """One sentiment with every ``every_ticks``-th tick, with its symbol and time."""
         number = np.arange(-(-first // self._every_ticks), -(-end // self._every_ticks))
         index = number * self._every_ticks
         symbol_index = self._symbol_at(index)
@@ -192,7 +193,7 @@ class WalkSegment:
         return -(-before // self._every_ticks)
 
     def sentiment_reach(self, before: int) -> int:
-        """All of the walk."""
+        """0: the whole walk."""
         return 0
 
 

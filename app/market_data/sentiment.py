@@ -1,7 +1,7 @@
-"""Sentiment of the file's part of the feed: from a column, from a file of its own, or seeded.
+"""Sentiment of the file segment: from a column, from a file of its own, or seeded.
 
-Whatever the source, it becomes one track in order of event time.  A sentiment is *due* with the
-first tick whose event time is not before its own.
+Each of them becomes one track in order of event time.  A sentiment is *due* with the first tick
+whose event time is not before its own.
 """
 
 import itertools
@@ -22,10 +22,10 @@ _CHUNK_ROWS: Final = 1 << 16
 
 @dataclass(slots=True)
 class SentimentTrack:
-    """Sentiments in order of event time, the same time in stream order.
+    """Sentiments in order of event time; those of the same time in stream order.
 
     Sentiment ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; the other arrays have the
-    shape ``(sentiments,)``, ``due_seq`` rising.
+    shape ``(sentiments,)``; ``due_seq`` ascends.
     """
 
     frames: Bytes
@@ -45,25 +45,25 @@ class SentimentTrack:
 
 
 def seeded_values(seed: int, indices: Ints) -> Ints:
-    """The seeded sentiments of the given numbers, 0 to 100."""
+    """The seeded sentiments with the given indices, 0 to 100."""
     return CounterRng(seed, "sentiment").below(SENTIMENT_MAX + 1, indices)
 
 
 def seeded_track(ticks: Rows, seed: int, every_ticks: int) -> SentimentTrack:
-    """One sentiment with every ``every_ticks``-th tick, of its symbol and time."""
+    """One sentiment with every ``every_ticks``-th tick, with its symbol and time."""
     rows = np.arange(0, len(ticks), every_ticks, dtype=np.int64)
     return _track_at(ticks, rows, seeded_values(seed, np.arange(len(rows))))
 
 
 def column_track(ticks: Rows) -> SentimentTrack:
-    """The sentiment column of the price file, where it holds a value."""
+    """The sentiment column of the price file, where it has a value."""
     assert ticks.values is not None
     rows = np.flatnonzero(ticks.values >= 0)
     return _track_at(ticks, rows, ticks.values[rows].astype(np.int64))
 
 
 def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
-    """A sentiment file, without symbols that have no price and without what comes after the end."""
+    """A sentiment file, without symbols that have no price and times after the last tick."""
     index = {symbol: i for i, symbol in enumerate(ticks.symbols)}
     mapped = np.array([index.get(symbol, -1) for symbol in sentiments.symbols], np.int64)
     symbol_index = mapped[sentiments.symbol_index]
@@ -84,9 +84,9 @@ def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
 
 
 def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
-    """Sentiments that take time, text of the time, and symbol from the ticks ``rows``."""
+    """Sentiments with time, timestamp text and symbol of the ticks ``rows``."""
     symbols = Fields.from_texts([symbol.encode() for symbol in ticks.symbols])
-    parts, offsets = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
+    chunks, offsets = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
     for first in range(0, len(rows), _CHUNK_ROWS):
         chunk = rows[first : first + _CHUNK_ROWS]
         texts = [
@@ -95,11 +95,11 @@ def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
             VALUE_TEXTS.take(values[first : first + _CHUNK_ROWS]),
         ]
         frames, ends = join(texts)
-        parts.append(frames)
+        chunks.append(frames)
         offsets.append(ends[1:] + offsets[-1][-1])
     event_ns = ticks.event_ns[rows]
     return SentimentTrack(
-        np.concatenate(parts),
+        np.concatenate(chunks),
         np.concatenate(offsets),
         event_ns,
         ticks.symbol_index[rows].astype(np.int64),
@@ -109,11 +109,11 @@ def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
 
 
 def time_texts(ticks: Rows, rows: Ints) -> Fields:
-    """The timestamps of some ticks as their frames have them."""
+    """The timestamp texts in the frames of some ticks."""
     data = np.frombuffer(ticks.frames, np.uint8)
     starts = ticks.offsets[rows]
     lengths = np.zeros(len(rows), np.int64)
-    # From the longest text down, so that the first delimiter has the last word.
+    # From the longest text down: the first delimiter overwrites later ones.
     for width in range(TEXT_BYTES_MAX + 1, 18, -1):
         lengths[data[np.minimum(starts + width, len(data) - 1)] == DELIMITER[0]] = width
     return Fields(data, starts, lengths)

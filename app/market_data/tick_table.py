@@ -1,4 +1,4 @@
-"""The usable rows of a source, in time order: what every source yields."""
+"""The result of every source: usable rows in time order; and how to read a file."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +11,7 @@ from app.market_data.ragged import Ints
 Values = npt.NDArray[np.int16]
 SymbolIndex = npt.NDArray[np.int32]
 NO_VALUE: Final = -1
-"""Stands in :attr:`Rows.values` for an empty sentiment field."""
+"""Value in :attr:`Rows.values` for an empty sentiment field."""
 
 
 @dataclass(slots=True)
@@ -19,8 +19,8 @@ class Rows:
     """The usable rows of one file, in time order.
 
     Row ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; ``event_ns``, ``symbol_index`` and
-    ``values`` (the sentiment, if the file has that column, else None) have the shape ``(rows,)``,
-    ``offsets`` one more.
+    ``values`` (the sentiment, or None if the file has no such column) have the shape ``(rows,)``,
+    ``offsets`` the shape ``(rows + 1,)``.  ``skipped``: malformed rows left out.
     """
 
     frames: bytes | bytearray

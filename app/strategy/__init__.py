@@ -1,4 +1,4 @@
-"""Ticks and sentiment in, orders out; and what a strategy of your own builds on."""
+"""Ticks and sentiment in, orders out; and the base classes of user strategies."""
 
 from app.runtime.net.order_client import send_order
 from app.strategy.base import Strategy

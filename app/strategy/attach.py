@@ -1,4 +1,4 @@
-"""How a strategy finds its run: the orderbook's segments, and the name its orders go under."""
+"""How a strategy finds its run: the orderbook's segments, and the client name of its orders."""
 
 import hashlib
 import time
@@ -20,10 +20,10 @@ log = get_logger()
 
 
 def fingerprint(settings: Settings, feed_id: str) -> str:
-    """What decides the orders of a run, in 8 hex digits; ``feed_id`` stands for data and seed.
+    """Hash of everything that decides the orders of a run: 8 hex digits.
 
-    Part of the name that orders are sent under: the same run repeats the same ids, which is what
-    makes it safe to send again, and another run's orders never meet them.
+    ``feed_id`` stands for data and seed.  The hash is part of the client name of the orders: the
+    same run repeats the same ids, so resending is safe, and another run never uses them.
     """
     limits = msgspec.structs.asdict(settings).items()
     parts = [
@@ -37,7 +37,7 @@ def fingerprint(settings: Settings, feed_id: str) -> str:
         settings.order_mode,
         settings.sentiment_join,
         settings.trading_mode,
-        # Answers are stored: under other limits the same orders are to be asked anew.
+        # Answers are stored: with other limits the same orders need new answers.
         *((name, value) for name, value in limits if name.startswith(("risk_", "paper_"))),
     ]
     code = strategy_source(settings.strategy)
@@ -50,7 +50,8 @@ def attach(
     """Wait for the orderbook's segments; containers may start in any order.
 
     Raises:
-        FatalError: they did not appear in ``ATTACH_TIMEOUT_S``.
+        FatalError: they did not appear within ``ATTACH_TIMEOUT_S``.
+        StopRequested: a stop was requested meanwhile.
     """
     deadline = time.monotonic() + settings.attach_timeout_s
     waiting_logged = False

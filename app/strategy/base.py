@@ -1,20 +1,20 @@
-"""What a strategy is: ticks in, BUY, SELL or HOLD out.
+"""The interface of a strategy: ticks in, BUY, SELL or HOLD out.
 
-The simple form, one call a tick::
+The simple form, one call per tick::
 
     class BuyTheDip(Strategy):
         def on_tick(self, tick):
             return "BUY" if tick.price < 100 else "HOLD"
 
-The fast form, one call a batch, NumPy in and out::
+The fast form, one call per batch, NumPy in and out::
 
     class BuyTheDip(Strategy):
         def on_batch(self, ticks):
             return (ticks["price"] < 100).astype(np.int8)
 
-A decision may depend on the ticks and the sentiment seen so far, and on nothing else (no clock, no
-random numbers without a fixed seed): then a run gives the same trades every time, also after a
-crash, from which the stack recovers by showing the strategy the same ticks again.
+A decision may depend only on the ticks and the sentiment seen so far (no clock, no random numbers
+without a fixed seed).  Then a run gives the same trades every time, even after a crash, from which
+the stack recovers by showing the strategy the same ticks again.
 """
 
 import importlib
@@ -33,17 +33,19 @@ Ticks = npt.NDArray[np.void]
 
 BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
 SIGNAL_NAMES = {1: BUY, -1: SELL, 0: HOLD}
+OLD_PACKAGE = "app.strategies"
+"""The former package, which a user's file may still import."""
 
 
 class StrategyError(Exception):
-    """The strategy that was asked for cannot be used, and why."""
+    """The strategy cannot be used; the message says why."""
 
 
 class Context:
-    """What the stack tells a strategy.
+    """What a strategy knows besides the ticks.
 
-    ``symbols`` is indexed by a tick's ``symbol`` field.  ``sentiment``, int16, one for each tick of
-    the batch at hand, is the tick's symbol's latest sentiment, 0 to 100, or -1 while there is none.
+    ``symbols`` is indexed by a tick's ``symbol`` field.  ``sentiment``, int16, has one value per
+    tick of the current batch: the latest sentiment of its symbol, 0 to 100, or -1 before the first.
     """
 
     def __init__(self, symbols: list[str], settings: Settings) -> None:
@@ -53,7 +55,7 @@ class Context:
 
 
 class Strategy:
-    """Base of every strategy; override :meth:`on_tick` or :meth:`on_batch`."""
+    """Base class of all strategies; override :meth:`on_tick` or :meth:`on_batch`."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -62,15 +64,15 @@ class Strategy:
     def on_tick(self, tick: _kernel.Tick) -> str | None:
         """Decide on one tick (``symbol``, ``price``, ``event_ns``, ``seq``, ``sentiment``).
 
-        Returns ``"BUY"``, ``"SELL"``, ``"HOLD"``; None is HOLD.
+        Returns ``"BUY"``, ``"SELL"`` or ``"HOLD"``; None means HOLD.
         """
         raise NotImplementedError(f"{type(self).__name__} has neither on_tick nor on_batch")
 
     def on_batch(self, ticks: Ticks) -> Signals:
-        """Decide on a batch: int8, one for each tick, +1 BUY, -1 SELL, 0 HOLD.
+        """Decide on a batch: int8, one per tick, +1 BUY, -1 SELL, 0 HOLD.
 
         ``ticks`` has the fields of :data:`app.model.tick.TICK_DTYPE` and is a view of shared
-        memory: copy what you keep.  The default calls :meth:`on_tick` for each.
+        memory: copy what you keep.  The default calls :meth:`on_tick` for each tick.
         """
         signals = self.signal_buffer(len(ticks))
         _kernel.call_on_tick(
@@ -79,13 +81,13 @@ class Strategy:
         return signals
 
     def on_stale(self, age_s: float) -> None:
-        """Nothing is known of the feed for ``age_s`` seconds: the orderbook is silent, or cut off.
+        """The prices have been stale for ``age_s`` seconds: the orderbook is silent or cut off.
 
         Called once per silence.
         """
 
     def signal_buffer(self, count: int) -> Signals:
-        """An int8 array of that length, the same memory every time."""
+        """An int8 array of this length; every call returns the same memory."""
         if len(self._signals) < count:
             self._signals = np.zeros(max(count, 8192), np.int8)
         return self._signals[:count]
@@ -95,7 +97,7 @@ def load_strategy(spec: str) -> type[Strategy]:
     """The class that ``module:Class`` or ``path/to/file.py:Class`` names.
 
     Raises:
-        StrategyError: no such file, module or class, an error while importing it, or no Strategy.
+        StrategyError: no such file, module or class, an error during import, or not a Strategy.
     """
     source, _, name = spec.rpartition(":")
     try:
@@ -112,15 +114,18 @@ def load_strategy(spec: str) -> type[Strategy]:
     except StrategyError:
         raise
     except Exception as error:
-        raise StrategyError(f"STRATEGY={spec}: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError) and error.name == OLD_PACKAGE:
+            reason = f"{OLD_PACKAGE} is now app.strategy: from app.strategy import Strategy"
+        raise StrategyError(f"STRATEGY={spec}: {reason}") from error
     strategy = getattr(module, name, None)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
-        raise StrategyError(f"STRATEGY={spec}: {name} is no subclass of app.strategy.base.Strategy")
+        raise StrategyError(f"STRATEGY={spec}: {name} is not a subclass of app.strategy.Strategy")
     return strategy
 
 
 def strategy_source(spec: str) -> bytes:
-    """The code of the file that ``spec`` names; empty where there is none to be read."""
+    """The source of the file that ``spec`` names; empty if it cannot be read."""
     source = spec.rpartition(":")[0]
     try:
         if source.endswith(".py"):

@@ -1,4 +1,4 @@
-"""The strategy that runs by default: moving averages and sentiment must agree."""
+"""The default strategy: moving averages and sentiment must agree."""
 
 from app.kernel import _kernel
 from app.strategy.base import Context, Signals, Strategy, Ticks
@@ -8,7 +8,7 @@ class CrossCheck(Strategy):
     """:func:`app.strategy.reference.cross_check` over a batch, in the compiled kernel.
 
     Windows and thresholds: ``SHORT_WINDOW_TICKS``, ``LONG_WINDOW_TICKS``, ``BULLISH_THRESHOLD``,
-    ``BEARISH_THRESHOLD``.  A symbol without sentiment yet holds.
+    ``BEARISH_THRESHOLD``.  A symbol without sentiment holds.
     """
 
     def __init__(self, context: Context) -> None:
@@ -20,7 +20,7 @@ class CrossCheck(Strategy):
         )
 
     def on_batch(self, ticks: Ticks) -> Signals:
-        """+1 where both say BUY, -1 where both say SELL, else 0."""
+        """+1 where both give BUY, -1 where both give SELL, else 0."""
         signals = self.signal_buffer(len(ticks))
         self._averages.agree(ticks, self.context.sentiment, self._bullish, self._bearish, signals)
         return signals

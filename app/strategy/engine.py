@@ -1,7 +1,6 @@
-"""From a batch of ticks to the orders that it asks for: no sockets, clock or shared memory inside.
+"""From a batch of ticks to the orders it gives; no sockets, clock or shared memory.
 
-The strategy process, its recovery and the backtest all run this one piece of code, which is why
-they write the same orders.
+The strategy process, its recovery and the backtest all run this code, so they send the same orders.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,14 +11,15 @@ import numpy.typing as npt
 from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
-from app.strategy.base import Context, Strategy, StrategyError
+from app.model.orders import order_id_of_tick
+from app.model.timestamps import timestamp_text
+from app.model.wire.order_json import encode_order
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
 
-LONG, FLAT, SHORT = 1, 0, -1
 _INT8 = np.dtype(np.int8)
-
 
 Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
 
@@ -30,7 +30,7 @@ class Engine:
     ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.
 
     Raises:
-        StrategyError: the strategy cannot be made with these settings.
+        StrategyError: the strategy cannot be constructed with these settings.
     """
 
     def __init__(self, strategy: type[Strategy], symbols: list[str], settings: Settings) -> None:
@@ -50,10 +50,10 @@ class Engine:
         )
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
-        """The strategy's signals for ``ticks`` (at most MAX_BATCH_TICKS).
+        """The strategy's signals for ``ticks``, at most MAX_BATCH_TICKS; ``join`` adds sentiment.
 
         Raises:
-            StrategyError: the strategy raised, or returned something else than signals.
+            StrategyError: the strategy raised, or did not return signals.
         """
         count = len(ticks)
         sentiment = self._sentiment[:count]
@@ -64,10 +64,10 @@ class Engine:
             if signals.dtype != _INT8 or signals.shape != (count,):
                 raise ValueError(f"{signals.dtype} {signals.shape}, not int8 ({count},)")
         except Exception as error:
-            raise self._blame(ticks, error) from error
+            raise self._failure(ticks, error) from error
         return signals
 
-    def _blame(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
+    def _failure(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
         first, last = int(ticks["seq"][0]), int(ticks["seq"][-1])
         return StrategyError(
             f"{type(self.strategy).__name__} failed on ticks {first} to {last}: "
@@ -77,37 +77,49 @@ class Engine:
     def intents(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
     ) -> Iterator[list[Intent]]:
-        """Groups of orders; each group must be settled before the next is asked for.
+        """Groups of orders; settle each group before reading the next.
 
-        A group ends before the next signal of a symbol that has an order in it, since what that one
-        does depends on the answer: so decisions are the same however ticks are cut into batches.
+        A group ends before the next signal of a symbol that has an order in it, since that decision
+        depends on the answer.  So decisions do not depend on how ticks are cut into batches.
 
         Raises:
-            StrategyError: a signal that is none of +1, -1, 0.
+            StrategyError: a signal other than +1, -1, 0.
         """
         start, count = 0, len(ticks)
         while start < count:
             try:
                 intents, start = self._gate.intents(ticks, signals, start)
             except ValueError as error:
-                raise self._blame(ticks, error) from error
+                raise self._failure(ticks, error) from error
             if intents:
                 yield intents
                 self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:
-        """Shares that take the position where the signal wants it; only until it is settled.
+        """Shares to order; valid until the next group is read.
 
-        From flat that is ORDER_QTY, from the other side twice as many, so that LONG and SHORT are
-        what the shares say, too.
+        ORDER_QTY from flat, twice as many from the opposite side, so that the shares held match the
+        position.
         """
         if self._every:
             return self._qty
         before = int(self._busy[intent.symbol_index]) - 2
         return self._qty * abs(intent.signal - before)
 
+    def order_frame(self, intent: Intent, client: str) -> bytes:
+        """The order on the wire, delimiter included; valid as long as :meth:`qty`."""
+        return encode_order(
+            order_id_of_tick(intent.seq),
+            client,
+            SIGNAL_NAMES[intent.signal],
+            intent.symbol,
+            self.qty(intent),
+            intent.price,
+            timestamp_text(intent.event_ns),
+        )
+
     def settle(self, intent: Intent, accepted: bool) -> None:
-        """Take the answer: a refused order leaves the position as it was before."""
+        """Apply the answer: a rejected order restores the position before it."""
         if not accepted and not self._every:
             before = int(self._busy[intent.symbol_index]) - 2
             self.position[intent.symbol_index] = before

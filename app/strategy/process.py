@@ -1,8 +1,8 @@
 """The strategy process: ticks and sentiment in, orders out.
 
-One loop: take the batch of ticks that is there, join it with sentiment, ask the strategy, send what
-it orders and wait for the answers, then give the ring its room back.  A tick is consumed only when
-its order is answered, so a crash repeats orders (under the same ids) and never forgets one.
+One loop: take the next batch of ticks, join it with sentiment, ask the strategy, send its orders,
+wait for the answers, then release the batch's room in the ring.  A tick is consumed only after its
+order is answered, so a crash repeats orders (under the same ids) and never loses one.
 """
 
 import time
@@ -12,31 +12,27 @@ import numpy.typing as npt
 
 from app.config import Settings
 from app.kernel import _kernel
-from app.kernel._kernel import Intent
-from app.model.orders import order_id_of_tick
+from app.model.orders import order_id_of_tick, tick_of_order_id
 from app.model.tick import TICK_DTYPE
-from app.model.timestamps import timestamp_text
-from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics import report
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.order_client import Answer, OrderClient, StopRequested
+from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
-from app.strategy import recovery
 from app.strategy.attach import attach, fingerprint
-from app.strategy.base import SIGNAL_NAMES, StrategyError, load_strategy
+from app.strategy.base import StrategyError, load_strategy
+from app.strategy.counters import StrategyCounters
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
-from app.strategy.order_recall import last_order_id, last_sides
-from app.strategy.schedule import Schedule
+from app.strategy.recovery import History, announce_position, last_order_id, last_sides
 from app.strategy.sentiment_feed import SentimentFeed
 
 log = get_logger()
 
+POLL_NS = int(POLL_S * 1e9)
 PROGRESS_EVERY_S = 10.0
 REPORT_SETTLE_S = 2.0
-POSITION_NAMES = {1: "LONG", -1: "SHORT"}
 
 
 class StrategyProcess:
@@ -50,6 +46,7 @@ class StrategyProcess:
         self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
         self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
+        self.counters = StrategyCounters(settings, metrics, self.engine, lambda: self.book.gaps)
         self.sentiment = SentimentFeed(
             settings,
             self.engine.symbols,
@@ -62,17 +59,12 @@ class StrategyProcess:
             settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add
         )
         self._copied = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
-        self._decision_ages = metrics.histogram("tick_to_decision_ns").buckets
-        self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
-        self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
-        self._schedule = Schedule(settings, lambda: self.book.gaps)
-        self._ack_times = metrics.histogram("order_ack_ns").buckets
+        self._decision_ages = self.counters.decision_ages
         self._next_heartbeat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = self._running = False
         self._state = "ready"
-        self._every = settings.order_mode == "every"
-        # In a replay a strategy trades the whole run, whenever it came; live, the past is past.
+        # In a replay a strategy trades the whole run, even if it joins late; live, the rest of it.
         self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
         if not self.registration.returning:
             metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
@@ -83,58 +75,88 @@ class StrategyProcess:
         state = self.ring.state
         return state.end_seq is not None and self.reader.position == state.published
 
-    def catch_up(self) -> None:
-        """Show the strategy what it saw before it was restarted, or missed by joining late.
+    def recover(self) -> None:
+        """Show the strategy the ticks that it saw before a restart, or missed by joining late.
 
-        In a replay it sends the same orders under the same ids again: the answers, stored in the
-        order manager, bring back the positions, and nothing is executed twice.  Otherwise the order
-        manager is asked for its last orders, and none is sent for what was missed.
+        In a replay it sends the same orders under the same ids again: the order manager answers
+        from its store, which restores the positions, and executes nothing twice.  Otherwise the
+        positions come from the order manager's last orders, and no order is sent for missed ticks,
+        nor for ticks up to the last order's: the positions are newer than those ticks, so the
+        strategy could decide differently on them.
         """
         if self._whole_run and self.feed_id:
-            # With the shared memory the gateway's position may be lost; our orders outlive both.
+            # The gateway's position may be lost with the shared memory; stored orders outlive both.
             last_id = last_order_id(self.orders, self.client)
             if last_id is not None:
-                recovery.announce(self.settings, self.feed_id, last_id)
+                announce_position(self.settings, self.feed_id, last_id)
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
         log.info("catching_up", ticks=next_seq, resends_orders=self._whole_run)
         started_s = time.monotonic()
         count = 0
-        for ticks in recovery.ticks_from_start(
-            self.settings, self.engine.symbols, self.feed_id, next_seq, self.stop, self._heartbeat
-        ):
+        history = History(
+            self.settings, self.engine.symbols, self.feed_id, self.stop, self._heartbeat
+        )
+        for ticks in history.batches(next_seq):
             self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
             if self._whole_run:
                 self._trade(ticks, signals, counted=False)
             count += len(ticks)
             self._heartbeat()
-        if not self._whole_run and not self._every:
+        if not self._whole_run:
+            self._recall_orders()
+        log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
+
+    def _recall_orders(self) -> None:
+        """Take the positions from the last orders, and pass the ticks decided on before them."""
+        if self.settings.order_mode != "every":
             symbols = self.engine.symbols
             for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
                 self.engine.position[symbols.index(symbol)] = side
-        log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
+        last_id = last_order_id(self.orders, self.client)
+        if last_id is not None:
+            self._pass_decided(tick_of_order_id(last_id))
+
+    def _pass_decided(self, last_seq: int) -> None:
+        """Show the strategy the ring's ticks up to ``last_seq``, and send no order for them.
+
+        A kill between an order's answer and the move of the cursor leaves such ticks in the ring.
+        """
+        while not self.stop and self.reader.next_seq() <= last_seq:
+            if self.reader.wait(POLL_NS):
+                ticks, _ = self._next_ticks()
+                ticks = ticks[: int(np.searchsorted(ticks["seq"], last_seq, "right"))]
+                if len(ticks):
+                    self.sentiment.reach(int(ticks["seq"][-1]))
+                    signals = self._signals(ticks)
+                    self.reader.advance(len(ticks))
+                    self.counters.count_batch(signals, time.monotonic_ns())
+            elif self.finished:
+                return
+            self._heartbeat()
+            self._maintain()
 
     def run(self) -> None:
         """Consume ticks until the run is over or a stop is requested.
 
         Raises:
-            StopRequested: some orders have no answer; they are sent again after a restart.
+            StopRequested: stopped with unanswered orders; they are repeated after a restart.
         """
         self._running = True
         while not self.stop:
-            if self.reader.wait(int(POLL_S * 1e9)):
+            if self.reader.wait(POLL_NS):
                 self._take_batch()
             elif self.finished:
                 return
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_heartbeat_ns:
                 self._heartbeat()
-                self._look_around()
+                self._maintain()
 
     def _take_batch(self) -> None:
-        """The hot path.  What only counts comes after the orders are answered."""
+        """Hot path: whatever only counts comes after the orders are answered."""
         ticks, last_seq = self._next_ticks()
         if last_seq >= self.sentiment.complete_before and not self.sentiment.by_arrival:
             self.sentiment.reach(int(ticks["seq"][0]))
@@ -146,18 +168,11 @@ class StrategyProcess:
         decided_ns = time.monotonic_ns()
         self._trade(ticks, signals, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
-        buys, sells, holds = _kernel.tally(signals)
-        count = len(ticks)
-        self.reader.advance(count)
-        metrics = self.metrics
-        metrics.add("signals_buy", buys)
-        metrics.add("signals_sell", sells)
-        metrics.add("signals_hold", holds)
-        metrics.add("batches")
-        metrics.mark_event(decided_ns)
+        self.reader.advance(len(ticks))
+        self.counters.count_batch(signals, decided_ns)
 
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
-        """The batch at hand and its last sequence; lossless: in place, latest: a checked copy."""
+        """The next batch and its last sequence; lossless: in place, latest: a checked copy."""
         if self._copied is None:
             index, count, last_seq = self.reader.peek(MAX_BATCH_TICKS)
             return self.ring.records[index : index + count], last_seq
@@ -172,94 +187,40 @@ class StrategyProcess:
     def _trade(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
     ) -> None:
+        order_frame, client = self.engine.order_frame, self.client
         for intents in self.engine.intents(ticks, signals):
-            outgoing = [(order_id_of_tick(intent.seq), self._frame(intent)) for intent in intents]
+            outgoing = [
+                (order_id_of_tick(intent.seq), order_frame(intent, client)) for intent in intents
+            ]
             sent_ns = time.monotonic_ns()
             answers = self.orders.submit(outgoing)
             done_ns = time.monotonic_ns()
             for intent, answer in zip(intents, answers, strict=True):
                 if answer.code == "DUPLICATE_ID":
                     raise FatalError(
-                        f"{answer.msg}: it was another order before, so the strategy does not "
-                        "repeat itself, or the feed did not; start a new run with another RUN_ID"
+                        f"{answer.msg}: another order was sent under this id, so the strategy does "
+                        "not repeat itself, or the feed did not; start a new run with another "
+                        "RUN_ID"
                     )
                 self.engine.settle(intent, answer.ok)
             if counted:
-                self._count_orders(intents, answers, sent_ns, done_ns)
-
-    def _count_orders(
-        self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
-    ) -> None:
-        metrics = self.metrics
-        _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
-        acked = duplicate = 0
-        for intent, answer in zip(intents, answers, strict=True):
-            age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
-            _kernel.record_latency(self._ack_ages, age_us * 1000)
-            due_ns = self._schedule.due_ns(intent.seq)
-            if due_ns is not None:
-                _kernel.record_latency(self._due_ages, done_ns - due_ns)
-            acked += answer.ok
-            duplicate += answer.duplicate
-            if not answer.ok:
-                log.warning(
-                    "order_rejected",
-                    id=order_id_of_tick(intent.seq),
-                    code=answer.code,
-                    msg=answer.msg,
-                )
-        metrics.add("orders_duplicate", duplicate)
-        metrics.add("orders_acked", acked)
-        metrics.add("orders_rejected", len(intents) - acked)
-        # Last: if we are killed in between, the report must not miss answers that came.
-        metrics.add("orders_sent", len(intents))
-        if not self._every:
-            self._log_positions(intents, answers)
-
-    def _log_positions(self, intents: list[Intent], answers: list[Answer]) -> None:
-        for intent, answer in zip(intents, answers, strict=True):
-            if answer.ok:
-                self.metrics.add("position_changes")
-                log.info(
-                    "position",
-                    symbol=intent.symbol,
-                    now=POSITION_NAMES[intent.signal],
-                    order=order_id_of_tick(intent.seq),
-                    qty=self.engine.qty(intent),
-                    price=intent.price,
-                )
-
-    def _frame(self, intent: Intent) -> bytes:
-        return encode_order(
-            order_id_of_tick(intent.seq),
-            self.client,
-            SIGNAL_NAMES[intent.signal],
-            intent.symbol,
-            self.engine.qty(intent),
-            intent.price,
-            timestamp_text(intent.event_ns),
-        )
+                self.counters.count_orders(intents, answers, sent_ns, done_ns)
 
     def _heartbeat(self) -> None:
-        metrics = self.metrics
         self._show_staleness()
-        self._next_heartbeat_ns = time.monotonic_ns() + int(POLL_S * 1e9)
-        joined_at = metrics.get("joined_at")
-        metrics.set("ticks_lost", self.reader.lost)
-        metrics.set("ticks_consumed", self.reader.position - joined_at - self.reader.lost)
-        metrics.set("queue_depth", self.reader.available())
-        metrics.heartbeat()
+        self._next_heartbeat_ns = time.monotonic_ns() + POLL_NS
+        self.counters.publish(self.reader)
 
     def _show_staleness(self) -> None:
-        """Tell the health check when prices or sentiment stand still though the run goes on."""
+        """Tell the health check when prices or sentiment are stale during the run."""
         waits = self.sentiment.waiting_s > self.settings.heartbeat_timeout_s
         state = "stale" if self._stale or waits else "ready"
         if self._running and state != self._state:
             self._state = state
             self.metrics.set_state(state)
 
-    def _look_around(self) -> None:
-        """What is checked a few times a second: a silent orderbook, a new segment, progress."""
+    def _maintain(self) -> None:
+        """A few times a second: check for a silent orderbook and a replaced ring, log progress."""
         age_s = self.ring.heartbeat_age_s()
         stale = age_s > self.settings.heartbeat_timeout_s
         if stale and not self._stale:
@@ -275,21 +236,14 @@ class StrategyProcess:
         now_s = time.monotonic()
         if now_s >= self._next_progress_s:
             self._next_progress_s = now_s + PROGRESS_EVERY_S
-            log.info(
-                "progress",
-                ticks=self.metrics.get("ticks_consumed"),
-                lost=self.reader.lost,
-                orders=self.metrics.get("orders_sent"),
-                acked=self.metrics.get("orders_acked"),
-                queue=self.reader.available(),
-            )
+            self.counters.log_progress(self.reader)
 
     def leave(self) -> None:
-        """The run is over for good: the ring no longer keeps our place."""
+        """Free the slot in the ring: the run is over."""
         self.ring.leave(self.registration.slot)
 
     def close(self) -> None:
-        """Release everything; our place in the ring stays for whoever comes back under our name."""
+        """Release everything but the ring slot: a restarted process of this name resumes there."""
         self._heartbeat()
         self.orders.close()
         self.sentiment.close()
@@ -315,7 +269,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     try:
         process.sentiment.connect()
         process.orders.connect()
-        process.catch_up()
+        process.recover()
         metrics.set_state("ready")
         process.run()
         if not process.finished:
@@ -334,8 +288,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
 def _report(settings: Settings) -> int:
     """Write and print the report of a finished run; EXIT_OK only if nothing is missing.
 
-    The other processes publish their counters a few times a second, so they get a moment to catch
-    up.
+    The other processes publish their counters a few times a second: wait for their last figures.
     """
     deadline = time.monotonic() + REPORT_SETTLE_S
     result = report.collect(settings)

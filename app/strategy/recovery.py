@@ -1,7 +1,13 @@
-"""The ticks of a run from its start, asked of the gateway: how a restarted strategy catches up."""
+"""Recovery of a restarted strategy: ticks from the gateway, last orders from the order manager.
+
+Where a run cannot be repeated tick by tick (live, or with ticks lost), the strategy takes its
+positions from its last orders and sends nothing for the time it was away: those prices have passed.
+"""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -9,80 +15,107 @@ from app.config import Settings
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
-from app.model.wire.frames import RemoteProtocolError
+from app.model.wire.frames import RemoteProtocolError, json_frame
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
+from app.runtime.net.order_client import OrderClient
 from app.strategy.engine import MAX_BATCH_TICKS
 
 log = get_logger()
 
+PAGE_ORDERS = 150
+REFUSED = frozenset({"Denied", "Rejected"})
 
-def ticks_from_start(
-    settings: Settings,
-    symbols: list[str],
-    feed_id: str,
-    until_seq: int,
-    stop: Stop,
-    heartbeat: Callable[[], None],
-) -> Iterator[npt.NDArray[np.void]]:
-    """Batches of ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
 
-    Each batch is valid until the next is asked for.  Ticks that the source sends malformed twice
-    are left out, as the orderbook leaves them out.
+class History:
+    """The ticks of a run from its start, read from the gateway.
 
     Raises:
-        FatalError: the gateway cannot repeat anything, or now serves another run.
+        FatalError: the gateway cannot repeat anything.
     """
-    if not feed_id:
-        raise FatalError(
-            "the gateway sends no sequence numbers, so this strategy cannot catch up; "
-            "restart the whole stack"
-        )
-    parser = _kernel.FieldParser(symbols)
-    batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
-    backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
-    seq, wrong = 0, MalformedTicks()
-    while seq < until_seq and not stop:
-        feed = None
-        try:
-            if not seq:
-                # A gateway that was restarted, too, learns here how far the run has come: what
-                # lies behind goes out at full speed.
-                _connect(settings, until_seq, feed_id).close()
-            feed = _connect(settings, seq, feed_id)
-            backoff.reset()
-            while seq < until_seq and not stop:
-                position = 0
-                room = batch[: min(MAX_BATCH_TICKS, until_seq - seq)]
-                count, position, end = _kernel.parse_ticks(
-                    parser, feed.buffer, position, feed.fill, room, seq
-                )
-                feed.consume(position)
-                if count:
-                    seq += count
-                    yield batch[:count]
-                if end == _kernel.MARK and seq < until_seq:
-                    frame, behind = feed.take_frame(0)
-                    feed.consume(behind)
-                    if parse_mark(frame, "BEAT") != seq:
-                        raise FatalError(f"damaged history: {frame[:40]!r} at tick {seq}")
-                elif end > _kernel.MARK and seq < until_seq:
-                    wrong_seq, field = seq, feed.take_frame(0)[0]
-                    seq += wrong.is_from_source(seq, field)
-                    raise RemoteProtocolError(f"no tick {wrong_seq} in the history")
-                elif end == _kernel.NEED_MORE and not feed.receive():
-                    heartbeat()
-        except (FeedClosed, RemoteProtocolError) as error:
-            log.warning("history_lost", error=str(error), seq=seq)
-            backoff.sleep(stop, heartbeat)
-        finally:
-            if feed is not None:
-                feed.close()
+
+    def __init__(
+        self,
+        settings: Settings,
+        symbols: list[str],
+        feed_id: str,
+        stop: Stop,
+        heartbeat: Callable[[], None],
+    ) -> None:
+        if not feed_id:
+            raise FatalError(
+                "the gateway sends no sequence numbers, so this strategy cannot catch up; "
+                "restart the whole stack"
+            )
+        self._settings, self._feed_id = settings, feed_id
+        self._stop, self._heartbeat = stop, heartbeat
+        self._parser = _kernel.FieldParser(symbols)
+        self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
+        self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+        self._malformed = MalformedTicks()
+        self._seq = 0
+
+    def batches(self, until_seq: int) -> Iterator[npt.NDArray[np.void]]:
+        """Ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
+
+        Each batch is valid until the next is read.  Ticks that the source sends malformed
+        repeatedly are left out, as the orderbook leaves them out.
+
+        Raises:
+            FatalError: the gateway now serves another run, or its history is damaged.
+        """
+        while self._seq < until_seq and not self._stop:
+            feed = None
+            try:
+                if not self._seq:
+                    # Tells a restarted gateway how far the run was: up to there it sends at full
+                    # speed.
+                    _connect(self._settings, until_seq, self._feed_id).close()
+                feed = _connect(self._settings, self._seq, self._feed_id)
+                self._backoff.reset()
+                yield from self._read(feed, until_seq)
+            except (FeedClosed, RemoteProtocolError) as error:
+                log.warning("history_lost", error=str(error), seq=self._seq)
+                self._backoff.sleep(self._stop, self._heartbeat)
+            finally:
+                if feed is not None:
+                    feed.close()
+
+    def _read(self, feed: FeedConnection, until_seq: int) -> Iterator[npt.NDArray[np.void]]:
+        """The batches of one connection."""
+        while not self._stop:
+            room = self._batch[: min(MAX_BATCH_TICKS, until_seq - self._seq)]
+            count, position, end = _kernel.parse_ticks(
+                self._parser, feed.buffer, 0, feed.fill, room, self._seq
+            )
+            feed.consume(position)
+            if count:
+                self._seq += count
+                yield self._batch[:count]
+            if self._seq >= until_seq:
+                return
+            if end == _kernel.NEED_MORE:
+                if not feed.receive():
+                    self._heartbeat()
+            elif end != _kernel.FULL:
+                self._take_other(feed, end)
+
+    def _take_other(self, feed: FeedConnection, end: int) -> None:
+        """Take a frame that is no tick: a heartbeat, or a malformed field."""
+        frame, position = feed.take_frame(0)
+        if end == _kernel.MARK:
+            feed.consume(position)
+            if parse_mark(frame, "BEAT") != self._seq:
+                raise FatalError(f"damaged history: {frame[:40]!r} at tick {self._seq}")
+            return
+        malformed_seq = self._seq
+        self._seq += self._malformed.is_from_source(malformed_seq, frame)
+        raise RemoteProtocolError(f"no tick {malformed_seq} in the history")
 
 
-def announce(settings: Settings, feed_id: str, seq: int) -> None:
-    """Let a gateway that began anew know that the run had come to ``seq``: up to there it hurries.
+def announce_position(settings: Settings, feed_id: str, seq: int) -> None:
+    """Tell the gateway that the run was at ``seq``: a restarted one sends up to it at full speed.
 
     Raises:
         FatalError: it now serves another run.
@@ -108,3 +141,44 @@ def _connect(settings: Settings, seq: int, feed_id: str) -> FeedConnection:
             f"the gateway now serves run {feed.feed_id}, the ring holds {feed_id}; restarting"
         )
     return feed
+
+
+def last_order_id(client: OrderClient, name: str) -> int | None:
+    """The id of the latest order of ``name``, or None.
+
+    Raises:
+        StopRequested: a stop was requested meanwhile.
+    """
+    page = _page(client, name, None, 1)
+    return int(page[0]["id"]) if page else None
+
+
+def last_sides(client: OrderClient, name: str, symbols: int) -> dict[str, int]:
+    """Symbol -> +1 or -1, the side of the latest accepted order of ``name`` in it.
+
+    ``symbols``: how many there are; the search ends once each is found.
+
+    Raises:
+        StopRequested: a stop was requested meanwhile.
+    """
+    found: dict[str, int] = {}
+    before: int | None = None
+    while len(found) < symbols:
+        orders = _page(client, name, before, PAGE_ORDERS)
+        if not orders:
+            break
+        for order in orders:
+            if order["status"] not in REFUSED:
+                found.setdefault(order["symbol"], 1 if order["side"] == "BUY" else -1)
+            before = order["order_no"]
+    return found
+
+
+def _page(client: OrderClient, name: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+    """Orders of ``name``, newest first."""
+    request: dict[str, Any] = {"op": "orders", "client": name, "open": False, "limit": limit}
+    if before is not None:
+        request["before"] = before
+    frame = json_frame(msgspec.json.encode(request))
+    orders: list[dict[str, Any]] = client.ask(frame).get("orders", [])
+    return orders

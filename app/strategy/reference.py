@@ -1,4 +1,4 @@
-"""The two classroom strategies in plain Python: what the compiled cross-check computes."""
+"""The two classroom strategies in plain Python: the reference for the compiled cross-check."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class SentimentDataPoint:
 
 
 class WindowedMovingAverageStrategy:
-    """Short against long simple moving average, for each symbol on its own.
+    """Short against long simple moving average, separately for each symbol.
 
     Args:
         s: ticks in the short window.
@@ -46,8 +46,8 @@ class WindowedMovingAverageStrategy:
     def on_tick(self, tick: MarketDataPoint) -> str:
         """BUY while the short average is above the long one, SELL below, else HOLD.
 
-        HOLD, too, until the long window is full.  Averages are compared exactly, as sums of
-        integers in 1e-9 units, so that a flat price never trades on a rounding error.
+        Also HOLD until the long window is full.  Averages are compared exactly, as sums of integers
+        in units of 1e-9, so that a flat price never trades on a rounding error.
         """
         window = self._windows.setdefault(tick.symbol, deque(maxlen=self.long_ticks))
         window.append(round(tick.price * UNITS))
@@ -71,12 +71,12 @@ class SentimentStrategy:
         self.bullish, self.bearish = bullish, bearish
 
     def on_sentiment(self, point: SentimentDataPoint) -> str:
-        """The signal of one sentiment."""
+        """The signal for one sentiment."""
         if point.sentiment > self.bullish:
             return BUY
         return SELL if point.sentiment < self.bearish else HOLD
 
 
 def cross_check(average: str, sentiment: str) -> str:
-    """The signal that both give, or HOLD where they differ."""
+    """The common signal, or HOLD where they differ."""
     return average if average == sentiment else HOLD

@@ -1,7 +1,6 @@
-"""When the gateway meant to send a tick: latency from there has no coordinated omission.
+"""When a tick was due at the gateway: latency measured from there has no coordinated omission.
 
-A paced gateway that is late sends late, and a latency that counts from the receipt would not show
-it.
+A paced gateway that falls behind sends late; latency measured from the receipt would not show it.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from app.runtime.metrics.snapshot import read_metrics
 class Schedule:
     """The gateway's schedule, read from its counters; only for a pace in ticks per second.
 
-    ``gaps`` counts the interruptions of the feed: after one the gateway may have a new schedule.
+    ``gaps``: how often the feed was interrupted; each time the gateway may start a new schedule.
     """
 
     def __init__(self, settings: Settings, gaps: Callable[[], int]) -> None:
@@ -26,7 +25,7 @@ class Schedule:
         self._origin: tuple[int, int] | None = None
 
     def due_ns(self, seq: int) -> int | None:
-        """When tick ``seq`` was due, CLOCK_MONOTONIC; None where that is not known."""
+        """When tick ``seq`` was due, CLOCK_MONOTONIC; None if unknown."""
         if not self._rate:
             return None
         if self._gaps_seen != (gaps := self._gaps()):

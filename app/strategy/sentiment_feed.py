@@ -1,8 +1,9 @@
-"""The strategy's end of the sentiment port.
+"""The strategy's connection to the sentiment port.
 
-Replaying, price and sentiment are joined by event time, not by arrival: the gateway sends sentiment
-ahead of the prices, with marks ``SEQ|n*`` that say "complete for every tick before n".  So this
-reads only when the mark is behind the tick at hand, and TCP holds the gateway back meanwhile.
+In a replay, price and sentiment are joined by event time, not by arrival: the gateway sends
+sentiment ahead of the prices, with marks ``SEQ|n*`` that mean "complete for every tick before n".
+So this reads only when the last mark is not past the current tick; until then TCP holds the gateway
+back.
 """
 
 import time
@@ -23,14 +24,13 @@ from app.runtime.net.feed_client import FeedClosed, FeedConnection
 log = get_logger()
 
 COMPLETE = (1 << 63) - 1
-"""The mark after END: no more sentiment will come."""
+"""``complete_before`` after END: no more sentiment will arrive."""
 
 
 class SentimentFeed:
-    """Sentiment events in event order and how far they are complete.
+    """Sentiment events in event order, and up to which tick they are complete.
 
-    ``events[:count]``: records whose ``price`` field holds the sentiment; ``complete_before``:
-    every event for ticks with a lower sequence is in or has been taken.
+    ``complete_before``: every event for ticks with a lower sequence has been received.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SentimentFeed:
         *,
         sequenced: bool = False,
     ) -> None:
-        """``sequenced``: the gateway is known to send marks, so silence is no plain feed."""
+        """``sequenced``: the gateway is known to send marks, so a silent one is no plain feed."""
         self._settings, self._stop, self._heartbeat = settings, stop, heartbeat
         self._count_received = count_received
         self._parser = _kernel.FieldParser(symbols)
@@ -58,7 +58,7 @@ class SentimentFeed:
         self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
 
     def connect(self) -> None:
-        """Connect, waiting for the gateway as long as it takes; returns early on a stop."""
+        """Connect, retrying until the gateway answers; returns early on a stop."""
         while self._feed is None and not self._stop:
             try:
                 self._feed = FeedConnection(
@@ -76,14 +76,14 @@ class SentimentFeed:
             if not self._feed.sequenced and not self.by_arrival:
                 log.warning("sentiment_by_arrival", reason="the gateway sends no sequence marks")
                 self.by_arrival = True
-            # What stood behind the last mark comes again.
+            # The gateway sends again what followed the last mark.
             self._count = self._safe_count
             self._backoff.reset()
             log.info("sentiment_connected", complete_before=self.complete_before)
 
     @property
     def waiting_s(self) -> float:
-        """How long :meth:`reach` has been waiting; 0 while it is not."""
+        """How long :meth:`reach` has been waiting; 0 if it is not."""
         return 0.0 if self._waits_since_s is None else time.monotonic() - self._waits_since_s
 
     def reach(self, seq: int) -> None:
@@ -99,7 +99,7 @@ class SentimentFeed:
             if self._feed is None:
                 return
             try:
-                self._parse(self._feed)  # first what came along with the hello
+                self._parse(self._feed)  # what arrived with the hello
                 if self.complete_before <= seq and not self._feed.receive():
                     self._heartbeat()
             except (FeedClosed, RemoteProtocolError) as error:
@@ -108,23 +108,24 @@ class SentimentFeed:
                 self._backoff.sleep(self._stop, self._heartbeat)
 
     def take_arrived(self) -> None:
-        """Join by arrival: everything received so far applies from now on."""
-        self.connect()
-        if self._feed is None:
-            return
-        try:
-            self._parse(self._feed)
-            while self._feed.receive_now():
+        """Join by arrival: apply everything received so far."""
+        if self.complete_before < COMPLETE:
+            self.connect()
+            if self._feed is None:
+                return
+            try:
                 self._parse(self._feed)
-        except (FeedClosed, RemoteProtocolError) as error:
-            log.warning("sentiment_lost", error=str(error))
-            self.close()
+                while self._feed.receive_now():
+                    self._parse(self._feed)
+            except (FeedClosed, RemoteProtocolError) as error:
+                log.warning("sentiment_lost", error=str(error))
+                self.close()
         for event in self._store[self._next : self._count]:
             self._latest[event["symbol"]] = int(event["price"])
         self._next = self._count = self._safe_count = 0
 
     def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
-        """Write each tick's sentiment to ``out``: its symbol's latest not after its event time."""
+        """Write to ``out`` each tick's sentiment: its symbol's latest up to its event time."""
         if self.by_arrival:
             out[: len(ticks)] = self._latest[ticks["symbol"]]
             return
@@ -164,7 +165,7 @@ class SentimentFeed:
         self._safe_count = self._count
 
     def _make_room(self) -> None:
-        """Drop the events already applied; grow if most of the store is still ahead."""
+        """Drop applied events; grow if most of the store is not applied yet."""
         if self._count < len(self._store):
             return
         if self._next < len(self._store) // 2:

@@ -1,1 +1,1 @@
-"""Where ticks come from: one file a format, and what the formats share."""
+"""Sources of ticks: one module per file format, and what they share."""

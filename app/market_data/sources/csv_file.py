@@ -1,7 +1,7 @@
-"""Loads a data file into what the feed sends: frames, event times and symbols, all checked.
+"""Loads a CSV file into frames, event times and symbols, all checked.
 
-Whatever a column function passes for the wire form is taken over as it is, so a file in the wire
-form itself costs one ``bytes.translate``; only the other rows are looked at one by one.
+Fields that the column functions accept are in wire form and copied unchanged, so a file that is all
+in wire form costs one ``bytes.translate``.  Only the other rows are handled one by one.
 """
 
 import contextlib
@@ -11,54 +11,51 @@ from typing import Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints, Mask, join_fields, pick_rows
-from app.market_data.sources.csv_reader import PADDING, CsvFile, Progress, RowBatch
+from app.market_data.sources.csv_reader import PADDING, CsvFile, RowBatch
 from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
 from app.market_data.sources.timestamp_columns import parse_timestamps
 from app.market_data.sources.value_columns import (
-    normalise_price,
-    normalise_sentiment,
+    normalize_price,
+    normalize_sentiment,
     price_columns,
     sentiment_columns,
 )
 from app.market_data.tick_table import NO_VALUE, Columns, Rows, SymbolIndex, Values
 from app.model.timestamps import MIN_EVENT_NS, format_timestamp, parse_timestamp
-from app.model.wire.feed_protocol import encode_symbol_list
-from app.model.wire.frames import MAX_FRAME_BYTES
+from app.model.wire.frames import DELIMITER
 
 Texts = tuple[bytes, bytes, bytes]
 
 _TO_FRAME: Final = bytes.maketrans(b",\n", b"**")
-_MARK: Final = ord("*")
 
 
-def load_prices(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:
-    """Load ``timestamp,symbol,price`` and, where the file has it, the sentiment column.
+def matches(head: bytes) -> bool:
+    """Always true: CSV is the last resort, and its errors say what is missing."""
+    return True
+
+
+def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
+    """Load ``timestamp,symbol,price`` and the sentiment column, if the file has one.
 
     Raises:
         DataError: with every reason why this file cannot be replayed.
     """
-    rows = _Loader(path, columns, columns.price, [columns.sentiment], progress).load()
-    size_bytes = len(encode_symbol_list(rows.symbols))
-    if size_bytes > MAX_FRAME_BYTES:
-        raise DataError(
-            f"{path}: {len(rows.symbols)} symbols make a symbol list of {size_bytes} bytes, "
-            f"at most {MAX_FRAME_BYTES}"
-        )
-    return rows
+    return _RowLoader(path, columns, columns.price, [columns.sentiment], progress).load()
 
 
-def load_sentiments(path: Path, columns: Columns, progress: Progress | None = None) -> Rows:
+def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
     """Load a sentiment file, ``timestamp,symbol,sentiment``.
 
     Raises:
         DataError: with every reason why this file cannot be used.
     """
-    return _Loader(path, columns, columns.sentiment, [], progress).load()
+    return _RowLoader(path, columns, columns.sentiment, [], progress).load()
 
 
-class _Loader:
-    """One pass over one file."""
+class _RowLoader:
+    """One pass over one file: checks each row and collects its frame, time and symbol."""
 
     def __init__(
         self,
@@ -66,14 +63,14 @@ class _Loader:
         columns: Columns,
         value: str,
         optional: list[str],
-        progress: Progress | None,
+        progress: ReadProgress | None,
     ) -> None:
         self._path = path
         self._columns = columns
-        self._bad = MalformedRows(path, "wrong", "SKIP_BAD_ROWS=true skips such rows")
-        self._disorder = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
+        self._malformed = MalformedRows(path, "malformed", "SKIP_BAD_ROWS=true skips such rows")
+        self._unordered = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
         required = [columns.timestamp, columns.symbol, value]
-        self._file = CsvFile(path, required, optional, self._bad, progress)
+        self._file = CsvFile(path, required, optional, self._malformed, progress)
         self._prices = value == columns.price
         self._symbols = SymbolTable()
         self._frames = bytearray()
@@ -90,10 +87,11 @@ class _Loader:
         finally:
             self._file.close()
         if not self._columns.skip_bad_rows:
-            self._bad.refuse()
-        self._disorder.refuse()
+            self._malformed.reject()
+        self._unordered.reject()
         if not sum(map(len, self._event_ns)):
-            skipped = f" ({self._bad.count} wrong rows skipped)" if self._bad.count else ""
+            count = self._malformed.count
+            skipped = f" ({count} malformed rows skipped)" if count else ""
             raise DataError(f"{self._path}: no rows below the header{skipped}")
         symbols, symbol_index = _in_use(self._symbols.names, np.concatenate(self._symbol_index))
         rows = Rows(
@@ -103,7 +101,7 @@ class _Loader:
             symbol_index,
             np.concatenate(self._values) if self._values else None,
             symbols,
-            self._bad.count,
+            self._malformed.count,
         )
         return _sorted(rows) if self._columns.sort_rows else rows
 
@@ -118,9 +116,9 @@ class _Loader:
         else:
             good &= sentiment_columns(data, columns[2], widths[2])[0]
         keep = np.ones(len(good), np.bool_)
-        rewritten = _Rewritten(batch)
+        rewritten = _RewrittenRows(batch)
         for row in np.flatnonzero(~good):
-            found = self._normalise(batch, int(row))
+            found = self._normalize(batch, int(row))
             if found is None:
                 keep[row] = False
             else:
@@ -153,10 +151,10 @@ class _Loader:
             return
         for row in np.flatnonzero(event_ns < before):
             this, last = (format_timestamp(int(ns)).decode() for ns in (event_ns[row], before[row]))
-            self._disorder.add(int(lines[row]), f"{this} comes after {last}")
+            self._unordered.add(int(lines[row]), f"{this} comes after {last}")
 
     def _find_symbols(self, batch: RowBatch) -> Ints:
-        """Index of each row's symbol; -1 where the name is not fit, or needs trimming."""
+        """Index of each row's symbol; -1 where the name is invalid or needs trimming."""
         starts, lengths = batch.starts[:, 1], batch.lengths[:, 1]
         found = self._symbols.find(batch.array, starts, lengths)
         unknown = np.flatnonzero(found == UNKNOWN)
@@ -171,8 +169,8 @@ class _Loader:
                     self._symbols.add(name)
         return self._symbols.find(batch.array, starts, lengths)
 
-    def _normalise(self, batch: RowBatch, row: int) -> tuple[int, int, Texts] | None:
-        """Event time, symbol and texts of a row that is not in wire form; None if it is wrong."""
+    def _normalize(self, batch: RowBatch, row: int) -> tuple[int, int, Texts] | None:
+        """Event time, symbol and texts of a row that is not in wire form; None if malformed."""
         time_text, symbol, value = (batch.field(row, column).strip() for column in range(3))
         name, text = self._file.has[0], time_text
         try:
@@ -180,29 +178,31 @@ class _Loader:
             name, text = self._file.has[1], symbol
             index = self._symbols.add(symbol)
             name, text = self._file.has[2], value
-            value = normalise_price(text) if self._prices else normalise_sentiment(text)
+            value = normalize_price(text) if self._prices else normalize_sentiment(text)
         except ValueError as error:
-            self._bad.add_field(int(batch.lines[row]), name, text, str(error))
+            self._malformed.add_field(int(batch.lines[row]), name, text, str(error))
             return None
         return event_ns, index, (time_text, symbol, value)
 
     def _read_values(self, batch: RowBatch, keep: Mask) -> Values:
-        """The sentiment column; a row with a wrong one is dropped from ``keep``."""
+        """The sentiment column; rows with a malformed value are removed from ``keep``."""
         lengths = batch.lengths[:, 3]
         good, found = sentiment_columns(batch.array, batch.starts[:, 3], lengths)
         values: Values = np.where(good, found, NO_VALUE).astype(np.int16)
         for row in np.flatnonzero(~good & (lengths > 0) & keep):
             text = batch.field(int(row), 3).strip()
             try:
-                values[row] = int(normalise_sentiment(text)) if text else NO_VALUE
+                values[row] = int(normalize_sentiment(text)) if text else NO_VALUE
             except ValueError as error:
                 keep[row] = False
-                self._bad.add_field(int(batch.lines[row]), self._file.has[3], text, str(error))
+                self._malformed.add_field(
+                    int(batch.lines[row]), self._file.has[3], text, str(error)
+                )
         return values
 
 
-class _Rewritten:
-    """Texts that replace the fields of some rows of a batch."""
+class _RewrittenRows:
+    """Texts in wire form that replace the fields of some rows of a batch."""
 
     def __init__(self, batch: RowBatch) -> None:
         self._batch = batch
@@ -217,7 +217,7 @@ class _Rewritten:
         self._texts.append(texts)
 
     def frames(self, keep: Mask) -> tuple[Bytes, Ints]:
-        """The frames of the rows to keep, and where each ends."""
+        """The frames of the rows to keep, and the end of each."""
         batch = self._batch
         data, starts, lengths = batch.data, batch.starts[:, :3], batch.lengths[:, :3]
         if self._rows:
@@ -227,7 +227,7 @@ class _Rewritten:
             starts[self._rows], lengths[self._rows] = len(data) + ends - new, new
             data += b"".join(text for texts in self._texts for text in texts)
         source = np.frombuffer(data, np.uint8)
-        return join_fields(source, starts[keep], lengths[keep], _MARK)
+        return join_fields(source, starts[keep], lengths[keep], DELIMITER[0])
 
 
 def _missing() -> tuple[int, bytes]:
@@ -235,7 +235,7 @@ def _missing() -> tuple[int, bytes]:
 
 
 def _in_use(names: list[str], symbol_index: Ints) -> tuple[list[str], SymbolIndex]:
-    """Leave out symbols that stood in wrong rows only."""
+    """Leave out symbols that occur in malformed rows only."""
     used = np.bincount(symbol_index, minlength=len(names)) > 0
     new_index = np.cumsum(used) - 1
     kept = [name for name, use in zip(names, used, strict=True) if use]
@@ -243,7 +243,7 @@ def _in_use(names: list[str], symbol_index: Ints) -> tuple[list[str], SymbolInde
 
 
 def _sorted(rows: Rows) -> Rows:
-    """The rows in time order; rows of the same time stay in file order."""
+    """The rows in time order; rows with the same time keep their file order."""
     if (rows.event_ns[1:] >= rows.event_ns[:-1]).all():
         return rows
     order = np.argsort(rows.event_ns, kind="stable")

@@ -1,14 +1,12 @@
-"""CSV files as batches of rows: bytes in, the place of each wanted field out.
+"""CSV files as batches of rows: bytes in, the position of each wanted field out.
 
-A plain file is split by NumPy, a megabyte at a time; from the first quote on, the ``csv`` module
-takes over.  Both give the same :class:`RowBatch`.
+NumPy splits a megabyte at a time; from the first quote on, the ``csv`` module reads the file.  Both
+give the same :class:`RowBatch`.
 """
 
 import csv
 import gzip
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -16,16 +14,14 @@ from typing import IO, Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints
-from app.market_data.sources.errors import DataError, MalformedRows, shown
+from app.market_data.sources.errors import DataError, MalformedRows, reading, shown
+from app.market_data.sources.source import ReadProgress
 
 CHUNK_BYTES: Final = 1 << 20
 LINE_BYTES_MAX: Final = 1 << 20
 QUOTED_ROWS: Final = 8192
 PADDING: Final = bytes(64)
-"""Stands behind the bytes of a batch, so that a column may be read past its last field."""
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes read so far and the bytes of the file."""
+"""Follows the bytes of a batch, so that a column may be read past its last field."""
 
 _COMMA, _NEWLINE = ord(","), ord("\n")
 
@@ -34,9 +30,8 @@ _COMMA, _NEWLINE = ord(","), ord("\n")
 class RowBatch:
     """Rows of a file.  Field ``c`` of row ``r`` is ``data[starts[r, c]:][:lengths[r, c]]``.
 
-    ``lines`` are the rows' line numbers in the file, from 1.  ``plain`` says that ``data`` without
-    its padding is nothing but the wanted fields of these rows, each followed by one comma or
-    newline.
+    ``lines``: the rows' line numbers in the file, from 1.  ``plain``: ``data`` without its padding
+    is exactly the wanted fields of these rows, each followed by one comma or newline.
     """
 
     data: bytes
@@ -58,7 +53,7 @@ class RowBatch:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where the wanted columns stand: ``columns[i]`` is the index of wanted column ``i``."""
+    """Positions of the wanted columns: ``columns[i]`` is the index of wanted column ``i``."""
 
     columns: list[int]
     width: int
@@ -67,8 +62,8 @@ class Header:
 class CsvFile:
     """One CSV file, plain or gzip, open for one pass over its rows.
 
-    ``required`` columns must be there, ``optional`` ones may be; :attr:`has` names those found, in
-    the order in which a batch holds them.
+    ``required`` columns must exist, ``optional`` ones may; :attr:`has` names those found, in the
+    order of a batch's fields.
     """
 
     def __init__(
@@ -76,13 +71,13 @@ class CsvFile:
         path: Path,
         required: list[str],
         optional: list[str],
-        bad: MalformedRows,
-        progress: Progress | None = None,
+        malformed: MalformedRows,
+        progress: ReadProgress | None = None,
     ) -> None:
         self.path = path
-        self._bad = bad
+        self._malformed = malformed
         self._progress = progress
-        with _clear_errors(path):
+        with reading(path):
             self._size_bytes = path.stat().st_size
             self._raw: IO[bytes] = path.open("rb")
             zipped = self._raw.peek(2)[:2] == b"\x1f\x8b"
@@ -121,7 +116,7 @@ class CsvFile:
         self._raw.close()
 
     def batches(self) -> Iterator[RowBatch]:
-        """Every row that has the header's columns; others go to ``bad``.
+        """Every row with as many fields as the header; the others count as malformed.
 
         Raises:
             DataError: the file cannot be read to its end.
@@ -150,7 +145,7 @@ class CsvFile:
             raise DataError(f"{self.path}: a line of over {LINE_BYTES_MAX} bytes")
 
     def _read(self, count: int) -> bytes:
-        with _clear_errors(self.path):
+        with reading(self.path):
             data = self._stream.read(count)
             if self._progress:
                 self._progress(self._raw.tell(), self._size_bytes)
@@ -170,11 +165,11 @@ class CsvFile:
             whole = False
             before = np.searchsorted(commas, line_starts)
             counts = np.searchsorted(commas, line_ends) - before
-            # A blank line is no row; with one column it could be, but no file here has just one.
+            # A blank line is no row.  In a one-column file it could be, but none here has one.
             good = counts == width - 1
             for row in np.flatnonzero(~good & (line_ends > line_starts)):
                 reason = f"{counts[row] + 1} fields, the header has {width}"
-                self._bad.add(int(lines[row]), reason)
+                self._malformed.add(int(lines[row]), reason)
             line_starts, line_ends, lines = line_starts[good], line_ends[good], lines[good]
             table = commas[before[good, None] + np.arange(width - 1)]
         edges = np.column_stack((line_starts - 1, table, line_ends))
@@ -184,7 +179,7 @@ class CsvFile:
         return RowBatch(data + PADDING, starts, lengths, lines, plain)
 
     def _quoted(self, head: bytes, first_line: int) -> Iterator[RowBatch]:
-        """Read on with the ``csv`` module.  Latin-1 takes every byte to a character and back."""
+        """Read the rest with the ``csv`` module; Latin-1 maps each byte to a character and back."""
 
         def lines() -> Iterator[str]:
             pending = head
@@ -209,7 +204,7 @@ class CsvFile:
                     numbers.append(number)
                 elif fields:
                     reason = f"{len(fields)} fields, the header has {self._header.width}"
-                    self._bad.add(number, reason)
+                    self._malformed.add(number, reason)
                 if len(rows) == QUOTED_ROWS:
                     yield _joined(rows, numbers)
                     rows, numbers = [], []
@@ -221,7 +216,7 @@ class CsvFile:
 
 
 def _within(table: Ints, line_starts: Ints, line_ends: Ints) -> bool:
-    """Whether each line's share of the commas lies in that line."""
+    """Whether each line's commas lie in that line."""
     if not table.shape[1]:
         return True
     return bool(((table[:, 0] >= line_starts) & (table[:, -1] < line_ends)).all())
@@ -232,14 +227,3 @@ def _joined(rows: list[list[bytes]], numbers: list[int]) -> RowBatch:
     ends = np.cumsum(lengths + 1).reshape(lengths.shape)
     data = b",".join(field for row in rows for field in row) + b"," + PADDING
     return RowBatch(data, ends - 1 - lengths, lengths, np.array(numbers, np.int64), False)
-
-
-@contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    """Turns what the system says about a file into a DataError."""
-    try:
-        yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None

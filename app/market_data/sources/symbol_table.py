@@ -1,4 +1,4 @@
-"""Symbols in order of first appearance, and a fast way from a column of text to their indices."""
+"""Symbols in order of first appearance, and fast lookup of a whole column of them."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
 class SymbolTable:
-    """Names and indices of symbols; :meth:`add` is the only way in, so all are fit for the wire."""
+    """Names and indices of symbols.  :meth:`add` checks each name, so all are valid on the wire."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -32,10 +32,10 @@ class SymbolTable:
         return self._index.get(symbol, UNKNOWN)
 
     def add(self, symbol: bytes) -> int:
-        """The symbol's index; a new one gets the next.
+        """The symbol's index; a new symbol gets the next one.
 
         Raises:
-            ValueError: with the reason why the wire cannot carry it.
+            ValueError: why the symbol is not valid on the wire.
         """
         index = self._index.get(symbol, UNKNOWN)
         if index != UNKNOWN:
@@ -48,7 +48,7 @@ class SymbolTable:
         words = np.frombuffer(symbol.ljust(16, b"\0"), np.uint64)[None]
         key = _keys(words)
         at = int(np.searchsorted(self._keys, key)[0])
-        # Where two symbols share a key, the second is found by its name only.
+        # Of two symbols with the same key, the second is found only by its name.
         if at == len(self._keys) or self._keys[at] != key[0]:
             self._keys = np.insert(self._keys, at, key)
             self._key_index = np.insert(self._key_index, at, index)
@@ -56,9 +56,9 @@ class SymbolTable:
         return index
 
     def find(self, data: Bytes, starts: Ints, lengths: Ints) -> Ints:
-        """Index of each field, shape ``(n,)``; -1 where :meth:`add` has to look at it.
+        """Index of each field, shape ``(n,)``; -1 where :meth:`add` must check it.
 
-        ``data`` must go on for 16 bytes behind the last start.
+        ``data`` must extend at least 16 bytes past the last start.
         """
         if not len(starts) or not len(self._keys):
             return np.full(len(starts), UNKNOWN, np.int64)
@@ -72,6 +72,6 @@ class SymbolTable:
 
 
 def _keys(words: Keys) -> Keys:
-    """One number for the two words of a symbol's bytes."""
+    """One key from the two words of a symbol's bytes."""
     mixed: Keys = words[:, 0] + words[:, 1] * _SPREAD
     return mixed

@@ -1,4 +1,4 @@
-"""The timestamp column of a data file, parsed many at a time."""
+"""Parses the timestamp column of a data file, many rows at a time."""
 
 from typing import Final
 
@@ -11,11 +11,11 @@ from app.model.timestamps import DAY_S, NS_PER_S, YEAR_MAX, YEAR_MIN
 
 
 def parse_timestamps(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
-    """Event times of many texts in wire form, and which of them were.
+    """Event times of many texts, and which of the texts are in wire form.
 
-    ``starts`` and ``lengths`` have the shape ``(n,)``; ``data`` must go on for 30 bytes behind the
-    last start.  Where the mask is False the time is 0 and :func:`parse_timestamp` has the last
-    word.
+    ``starts`` and ``lengths`` have the shape ``(n,)``; ``data`` must extend at least 30 bytes past
+    the last start.  Where the mask is False the time is 0; pass that text to
+    :func:`parse_timestamp`.
     """
     event_ns = np.zeros(len(starts), np.int64)
     good = np.zeros(len(starts), np.bool_)

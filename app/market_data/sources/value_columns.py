@@ -1,8 +1,7 @@
 """The value column of a data file: prices and sentiments, one text or a whole column at a time.
 
-The column functions say which texts may go over the wire as they are; whatever they pass over goes
-through :func:`normalise_price` or :func:`normalise_sentiment`, which rewrite it or say what is
-wrong.
+The column functions find the texts that are already in wire form.  The others go through
+:func:`normalize_price` or :func:`normalize_sentiment`, which rewrite them or raise.
 """
 
 import re
@@ -26,9 +25,9 @@ _POINT: Final = ord(".") - 48 + 256
 
 
 def price_columns(data: Bytes, starts: Ints, lengths: Ints) -> Mask:
-    """Which fields are prices in wire form: digits, at most nine of them on each side of a point.
+    """Which fields are prices in wire form: digits, at most nine on each side of a point.
 
-    Shapes ``(n,)``; ``data`` must go on for 20 bytes behind the last start.
+    Shapes ``(n,)``; ``data`` must extend at least 20 bytes past the last start.
     """
     count = len(starts)
     good = (lengths >= 1) & (lengths < PRICE_TEXT_BYTES_MAX)
@@ -50,13 +49,13 @@ def price_columns(data: Bytes, starts: Ints, lengths: Ints) -> Mask:
     return good & above_zero & (whole >= 1) & (whole <= 9)
 
 
-def normalise_price(text: bytes) -> bytes:
-    """The price as the wire carries it: as it stands, or rewritten as plain decimal digits.
+def normalize_price(text: bytes) -> bytes:
+    """The price in wire form: unchanged, or rewritten as plain decimal digits.
 
     A price with more than nine decimals is rounded to nine, half to even.
 
     Raises:
-        ValueError: with the reason why this is no price.
+        ValueError: why this is not a price.
     """
     if not text:
         raise ValueError("missing")
@@ -70,8 +69,9 @@ def normalise_price(text: bytes) -> bytes:
         raise ValueError(f"above {MAX_PRICE}")
     if value < _SMALLEST:
         raise ValueError(f"below {_SMALLEST:f}, the smallest price")
-    whole, point, part = text.partition(b".")
-    if whole.isdigit() and len(whole) <= 10 and (not point or part.isdigit()) and len(part) <= 9:
+    whole, point, decimals = text.partition(b".")
+    in_wire_form = whole.isdigit() and (not point or decimals.isdigit())
+    if in_wire_form and len(whole) <= 10 and len(decimals) <= DECIMALS_MAX:
         return text
     if -value.normalize().as_tuple().exponent > DECIMALS_MAX:  # type: ignore[operator]
         value = value.quantize(_SMALLEST)
@@ -91,11 +91,11 @@ def sentiment_columns(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Mask, I
     return good & (value <= SENTIMENT_MAX), value
 
 
-def normalise_sentiment(text: bytes) -> bytes:
-    """The sentiment as the wire carries it.
+def normalize_sentiment(text: bytes) -> bytes:
+    """The sentiment in wire form.
 
     Raises:
-        ValueError: with the reason why this is no sentiment.
+        ValueError: why this is not a sentiment.
     """
     if not text:
         raise ValueError("missing")

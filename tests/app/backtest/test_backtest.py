@@ -39,23 +39,23 @@ SAMPLE = ROOT / "data" / "market_data.csv"
 
 
 def run(**changes: Any) -> Result:
-    """A backtest of the committed sample, or of what ``changes`` says."""
+    """A backtest of the committed sample, with ``changes`` to the settings."""
     settings = Settings(**{"data_path": str(SAMPLE), "replay": "once", **changes})
     return backtest.run(settings, open_feed(settings))
 
 
 def expected(**changes: Any) -> Outcome:
-    """What the backtest says that a run does."""
+    """The outcome of a run according to the backtest."""
     return of_backtest(run(**changes))
 
 
 class Plain(Strategy):
-    """The built-in strategy once more, tick by tick, from the plain classes."""
+    """The built-in strategy tick by tick, from the plain classes."""
 
     def __init__(self, context: Any) -> None:
         super().__init__(context)
         self._average = WindowedMovingAverageStrategy(5, 20)
-        self._mood = SentimentStrategy()
+        self._sentiment = SentimentStrategy()
 
     def on_tick(self, tick: Any) -> str:
         """BUY, SELL or HOLD."""
@@ -63,7 +63,7 @@ class Plain(Strategy):
         if tick.sentiment < 0:
             return "HOLD"
         point = SentimentDataPoint(tick.event_ns, tick.symbol, tick.sentiment)
-        return cross_check(average, self._mood.on_sentiment(point))
+        return cross_check(average, self._sentiment.on_sentiment(point))
 
 
 class BuyAbove(Strategy):
@@ -113,7 +113,7 @@ def test_curve_values_a_holding_at_every_point(tmp_path: Path) -> None:
     rows = [f"2025-01-01 00:00:{i:02d},X,{price}" for i, price in enumerate(prices)]
     path.write_text("timestamp,symbol,price\n" + "\n".join(rows) + "\n")
     result = run(data_path=str(path), strategy=f"{__name__}:BuyAbove", order_qty=2)
-    # Long 2 at 101; at 90 one order for 4 turns that round.
+    # Long 2 at 101; at 90 one order for 4 reverses the position.
     assert [(o.id - 1, o.side, o.qty) for o in result.orders] == [(0, 1, 2), (3, -1, 4)]
     assert np.allclose(result.curve.equity, [0, 2, 4, -22, -2, -32])
 
@@ -168,7 +168,7 @@ def test_equity_curve_is_drawn_or_the_missing_package_named(
     assert "<svg" in backtest_report.write_equity(result, tmp_path).read_text()
 
 
-def test_differences_are_shown_in_one_line() -> None:
+def test_a_difference_is_shown_in_one_line() -> None:
     one = expected()
     assert first_difference(one, one) is None
     orders = [*one.orders]
@@ -225,7 +225,7 @@ def test_real_data_trades_like_the_backtest(tmp_path: Path, name: str) -> None:
 
 
 def test_settings_of_a_backtest_are_those_of_the_stack() -> None:
-    """What the stack is told by its environment, a backtest is told by the same."""
+    """A backtest reads the same environment as the stack."""
     settings = Settings(order_qty=3, long_window_ticks=30)
     assert msgspec.structs.asdict(Settings.from_environ(settings.to_environ())) == (
         msgspec.structs.asdict(settings)

@@ -24,7 +24,7 @@ SOURCES = ["seeded", "column", "file"]
 
 
 def sentiment_rule(feed: Feed, end: int) -> list[dict[str, str]]:
-    """For each tick below ``end``: the sentiment of each symbol that it may see, the slow way."""
+    """For each tick below ``end``, the sentiment of each symbol that it may see: the slow way."""
     events = parse_ticks(feed.sentiments(0, feed.total if feed.total < 10**6 else end + 5000))
     assert [e.event_ns for e in events] == sorted(e.event_ns for e in events)
     seen = []
@@ -66,14 +66,14 @@ def end_of(feed: Feed) -> int:
     return min(feed.total, 5 * COUNT)
 
 
-def test_file_comes_first_as_it_is(feed: Feed, path: Path) -> None:
+def test_the_file_comes_first_unchanged(feed: Feed, path: Path) -> None:
     lines = path.read_text().splitlines()[1:]
     frames = [("*".join(line.split(",")[:3]) + "*").encode() for line in lines]
     assert ticks_bytes(feed, 0, COUNT) == b"".join(frames)
     assert feed.frame(7) == frames[7]
 
 
-def test_event_time_never_goes_back(feed: Feed) -> None:
+def test_event_time_never_decreases(feed: Feed) -> None:
     ticks = parse_ticks(ticks_bytes(feed, 0, end_of(feed)))
     times = [tick.event_ns for tick in ticks]
     assert times == sorted(times)
@@ -95,7 +95,7 @@ def test_loop_repeats_symbols_and_prices(path: Path) -> None:
     assert ticks[2 * COUNT + 5].event_ns == ticks[5].event_ns + 2 * shift
 
 
-def test_walk_goes_on_from_the_last_prices(path: Path) -> None:
+def test_walk_continues_from_the_last_prices(path: Path) -> None:
     feed = make_feed(path, replay="walk")
     ticks = parse_ticks(ticks_bytes(feed, 0, 30_000))
     last = {tick.symbol: Decimal(tick.value) for tick in ticks[:COUNT]}
@@ -150,7 +150,7 @@ def test_run_ends_where_event_time_ends(tmp_path: Path) -> None:
 def test_any_position_gives_the_same_bytes(
     path: Path, source: str, tmp_path: Path, data: st.DataObject
 ) -> None:
-    """A fresh feed (a restarted gateway) that starts anywhere sends the same bytes from there."""
+    """A fresh feed (a restarted gateway) sends the same bytes from any position."""
     replay = data.draw(st.sampled_from(["once", "loop", "walk"]))
     choices = settings_of(source, tmp_path)
     feed = make_feed(path, replay=replay, **choices)
@@ -170,7 +170,7 @@ def test_any_position_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("replay", ["loop", "walk"])
-def test_far_positions_cost_no_history(path: Path, replay: str) -> None:
+def test_distant_positions_need_no_history(path: Path, replay: str) -> None:
     feed = make_feed(path, replay=replay, sentiment_every_ticks=4)
     seq = feed.total - 10_000
     far = ticks_bytes(feed, seq, feed.total)
@@ -192,7 +192,7 @@ def test_snapshot_is_the_last_tick_of_each_symbol(feed: Feed) -> None:
         assert [tick.event_ns for tick in found] == sorted(tick.event_ns for tick in found)
 
 
-def test_sentiment_is_due_with_the_first_tick_that_may_see_it(feed: Feed) -> None:
+def test_sentiment_is_due_with_the_first_tick_not_before_it(feed: Feed) -> None:
     end = end_of(feed)
     expected = sentiment_rule(feed, end)
     seen: dict[str, str] = {}
@@ -202,7 +202,7 @@ def test_sentiment_is_due_with_the_first_tick_that_may_see_it(feed: Feed) -> Non
         assert seen == expected[seq], seq
 
 
-def test_sentiment_snapshot_and_then_on_is_as_from_the_start(feed: Feed) -> None:
+def test_sentiment_snapshot_equals_reading_from_the_start(feed: Feed) -> None:
     end = end_of(feed)
     expected = sentiment_rule(feed, end)
     for seq in range(1, end, 37):
@@ -225,7 +225,7 @@ def test_sentiment_sources(path: Path, source: str, tmp_path: Path) -> None:
         assert [event.value for event in events] == ["1", "2", "40", "41", "42", "43"]
 
 
-def test_feed_id_names_the_stream(path: Path, tmp_path: Path) -> None:
+def test_feed_id_identifies_the_stream(path: Path, tmp_path: Path) -> None:
     feed_id = make_feed(path).feed_id
     assert make_feed(path).feed_id == feed_id
     other = write_ticks(tmp_path / "other.csv", COUNT + 1)
@@ -234,7 +234,7 @@ def test_feed_id_names_the_stream(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("replay", ["loop", "walk"])
-def test_two_processes_make_the_same_bytes(path: Path, replay: str) -> None:
+def test_two_processes_produce_the_same_bytes(path: Path, replay: str) -> None:
     code = (
         "import sys, hashlib; from pathlib import Path;"
         "from tests.support.feed_helpers import make_feed, ticks_bytes;"
@@ -249,7 +249,7 @@ def test_two_processes_make_the_same_bytes(path: Path, replay: str) -> None:
 
 
 def test_walk_bytes_are_pinned() -> None:
-    """No library version and no machine may change what a seed gives."""
+    """The bytes of a seed do not depend on library version or machine."""
     feed = make_feed(ROOT / "data" / "market_data.csv", replay="walk")
     stream = ticks_bytes(feed, 30_000, 130_000) + feed.sentiments(0, 130_000)
     assert hashlib.sha256(stream).hexdigest() == PINNED

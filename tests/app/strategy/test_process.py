@@ -1,4 +1,4 @@
-"""Signals, positions and orders of the strategies; the loader; users' own strategies."""
+"""Signals, positions and orders of the strategies; the loader; user strategies."""
 
 import json
 import socket
@@ -44,7 +44,7 @@ def ticks_of(*rows: tuple[int, float], first_seq: int = 0) -> Any:
 
 class TestMovingAverage:
     @pytest.mark.parametrize(("s", "l"), [(5, 5), (6, 5), (0, 5), (-1, 5), (0, 0)])
-    def test_windows_that_cannot_be(self, s: int, l: int) -> None:  # noqa: E741
+    def test_invalid_windows(self, s: int, l: int) -> None:  # noqa: E741
         with pytest.raises(ValueError, match="short window"):
             WindowedMovingAverageStrategy(s, l)
 
@@ -58,7 +58,7 @@ class TestMovingAverage:
         signals = [strategy.on_tick(MarketDataPoint("t", "A", 0.1)) for _ in range(50)]
         assert set(signals) == {"HOLD"}
 
-    def test_symbols_have_windows_of_their_own(self) -> None:
+    def test_each_symbol_has_its_own_window(self) -> None:
         strategy = WindowedMovingAverageStrategy(1, 2)
         points = [("A", 1), ("B", 9), ("A", 2), ("B", 8)]
         signals = [strategy.on_tick(MarketDataPoint("t", s, float(p))) for s, p in points]
@@ -79,12 +79,12 @@ class TestSentiment:
         assert [strategy.on_sentiment(point) for point in points] == ["SELL", "HOLD", "HOLD", "BUY"]
 
     @pytest.mark.parametrize(("bullish", "bearish"), [(30, 70), (101, 50), (50, -1)])
-    def test_thresholds_that_cannot_be(self, bullish: int, bearish: int) -> None:
+    def test_invalid_thresholds(self, bullish: int, bearish: int) -> None:
         with pytest.raises(ValueError, match="thresholds"):
             SentimentStrategy(bullish, bearish)
 
 
-def test_the_stack_acts_only_when_both_agree() -> None:
+def test_cross_check_needs_both_to_agree() -> None:
     for average in VALUES:
         for sentiment in VALUES:
             agreed = average if average == sentiment else "HOLD"
@@ -103,7 +103,7 @@ class PlainCrossCheck(Strategy):
         self.sentiment = SentimentStrategy(chosen.bullish_threshold, chosen.bearish_threshold)
 
     def on_tick(self, tick: Tick) -> str:
-        """Both agree, or HOLD; no sentiment is HOLD."""
+        """The common signal, else HOLD; HOLD without sentiment."""
         point = MarketDataPoint(tick.event_ns, tick.symbol, tick.price)
         average = self.average.on_tick(point)
         if tick.sentiment < 0:
@@ -116,12 +116,12 @@ class Scripted(Strategy):
     """Buys above 100, sells below, holds at 100."""
 
     def on_tick(self, tick: Tick) -> str | None:
-        """By the price alone."""
+        """By the price only."""
         return "BUY" if tick.price > 100 else "SELL" if tick.price < 100 else None
 
 
 class Run:
-    """An engine over ticks cut at will, with an order manager that refuses some sequences."""
+    """An engine fed with batches of any size; ``refuses``: whose orders are rejected."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ orders_modes = st.sampled_from(["position", "every"])
 class TestDecisions:
     @LIMIT
     @given(rows, moods, cuts)
-    def test_on_batch_and_on_tick_agree_and_cuts_change_nothing(
+    def test_on_batch_and_on_tick_agree_however_ticks_are_batched(
         self, made: list[tuple[int, float]], mood: list[int], cut: list[int]
     ) -> None:
         ticks, sentiments = ticks_of(*made), np.array(mood[: len(made)], np.int16)
@@ -186,10 +186,10 @@ class TestDecisions:
 
     @LIMIT
     @given(few, cuts, st.sets(st.integers(0, 39), max_size=10), orders_modes)
-    def test_the_orders_are_those_of_one_tick_at_a_time(
+    def test_orders_equal_those_of_one_tick_at_a_time(
         self, made: list[tuple[int, float]], cut: list[int], refused: set[int], mode: str
     ) -> None:
-        """The rule, one tick after the other: each answer is known before the next decision."""
+        """The rule one tick at a time: each answer is known before the next decision."""
         ticks = ticks_of(*made)
         position, expected = [0, 0, 0], []
         for seq, (symbol, price) in enumerate(made):
@@ -208,7 +208,7 @@ class TestDecisions:
         if mode == "position":
             assert run.engine.position.tolist() == position
 
-    def test_a_standing_signal_sends_one_order(self) -> None:
+    def test_an_unchanged_signal_sends_one_order(self) -> None:
         run = Run(Scripted).take(ticks_of(*[(0, 101.0)] * 5, (0, 99.0), (0, 99.0), (0, 101.0)))
         assert [order[:2] for order in run.orders] == [(0, "BUY"), (5, "SELL"), (7, "BUY")]
 
@@ -220,7 +220,7 @@ class TestDecisions:
             (4, "SELL"),
         ]
 
-    def test_a_refused_order_leaves_the_position_and_is_tried_again(self) -> None:
+    def test_a_rejected_order_keeps_the_position_and_is_retried(self) -> None:
         run = Run(Scripted, refuses=lambda seq: seq < 2).take(ticks_of(*[(0, 101.0)] * 4))
         assert [(order[0], order[4]) for order in run.orders] == [
             (0, False),
@@ -229,7 +229,7 @@ class TestDecisions:
         ]
         assert run.engine.position.tolist() == [1, 0, 0]
 
-    def test_quantity_takes_the_shares_where_the_position_is_said_to_be(self) -> None:
+    def test_quantity_makes_the_shares_match_the_position(self) -> None:
         engine = Engine(Scripted, ["A", "B", "C"], Settings(order_qty=10))
         ticks = ticks_of((0, 101.0), (0, 99.0), (1, 99.0), (0, 101.0))
         shares = {"A": 0, "B": 0}
@@ -242,7 +242,7 @@ class TestDecisions:
                 assert shares[intent.symbol] == 10 * position
         assert shares == {"A": 10, "B": -10}
 
-    def test_more_orders_than_a_group_holds(self) -> None:
+    def test_more_orders_than_fit_one_group(self) -> None:
         chosen = Settings(order_mode="every")
         run = Run(Scripted, chosen).take(ticks_of(*[(0, 101.0)] * 2000))
         assert [order[0] for order in run.orders] == list(range(2000))
@@ -264,20 +264,26 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("spec", "reason"),
         [
-            ("app.strategy.cross_check:Missing", "Missing is no subclass"),
-            ("app.strategy.base:load_strategy", "load_strategy is no subclass"),
+            ("app.strategy.cross_check:Missing", "Missing is not a subclass"),
+            ("app.strategy.base:load_strategy", "load_strategy is not a subclass"),
             ("app.no_such_module:X", "ModuleNotFoundError"),
             ("/no/such/file.py:X", "no file /no/such/file.py"),
             ("", "ValueError"),
             ("{tmp}/broken.py:X", "SyntaxError"),
             ("{tmp}/raising.py:X", "ZeroDivisionError: division by zero"),
-            ("{tmp}/other.py:X", "X is no subclass of app.strategy.base.Strategy"),
+            ("{tmp}/other.py:X", "X is not a subclass of app.strategy.Strategy"),
+            ("{tmp}/old.py:X", "app.strategy: from app.strategy import Strategy"),
+            ("{tmp}/missing.py:X", "ModuleNotFoundError: No module named 'app.strategies_x'"),
         ],
     )
-    def test_what_cannot_be_used_says_why(self, tmp_path: Path, spec: str, reason: str) -> None:
+    def test_an_unusable_strategy_names_the_reason(
+        self, tmp_path: Path, spec: str, reason: str
+    ) -> None:
         (tmp_path / "broken.py").write_text("def")
         (tmp_path / "raising.py").write_text("1 / 0")
         (tmp_path / "other.py").write_text("class X: pass")
+        (tmp_path / "old.py").write_text("from app.strategies.base import Strategy as X")
+        (tmp_path / "missing.py").write_text("import app.strategies_x")
         spec = spec.replace("{tmp}", str(tmp_path))
         with pytest.raises(StrategyError, match="STRATEGY=") as raised:
             load_strategy(spec)
@@ -293,7 +299,7 @@ def on_tick(answer: Callable[[Any], Any]) -> type[Strategy]:
     return type("Custom", (Strategy,), {"on_tick": lambda self, tick: answer(tick)})
 
 
-class TestUsersStrategies:
+class TestUserStrategies:
     TICKS = staticmethod(lambda: ticks_of((0, 101.0), (1, 99.0), first_seq=7))
 
     @pytest.mark.parametrize(
@@ -319,18 +325,18 @@ class TestUsersStrategies:
         ],
     )
     @pytest.mark.parametrize("mode", ["position", "every"])
-    def test_nonsense_is_blamed_on_it_with_the_ticks(
+    def test_an_invalid_answer_names_the_strategy_and_the_ticks(
         self, strategy: type[Strategy], mode: str
     ) -> None:
         run = Run(strategy, Settings(order_mode=mode))
         with pytest.raises(StrategyError, match="Custom failed on ticks 7 to 8: "):
             run.take(self.TICKS())
 
-    def test_one_that_cannot_be_made(self) -> None:
+    def test_a_strategy_that_cannot_be_constructed(self) -> None:
         with pytest.raises(StrategyError, match="CrossCheck: ValueError: short window 9"):
             Engine(CrossCheck, SYMBOLS, Settings(short_window_ticks=9, long_window_ticks=9))
 
-    def test_what_a_tick_says(self) -> None:
+    def test_fields_of_a_tick(self) -> None:
         seen: list[Any] = []
         Run(on_tick(seen.append)).take(self.TICKS(), np.array([-1, 42], np.int16))
         told = [(t.symbol, t.price, t.event_ns, t.seq, t.sentiment) for t in seen]

@@ -1,5 +1,6 @@
-"""History and sentiment asked of a gateway that cuts connections and damages what it sends."""
+"""History and sentiment from a gateway that cuts connections and damages its data."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import FatalError, Stop
-from app.strategy import recovery
-from app.strategy.sentiment_feed import SentimentFeed
+from app.strategy.recovery import History
+from app.strategy.sentiment_feed import COMPLETE, SentimentFeed
 from tests.support.fake_servers import Connection, FakeServer
 
 TICKS = 3000
@@ -28,11 +29,9 @@ class TestHistory:
                 reconnect_delay_ms=1,
                 reconnect_delay_ms_max=2,
             )
-            batches = recovery.ticks_from_start(
-                chosen, ["A", "B"], "r1", until, Stop(), lambda: None
-            )
+            history = History(chosen, ["A", "B"], "r1", Stop(), lambda: None)
             seqs: list[int] = []
-            for batch in batches:
+            for batch in history.batches(until):
                 assert batch["price"].tolist() == (batch["seq"] + 1).tolist()
                 seqs += batch["seq"].tolist()
             return seqs
@@ -50,7 +49,7 @@ class TestHistory:
         seqs = self.replay(lambda c: self.from_seq(c, lambda data, _: data), until=until)
         assert seqs == list(range(until))
 
-    def test_cut_connections_go_on_where_they_were_cut(self) -> None:
+    def test_reading_continues_after_cut_connections(self) -> None:
         whole = [lambda c: self.from_seq(c, lambda data, _: data)]
 
         def cut(connection: Connection, size: int) -> None:
@@ -61,7 +60,7 @@ class TestHistory:
         cuts = [lambda c, s=size: cut(c, s) for size in (0, 1, 26, 5000, 77, 30000)]
         assert self.replay(*whole, *cuts, *whole, until=TICKS) == list(range(TICKS))
 
-    def test_garbage_once_loses_nothing_and_always_is_left_out(self) -> None:
+    def test_damage_is_read_again_and_malformed_ticks_are_left_out(self) -> None:
         calls = 0
 
         def once(data: bytes, first: int) -> bytes:
@@ -79,7 +78,7 @@ class TestHistory:
         seqs = self.replay(lambda c: self.from_seq(c, always), until=TICKS)
         assert seqs == [seq for seq in range(TICKS) if seq not in (700, 701, 1500)]
 
-    def test_another_run_is_no_history_of_this_one(self) -> None:
+    def test_the_history_of_another_run_is_fatal(self) -> None:
         def other(connection: Connection) -> None:
             connection.send(b"SYMBOLS|A,B*RUN|r2*SEQ|%d*" % connection.resume())
             connection.frame()
@@ -99,16 +98,16 @@ class TestSentimentFeed:
         return [(int(t), int(s), i % 101) for i, (t, s) in enumerate(zip(seconds, symbols))]  # noqa: B905
 
     def stream(self, first: int, every: int) -> bytes:
-        """What the gateway says from tick ``first`` on; tick n has event second n."""
+        """What the gateway sends from tick ``first`` on; tick n has event second n."""
         events = self.events()
-        say = lambda e: f"2025-10-01 {self.clock(e[0])}*{'AB'[e[1]]}*{e[2]}*".encode()  # noqa: E731
+        frame = lambda e: f"2025-10-01 {self.clock(e[0])}*{'AB'[e[1]]}*{e[2]}*".encode()  # noqa: E731
         before = [e for e in events if first and e[0] < first]
         latest = {e[1]: e for e in before}
-        data = b"SEQ|%d*" % first + b"".join(map(say, latest.values()))
+        data = b"SEQ|%d*" % first + b"".join(map(frame, latest.values()))
         rest = [e for e in events if not first or e[0] >= first]
         for start in range(first, TICKS, every):
             block = [e for e in rest if start <= e[0] < start + every]
-            data += b"".join(map(say, block)) + b"SEQ|%d*" % min(start + every, TICKS)
+            data += b"".join(map(frame, block)) + b"SEQ|%d*" % min(start + every, TICKS)
         return data + b"END|%d*" % TICKS
 
     @staticmethod
@@ -139,12 +138,12 @@ class TestSentimentFeed:
         return values
 
     def expected(self) -> list[int]:
-        """The rule itself, for every tick from scratch."""
+        """The rule itself, computed for every tick from scratch."""
         events = self.events()
         answer = []
         for seq in range(TICKS):
-            fitting = [e for e in events if e[1] == seq % 2 and e[0] <= seq]
-            answer.append(fitting[-1][2] if fitting else -1)
+            earlier = [e for e in events if e[1] == seq % 2 and e[0] <= seq]
+            answer.append(earlier[-1][2] if earlier else -1)
         return answer
 
     def serves(self, every: int, size: int = 10**9, piece: int = 0) -> Callable[[Connection], None]:
@@ -156,17 +155,45 @@ class TestSentimentFeed:
         return handle
 
     @pytest.mark.parametrize(("every", "batch"), [(1, 7), (100, 1), (512, 512), (3000, 64)])
-    def test_the_join_is_the_rule(self, every: int, batch: int) -> None:
+    def test_the_join_follows_the_rule(self, every: int, batch: int) -> None:
         assert self.joined(self.serves(every), batch=batch) == self.expected()
 
-    def test_the_join_is_the_rule_in_small_pieces(self) -> None:
+    def test_the_join_follows_the_rule_in_small_pieces(self) -> None:
         assert self.joined(self.serves(50, piece=13), batch=100) == self.expected()
 
-    def test_the_join_is_the_rule_across_cut_connections(self) -> None:
+    def test_the_join_follows_the_rule_across_cut_connections(self) -> None:
         cuts = [self.serves(40, size) for size in (8, 50, 600, 1999, 6000, 7)]
         assert self.joined(*cuts, self.serves(64), batch=97) == self.expected()
 
-    def test_garbage_is_asked_for_again(self) -> None:
+    def test_by_arrival_the_last_sentiment_stays_after_the_end(self) -> None:
+        """The gateway closes the connection after END; there is nothing to reconnect for."""
+
+        def reconnecting() -> None:
+            pytest.fail("reconnects after END")
+
+        with FakeServer(self.serves(64)) as server:
+            chosen = Settings(
+                gateway_host="127.0.0.1",
+                sentiment_port=server.port,
+                sentiment_join="arrival",
+                reconnect_delay_ms=1,
+                reconnect_delay_ms_max=2,
+            )
+            feed = SentimentFeed(chosen, ["A", "B"], Stop(), reconnecting)
+            ticks, out = np.zeros(2, TICK_DTYPE), np.zeros(2, np.int16)
+            ticks["symbol"] = [0, 1]
+            while feed.complete_before < COMPLETE:
+                feed.take_arrived()
+            time.sleep(0.05)  # let the server's end arrive
+            for _ in range(3):
+                feed.take_arrived()
+                feed.join(ticks, out)
+            feed.close()
+        assert server.connections == 1
+        latest = {symbol: value for _, symbol, value in self.events()}
+        assert out.tolist() == [latest[0], latest[1]]
+
+    def test_damaged_sentiment_is_requested_again(self) -> None:
         def garbage(connection: Connection) -> None:
             data = self.stream(connection.resume(), 64)
             half = data.index(b"*2025", 5000) + 1

@@ -1,4 +1,4 @@
-"""Data files: what is loaded, in which form, and what is refused with which words."""
+"""CSV files: the loaded rows and their form; rejected rows and their messages."""
 
 import gzip
 import subprocess
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from app.market_data.sources import csv_reader as csv_rows
-from app.market_data.sources.csv_file import load_prices, load_sentiments
 from app.market_data.sources.errors import DataError
+from app.market_data.sources.loader import load_prices, load_sentiments
 from app.market_data.tick_table import Columns, Rows
 from app.model.timestamps import format_timestamp, parse_timestamp
 from tests.support.paths import ROOT, SHARED_DATA
@@ -41,7 +41,7 @@ def frames_of(rows: Rows) -> list[bytes]:
 
 
 def check(rows: Rows) -> None:
-    """What must hold of any loaded rows."""
+    """Invariants of loaded rows."""
     for row, frame in enumerate(frames_of(rows)):
         time_text, symbol, _, rest = frame.split(b"*")
         assert rest == b""
@@ -52,7 +52,7 @@ def check(rows: Rows) -> None:
 
 
 class TestForms:
-    """The same two ticks in every form that a file may have."""
+    """The same two ticks in every form of a file."""
 
     @pytest.mark.parametrize(
         "content",
@@ -98,7 +98,7 @@ class TestForms:
         assert rows.values is not None
         assert rows.values.tolist() == [55, -1, 7]
 
-    def test_timestamps_are_normalised_to_utc(self, write: Write) -> None:
+    def test_timestamps_are_normalized_to_utc(self, write: Write) -> None:
         path = write(
             HEADER
             + "2025-10-01,A,1\n2025-10-01T09:30:00.5Z,A,1e0\n"
@@ -140,7 +140,7 @@ class TestForms:
         check(rows)
 
     @pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1000])
-    def test_chunks_do_not_show(
+    def test_chunk_size_does_not_change_the_result(
         self, write: Write, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
     ) -> None:
         body = "".join(
@@ -156,8 +156,8 @@ class TestForms:
             assert len(rows) == 90
 
 
-class TestRefused:
-    """Every bad row is named with file, line, value and reason; a setting skips it instead."""
+class TestRejected:
+    """Every malformed row is named with file, line, value and reason; a setting skips them."""
 
     @pytest.mark.parametrize(
         ("row", "reason"),
@@ -206,12 +206,12 @@ class TestRefused:
         with pytest.raises(DataError, match="symbol that is not UTF-8"):
             load_prices(write(HEADER.encode() + b"2025-10-01,\xff\xfe,1\n"), Columns())
 
-    def test_many_bad_rows_are_counted(self, write: Write) -> None:
+    def test_many_malformed_rows_are_counted(self, write: Write) -> None:
         path = write(HEADER + "2025-10-01,A,1\n" * 5 + "2025-10-01,A,x\n" * 1000)
         with pytest.raises(DataError) as reject:
             load_prices(path, Columns())
         lines = str(reject.value).splitlines()
-        assert "1000 rows wrong" in lines[0]
+        assert "1000 rows malformed" in lines[0]
         assert [line.split(":")[1] for line in lines[1:11]] == [str(n) for n in range(7, 17)]
         assert lines[11] == "... and 990 more"
         assert len(lines) == 12
@@ -232,7 +232,7 @@ class TestRefused:
         with pytest.raises(DataError, match=":22: 2025-10-01 00:00:00 comes after 2025-10-02"):
             load_prices(path, Columns())
 
-    def test_bad_sentiment_in_its_column(self, write: Write) -> None:
+    def test_malformed_sentiment_in_its_column(self, write: Write) -> None:
         path = write(
             "timestamp,symbol,price,sentiment\n2025-10-01,A,1,5\n2025-10-01,A,2,101\n"
             "2025-10-01,A,x,good\n"
@@ -269,7 +269,7 @@ class TestRefused:
             assert reason in str(reject.value)
 
     def test_nothing_left_after_skipping(self, write: Write) -> None:
-        with pytest.raises(DataError, match=r"no rows below the header \(1 wrong rows skipped\)"):
+        with pytest.raises(DataError, match=r"no rows .* \(1 malformed rows skipped\)"):
             load_prices(write(HEADER + "x,y,z\n"), Columns(skip_bad_rows=True))
 
     def test_missing_file_and_folder(self, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ class TestRefused:
         with pytest.raises(DataError, match="Is a directory"):
             load_prices(tmp_path, Columns())
 
-    def test_symbol_list_that_is_no_frame(self, write: Write) -> None:
+    def test_symbol_list_too_long_for_a_frame(self, write: Write) -> None:
         body = "".join(f"2025-10-01,SYM{number:07},1\n" for number in range(7000))
         with pytest.raises(DataError, match="7000 symbols make a symbol list of 77008 bytes"):
             load_prices(write(HEADER + body), Columns())
@@ -336,7 +336,7 @@ def test_any_rows_come_back(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
-def test_any_bytes_load_or_are_refused(write: Write, content: bytes) -> None:
+def test_any_bytes_load_or_are_rejected(write: Write, content: bytes) -> None:
     path = write(HEADER.encode() + b"2025-10-01,A,1\n" + content)
     reject = ""
     try:
@@ -346,7 +346,7 @@ def test_any_bytes_load_or_are_refused(write: Write, content: bytes) -> None:
     assert not reject or str(path) in reject
 
 
-def test_committed_file_is_what_its_generator_makes() -> None:
+def test_committed_file_equals_its_generators_output() -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "data" / "make_market_data.py"], capture_output=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""Prices and sentiments: what is passed as it is, what is rewritten, what is refused."""
+"""Prices and sentiments: passed unchanged, rewritten, or rejected."""
 
 from decimal import Decimal
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.market_data.sources.value_columns import (
-    normalise_price,
-    normalise_sentiment,
+    normalize_price,
+    normalize_sentiment,
     price_columns,
     sentiment_columns,
 )
@@ -40,7 +40,7 @@ def columns(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ],
 )
 def test_price_on_the_wire(text: str, wire: str) -> None:
-    assert normalise_price(text.encode()).decode() == wire
+    assert normalize_price(text.encode()).decode() == wire
 
 
 @pytest.mark.parametrize(
@@ -64,48 +64,48 @@ def test_price_on_the_wire(text: str, wire: str) -> None:
         ("1e-10", "below 0.000000001"),
     ],
 )
-def test_price_refused(text: str, reason: str) -> None:
+def test_price_rejected(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        normalise_price(text.encode())
+        normalize_price(text.encode())
     assert not price_columns(*columns([text.encode()]))[0]
 
 
 @settings(deadline=None)
 @given(st.lists(NUMBER_LIKE, min_size=1, max_size=10))
-def test_price_column_passes_only_what_needs_no_rewriting(texts: list[bytes]) -> None:
+def test_price_column_accepts_only_wire_form(texts: list[bytes]) -> None:
     for text, good in zip(texts, price_columns(*columns(texts)), strict=True):
         if good:
-            assert normalise_price(text) == text
+            assert normalize_price(text) == text
 
 
 @settings(deadline=None)
 @given(st.decimals(Decimal("0.000000001"), Decimal("9e9"), places=9))
 def test_price_keeps_its_value(price: Decimal) -> None:
     for text in (f"{price:f}", str(price), repr(float(price))):
-        sent = normalise_price(text.encode())
+        sent = normalize_price(text.encode())
         assert abs(Decimal(sent.decode()) - Decimal(text)) <= Decimal("5e-10")
-        # What was sent goes out again as it is.
-        assert normalise_price(sent) == sent
+        # Wire form is sent unchanged.
+        assert normalize_price(sent) == sent
 
 
 @pytest.mark.parametrize(
     ("text", "wire"), [("0", "0"), ("100", "100"), ("050", "50"), ("50.0", "50"), ("+7", "7")]
 )
 def test_sentiment_on_the_wire(text: str, wire: str) -> None:
-    assert normalise_sentiment(text.encode()).decode() == wire
+    assert normalize_sentiment(text.encode()).decode() == wire
 
 
 @pytest.mark.parametrize("text", ["", "101", "-1", "50.5", "nan", "1e1", "5O", "1000", "٣"])
-def test_sentiment_refused(text: str) -> None:
+def test_sentiment_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"missing|not an integer from 0 to 100"):
-        normalise_sentiment(text.encode())
+        normalize_sentiment(text.encode())
     assert not sentiment_columns(*columns([text.encode()]))[0][0]
 
 
 @settings(deadline=None)
 @given(st.lists(NUMBER_LIKE, min_size=1, max_size=10))
-def test_sentiment_column_reads_as_one_does(texts: list[bytes]) -> None:
+def test_sentiment_column_equals_single_values(texts: list[bytes]) -> None:
     good, values = sentiment_columns(*columns(texts))
     for text, ok, value in zip(texts, good.tolist(), values.tolist(), strict=True):
         if ok:
-            assert int(normalise_sentiment(text)) == value
+            assert int(normalize_sentiment(text)) == value

@@ -1,0 +1,117 @@
+"""The strategy's counters and latencies, and the log of its positions.
+
+Nothing here decides anything, so the process calls it after the orders are answered.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from app.config import Settings
+from app.kernel import _kernel
+from app.kernel._kernel import Intent
+from app.model.orders import order_id_of_tick
+from app.runtime.log import get_logger
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.order_client import Answer
+from app.strategy.engine import Engine
+from app.strategy.schedule import Schedule
+
+log = get_logger()
+
+POSITION_NAMES = {1: "LONG", -1: "SHORT"}
+
+
+class StrategyCounters:
+    """Counts for one strategy process.
+
+    ``feed_gaps``: how often the feed was interrupted so far.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: ProcessMetrics,
+        engine: Engine,
+        feed_gaps: Callable[[], int],
+    ) -> None:
+        self._metrics, self._engine = metrics, engine
+        self.decision_ages = metrics.histogram("tick_to_decision_ns").buckets
+        self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
+        self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
+        self._ack_times = metrics.histogram("order_ack_ns").buckets
+        self._schedule = Schedule(settings, feed_gaps)
+        self._logs_positions = settings.order_mode != "every"
+
+    def count_batch(self, signals: npt.NDArray[np.int8], decided_ns: int) -> None:
+        """Count one batch's signals; ``decided_ns``: CLOCK_MONOTONIC of the decision."""
+        buys, sells, holds = _kernel.tally(signals)
+        metrics = self._metrics
+        metrics.add("signals_buy", buys)
+        metrics.add("signals_sell", sells)
+        metrics.add("signals_hold", holds)
+        metrics.add("batches")
+        metrics.mark_event(decided_ns)
+
+    def count_orders(
+        self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
+    ) -> None:
+        """Count orders sent at ``sent_ns`` and answered by ``done_ns``, CLOCK_MONOTONIC."""
+        metrics = self._metrics
+        _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
+        acked = duplicate = 0
+        for intent, answer in zip(intents, answers, strict=True):
+            age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
+            _kernel.record_latency(self._ack_ages, age_us * 1000)
+            due_ns = self._schedule.due_ns(intent.seq)
+            if due_ns is not None:
+                _kernel.record_latency(self._due_ages, done_ns - due_ns)
+            acked += answer.ok
+            duplicate += answer.duplicate
+            if not answer.ok:
+                log.warning(
+                    "order_rejected",
+                    id=order_id_of_tick(intent.seq),
+                    code=answer.code,
+                    msg=answer.msg,
+                )
+        metrics.add("orders_duplicate", duplicate)
+        metrics.add("orders_acked", acked)
+        metrics.add("orders_rejected", len(intents) - acked)
+        # Last: after a kill in between, the report must not miss answers that arrived.
+        metrics.add("orders_sent", len(intents))
+        if self._logs_positions:
+            self._log_positions(intents, answers)
+
+    def _log_positions(self, intents: list[Intent], answers: list[Answer]) -> None:
+        for intent, answer in zip(intents, answers, strict=True):
+            if answer.ok:
+                self._metrics.add("position_changes")
+                log.info(
+                    "position",
+                    symbol=intent.symbol,
+                    now=POSITION_NAMES[intent.signal],
+                    order=order_id_of_tick(intent.seq),
+                    qty=self._engine.qty(intent),
+                    price=intent.price,
+                )
+
+    def publish(self, reader: _kernel.TickReader) -> None:
+        """Publish the reader's position in the ring, and the heartbeat."""
+        metrics = self._metrics
+        metrics.set("ticks_lost", reader.lost)
+        metrics.set("ticks_consumed", reader.position - metrics.get("joined_at") - reader.lost)
+        metrics.set("queue_depth", reader.available())
+        metrics.heartbeat()
+
+    def log_progress(self, reader: _kernel.TickReader) -> None:
+        """Log how far the run is."""
+        log.info(
+            "progress",
+            ticks=self._metrics.get("ticks_consumed"),
+            lost=reader.lost,
+            orders=self._metrics.get("orders_sent"),
+            acked=self._metrics.get("orders_acked"),
+            queue=reader.available(),
+        )

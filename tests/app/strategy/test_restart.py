@@ -1,0 +1,197 @@
+"""A strategy process killed after an order's answer, before its cursor moves, and restarted."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from app.config import Settings
+from app.kernel import _kernel
+from app.market_data.feed import Feed
+from app.runtime.lifecycle import Stop
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.tick_ring import TickRing
+from app.strategy.base import Strategy
+from app.strategy.process import StrategyProcess
+from tests.support.children import segment_name
+from tests.support.fake_servers import Connection, FakeServer
+from tests.support.feed_helpers import make_feed, make_settings, running, ticks_bytes
+from tests.support.kernel.helpers import padded
+
+PRICES = [101, 101, 99, 100, 101, 99]
+FIRST_BATCH, SECOND_BATCH = 1, 4
+
+
+class ByPrice(Strategy):
+    """Long above 100, short below; records every tick."""
+
+    seen: list[int] = []  # noqa: RUF012 (one list for every instance)
+
+    def on_tick(self, tick: Any) -> str:
+        self.seen.append(tick.seq)
+        return "BUY" if tick.price > 100 else "SELL" if tick.price < 100 else "HOLD"
+
+
+class Killed(Exception):
+    """Stands for SIGKILL."""
+
+
+class DyingReader:
+    """A tick reader whose process is killed before its cursor moves."""
+
+    def __init__(self, reader: _kernel.TickReader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def advance(self, count: int) -> None:
+        raise Killed
+
+
+class OrderManager:
+    """Accepts and keeps every order; answers queries for the last ones."""
+
+    def __init__(self) -> None:
+        self.orders: list[dict[str, Any]] = []
+
+    def serve(self, connection: Connection) -> None:
+        while True:
+            request = json.loads(connection.frame())
+            if request.get("op") == "orders":
+                end = request.get("before", len(self.orders) + 1)
+                page = self.orders[: end - 1][::-1][: request["limit"]]
+                answer: dict[str, Any] = {"ok": True, "orders": page}
+            else:
+                number = len(self.orders) + 1
+                self.orders.append({**request, "order_no": number, "status": "Filled"})
+                answer = {"ok": True, "order": {"id": request["id"]}}
+            connection.send(json.dumps(answer).encode() + b"*")
+
+
+class Orderbook:
+    """The writer's half of the segments, without its process."""
+
+    def __init__(self, settings: Settings, feed: Feed) -> None:
+        self.feed, self.sent = feed, 0
+        self.metadata = SharedMemoryMetadata(settings.shm_metadata)
+        self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+        self.ring = TickRing.open_writer(settings.shm_tick_ring, 64, settings.ring_policy)
+        parser = _kernel.FieldParser(feed.symbols)
+        self.writer = _kernel.TickWriter(self.ring.buffer, self.book.buffer, parser)
+        boot_id = f"{self.book.boot_id:016x}"
+        self.metadata.write({"feed_id": feed.feed_id, "boot_id": boot_id})
+
+    def push_until(self, end: int) -> None:
+        data = ticks_bytes(self.feed, self.sent, end)
+        assert self.writer.push(padded(data), 0, len(data), time.monotonic_ns())[0] == (
+            end - self.sent
+        )
+        self.sent = end
+
+    def close(self) -> None:
+        del self.writer
+        for segment in (self.ring, self.book, self.metadata):
+            segment.unlink()
+            segment.close()
+
+
+class Surroundings(NamedTuple):
+    """The other processes of a strategy process."""
+
+    settings: Settings
+    orderbook: Orderbook
+    manager: OrderManager
+    metrics: ProcessMetrics
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    yield from segment_name()
+
+
+@contextmanager
+def surroundings(path: Path, name: str, **changes: str) -> Iterator[Surroundings]:
+    """A real gateway, and an order manager and an orderbook that the test controls."""
+    rows = [f"2025-10-01 09:30:{second:02},A,{price}\n" for second, price in enumerate(PRICES)]
+    path.write_text("timestamp,symbol,price\n" + "".join(rows))
+    chosen = make_settings(
+        data_path=str(path),
+        strategy=f"{__name__}:ByPrice",
+        shm_tick_ring=f"{name}_ring",
+        shm_price_book=f"{name}_book",
+        shm_metadata=f"{name}_metadata",
+        shm_metrics=f"{name}_metrics",
+        gateway_host="127.0.0.1",
+        order_manager_host="127.0.0.1",
+        **changes,
+    )
+    feed, manager = make_feed(path), OrderManager()
+    with running(feed, chosen) as gateway, FakeServer(manager.serve) as orders:
+        chosen = msgspec.structs.replace(
+            chosen,
+            price_port=gateway.price_port,
+            sentiment_port=gateway.sentiment_port,
+            order_port=orders.port,
+        )
+        orderbook = Orderbook(chosen, feed)
+        metrics = ProcessMetrics.open(chosen.shm_metrics, "strategy")
+        try:
+            yield Surroundings(chosen, orderbook, manager, metrics)
+        finally:
+            metrics.close()
+            orderbook.close()
+
+
+def run_and_kill(around: Surroundings) -> None:
+    """Decide on the first batch, and on the second without moving the cursor."""
+    process = StrategyProcess(around.settings, around.metrics, Stop())
+    around.orderbook.push_until(FIRST_BATCH)
+    process.recover()
+    process._take_batch()
+    around.orderbook.push_until(SECOND_BATCH)
+    process.reader = DyingReader(process.reader)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        process.run()
+    process.close()
+
+
+def run_to_end(around: Surroundings) -> None:
+    """Start the process and let it consume the rest of the run."""
+    process = StrategyProcess(around.settings, around.metrics, Stop())
+    around.orderbook.push_until(len(PRICES))
+    around.orderbook.writer.finish(len(PRICES))
+    process.recover()
+    process.run()
+    process.close()
+
+
+@pytest.mark.parametrize(
+    "mode", [{"ring_policy": "latest"}, {"trading_mode": "live"}], ids=["latest", "live"]
+)
+def test_what_was_decided_before_a_kill_is_not_decided_again(
+    tmp_path: Path, name: str, mode: dict[str, str]
+) -> None:
+    """The order manager's last orders give newer positions than the batch was decided with."""
+    with surroundings(tmp_path / "ticks.csv", name, **mode) as around:
+        orders, metrics = around.manager.orders, around.metrics
+        run_and_kill(around)
+        assert [(order["id"], order["side"]) for order in orders] == [(1, "BUY"), (3, "SELL")]
+        ByPrice.seen.clear()
+        run_to_end(around)
+        assert [(order["id"], order["side"], order["qty"]) for order in orders] == [
+            (1, "BUY", 10),
+            (3, "SELL", 20),
+            (5, "BUY", 20),
+            (6, "SELL", 20),
+        ]
+        assert ByPrice.seen == list(range(len(PRICES)))
+        signals = sum(metrics.get(f"signals_{side}") for side in ("buy", "sell", "hold"))
+        assert metrics.get("ticks_consumed") == signals == len(PRICES)
