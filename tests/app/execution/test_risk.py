@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.config import Settings
@@ -9,7 +10,8 @@ from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Acc
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import Limits, RiskConfig
 from app.model.money import UNITS
 from app.model.orders import BUY, DAY, GTC, IOC, LIMIT, MARKET, PLAIN, SELL, Order
 from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, RejectCode, retryable
@@ -78,7 +80,7 @@ def test_nothing_is_limited_by_default() -> None:
 def test_default_settings_do_not_get_in_the_way() -> None:
     desk = Desk(Prices())
     desk.prices.attached = False
-    config = RiskConfig.from_settings(Settings())
+    config = RiskConfig.from_values(msgspec.structs.asdict(Settings()))
     desk.core.gate = RiskGate(config, desk.prices, desk.core.stack)
     assert [desk.code(BUY, 10**6, 1e6) for _ in range(50)] == ["ok"] * 50
 
@@ -130,7 +132,7 @@ def test_largest_notional(scope: str) -> None:
 
 
 def test_price_collar_stands_around_a_fresh_price() -> None:
-    desk = Desk(collar_bps=100.0, price_age_ns_max=500 * MS)
+    desk = Desk(price_collar_bps=100.0, price_age_ms_max=500)
     assert desk.code(BUY, 1, 101.0) == "ok"
     assert desk.code(SELL, 1, 99.0) == "ok"
     refused = desk.order(BUY, 1, 101.01)
@@ -231,7 +233,7 @@ def test_orders_per_second() -> None:
 
 
 def test_repeated_executions_are_throttled() -> None:
-    desk = Desk(client=Limits(repeats_max=2), repeat_window_ns=UNITS)
+    desk = Desk(client=Limits(repeats_max=2), repeat_window_s=1.0)
     assert [desk.code(BUY, 10) for _ in range(3)] == ["ok", "ok", "THROTTLED"]
     assert desk.code(BUY, 11) == "ok"
     assert desk.code(SELL, 10) == "ok"
@@ -274,15 +276,15 @@ def test_checks_come_in_order() -> None:
         ("tick_size", "TICK_SIZE"),
         ("lot_size", "LOT_SIZE"),
         ("client", "QTY_MAX"),
-        ("collar_bps", "STALE_PRICE"),
+        ("price_collar_bps", "STALE_PRICE"),
     ]
     config: dict[str, Any] = {
         "known_symbols": True,
         "tick_size": UNITS,
         "lot_size": 7,
         "client": everything,
-        "collar_bps": 1.0,
-        "price_age_ns_max": 1,
+        "price_collar_bps": 1.0,
+        "price_age_ms_max": 1,
     }
     for name, code in expected:
         assert Desk(**config).code(BUY, 10, 100.5, **order) == code
@@ -301,7 +303,7 @@ def test_what_hangs_on_the_clock_is_retryable_in_a_replay_and_final_live(code: R
 
 
 def test_held_back_order_goes_through_later_under_the_same_id() -> None:
-    desk = Desk(price_age_ns_max=500 * MS)
+    desk = Desk(price_age_ms_max=500)
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     assert isinstance(desk.order(id=5), Reject)
     assert desk.core.clients == {}, "nothing is kept of it"
@@ -310,7 +312,7 @@ def test_held_back_order_goes_through_later_under_the_same_id() -> None:
 
 
 def test_live_the_same_order_is_dropped_for_good() -> None:
-    desk = Desk(price_age_ns_max=500 * MS, replaying=False)
+    desk = Desk(price_age_ms_max=500, replaying=False)
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     assert desk.code(id=5) == "STALE_PRICE"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)

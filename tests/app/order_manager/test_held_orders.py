@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.config import Settings
@@ -11,7 +12,8 @@ from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice, NoPrices
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import Limits, RiskConfig
 from app.model.money import UNITS
 from app.model.orders import BUY, IOC, PLAIN
 from app.model.reject_codes import RejectCode
@@ -48,8 +50,6 @@ class Desk:
 
     def turn(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
         """Peer and code ("ok", "again" for a duplicate) of each answer of one turn."""
-        import msgspec
-
         self.service.begin()
         for peer, frame in frames:
             self.service.handle(peer, decode(frame))
@@ -185,7 +185,7 @@ class Prices:
 
 def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
     """What a gate with a collar of 1 % and a limit of 500 ms says to an order at 100."""
-    config = RiskConfig(collar_bps=100.0, price_age_ns_max=500 * MS, replaying=replaying)
+    config = RiskConfig(price_collar_bps=100.0, price_age_ms_max=500, replaying=replaying)
     scope = Account(STACK_NO, "")
     request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", PLAIN, IOC)
     reject = RiskGate(config, Prices(book), scope).check(request, Account(1, "desk"), 0)
@@ -235,5 +235,6 @@ def test_no_collar_around_a_book_that_moved_on(
 
 
 def test_settings_name_the_mode() -> None:
-    assert RiskConfig.from_settings(Settings()).replaying
-    assert not RiskConfig.from_settings(Settings(trading_mode="live")).replaying
+    for mode in ("replay", "live"):
+        values = msgspec.structs.asdict(Settings(trading_mode=mode))
+        assert RiskConfig.from_values(values).replaying is (mode == "replay")

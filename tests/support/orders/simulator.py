@@ -10,7 +10,8 @@ from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import PendingRows, Recovered
 from app.execution.prices import BookPrice
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import Limits, RiskConfig
 from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
@@ -138,14 +139,14 @@ def random_setup(rng: random.Random) -> Setup:
             repeats_max=some(1, 2) * loose,
         )
 
-    age = some(50, 500, odds=0.2) * 1_000_000
+    age_ms = some(50, 500, odds=0.2)
     config = RiskConfig(
         client=limits(1),
         stack=limits(2),
         tick_size=some(UNITS // 4, odds=0.1),
         lot_size=some(5, odds=0.1),
-        collar_bps=some(300, odds=0.5) if age else 0,
-        price_age_ns_max=age,
+        price_collar_bps=some(300, odds=0.5) if age_ms else 0,
+        price_age_ms_max=age_ms,
         replaying=rng.random() < 0.5,
     )
     return Setup(config, some(10, 37), rng.choice((100, 100, 30)))
@@ -165,9 +166,9 @@ class World:
             *rules,
             tick_size=config.tick_size,
             lot_size=config.lot_size,
-            collar_bps=int(config.collar_bps),
-            age_ns_max=config.price_age_ns_max,
-            window_ns=config.repeat_window_ns,
+            collar_bps=int(config.price_collar_bps),
+            age_ns_max=config.price_age_ms_max * 1_000_000,
+            window_ns=int(config.repeat_window_s * UNITS),
             replay=config.replaying,
             slippage_bps=setup.slippage_bps,
             fill_percent=setup.fill_percent,
