@@ -1,4 +1,4 @@
-"""The order manager's core without its sockets, clock and file: what the backtest trades with."""
+"""The order manager's core without sockets, clock and file, for the backtest."""
 
 import msgspec
 
@@ -16,7 +16,7 @@ from app.model.wire.order_json import decode
 
 
 class NoOrders:
-    """Looks up nothing: a backtest sends each id once."""
+    """Finds nothing: a backtest sends each id once."""
 
     def find(self, client_no: int, order_id: int) -> Order | None:
         """Always None."""
@@ -28,7 +28,7 @@ class NoOrders:
 
 
 class PaperBroker:
-    """Decides on order frames as the order manager does, and remembers them in ``orders``."""
+    """Decides on order frames as the order manager does, and keeps them in ``orders``."""
 
     def __init__(self, settings: Settings) -> None:
         # Checks that depend on when an order comes only delay it in a replay: left out.
@@ -42,7 +42,7 @@ class PaperBroker:
         self.orders: list[Order] = []
 
     def submit(self, frame: bytes, now_ns: int) -> bool:
-        """Decide on one order, delimiter included; whether it was accepted."""
+        """Decide on one order frame, delimiter included; returns whether it was accepted."""
         request = decode(frame[:-1])
         assert isinstance(request, OrderRequest), request
         answer = self.core.submit(request, now_ns)
