@@ -1,4 +1,4 @@
-"""Random histories with faults: the order core and a slow plain oracle decide the same."""
+"""Random histories with faults: the order core and a slow plain oracle agree."""
 
 import os
 import random
@@ -33,28 +33,28 @@ def test_histories_agree_with_the_oracle() -> None:
 
 
 class SqliteStore(OrderStore):
-    """The real store under the simulator's names, tended at random moments.
+    """The real store under the simulator's names, maintained at random moments.
 
-    Whoever reads the file finds the positions of all fills whenever no turn is open.
+    Whenever no batch is open, a reader of the file finds the positions of all fills.
     """
 
     def lose(self) -> None:
         self.rollback()
-        self._tend()
+        self._maintain_at_random()
 
     def commit(self) -> bool:
         written = super().commit()
         if RANDOM.random() < 0.8:
             self.prepare()
-        self._tend()
+        self._maintain_at_random()
         return written
 
     def load(self) -> Recovered:
         found = super().load()
-        self._tend()
+        self._maintain_at_random()
         return found
 
-    def _tend(self) -> None:
+    def _maintain_at_random(self) -> None:
         self._turn_s = RANDOM.choice((0.0, self._turn_s))
         self.wal_pages = RANDOM.choice((0, 9000))
         self.tend(idle=RANDOM.random() < 0.5)
