@@ -66,10 +66,8 @@ def halted(context: RiskContext, _limit: None) -> PreparedCheck:
     """Neither the stack nor the client is halted."""
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
-        for account in (context.stack, client):
-            if account.mode == HALTED:
-                return f"{account.label} is halted"
-        return None
+        account = context.in_mode(HALTED, client)
+        return None if account is None else f"{account.label} is halted"
 
     return check
 
@@ -299,10 +297,10 @@ def kill_switch(context: RiskContext, _limit: None) -> PreparedCheck:
     """No kill switch is pulled."""
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
-        for account in (context.stack, client):
-            if account.mode == KILLED:
-                return f"the kill switch of {account.label} is pulled: needs a resume"
-        return None
+        account = context.in_mode(KILLED, client)
+        if account is None:
+            return None
+        return f"the kill switch of {account.label} is pulled: needs a resume"
 
     return check
 

@@ -19,6 +19,12 @@ class RiskContext:
         self.fresh_price: BookPrice | None = None
         """The price that :func:`price_age` read for the order being checked."""
 
+    def in_mode(self, mode: int, client: Account) -> Account | None:
+        """The stack or the client, whichever is in this trading mode; None if neither is."""
+        if self.stack.mode == mode:
+            return self.stack
+        return client if client.mode == mode else None
+
     def mark(self, symbol: str, position: Position) -> int:
         """The price a holding is valued at: the book's when live, else the last fill's.
 

@@ -25,7 +25,7 @@ from app.model.orders import (
     next_status,
 )
 from app.model.position import Position
-from tests.support.orders.oracle import Holding
+from tests.support.orders.oracle_state import Holding
 
 EVENTS = range(7)
 
