@@ -8,7 +8,8 @@ from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import RiskConfig
 from app.model.orders import Order
 from app.model.position import Position
 from app.model.requests import OrderRequest, Reject
@@ -27,29 +28,13 @@ class NoOrders:
         return order
 
 
-def timeless(config: RiskConfig) -> RiskConfig:
-    """The checks that do not depend on time: in a replay, the others only delay orders."""
-
-    def without_rates(limits: Limits) -> Limits:
-        return msgspec.structs.replace(limits, orders_per_s_max=0, repeats_max=0)
-
-    return msgspec.structs.replace(
-        config,
-        client=without_rates(config.client),
-        stack=without_rates(config.stack),
-        collar_bps=0.0,
-        price_age_ns_max=0,
-        replaying=True,
-    )
-
-
 class PaperBroker:
     """Decides on order frames as the order manager does, and keeps the orders in ``orders``."""
 
     def __init__(self, settings: Settings) -> None:
-        gate = RiskGate(
-            timeless(RiskConfig.from_settings(settings)), NoPrices(), Account(STACK_NO, "")
-        )
+        # Checks that depend on when an order comes only delay it in a replay: left out.
+        config = RiskConfig.from_values(msgspec.structs.asdict(settings)).timeless()
+        gate = RiskGate(config, NoPrices(), Account(STACK_NO, ""))
         venue = PaperExchange(
             NoPrices(), settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
         )

@@ -1,6 +1,6 @@
-"""Who trades, with what, and under which restriction: the in-memory books of the order core."""
+"""The accounts of the order core, one per client and one for the whole stack."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -9,60 +9,121 @@ from app.model.position import Position
 from app.model.token_bucket import TokenBucket
 
 ACTIVE, REDUCE, HALTED, KILLED = range(4)
-"""Trading modes: everything goes; only what shrinks a position; nothing; nothing, because the kill
-switch was pulled.  A human's ``resume`` leads back to ACTIVE from each."""
+"""Trading modes: all orders pass; only orders that shrink a position; none; none, because the kill
+switch was pulled.  A ``resume`` request leads back to ACTIVE from each."""
 MODE_NAMES: Final = ("active", "reduce", "halted", "killed")
 
 STACK_NO: Final = 0
-"""The client number of the whole stack, where a table holds both."""
+"""The client number of the whole stack, in tables that hold clients and the stack."""
 
 
 class Account:
     """What limits are measured against: one client, or the whole stack.
 
-    In the stack's scope a position is the plain sum over all clients: its ``cost`` is all cash paid
-    less all cash received and its ``realized`` is zero, so that profit adds up over clients.
+    A position of the stack is the plain sum over all clients: its ``cost`` is all cash paid minus
+    all cash received and its ``realized`` is zero, so that profit adds up over clients.
     """
 
     def __init__(self, client_no: int, name: str) -> None:
         self.client_no = client_no
         self.name = name
         self.mode = ACTIVE
-        self.positions: dict[str, Position] = {}
+        self.positions: defaultdict[str, Position] = defaultdict(Position)
+        """By symbol."""
         self.open_orders = 0
         self.id_high = -1
-        """The largest id this client has used; a larger one needs no look into the store."""
+        """The largest order id this client has used; a larger one needs no lookup in the store."""
         self.day = 0
         self.day_base = 0
-        """Profit at the start of ``day``, what the daily loss counts from."""
+        """Profit at the start of ``day``; the daily loss counts from it."""
         self.orders_bucket: TokenBucket | None = None
         self.repeats: dict[tuple[str, int, int], deque[int]] = {}
+        """Symbol, side and quantity -> times of the latest executions."""
 
     @property
     def label(self) -> str:
         """For messages."""
         return f"client {self.name}" if self.client_no != STACK_NO else "the whole stack"
 
-    def position(self, symbol: str) -> Position:
-        """The position in ``symbol``, made when there is none yet."""
-        position = self.positions.get(symbol)
-        if position is None:
-            position = self.positions[symbol] = Position()
-        return position
-
-    def rest(self, order: Order, sign: int) -> None:
-        """Count an order's open quantity in (``sign`` 1) or out (-1)."""
-        position = self.position(order.symbol)
-        open_qty = sign * (order.qty - order.filled_qty)
+    def add_open(self, order: Order) -> None:
+        """Count an open order and its open quantity in."""
+        position = self.positions[order.symbol]
         if order.side == BUY:
-            position.open_buy += open_qty
+            position.open_buy += order.qty - order.filled_qty
         else:
-            position.open_sell += open_qty
-        self.open_orders += sign
+            position.open_sell += order.qty - order.filled_qty
+        self.open_orders += 1
+
+    def remove_open(self, order: Order) -> None:
+        """Take back what :meth:`add_open` counted; ``order`` has the same filled quantity."""
+        position = self.positions[order.symbol]
+        if order.side == BUY:
+            position.open_buy -= order.qty - order.filled_qty
+        else:
+            position.open_sell -= order.qty - order.filled_qty
+        self.open_orders -= 1
 
     def profit(self, mark: Callable[[str, Position], int]) -> int:
-        """Realised and unrealised profit over all symbols; ``mark`` gives a symbol's price."""
+        """Realized and unrealized profit over all symbols; ``mark`` gives a symbol's price."""
         return sum(
             position.realized + position.unrealized(mark(symbol, position))
             for symbol, position in self.positions.items()
         )
+
+
+class Accounts:
+    """The account of each client, and that of the whole stack: what changes one changes both."""
+
+    def __init__(self, stack: Account) -> None:
+        self.stack = stack
+        self.clients: dict[str, Account] = {}
+        """By name."""
+        self.by_number: dict[int, Account] = {}
+
+    def clear(self) -> None:
+        """Forget all clients and all that the stack holds, except its mode and day."""
+        stack = self.stack
+        stack.positions.clear()
+        stack.open_orders = 0
+        stack.orders_bucket = None
+        stack.repeats.clear()
+        self.clients.clear()
+        self.by_number.clear()
+
+    def add(self, client: Account) -> None:
+        """Add a client's account."""
+        self.clients[client.name] = self.by_number[client.client_no] = client
+
+    def restore_position(self, client_no: int, symbol: str, position: Position) -> None:
+        """Take over a client's position as it was stored."""
+        self.by_number[client_no].positions[symbol] = position
+        total = self.stack.positions[symbol]
+        total.qty += position.qty
+        total.cost += position.cost - position.realized
+        if position.fill_no > total.fill_no:
+            total.fill_no, total.mark = position.fill_no, position.mark
+
+    def add_open(self, order: Order) -> None:
+        """Count an open order in."""
+        self.by_number[order.client_no].add_open(order)
+        self.stack.add_open(order)
+
+    def remove_open(self, order: Order) -> None:
+        """Count an open order out; to be called before its filled quantity changes."""
+        self.by_number[order.client_no].remove_open(order)
+        self.stack.remove_open(order)
+
+    def execute(
+        self, client: Account, order: Order, qty: int, price: int, fill_no: int
+    ) -> Position:
+        """Account for an execution; returns the client's position."""
+        symbol, side = order.symbol, order.side
+        position = client.positions[symbol]
+        position.apply(side, qty, price)
+        position.fill_no = fill_no
+        total = self.stack.positions[symbol]
+        signed = side * qty
+        total.qty += signed
+        total.cost += signed * price
+        total.mark = price
+        return position

@@ -1,17 +1,17 @@
 """The order core: a pure state machine.  A request and a time go in, rows and an answer come out.
 
-No sockets, no clock, no files: time is an argument, prices and the venue are injected, what is to
-be kept goes into :class:`PendingRows`, and orders that are no longer held are asked for through an
-:class:`OrderLookup`.  What it holds is the open orders, the positions and one record per client, so
-its memory does not grow with the number of orders.
+No sockets, no clock, no files: time is an argument, prices and the venue are injected, rows to be
+stored go into :class:`PendingRows`, and orders that are no longer held are looked up through an
+:class:`OrderLookup`.  It holds the open orders and one account per client, so its memory does not
+grow with the number of orders.
 
-If the journal cannot be kept, the core is to be rebuilt from what was (:meth:`OrderCore.recover`).
+If the rows cannot be stored, rebuild the core from the stored ones (:meth:`OrderCore.recover`).
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Account
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Account, Accounts
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.risk import RiskGate
 from app.execution.venue import Execution, Venue
@@ -49,15 +49,15 @@ class OrderCore:
         clients_max: int = 10_000,
     ) -> None:
         self.gate = gate
+        self._accounts = Accounts(gate.stack)
         self.stack = gate.stack
-        self.clients: dict[str, Account] = {}
+        self.clients = self._accounts.clients
         self.open: dict[tuple[int, int], Order] = {}
-        """Client number and id -> order that can still execute or be canceled."""
+        """Client number and order id -> order that can still execute or be canceled."""
         self._venue = venue
         self._pending = pending
         self._lookup = lookup
         self._clients_max = clients_max
-        self._names: dict[int, str] = {}
         self._next_client_no = 1
         self._next_order_no = 1
         self._next_fill_no = 1
@@ -65,34 +65,21 @@ class OrderCore:
 
     def recover(self, found: Recovered) -> None:
         """Forget everything and start from what a store knows."""
-        stack = self.stack
-        stack.positions.clear()
-        stack.open_orders = 0
-        stack.orders_bucket = None
-        stack.repeats.clear()
-        stack.mode = found.modes.get(STACK_NO, ACTIVE)
-        stack.day, stack.day_base = found.days.get(STACK_NO, (0, 0))
-        self.clients.clear()
-        self._names.clear()
+        accounts = self._accounts
+        accounts.clear()
         self.open.clear()
-        by_number: dict[int, Account] = {}
         for client_no, (name, id_high) in found.clients.items():
-            client = by_number[client_no] = self.clients[name] = Account(client_no, name)
-            self._names[client_no] = name
+            client = Account(client_no, name)
             client.id_high = id_high
-            client.mode = found.modes.get(client_no, ACTIVE)
-            client.day, client.day_base = found.days.get(client_no, (0, 0))
+            accounts.add(client)
+        for account in (self.stack, *self.clients.values()):
+            account.mode = found.modes.get(account.client_no, ACTIVE)
+            account.day, account.day_base = found.days.get(account.client_no, (0, 0))
         for (client_no, symbol), position in found.positions.items():
-            by_number[client_no].positions[symbol] = position
-            total = stack.position(symbol)
-            total.qty += position.qty
-            total.cost += position.cost - position.realized
-            if position.fill_no > total.fill_no:
-                total.fill_no, total.mark = position.fill_no, position.mark
+            accounts.restore_position(client_no, symbol, position)
         for order in found.open_orders:
             self.open[order.client_no, order.id] = order
-            by_number[order.client_no].rest(order, 1)
-            stack.rest(order, 1)
+            accounts.add_open(order)
         self._venue.restore(found.open_orders)
         self._day = 0
         self._next_client_no = found.last_client_no + 1
@@ -101,11 +88,11 @@ class OrderCore:
 
     def name_of(self, order: Order) -> str:
         """The name of the client an order belongs to."""
-        return self._names[order.client_no]
+        return self._accounts.by_number[order.client_no].name
 
     def knows(self, order: Order) -> bool:
         """Whether the order is one of this run's clients'."""
-        return order.client_no in self._names
+        return order.client_no in self._accounts.by_number
 
     @property
     def last_fill_no(self) -> int:
@@ -113,7 +100,7 @@ class OrderCore:
         return self._next_fill_no - 1
 
     def committed(self) -> None:
-        """What was decided so far is durable."""
+        """All decisions so far are durable."""
         self._venue.committed()
 
     # New orders
@@ -121,8 +108,8 @@ class OrderCore:
     def submit(self, request: OrderRequest, now_ns: int) -> tuple[Order, bool] | Reject:
         """Decide on a new order.
 
-        Returns the order as it is to be acknowledged (accepted or denied) and whether it is a
-        repetition of one that was decided before; or a refusal of which nothing is recorded.
+        Returns the order to acknowledge (accepted or denied) and whether it repeats an order that
+        was decided before; or a reject of which nothing is recorded.
         """
         client = self.clients.get(request.client)
         if client is None:
@@ -171,18 +158,17 @@ class OrderCore:
         )
 
     def _record(self, request: OrderRequest, client: Account, now_ns: int) -> Order:
-        """Give the order its numbers; from here on it exists."""
+        """Give the order its numbers and, if new, the client its account."""
         number = self._next_order_no
         order_id = request.id
         if order_id is None:
-            # Its number in the store, unless the client has used that as an id of its own.
+            # The order's number in the store, unless the client has used that as an id.
             if number <= client.id_high and self._lookup.find(client.client_no, number):
                 number = client.id_high + 1
             order_id = number
         if client.client_no == self._next_client_no:
             self._next_client_no += 1
-            self.clients[client.name] = client
-            self._names[client.client_no] = client.name
+            self._accounts.add(client)
             self._pending.clients.append((client.client_no, client.name))
             if self.gate.watches_loss:
                 self._pending.days[client.client_no] = client
@@ -205,7 +191,7 @@ class OrderCore:
         )
 
     def _place(self, order: Order, client: Account, now_ns: int) -> None:
-        """Send a checked order to the venue and account for what executes at once."""
+        """Send a checked order to the venue and account for its immediate executions."""
         report = self._venue.submit(order)
         if report.reject is not None:
             order.apply(REJECT)
@@ -226,8 +212,7 @@ class OrderCore:
         if order.status in OPEN_STATES:
             if report.rests:
                 self.open[order.client_no, order.id] = order
-                client.rest(order, 1)
-                self.stack.rest(order, 1)
+                self._accounts.add_open(order)
                 self._pending.states[order.order_no] = (order, now_ns, None)
             else:
                 order.apply(CANCEL)
@@ -235,7 +220,7 @@ class OrderCore:
     def _execute_apart(
         self, order: Order, client: Account, execution: Execution, now_ns: int
     ) -> None:
-        """Account for an execution that the order's own row does not carry."""
+        """Account for an execution that gets a row of its own."""
         self._pending.fills.append(
             (self._next_fill_no, order.order_no, now_ns, execution.qty, execution.price)
         )
@@ -246,21 +231,13 @@ class OrderCore:
         self._next_fill_no = fill_no + 1
         qty, price = execution.qty, execution.price
         order.fill(qty, price)
-        symbol, side = order.symbol, order.side
-        position = client.position(symbol)
-        position.apply(side, qty, price)
-        position.fill_no = fill_no
-        self._pending.positions[client.client_no, symbol] = position
-        total = self.stack.position(symbol)
-        signed = side * qty
-        total.qty += signed
-        total.cost += signed * price
-        total.mark = price
+        position = self._accounts.execute(client, order, qty, price, fill_no)
+        self._pending.positions[client.client_no, order.symbol] = position
 
     # Open orders
 
     def cancel(self, client_name: str, order_id: int, now_ns: int) -> Order | Reject:
-        """Cancel an open order; the answer is the order as it stands then."""
+        """Cancel an open order; returns the canceled order."""
         client = self.clients.get(client_name)
         order = self.open.get((client.client_no, order_id)) if client else None
         if order is None:
@@ -277,7 +254,7 @@ class OrderCore:
         return order
 
     def status(self, client_name: str, order_id: int) -> Order | Reject:
-        """An order as it stands now."""
+        """An order in its current state."""
         client = self.clients.get(client_name)
         if client is not None:
             order = self.open.get((client.client_no, order_id)) or self._lookup.find(
@@ -292,21 +269,19 @@ class OrderCore:
         )
 
     def poll(self, now_ns: int) -> list[Order]:
-        """Let time pass: executions of resting orders, and the end of the day for DAY orders.
+        """Take executions of resting orders; expire DAY orders of days before ``now_ns``.
 
         Returns the orders that changed.
         """
         changed = []
         for order, execution in self._venue.poll():
-            client = self.clients[self._names[order.client_no]]
-            client.rest(order, -1)
-            self.stack.rest(order, -1)
+            client = self._accounts.by_number[order.client_no]
+            self._accounts.remove_open(order)
             self._execute_apart(order, client, execution, now_ns)
             if self.gate.counts_repeats:
                 self.gate.executed(order, client, now_ns)
             if order.status in OPEN_STATES:
-                client.rest(order, 1)
-                self.stack.rest(order, 1)
+                self._accounts.add_open(order)
             else:
                 del self.open[order.client_no, order.id]
             self._pending.states[order.order_no] = (order, now_ns, None)
@@ -322,9 +297,7 @@ class OrderCore:
         return changed
 
     def _close(self, order: Order, event: int, reason: str, now_ns: int) -> None:
-        client = self.clients[self._names[order.client_no]]
-        client.rest(order, -1)
-        self.stack.rest(order, -1)
+        self._accounts.remove_open(order)
         order.apply(event)
         del self.open[order.client_no, order.id]
         self._pending.states[order.order_no] = (order, now_ns, reason)
@@ -336,8 +309,8 @@ class OrderCore:
     ) -> int | Reject:
         """Put a client, or with None the whole stack, into a trading mode.
 
-        KILLED cancels every open order of the scope; the number of them is the answer.  ACTIVE
-        after a kill starts a new budget for the daily loss.
+        KILLED cancels every open order of the account.  ACTIVE after KILLED starts a new budget for
+        the daily loss.  Returns the number of canceled orders.
         """
         account = self.stack if client_name is None else self.clients.get(client_name)
         if account is None:
@@ -358,16 +331,16 @@ class OrderCore:
         return len(orders)
 
     def _trip(self, client: Account, reject: Reject, now_ns: int) -> None:
-        """Pull the kill switch of the scope whose daily loss is beyond its limit."""
+        """Pull the kill switch of each account whose daily loss is beyond its limit."""
         for account, name in ((client, client.name), (self.stack, None)):
             if account.mode != KILLED and self.gate.loss_exceeded(account):
                 self.set_mode(name, KILLED, reject.msg, now_ns)
 
     def _roll_day(self, client: Account, request: OrderRequest, now_ns: int) -> None:
-        """Start the daily loss anew when the day has changed.
+        """Reset the daily loss when the day has changed.
 
-        In a replay the day is the one of the order's own time, so that the outcome does not depend
-        on when the replay runs; without such a time, and live, it is the clock's.
+        In a replay the day is that of the order's own time, so that the outcome does not depend on
+        when the replay runs.  Live, or if the order has no time, it is the clock's day.
         """
         day = now_ns // DAY_NS
         if self.gate.config.replaying and request.ts is not None:
@@ -378,12 +351,12 @@ class OrderCore:
             if account.day != day:
                 account.day_base += self.gate.profit_today(account)
                 account.day = day
-                # A new client's day is written with the client itself.
+                # A new client's day is written together with the client.
                 if account.client_no != self._next_client_no:
                     self._pending.days[account.client_no] = account
 
     def positions(self) -> Iterator[tuple[str, str, Position]]:
-        """Client, symbol and position, over all clients."""
+        """Client name, symbol and position, for all clients."""
         for name, client in self.clients.items():
             for symbol, position in client.positions.items():
                 yield name, symbol, position
@@ -393,5 +366,5 @@ def _details(request: OrderRequest) -> dict[str, object]:
     return {} if request.id is None else {"id": request.id, "client": request.client}
 
 
-assert MAX_CLIENT_ID < 1 << 62, "ids the server assigns stand above all that clients choose"
+assert MAX_CLIENT_ID < 1 << 62, "ids from the server are above all ids that clients may choose"
 assert PLAIN == 0, "the plain form needs no member in an answer"

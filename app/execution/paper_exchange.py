@@ -1,11 +1,4 @@
-"""The seam to a venue, and the paper exchange behind it.
-
-A venue for a real market implements :class:`Venue`.  Its ``submit`` may only queue: the order is
-not yet durable.  It sends what it queued from ``committed``, which is called after each commit,
-under the order's ``order_no`` as the venue's client order id, and hands the venue's reports out of
-``poll``, each again until the ``committed`` after it.  A process that dies in between starts with
-``restore``: there it asks the venue what became of every order that is still open.
-"""
+"""Paper execution: orders execute against a price source, without a market."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -22,18 +15,18 @@ BPS_UNITS: Final = 1_000_000
 
 
 class PaperExchange:
-    """Fills against a price source, with slippage and a fill ratio.
+    """Executes against a price source, with slippage and a fill ratio.
 
-    - An order of the plain form executes in full at the price it names.
+    - A PLAIN order executes in full at the price it names.
     - A MARKET order executes at the book's price, worse by the slippage; without a price it is
       rejected.
     - A LIMIT order executes when the slipped book price is at least as good as its limit; the rest
       waits (GTC, DAY) until the book crosses, or is canceled (IOC).
 
-    The fill ratio cuts executions of MARKET and LIMIT orders to a seeded random share between it
-    and all of the open quantity, at least 1.  The draw depends on the seed, the order and how much
-    of it is filled, so the same history gives the same fills also after a restart.  A resting order
-    executes at most once per book update.
+    The fill ratio limits executions of MARKET and LIMIT orders to a random share of the open
+    quantity, from the ratio up to all of it, at least 1.  The draw depends on the seed, the order
+    and its filled quantity, so the same history gives the same fills, also across a restart.  A
+    resting order executes at most once per book update.
     """
 
     def __init__(
@@ -44,12 +37,12 @@ class PaperExchange:
         self._fill_percent = fill_percent
         self._seed = seed
         self._resting: dict[str, dict[int, Order]] = {}
-        """Symbol -> order number -> order; a symbol without news costs one look, not one each."""
+        """Symbol -> order number -> order: a symbol without an update costs a single read."""
         self._seen: dict[str, int] = {}
-        """Symbol -> sequence of the book update that its resting orders have been shown."""
+        """Symbol -> sequence of the last book update that its resting orders have seen."""
 
     def submit(self, order: Order) -> Report:
-        """Execute what can be executed now."""
+        """Execute what the current price allows; rest or cancel the remainder."""
         if order.type == PLAIN:
             assert order.price is not None
             return Report((Execution(order.qty, order.price),))
@@ -73,7 +66,7 @@ class PaperExchange:
         self._resting.get(order.symbol, {}).pop(order.order_no, None)
 
     def poll(self) -> Iterable[tuple[Order, Execution]]:
-        """Show each resting order the book, once per update of its symbol."""
+        """Check the resting orders of each symbol whose book has an update."""
         for symbol, orders in self._resting.items():
             if not orders:
                 continue
@@ -93,7 +86,7 @@ class PaperExchange:
         self._resting.setdefault(order.symbol, {})[order.order_no] = order
 
     def committed(self) -> None:
-        """Nothing left to do: paper executes at once."""
+        """Nothing to do: paper executes immediately."""
 
     def restore(self, orders: Sequence[Order]) -> None:
         """Rest these orders and no others."""
@@ -103,7 +96,7 @@ class PaperExchange:
             self._rest(order)
 
     def _touch(self, order: Order) -> int | None:
-        """The price this order would get now: the book's, worse by the slippage."""
+        """The price the order would get now: the book's, worse by the slippage."""
         book = self._prices.read(order.symbol)
         return None if book is None else self._slipped(book.price, order.side)
 
@@ -112,7 +105,7 @@ class PaperExchange:
         return max(price + worse, 1) if side == BUY else max(price - worse, 1)
 
     def _share(self, order: Order) -> int:
-        """How much of the open quantity executes now."""
+        """The quantity that executes now."""
         left = order.qty - order.filled_qty
         if self._fill_percent == 100:
             return left

@@ -1,4 +1,4 @@
-"""What the order core writes down in one turn, and the seam to where it is kept."""
+"""The rows that the order core produces in one batch, and the port to the store's orders."""
 
 from typing import Protocol
 
@@ -10,20 +10,20 @@ from app.model.position import Position
 
 
 class PendingRows:
-    """The rows of one transaction, in the order in which they came about, and changed positions."""
+    """The rows of one transaction, in the order they were made, and the changed positions."""
 
     __slots__ = ("clients", "controls", "days", "fills", "orders", "positions", "states")
 
     def __init__(self) -> None:
         self.clients: list[tuple[int, str]] = []
         self.orders: list[tuple[object, ...]] = []
-        """Orders as they stand when they are acknowledged, never changed afterwards."""
+        """Orders in the state in which they are acknowledged; such a row never changes."""
         self.fills: list[tuple[int, int, int, int, int]] = []
-        """Executions that the order's own row does not carry: number, order, time, qty, price."""
+        """Executions that the order's own row does not hold: number, order, time, qty, price."""
         self.positions: dict[tuple[int, str], Position] = {}
-        """Those that the turn has changed.  They are no row of its transaction."""
+        """Positions that the batch has changed.  They are not part of its transaction."""
         self.states: dict[int, tuple[Order, int, str | None]] = {}
-        """Order number -> the order, when it last changed, why."""
+        """Order number -> the order, the time of its last change, the reason."""
         self.controls: list[tuple[int, int, str, int]] = []
         self.days: dict[int, Account] = {}
 
@@ -33,7 +33,7 @@ class PendingRows:
         return not (self.orders or self.fills or self.states or self.controls or self.days)
 
     def clear(self) -> None:
-        """Forget the rows: they are written.  Changed positions stay until the turn is over."""
+        """Forget the rows: they are written.  Changed positions stay until the batch ends."""
         for rows in (
             self.clients,
             self.orders,
@@ -46,21 +46,21 @@ class PendingRows:
                 rows.clear()
 
     def discard(self) -> None:
-        """Forget everything: nothing of the turn was kept."""
+        """Forget everything: nothing of the batch was stored."""
         self.clear()
         self.positions.clear()
 
 
 class Recovered(msgspec.Struct):
-    """What a store knows when a process starts."""
+    """The state that a store holds when a process starts."""
 
     clients: dict[int, tuple[str, int]] = {}
-    """Client number -> name, largest id used."""
+    """Client number -> name, largest order id used."""
     positions: dict[tuple[int, str], Position] = {}
     open_orders: list[Order] = []
     modes: dict[int, int] = {}
     days: dict[int, tuple[int, int]] = {}
-    """Client number -> day, profit when it began."""
+    """Client number -> day, profit at its start."""
     last_order_no: int = 0
     last_fill_no: int = 0
     last_client_no: int = 0
@@ -68,10 +68,10 @@ class Recovered(msgspec.Struct):
 
 
 class OrderLookup(Protocol):
-    """How the core asks for orders it no longer holds."""
+    """Finds orders that the core no longer holds."""
 
     def find(self, client_no: int, order_id: int) -> Order | None:
-        """The order as it was acknowledged, or None."""
+        """The order in the state in which it was acknowledged, or None."""
 
     def current(self, order: Order) -> Order:
-        """The same order as it stands now."""
+        """The same order in its current state."""

@@ -1,13 +1,13 @@
-"""The seam to current prices: what risk and execution ask."""
+"""The port to current prices, for risk checks and paper execution."""
 
 from typing import NamedTuple, Protocol
 
 
 class BookPrice(NamedTuple):
-    """A symbol's latest price in 1e-9 units, how old it is, and the tick it came with.
+    """A symbol's latest price in 1e-9 units, its age, and the sequence and time of its tick.
 
-    ``feed_age_ns``: since when nothing is known of the feed, None where that is not known; while it
-    is small, an old price is merely one of a symbol that does not move.
+    ``feed_age_ns`` is the time since the last sign of the feed itself, None if unknown; while it is
+    small, an old price only means that the symbol has not traded.
     """
 
     price: int
@@ -21,10 +21,10 @@ class PriceSource(Protocol):
     """Where current prices come from."""
 
     def read(self, symbol: str) -> BookPrice | None:
-        """The latest price, or None without a book or for a symbol that is not in it."""
+        """The latest price, or None if there is no book or the symbol is not in it."""
 
     def knows(self, symbol: str) -> bool | None:
-        """Whether the symbol is in the book; None while there is no living book to ask."""
+        """Whether the symbol is in the book; None without a book whose writer is alive."""
 
 
 class NoPrices:

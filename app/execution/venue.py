@@ -1,4 +1,11 @@
-"""The seam to a venue."""
+"""The port to a venue.
+
+A venue for a real market implements :class:`Venue`.  Its ``submit`` may only queue the order, which
+is not durable yet.  ``committed``, called after each commit, sends the queued orders, with
+``order_no`` as the venue's client order id.  ``poll`` returns the venue's reports, each one again
+until the next ``committed``.  After a crash the process starts with ``restore``, which asks the
+venue for the state of every order that is still open.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -17,7 +24,7 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """A venue's answer to a new order: what executed at once, and what becomes of the rest."""
+    """A venue's answer to a new order: immediate executions, and whether the remainder rests."""
 
     executions: tuple[Execution, ...] = ()
     rests: bool = False
@@ -25,19 +32,19 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
 
 class Venue(Protocol):
-    """Where orders go once they passed the checks."""
+    """Takes orders that passed the checks."""
 
     def submit(self, order: Order) -> Report:
-        """Take a new order.  Without ``rests`` an open remainder is canceled."""
+        """Take a new order.  If the report says not ``rests``, an open remainder is canceled."""
 
     def cancel(self, order: Order) -> None:
-        """Take a resting order back."""
+        """Cancel a resting order."""
 
     def poll(self) -> Iterable[tuple[Order, Execution]]:
-        """Executions of resting orders since the last call."""
+        """The executions of resting orders since the last call."""
 
     def committed(self) -> None:
-        """What was submitted, canceled and polled since the last call is durable now."""
+        """Everything submitted, canceled and polled since the last call is durable now."""
 
     def restore(self, orders: Sequence[Order]) -> None:
-        """Replace all resting orders: on start, and after a turn that could not be kept."""
+        """Replace all resting orders: at start, and after a batch that could not be stored."""

@@ -1,1 +1,1 @@
-"""What everything trades in: pure values, no I/O; imports nothing else of app."""
+"""Money, times, orders, positions and their wire form: pure values, no I/O, no imports from app."""

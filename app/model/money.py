@@ -7,12 +7,18 @@ from typing import Final
 UNITS: Final = 1_000_000_000
 """Units in one unit of currency."""
 
+MAX_PRICE = 9_000_000_000
+"""Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
+
+DECIMALS_MAX: Final = 9
+"""Decimal places of a price on the wire: money is counted in units of 1e-9."""
+
 _FLOAT_EXACT: Final = 2e6
 """Below this, ``price * 1e9`` is off by less than half a unit: two roundings of 2**-53 on 2e15."""
 
 
 def to_units(amount: float) -> int:
-    """The nearest number of units to a finite decimal number that was read as a float."""
+    """The number of units nearest to a decimal number that was read as a float; must be finite."""
     if -_FLOAT_EXACT < amount < _FLOAT_EXACT:
         return round(amount * 1e9)
     return int((Decimal(repr(amount)) * UNITS).to_integral_value(ROUND_HALF_EVEN))
@@ -20,7 +26,7 @@ def to_units(amount: float) -> int:
 
 @lru_cache(maxsize=16384)
 def money_text(units: int) -> str:
-    """Exact decimal text with at least two decimals: ``173.20``, ``-0.000000001``."""
+    """Exact decimal text with at least two decimal places: ``173.20``, ``-0.000000001``."""
     whole, part = divmod(abs(units), UNITS)
     fraction = f"{part:09d}".rstrip("0").ljust(2, "0")
     return f"{'-' if units < 0 else ''}{whole}.{fraction}"
@@ -33,11 +39,3 @@ def divide(amount: int, by: int) -> int:
     if twice > abs(by) or (twice == abs(by) and quotient % 2):
         quotient += 1
     return quotient
-
-
-MAX_PRICE = 9_000_000_000
-"""Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
-
-
-DECIMALS_MAX: Final = 9
-"""Finest price on the wire: money is counted in units of 1e-9."""

@@ -1,4 +1,4 @@
-"""Orders, their states and the position arithmetic: pure values, no clock, no I/O.
+"""Orders and their states: pure values, no clock, no I/O.
 
 Money is int in 1e-9 units (:mod:`app.model.money`), quantity a whole number of shares, time int64
 nanoseconds since the epoch in UTC.
@@ -16,7 +16,7 @@ SIDES: Final = {"BUY": BUY, "SELL": SELL}
 SIDE_NAMES: Final = {BUY: "BUY", SELL: "SELL"}
 
 PLAIN, MARKET, LIMIT = range(3)
-"""Order types.  PLAIN is the wire's plain form: it executes at the price it names."""
+"""Order types.  PLAIN is an order without a type: it executes at the price it names."""
 TYPES: Final = {"MARKET": MARKET, "LIMIT": LIMIT}
 TYPE_NAMES: Final = ("PLAIN", "MARKET", "LIMIT")
 
@@ -24,7 +24,7 @@ IOC, GTC, DAY = range(3)
 TIFS: Final = {"IOC": IOC, "GTC": GTC, "DAY": DAY}
 TIF_NAMES: Final = ("IOC", "GTC", "DAY")
 
-# States: FIX OrdStatus (tag 39) names, and Denied: refused by us, where Rejected is the venue's.
+# States: FIX OrdStatus (tag 39) names, and Denied: rejected by us; Rejected is by the venue.
 PENDING_NEW, NEW, PARTIALLY_FILLED, FILLED, CANCELED, REJECTED, EXPIRED, DENIED = range(8)
 STATUS_NAMES: Final = (
     "PendingNew",
@@ -38,7 +38,7 @@ STATUS_NAMES: Final = (
 )
 
 ACCEPT, FILL, FILL_LAST, CANCEL, REJECT, EXPIRE, DENY = range(7)
-"""What can happen to an order.  FILL leaves some quantity open, FILL_LAST none."""
+"""Events of an order.  FILL leaves some quantity open, FILL_LAST none."""
 
 TRANSITIONS: Final = {
     (PENDING_NEW, ACCEPT): NEW,
@@ -56,27 +56,26 @@ TRANSITIONS: Final = {
 
 OPEN_STATES: Final = frozenset({PENDING_NEW, NEW, PARTIALLY_FILLED})
 
-
 INT64_MAX: Final = (1 << 63) - 1
 
 
 def db_int(value: int) -> int | str:
-    """An integer as the store can hold it: beyond 64 bits as decimal text."""
+    """An integer in the form that the store holds: decimal text beyond 64 bits."""
     return value if -INT64_MAX <= value <= INT64_MAX else str(value)
 
 
 def order_id_of_tick(seq: int) -> int:
-    """The id of the order that a strategy sends on tick ``seq``: 0 is no order's."""
+    """The id of the order that a strategy sends on tick ``seq``; no order has id 0."""
     return seq + 1
 
 
 def tick_of_order_id(order_id: int) -> int:
-    """The tick that a strategy's order was sent on."""
+    """The tick on which a strategy sent the order."""
     return order_id - 1
 
 
 class InvalidTransitionError(Exception):
-    """An event that the order's state does not allow: a bug in the caller."""
+    """An event that the order's state does not allow: a bug of the caller."""
 
 
 def next_status(status: int, event: int) -> int:
@@ -94,12 +93,13 @@ def next_status(status: int, event: int) -> int:
 
 
 class Order(msgspec.Struct, gc=False):
-    """One order: what was asked and where it stands.  Field order is the store's column order.
+    """One order: the request and its state.  Field order is the store's column order.
 
-    ``order_no`` is unique in the store and rises with time; ``id`` is unique for its client only.
-    ``price`` is None for a market order without one.  ``ts`` is the client's own time as the JSON
-    text it sent.  ``exec_first`` and ``exec_count`` name the executions that happened before the
-    acknowledgement, ``exec_price`` is its price if it was one; later ones are found in the store.
+    ``order_no`` is unique in the store and increases with time; ``id`` is unique per client only.
+    ``price`` is None for a market order without a price.  ``ts`` is the client's own time, as the
+    JSON text it sent.  ``exec_first`` (a fill number) and ``exec_count`` name the executions before
+    the acknowledgment, and ``exec_price`` is the price if there was exactly one; later executions
+    are in the store only.
     """
 
     order_no: int
@@ -123,11 +123,6 @@ class Order(msgspec.Struct, gc=False):
     msg: str | None = None
 
     @property
-    def open_qty(self) -> int:
-        """Quantity that can still execute."""
-        return self.qty - self.filled_qty if self.status in OPEN_STATES else 0
-
-    @property
     def avg_price(self) -> int | None:
         """Average execution price, None before the first execution."""
         if self.price is not None and self.filled_qty * self.price == self.filled_notional:
@@ -135,12 +130,16 @@ class Order(msgspec.Struct, gc=False):
         return divide(self.filled_notional, self.filled_qty) if self.filled_qty else None
 
     def apply(self, event: int) -> None:
-        """Move to the next state (``InvalidTransitionError`` where the table has none)."""
+        """Move to the next state.
+
+        Raises:
+            InvalidTransitionError: the state does not allow the event.
+        """
         status = TRANSITIONS.get((self.status, event))
         self.status = next_status(self.status, event) if status is None else status
 
     def fill(self, qty: int, price: int) -> None:
-        """Execute ``qty`` more at ``price``."""
+        """Record an execution of ``qty`` at ``price``."""
         assert 0 < qty <= self.qty - self.filled_qty, (qty, self)
         self.filled_qty = filled = self.filled_qty + qty
         self.filled_notional += qty * price

@@ -6,9 +6,9 @@ from app.model.money import divide
 class Position:
     """Holdings in one symbol at average cost.
 
-    ``cost`` is what the open quantity was paid (negative when short: what it was sold for), so
-    average cost is ``cost / qty``.  At every moment ``realized - cost`` equals the cash received
-    minus the cash paid, so no rounding is ever lost; when flat, ``realized`` is exactly the cash.
+    ``cost`` is the amount paid for the open quantity (negative when short: the amount received for
+    it), so the average cost is ``cost / qty``.  ``realized - cost`` always equals the cash received
+    minus the cash paid, so rounding loses nothing; when flat, ``realized`` is exactly that cash.
     """
 
     __slots__ = ("cost", "fill_no", "mark", "open_buy", "open_sell", "qty", "realized")
@@ -20,9 +20,9 @@ class Position:
         self.cost = cost
         self.realized = realized
         self.mark = mark
-        """Price of the last fill, what the holding is valued at where no book is attached."""
+        """Price of the last fill; values the position where no book is attached."""
         self.fill_no = fill_no
-        """The last fill that is in these numbers."""
+        """The last fill that these numbers contain."""
         self.open_buy = 0
         self.open_sell = 0
         """Quantity of resting orders on each side."""
@@ -30,8 +30,8 @@ class Position:
     def apply(self, side: int, qty: int, price: int) -> None:
         """Account for an execution.
 
-        What is closed releases its share of the cost, rounded toward zero to a whole unit; the
-        remainder stays in ``cost`` and is released with the last share.
+        A closed quantity releases its share of the cost, rounded toward zero to a whole unit; the
+        remainder stays in ``cost`` until the position is flat.
         """
         held = self.qty
         signed = side * qty
@@ -47,10 +47,10 @@ class Position:
         self.cost += side * (qty - closed) * price - released
 
     def unrealized(self, mark: int | None = None) -> int:
-        """Profit of closing everything at ``mark`` (by default the last fill's price)."""
+        """Profit of closing the position at ``mark`` (default: the last fill's price)."""
         return self.qty * (self.mark if mark is None else mark) - self.cost
 
     @property
     def avg_cost(self) -> int | None:
-        """Average cost of what is held, None when flat."""
+        """Average cost per share, None when flat."""
         return divide(self.cost, self.qty) if self.qty else None

@@ -1,7 +1,7 @@
-"""Why a request was refused: values in bands by owner, never exceptions.
+"""Why a request was rejected: values in bands by owner, never exceptions.
 
-The number is what the store keeps and the name is what the wire carries; neither is ever reused for
-another meaning.
+The store keeps the number and the wire carries the name; neither is ever reused for another
+meaning.
 """
 
 from enum import IntEnum
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class RejectCode(IntEnum):
-    """A refusal's cause.  100: wire and access; 200: risk; 300: execution; 400: store."""
+    """The reason of a reject.  100: wire and access; 200: risk; 300: execution; 400: store."""
 
     OK = 0
 
@@ -70,8 +70,8 @@ CLOCK_BOUND: Final = frozenset(
         RejectCode.REDUCE_ONLY,
     }
 )
-"""Causes that depend on when the order came, not on what it is.  In a replay they hold it back
-(retryable, nothing stored); live they are the order's final answer."""
+"""Reasons that depend on when the order arrives, not on its content.  In a replay such a reject is
+retryable and nothing is stored; live it is the order's final answer."""
 
 
 def retryable(code: RejectCode, replaying: bool) -> bool:

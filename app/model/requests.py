@@ -1,4 +1,4 @@
-"""What a client may ask of the order manager, and the reject that answers it."""
+"""The requests that the order manager takes, and the reject."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,13 +10,13 @@ from app.model.reject_codes import RejectCode
 
 DEFAULT_CLIENT: Final = "default"
 MAX_CLIENT_ID: Final = (1 << 53) - 1
-"""Largest id a client may choose: what every JSON reader holds exactly."""
+"""Largest id a client may choose: every JSON reader holds it exactly."""
 MAX_ORDER_ID: Final = (1 << 63) - 1
 MAX_QTY: Final = 10**15
 
 
 class Reject(NamedTuple):
-    """A request that is answered with ``ok: false``; ``details`` are further members to send."""
+    """The reason to answer ``ok: false``; ``details`` are further members of the answer."""
 
     code: RejectCode
     msg: str
@@ -25,7 +25,7 @@ class Reject(NamedTuple):
 
 
 class OrderRequest(msgspec.Struct, gc=False):
-    """A well-formed order: everything checked that can be checked without any state."""
+    """A well-formed order: passed all checks that need no state."""
 
     side: int
     symbol: str
@@ -67,7 +67,7 @@ class Limits(msgspec.Struct, tag_field="op", tag="limits", forbid_unknown_fields
 
 
 class Halt(msgspec.Struct, tag_field="op", tag="halt", forbid_unknown_fields=True):
-    """Refuse new orders; ``kill`` also cancels every open one and trips the kill switch."""
+    """Reject new orders; ``kill`` also cancels all open orders and pulls the kill switch."""
 
     client: str | None = None
     kill: bool = False
@@ -94,9 +94,7 @@ class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=Tru
 
 Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
 
-
 Request = OrderRequest | Command | Reject
-"""What a frame can be: a refusal stands for one that is no good."""
-
+"""A decoded frame; an invalid frame decodes to the reject that answers it."""
 
 COMMANDS: Final = (Cancel, Status, Positions, Orders, Limits, Halt, Resume, Reduce, Ping, Auth)

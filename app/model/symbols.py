@@ -1,4 +1,4 @@
-"""What a symbol may be, wherever it enters."""
+"""The rules for a symbol, wherever it enters."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ MAX_SYMBOL_BYTES: Final = 10
 
 
 def symbol_problem(symbol: bytes) -> str | None:
-    """Why these bytes cannot be a symbol on the wire, or None if they can."""
+    """Why these bytes are not a valid symbol, or None."""
     if not symbol:
         return "empty symbol"
     if len(symbol) > MAX_SYMBOL_BYTES:

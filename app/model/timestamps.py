@@ -1,7 +1,7 @@
-"""Event times: text to int64 nanoseconds since the epoch (UTC) and back, one or many at a time.
+"""Event times: text to int64 nanoseconds since the epoch (UTC) and back.
 
-The *wire form* is ``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; such text travels as it is.  Everything
-else that a data file may hold (a date, an offset, an epoch number) is rewritten to
+The *wire form* is ``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; such text is sent unchanged.  Any other
+form that a data file may hold (a date, an offset, an epoch number) is rewritten to
 ``YYYY-MM-DD HH:MM:SS[.f]`` with 0, 3, 6 or 9 digits, the fewest that are exact.
 """
 
@@ -27,16 +27,16 @@ _CALENDAR: Final = re.compile(
 )
 _EPOCH: Final = re.compile(rb"(-?)(\d{1,20})(?:\.(\d{1,9})0*)?")
 
-# Magnitude tells the unit of an epoch number: seconds reach 1e11 in the year 5138, and
+# The unit of an epoch number follows from its magnitude: seconds reach 1e11 in the year 5138, and
 # milliseconds below 1e11 are before March 1973.
 _EPOCH_UNITS: Final = ((10**11, NS_PER_S), (10**14, 1_000_000), (10**17, 1_000))
 
 
 def parse_timestamp(text: bytes) -> tuple[int, bytes]:
-    """Event time in ns, and the text that goes over the wire.
+    """Event time in nanoseconds, and the text to send.
 
     Raises:
-        ValueError: with the reason why this is no timestamp.
+        ValueError: not a timestamp, with the reason.
     """
     found = _CALENDAR.fullmatch(text)
     if found:
@@ -81,7 +81,7 @@ def _epoch_ns(found: re.Match[bytes]) -> int:
 
 
 def _is_compact_date(text: bytes) -> bool:
-    """Whether YYYYMMDD: as epoch seconds it would be a day of 1970, silently."""
+    """Whether the text is YYYYMMDD; read as epoch seconds it would silently be a day in 1970."""
     try:
         return date(int(text[:4]), int(text[4:6]), int(text[6:])).year >= 1900
     except ValueError:
@@ -109,12 +109,12 @@ def format_timestamp(ns: int) -> bytes:
 
 @lru_cache(maxsize=8)
 def _minute_text(minute: int) -> str:
-    """Feeds and logs repeat the minute, so it is formatted once."""
+    """Consecutive times share the minute: format it once."""
     return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%d %H:%M:}"
 
 
 def timestamp_text(event_ns: int) -> str:
-    """``YYYY-MM-DD HH:MM:SS[.fffffffff]``, UTC: an order's ``ts``."""
+    """``YYYY-MM-DD HH:MM:SS[.fffffffff]``, UTC: the ``ts`` of an order."""
     second, fraction = divmod(event_ns, NS_PER_S)
     minute, second = divmod(second, 60)
     text = f"{_minute_text(minute)}{second:02d}"
@@ -122,7 +122,7 @@ def timestamp_text(event_ns: int) -> str:
 
 
 def utc_text(at_ns: int, digits: int) -> str:
-    """``YYYY-MM-DDTHH:MM:SS.f...Z`` with so many digits of the second, cut off: logs, exports."""
+    """``YYYY-MM-DDTHH:MM:SS.f...Z``, the second truncated to ``digits`` decimals: logs, exports."""
     second, fraction = divmod(at_ns, NS_PER_S)
     minute, second = divmod(second, 60)
     date, _, time = _minute_text(minute).partition(" ")

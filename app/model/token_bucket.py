@@ -1,10 +1,10 @@
-"""A rate limit: a bucket of tokens."""
+"""A rate limit: a token bucket."""
 
 from app.model.timestamps import NS_PER_S
 
 
 class TokenBucket:
-    """At most ``per_s`` takes in a second, after a pause as many at once."""
+    """At most ``per_s`` tokens a second; after a pause, a burst of as many."""
 
     __slots__ = ("_last_ns", "_level_ns", "per_s")
 
@@ -14,7 +14,7 @@ class TokenBucket:
         self._last_ns = 0
 
     def take(self, now_ns: int) -> bool:
-        """Take one, or say that there is none left at ``now_ns``."""
+        """Take a token; False if none is left at ``now_ns``."""
         elapsed = max(now_ns - self._last_ns, 0)
         self._last_ns = now_ns
         self._level_ns = min(self._level_ns + elapsed, NS_PER_S)

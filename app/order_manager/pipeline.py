@@ -2,12 +2,15 @@
 
 import os
 
+import msgspec
+
 from app.config import Settings
 from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import PriceSource
-from app.execution.risk import RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import RiskConfig
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
 from app.order_manager.store.store import OrderStore
@@ -22,7 +25,8 @@ def build_service(
     settings: Settings, store: OrderStore, prices: PriceSource
 ) -> OrderService[Session]:
     """Wire checks, venue, core and store."""
-    gate = RiskGate(RiskConfig.from_settings(settings), prices, Account(STACK_NO, ""))
+    config = RiskConfig.from_values(msgspec.structs.asdict(settings))
+    gate = RiskGate(config, prices, Account(STACK_NO, ""))
     venue = PaperExchange(
         prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
     )

@@ -7,6 +7,7 @@ import msgspec
 
 from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Account
 from app.execution.order_core import OrderCore
+from app.execution.risk_config import MONEY_LIMITS
 from app.model.money import money_text
 from app.model.orders import Order
 from app.model.position import Position
@@ -23,15 +24,12 @@ from app.model.requests import (
     Resume,
     Status,
 )
-from app.model.timestamps import NS_PER_S
 from app.model.wire.order_answers import encode_object, encode_reject, order_json
 from app.order_manager.store.schema import IS_OPEN
 from app.order_manager.store.store import OrderStore
 
 ROWS_BYTES_MAX: Final = 48 * 1024
 """Of a frame of at most 64 KiB; the rest is for the other members of the answer."""
-
-MONEY_LIMITS: Final = frozenset({"notional_max", "exposure_max", "daily_loss_max"})
 
 
 def amount(units: int) -> msgspec.Raw:
@@ -189,19 +187,9 @@ class OrderQueries:
         )
 
     def _limit_values(self, account: Account) -> dict[str, Any]:
-        config = self._core.gate.config
         limits = self._core.gate.limits(account)
-        values: dict[str, Any] = {
-            name: amount(getattr(limits, name)) if name in MONEY_LIMITS else getattr(limits, name)
-            for name in limits.__struct_fields__
-        }
-        return values | {
-            "known_symbols": config.known_symbols,
-            "tick_size": amount(config.tick_size),
-            "lot_size": config.lot_size,
-            "price_collar_bps": config.collar_bps,
-            "price_age_ms_max": config.price_age_ns_max // 1_000_000,
-            "repeat_window_s": config.repeat_window_ns / NS_PER_S,
+        return {
+            name: amount(value) if name in MONEY_LIMITS else value for name, value in limits.items()
         }
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the ticks on the feed ports: symbol list, hello frames and marks."""
+"""Frames around the ticks on the feed ports: symbol list, hello frames and marks."""
 
 from typing import Final
 
@@ -8,14 +8,14 @@ from app.model.wire.frames import DELIMITER, LocalProtocolError, RemoteProtocolE
 PING: Final = b"PING"
 PONG: Final = b"PONG"
 BEAT: Final = b"BEAT"
-"""A hello by which a client asks for signs of life: ``BEAT|n*``, n the next tick in its stream."""
+"""Hello frame of a client that asks for heartbeats: ``BEAT|n*``, n the next tick in its stream."""
 
 
 def encode_symbol_list(symbols: list[str], delimiter: bytes = DELIMITER) -> bytes:
-    """``SYMBOLS|AAPL,MSFT*``, the first frame for each price client.
+    """``SYMBOLS|AAPL,MSFT*``, the first frame to each price client.
 
     Raises:
-        LocalProtocolError: a symbol that the wire cannot carry.
+        LocalProtocolError: a symbol is not valid on the wire.
     """
     for symbol in symbols:
         problem = symbol_problem(symbol.encode())
@@ -28,7 +28,7 @@ def parse_symbol_list(frame: bytes) -> list[str]:
     """The symbols of a ``SYMBOLS|...`` frame, in the sender's order.
 
     Raises:
-        RemoteProtocolError: not a symbol list, a symbol that is not allowed, or one named twice.
+        RemoteProtocolError: not a symbol list, or a symbol is invalid or listed twice.
     """
     head, mark, body = frame.partition(b"|")
     if head != b"SYMBOLS" or not mark:
@@ -52,7 +52,7 @@ def parse_mark(frame: bytes, name: str) -> int | None:
     """The number of a ``NAME|number`` frame, or None if it is another frame.
 
     Raises:
-        RemoteProtocolError: the right name with something that is not a sequence number.
+        RemoteProtocolError: the name is right, but the rest is not a sequence number.
     """
     head, mark, body = frame.partition(b"|")
     if head != name.encode() or not mark:

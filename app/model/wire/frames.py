@@ -1,28 +1,28 @@
-"""Framing and the small opt-in protocol beside the ticks: bytes in, frames out, no I/O.
+"""Framing on every port: bytes in, frames out, no I/O.
 
-Every frame is UTF-8 and ends with ``*``.  Ticks themselves are parsed by the compiled kernel; this
-module carries what surrounds them (symbol list, hello frames, watermarks) and the order frames.
+Every frame is UTF-8 and ends with ``*``.  The compiled kernel splits and parses ticks itself; this
+module is for all other frames.
 """
 
 from typing import Final
 
 DELIMITER: Final = b"*"
 MAX_FRAME_BYTES: Final = 65536
-"""A longer frame is refused on every port, so an unfinished one cannot grow without bound."""
+"""Every port rejects a longer frame, so an unfinished one cannot grow without bound."""
 
 
 class RemoteProtocolError(Exception):
-    """The peer broke the protocol; the connection it came on is to be dropped."""
+    """The peer broke the protocol: drop its connection."""
 
 
 class LocalProtocolError(Exception):
-    """We tried to send what the protocol forbids: a bug on our side."""
+    """We tried to send a frame that the protocol forbids: a bug in our code."""
 
 
 class FrameBuffer:
-    """Collects received bytes and hands out the complete frames, delimiter removed.
+    """Collects received bytes and returns the complete frames, delimiter removed.
 
-    Raises :class:`RemoteProtocolError` once an unfinished frame passes ``max_frame_bytes``.
+    Raises :class:`RemoteProtocolError` for a frame of over ``max_frame_bytes``, finished or not.
     """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -30,7 +30,7 @@ class FrameBuffer:
         self._max = max_frame_bytes
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
-        """Add received bytes; return every frame they complete, in order."""
+        """Add received bytes; returns the frames that they complete, in order."""
         text = self._rest + data if self._rest else bytes(data)
         *frames, self._rest = text.split(DELIMITER)
         if len(text) > self._max:
@@ -39,12 +39,7 @@ class FrameBuffer:
                 raise RemoteProtocolError(f"frame of over {self._max} bytes: {longest} bytes")
         return frames
 
-    @property
-    def pending(self) -> bytes:
-        """The bytes of the frame that is not finished yet."""
-        return self._rest
-
 
 def json_frame(text: bytes) -> bytes:
-    """JSON as a frame: a ``*`` inside a string goes out as ``\\u002a``, so none stands in it."""
+    """JSON as a frame; a ``*`` inside a string is sent as ``\\u002a``."""
     return text.replace(b"*", b"\\u002a") + DELIMITER

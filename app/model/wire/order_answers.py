@@ -1,6 +1,8 @@
 """Answers of the order port as frames; the same answer is always the same bytes.
 
-A ``*`` inside a string goes out as ``\\u002a``, so the delimiter never stands in a payload.
+A ``*`` inside a string is sent as ``\\u002a``, so the delimiter never occurs in a payload.
+Orders are formatted by hand: money is a JSON number with its exact decimals, which a float would
+not keep.
 """
 
 from functools import lru_cache
@@ -18,7 +20,7 @@ from app.model.wire.frames import json_frame
 
 @lru_cache(maxsize=16384)
 def json_text(text: str) -> str:
-    """A JSON string without the delimiter in it."""
+    """A JSON string with the delimiter escaped."""
     return encode_basestring(text).replace("*", "\\u002a")
 
 
@@ -47,7 +49,7 @@ def order_json(order: Order, client: str) -> str:
 
 
 def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
-    """The answer to an order that was accepted or denied: the same bytes whenever it is asked."""
+    """The answer to an accepted or denied order: the same bytes each time it is sent."""
     mark = ',"duplicate":true' if duplicate else ""
     if order.code:
         code = RejectCode(order.code).name
@@ -60,7 +62,7 @@ def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
 
 
 def encode_reject(reject: Reject) -> bytes:
-    """The answer to what was not recorded as an order."""
+    """The answer to a request of which nothing was recorded."""
     return encode_object(
         {
             "ok": False,

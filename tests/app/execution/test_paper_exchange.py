@@ -17,13 +17,14 @@ from app.model.orders import (
     IOC,
     LIMIT,
     MARKET,
+    OPEN_STATES,
     PENDING_NEW,
     PLAIN,
     SELL,
     Order,
 )
 from app.order_manager.book_prices import SharedBookPrices
-from tests.app.execution.test_risk import Prices
+from tests.support.orders.prices import Prices
 
 
 def order(kind: int, side: int = BUY, qty: int = 10, price: float = 100.0, tif: int = GTC) -> Order:
@@ -37,7 +38,7 @@ def at(price: float, seq: int) -> BookPrice:
     return BookPrice(round(price * UNITS), 0, seq)
 
 
-def test_it_is_a_venue() -> None:
+def test_implements_the_venue_port() -> None:
     venue: Venue = PaperExchange(Prices())
     venue.committed()
 
@@ -65,7 +66,7 @@ def test_market_order_without_a_market() -> None:
     ("side", "limit", "fills"),
     [(BUY, 50.0, True), (BUY, 49.99, False), (SELL, 50.0, True), (SELL, 50.01, False)],
 )
-def test_limit_order_is_marketable_or_waits(side: int, limit: float, fills: bool) -> None:
+def test_limit_order_executes_or_rests(side: int, limit: float, fills: bool) -> None:
     venue = PaperExchange(Prices(AAPL=50.0))
     report = venue.submit(order(LIMIT, side, price=limit))
     assert (bool(report.executions), report.rests) == (fills, not fills)
@@ -82,14 +83,14 @@ def test_resting_order_fills_when_the_book_crosses_once_per_update() -> None:
     assert venue.submit(resting).rests
     assert list(venue.poll()) == []
     filled, seq = 0, 2
-    while resting.open_qty:
+    while resting.status in OPEN_STATES:
         prices.book["AAPL"] = at(99.0, seq)
         done = list(venue.poll())
         assert [execution.price for _, execution in done] == [99 * UNITS]
         for _, execution in done:
             resting.fill(execution.qty, execution.price)
             filled += execution.qty
-        assert list(venue.poll()) == [], "nothing new in the book"
+        assert list(venue.poll()) == [], "no update in the book"
         seq += 1
     assert filled == 1000
     assert 3 <= seq < 30
@@ -107,7 +108,7 @@ def test_canceled_order_does_not_fill() -> None:
     assert list(venue.poll()) == []
 
 
-def test_same_seed_same_fills_whoever_restarts() -> None:
+def test_same_seed_gives_same_fills_across_restarts() -> None:
     def fills(seed: int, restart: bool) -> list[int]:
         prices = Prices(AAPL=101.0)
         venue = PaperExchange(prices, fill_percent=20, seed=seed)
@@ -121,7 +122,7 @@ def test_same_seed_same_fills_whoever_restarts() -> None:
                 found.append(execution.qty)
             if restart:
                 venue = PaperExchange(prices, fill_percent=20, seed=seed)
-                venue.restore([resting] if resting.open_qty else [])
+                venue.restore([resting] if resting.status in OPEN_STATES else [])
         return found
 
     assert fills(1, restart=False) == fills(1, restart=True)
@@ -136,7 +137,7 @@ def name() -> str:
     return f"orders_book_{secrets.token_hex(6)}"
 
 
-def test_book_is_attached_when_it_appears_and_anew_when_replaced(name: str) -> None:
+def test_attaches_a_new_book_and_its_replacement(name: str) -> None:
     from app.shared_memory_utils.price_book import SharedPriceBook
 
     prices = SharedBookPrices(name, heartbeat_timeout_s=5.0, retry_s=0.0)
@@ -150,7 +151,7 @@ def test_book_is_attached_when_it_appears_and_anew_when_replaced(name: str) -> N
         assert found is not None
         assert found.price == 173_200_000_000
         assert 10**9 <= found.age_ns < 10 * 10**9
-        assert prices.read("MSFT") is None, "not traded yet"
+        assert prices.read("MSFT") is None, "no trade yet"
         assert prices.read("NONE") is None
         assert (prices.knows("MSFT"), prices.knows("NONE")) == (True, False)
         book.unlink()
@@ -165,7 +166,7 @@ def test_book_is_attached_when_it_appears_and_anew_when_replaced(name: str) -> N
     prices.close()
 
 
-def test_silent_book_says_nothing_about_symbols(name: str) -> None:
+def test_book_without_heartbeat_does_not_answer_for_symbols(name: str) -> None:
     from app.shared_memory_utils.price_book import SharedPriceBook
 
     with SharedPriceBook(["AAPL"], name=name) as book:

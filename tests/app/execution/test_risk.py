@@ -1,7 +1,8 @@
-"""Each pre-trade check: its limit, its code, the numbers in its message, its place in the order."""
+"""Each pre-trade check: limit, reject code, numbers in the message, place in the order."""
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.config import Settings
@@ -9,29 +10,18 @@ from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Acc
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_checks import ACCOUNT, CHECKS, SHARED
+from app.execution.risk_config import Limits, RiskConfig
 from app.model.money import UNITS
 from app.model.orders import BUY, DAY, GTC, IOC, LIMIT, MARKET, PLAIN, SELL, Order
 from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, RejectCode, retryable
 from app.model.requests import OrderRequest, Reject
 from app.model.token_bucket import TokenBucket
+from tests.support.orders.prices import Prices
 from tests.support.orders.simulator import MemoryStore
 
 MS = 1_000_000
-
-
-class Prices:
-    """Prices that the test sets."""
-
-    def __init__(self, **prices: float) -> None:
-        self.book = {name: BookPrice(round(p * UNITS), 0, 1) for name, p in prices.items()}
-        self.attached = True
-
-    def read(self, symbol: str) -> BookPrice | None:
-        return self.book.get(symbol)
-
-    def knows(self, symbol: str) -> bool | None:
-        return symbol in self.book if self.attached else None
 
 
 class Desk:
@@ -48,7 +38,7 @@ class Desk:
     def order(
         self, side: int = BUY, qty: int = 10, price: float | None = 100.0, **more: Any
     ) -> Any:
-        """Ask for an order: the order it became, or the refusal."""
+        """Submit an order; returns the order or the reject."""
         self._next += 1
         fields: dict[str, Any] = {
             "side": side,
@@ -65,20 +55,20 @@ class Desk:
         return result if isinstance(result, Reject) else result[0]
 
     def code(self, *arguments: Any, **more: Any) -> str:
-        """The name of the code an order gets, or "ok"."""
+        """Submit an order; returns the name of its reject code, or "ok"."""
         result = self.order(*arguments, **more)
         return RejectCode(result.code).name if result.code else "ok"
 
 
-def test_nothing_is_limited_by_default() -> None:
+def test_no_limits_by_default() -> None:
     desk = Desk()
     assert [desk.code(BUY, 10**9, 1e6) for _ in range(50)] == ["ok"] * 50
 
 
-def test_default_settings_do_not_get_in_the_way() -> None:
+def test_default_settings_accept_ordinary_orders() -> None:
     desk = Desk(Prices())
     desk.prices.attached = False
-    config = RiskConfig.from_settings(Settings())
+    config = RiskConfig.from_values(msgspec.structs.asdict(Settings()))
     desk.core.gate = RiskGate(config, desk.prices, desk.core.stack)
     assert [desk.code(BUY, 10**6, 1e6) for _ in range(50)] == ["ok"] * 50
 
@@ -106,9 +96,9 @@ def test_lot_size() -> None:
     assert desk.code(BUY, 150) == "LOT_SIZE"
 
 
-@pytest.mark.parametrize("scope", ["client", "stack"])
-def test_largest_quantity(scope: str) -> None:
-    desk = Desk(**{scope: Limits(qty_max=50)})
+@pytest.mark.parametrize("account", ["client", "stack"])
+def test_largest_quantity(account: str) -> None:
+    desk = Desk(**{account: Limits(qty_max=50)})
     assert desk.code(BUY, 50) == "ok"
     denied = desk.order(BUY, 51)
     assert (RejectCode(denied.code).name, "51" in denied.msg, "50" in denied.msg) == (
@@ -116,49 +106,49 @@ def test_largest_quantity(scope: str) -> None:
         True,
         True,
     )
-    assert ("whole stack" if scope == "stack" else "client desk") in denied.msg
+    assert ("whole stack" if account == "stack" else "client desk") in denied.msg
 
 
-@pytest.mark.parametrize("scope", ["client", "stack"])
-def test_largest_notional(scope: str) -> None:
-    desk = Desk(**{scope: Limits(notional_max=1000 * UNITS)})
+@pytest.mark.parametrize("account", ["client", "stack"])
+def test_largest_notional(account: str) -> None:
+    desk = Desk(**{account: Limits(notional_max=1000 * UNITS)})
     assert desk.code(BUY, 10, 100.0) == "ok"
     denied = desk.order(BUY, 10, 100.01)
     assert RejectCode(denied.code).name == "NOTIONAL_MAX"
     assert "1000.10" in denied.msg
-    assert desk.code(BUY, 11, None, type=MARKET) == "NOTIONAL_MAX", "counted at the book's price"
+    assert desk.code(BUY, 11, None, type=MARKET) == "NOTIONAL_MAX", "measured at the book's price"
 
 
-def test_price_collar_stands_around_a_fresh_price() -> None:
-    desk = Desk(collar_bps=100.0, price_age_ns_max=500 * MS)
+def test_price_collar_around_a_fresh_price() -> None:
+    desk = Desk(price_collar_bps=100.0, price_age_ms_max=500)
     assert desk.code(BUY, 1, 101.0) == "ok"
     assert desk.code(SELL, 1, 99.0) == "ok"
-    refused = desk.order(BUY, 1, 101.01)
-    assert (refused.code, refused.retryable) == (RejectCode.PRICE_COLLAR, True)
-    assert "101.0 bps" in refused.msg
+    reject = desk.order(BUY, 1, 101.01)
+    assert (reject.code, reject.retryable) == (RejectCode.PRICE_COLLAR, True)
+    assert "101.0 bps" in reject.msg
     assert desk.code(SELL, 1, 98.9) == "PRICE_COLLAR"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     stale = desk.order(BUY, 1, 100.0)
     assert (stale.code, stale.retryable) == (RejectCode.STALE_PRICE, True)
     assert "501 ms" in stale.msg
     assert "500 ms" in stale.msg
-    assert desk.code(symbol="NONE") == "STALE_PRICE", "no price is no fresh price"
+    assert desk.code(symbol="NONE") == "STALE_PRICE", "a missing price is not fresh"
 
 
-@pytest.mark.parametrize("scope", ["client", "stack"])
-def test_position_limit_counts_resting_orders_and_lets_positions_shrink(scope: str) -> None:
-    desk = Desk(**{scope: Limits(position_qty_max=100)})
+@pytest.mark.parametrize("account", ["client", "stack"])
+def test_position_limit_counts_resting_orders_and_lets_positions_shrink(account: str) -> None:
+    desk = Desk(**{account: Limits(position_qty_max=100)})
     assert desk.code(BUY, 60) == "ok"
     assert desk.code(BUY, 41) == "POSITION_LIMIT"
     assert desk.code(BUY, 30, 50.0, type=LIMIT, tif=GTC) == "ok"
     assert desk.code(BUY, 11) == "POSITION_LIMIT"
     assert desk.code(BUY, 10) == "ok"
-    assert desk.code(SELL, 170) == "ok", "to 100 short"
+    assert desk.code(SELL, 170) == "ok", "down to 100 short"
     assert desk.code(SELL, 1) == "POSITION_LIMIT"
     assert "-101" in desk.order(SELL, 1).msg
 
 
-def test_stack_position_adds_up_clients() -> None:
+def test_stack_position_is_the_sum_of_clients() -> None:
     desk = Desk(stack=Limits(position_qty_max=100))
     assert desk.code(BUY, 60, client="ann") == "ok"
     assert desk.code(BUY, 60, client="bob") == "POSITION_LIMIT"
@@ -166,9 +156,9 @@ def test_stack_position_adds_up_clients() -> None:
     assert desk.code(BUY, 60, client="bob") == "ok"
 
 
-@pytest.mark.parametrize("scope", ["client", "stack"])
-def test_gross_exposure(scope: str) -> None:
-    desk = Desk(Prices(AAPL=100.0, MSFT=10.0), **{scope: Limits(exposure_max=2000 * UNITS)})
+@pytest.mark.parametrize("account", ["client", "stack"])
+def test_gross_exposure(account: str) -> None:
+    desk = Desk(Prices(AAPL=100.0, MSFT=10.0), **{account: Limits(exposure_max=2000 * UNITS)})
     assert desk.code(BUY, 10, 100.0) == "ok"
     assert desk.code(SELL, 50, 10.0, symbol="MSFT") == "ok"
     assert desk.code(BUY, 5, 100.0) == "ok"
@@ -179,38 +169,38 @@ def test_gross_exposure(scope: str) -> None:
     assert desk.code(BUY, 1, 10.0, symbol="NVDA") == "ok"
 
 
-@pytest.mark.parametrize("scope", ["client", "stack"])
-def test_open_orders(scope: str) -> None:
-    desk = Desk(**{scope: Limits(open_orders_max=2)})
+@pytest.mark.parametrize("account", ["client", "stack"])
+def test_open_orders(account: str) -> None:
+    desk = Desk(**{account: Limits(open_orders_max=2)})
     resting = {"type": LIMIT, "tif": DAY}
     first = desk.order(BUY, 1, 50.0, **resting)
     assert desk.code(BUY, 1, 50.0, **resting) == "ok"
     assert desk.code(BUY, 1, 50.0, **resting) == "OPEN_ORDERS"
-    assert desk.code(BUY, 1, 100.0) == "ok", "what does not rest is not counted"
+    assert desk.code(BUY, 1, 100.0) == "ok", "an order that does not rest does not count"
     assert desk.code(BUY, 1, 50.0, type=LIMIT, tif=IOC) == "ok"
     assert isinstance(desk.core.cancel("desk", first.id, desk.now_ns), Order)
     assert desk.code(BUY, 1, 50.0, **resting) == "ok"
 
 
-@pytest.mark.parametrize("scope", ["client", "stack"])
-def test_daily_loss_pulls_the_kill_switch_until_a_human_resumes(scope: str) -> None:
-    desk = Desk(**{scope: Limits(daily_loss_max=100 * UNITS)})
+@pytest.mark.parametrize("account", ["client", "stack"])
+def test_daily_loss_pulls_the_kill_switch_until_a_human_resumes(account: str) -> None:
+    desk = Desk(**{account: Limits(daily_loss_max=100 * UNITS)})
     desk.order(BUY, 10, 100.0)
     desk.order(BUY, 1, 50.0, type=LIMIT, tif=GTC)
-    assert desk.code(SELL, 5, 80.0) == "ok", "a loss of 100 realised and 100 not"
+    assert desk.code(SELL, 5, 80.0) == "ok", "a loss of 100 realized and 100 unrealized"
     denied = desk.order(BUY, 1, 80.0)
     assert RejectCode(denied.code).name == "DAILY_LOSS"
     assert "200.00" in denied.msg
     assert desk.core.open == {}, "resting orders are canceled"
-    killed = desk.core.stack if scope == "stack" else desk.core.clients["desk"]
+    killed = desk.core.stack if account == "stack" else desk.core.clients["desk"]
     assert killed.mode == KILLED
     desk.now_ns += 2 * 86_400 * UNITS
-    assert desk.code(BUY, 1, 80.0) == "KILL_SWITCH", "the next day changes nothing"
-    desk.core.set_mode(None if scope == "stack" else "desk", ACTIVE, "", desk.now_ns)
+    assert desk.code(BUY, 1, 80.0) == "KILL_SWITCH", "a new day does not reset the kill switch"
+    desk.core.set_mode(None if account == "stack" else "desk", ACTIVE, "", desk.now_ns)
     assert desk.code(BUY, 1, 80.0) == "ok"
 
 
-def test_daily_loss_begins_anew_each_day_of_the_data() -> None:
+def test_daily_loss_resets_on_each_day_of_the_data() -> None:
     desk = Desk(client=Limits(daily_loss_max=100 * UNITS))
     monday, tuesday = '"2025-10-06 09:30:00"', '"2025-10-07 09:30:00"'
     desk.order(BUY, 10, 100.0, ts=monday)
@@ -231,7 +221,7 @@ def test_orders_per_second() -> None:
 
 
 def test_repeated_executions_are_throttled() -> None:
-    desk = Desk(client=Limits(repeats_max=2), repeat_window_ns=UNITS)
+    desk = Desk(client=Limits(repeats_max=2), repeat_window_s=1.0)
     assert [desk.code(BUY, 10) for _ in range(3)] == ["ok", "ok", "THROTTLED"]
     assert desk.code(BUY, 11) == "ok"
     assert desk.code(SELL, 10) == "ok"
@@ -248,7 +238,7 @@ def test_modes() -> None:
     assert desk.code(BUY, 1) == "REDUCE_ONLY"
     assert desk.code(SELL, 11) == "REDUCE_ONLY"
     assert desk.code(SELL, 4, 200.0, type=LIMIT, tif=GTC) == "ok"
-    assert desk.code(SELL, 7) == "REDUCE_ONLY", "4 of 10 are already on their way out"
+    assert desk.code(SELL, 7) == "REDUCE_ONLY", "resting orders already close 4 of 10"
     assert desk.code(SELL, 6) == "ok"
     core.set_mode(None, HALTED, "", desk.now_ns)
     assert desk.code(SELL, 1, client="new") == "HALTED"
@@ -257,7 +247,7 @@ def test_modes() -> None:
     assert desk.code(BUY, 1) == "ok"
 
 
-def test_checks_come_in_order() -> None:
+def test_order_of_checks() -> None:
     everything = Limits(
         qty_max=1,
         notional_max=1,
@@ -274,15 +264,15 @@ def test_checks_come_in_order() -> None:
         ("tick_size", "TICK_SIZE"),
         ("lot_size", "LOT_SIZE"),
         ("client", "QTY_MAX"),
-        ("collar_bps", "STALE_PRICE"),
+        ("price_collar_bps", "STALE_PRICE"),
     ]
     config: dict[str, Any] = {
         "known_symbols": True,
         "tick_size": UNITS,
         "lot_size": 7,
         "client": everything,
-        "collar_bps": 1.0,
-        "price_age_ns_max": 1,
+        "price_collar_bps": 1.0,
+        "price_age_ms_max": 1,
     }
     for name, code in expected:
         assert Desk(**config).code(BUY, 10, 100.5, **order) == code
@@ -295,22 +285,22 @@ def test_checks_come_in_order() -> None:
 
 
 @pytest.mark.parametrize("code", list(RejectCode))
-def test_what_hangs_on_the_clock_is_retryable_in_a_replay_and_final_live(code: RejectCode) -> None:
+def test_clock_bound_rejects_are_retryable_in_a_replay_and_final_live(code: RejectCode) -> None:
     assert retryable(code, replaying=True) is (code in ALWAYS_RETRYABLE or code in CLOCK_BOUND)
     assert retryable(code, replaying=False) is (code in ALWAYS_RETRYABLE)
 
 
-def test_held_back_order_goes_through_later_under_the_same_id() -> None:
-    desk = Desk(price_age_ns_max=500 * MS)
+def test_order_held_back_passes_later_under_the_same_id() -> None:
+    desk = Desk(price_age_ms_max=500)
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     assert isinstance(desk.order(id=5), Reject)
-    assert desk.core.clients == {}, "nothing is kept of it"
+    assert desk.core.clients == {}, "nothing of it is recorded"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)
     assert desk.code(id=5) == "ok"
 
 
-def test_live_the_same_order_is_dropped_for_good() -> None:
-    desk = Desk(price_age_ns_max=500 * MS, replaying=False)
+def test_live_the_same_order_is_denied_for_good() -> None:
+    desk = Desk(price_age_ms_max=500, replaying=False)
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     assert desk.code(id=5) == "STALE_PRICE"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 1 * MS, 2)
@@ -325,7 +315,7 @@ def test_too_many_clients() -> None:
     assert [desk.code(client=name) for name in "aabbc"] == ["ok"] * 4 + ["CLIENTS_MAX"]
 
 
-def test_bucket_never_gives_more_than_its_rate() -> None:
+def test_token_bucket_keeps_to_its_rate() -> None:
     bucket = TokenBucket(10)
     times = range(0, 10 * UNITS, 7 * MS)
     taken = [t for t in times if bucket.take(t)]
@@ -335,4 +325,39 @@ def test_bucket_never_gives_more_than_its_rate() -> None:
     assert TokenBucket(1).take(5 * UNITS)
     backwards = TokenBucket(1)
     assert backwards.take(10 * UNITS)
-    assert not backwards.take(9 * UNITS), "a clock that runs backwards gives nothing away"
+    assert not backwards.take(9 * UNITS), "a clock that runs backward adds no tokens"
+
+
+def test_each_limit_has_its_settings_and_each_risk_setting_its_limit() -> None:
+    names = {"risk_repeat_window_s"}
+    for check in CHECKS:
+        if check.kind == SHARED:
+            names.add(f"risk_{check.name}")
+        elif check.kind == ACCOUNT:
+            names |= {f"risk_client_{check.name}", f"risk_stack_{check.name}"}
+    assert names == {name for name in Settings.__struct_fields__ if name.startswith("risk_")}
+    codes = [check.code for check in CHECKS]
+    assert sorted(codes) == [code for code in RejectCode if 200 <= code < 300]
+
+
+def test_config_holds_the_settings_with_money_in_units() -> None:
+    values = msgspec.structs.asdict(Settings())
+    values |= {"risk_tick_size": 0.25, "risk_client_qty_max": 7, "risk_stack_exposure_max": 1.5}
+    config = RiskConfig.from_values(values)
+    gate = RiskGate(config, Prices(), Account(STACK_NO, ""))
+    assert config.tick_size == UNITS // 4
+    assert gate.limits(Account(1, "desk"))["qty_max"] == 7
+    assert gate.limits(gate.stack)["exposure_max"] == 3 * UNITS // 2
+    with pytest.raises(ValueError, match="price_age_ms_max"):
+        RiskConfig(price_collar_bps=1.0)
+
+
+def test_timeless_leaves_only_checks_that_do_not_depend_on_the_clock() -> None:
+    limits = Limits(**dict.fromkeys(Limits.__struct_fields__, 9))
+    config = RiskConfig(
+        client=limits, stack=limits, price_collar_bps=1.0, price_age_ms_max=1, lot_size=5
+    ).timeless()
+    gate = RiskGate(config, Prices(), Account(STACK_NO, ""))
+    left = {name for name, value in gate.limits(gate.stack).items() if value}
+    off = {check.name for check in CHECKS if check.code in CLOCK_BOUND}
+    assert left == {*Limits.__struct_fields__, "lot_size", "repeat_window_s"} - off

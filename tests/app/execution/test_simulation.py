@@ -1,4 +1,4 @@
-"""Random histories with faults: the order core and a slow plain oracle decide the same."""
+"""Random histories with faults: the order core and a slow plain oracle agree."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""States, money and positions: the table, exactness, conservation."""
+"""Orders, money and positions: the table of states, exactness, conservation."""
 
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
@@ -25,7 +25,7 @@ from app.model.orders import (
     next_status,
 )
 from app.model.position import Position
-from tests.support.orders.oracle import Holding
+from tests.support.orders.oracle_state import Holding
 
 EVENTS = range(7)
 
@@ -35,7 +35,7 @@ def an_order(qty: int = 10, price: int = 5 * UNITS) -> Order:
 
 
 @pytest.mark.parametrize(("status", "event"), list(product(range(len(STATUS_NAMES)), EVENTS)))
-def test_a_transition_is_in_the_table_or_raises(status: int, event: int) -> None:
+def test_transition_is_in_the_table_or_raises(status: int, event: int) -> None:
     if (status, event) in TRANSITIONS:
         assert next_status(status, event) == TRANSITIONS[status, event]
         return
@@ -59,15 +59,15 @@ def test_fix_names() -> None:
     assert STATUS_NAMES[orders.DENIED] == "Denied"
 
 
-def test_more_than_the_order_cannot_execute() -> None:
+def test_no_more_than_the_order_can_execute() -> None:
     order = an_order(10)
     order.apply(orders.ACCEPT)
     order.fill(6, UNITS)
-    assert (STATUS_NAMES[order.status], order.open_qty) == ("PartiallyFilled", 4)
+    assert (STATUS_NAMES[order.status], order.filled_qty) == ("PartiallyFilled", 6)
     with pytest.raises(AssertionError):
         order.fill(5, UNITS)
     order.fill(4, 2 * UNITS)
-    assert (STATUS_NAMES[order.status], order.open_qty) == ("Filled", 0)
+    assert (STATUS_NAMES[order.status], order.filled_qty) == ("Filled", 10)
     assert order.avg_price == (6 * UNITS + 8 * UNITS) // 10
     with pytest.raises((InvalidTransitionError, AssertionError)):
         order.fill(1, UNITS)
@@ -81,7 +81,7 @@ def test_units_are_exact_for_what_a_float_carries(amount: Decimal) -> None:
 
 
 @given(st.integers(1, 2_000_000), st.integers(0, UNITS - 1))
-def test_nine_decimals_survive(whole: int, part: int) -> None:
+def test_nine_decimals_are_exact(whole: int, part: int) -> None:
     text = f"{whole}.{part:09d}"
     if len(text.rstrip("0").replace(".", "")) <= 15:
         assert to_units(float(text)) == whole * UNITS + part
@@ -95,7 +95,7 @@ def test_money_text_reads_back(units: int) -> None:
 
 
 @given(st.integers(-(10**25), 10**25), st.integers(-(10**12), 10**12).filter(bool))
-def test_divide_is_to_nearest_half_even(amount: int, by: int) -> None:
+def test_divide_rounds_half_to_even(amount: int, by: int) -> None:
     assert divide(amount, by) == round(Fraction(amount, by))
 
 
@@ -131,7 +131,7 @@ def test_positions_agree_with_fractions(trades: list[tuple[int, int, int]]) -> N
         assert position.realized + position.unrealized(mark) == holding.cash + holding.qty * mark
 
 
-def test_the_other_way_round_is_the_mirror_image() -> None:
+def test_opposite_trades_give_the_mirror_image() -> None:
     long, short = Position(), Position()
     for side, qty, price in (
         (BUY, 7, 100),

@@ -1,4 +1,4 @@
-"""Event times: one at a time against datetime and pandas, many at a time against one at a time."""
+"""Event times: single values against datetime and pandas, columns against single values."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -84,7 +84,7 @@ def test_forms(text: str, wire: str | None) -> None:
         "\uff12\uff10\uff12\uff15-10-01",
     ],
 )
-def test_refused(text: str) -> None:
+def test_not_a_timestamp(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_timestamp(text.encode())
     assert parse_column([text.encode()]) == ([0], [False])
@@ -102,7 +102,7 @@ def test_format_is_exact_and_shortest(event_ns: int) -> None:
 
 @settings(deadline=None)
 @given(st.lists(EVENT_NS, max_size=20))
-def test_column_formats_as_one_does(times: list[int]) -> None:
+def test_column_formats_as_single_values(times: list[int]) -> None:
     matrix, lengths = format_timestamps(np.array(times, np.int64))
     texts = [bytes(row[:length]) for row, length in zip(matrix, lengths, strict=True)]
     assert texts == [format_timestamp(event_ns) for event_ns in times]
@@ -126,14 +126,14 @@ def test_column_formats_as_one_does(times: list[int]) -> None:
         max_size=12,
     )
 )
-def test_column_parses_as_one_does(texts: list[bytes]) -> None:
+def test_column_parses_as_single_values(texts: list[bytes]) -> None:
     for text, event_ns, good in zip(texts, *parse_column(texts), strict=True):
         try:
             expected, wire = parse_timestamp(text)
         except ValueError:
             assert not good
             continue
-        # The column knows the wire form only, and all of it.
+        # The column parser takes exactly the wire form.
         assert good == (wire == text)
         assert event_ns == (expected if good else 0)
 

@@ -12,7 +12,8 @@ from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice, NoPrices
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import Limits, RiskConfig
 from app.model.money import UNITS
 from app.model.orders import BUY, IOC, PLAIN
 from app.model.reject_codes import RejectCode
@@ -182,7 +183,7 @@ class Prices:
 
 def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
     """The code of a gate (collar 1 %, price age limit 500 ms) for an order at 100."""
-    config = RiskConfig(collar_bps=100.0, price_age_ns_max=500 * MS, replaying=replaying)
+    config = RiskConfig(price_collar_bps=100.0, price_age_ms_max=500, replaying=replaying)
     scope = Account(STACK_NO, "")
     request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", PLAIN, IOC)
     reject = RiskGate(config, Prices(book), scope).check(request, Account(1, "desk"), 0)
@@ -231,6 +232,7 @@ def test_no_collar_around_a_book_that_moved_on(
         assert code_of(book, replaying=True, ts=ts) == RejectCode.PRICE_COLLAR
 
 
-def test_the_mode_comes_from_the_settings() -> None:
-    assert RiskConfig.from_settings(Settings()).replaying
-    assert not RiskConfig.from_settings(Settings(trading_mode="live")).replaying
+def test_settings_name_the_mode() -> None:
+    for mode in ("replay", "live"):
+        values = msgspec.structs.asdict(Settings(trading_mode=mode))
+        assert RiskConfig.from_values(values).replaying is (mode == "replay")

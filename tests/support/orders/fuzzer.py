@@ -1,4 +1,4 @@
-"""Frames for the order port that are almost right, or wrong in every way somebody thought of."""
+"""Frames for the order port: almost valid, or invalid in many ways."""
 
 import json
 import random
@@ -63,20 +63,20 @@ JUNK = (
 
 
 class Fuzzer:
-    """A seeded stream of frames, delimiter removed; none holds a ``*``."""
+    """A seeded stream of frames, delimiter removed; none contains a ``*``."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
         self._number = 0
 
     def frame(self) -> bytes:
-        """The next one."""
+        """The next frame."""
         rng = self._rng
         draw = rng.random()
         if draw < 0.35:
-            made = self._right()
+            made = self._valid()
         elif draw < 0.6:
-            made = self._mutated(self._right())
+            made = self._mutated(self._valid())
         elif draw < 0.95:
             made = self._members()
         elif draw < 0.99:
@@ -85,8 +85,8 @@ class Fuzzer:
             made = self._deep()
         return made.replace(b"*", b"?")
 
-    def _right(self) -> bytes:
-        """A request that is good as it is."""
+    def _valid(self) -> bytes:
+        """A valid request."""
         rng = self._rng
         self._number += 1
         client = f"c{rng.randint(0, 9)}"
@@ -96,7 +96,7 @@ class Fuzzer:
             if request["op"] in ("cancel", "status"):
                 request["id"] = rng.randint(0, self._number)
             if request["op"] == "ping" or (request["op"] == "resume" and rng.random() < 0.7):
-                # Also undoes what a wrong frame has brought about.
+                # Without a client: also resumes the stack if a mutated frame has halted it.
                 del request["client"]
         else:
             request = {
@@ -108,12 +108,12 @@ class Fuzzer:
                 "client": client,
             }
             if rng.random() < 0.1:
-                # Far from any price, so that few of them rest.
+                # IOC, so that none rests.
                 request |= {"type": "LIMIT", "tif": "IOC"}
         return json.dumps(request).encode()
 
     def _mutated(self, frame: bytes) -> bytes:
-        """A good request with a few bytes wrong."""
+        """A valid request with a few bytes changed."""
         rng = self._rng
         made = bytearray(frame)
         for _ in range(rng.randint(1, 3)):
@@ -131,7 +131,7 @@ class Fuzzer:
         return bytes(made)
 
     def _members(self) -> bytes:
-        """An object of known names and every kind of value, some of them twice."""
+        """An object with known names and all kinds of values; some names occur twice."""
         rng = self._rng
         pairs = [(name, self._value()) for name in rng.choices(MEMBERS, k=rng.randint(0, 7))]
         if rng.random() < 0.7:
@@ -148,7 +148,7 @@ class Fuzzer:
         return rng.choice(rng.choice((NUMBERS, STRINGS, OTHER)))
 
     def _deep(self) -> bytes:
-        """Nesting up to the longest frame."""
+        """Nesting as deep as the longest frame allows."""
         rng = self._rng
         bracket = rng.choice((b"[", b'{"a":', b'{"op":', b'{"ts":['))
         depth = rng.choice((10, 1000, 60_000 // len(bracket)))

@@ -1,4 +1,4 @@
-"""A real order manager process for tests and measurements: started, asked, killed, restarted."""
+"""A real order manager process for tests and benchmarks: start, ask, kill, restart."""
 
 import json
 import os
@@ -27,12 +27,12 @@ class Client:
         self._rest = b""
 
     def send(self, request: dict[str, Any] | bytes) -> None:
-        """Send one request, or bytes as they are."""
+        """Send one request; bytes are sent unchanged."""
         data = request if isinstance(request, bytes) else json.dumps(request).encode() + b"*"
         self.sock.sendall(data)
 
     def read_frame(self) -> bytes:
-        """The next answer, delimiter removed; EOFError once the server has closed."""
+        """The next answer, delimiter removed; EOFError if the server has closed."""
         while b"*" not in self._rest:
             data = self.sock.recv(65536)
             if not data:
@@ -53,7 +53,7 @@ class Client:
         return self.read()
 
     def closed(self) -> bool:
-        """Whether the server closes within the timeout and says nothing more."""
+        """Whether the server closes within the timeout and sends nothing more."""
         try:
             return self._rest == b"" and self.sock.recv(1) == b""
         except ConnectionResetError:
@@ -95,7 +95,7 @@ class OrderManagerProcess:
 
     @property
     def log_path(self) -> Path:
-        """What the process wrote to its standard error."""
+        """The output of the process."""
         return self.folder / "order_manager.log"
 
     def log(self) -> str:
@@ -103,7 +103,7 @@ class OrderManagerProcess:
         return self.log_path.read_text()
 
     def start(self, wait: bool = True) -> Self:
-        """Start it; with ``wait``, until it answers a ping."""
+        """Start it; with ``wait``, return when it answers a ping."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             offset = log.tell()
@@ -121,7 +121,7 @@ class OrderManagerProcess:
         return self
 
     def wait_port(self, offset: int = 0) -> int:
-        """Its port, once it says in its log, from ``offset`` on, that it is ready."""
+        """Wait until its log, from ``offset`` on, reports that it is ready; returns its port."""
         assert self.process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -141,19 +141,19 @@ class OrderManagerProcess:
         return Client(self.port, timeout_s)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait until it has exited."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; its exit code."""
+        """SIGTERM; returns the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=10)
 
     def resident_bytes(self) -> int:
-        """Resident memory now."""
+        """Current resident memory."""
         assert self.process is not None
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", text)

@@ -43,7 +43,7 @@ class RunningServer:
 
 @contextmanager
 def running(folder: Path | None = None, **settings: Any) -> Iterator[RunningServer]:
-    """A server on a free port; with ``folder`` it keeps its orders there."""
+    """A server on a free port; its store is in ``folder``, if given."""
     name = f"orders_{secrets.token_hex(6)}"
     metrics = ProcessMetrics.open(name, "order_manager")
     chosen = None

@@ -1,4 +1,4 @@
-"""Random histories of the order core against its oracle, with lost turns and restarts."""
+"""Random histories of the order core against its oracle, with lost batches and restarts."""
 
 import random
 from typing import Any, NamedTuple
@@ -10,12 +10,14 @@ from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import PendingRows, Recovered
 from app.execution.prices import BookPrice
-from app.execution.risk import Limits, RiskConfig, RiskGate
+from app.execution.risk import RiskGate
+from app.execution.risk_config import Limits, RiskConfig
 from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
-from tests.support.orders.oracle import ALL, DAY_NS, UNITS, Book, Oracle, Rules
+from tests.support.orders.oracle import Oracle
+from tests.support.orders.oracle_state import ALL, DAY_NS, UNITS, Book, Rules
 
 CLIENTS = ("ann", "bob", "cem")
 SYMBOLS = ("AAPL", "MSFT")
@@ -38,7 +40,7 @@ class BookPrices:
 
 
 class MemoryStore:
-    """What an order store does, in dictionaries."""
+    """An order store in dictionaries."""
 
     def __init__(self) -> None:
         self.pending = PendingRows()
@@ -88,8 +90,8 @@ class MemoryStore:
             self.states[order_no] = (order.status, order.filled_qty, order.filled_notional)
         for client_no, mode, _, _ in pending.controls:
             self.modes[client_no] = mode
-        for client_no, scope in pending.days.items():
-            self.days[client_no] = (scope.day, scope.day_base)
+        for client_no, account in pending.days.items():
+            self.days[client_no] = (account.day, account.day_base)
         pending.clear()
 
     def lose(self) -> None:
@@ -121,34 +123,34 @@ class Setup(NamedTuple):
 
 
 def random_setup(rng: random.Random) -> Setup:
-    """Limits so tight that short histories meet them, most of them off at a time."""
+    """Limits so tight that short histories reach them; at any time most of them are off."""
 
-    def some(*values: int, odds: float = 0.25) -> int:
+    def sometimes(*values: int, odds: float = 0.25) -> int:
         return rng.choice(values) if rng.random() < odds else 0
 
     def limits(loose: int) -> Limits:
         return Limits(
-            qty_max=some(60, 90) * loose,
-            notional_max=some(6000, 9000) * loose * UNITS,
-            position_qty_max=some(50, 120) * loose,
-            exposure_max=some(8000, 20000) * loose * UNITS,
-            open_orders_max=some(1, 2) * loose,
-            daily_loss_max=some(20, 200) * loose * UNITS,
-            orders_per_s_max=some(1, 2, 5) * loose,
-            repeats_max=some(1, 2) * loose,
+            qty_max=sometimes(60, 90) * loose,
+            notional_max=sometimes(6000, 9000) * loose * UNITS,
+            position_qty_max=sometimes(50, 120) * loose,
+            exposure_max=sometimes(8000, 20000) * loose * UNITS,
+            open_orders_max=sometimes(1, 2) * loose,
+            daily_loss_max=sometimes(20, 200) * loose * UNITS,
+            orders_per_s_max=sometimes(1, 2, 5) * loose,
+            repeats_max=sometimes(1, 2) * loose,
         )
 
-    age = some(50, 500, odds=0.2) * 1_000_000
+    age_ms = sometimes(50, 500, odds=0.2)
     config = RiskConfig(
         client=limits(1),
         stack=limits(2),
-        tick_size=some(UNITS // 4, odds=0.1),
-        lot_size=some(5, odds=0.1),
-        collar_bps=some(300, odds=0.5) if age else 0,
-        price_age_ns_max=age,
+        tick_size=sometimes(UNITS // 4, odds=0.1),
+        lot_size=sometimes(5, odds=0.1),
+        price_collar_bps=sometimes(300, odds=0.5) if age_ms else 0,
+        price_age_ms_max=age_ms,
         replaying=rng.random() < 0.5,
     )
-    return Setup(config, some(10, 37), rng.choice((100, 100, 30)))
+    return Setup(config, sometimes(10, 37), rng.choice((100, 100, 30)))
 
 
 class World:
@@ -165,9 +167,9 @@ class World:
             *rules,
             tick_size=config.tick_size,
             lot_size=config.lot_size,
-            collar_bps=int(config.collar_bps),
-            age_ns_max=config.price_age_ns_max,
-            window_ns=config.repeat_window_ns,
+            collar_bps=int(config.price_collar_bps),
+            age_ns_max=config.price_age_ms_max * 1_000_000,
+            window_ns=int(config.repeat_window_s * UNITS),
             replay=config.replaying,
             slippage_bps=setup.slippage_bps,
             fill_percent=setup.fill_percent,
@@ -200,7 +202,7 @@ class World:
         )
         result = self.core.submit(asked, now_ns)
         if isinstance(result, Reject):
-            found: tuple[Any, ...] = ("refused", result.code.name, result.retryable)
+            found: tuple[Any, ...] = ("reject", result.code.name, result.retryable)
         else:
             found = ("ack", result[1], _state(result[0]))
         assert found == expected, f"{request}: core {found}, oracle {expected}"
@@ -213,35 +215,35 @@ class World:
 
     def _same(self, expected: tuple[Any, ...], result: Order | Reject) -> None:
         if isinstance(result, Reject):
-            assert expected == ("refused", result.code.name), (expected, result)
+            assert expected == ("reject", result.code.name), (expected, result)
         else:
             assert expected == ("ok", _state(result)), (expected, result)
 
-    def set_mode(self, scope: str, mode: str, now_ns: int) -> None:
+    def set_mode(self, account: str, mode: str, now_ns: int) -> None:
         """Halt, resume, reduce or kill."""
-        expected = self.oracle.set_mode(scope, mode)
-        name = None if scope == ALL else scope
+        expected = self.oracle.set_mode(account, mode)
+        name = None if account == ALL else account
         result = self.core.set_mode(name, MODES[mode], "", now_ns)
-        assert (None if isinstance(result, Reject) else result) == expected, (scope, mode)
+        assert (None if isinstance(result, Reject) else result) == expected, (account, mode)
 
     def poll(self, now_ns: int) -> None:
-        """Let resting orders see the book."""
+        """Check resting orders against the book."""
         self.oracle.poll(now_ns)
         self.core.poll(now_ns)
 
     def commit(self) -> None:
-        """End the turn well."""
+        """End the batch with a commit."""
         self.oracle.commit()
         self.store.commit()
 
     def lose(self) -> None:
-        """End the turn with a store that could not keep it."""
+        """End the batch with a store that failed."""
         self.oracle.lose()
         self.store.lose()
         self.core.recover(self.store.load())
 
     def restart(self) -> None:
-        """Die in the middle of a turn and start again from the store."""
+        """Crash in the middle of a batch and restart from the store."""
         self.oracle.lose()
         self.store.lose()
         self.core = self._new_core()
@@ -264,10 +266,10 @@ class World:
             assert position.open_sell == oracle.resting(name, symbol, "SELL")
         held = {(n, s) for (n, s), h in oracle.state.holdings.items() if n != ALL and h.qty}
         assert held == {(n, s) for n, s, p in core.positions() if p.qty}
-        for scope in (core.stack, *core.clients.values()):
-            name = ALL if scope is core.stack else scope.name
-            assert core.gate.profit_today(scope) + scope.day_base == oracle.profit(name), name
-            assert MODES[oracle.state.modes.get(name, "active")] == scope.mode, name
+        for account in (core.stack, *core.clients.values()):
+            name = ALL if account is core.stack else account.name
+            assert core.gate.profit_today(account) + account.day_base == oracle.profit(name), name
+            assert MODES[oracle.state.modes.get(name, "active")] == account.mode, name
 
 
 def _state(order: Order) -> tuple[Any, ...]:
@@ -312,8 +314,8 @@ def run_history(seed: int, setup: Setup, store: Any, steps: int = 12) -> None:
                 rng.choice(CLIENTS), rng.choice((last["id"] or 1, rng.randint(0, 9))), now_ns
             )
         elif draw < 0.76:
-            scope = rng.choice((ALL, *CLIENTS))
-            world.set_mode(scope, rng.choice(("active", "active", *MODES)), now_ns)
+            account = rng.choice((ALL, *CLIENTS))
+            world.set_mode(account, rng.choice(("active", "active", *MODES)), now_ns)
         else:
             symbol = rng.choice(SYMBOLS)
             seq = world.book.prices.get(symbol, (0, 0, 0))[2] + rng.randint(0, 1)

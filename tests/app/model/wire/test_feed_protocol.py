@@ -35,8 +35,9 @@ class TestFrameBuffer:
         expected = whole.feed(b"".join(parts))
         split = FrameBuffer()
         assert [frame for part in parts for frame in split.feed(part)] == expected
-        assert split.pending == whole.pending
-        assert b"*".join([*expected, whole.pending]) == b"".join(parts)
+        rest = whole.feed(b"*")
+        assert split.feed(b"*") == rest
+        assert b"*".join([*expected, *rest]) == b"".join(parts)
 
     def test_split_at_every_byte(self) -> None:
         data = b'{"a":1}**SEQ|7*2025-10-01 09:30:00*\xc3\x84*'
@@ -46,21 +47,21 @@ class TestFrameBuffer:
                 frames = FrameBuffer()
                 parts = (data[:first], data[first:second], data[second:])
                 assert [frame for part in parts for frame in frames.feed(part)] == expected
-                assert frames.pending == b""
+                assert frames.feed(b"*") == [b""]
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-    def test_any_buffer_and_no_reference_to_it(self, kind: type) -> None:
+    def test_takes_any_buffer_and_keeps_no_reference(self, kind: type) -> None:
         frames, data = FrameBuffer(), bytearray(b"ab*c")
         assert frames.feed(kind(data)) == [b"ab"]
         data[:] = b"xxxx"
         assert frames.feed(b"d*") == [b"cd"]
 
-    def test_the_largest_frame_fits_and_a_byte_more_does_not(self) -> None:
+    def test_largest_frame_passes_and_one_byte_more_does_not(self) -> None:
         assert FrameBuffer().feed(b"x" * MAX_FRAME_BYTES + b"*") == [b"x" * MAX_FRAME_BYTES]
         with pytest.raises(RemoteProtocolError, match="65537 bytes"):
             FrameBuffer().feed(b"x" * (MAX_FRAME_BYTES + 1) + b"*")
 
-    def test_an_unfinished_frame_is_refused_before_its_end_comes(self) -> None:
+    def test_unfinished_frame_is_rejected_before_its_end(self) -> None:
         frames = FrameBuffer(max_frame_bytes=10)
         assert frames.feed(b"x" * 10) == []
         with pytest.raises(RemoteProtocolError, match="frame of over 10 bytes"):
@@ -84,12 +85,12 @@ class TestSymbolLists:
             unique=True,
         )
     )
-    def test_what_is_encoded_is_parsed(self, symbols: list[str]) -> None:
+    def test_round_trip(self, symbols: list[str]) -> None:
         frame = encode_symbol_list(symbols)
         assert frame.count(b"*") == 1
         assert parse_symbol_list(frame[:-1]) == symbols
 
-    def test_its_bytes(self) -> None:
+    def test_bytes(self) -> None:
         assert encode_symbol_list(["AAPL", "MSFT"]) == b"SYMBOLS|AAPL,MSFT*"
 
     @pytest.mark.parametrize(
@@ -100,12 +101,12 @@ class TestSymbolLists:
             *(b"SYMBOLS|12345678901", b"SYMBOLS|A\n", b"SYMBOLS|A\x7f", b"SYMBOLS|\xff"),
         ],
     )
-    def test_what_is_none(self, frame: bytes) -> None:
+    def test_not_a_symbol_list(self, frame: bytes) -> None:
         with pytest.raises(RemoteProtocolError):
             parse_symbol_list(frame)
 
     @pytest.mark.parametrize("symbol", ["", "A*", "A|", "A,B", "12345678901", "\n", "ÄÖÜÄÖÜ"])
-    def test_what_may_not_be_sent(self, symbol: str) -> None:
+    def test_invalid_symbol_is_not_sent(self, symbol: str) -> None:
         with pytest.raises(LocalProtocolError):
             encode_symbol_list(["OK", symbol])
 
@@ -113,7 +114,7 @@ class TestSymbolLists:
 class TestMarks:
     @pytest.mark.parametrize("name", ["RESUME", "SEQ", "END"])
     @pytest.mark.parametrize("seq", [0, 7, 10**18 - 1])
-    def test_what_is_encoded_is_parsed(self, name: str, seq: int) -> None:
+    def test_round_trip(self, name: str, seq: int) -> None:
         frame = encode_mark(name, seq)
         assert frame == f"{name}|{seq}*".encode()
         assert parse_mark(frame[:-1], name) == seq
@@ -125,7 +126,7 @@ class TestMarks:
     @pytest.mark.parametrize(
         "body", [b"", b"-1", b"+1", b"1.0", b" 1", b"1 ", b"1|2", b"x", b"0x1", b"1_0", b"9" * 19]
     )
-    def test_the_right_name_with_no_number(self, body: bytes) -> None:
+    def test_right_name_without_a_number(self, body: bytes) -> None:
         with pytest.raises(RemoteProtocolError, match="not a sequence number"):
             parse_mark(b"SEQ|" + body, "SEQ")
 
@@ -144,7 +145,7 @@ def order(**changes: object) -> dict[str, object]:
 
 
 class TestOrderFrames:
-    def test_the_fields_of_the_contract(self) -> None:
+    def test_members(self) -> None:
         frame = encode_order(**order())  # type: ignore[arg-type]
         assert json.loads(frame[:-1]) == {
             "side": "BUY",
@@ -158,7 +159,7 @@ class TestOrderFrames:
 
     @LIMIT
     @given(st.text(max_size=12), st.text(max_size=12), st.floats(1e-9, 9e9), st.integers(0, 2**62))
-    def test_no_delimiter_in_the_payload_and_nothing_lost(
+    def test_no_delimiter_in_the_payload_and_no_loss(
         self, symbol: str, client: str, price: float, order_id: int
     ) -> None:
         frame = encode_order(
@@ -169,7 +170,7 @@ class TestOrderFrames:
         assert (read["symbol"], read["client"], read["id"]) == (symbol, client, order_id)
         assert math.isclose(read["price"], price, rel_tol=0, abs_tol=0)
 
-    def test_a_star_travels_escaped(self) -> None:
+    def test_star_is_escaped(self) -> None:
         assert b'"client":"a\\u002ab"' in encode_order(**order(client="a*b"))  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What JSON lets through and an order must not carry, and the bytes of every answer."""
+"""What JSON allows and an order must not carry; the bytes of every answer."""
 
 import json
 import random
@@ -22,7 +22,7 @@ from app.model.wire.order_json import decode
 
 
 def order(**members: str) -> bytes:
-    """An order whose members are given as JSON text; an empty text leaves one out."""
+    """An order with members given as JSON text; an empty text omits the member."""
     known = {"side": '"BUY"', "symbol": '"AAPL"', "qty": "10", "price": "173.2"} | members
     return ("{" + ",".join(f'"{k}":{v}' for k, v in known.items() if v) + "}").encode()
 
@@ -33,7 +33,7 @@ def accepted(frame: bytes) -> OrderRequest:
     return request
 
 
-def refused(frame: bytes) -> Reject:
+def rejected(frame: bytes) -> Reject:
     request = decode(frame)
     assert isinstance(request, Reject), request
     return request
@@ -70,13 +70,13 @@ def test_price_is_exact(price: str, units: int) -> None:
     "token", ["NaN", "Infinity", "-Infinity", "nan", "+1", ".5", "1.", "01", "0x1"]
 )
 @pytest.mark.parametrize("field", ["price", "qty", "id", "ts"])
-def test_what_is_no_json_number(field: str, token: str) -> None:
-    assert refused(order(**{field: token})).msg == "bad_json"
+def test_not_a_json_number(field: str, token: str) -> None:
+    assert rejected(order(**{field: token})).msg == "bad_json"
 
 
 @pytest.mark.parametrize("price", ["1e999", "-1e999", "1" + "0" * 400, "1e400"])
-def test_price_that_no_float_holds(price: str) -> None:
-    reject = refused(order(price=price))
+def test_price_beyond_float(price: str) -> None:
+    reject = rejected(order(price=price))
     assert (reject.code, reject.details["field"]) == (RejectCode.BAD_FIELD, "price")
 
 
@@ -84,7 +84,7 @@ def test_price_that_no_float_holds(price: str) -> None:
     "price", ["0", "-0", "-0.0", "0.0", "-1", "-173.2", "1e-10", "1e-320", "9000000000.1", "1e300"]
 )
 def test_price_that_is_not_positive_or_too_large(price: str) -> None:
-    reject = refused(order(price=price))
+    reject = rejected(order(price=price))
     assert reject.code in (RejectCode.BAD_FIELD,)
     assert "price" in reject.msg
 
@@ -94,7 +94,7 @@ def test_price_that_is_not_positive_or_too_large(price: str) -> None:
     ["0", "-0", "-1", "10.0", "10.5", "1e1", "true", '"10"', "[10]", str(MAX_QTY + 1), "9" * 5000],
 )
 def test_bad_quantity(qty: str) -> None:
-    reject = refused(order(qty=qty))
+    reject = rejected(order(qty=qty))
     assert reject.code == RejectCode.BAD_FIELD
     assert "qty" in reject.msg
     assert len(reject.msg) < 300
@@ -104,7 +104,7 @@ def test_bad_quantity(qty: str) -> None:
     "value", ["-1", str(MAX_CLIENT_ID + 1), "9" * 6000, "1.5", '"7"', "true", "{}"]
 )
 def test_bad_id(value: str) -> None:
-    reject = refused(order(id=value))
+    reject = rejected(order(id=value))
     assert reject.code == RejectCode.BAD_FIELD
     assert "id" in reject.msg
     assert "id" not in reject.details
@@ -115,10 +115,10 @@ def test_largest_and_smallest_id(value: str) -> None:
     assert accepted(order(id=value)).id == int(value)
 
 
-def test_null_is_as_good_as_absent() -> None:
+def test_null_is_the_same_as_absent() -> None:
     request = accepted(order(id="null", client="null", type="null", tif="null", op="null"))
     assert request == accepted(order())
-    assert refused(order(price="null")).code == RejectCode.MISSING_FIELD
+    assert rejected(order(price="null")).code == RejectCode.MISSING_FIELD
 
 
 @pytest.mark.parametrize("field", ["side", "symbol", "qty", "price", "id", "client", "ts"])
@@ -126,16 +126,16 @@ def test_repeated_key(field: str) -> None:
     values = {"id": "1", "client": '"a"', "ts": '"2025-10-01 09:30:00"'}
     frame = order(**values)
     again = json.loads(frame)[field]
-    reject = refused(frame[:-1] + f',"{field}":{json.dumps(again)}'.encode() + b"}")
+    reject = rejected(frame[:-1] + f',"{field}":{json.dumps(again)}'.encode() + b"}")
     assert (reject.code, reject.details["field"]) == (RejectCode.DUPLICATE_KEY, field)
 
 
-def test_repeated_key_written_differently() -> None:
-    reject = refused(order()[:-1] + b',"\\u0071ty":11}')
+def test_repeated_key_in_another_spelling() -> None:
+    reject = rejected(order()[:-1] + b',"\\u0071ty":11}')
     assert (reject.code, reject.details["field"]) == (RejectCode.DUPLICATE_KEY, "qty")
 
 
-def test_colons_in_values_are_no_keys() -> None:
+def test_colons_in_values_are_not_keys() -> None:
     request = accepted(order(client='"a:b::c"', ts='"2025-10-01T09:30:00.5Z"', id="3"))
     assert (request.client, request.ts) == ("a:b::c", '"2025-10-01T09:30:00.5Z"')
 
@@ -174,7 +174,7 @@ def decode_ok(frame: bytes) -> bool:
     ],
 )
 def test_bad_symbol(symbol: str) -> None:
-    reject = refused(order(symbol=symbol))
+    reject = rejected(order(symbol=symbol))
     assert "symbol" in reject.msg
     assert len(reject.msg) < 300
     assert b"*" not in encode_reject(reject)[:-1]
@@ -188,18 +188,18 @@ def test_symbol_of_ten_bytes() -> None:
     "client", ['""', '"' + "x" * 65 + '"', '"a\\u0000"', '"a\\nb"', "7", '"\\u202e"']
 )
 def test_bad_client(client: str) -> None:
-    assert "client" in refused(order(client=client)).msg
+    assert "client" in rejected(order(client=client)).msg
 
 
 @pytest.mark.parametrize("ts", ['"' + "9" * 80 + '"', "[1]", "{}", "true", "1e999", "-1e999"])
 def test_bad_ts(ts: str) -> None:
-    assert "ts" in refused(order(ts=ts)).msg
+    assert "ts" in rejected(order(ts=ts)).msg
 
 
 @pytest.mark.parametrize(
     "ts", ['"2025-10-01 09:30:00"', "1759311000", "1759311000.25", '""', '"\\u002a"']
 )
-def test_ts_is_kept_as_it_was_written(ts: str) -> None:
+def test_ts_is_kept_as_written(ts: str) -> None:
     assert accepted(order(ts=ts)).ts == ts
 
 
@@ -207,20 +207,20 @@ def test_ts_is_kept_as_it_was_written(ts: str) -> None:
     "junk", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xc0\xaf"]
 )
 @pytest.mark.parametrize("where", ["symbol", "client", "ts", "side", "zz"])
-def test_half_a_character_is_a_violation(where: str, junk: bytes) -> None:
+def test_invalid_utf8(where: str, junk: bytes) -> None:
     frame = order(**{where: '"A?"'}).replace(b"A?", b"A" + junk)
-    assert refused(frame).code == RejectCode.BAD_UTF8
-    assert refused(junk + order()).code == RejectCode.BAD_UTF8
+    assert rejected(frame).code == RejectCode.BAD_UTF8
+    assert rejected(junk + order()).code == RejectCode.BAD_UTF8
 
 
-def test_lone_surrogates_and_raw_control_bytes_are_no_json() -> None:
-    assert refused(order(client='"\\ud800"')).msg == "bad_json"
-    assert refused(order(client='"a\x00b"')).msg == "bad_json"
-    assert refused(order(client='"a\nb"')).msg == "bad_json"
-    assert refused(b"\xef\xbb\xbf" + order()).msg == "bad_json", "a byte order mark"
+def test_lone_surrogates_and_raw_control_bytes_are_not_json() -> None:
+    assert rejected(order(client='"\\ud800"')).msg == "bad_json"
+    assert rejected(order(client='"a\x00b"')).msg == "bad_json"
+    assert rejected(order(client='"a\nb"')).msg == "bad_json"
+    assert rejected(b"\xef\xbb\xbf" + order()).msg == "bad_json", "a byte order mark"
 
 
-def test_star_comes_back_escaped() -> None:
+def test_star_is_escaped() -> None:
     request = accepted(order(client='"a\\u002ab"'))
     assert request.client == "a*b"
     placed = Order(1, 1, 1, 0, BUY, "AAPL", 10, 10**9, PLAIN, IOC, '"x\\u002a"', FILLED, 10, 10**10)
@@ -231,7 +231,7 @@ def test_star_comes_back_escaped() -> None:
     assert encode_object({"ok": True, "note": "2*3"}) == b'{"ok":true,"note":"2\\u002a3"}*'
 
 
-def test_json_text_is_what_json_reads() -> None:
+def test_json_text_reads_back() -> None:
     rng = random.Random(4)
     for _ in range(2000):
         text = "".join(
@@ -248,16 +248,16 @@ def test_types_and_times_in_force() -> None:
     )
     market = accepted(order(type='"MARKET"', price=""))
     assert (market.type, market.tif, market.price) == (MARKET, IOC, None)
-    assert "type" in refused(order(type='"STOP"')).msg
-    assert "tif" in refused(order(tif='"FOK"')).msg
-    assert refused(order(type='"LIMIT"', price="")).details["field"] == "price"
+    assert "type" in rejected(order(type='"STOP"')).msg
+    assert "tif" in rejected(order(tif='"FOK"')).msg
+    assert rejected(order(type='"LIMIT"', price="")).details["field"] == "price"
 
 
-def test_missing_fields_are_all_named() -> None:
-    reject = refused(b'{"id":3}')
+def test_all_missing_fields_are_named() -> None:
+    reject = rejected(b'{"id":3}')
     assert reject.msg == "missing fields: side, symbol, qty, price"
     assert reject.details["id"] == 3
-    assert refused(b'{"type":"MARKET"}').msg == "missing fields: side, symbol, qty"
+    assert rejected(b'{"type":"MARKET"}').msg == "missing fields: side, symbol, qty"
 
 
 def test_commands() -> None:
@@ -265,12 +265,14 @@ def test_commands() -> None:
     assert decode(b'{"op":"cancel","id":7,"client":"x"}') == Cancel(7, "x")
     assert decode(b'{"id":7,"op":"cancel"}') == Cancel(7)
     for value in ("-1", str(MAX_ORDER_ID + 1), "9" * 5000):
-        assert refused(b'{"op":"cancel","id":' + value.encode() + b"}").code == RejectCode.BAD_FIELD
-    assert refused(b'{"op":"halt","reason":"a\\nb"}').details["field"] == "reason"
-    assert refused(b'{"op":"positions","limit":0}').details["field"] == "limit"
+        assert (
+            rejected(b'{"op":"cancel","id":' + value.encode() + b"}").code == RejectCode.BAD_FIELD
+        )
+    assert rejected(b'{"op":"halt","reason":"a\\nb"}').details["field"] == "reason"
+    assert rejected(b'{"op":"positions","limit":0}').details["field"] == "limit"
 
 
-def test_refusal_frames_carry_code_and_retryable() -> None:
+def test_reject_frame_has_code_and_retryable() -> None:
     answer: dict[str, Any] = json.loads(
         encode_reject(Reject(RejectCode.STALE_PRICE, "old", {"id": 4}, retryable=True))[:-1]
     )
@@ -278,7 +280,7 @@ def test_refusal_frames_carry_code_and_retryable() -> None:
     assert answer == expected
 
 
-def test_codes_stand_in_bands() -> None:
+def test_codes_are_in_bands() -> None:
     bands = {1: "wire", 2: "risk", 3: "execution", 4: "store"}
     assert all(code // 100 in bands for code in RejectCode if code)
     assert len({code.value for code in RejectCode}) == len(RejectCode)

@@ -1,0 +1,78 @@
+"""The limits that the checks run with; their names come from the table of checks."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import msgspec
+
+from app.execution.risk_checks import ACCOUNT, CHECKS
+from app.model.money import to_units
+from app.model.reject_codes import CLOCK_BOUND
+
+MONEY_LIMITS: Final = frozenset(check.name for check in CHECKS if check.money)
+
+Limits: Final = msgspec.defstruct(
+    "Limits",
+    [(check.name, int, 0) for check in CHECKS if check.kind == ACCOUNT],
+    frozen=True,
+    kw_only=True,
+    module=__name__,
+)
+"""The limits of one account, a field for each row of kind ACCOUNT: 0 is no limit."""
+
+
+class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit, in the unit of its setting; money in 1e-9 units."""
+
+    client: msgspec.Struct = Limits()
+    stack: msgspec.Struct = Limits()
+    known_symbols: bool = False
+    tick_size: int = 0
+    lot_size: int = 0
+    price_collar_bps: float = 0.0
+    price_age_ms_max: int = 0
+    repeat_window_s: float = 1.0
+    replaying: bool = True
+
+    def __post_init__(self) -> None:
+        if self.price_collar_bps and not self.price_age_ms_max:
+            raise ValueError("price_collar_bps needs price_age_ms_max")
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """From settings by name: ``risk_<name>``, ``risk_client_<name>``, ``risk_stack_<name>``."""
+
+        def limit(prefix: str, name: str) -> Any:
+            value = values[f"{prefix}_{name}"]
+            return to_units(value) if name in MONEY_LIMITS else value
+
+        def account(prefix: str) -> msgspec.Struct:
+            return Limits(**{name: limit(prefix, name) for name in Limits.__struct_fields__})
+
+        return cls(
+            client=account("risk_client"),
+            stack=account("risk_stack"),
+            replaying=values["trading_mode"] == "replay",
+            **{name: limit("risk", name) for name in SHARED_LIMITS},
+        )
+
+    def timeless(self) -> Self:
+        """Without the checks that depend on when an order comes, for a replay outside of time."""
+
+        def without(limits: msgspec.Struct, names: tuple[str, ...]) -> Any:
+            off = [c.name for c in CHECKS if c.code in CLOCK_BOUND and c.name in names]
+            return msgspec.structs.replace(limits, **dict.fromkeys(off, 0))
+
+        config: Self = msgspec.structs.replace(
+            without(self, SHARED_LIMITS),
+            client=without(self.client, Limits.__struct_fields__),
+            stack=without(self.stack, Limits.__struct_fields__),
+            replaying=True,
+        )
+        return config
+
+
+SHARED_LIMITS: Final = tuple(
+    name for name in RiskConfig.__struct_fields__ if name not in ("client", "stack", "replaying")
+)
+"""Limits that exist once, not per account."""

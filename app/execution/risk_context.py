@@ -1,0 +1,76 @@
+"""What the checks measure an order against: prices, accounts and their limits."""
+
+from app.execution.accounts import STACK_NO, Account
+from app.execution.prices import BookPrice, PriceSource
+from app.model.position import Position
+from app.model.requests import OrderRequest
+
+
+class RiskContext:
+    """What the checks look at besides the order and its client."""
+
+    def __init__(
+        self, prices: PriceSource, stack: Account, replaying: bool, repeat_window_ns: int
+    ) -> None:
+        self.prices = prices
+        self.stack = stack
+        self.replaying = replaying
+        self.repeat_window_ns = repeat_window_ns
+        self.fresh_price: BookPrice | None = None
+        """The price that :func:`price_age` read for the order being checked."""
+
+    def in_mode(self, mode: int, client: Account) -> Account | None:
+        """The stack or the client, whichever is in this trading mode; None if neither is."""
+        if self.stack.mode == mode:
+            return self.stack
+        return client if client.mode == mode else None
+
+    def mark(self, symbol: str, position: Position) -> int:
+        """The price a holding is valued at: the book's when live, else the last fill's.
+
+        A replay never reads the book here: how far the book has got depends on timing.
+        """
+        if not self.replaying:
+            book = self.prices.read(symbol)
+            if book is not None:
+                return book.price
+        return position.mark
+
+    def profit_today(self, account: Account) -> int:
+        """Realized and unrealized profit since the day began."""
+        return account.profit(self.mark) - account.day_base
+
+    def price_of(self, order: OrderRequest, client: Account) -> int:
+        """The price an order is measured at: its own, or the book's for a market order."""
+        if order.price is not None:
+            return order.price
+        book = self.prices.read(order.symbol)
+        if book is not None:
+            return book.price
+        # Without any price the paper exchange has no market either and rejects the order.
+        held = client.positions.get(order.symbol)
+        return held.mark if held is not None else 0
+
+
+class AccountLimits:
+    """One limit, for the client's account and for the stack's; 0 is no limit."""
+
+    __slots__ = ("_on_stack", "client", "stack", "tightest")
+
+    def __init__(self, client: int, stack: int, stack_account: Account) -> None:
+        self.client = client
+        self.stack = stack
+        self.tightest = min(filter(None, (client, stack)), default=0)
+        """Whatever does not exceed this exceeds neither limit."""
+        self._on_stack = ((stack_account, stack),) if stack else ()
+
+    def __bool__(self) -> bool:
+        return self.tightest > 0
+
+    def of(self, account: Account) -> int:
+        """The limit of one account."""
+        return self.stack if account.client_no == STACK_NO else self.client
+
+    def on(self, client: Account) -> tuple[tuple[Account, int], ...]:
+        """The accounts that have this limit, the client first, each with its limit."""
+        return ((client, self.client), *self._on_stack) if self.client else self._on_stack
