@@ -1,7 +1,5 @@
 """Wires an order manager: checks, venue, core, store, in the order in which an order passes."""
 
-import os
-
 import msgspec
 
 from app.config import Settings
@@ -14,11 +12,6 @@ from app.execution.risk_config import RiskConfig
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
 from app.order_manager.store.store import OrderStore
-
-
-def store_path(settings: Settings) -> str:
-    """The path of the order store."""
-    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
 
 
 def build_service(

@@ -6,6 +6,7 @@ from typing import Final
 
 import apsw
 
+from app.config import Settings
 from app.order_manager.store.schema import StoreError
 from app.runtime.log import get_logger
 
@@ -71,3 +72,8 @@ def backup_connection(source: apsw.Connection, target_path: str) -> None:
             backup.step()
     finally:
         target.close()
+
+
+def store_path(settings: Settings) -> str:
+    """The path of the order store."""
+    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
