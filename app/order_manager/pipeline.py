@@ -1,7 +1,5 @@
 """Wires an order manager: checks, venue, core, store, in the order in which an order passes."""
 
-import os
-
 from app.config import Settings
 from app.execution.accounts import STACK_NO, Account
 from app.execution.order_core import OrderCore
@@ -11,11 +9,6 @@ from app.execution.risk import RiskConfig, RiskGate
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
 from app.order_manager.store.store import OrderStore
-
-
-def store_path(settings: Settings) -> str:
-    """The path of the order store."""
-    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
 
 
 def build_service(

@@ -4,8 +4,8 @@ import gc
 import sys
 
 from app.config import EXIT_SETTINGS, Settings, SettingsError
-from app.order_manager.pipeline import store_path
 from app.order_manager.server import OrderManagerServer
+from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import StoreUnavailableError
 from app.runtime.lifecycle import EXIT_OK, FatalError, Stop

@@ -21,9 +21,10 @@ from app.model.wire.order_json import decode
 from app.order_manager.admission import Admission
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog
-from app.order_manager.pipeline import build_service, store_path
+from app.order_manager.pipeline import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
+from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
 from app.runtime.lifecycle import Stop

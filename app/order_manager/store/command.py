@@ -13,9 +13,9 @@ import apsw
 import click
 
 from app.config import settings_or_exit
-from app.order_manager.pipeline import store_path
 from app.order_manager.store import tools
 from app.order_manager.store.export import FORMATS, export_store
+from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import apsw
 
+from app.config import Settings
 from app.order_manager.store.schema import StoreError
 from app.runtime.log import get_logger
 
@@ -16,6 +17,11 @@ WAL_BYTES: Final = 8 * 1024 * 1024
 overwrites existing bytes does not change the file's length: measured 130 instead of 195 us."""
 WAL_VOLUME_BYTES_MIN: Final = 16 * WAL_BYTES
 """With less free space on the volume the log is not preallocated."""
+
+
+def store_path(settings: Settings) -> str:
+    """The path of the order store."""
+    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
 
 
 def take_lease(path: str) -> int:
