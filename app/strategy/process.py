@@ -16,7 +16,6 @@ from app.model.orders import order_id_of_tick, tick_of_order_id
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop
 from app.runtime.log import get_logger
-from app.runtime.metrics import report
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.process import run_process
@@ -290,6 +289,9 @@ def _report(settings: Settings) -> int:
 
     The other processes publish their counters a few times a second: wait for their last figures.
     """
+    # Imported here: rich draws its tables, and takes 5 MB that a run does not need before its end.
+    from app.runtime.metrics import report
+
     deadline = time.monotonic() + REPORT_SETTLE_S
     result = report.collect(settings)
     while result.problems and time.monotonic() < deadline:
