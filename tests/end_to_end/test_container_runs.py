@@ -114,7 +114,7 @@ def test_run_that_cannot_start_ends(
 
 def test_suite_runs_in_its_own_image(compose_stack: MakeStack) -> None:
     """The tests that depend most on the images' Python."""
-    rooms = ("test_env.py", "kernel", "shared_memory_utils", "model")
+    rooms = ("test_config.py", "kernel", "shared_memory_utils", "model")
     compose_stack().compose(
         *("run", "--rm", "-T", "tests", "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"),
         *("-m", "not slow", *(f"tests/app/{room}" for room in rooms)),

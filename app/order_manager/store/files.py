@@ -19,6 +19,11 @@ WAL_VOLUME_BYTES_MIN: Final = 16 * WAL_BYTES
 """With less free space on the volume the log is not preallocated."""
 
 
+def store_path(settings: Settings) -> str:
+    """The path of the order store."""
+    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
+
+
 def take_lease(path: str) -> int:
     """Lock the store for this process; the kernel releases the lock however the process ends.
 
