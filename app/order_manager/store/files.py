@@ -77,8 +77,3 @@ def backup_connection(source: apsw.Connection, target_path: str) -> None:
             backup.step()
     finally:
         target.close()
-
-
-def store_path(settings: Settings) -> str:
-    """The path of the order store."""
-    return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
