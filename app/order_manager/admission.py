@@ -58,7 +58,7 @@ class Admission:
 
     def refuse(self, session: Session, code: RejectCode, reason: str) -> None:
         """Send one error answer, then close the session."""
-        self._service.counts.bad += 1
+        self._service.counts["frames_bad"] += 1
         self._service.answer(session, encode_reject(Reject(code, reason)))
         self._sessions.refuse(session, "client_refused", f"{code.name}: {reason}")
 

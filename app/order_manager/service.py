@@ -99,10 +99,10 @@ class OrderService(Generic[Peer]):
             self._new_order(peer, request)
         elif isinstance(request, Reject):
             if request.code in NO_ORDER:
-                self.counts.bad += 1
+                self.counts["frames_bad"] += 1
             else:
-                self.counts.received += 1
-                self.counts.rejected += 1
+                self.counts["orders_received"] += 1
+                self.counts["orders_rejected"] += 1
             self._answers.append((peer, encode_reject(request)))
         else:
             self._command(peer, request)
@@ -119,10 +119,10 @@ class OrderService(Generic[Peer]):
 
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
         counts = self.counts
-        counts.received += 1
+        counts["orders_received"] += 1
         waits = self.held.check(peer, request)
         if waits is not None:
-            counts.rejected += 1
+            counts["orders_rejected"] += 1
             self._answers.append((peer, encode_reject(waits)))
             return
         self._uncommitted.append((len(self._answers), request))
@@ -137,7 +137,7 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, b""))
             return
         if isinstance(result, Reject):
-            counts.rejected += 1
+            counts["orders_rejected"] += 1
             if result.retryable:
                 self.held.hold(peer, request)
             self._answers.append((peer, encode_reject(result)))
@@ -148,13 +148,13 @@ class OrderService(Generic[Peer]):
         # An open order may still change in this batch: encode its ACK as the order stands now.
         self._answers.append((peer, encode_ack(*acked) if order.status in OPEN_STATES else acked))
         if duplicate:
-            counts.duplicate += 1
+            counts["orders_duplicate"] += 1
             self._events.append(("Repeated", order, request.client))
         elif order.code:
-            counts.rejected += 1
+            counts["orders_rejected"] += 1
             self._events.append((STATUS_NAMES[order.status], order, request.client))
         else:
-            counts.acked += 1
+            counts["orders_acked"] += 1
             self._events.append(("Received", order, request.client))
 
     def _command(self, peer: Peer, command: Command) -> None:
@@ -189,8 +189,8 @@ class OrderService(Generic[Peer]):
             try:
                 if self.store.commit():
                     self.counts.commit_ns = time.monotonic_ns() - begin_ns
-                    self.counts.commits += 1
-                    self.counts.fills += self.core.last_fill_no - self._fills_before
+                    self.counts["commits"] += 1
+                    self.counts["fills"] += self.core.last_fill_no - self._fills_before
                     self.core.committed()
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
@@ -223,8 +223,9 @@ class OrderService(Generic[Peer]):
             answers[index] = (peer, encode_reject(reject))
             if isinstance(request, OrderRequest):
                 self.held.hold(peer, request)
-        self.counts.acked = self.counts.duplicate = 0
-        self.counts.rejected += len(self._uncommitted)
+        # Every order of the batch is answered with a reject.
+        self.counts["orders_rejected"] = self.counts["orders_received"]
+        self.counts["orders_acked"] = self.counts["orders_duplicate"] = 0
         self._events.clear()
         self.store.rollback()
         if self.available:

@@ -4,8 +4,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from app.execution.prices import BookPrice
+from app.model.money import UNITS
 from app.order_manager.server import MESSAGE_DELIMITER, OrderManagerServer
+from tests.support.children import eventually
 from tests.support.orders.frames import ORDER, frame
+from tests.support.orders.prices import Prices
 from tests.support.orders.process import Client
 from tests.support.orders.server import RunningServer, running
 
@@ -98,6 +102,17 @@ def test_counts(server: RunningServer) -> None:
         assert [server.count(f"orders_{name}") for name in names] == [4, 2, 1, 1]
         assert server.count("frames_bad") == 1
         assert server.count("commits") >= 1
+
+
+def test_fills_of_resting_orders_are_counted(tmp_path: Path) -> None:
+    """They come of a book update, in a batch without any request."""
+    prices = Prices()
+    with running(tmp_path, risk_known_symbols=False) as server, server.client() as client:
+        server.server._service.core._venue._prices = prices  # type: ignore[attr-defined]
+        client.ask({**ORDER, "id": 1, "type": "LIMIT", "tif": "GTC"})
+        assert server.count("fills") == 0
+        prices.book[ORDER["symbol"]] = BookPrice(UNITS, 0, 1)
+        eventually(lambda: server.count("fills") == 1, "the fill is counted")
 
 
 def test_resting_order_is_listed_and_canceled(server: RunningServer) -> None:
