@@ -10,7 +10,7 @@ import msgspec
 
 from app.execution.accounts import ACTIVE, STACK_NO, Account
 from app.execution.prices import PriceSource
-from app.execution.risk_checks import ACCOUNT, CHECKS, MODE, Check, PreparedCheck
+from app.execution.risk_checks import ACCOUNT, ALWAYS, CHECKS, MODE, Check, PreparedCheck
 from app.execution.risk_config import SHARED_LIMITS, RiskConfig
 from app.execution.risk_context import AccountLimits, RiskContext
 from app.model.orders import Order
@@ -35,7 +35,7 @@ class RiskGate:
         when_active: list[PreparedCheck] = []
         for check in CHECKS:
             limit = self._limit_of(check)
-            if limit or check.kind == MODE:
+            if limit or check.kind in (ALWAYS, MODE):
                 prepared = check.prepare(context, limit)
                 self._codes[prepared] = check.code
                 if check.kind != MODE:
@@ -92,7 +92,7 @@ class RiskGate:
 
     def _limit_of(self, check: Check) -> Any:
         """What a check compares with; falsy if there is no limit."""
-        if check.kind == MODE:
+        if check.kind in (ALWAYS, MODE):
             return None
         if check.kind == ACCOUNT:
             return self._account_limits(check.name)

@@ -305,10 +305,13 @@ def kill_switch(context: RiskContext, _limit: None) -> PreparedCheck:
     return check
 
 
-MODE, SHARED, ACCOUNT = range(3)
-"""What a check is set by.  MODE: nothing, it runs while a trading mode is not ACTIVE.  SHARED: the
-setting ``risk_<name>``.  ACCOUNT: ``risk_client_<name>`` and ``risk_stack_<name>``, so that several
-strategies can share one budget."""
+ALWAYS, MODE, SHARED, ACCOUNT = range(4)
+"""What sets a check.
+
+ALWAYS: nothing, it runs for every order.  MODE: nothing, it runs while a trading mode is not
+ACTIVE.  SHARED: the setting ``risk_<name>``.  ACCOUNT: ``risk_client_<name>`` and
+``risk_stack_<name>``, so that several strategies can share one budget.
+"""
 
 
 class Check(NamedTuple):

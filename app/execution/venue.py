@@ -35,7 +35,11 @@ class Venue(Protocol):
     """Takes orders that passed the checks."""
 
     def submit(self, order: Order) -> Report:
-        """Take a new order.  If the report says not ``rests``, an open remainder is canceled."""
+        """Take a new order.  If the report says not ``rests``, an open remainder is canceled.
+
+        A PLAIN order executes in full at the price it names, or is rejected: a strategy takes an
+        accepted order for an executed one.
+        """
 
     def cancel(self, order: Order) -> None:
         """Cancel a resting order."""
