@@ -135,7 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     order_unsent_bytes_max: Positive = 256 * 1024
     order_idle_timeout_s: Annotated[float, Meta(ge=0, le=86400)] = 0.0
 
-    # Order manager: paper execution of MARKET and LIMIT orders
+    # Order manager: where orders execute, and paper execution of MARKET and LIMIT orders
+    venue: Literal["paper"] = "paper"
     paper_slippage_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     paper_fill_percent: Annotated[int, Meta(ge=1, le=100)] = 100
     book_poll_ms: Positive = 10

@@ -3,13 +3,9 @@
 import msgspec
 
 from app.config import Settings
-from app.execution.accounts import STACK_NO, Account
-from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
-from app.execution.risk import RiskGate
-from app.execution.risk_config import RiskConfig
+from app.execution.wiring import build_core
 from app.model.orders import Order
 from app.model.position import Position
 from app.model.requests import OrderRequest, Reject
@@ -32,14 +28,9 @@ class PaperBroker:
     """Decides on order frames as the order manager does, and keeps the orders in ``orders``."""
 
     def __init__(self, settings: Settings) -> None:
-        # Checks that depend on when an order comes only delay it in a replay: left out.
-        config = RiskConfig.from_values(msgspec.structs.asdict(settings)).timeless()
-        gate = RiskGate(config, NoPrices(), Account(STACK_NO, ""))
-        venue = PaperExchange(
-            NoPrices(), settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
-        )
         self._pending = PendingRows()
-        self.core = OrderCore(gate, venue, self._pending, NoOrders(), settings.order_clients_max)
+        values = msgspec.structs.asdict(settings)
+        self.core = build_core(values, NoPrices(), self._pending, NoOrders(), timeless=True)
         self.orders: list[Order] = []
 
     def submit(self, frame: bytes, now_ns: int) -> Order:

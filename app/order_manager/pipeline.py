@@ -1,14 +1,10 @@
-"""Wires an order manager: checks, venue, core, store, in the order in which an order passes."""
+"""Wires an order manager: the core on its store, behind the service."""
 
 import msgspec
 
 from app.config import Settings
-from app.execution.accounts import STACK_NO, Account
-from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import PriceSource
-from app.execution.risk import RiskGate
-from app.execution.risk_config import RiskConfig
+from app.execution.wiring import build_core
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
 from app.order_manager.store.store import OrderStore
@@ -17,11 +13,6 @@ from app.order_manager.store.store import OrderStore
 def build_service(
     settings: Settings, store: OrderStore, prices: PriceSource
 ) -> OrderService[Session]:
-    """Wire checks, venue, core and store."""
-    config = RiskConfig.from_values(msgspec.structs.asdict(settings))
-    gate = RiskGate(config, prices, Account(STACK_NO, ""))
-    venue = PaperExchange(
-        prices, settings.paper_slippage_bps, settings.paper_fill_percent, settings.seed
-    )
-    core = OrderCore(gate, venue, store.pending, store, settings.order_clients_max)
+    """The service of one order manager."""
+    core = build_core(msgspec.structs.asdict(settings), prices, store.pending, store)
     return OrderService(core, store)

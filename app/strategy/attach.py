@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from typing import Final
 
 import msgspec
 
@@ -19,27 +20,37 @@ from app.strategy.base import strategy_source
 log = get_logger()
 
 
+DECIDING_SETTINGS: Final = frozenset(
+    {
+        "strategy",
+        "short_window_ticks",
+        "long_window_ticks",
+        "bullish_threshold",
+        "bearish_threshold",
+        "order_qty",
+        "order_mode",
+        "sentiment_join",
+        "trading_mode",
+        "venue",
+    }
+)
+"""Settings that decide which orders a run sends, or how they are answered; and all that begin with
+``risk_`` or ``paper_``: answers are stored, so with other limits the same orders need new ones."""
+
+
+def decides_orders(name: str) -> bool:
+    """Whether a setting takes part in :func:`fingerprint`."""
+    return name in DECIDING_SETTINGS or name.startswith(("risk_", "paper_"))
+
+
 def fingerprint(settings: Settings, feed_id: str) -> str:
     """Hash of everything that decides the orders of a run: 8 hex digits.
 
     ``feed_id`` stands for data and seed.  The hash is part of the client name of the orders: the
     same run repeats the same ids, so resending is safe, and another run never uses them.
     """
-    limits = msgspec.structs.asdict(settings).items()
-    parts = [
-        feed_id,
-        settings.strategy,
-        settings.short_window_ticks,
-        settings.long_window_ticks,
-        settings.bullish_threshold,
-        settings.bearish_threshold,
-        settings.order_qty,
-        settings.order_mode,
-        settings.sentiment_join,
-        settings.trading_mode,
-        # Answers are stored: with other limits the same orders need new answers.
-        *((name, value) for name, value in limits if name.startswith(("risk_", "paper_"))),
-    ]
+    values = msgspec.structs.asdict(settings).items()
+    parts = [feed_id, *((name, value) for name, value in values if decides_orders(name))]
     code = strategy_source(settings.strategy)
     return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
 

@@ -1,0 +1,44 @@
+"""Builds an order core from settings, in the order in which an order passes its parts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from app.execution.accounts import STACK_NO, Account
+from app.execution.order_core import OrderCore
+from app.execution.paper_exchange import PaperExchange
+from app.execution.pending_rows import OrderLookup, PendingRows
+from app.execution.prices import PriceSource
+from app.execution.risk import RiskGate
+from app.execution.risk_config import RiskConfig
+from app.execution.venue import Venue
+
+Values = Mapping[str, Any]
+"""Settings by name."""
+
+
+def _paper_exchange(values: Values, prices: PriceSource) -> Venue:
+    return PaperExchange(
+        prices, values["paper_slippage_bps"], values["paper_fill_percent"], values["seed"]
+    )
+
+
+VENUES: Final[dict[str, Callable[[Values, PriceSource], Venue]]] = {"paper": _paper_exchange}
+"""Every venue, by the value of the setting ``VENUE``."""
+
+
+def build_core(
+    values: Values,
+    prices: PriceSource,
+    pending: PendingRows,
+    lookup: OrderLookup,
+    *,
+    timeless: bool = False,
+) -> OrderCore:
+    """Checks, venue and core.  ``timeless``: without the checks that depend on when an order comes.
+
+    A backtest is timeless: in a replay those checks only delay an order.
+    """
+    config = RiskConfig.from_values(values)
+    gate = RiskGate(config.timeless() if timeless else config, prices, Account(STACK_NO, ""))
+    venue = VENUES[values["venue"]](values, prices)
+    return OrderCore(gate, venue, pending, lookup, values["order_clients_max"])

@@ -1,0 +1,39 @@
+"""The name that a run's orders are sent under."""
+
+import msgspec
+import pytest
+
+from app.config import Settings
+from app.strategy.attach import decides_orders, fingerprint
+
+NEUTRAL = (
+    "gateway_", "order_manager_", "orderbook_", "bind_host", "price_", "sentiment_port",
+    "order_port",
+    "data_path", "sentiment_path", "timestamp_column", "symbol_column", "sentiment_column",
+    "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "replay",
+    "sentiment_subscribers", "client_", "shm_", "ring_", "reader_grace_s", "attach_timeout_s",
+    "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_", "order_group_max",
+    "run_id", "run_dir", "order_published_host", "order_token_file", "order_tls_",
+    "order_connections_max", "order_clients_max", "order_frames_", "order_unsent_", "order_idle_",
+    "book_poll_ms", "heartbeat_timeout_s", "reconnect_", "output_dir", "log_",
+)  # fmt: skip
+"""Settings that decide nothing about orders, or that the feed's id stands for."""
+
+
+@pytest.mark.parametrize("name", Settings.__struct_fields__)
+def test_each_setting_decides_orders_or_is_known_not_to(name: str) -> None:
+    """A new setting that decides orders and is forgotten would bring another run's answers back."""
+    assert decides_orders(name) != name.startswith(NEUTRAL), (
+        f"{name}: add it to DECIDING_SETTINGS in app/strategy/attach.py if it decides orders, "
+        "else to NEUTRAL here"
+    )
+
+
+def test_the_fingerprint_follows_what_decides_and_nothing_else() -> None:
+    base = Settings()
+    known = fingerprint(base, "feed")
+    assert fingerprint(base, "other") != known
+    for name, value in {"order_qty": 11, "risk_lot_size": 5, "paper_fill_percent": 50}.items():
+        assert fingerprint(msgspec.structs.replace(base, **{name: value}), "feed") != known
+    for name, value in {"pace": "max", "log_level": "DEBUG", "shm_metrics": "m"}.items():
+        assert fingerprint(msgspec.structs.replace(base, **{name: value}), "feed") == known
