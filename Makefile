@@ -7,7 +7,7 @@ KERNEL_SOURCES := pyproject.toml $(wildcard app/kernel/*.pyx app/kernel/*.pxi ap
 PYTEST := $(BIN)/python -m pytest
 # True if `docker compose` reaches a Docker engine.
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
-# Do containers exist, running or not?  If not, processes and store are those of this host.
+# True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
 .PHONY: help setup up down logs stat test test-fast lint format engine base-image images bench \
@@ -16,7 +16,7 @@ IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel; only what changed
+setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel, as far as they changed
 	@:
 
 .venv/packages.stamp: requirements.lock
@@ -30,9 +30,9 @@ setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kerne
 up: ## Run the stack: in containers if a Docker engine answers, else on this host
 	@if $(ENGINE_ANSWERS); then \
 		$(MAKE) --no-print-directory images && docker compose up -d --wait \
-		&& echo "up: the stack is ready; make logs shows it, make down ends it"; \
+		&& echo "up: the stack is ready; make logs follows its logs, make down stops it"; \
 	else \
-		echo "up: no Docker engine answers; running on this host (Ctrl-C ends it)"; \
+		echo "up: no Docker engine answers; running on this host (Ctrl-C stops it)"; \
 		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app run; \
 	fi
 
@@ -42,7 +42,7 @@ down: ## Stop and remove the containers; reports and orders stay in the volume "
 logs: ## Follow the containers' logs
 	docker compose logs -f
 
-stat: ## Show what every process does, live
+stat: ## Show live what every process is doing
 	@if $(IN_CONTAINERS); then docker compose exec strategy python3 -m app stat; \
 	else $(BIN)/python -m app stat; fi
 
@@ -68,7 +68,7 @@ format: setup ## Format and fix with ruff
 engine: ## Install and start a Docker engine and Compose if they are missing (Debian, as root)
 	@images/engine.sh
 
-base-image: ## Make a Python base image from Debian packages and use it for the images
+base-image: ## Build a Python base image from Debian packages and use it for the images
 	@images/base_image.sh
 
 bench: setup ## All benchmarks (minutes)
@@ -78,7 +78,7 @@ bench-quick: setup ## The essential benchmarks (under a minute)
 	$(BIN)/python -m tests.bench --quick
 
 backup: ## Copy the order store, in use or not, to BACKUP=file
-	@test -n "$(BACKUP)" || { echo "make backup BACKUP=orders-monday.sqlite3"; exit 2; }
+	@test -n "$(BACKUP)" || { echo "usage: make backup BACKUP=orders-monday.sqlite3"; exit 2; }
 	@test ! -e "$(BACKUP)" || { echo "backup: $(BACKUP) exists; choose another name"; exit 2; }
 	@if $(IN_CONTAINERS); then from=containers; \
 		if docker compose ps -q order_manager | grep -q .; then run="exec -T"; else run="run --rm -T"; fi; \
@@ -87,8 +87,8 @@ backup: ## Copy the order store, in use or not, to BACKUP=file
 	&& mv "$(BACKUP).partial" "$(BACKUP)" && echo "backup: $(BACKUP), the store of the $$from" \
 	|| { rm -f "$(BACKUP).partial"; exit 1; }
 
-restore: ## Replace the order store by BACKUP=file; the replaced file is kept
-	@test -f "$(BACKUP)" || { echo "make restore BACKUP=orders-monday.sqlite3"; exit 2; }
+restore: ## Replace the order store with BACKUP=file; the replaced file is kept
+	@test -f "$(BACKUP)" || { echo "restore: no file \"$(BACKUP)\"; make restore BACKUP=orders-monday.sqlite3"; exit 2; }
 	@if $(IN_CONTAINERS); then \
 		docker compose stop order_manager \
 		&& docker compose run --rm -T order_manager python3 -m app store restore - <"$(BACKUP)" \

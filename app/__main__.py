@@ -1,6 +1,6 @@
-"""``python -m app``: the one command line.
+"""``python -m app``: the command line of the stack.
 
-Tab completion of click needs a command of one word.  For bash, with ``python`` that of the venv::
+click's tab completion needs a command of one word.  For bash, with the venv's ``python``::
 
     app() { python -m app "$@"; }
     _app() { COMPREPLY=($(COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
@@ -29,11 +29,11 @@ COMMANDS: Final = {
         "Back up, restore, export, check the store.",
     ),
 }
-"""Name: module and function, help."""
+"""Name -> module and function, help text."""
 
 
 class LazyGroup(click.Group):
-    """Imports the module of a subcommand when that is used; for help and completion it does not."""
+    """Imports a subcommand's module only when it runs, not for help or completion."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
 
 
 def load(name: str) -> click.Command:
-    """The command itself.
+    """Import the subcommand ``name``.
 
     Raises:
         ClickException: a package that it needs is not installed.
@@ -58,7 +58,7 @@ def load(name: str) -> click.Command:
         raise click.ClickException(
             f"{name}: {error.name} is not installed here; the order_manager container has it "
             f"(docker compose exec order_manager python3 -m app {name}), "
-            "and so has .venv after make setup"
+            "and so does .venv after make setup"
         ) from None
     command = found if isinstance(found, click.Command) else click.Command(name, callback=found)
     command.help = text
@@ -74,7 +74,10 @@ group = LazyGroup(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    """Run one command; returns its exit code.
+
+    0: done; 1: failed; 2: wrong usage or settings; 3: incomplete run; 130: interrupted.
+    """
     try:
         code: int = group.main(arguments, PROGRAM, "_APP_COMPLETE", standalone_mode=False)
         return code

@@ -2,7 +2,7 @@
 
 A setting is one field of :class:`Settings`; its environment variable is the field's name in upper
 case.  Its value comes from the process environment, else from the ``.env`` file, else from the
-default here.  All wrong values are reported in one message before anything starts.
+default here.  All invalid values are reported in one message before anything starts.
 """
 
 import os
@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 EXIT_SETTINGS = 2
-"""Exit code of a process whose settings are wrong."""
+"""Exit code of a process whose settings are invalid."""
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
 Name = Annotated[
@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 class SettingsError(Exception):
-    """All wrong settings, one line each."""
+    """The settings are invalid; the message has one line per problem."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$",
-            description="max, or ticks a second (1000/s), or a multiple of event time (60x)",
+            description="max, ticks per second (1000/s), or a multiple of event time (60x)",
         ),
     ] = "1000/s"
     replay: Literal["once", "loop", "walk"] = "walk"
@@ -223,7 +223,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Build from a mapping of environment names to values.
 
         Raises:
-            SettingsError: lists every wrong value and why it is wrong.
+            SettingsError: lists every invalid value and the reason.
         """
         values: dict[str, object] = {}
         problems: list[str] = []
@@ -265,7 +265,7 @@ def load_settings(
     """Read the settings: ``environ`` first, then ``env_file``, then the defaults.
 
     Raises:
-        SettingsError: lists every wrong value and why it is wrong.
+        SettingsError: lists every invalid value and the reason.
     """
     from_file = {k: v for k, v in dotenv_values(env_file).items() if v is not None}
     return Settings.from_environ({**from_file, **(os.environ if environ is None else environ)})
@@ -276,5 +276,5 @@ def settings_or_exit(service: str) -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        print(f"{service}: wrong settings:\n{error}", file=sys.stderr, flush=True)
+        print(f"{service}: invalid settings:\n{error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_SETTINGS) from None

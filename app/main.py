@@ -3,8 +3,8 @@
     gateway -> orderbook -> strategy -> order manager
 
 Each process starts when the one it depends on is ready.  A process that dies is restarted and
-resumes where it was.  The run ends on SIGTERM or SIGINT, at the end of a ``REPLAY=once`` run, or
-when a process keeps dying.
+resumes where it left off.  The run ends on SIGTERM or SIGINT, at the end of a ``REPLAY=once``
+run, or when a process keeps dying.
 """
 
 import ctypes
@@ -94,7 +94,7 @@ class Supervisor:
                 return
             code = child.process.poll()
             if code is not None:
-                raise FatalError(f"{service} ended with exit code {code} before it was ready")
+                raise FatalError(f"{service} exited with code {code} before it was ready")
             if time.monotonic() > deadline:
                 raise FatalError(f"{service} was not ready within {READY_TIMEOUT_S:g} s")
             time.sleep(POLL_S)
@@ -122,13 +122,13 @@ class Supervisor:
         return EXIT_OK
 
     def _restart(self, child: Child, code: int) -> None:
-        """Restart a dead process after a pause.  Never blocks: call it again until it has."""
+        """Restart a dead process after a pause.  Does not block: call it until the process runs."""
         now_s = time.monotonic()
         if child.restart_at_s is None:
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
             if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
                 raise FatalError(
-                    f"{child.service} ended with exit code {code} "
+                    f"{child.service} exited with code {code} "
                     f"({len(child.restarts_s)} restarts in {RESTARTS_WINDOW_S:g} s)"
                 )
             log.warning("process_died", process=child.service, exit_code=code, action="restarting")
@@ -139,7 +139,7 @@ class Supervisor:
             child.process = self._spawn(child.service)
 
     def _stop_all(self) -> None:
-        """Stop the processes one after the other; kill one that does not stop in time."""
+        """Stop the processes one by one; kill any that does not stop in time."""
         for service in ORDER_OF_STOP:
             child = self.children.get(service)
             if child is None or child.process.poll() is not None:
@@ -166,7 +166,7 @@ def _print_report(settings: Settings) -> None:
 def main() -> int:
     """Run the stack; return its exit code.
 
-    0: stopped or complete; 1: fault; 2: wrong settings; 3: incomplete run.
+    0: stopped or complete; 1: fault; 2: invalid settings; 3: incomplete run.
     """
     settings = settings_or_exit("main")
     setup_logging("main", settings.log_level, settings.log_format)

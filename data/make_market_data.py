@@ -35,7 +35,7 @@ TREND_TICKS = 120
 
 
 def ticks(count: int, seed: int) -> Iterator[tuple[datetime, str, float]]:
-    """``count`` ticks: time, symbol, price; mostly one per second, sometimes up to four."""
+    """Yield ``count`` ticks (time, symbol, price), mostly one per second, sometimes up to four."""
     rng = random.Random(seed)
     log_prices = {symbol: math.log(price) for symbol, price in FIRST_PRICES.items()}
     trends = dict.fromkeys(FIRST_PRICES, 0.0)

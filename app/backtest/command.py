@@ -20,13 +20,13 @@ from app.strategy.base import StrategyError
 @click.command()
 @click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
-@click.option("--ticks", type=click.IntRange(min=1), help="how many; default: those of the file")
-@click.option("--out", metavar="FOLDER", help="for orders.csv and equity.svg")
+@click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
+@click.option("--out", metavar="FOLDER", help="folder for orders.csv and equity.svg")
 @click.option("--no-plot", is_flag=True, help="write no equity.svg")
 def command(
     data: str | None, strategy: str | None, ticks: int | None, out: str | None, no_plot: bool
 ) -> int:
-    """Exit code 0: done, 1: data or strategy unusable, 2: wrong usage or settings."""
+    """Exit code 0: done, 1: unusable data or strategy, or no output, 2: wrong usage or settings."""
     settings = settings_or_exit("backtest")
     settings = msgspec.structs.replace(
         settings, data_path=data or settings.data_path, strategy=strategy or settings.strategy

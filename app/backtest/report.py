@@ -43,7 +43,7 @@ def blocks(result: "Result", data_path: str) -> list[RenderableType]:
         "position",
         "avg cost",
         "last",
-        "realised",
+        "realized",
         "open",
         "PnL",
     )
@@ -54,7 +54,7 @@ def blocks(result: "Result", data_path: str) -> list[RenderableType]:
     denied = Counter(order.msg or "" for order in result.orders if order.code)
     if denied:
         rows = [(message, number(count)) for message, count in denied.most_common(10)]
-        tables.append(table(("refused because", "orders"), rows))
+        tables.append(table(("reason for refusal", "orders"), rows))
     return tables
 
 
@@ -62,7 +62,7 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
     """One row for each symbol that was traded, and their sum; holdings at the last tick."""
     orders = Counter(order.symbol for order in result.orders)
     filled = Counter(order.symbol for order in result.orders if order.filled_qty)
-    rows, realised_sum, open_sum = [], 0.0, 0.0
+    rows, realized_sum, open_sum = [], 0.0, 0.0
     for symbol in sorted(orders):
         position = result.positions.get(symbol)
         last = result.last_price[symbol]
@@ -84,15 +84,15 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
                 number(realized + opened, 2),
             ]
         )
-        realised_sum += realized
+        realized_sum += realized
         open_sum += opened
     sums = [number(len(result.orders)), number(sum(filled.values())), "", "", ""]
-    money = [number(value, 2) for value in (realised_sum, open_sum, realised_sum + open_sum)]
+    money = [number(value, 2) for value in (realized_sum, open_sum, realized_sum + open_sum)]
     return [*rows, ["all", *sums, *money]]
 
 
 def write_orders(result: "Result", folder: Path) -> Path:
-    """Write the orders; ``tick`` is the sequence of the tick that each came from."""
+    """Write the orders; ``tick`` is the sequence number of the tick that caused the order."""
     path = folder / ORDERS_FILE
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -41,7 +41,7 @@ class Curve:
             # One point after every step-th tick.
             stop = min(count, start + self.step - (first + start) % self.step)
             piece = ticks[start:stop]
-            # Of a repeated symbol NumPy keeps the last assignment: its latest tick.
+            # NumPy keeps the last assignment to a repeated index: the symbol's latest tick.
             self.last_price[piece["symbol"]] = piece["price"]
             while at < len(fills) and fills[at].seq < first + stop:
                 fill = fills[at]
@@ -68,7 +68,7 @@ class Curve:
 class Result(msgspec.Struct):
     """The result of a backtest.
 
-    ``took_s``: the replay without loading.  ``signals``: how many BUY, SELL and HOLD.
+    ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL and HOLD.
     """
 
     symbols: list[str]

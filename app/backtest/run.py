@@ -1,6 +1,6 @@
 """A run without the stack: the same data, strategy, positions and order core, in one process.
 
-It sends the orders of the four processes, id for id.
+It sends the same orders as the four processes, id for id.
 """
 
 import time

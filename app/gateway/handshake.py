@@ -48,7 +48,7 @@ class Handshake:
                 self._joined(subscriber)
 
     def receive(self, subscriber: Subscriber) -> None:
-        """Read from a client; a frame it must not send ends the connection."""
+        """Read from a client; a frame that is not allowed closes its connection."""
         try:
             data = subscriber.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -66,7 +66,7 @@ class Handshake:
             self._sessions.refuse(subscriber, "client_refused", reason=str(error))
 
     def _end_of_input(self, subscriber: Subscriber) -> None:
-        """A plain client may shut down its sending side and read on; any other client has left."""
+        """A plain client may shut down its sending side and keep reading; any other has left."""
         if subscriber.stage == STREAM and self._playback.started and not subscriber.resuming:
             subscriber.half_closed = True
             self._sessions.watch(subscriber, bool(subscriber.watching & select.EPOLLOUT))

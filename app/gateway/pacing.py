@@ -18,7 +18,7 @@ class Pace(Protocol):
     """A schedule; ``begin`` sets its origin, and may be called again later in the run."""
 
     def begin(self, seq: int, now_ns: int) -> None:
-        """Tick ``seq`` is due at ``now_ns``."""
+        """Start the schedule: tick ``seq`` is due at ``now_ns``."""
 
     def due(self, now_ns: int) -> int:
         """How many ticks of the run are due: those below this number."""
@@ -36,7 +36,7 @@ class RatePace:
         self._seq = self._begin_ns = 0
 
     def begin(self, seq: int, now_ns: int) -> None:
-        """Tick ``seq`` is due at ``now_ns``."""
+        """Start the schedule: tick ``seq`` is due at ``now_ns``."""
         self._seq, self._begin_ns = seq, now_ns
 
     def due(self, now_ns: int) -> int:
@@ -49,14 +49,14 @@ class RatePace:
 
 
 class EventTimePace:
-    """A multiple of the speed of the event times in the data."""
+    """The speed of the event times in the data, times a factor."""
 
     def __init__(self, factor: Fraction, feed: Feed) -> None:
         self._factor, self._feed = factor, feed
         self._seq = self._begin_ns = self._first_event_ns = 0
 
     def begin(self, seq: int, now_ns: int) -> None:
-        """Tick ``seq`` is due at ``now_ns``."""
+        """Start the schedule: tick ``seq`` is due at ``now_ns``."""
         self._seq, self._begin_ns = seq, now_ns
         if seq < self._feed.total:
             self._first_event_ns = self._event_ns(seq)

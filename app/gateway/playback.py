@@ -49,12 +49,12 @@ class Playback:
 
     @property
     def full_pace(self) -> bool:
-        """Whether there is no schedule: each subscriber is sent as fast as it reads."""
+        """Whether there is no schedule, so that each subscriber gets ticks as fast as it reads."""
         return self._pace is None
 
     @property
     def released(self) -> int:
-        """The ticks below this number are released."""
+        """The number of ticks released; the next tick has this sequence number."""
         return self._prices.released
 
     def start_when_ready(self, now_ns: int) -> None:
@@ -74,9 +74,9 @@ class Playback:
     def _is_ready(self) -> bool:
         """Whether all expected subscribers are there, or the run began before we were restarted.
 
-        A client that resumes beyond tick 0 shows that it began.  After a restart the sentiment
-        client is not waited for: sentiment is sent so far ahead that this client may have received
-        everything it needs, and does not come back.
+        A client that resumes beyond tick 0 shows that the run began.  After a restart no sentiment
+        client is waited for: sentiment is sent so far ahead that such a client may have received
+        everything it needs and may not reconnect.
         """
         if self._prices.released:
             return True
@@ -87,7 +87,7 @@ class Playback:
         )
 
     def _schedule(self, now_ns: int) -> None:
-        """Start the schedule here; it is published so that latency can be measured from it."""
+        """Start the schedule at the next tick; publish it, so that latency is measured from it."""
         assert self._pace is not None
         self._pace.begin(self._prices.released, now_ns)
         if self._metrics is not None:
@@ -113,7 +113,7 @@ class Playback:
             self._finish()
 
     def follow_resume(self, released_before: int, now_ns: int) -> None:
-        """Continue from a client that resumed ahead of the ticks released before it did.
+        """Move the schedule to the tick of a client that resumed beyond all released ticks.
 
         That happens after a restart of the gateway.
         """

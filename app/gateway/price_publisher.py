@@ -1,4 +1,4 @@
-"""The price port's subscribers: each is a cursor into the shared feed, no tick is copied."""
+"""The price port's subscribers: each is a cursor into the shared feed, so no tick is copied."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from app.market_data.feed_segment import Block
 from app.model.wire.feed_protocol import encode_mark
 
 SEND_BYTES_MAX: Final = 1 << 20
-"""Most that one subscriber is sent before the others get their turn."""
+"""Limit of what is sent to one subscriber before the others get their turn."""
 
 
 class PricePublisher:
@@ -36,13 +36,13 @@ class PricePublisher:
         self._leader_block, self._leader = self._tail_block, self._tail
 
     def _locate(self, seq: int) -> tuple[Block, int]:
-        """Block and byte position where tick ``seq`` begins; ``total`` is the end of the last."""
+        """Block and byte position where tick ``seq`` begins; ``total``: the end of the last."""
         block = self._feed.block_at(min(seq, self._feed.total - 1))
         return block, block.offsets[seq - block.first]
 
     @property
     def position(self) -> int:
-        """How far the stream is, in ticks."""
+        """How far the stream has got, in ticks."""
         if self._full_pace:
             return self._leader_block.seq_at(self._leader)
         return self.released
@@ -167,7 +167,7 @@ class PricePublisher:
         self._sessions.finish(subscriber)
 
     def heartbeat(self, subscriber: Subscriber) -> None:
-        """Send how many ticks the subscriber has been sent; nothing while frames are pending."""
+        """Tell the subscriber how many ticks it was sent; does nothing while frames are pending."""
         if subscriber.pending or subscriber.block is None:
             return
         caught_up = subscriber in self._caught_up
@@ -197,7 +197,7 @@ class PricePublisher:
 
 
 def _rest_of_frame(block: Block, position: int) -> bytes:
-    """The rest of the frame that ``position`` is inside of; empty at the start of a frame."""
+    """The rest of the frame around ``position``; empty at the start of a frame."""
     seq = block.seq_at(position) - block.first
     if block.offsets[seq] == position:
         return b""

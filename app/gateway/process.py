@@ -24,7 +24,7 @@ def load_data(
     """The file's frames as sent on the wire, without the ticks that REPLAY adds after its end.
 
     Returns ``(price_frames, symbols, sentiment_frames)``: one ``timestamp*symbol*value*`` for each
-    row in file order, and the symbols in order of first appearance.  ``path`` None is DATA_PATH.
+    row in file order, and the symbols in order of first appearance.  ``path``: else DATA_PATH.
 
     Raises:
         DataError: lists every reason why the file cannot be used.

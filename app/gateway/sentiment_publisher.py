@@ -14,14 +14,14 @@ from app.model.wire.feed_protocol import encode_mark
 BLOCK_TICKS: Final = 4096
 """A mark is sent at every multiple of this."""
 AHEAD_TICKS: Final = 64 * BLOCK_TICKS
-"""How far sentiment may be ahead of the prices: more than a price subscriber is sent at a time."""
+"""How far sentiment may be ahead of the prices: more ticks than one send to a price subscriber."""
 assert AHEAD_TICKS % BLOCK_TICKS == 0
 SEND_BYTES_MAX: Final = 1 << 18
-"""Most that one subscriber is sent before the others get their turn."""
+"""Limit of what is sent to one subscriber before the others get their turn."""
 
 
 class SentimentPublisher:
-    """Sends the sentiment due below ``position``, and ahead of it to clients that resumed."""
+    """Sends the sentiment due before tick ``position``, and to clients that resumed, more ahead."""
 
     name = "sentiment"
 
@@ -107,7 +107,7 @@ class SentimentPublisher:
         self._sessions.finish(subscriber)
 
     def heartbeat(self, subscriber: Subscriber) -> None:
-        """Send the number of the next tick in the stream; nothing while frames are pending."""
+        """Send the number of the next tick in the stream, unless frames are pending."""
         if not subscriber.pending:
             subscriber.queue(encode_mark("BEAT", subscriber.next_seq))
             if not self._sessions.flush(subscriber):

@@ -38,7 +38,7 @@ WAKE_BYTES: Final = 4096
 
 
 class FeedServer:
-    """Listens, sends, and waits; :meth:`run` returns when ``stopped()``."""
+    """Listens, sends, and waits; :meth:`run` returns when ``stopped()`` is true."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class FeedServer:
         """Open both ports; returns their numbers, prices first.
 
         Raises:
-            OSError: a port is taken, or the address is not of this host.
+            OSError: a port is taken, or this host does not have the address.
         """
         publishers: list[tuple[int, Publisher]] = [
             (self._settings.price_port, self.prices),
@@ -110,7 +110,7 @@ class FeedServer:
         return self._waker.fileno()
 
     def run(self) -> None:
-        """Serve until ``stopped()``."""
+        """Serve until ``stopped()`` is true."""
         self._maintain(time.monotonic_ns())
         timer, wake = self._timer.fileno(), self._wake_end.fileno()
         subscribers, waiting = self.sessions.by_descriptor, self._handshake.waiting

@@ -81,10 +81,10 @@ class Subscriber:
         self.resuming = False
         self.heartbeats = False
         self.half_closed = False
-        # Was sent the whole stream.
+        # Whether it was sent the whole stream.
         self.finished = False
         self.watching = 0
-        # To send before the stream continues; ends with a whole frame.
+        # Bytes to send before the stream continues; they end with a whole frame.
         self.pending: memoryview = memoryview(b"")
         # CLOCK_MONOTONIC; in HELLO the end of the hello, in CLOSING the limit for the close.
         self.deadline_ns = deadline_ns
@@ -166,9 +166,9 @@ class Sessions:
             self.watch(subscriber, writable=False)
 
     def refuse(self, subscriber: Subscriber, event: str, **why: object) -> None:
-        """Drop a subscriber that misbehaved: one log line, one count.
+        """Drop a subscriber that misbehaved; log it and count it.
 
-        With a reset: after a normal close the kernel would keep sending the socket buffer.
+        Resets the connection: after a normal close, Linux would keep sending the socket buffer.
         """
         if subscriber.stage != GONE:
             subscriber.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -1,1 +1,1 @@
-"""The feed: ticks from a source, sentiment, and what follows the last row."""
+"""The feed: ticks from a source, sentiment, and the continuation after the last row."""

@@ -101,7 +101,7 @@ class Feed:
 def _continuation(
     rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings
 ) -> FeedSegment | None:
-    """What follows the file segment; ``seeded``: the track is generated, not data."""
+    """The segment after the file, if any; ``seeded``: the track is generated, not data."""
     if settings.replay == "once":
         return None
     if settings.replay == "loop":

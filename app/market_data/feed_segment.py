@@ -14,7 +14,7 @@ LOOKBACK_TICKS: Final = 1024
 class Block:
     """The frames of the ticks ``first`` to ``end - 1``.
 
-    Tick ``first + i`` is ``data[offsets[i]:offsets[i + 1]]``; ``offsets`` indexes to plain ints and
+    Tick ``first + i`` is ``data[offsets[i]:offsets[i + 1]]``; ``offsets[i]`` is a plain int, and
     ``offset_array`` is the same memory for NumPy; ``event_ns`` has the shape ``(end - first,)``.
     """
 
@@ -27,7 +27,7 @@ class Block:
 
     @classmethod
     def of(cls, first: int, data: memoryview | Bytes, offsets: Ints, event_ns: Ints) -> "Block":
-        """A block from arrays."""
+        """Make a block; ``offsets`` may be of any integer type and is copied if necessary."""
         array = np.ascontiguousarray(offsets, np.int64)
         view = data if isinstance(data, memoryview) else data.data
         return cls(first, first + len(event_ns), view, array, event_ns, array.data)
@@ -81,7 +81,9 @@ class FeedSegment(Protocol):
         """How many sentiments are due before tick ``before``."""
 
     def sentiment_reach(self, before: int) -> int:
-        """A tick such that each symbol with a sentiment before ``before`` has one in between."""
+        """Where a search for the latest sentiments before tick ``before`` may stop: no symbol
+        has its only ones earlier.
+        """
 
 
 def latest_sentiments(

@@ -35,7 +35,7 @@ class FileSegment:
         while end > 0 and (found < 0).any():
             first = max(0, end - _SEARCH_TICKS)
             here = np.full(len(found), -1, np.int64)
-            # Of a repeated index NumPy keeps the last assignment: the latest tick.
+            # NumPy keeps the last assignment to a repeated index: the latest tick.
             here[self.rows.symbol_index[first:end]] = np.arange(first, end)
             found = np.where(found < 0, here, found)
             end = first
@@ -53,5 +53,5 @@ class FileSegment:
         return int(self.track.between(0, before).stop)
 
     def sentiment_reach(self, before: int) -> int:
-        """0: the whole file."""
+        """Always 0: the search may need the whole file."""
         return 0

@@ -29,12 +29,12 @@ class Fields:
         return cls(data, np.cumsum(lengths) - lengths, lengths)
 
     def take(self, indices: npt.NDArray[np.integer]) -> "Fields":
-        """The texts at ``indices``, bytes shared."""
+        """The texts at ``indices``; the bytes are shared, not copied."""
         return Fields(self.data, self.starts[indices], self.lengths[indices])
 
 
 def times_of(event_ns: Ints) -> Fields:
-    """The texts of timestamps."""
+    """Timestamps as texts in wire form."""
     matrix, lengths = format_timestamps(event_ns)
     starts = np.arange(len(event_ns), dtype=np.int64) * matrix.shape[1]
     return Fields(matrix.ravel(), starts, lengths)
@@ -64,7 +64,7 @@ def decimals_of(units: Ints, decimals: Ints) -> Fields:
 
 
 def join(fields: list[Fields]) -> tuple[Bytes, Ints]:
-    """Join fields to rows: row ``i`` is text ``i`` of each of ``fields``, each followed by ``*``.
+    """Join fields into rows: row ``i`` is text ``i`` of each of ``fields``, each followed by ``*``.
 
     Returns the bytes and the offsets of the rows in them, shape ``(n + 1,)``.
     """

@@ -18,8 +18,8 @@ LOOP_BLOCK_TICKS: Final = 2048
 class LoopSegment:
     """The file repeated, each round later by the file's time span plus one step.
 
-    Sentiments of a column or a file repeat with their ticks (those from before the first tick with
-    the first); seeded ones keep their ticks and get new values.
+    Sentiments of a column or a file repeat with their ticks; those from before the first tick, with
+    the first tick.  Seeded ones keep their ticks and get new values.
     """
 
     def __init__(self, rows: Rows, track: SentimentTrack, step_ns: int, seed: int | None) -> None:
@@ -84,5 +84,5 @@ class LoopSegment:
         return int(around * len(self._track) + self._track.between(0, at).stop)
 
     def sentiment_reach(self, before: int) -> int:
-        """One round: each round has the same symbols."""
+        """One round back: each round has the same symbols."""
         return max(0, before - self._round_ticks)

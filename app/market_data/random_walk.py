@@ -35,7 +35,7 @@ VOLATILITY_PPM_MIN: Final = 20
 VOLATILITY_PPM_MAX: Final = 20_000
 STEP_NS_MAX: Final = NS_PER_S
 LOG_MAX: Final = 2.0
-"""Limit of a price: e^2 times the last price of the file, or a seventh of it."""
+"""Limits of a price: the last price of the file times or divided by e^2, about 7."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class WalkStart:
 
 
 def median_step_ns(event_ns: Ints) -> int:
-    """The usual time between two ticks: the median; if that is 0, the mean; if both are, 1 s."""
+    """The usual time between two ticks: the median, else (if 0) the mean, else (if 0) 1 s."""
     if len(event_ns) < 2:
         return NS_PER_S
     median = int(np.median(np.diff(event_ns[-SAMPLE_TICKS:])))
@@ -193,7 +193,7 @@ class WalkSegment:
         return -(-before // self._every_ticks)
 
     def sentiment_reach(self, before: int) -> int:
-        """0: the whole walk."""
+        """Always 0: the search may need the whole walk."""
         return 0
 
 

@@ -63,7 +63,7 @@ def column_track(ticks: Rows) -> SentimentTrack:
 
 
 def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
-    """A sentiment file, without symbols that have no price and times after the last tick."""
+    """A sentiment file; symbols without a price, and times after the last tick, are left out."""
     index = {symbol: i for i, symbol in enumerate(ticks.symbols)}
     mapped = np.array([index.get(symbol, -1) for symbol in sentiments.symbols], np.int64)
     symbol_index = mapped[sentiments.symbol_index]

@@ -1,4 +1,4 @@
-"""The result of every source: usable rows in time order; and how to read a file."""
+"""The input and the result of every source: how to read a file, and its usable rows."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -41,7 +41,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How to read a file: column names, and whether to sort and to skip."""
+    """How to read a file: column names, and whether to sort rows and to skip malformed ones."""
 
     timestamp: str = "timestamp"
     symbol: str = "symbol"

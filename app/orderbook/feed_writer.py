@@ -1,7 +1,7 @@
 """The receive loop: feed in, price book and tick ring out.
 
-One call into the kernel receives, parses, writes and publishes.  This module handles what the
-kernel stops at: marks, malformed ticks and a full ring.
+One call into the kernel receives, parses, writes and publishes.  This module handles whatever makes
+the kernel return: marks, malformed ticks and a full ring.
 """
 
 import time
@@ -142,13 +142,13 @@ class FeedWriter:
         if ticks:
             done_ns = time.monotonic_ns()
             self.metrics.mark_event(done_ns)
-            # Ticks that the kernel received are counted by it; those here may have waited since.
+            # The kernel counts the ticks that it received itself; these were in the buffer before.
             if first:
                 self.metrics.add("batches")
                 _kernel.record_latency(self._update_buckets, done_ns - recv_ns)
 
     def _wait_for_readers(self) -> None:
-        """Lossless and full: wait for the slowest strategy; TCP flow control stops the gateway."""
+        """The lossless ring is full: wait for its slowest reader; TCP holds back the gateway."""
         self.metrics.add("writer_waits")
         while not self.writer.wait_space(SPACE_TIMEOUT_NS) and not self.stop:
             now_s = time.monotonic()
@@ -162,8 +162,8 @@ class FeedWriter:
         """Check a heartbeat or the end against the ticks written; returns where to continue.
 
         Raises:
-            FatalError: ticks were lost or duplicated on the way, so the segments hold another
-                stream; after a restart everything begins at tick 0.
+            FatalError: ticks were lost or duplicated on the way, so the segments do not match the
+                feed; after a restart everything begins at tick 0.
         """
         frame, after = feed.take_frame(position)
         heartbeat, end = parse_mark(frame, "BEAT"), parse_mark(frame, "END")
@@ -173,7 +173,7 @@ class FeedWriter:
         if seq != self.next_seq:
             self.segments.discard()
             raise FatalError(
-                f"damaged feed: the gateway has sent {seq} ticks, {self.next_seq} have come; "
+                f"damaged feed: the gateway has sent {seq} ticks, {self.next_seq} have arrived; "
                 "starting over from tick 0"
             )
         if end is not None:
@@ -182,7 +182,7 @@ class FeedWriter:
         return after
 
     def _refuse(self, feed: FeedConnection, position: int, problem: int) -> int:
-        """Refuse a malformed tick: never guess, never write it; returns where to continue.
+        """Refuse a malformed tick, which is never written; returns where to continue.
 
         A sequenced feed is asked again from this tick on (see :class:`MalformedTicks`).  A plain
         feed continues at its next whole tick, which may begin with the field refused as a price.

@@ -13,7 +13,7 @@ log = get_logger()
 
 
 class Segments:
-    """Created for the run of a feed, or continued if they already hold that run.
+    """The segments of a feed's run: created, or taken over if they already hold that run.
 
     They outlive this process: readers stay attached, and a successor continues at ``next_seq``.
     """
@@ -66,7 +66,7 @@ class Segments:
         )
 
     def check_same_run(self, feed: FeedConnection) -> None:
-        """Never mix two runs in one book.
+        """Check that ``feed`` serves the run that the book holds.
 
         Raises:
             FatalError: ``feed`` serves another run; after a restart the book is created for it.

@@ -34,12 +34,12 @@ DECIDING_SETTINGS: Final = frozenset(
         "venue",
     }
 )
-"""Settings that decide which orders a run sends, or how they are answered; and all that begin with
-``risk_`` or ``paper_``: answers are stored, so with other limits the same orders need new ones."""
+"""Settings that decide which orders a run sends, or how they are answered.  Those that begin with
+``risk_`` or ``paper_`` do so, too: answers are stored, and other limits need new answers."""
 
 
 def decides_orders(name: str) -> bool:
-    """Whether a setting takes part in :func:`fingerprint`."""
+    """Whether a setting is included in :func:`fingerprint`."""
     return name in DECIDING_SETTINGS or name.startswith(("risk_", "paper_"))
 
 

@@ -79,7 +79,7 @@ class StrategyCounters:
         metrics.add("orders_duplicate", duplicate)
         metrics.add("orders_acked", acked)
         metrics.add("orders_rejected", len(intents) - acked)
-        # Last: after a kill in between, the report must not miss answers that arrived.
+        # Last: after a kill in between, no answered order may look unanswered in the report.
         metrics.add("orders_sent", len(intents))
         if self._logs_positions:
             self._log_positions(intents, answers)
@@ -106,7 +106,7 @@ class StrategyCounters:
         metrics.heartbeat()
 
     def log_progress(self, reader: _kernel.TickReader) -> None:
-        """Log how far the run is."""
+        """Log how far the run has got."""
         log.info(
             "progress",
             ticks=self._metrics.get("ticks_consumed"),

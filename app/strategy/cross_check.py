@@ -8,7 +8,7 @@ class CrossCheck(Strategy):
     """:func:`app.strategy.reference.cross_check` over a batch, in the compiled kernel.
 
     Windows and thresholds: ``SHORT_WINDOW_TICKS``, ``LONG_WINDOW_TICKS``, ``BULLISH_THRESHOLD``,
-    ``BEARISH_THRESHOLD``.  A symbol without sentiment holds.
+    ``BEARISH_THRESHOLD``.  A symbol without sentiment gives HOLD.
     """
 
     def __init__(self, context: Context) -> None:

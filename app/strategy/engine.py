@@ -1,4 +1,4 @@
-"""From a batch of ticks to the orders it gives; no sockets, clock or shared memory.
+"""Turns a batch of ticks into orders; no sockets, clock or shared memory.
 
 The strategy process, its recovery and the backtest all run this code, so they send the same orders.
 """
@@ -79,8 +79,8 @@ class Engine:
     ) -> Iterator[list[Intent]]:
         """Groups of orders; settle each group before reading the next.
 
-        A group ends before the next signal of a symbol that has an order in it, since that decision
-        depends on the answer.  So decisions do not depend on how ticks are cut into batches.
+        A group ends before the next signal for a symbol that already has an order in it, since that
+        decision depends on the answer.  So decisions do not depend on how ticks are batched.
 
         Raises:
             StrategyError: a signal other than +1, -1, 0.

@@ -1,7 +1,7 @@
 """The strategy process: ticks and sentiment in, orders out.
 
 One loop: take the next batch of ticks, join it with sentiment, ask the strategy, send its orders,
-wait for the answers, then release the batch's room in the ring.  A tick is consumed only after its
+wait for the answers, then free the batch's space in the ring.  A tick is consumed only after its
 order is answered, so a crash repeats orders (under the same ids) and never loses one.
 """
 
@@ -79,9 +79,9 @@ class StrategyProcess:
 
         In a replay it sends the same orders under the same ids again: the order manager answers
         from its store, which restores the positions, and executes nothing twice.  Otherwise the
-        positions come from the order manager's last orders, and no order is sent for missed ticks,
-        nor for ticks up to the last order's: the positions are newer than those ticks, so the
-        strategy could decide differently on them.
+        positions come from its last orders, and no order is sent for missed ticks, nor for ticks
+        up to that of the last order: the positions are newer than those ticks, so the strategy
+        could decide differently on them.
         """
         if self._whole_run and self.feed_id:
             # The gateway's position may be lost with the shared memory; stored orders outlive both.
@@ -109,7 +109,7 @@ class StrategyProcess:
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
     def _recall_orders(self) -> None:
-        """Take the positions from the last orders, and pass the ticks decided on before them."""
+        """Take the positions from the last orders, and skip the ticks decided before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
             for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
@@ -119,9 +119,9 @@ class StrategyProcess:
             self._pass_decided(tick_of_order_id(last_id))
 
     def _pass_decided(self, last_seq: int) -> None:
-        """Show the strategy the ring's ticks up to ``last_seq``, and send no order for them.
+        """Show the strategy the ring's ticks up to ``last_seq``, but send no order for them.
 
-        A kill between an order's answer and the move of the cursor leaves such ticks in the ring.
+        A process killed after an order's answer, before it moves its cursor, leaves such ticks.
         """
         while not self.stop and self.reader.next_seq() <= last_seq:
             if self.reader.wait(POLL_NS):
@@ -155,7 +155,7 @@ class StrategyProcess:
                 self._maintain()
 
     def _take_batch(self) -> None:
-        """Hot path: whatever only counts comes after the orders are answered."""
+        """Hot path: counters are updated after the orders are answered."""
         ticks, last_seq = self._next_ticks()
         if last_seq >= self.sentiment.complete_before and not self.sentiment.by_arrival:
             self.sentiment.reach(int(ticks["seq"][0]))
@@ -197,8 +197,8 @@ class StrategyProcess:
             for intent, answer in zip(intents, answers, strict=True):
                 if answer.code == "DUPLICATE_ID":
                     raise FatalError(
-                        f"{answer.msg}: another order was sent under this id, so the strategy does "
-                        "not repeat itself, or the feed did not; start a new run with another "
+                        f"{answer.msg}: another order was sent under this id before, so the "
+                        "strategy or the feed is not repeatable; start a new run with another "
                         "RUN_ID"
                     )
                 self.engine.settle(intent, answer.ok)
@@ -238,7 +238,7 @@ class StrategyProcess:
             self.counters.log_progress(self.reader)
 
     def leave(self) -> None:
-        """Free the slot in the ring: the run is over."""
+        """Free the slot in the ring at the end of the run."""
         self.ring.leave(self.registration.slot)
 
     def close(self) -> None:
@@ -289,7 +289,7 @@ def _report(settings: Settings) -> int:
 
     The other processes publish their counters a few times a second: wait for their last figures.
     """
-    # Imported here: rich draws its tables, and takes 5 MB that a run does not need before its end.
+    # Imported here: rich, which draws the tables, takes 5 MB that a run needs only at its end.
     from app.runtime.metrics import report
 
     deadline = time.monotonic() + REPORT_SETTLE_S
@@ -310,6 +310,7 @@ def _report(settings: Settings) -> int:
 def main() -> int:
     """Run the strategy.
 
-    0 after a stop or a complete run, 1 on a fault, 2 on wrong settings, 3 after an incomplete run.
+    Exit code 0 after a stop or a complete run, 1 on a fault, 2 on invalid settings, 3 after an
+    incomplete run.
     """
     return run_process("strategy", _body)

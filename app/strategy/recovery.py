@@ -1,7 +1,7 @@
 """Recovery of a restarted strategy: ticks from the gateway, last orders from the order manager.
 
 Where a run cannot be repeated tick by tick (live, or with ticks lost), the strategy takes its
-positions from its last orders and sends nothing for the time it was away: those prices have passed.
+positions from its last orders and sends nothing for the time it was away: those prices are gone.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ class History:
     """The ticks of a run from its start, read from the gateway.
 
     Raises:
-        FatalError: the gateway cannot repeat anything.
+        FatalError: the gateway sends no sequence numbers, so it cannot resend ticks.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class History:
         self._seq = 0
 
     def batches(self, until_seq: int) -> Iterator[npt.NDArray[np.void]]:
-        """Ticks with sequences from 0 to below ``until_seq``; ends early on a stop.
+        """The ticks ``0`` to ``until_seq - 1``, in batches; ends early on a stop.
 
         Each batch is valid until the next is read.  Ticks that the source sends malformed
         repeatedly are left out, as the orderbook leaves them out.
@@ -69,8 +69,8 @@ class History:
             feed = None
             try:
                 if not self._seq:
-                    # Tells a restarted gateway how far the run was: up to there it sends at full
-                    # speed.
+                    # Tells a restarted gateway how far the run had got: up to there it sends at
+                    # full speed.
                     _connect(self._settings, until_seq, self._feed_id).close()
                 feed = _connect(self._settings, self._seq, self._feed_id)
                 self._backoff.reset()
@@ -102,7 +102,7 @@ class History:
                 self._take_other(feed, end)
 
     def _take_other(self, feed: FeedConnection, end: int) -> None:
-        """Take a frame that is no tick: a heartbeat, or a malformed field."""
+        """Take a frame that is not a tick: a heartbeat, or a malformed field."""
         frame, position = feed.take_frame(0)
         if end == _kernel.MARK:
             feed.consume(position)
@@ -115,7 +115,7 @@ class History:
 
 
 def announce_position(settings: Settings, feed_id: str, seq: int) -> None:
-    """Tell the gateway that the run was at ``seq``: a restarted one sends up to it at full speed.
+    """Tell the gateway that the run had reached ``seq``; if restarted, it sends up to there fast.
 
     Raises:
         FatalError: it now serves another run.

@@ -47,7 +47,7 @@ class WindowedMovingAverageStrategy:
         """BUY while the short average is above the long one, SELL below, else HOLD.
 
         Also HOLD until the long window is full.  Averages are compared exactly, as sums of integers
-        in units of 1e-9, so that a flat price never trades on a rounding error.
+        in units of 1e-9, so that a rounding error never gives a signal on a flat price.
         """
         window = self._windows.setdefault(tick.symbol, deque(maxlen=self.long_ticks))
         window.append(round(tick.price * UNITS))
@@ -78,5 +78,5 @@ class SentimentStrategy:
 
 
 def cross_check(average: str, sentiment: str) -> str:
-    """The common signal, or HOLD where they differ."""
+    """The signal that both give, or HOLD where they differ."""
     return average if average == sentiment else HOLD

@@ -1,4 +1,4 @@
-"""When a tick was due at the gateway: latency measured from there has no coordinated omission.
+"""When a tick was due at the gateway; latency measured from then has no coordinated omission.
 
 A paced gateway that falls behind sends late; latency measured from the receipt would not show it.
 """

@@ -2,8 +2,8 @@
 
 In a replay, price and sentiment are joined by event time, not by arrival: the gateway sends
 sentiment ahead of the prices, with marks ``SEQ|n*`` that mean "complete for every tick before n".
-So this reads only when the last mark is not past the current tick; until then TCP holds the gateway
-back.
+So the feed is read only when the last mark is not past the current tick; meanwhile TCP holds the
+gateway back.
 """
 
 import time
@@ -43,7 +43,7 @@ class SentimentFeed:
         *,
         sequenced: bool = False,
     ) -> None:
-        """``sequenced``: the gateway is known to send marks, so a silent one is no plain feed."""
+        """``sequenced``: the gateway is known to send marks, so a silent one is not plain."""
         self._settings, self._stop, self._heartbeat = settings, stop, heartbeat
         self._count_received = count_received
         self._parser = _kernel.FieldParser(symbols)
@@ -76,7 +76,7 @@ class SentimentFeed:
             if not self._feed.sequenced and not self.by_arrival:
                 log.warning("sentiment_by_arrival", reason="the gateway sends no sequence marks")
                 self.by_arrival = True
-            # The gateway sends again what followed the last mark.
+            # The gateway sends everything after the last mark again.
             self._count = self._safe_count
             self._backoff.reset()
             log.info("sentiment_connected", complete_before=self.complete_before)

@@ -8,7 +8,7 @@ WINDOW_TICKS = 50
 
 
 class Breakout(Strategy):
-    """Buy above the highest of the last prices of a symbol, sell below the lowest."""
+    """Buy above the highest of a symbol's last prices, sell below the lowest."""
 
     def __init__(self, context):
         super().__init__(context)

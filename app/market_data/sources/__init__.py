@@ -1,1 +1,1 @@
-"""Sources of ticks: one module per file format, and what they share."""
+"""Sources of ticks: one module per file format, and their common parts."""

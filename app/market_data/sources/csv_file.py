@@ -1,7 +1,7 @@
 """Loads a CSV file into frames, event times and symbols, all checked.
 
-Fields that the column functions accept are in wire form and copied unchanged, so a file that is all
-in wire form costs one ``bytes.translate``.  Only the other rows are handled one by one.
+Fields that the column functions accept are in wire form and are copied unchanged, so a file with
+only such fields costs one ``bytes.translate``.  Other rows are handled one by one.
 """
 
 import contextlib
@@ -235,7 +235,7 @@ def _missing() -> tuple[int, bytes]:
 
 
 def _in_use(names: list[str], symbol_index: Ints) -> tuple[list[str], SymbolIndex]:
-    """Leave out symbols that occur in malformed rows only."""
+    """Leave out symbols that occur only in malformed rows."""
     used = np.bincount(symbol_index, minlength=len(names)) > 0
     new_index = np.cumsum(used) - 1
     kept = [name for name, use in zip(names, used, strict=True) if use]

@@ -116,7 +116,7 @@ class CsvFile:
         self._raw.close()
 
     def batches(self) -> Iterator[RowBatch]:
-        """Every row with as many fields as the header; the others count as malformed.
+        """Read every row that has as many fields as the header; others count as malformed.
 
         Raises:
             DataError: the file cannot be read to its end.
@@ -142,7 +142,7 @@ class CsvFile:
 
     def _check_line(self, unfinished: bytes) -> None:
         if len(unfinished) > LINE_BYTES_MAX:
-            raise DataError(f"{self.path}: a line of over {LINE_BYTES_MAX} bytes")
+            raise DataError(f"{self.path}: a line is longer than {LINE_BYTES_MAX} bytes")
 
     def _read(self, count: int) -> bytes:
         with reading(self.path):
@@ -165,7 +165,7 @@ class CsvFile:
             whole = False
             before = np.searchsorted(commas, line_starts)
             counts = np.searchsorted(commas, line_ends) - before
-            # A blank line is no row.  In a one-column file it could be, but none here has one.
+            # A blank line is not a row: every file here has at least three columns.
             good = counts == width - 1
             for row in np.flatnonzero(~good & (line_ends > line_starts)):
                 reason = f"{counts[row] + 1} fields, the header has {width}"

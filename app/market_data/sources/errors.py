@@ -35,9 +35,9 @@ def shown(value: bytes) -> str:
 
 @dataclass(slots=True)
 class MalformedRows:
-    """The malformed rows of one file: their number, and the first few as text.
+    """Rows of one file with the same fault: their number, and the first few as text.
 
-    ``fault``: their error.  ``advice``: the setting that accepts them.
+    ``fault``: what is wrong with them.  ``advice``: the setting that accepts them.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class MalformedRows:
     _first: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, reason: str) -> None:
-        """Add the row at ``line``, from 1."""
+        """Add the row at ``line``, counted from 1."""
         self.count += 1
         self._first.append((line, reason))
         if len(self._first) > 4 * SHOWN_ROWS:
@@ -61,7 +61,7 @@ class MalformedRows:
         """Reject the file if there are such rows.
 
         Raises:
-            DataError: naming the first rows and the number of all.
+            DataError: with the first rows and their total number.
         """
         if not self.count:
             return

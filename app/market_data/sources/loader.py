@@ -49,7 +49,7 @@ def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None 
 
 
 def columns_of(settings: Settings) -> Columns:
-    """How the settings say that files are read."""
+    """How to read the files, according to the settings."""
     return Columns(
         settings.timestamp_column,
         settings.symbol_column,
@@ -77,7 +77,7 @@ def load_track(
 
 
 def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
-    """Load the files that the settings name.
+    """Load the files that the settings name, and make the feed.
 
     Raises:
         DataError: with every reason why a file cannot be replayed.

@@ -1,4 +1,4 @@
-"""Progress of loading a data file, which a stop of the process interrupts."""
+"""Progress of loading a data file; a stop of the process interrupts the loading."""
 
 from collections.abc import Callable
 from typing import Final
@@ -25,7 +25,7 @@ class LoadProgress(Progress):
         self._stop = stop
 
     def __call__(self, done: int, total: int | None = None) -> None:
-        """Show the progress."""
+        """Show the progress, or raise if the process was asked to stop."""
         if self._stop():
             raise LoadInterrupted
         super().__call__(done, total)

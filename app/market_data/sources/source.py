@@ -14,7 +14,7 @@ ReadProgress = Callable[[int, int], None]
 
 
 class Source(Protocol):
-    """One file format; a module with these functions is one."""
+    """A file format; a module with these functions is a source."""
 
     def matches(self, head: bytes) -> bool:
         """Whether a file that starts with ``head``, as stored, has this format."""

@@ -48,7 +48,7 @@ class SymbolTable:
         words = np.frombuffer(symbol.ljust(16, b"\0"), np.uint64)[None]
         key = _keys(words)
         at = int(np.searchsorted(self._keys, key)[0])
-        # Of two symbols with the same key, the second is found only by its name.
+        # If two symbols have the same key, the second is found only by its name.
         if at == len(self._keys) or self._keys[at] != key[0]:
             self._keys = np.insert(self._keys, at, key)
             self._key_index = np.insert(self._key_index, at, index)
