@@ -26,8 +26,8 @@ from app.shared_memory_utils.segment import SegmentError
 
 log = get_logger()
 
-ORDER_OF_START = ("gateway", "orderbook", "order_manager", "strategy")
-ORDER_OF_STOP = ("strategy", "orderbook", "gateway", "order_manager")
+START_SEQUENCE = ("gateway", "orderbook", "order_manager", "strategy")
+STOP_SEQUENCE = ("strategy", "orderbook", "gateway", "order_manager")
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
@@ -68,7 +68,7 @@ class Supervisor:
         remove_leftovers(self.settings)
         started_s = time.monotonic()
         try:
-            for service in ORDER_OF_START:
+            for service in START_SEQUENCE:
                 self.children[service] = Child(service, self._spawn(service))
                 self._wait_ready(service)
             log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
@@ -140,7 +140,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Stop the processes one by one; kill any that does not stop in time."""
-        for service in ORDER_OF_STOP:
+        for service in STOP_SEQUENCE:
             child = self.children.get(service)
             if child is None or child.process.poll() is not None:
                 continue

@@ -31,7 +31,7 @@ class Curve:
         self.last_price = np.zeros(symbols)
         self._qty = np.zeros(symbols)
         self._cash = 0.0
-        self._tail_ns: int | None = None
+        self._unplotted_ns: int | None = None
 
     def take(self, ticks: npt.NDArray[np.void], fills: list[Fill]) -> None:
         """Add a batch and its fills, in order of sequence."""
@@ -50,17 +50,17 @@ class Curve:
                 at += 1
             start = stop
             event_ns = int(ticks["event_ns"][stop - 1])
-            self._tail_ns = event_ns
+            self._unplotted_ns = event_ns
             if (first + stop) % self.step == 0:
                 self._point(event_ns)
 
     def close(self) -> None:
         """Add the point at the end of the run, unless it was just added."""
-        if self._tail_ns is not None:
-            self._point(self._tail_ns)
+        if self._unplotted_ns is not None:
+            self._point(self._unplotted_ns)
 
     def _point(self, event_ns: int) -> None:
-        self._tail_ns = None
+        self._unplotted_ns = None
         self.event_ns.append(event_ns)
         self.equity.append(self._cash + float(self._qty @ self.last_price))
 

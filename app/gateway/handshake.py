@@ -38,13 +38,13 @@ class Handshake:
         self._sessions.add(subscriber)
         self.waiting.add(subscriber)
 
-    def end_overdue(self, now_ns: int) -> None:
+    def join_silent_clients(self, now_ns: int) -> None:
         """Start the stream of the clients that sent no ``RESUME`` in time, as plain clients."""
         done = [each for each in self.waiting if each.stage != HELLO or each.deadline_ns <= now_ns]
         for subscriber in done:
             self.waiting.discard(subscriber)
             if subscriber.stage == HELLO:
-                subscriber.publisher.join(subscriber)
+                subscriber.publisher.subscribe(subscriber)
                 self._joined(subscriber)
 
     def receive(self, subscriber: Subscriber) -> None:

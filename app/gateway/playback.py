@@ -48,7 +48,7 @@ class Playback:
         self.started = self._finished = False
 
     @property
-    def full_pace(self) -> bool:
+    def unpaced(self) -> bool:
         """Whether there is no schedule, so that each subscriber gets ticks as fast as it reads."""
         return self._pace is None
 
@@ -66,7 +66,7 @@ class Playback:
             self._metrics.mark_event(now_ns)
         log.info("stream_started", seq=self._prices.released, pace=self._settings.pace)
         if self._pace is None:
-            self._prices.start_full_pace()
+            self._prices.start_unpaced()
         else:
             self._schedule(now_ns)
             self.release_due(now_ns)

@@ -32,7 +32,7 @@ class PricePublisher:
         self._tail_block, self._tail = self._locate(0)
         # At full pace everything is released; the position is that of the leader, the fastest
         # subscriber.
-        self._full_pace = False
+        self._unpaced = False
         self._leader_block, self._leader = self._tail_block, self._tail
 
     def _locate(self, seq: int) -> tuple[Block, int]:
@@ -43,11 +43,11 @@ class PricePublisher:
     @property
     def position(self) -> int:
         """How far the stream has got, in ticks."""
-        if self._full_pace:
+        if self._unpaced:
             return self._leader_block.seq_at(self._leader)
         return self.released
 
-    def join(self, subscriber: Subscriber) -> None:
+    def subscribe(self, subscriber: Subscriber) -> None:
         """Start a plain client: the last price of each symbol, then the stream from here on."""
         seq = self.position
         self._subscribe(subscriber)
@@ -74,10 +74,10 @@ class PricePublisher:
         self.subscribers.add(subscriber)
         subscriber.stage = STREAM
 
-    def start_full_pace(self) -> None:
+    def start_unpaced(self) -> None:
         """Release everything: from now on each subscriber is sent as fast as it reads."""
         self._leader_block, self._leader = self._locate(self.released)
-        self._full_pace = True
+        self._unpaced = True
         self.release(self._feed.total)
 
     def release(self, seq: int) -> None:
@@ -85,7 +85,7 @@ class PricePublisher:
         if seq <= self.released:
             return
         self.released = seq
-        if self._full_pace:
+        if self._unpaced:
             for subscriber in self._take_caught_up():
                 subscriber.block, subscriber.position = self._tail_block, self._tail
                 self.pump(subscriber)
@@ -141,7 +141,7 @@ class PricePublisher:
                 return
             subscriber.position += sent
             budget -= sent
-            if self._full_pace:
+            if self._unpaced:
                 self._note_leader(subscriber, block)
             if sent < size:
                 break

@@ -41,7 +41,7 @@ class SentimentPublisher:
     def _limit(self, subscriber: Subscriber) -> int:
         return self._ahead if subscriber.resuming else self.position
 
-    def join(self, subscriber: Subscriber) -> None:
+    def subscribe(self, subscriber: Subscriber) -> None:
         """Start a plain client: the last sentiment of each symbol, then each when it is due."""
         if self.position:
             subscriber.queue(self._feed.sentiment_snapshot(self.position))

@@ -51,7 +51,7 @@ class FeedServer:
         self._stopped = stopped
         self._next_maintenance_ns = 0
         self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
-        self._full = False
+        self._refusing_logged = False
         self._epoll = select.epoll()
         self.sessions = Sessions(self._epoll)
         self.prices = PricePublisher(feed, self.sessions)
@@ -68,10 +68,10 @@ class FeedServer:
             metrics=metrics,
         )
         self._handshake = Handshake(self.sessions, self._playback, feed)
-        self._waker, self._wake_end = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wake_end.setblocking(False)
-        self._epoll.register(self._wake_end, select.EPOLLIN)
+        self._wake_write_end, self._wake_read_end = socket.socketpair()
+        self._wake_write_end.setblocking(False)
+        self._wake_read_end.setblocking(False)
+        self._epoll.register(self._wake_read_end, select.EPOLLIN)
         self._listeners: dict[int, tuple[socket.socket, Publisher]] = {}
 
     def __enter__(self) -> Self:
@@ -107,14 +107,14 @@ class FeedServer:
     @property
     def waker_descriptor(self) -> int:
         """A byte written here wakes the loop: for ``signal.set_wakeup_fd``."""
-        return self._waker.fileno()
+        return self._wake_write_end.fileno()
 
     def run(self) -> None:
         """Serve until ``stopped()`` is true."""
         self._maintain(time.monotonic_ns())
-        timer, wake = self._timer.fileno(), self._wake_end.fileno()
+        timer, wake = self._timer.fileno(), self._wake_read_end.fileno()
         subscribers, waiting = self.sessions.by_descriptor, self._handshake.waiting
-        playback, full_pace = self._playback, self._playback.full_pace
+        playback, unpaced = self._playback, self._playback.unpaced
         while not self._stopped():
             for descriptor, events in self._epoll.poll(self._timeout_s()):
                 if descriptor == timer:
@@ -122,16 +122,16 @@ class FeedServer:
                 elif descriptor in self._listeners:
                     self._accept(*self._listeners[descriptor])
                 elif descriptor == wake:
-                    self._wake_end.recv(WAKE_BYTES)
+                    self._wake_read_end.recv(WAKE_BYTES)
                 else:
                     subscriber = subscribers.get(descriptor)
                     if subscriber is not None:
                         self._serve(subscriber, events)
-            if full_pace:
+            if unpaced:
                 playback.follow_leader()
             now_ns = time.monotonic_ns()
             if waiting:
-                self._handshake.end_overdue(now_ns)
+                self._handshake.join_silent_clients(now_ns)
             if now_ns >= self._next_maintenance_ns:
                 self._maintain(now_ns)
         self._publish_metrics()
@@ -157,12 +157,12 @@ class FeedServer:
                 return
             peer = f"{address[0]}:{address[1]}"
             if len(self.sessions) >= self._settings.gateway_clients_max:
-                if not self._full:
+                if not self._refusing_logged:
                     log.warning("client_refused", peer=peer, reason="too many clients")
-                self._full = True
+                self._refusing_logged = True
                 connection.close()
                 continue
-            self._full = False
+            self._refusing_logged = False
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -241,5 +241,5 @@ class FeedServer:
         self._listeners.clear()
         self._epoll.close()
         self._timer.close()
-        self._waker.close()
-        self._wake_end.close()
+        self._wake_write_end.close()
+        self._wake_read_end.close()

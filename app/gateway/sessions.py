@@ -29,7 +29,7 @@ class Publisher(Protocol):
     subscribers: set["Subscriber"]
     completed: int
 
-    def join(self, subscriber: "Subscriber") -> None:
+    def subscribe(self, subscriber: "Subscriber") -> None:
         """Start the stream for a plain client."""
 
     def resume(self, subscriber: "Subscriber", seq: int) -> None:

@@ -80,7 +80,7 @@ class FeedSegment(Protocol):
     def sentiment_count(self, before: int) -> int:
         """How many sentiments are due before tick ``before``."""
 
-    def sentiment_reach(self, before: int) -> int:
+    def sentiment_search_start(self, before: int) -> int:
         """Where a search for the latest sentiments before tick ``before`` may stop: no symbol
         has its only ones earlier.
         """
@@ -94,7 +94,7 @@ def latest_sentiments(
     Order of insertion: latest first.
     """
     end, window = before, LOOKBACK_TICKS
-    reach = segment.sentiment_reach(before)
+    reach = segment.sentiment_search_start(before)
     while end > reach and len(found) < symbols:
         first = max(reach, end - window)
         batch = segment.sentiments(first, end)

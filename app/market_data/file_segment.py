@@ -52,6 +52,6 @@ class FileSegment:
         """How many sentiments are due before tick ``before``."""
         return int(self.track.between(0, before).stop)
 
-    def sentiment_reach(self, before: int) -> int:
+    def sentiment_search_start(self, before: int) -> int:
         """Always 0: the search may need the whole file."""
         return 0

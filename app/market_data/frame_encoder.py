@@ -63,7 +63,7 @@ def decimals_of(units: Ints, decimals: Ints) -> Fields:
     return Fields(matrix.ravel(), starts, whole_digits + np.where(decimals > 0, decimals + 1, 0))
 
 
-def join(fields: list[Fields]) -> tuple[Bytes, Ints]:
+def concatenate(fields: list[Fields]) -> tuple[Bytes, Ints]:
     """Join fields into rows: row ``i`` is text ``i`` of each of ``fields``, each followed by ``*``.
 
     Returns the bytes and the offsets of the rows in them, shape ``(n + 1,)``.

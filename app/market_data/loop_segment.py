@@ -6,7 +6,7 @@ import numpy as np
 
 from app.market_data.feed_segment import Block, Sentiments
 from app.market_data.file_segment import FileSegment
-from app.market_data.frame_encoder import Fields, join, times_of
+from app.market_data.frame_encoder import Fields, concatenate, times_of
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values, time_texts
 from app.market_data.tick_table import Rows
@@ -38,22 +38,22 @@ class LoopSegment:
 
     def block(self, first: int) -> Block:
         """Encode the block: new timestamps, the rest of each frame as in the file."""
-        around, at = divmod(first, self._round_ticks)
+        round_no, at = divmod(first, self._round_ticks)
         end = min(at + LOOP_BLOCK_TICKS, self._round_ticks)
         rows = np.arange(at, end)
-        event_ns = self._rows.event_ns[at:end] + (around + 1) * self._shift_ns
+        event_ns = self._rows.event_ns[at:end] + (round_no + 1) * self._shift_ns
         starts = self._rows.offsets[at:end] + time_texts(self._rows, rows).lengths + 1
         rest = Fields(self._data, starts, self._rows.offsets[at + 1 : end + 1] - 1 - starts)
-        data, offsets = join([times_of(event_ns), rest])
+        data, offsets = concatenate([times_of(event_ns), rest])
         return Block.of(first, data, offsets, event_ns)
 
     def last_ticks(self, before: int) -> Ints:
         """For each symbol its last tick before tick ``before``, or -1."""
-        around, at = divmod(before, self._round_ticks)
+        round_no, at = divmod(before, self._round_ticks)
         here = self._last_ticks(at)
-        last = np.where(here >= 0, here + around * self._round_ticks, -1)
-        if around and (last < 0).any():
-            earlier = self._last_ticks(self._round_ticks) + (around - 1) * self._round_ticks
+        last = np.where(here >= 0, here + round_no * self._round_ticks, -1)
+        if round_no and (last < 0).any():
+            earlier = self._last_ticks(self._round_ticks) + (round_no - 1) * self._round_ticks
             last = np.where(last < 0, earlier, last)
         return last
 
@@ -61,12 +61,12 @@ class LoopSegment:
         """The sentiments due with the ticks ``first`` to ``end - 1``."""
         numbers, times = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         track, size = self._track, self._round_ticks
-        for around in range(first // size, -(-end // size)):
-            base = around * size
+        for round_no in range(first // size, -(-end // size)):
+            base = round_no * size
             which = track.between(max(first - base, 0), min(end - base, size))
-            numbers.append(np.arange(which.start, which.stop) + around * len(track))
+            numbers.append(np.arange(which.start, which.stop) + round_no * len(track))
             in_file = np.maximum(track.event_ns[which], self._rows.event_ns[0])
-            times.append(in_file + (around + 1) * self._shift_ns)
+            times.append(in_file + (round_no + 1) * self._shift_ns)
         number = np.concatenate(numbers)
         at = number % max(len(track), 1)
         symbol_index = track.symbol_index[at]
@@ -75,14 +75,14 @@ class LoopSegment:
         else:
             values = seeded_values(self._seed, number + len(track))
         texts = [times_of(np.concatenate(times)), self._symbols.take(symbol_index)]
-        data, offsets = join([*texts, VALUE_TEXTS.take(values)])
+        data, offsets = concatenate([*texts, VALUE_TEXTS.take(values)])
         return Sentiments(data, offsets, symbol_index)
 
     def sentiment_count(self, before: int) -> int:
         """How many sentiments are due before tick ``before``."""
-        around, at = divmod(before, self._round_ticks)
-        return int(around * len(self._track) + self._track.between(0, at).stop)
+        round_no, at = divmod(before, self._round_ticks)
+        return int(round_no * len(self._track) + self._track.between(0, at).stop)
 
-    def sentiment_reach(self, before: int) -> int:
+    def sentiment_search_start(self, before: int) -> int:
         """One round back: each round has the same symbols."""
         return max(0, before - self._round_ticks)

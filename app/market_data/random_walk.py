@@ -17,7 +17,7 @@ import numpy.typing as npt
 from app.market_data.counter_rng import NORMAL_SD, CounterRng
 from app.market_data.feed_segment import Block, Sentiments
 from app.market_data.file_segment import FileSegment
-from app.market_data.frame_encoder import Fields, decimals_of, join, times_of
+from app.market_data.frame_encoder import Fields, concatenate, decimals_of, times_of
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
 from app.market_data.tick_table import Rows
@@ -109,8 +109,8 @@ class WalkSegment:
         symbols: list[str],
         start: WalkStart,
         seed: int,
-        every_ticks: int,
-        first_sentiment: int,
+        sentiment_every_ticks: int,
+        sentiments_before: int,
     ) -> None:
         self._start, self._count = start, len(symbols)
         self._rows = max(ROWS_MIN, BLOCK_TICKS // self._count)
@@ -118,8 +118,8 @@ class WalkSegment:
         self._steps = CounterRng(seed, "walk steps")
         self._legs = CounterRng(seed, "walk legs")
         self._rotations = CounterRng(seed, "walk order")
-        self._seed, self._every_ticks = seed, every_ticks
-        self._first_sentiment = first_sentiment
+        self._seed, self._sentiment_every_ticks = seed, sentiment_every_ticks
+        self._sentiments_before = sentiments_before
         self.ticks = (MAX_EVENT_NS - start.event_ns) // start.step_ns
 
     def block_first(self, index: int) -> int:
@@ -136,7 +136,7 @@ class WalkSegment:
         event_ns = self._event_ns(index)
         prices = decimals_of(units, self._start.decimals[symbol_index])
         texts = [times_of(event_ns), self._symbols.take(symbol_index), prices]
-        data, offsets = join(texts)
+        data, offsets = concatenate(texts)
         return Block.of(first, data, offsets, event_ns)
 
     def _event_ns(self, index: Ints) -> Ints:
@@ -179,20 +179,22 @@ class WalkSegment:
         return row * self._count + (np.arange(self._count) - rotation) % self._count
 
     def sentiments(self, first: int, end: int) -> Sentiments:
-        """One sentiment with every ``every_ticks``-th tick, with its symbol and time."""
-        number = np.arange(-(-first // self._every_ticks), -(-end // self._every_ticks))
-        index = number * self._every_ticks
+        """One sentiment with every ``sentiment_every_ticks``-th tick, with its symbol and time."""
+        number = np.arange(
+            -(-first // self._sentiment_every_ticks), -(-end // self._sentiment_every_ticks)
+        )
+        index = number * self._sentiment_every_ticks
         symbol_index = self._symbol_at(index)
-        values = VALUE_TEXTS.take(seeded_values(self._seed, number + self._first_sentiment))
+        values = VALUE_TEXTS.take(seeded_values(self._seed, number + self._sentiments_before))
         times = times_of(self._event_ns(index))
-        data, offsets = join([times, self._symbols.take(symbol_index), values])
+        data, offsets = concatenate([times, self._symbols.take(symbol_index), values])
         return Sentiments(data, offsets, symbol_index)
 
     def sentiment_count(self, before: int) -> int:
         """How many sentiments are due before tick ``before``."""
-        return -(-before // self._every_ticks)
+        return -(-before // self._sentiment_every_ticks)
 
-    def sentiment_reach(self, before: int) -> int:
+    def sentiment_search_start(self, before: int) -> int:
         """Always 0: the search may need the whole walk."""
         return 0
 

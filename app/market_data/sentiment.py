@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from app.market_data.counter_rng import CounterRng
-from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, join
+from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, concatenate
 from app.market_data.ragged import Bytes, Ints, pick_rows
 from app.market_data.tick_table import SENTIMENT_MAX, Rows
 from app.model.wire.frames import DELIMITER
@@ -94,7 +94,7 @@ def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
             symbols.take(ticks.symbol_index[chunk]),
             VALUE_TEXTS.take(values[first : first + _CHUNK_ROWS]),
         ]
-        frames, ends = join(texts)
+        frames, ends = concatenate(texts)
         chunks.append(frames)
         offsets.append(ends[1:] + offsets[-1][-1])
     event_ns = ticks.event_ns[rows]

@@ -167,7 +167,7 @@ def run(
     timeout_s: float,
     **parameters: Any,
 ) -> int:
-    """Exit code 0: done, 1: refused or nobody answers, 2: wrong settings."""
+    """Exit code 0: done, 1: refused or nobody answers, 2: invalid settings."""
     try:
         frame = ask(request_of(name, parameters), host, port, timeout_s)
     except SettingsError as error:

@@ -26,7 +26,7 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
         )
     except SettingsError as error:
-        print(f"order_manager: wrong settings:\n{error}", file=sys.stderr, flush=True)
+        print(f"order_manager: invalid settings:\n{error}", file=sys.stderr, flush=True)
         return EXIT_SETTINGS
     except (StoreError, StoreUnavailableError) as error:
         raise FatalError(str(error)) from error

@@ -24,7 +24,7 @@ from app.model.requests import (
     Resume,
     Status,
 )
-from app.model.wire.order_answers import encode_object, encode_reject, order_json
+from app.model.wire.order_answers import encode_object, encode_reject, order_member
 from app.order_manager.store.schema import IS_OPEN
 from app.order_manager.store.store import OrderStore
 
@@ -71,12 +71,12 @@ class OrderQueries:
             return encode_reject(found)
         if isinstance(command, Cancel):
             self.line = f"Canceled Order {found.id} client={command.client}"
-            return f'{{"ok":true,"order":{order_json(found, command.client)}}}*'.encode()
+            return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(
             f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
             for fill_no, at_ns, qty, price in self._store.fills_of(found)[:400]
         )
-        order = order_json(found, command.client)
+        order = order_member(found, command.client)
         return f'{{"ok":true,"order":{order},"fills":[{fills[1:]}]}}*'.encode()
 
     def _mode(self, client: str | None, mode: int, reason: str, now_ns: int) -> bytes:
@@ -165,7 +165,9 @@ class OrderQueries:
             (*values, command.limit),
         )
         rows = within_budget(
-            order_json(order, core.name_of(order)).encode() for order in found if core.knows(order)
+            order_member(order, core.name_of(order)).encode()
+            for order in found
+            if core.knows(order)
         )
         return b'{"ok":true,"orders":[' + b",".join(rows) + b"]}*"
 

@@ -40,9 +40,9 @@ class FeedWriter:
         self.ring, self.writer = segments.ring, segments.writer
         self._update_buckets = metrics.histogram("book_update_ns").buckets
         self._malformed = MalformedTicks()
-        self._plain = self._stale = False
+        self._feed_is_plain = self._stale = False
         # Plain feed: the last frame was refused, and no tick has come since.
-        self._in_garbage = False
+        self._skipping = False
         self._next_heartbeat_ns = 0
         self._next_evict_s = 0.0
         metrics.set("symbols", len(segments.symbols))
@@ -64,7 +64,7 @@ class FeedWriter:
             FeedClosed: the connection is lost; resume at :attr:`next_seq`.
             RemoteProtocolError: the feed is malformed; resume at :attr:`next_seq`.
         """
-        self._plain = not feed.sequenced
+        self._feed_is_plain = not feed.sequenced
         if feed.fill:
             self._take(feed, time.monotonic_ns())
         while not self.stop and not self.finished:
@@ -74,7 +74,7 @@ class FeedWriter:
             if received.byte_count:
                 self.metrics.add("bytes_received", received.byte_count)
                 if received.ticks:
-                    self._in_garbage = False
+                    self._skipping = False
                     self.metrics.mark_event(received.first_ns)
                     self.metrics.mark_event(received.recv_ns)
                     self.metrics.add("batches", received.pieces)
@@ -84,7 +84,7 @@ class FeedWriter:
                     self._take(feed, received.recv_ns, received.position, received.stop)
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_heartbeat_ns:
-                self.heartbeat(now_ns, current=self._plain)
+                self.heartbeat(now_ns, current=self._feed_is_plain)
 
     def heartbeat(self, now_ns: int | None = None, *, current: bool = False) -> None:
         """Two heartbeats: this process's in the metrics, the prices' in the segments.
@@ -126,7 +126,7 @@ class FeedWriter:
             if stop is None:
                 count, position, stop = self.writer.push(feed.buffer, position, feed.fill, recv_ns)
                 ticks += count
-                self._in_garbage = self._in_garbage and not count
+                self._skipping = self._skipping and not count
             if stop == _kernel.NEED_MORE:
                 break
             if stop == _kernel.FULL:
@@ -192,7 +192,7 @@ class FeedWriter:
         """
         seq = self.next_seq
         field, after = feed.take_frame(position)
-        if not self._in_garbage:
+        if not self._skipping:
             shown = field[:40].decode("utf-8", "backslashreplace")
             log.warning("tick_refused", seq=seq, field=shown, reason=REASONS[problem])
         if feed.sequenced:
@@ -200,9 +200,9 @@ class FeedWriter:
                 self.metrics.add("ticks_malformed")
                 self.writer.set_next_seq(seq + 1)
             raise RemoteProtocolError(f"malformed tick {seq}")
-        if not self._in_garbage:
+        if not self._skipping:
             self.metrics.add("ticks_malformed")
-        self._in_garbage = True
+        self._skipping = True
         return position if problem == _kernel.BAD_PRICE else after
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
+BEFORE_OFFSET = 2
+"""Added by the kernel's OrderGate, so that 0 can stand for "no order"."""
 
 _INT8 = np.dtype(np.int8)
 
@@ -43,10 +45,11 @@ class Engine:
         self.position = np.zeros(len(symbols), np.int8)
         self._qty = settings.order_qty
         self._every = settings.order_mode == "every"
-        self._busy = np.zeros(len(symbols), np.uint8)
+        self._before_order = np.zeros(len(symbols), np.uint8)
+        """Per symbol: the position before its unanswered order, plus BEFORE_OFFSET; 0: none."""
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
         self._gate = _kernel.OrderGate(
-            self.position, self._busy, symbols, self._every, MAX_BATCH_ORDERS
+            self.position, self._before_order, symbols, self._every, MAX_BATCH_ORDERS
         )
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
@@ -93,7 +96,7 @@ class Engine:
                 raise self._failure(ticks, error) from error
             if intents:
                 yield intents
-                self._busy.fill(0)
+                self._before_order.fill(0)
 
     def qty(self, intent: Intent) -> int:
         """Shares to order; valid until the next group is read.
@@ -103,7 +106,7 @@ class Engine:
         """
         if self._every:
             return self._qty
-        before = int(self._busy[intent.symbol_index]) - 2
+        before = int(self._before_order[intent.symbol_index]) - BEFORE_OFFSET
         return self._qty * abs(intent.signal - before)
 
     def order_frame(self, intent: Intent, client: str) -> bytes:
@@ -121,5 +124,5 @@ class Engine:
     def settle(self, intent: Intent, accepted: bool) -> None:
         """Apply the answer: a rejected order restores the position before it."""
         if not accepted and not self._every:
-            before = int(self._busy[intent.symbol_index]) - 2
+            before = int(self._before_order[intent.symbol_index]) - BEFORE_OFFSET
             self.position[intent.symbol_index] = before

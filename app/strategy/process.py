@@ -57,7 +57,7 @@ class StrategyProcess:
         self.orders = OrderClient.from_settings(
             settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add
         )
-        self._copied = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
+        self._copy_buffer = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
         self._decision_ages = self.counters.decision_ages
         self._next_heartbeat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
@@ -105,10 +105,10 @@ class StrategyProcess:
             count += len(ticks)
             self._heartbeat()
         if not self._whole_run:
-            self._recall_orders()
+            self._restore_positions()
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
-    def _recall_orders(self) -> None:
+    def _restore_positions(self) -> None:
         """Take the positions from the last orders, and skip the ticks decided before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
@@ -116,9 +116,9 @@ class StrategyProcess:
                 self.engine.position[symbols.index(symbol)] = side
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
-            self._pass_decided(tick_of_order_id(last_id))
+            self._skip_decided_ticks(tick_of_order_id(last_id))
 
-    def _pass_decided(self, last_seq: int) -> None:
+    def _skip_decided_ticks(self, last_seq: int) -> None:
         """Show the strategy the ring's ticks up to ``last_seq``, but send no order for them.
 
         A process killed after an order's answer, before it moves its cursor, leaves such ticks.
@@ -172,11 +172,11 @@ class StrategyProcess:
 
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
         """The next batch and its last sequence; lossless: in place, latest: a checked copy."""
-        if self._copied is None:
+        if self._copy_buffer is None:
             index, count, last_seq = self.reader.peek(MAX_BATCH_TICKS)
             return self.ring.records[index : index + count], last_seq
-        count = self.reader.copy(self._copied)
-        return self._copied[:count], int(self._copied["seq"][count - 1]) if count else 0
+        count = self.reader.copy(self._copy_buffer)
+        return self._copy_buffer[:count], int(self._copy_buffer["seq"][count - 1]) if count else 0
 
     def _signals(self, ticks: npt.NDArray[np.void]) -> npt.NDArray[np.int8]:
         if self.sentiment.by_arrival:

@@ -39,7 +39,7 @@ class SentimentFeed:
         symbols: list[str],
         stop: Stop,
         heartbeat: Callable[[], None],
-        count_received: Callable[[int], None] = lambda _count: None,
+        count_received: Callable[[int], None] = lambda _event_count: None,
         *,
         sequenced: bool = False,
     ) -> None:
@@ -49,12 +49,12 @@ class SentimentFeed:
         self._parser = _kernel.FieldParser(symbols)
         self._store: npt.NDArray[np.void] = np.zeros(16384, TICK_DTYPE)
         self._latest = np.full(len(symbols), -1, np.int16)
-        self._next = self._count = self._safe_count = 0
+        self._next_event = self._event_count = self._marked_count = 0
         self.complete_before = 0
         self.by_arrival = settings.sentiment_join == "arrival"
         self._must_be_sequenced = sequenced and not self.by_arrival
         self._feed: FeedConnection | None = None
-        self._waits_since_s: float | None = None
+        self._waiting_since_s: float | None = None
         self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
 
     def connect(self) -> None:
@@ -77,23 +77,23 @@ class SentimentFeed:
                 log.warning("sentiment_by_arrival", reason="the gateway sends no sequence marks")
                 self.by_arrival = True
             # The gateway sends everything after the last mark again.
-            self._count = self._safe_count
+            self._event_count = self._marked_count
             self._backoff.reset()
             log.info("sentiment_connected", complete_before=self.complete_before)
 
     @property
     def waiting_s(self) -> float:
         """How long :meth:`reach` has been waiting; 0 if it is not."""
-        return 0.0 if self._waits_since_s is None else time.monotonic() - self._waits_since_s
+        return 0.0 if self._waiting_since_s is None else time.monotonic() - self._waiting_since_s
 
     def reach(self, seq: int) -> None:
         """Read until sentiment is complete for tick ``seq``; returns early on a stop."""
         if self.complete_before <= seq:
-            self._waits_since_s = time.monotonic()
-            self._read_on(seq)
-            self._waits_since_s = None
+            self._waiting_since_s = time.monotonic()
+            self._read_until(seq)
+            self._waiting_since_s = None
 
-    def _read_on(self, seq: int) -> None:
+    def _read_until(self, seq: int) -> None:
         while self.complete_before <= seq and not self._stop:
             self.connect()
             if self._feed is None:
@@ -120,17 +120,17 @@ class SentimentFeed:
             except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_lost", error=str(error))
                 self.close()
-        for event in self._store[self._next : self._count]:
+        for event in self._store[self._next_event : self._event_count]:
             self._latest[event["symbol"]] = int(event["price"])
-        self._next = self._count = self._safe_count = 0
+        self._next_event = self._event_count = self._marked_count = 0
 
     def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
         """Write to ``out`` each tick's sentiment: its symbol's latest up to its event time."""
         if self.by_arrival:
             out[: len(ticks)] = self._latest[ticks["symbol"]]
             return
-        self._next = _kernel.join_sentiment(
-            ticks, self._store[: self._count], self._next, self._latest, out
+        self._next_event = _kernel.join_sentiment(
+            ticks, self._store[: self._event_count], self._next_event, self._latest, out
         )
 
     def _parse(self, feed: FeedConnection) -> None:
@@ -138,9 +138,15 @@ class SentimentFeed:
         while True:
             self._make_room()
             count, position, stop = _kernel.parse_ticks(
-                self._parser, feed.buffer, position, feed.fill, self._store[self._count :], 0, True
+                self._parser,
+                feed.buffer,
+                position,
+                feed.fill,
+                self._store[self._event_count :],
+                0,
+                True,
             )
-            self._count += count
+            self._event_count += count
             self._count_received(count)
             if stop == _kernel.NEED_MORE:
                 break
@@ -162,21 +168,21 @@ class SentimentFeed:
             return
         else:
             raise RemoteProtocolError(f"unknown frame {frame[:40]!r}")
-        self._safe_count = self._count
+        self._marked_count = self._event_count
 
     def _make_room(self) -> None:
         """Drop applied events; grow if most of the store is not applied yet."""
-        if self._count < len(self._store):
+        if self._event_count < len(self._store):
             return
-        if self._next < len(self._store) // 2:
+        if self._next_event < len(self._store) // 2:
             if len(self._store) >= 1 << 24:
                 raise FatalError("over 16 million sentiment events before a mark from the gateway")
             self._store = np.concatenate([self._store, np.zeros_like(self._store)])
             return
-        left = self._count - self._next
-        self._store[:left] = self._store[self._next : self._count].copy()
-        self._count, self._safe_count = left, max(0, self._safe_count - self._next)
-        self._next = 0
+        left = self._event_count - self._next_event
+        self._store[:left] = self._store[self._next_event : self._event_count].copy()
+        self._event_count, self._marked_count = left, max(0, self._marked_count - self._next_event)
+        self._next_event = 0
 
     def close(self) -> None:
         """Close the connection; :meth:`reach` opens a new one."""

@@ -115,7 +115,7 @@ def test_wrong_settings_end_with_2_and_the_name(monkeypatch: pytest.MonkeyPatch)
         command = [sys.executable, "-m", "app", *words]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert (result.returncode, result.stdout) == (2, "")
-        assert result.stderr.startswith(f"{words[0]}: wrong settings:\nRING_POLICY=")
+        assert result.stderr.startswith(f"{words[0]}: invalid settings:\nRING_POLICY=")
 
 
 def test_bash_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

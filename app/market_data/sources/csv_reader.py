@@ -14,7 +14,7 @@ from typing import IO, Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints
-from app.market_data.sources.errors import DataError, MalformedRows, reading, shown
+from app.market_data.sources.errors import DataError, MalformedRows, printable, reading
 from app.market_data.sources.source import ReadProgress
 
 CHUNK_BYTES: Final = 1 << 20
@@ -102,7 +102,8 @@ class CsvFile:
         missing = [name for name in required if name not in names]
         if missing:
             raise DataError(
-                f"{self.path}: no column {', '.join(missing)}; the header has {shown(line.strip())}"
+                f"{self.path}: no column {', '.join(missing)}; "
+                f"the header has {printable(line.strip())}"
             )
         wanted = [*required, *(name for name in optional if name in names)]
         twice = [name for name in wanted if names.count(name) > 1]

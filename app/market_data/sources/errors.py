@@ -27,7 +27,7 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
-def shown(value: bytes) -> str:
+def printable(value: bytes) -> str:
     """A field for an error message: printable and short."""
     text = ascii(value[:SHOWN_BYTES].decode("utf-8", "replace"))
     return text if len(value) <= SHOWN_BYTES else f"{text}... ({len(value)} bytes)"
@@ -55,7 +55,7 @@ class MalformedRows:
 
     def add_field(self, line: int, column: str, value: bytes, reason: str) -> None:
         """Add the row at ``line`` because of its value in ``column``."""
-        self.add(line, f"{column}={shown(value)}: {reason}")
+        self.add(line, f"{column}={printable(value)}: {reason}")
 
     def reject(self) -> None:
         """Reject the file if there are such rows.

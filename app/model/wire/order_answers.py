@@ -24,7 +24,7 @@ def json_text(text: str) -> str:
     return encode_basestring(text).replace("*", "\\u002a")
 
 
-def order_json(order: Order, client: str) -> str:
+def order_member(order: Order, client: str) -> str:
     """The ``order`` member of an answer."""
     price = "null" if order.price is None else money_text(order.price)
     avg = order.avg_price
@@ -56,9 +56,9 @@ def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
         return (
             f'{{"ok":false,"msg":{json_text(order.msg or "")},"code":"{code}",'
             f'"retryable":false,"id":{order.id},"client":{json_text(client)},'
-            f'"order":{order_json(order, client)}{mark}}}*'
+            f'"order":{order_member(order, client)}{mark}}}*'
         ).encode()
-    return f'{{"ok":true,"order":{order_json(order, client)}{mark}}}*'.encode()
+    return f'{{"ok":true,"order":{order_member(order, client)}{mark}}}*'.encode()
 
 
 def encode_reject(reject: Reject) -> bytes:

@@ -18,7 +18,7 @@ from app.shared_memory_utils.segment import SegmentError
 @click.option("--markdown", is_flag=True, help="print Markdown")
 @click.option("--write", is_flag=True, help=f"also write {report.FILE_NAME}")
 def command(markdown: bool, write: bool) -> int:
-    """Exit code 0; 1 if there is nothing to read; 2 for wrong settings."""
+    """Exit code 0; 1 if there is nothing to read; 2 for invalid settings."""
     settings = settings_or_exit("report")
     try:
         found = report.collect(settings)

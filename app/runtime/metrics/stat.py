@@ -113,7 +113,7 @@ def _full_screen(segment: str, interval_s: float, stale_s: float) -> None:
 def command(
     once: bool, plain: bool, as_json: bool, hgrm: Path | None, interval: float, segment: str | None
 ) -> int:
-    """Exit code 0, also after Ctrl-C; 1 if there is nothing to read; 2 for wrong settings."""
+    """Exit code 0, also after Ctrl-C; 1 if there is nothing to read; 2 for invalid settings."""
     settings = settings_or_exit("stat")
     name, stale_s = segment or settings.shm_metrics, settings.heartbeat_timeout_s
 

@@ -105,6 +105,6 @@ def test_full_pace_releases_everything_at_once_and_arms_nothing(
 ) -> None:
     player = Player(epoll, feed)
     player.playback.start_when_ready(NOW)
-    assert player.playback.full_pace
+    assert player.playback.unpaced
     assert player.prices.released == feed.total
     assert not player.armed

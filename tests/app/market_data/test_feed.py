@@ -87,8 +87,8 @@ def test_event_time_never_decreases(feed: Feed) -> None:
 def test_loop_repeats_symbols_and_prices(path: Path) -> None:
     feed = make_feed(path, replay="loop")
     ticks = parse_ticks(ticks_bytes(feed, 0, 3 * COUNT))
-    for around in (1, 2):
-        for tick, first in zip(ticks[around * COUNT :], ticks[:COUNT], strict=False):
+    for round_no in (1, 2):
+        for tick, first in zip(ticks[round_no * COUNT :], ticks[:COUNT], strict=False):
             assert tick[1:] == first[1:]
     shift = ticks[COUNT].event_ns - ticks[0].event_ns
     assert shift > ticks[COUNT - 1].event_ns - ticks[0].event_ns

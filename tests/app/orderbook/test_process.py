@@ -251,7 +251,7 @@ def test_end_with_another_tick_count_restarts_the_run(start: Start, name: str) -
 
     with FakeServer(wrong) as server:
         log, _ = start(server.port).process.communicate(timeout=20)
-    assert "damaged feed: the gateway has sent 3000 ticks, 100 have come" in log
+    assert "damaged feed: the gateway has sent 3000 ticks, 100 have arrived" in log
     assert not (SHM / f"{name}_ring").exists()
     assert run_of(start, serve())[0] == list(range(TICKS))
 

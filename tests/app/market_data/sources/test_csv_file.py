@@ -255,9 +255,9 @@ class TestRejected:
             (b"\0\0\0\0\n", "not a UTF-8 text file"),
             (gzip.compress((HEADER + ROWS).encode(), mtime=0)[:-9], "damaged gzip file"),
             (gzip.compress(HEADER.encode(), mtime=0) + b"junk", "damaged gzip file"),
-            (HEADER + "x" * 3_000_000, "a line of over 1048576 bytes"),
+            (HEADER + "x" * 3_000_000, "a line is longer than 1048576 bytes"),
             (HEADER + '"' + "x" * 300_000 + "\n", "field larger than field limit"),
-            (HEADER + '"' + "x" * 3_000_000, "a line of over 1048576 bytes"),
+            (HEADER + '"' + "x" * 3_000_000, "a line is longer than 1048576 bytes"),
         ],
     )
     def test_file(self, write: Write, content: str | bytes, reason: str) -> None:
