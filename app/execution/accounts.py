@@ -9,16 +9,16 @@ from app.model.position import Position
 from app.model.token_bucket import TokenBucket
 
 ACTIVE, REDUCE, HALTED, KILLED = range(4)
-"""Trading modes: all orders pass; only orders that shrink a position; none; none, because the kill
-switch was pulled.  A ``resume`` request leads back to ACTIVE from each."""
+"""Trading modes: all orders pass; only orders that reduce a position; no order; no order, because
+the kill switch was pulled.  A ``resume`` request returns to ACTIVE from any of them."""
 MODE_NAMES: Final = ("active", "reduce", "halted", "killed")
 
-STACK_NO: Final = 0
+STACK_CLIENT_NO: Final = 0
 """The client number of the whole stack, in tables that hold clients and the stack."""
 
 
 class Account:
-    """What limits are measured against: one client, or the whole stack.
+    """What one client, or the whole stack, holds and has used of its limits.
 
     A position of the stack is the plain sum over all clients: its ``cost`` is all cash paid minus
     all cash received and its ``realized`` is zero, so that profit adds up over clients.
@@ -43,10 +43,10 @@ class Account:
     @property
     def label(self) -> str:
         """For messages."""
-        return f"client {self.name}" if self.client_no != STACK_NO else "the whole stack"
+        return f"client {self.name}" if self.client_no != STACK_CLIENT_NO else "the whole stack"
 
     def add_open(self, order: Order) -> None:
-        """Count an open order and its open quantity in."""
+        """Add an open order and its open quantity."""
         position = self.positions[order.symbol]
         if order.side == BUY:
             position.open_buy += order.qty - order.filled_qty
@@ -55,7 +55,7 @@ class Account:
         self.open_orders += 1
 
     def remove_open(self, order: Order) -> None:
-        """Take back what :meth:`add_open` counted; ``order`` has the same filled quantity."""
+        """Undo :meth:`add_open`; the filled quantity must not have changed since."""
         position = self.positions[order.symbol]
         if order.side == BUY:
             position.open_buy -= order.qty - order.filled_qty
@@ -72,7 +72,7 @@ class Account:
 
 
 class Accounts:
-    """The account of each client, and that of the whole stack: what changes one changes both."""
+    """The accounts of all clients and of the whole stack; each change is applied to both."""
 
     def __init__(self, stack: Account) -> None:
         self.stack = stack
@@ -95,7 +95,7 @@ class Accounts:
         self.clients[client.name] = self.by_number[client.client_no] = client
 
     def restore_position(self, client_no: int, symbol: str, position: Position) -> None:
-        """Take over a client's position as it was stored."""
+        """Restore a client's stored position, and add it to the stack's."""
         self.by_number[client_no].positions[symbol] = position
         total = self.stack.positions[symbol]
         total.qty += position.qty
@@ -104,12 +104,12 @@ class Accounts:
             total.fill_no, total.mark = position.fill_no, position.mark
 
     def add_open(self, order: Order) -> None:
-        """Count an open order in."""
+        """Add an open order to its client's account and the stack's."""
         self.by_number[order.client_no].add_open(order)
         self.stack.add_open(order)
 
     def remove_open(self, order: Order) -> None:
-        """Count an open order out; to be called before its filled quantity changes."""
+        """Remove an open order; call this before its filled quantity changes."""
         self.by_number[order.client_no].remove_open(order)
         self.stack.remove_open(order)
 

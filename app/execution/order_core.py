@@ -11,7 +11,7 @@ If the rows cannot be stored, rebuild the core from the stored ones (:meth:`Orde
 from collections.abc import Iterator
 from typing import Final
 
-from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_NO, Account, Accounts
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_CLIENT_NO, Account, Accounts
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.risk import RiskGate
 from app.execution.venue import Execution, Venue
@@ -91,7 +91,7 @@ class OrderCore:
         return self._accounts.by_number[order.client_no].name
 
     def knows(self, order: Order) -> bool:
-        """Whether the order is one of this run's clients'."""
+        """Whether the order belongs to a client of this run."""
         return order.client_no in self._accounts.by_number
 
     @property
@@ -158,7 +158,7 @@ class OrderCore:
         )
 
     def _record(self, request: OrderRequest, client: Account, now_ns: int) -> Order:
-        """Give the order its numbers and, if new, the client its account."""
+        """Assign the order's numbers; create the account of a new client."""
         number = self._next_order_no
         order_id = request.id
         if order_id is None:
@@ -324,7 +324,9 @@ class OrderCore:
         self._pending.controls.append((account.client_no, mode, reason or MODE_NAMES[mode], now_ns))
         if mode != KILLED:
             return 0
-        orders = [o for o in self.open.values() if account.client_no in (STACK_NO, o.client_no)]
+        orders = [
+            o for o in self.open.values() if account.client_no in (STACK_CLIENT_NO, o.client_no)
+        ]
         for order in orders:
             self._venue.cancel(order)
             self._close(order, CANCEL, "kill switch", now_ns)
@@ -366,5 +368,5 @@ def _details(request: OrderRequest) -> dict[str, object]:
     return {} if request.id is None else {"id": request.id, "client": request.client}
 
 
-assert MAX_CLIENT_ID < 1 << 62, "ids from the server are above all ids that clients may choose"
+assert MAX_CLIENT_ID < 1 << 62, "an id assigned above a client's largest still fits 64 bits"
 assert PLAIN == 0, "the plain form needs no member in an answer"

@@ -10,7 +10,7 @@ from app.model.money import divide
 from app.model.orders import BUY, IOC, MARKET, PLAIN, Order
 from app.model.reject_codes import RejectCode
 
-BPS_UNITS: Final = 1_000_000
+SLIPPAGE_SCALE: Final = 1_000_000
 """Slippage is counted in hundredths of a basis point."""
 
 
@@ -20,7 +20,7 @@ class PaperExchange:
     - A PLAIN order executes in full at the price it names.
     - A MARKET order executes at the book's price, worse by the slippage; without a price it is
       rejected.
-    - A LIMIT order executes when the slipped book price is at least as good as its limit; the rest
+    - A LIMIT order executes when the book's price after slippage reaches its limit; the remainder
       waits (GTC, DAY) until the book crosses, or is canceled (IOC).
 
     The fill ratio limits executions of MARKET and LIMIT orders to a random share of the open
@@ -46,16 +46,16 @@ class PaperExchange:
         if order.type == PLAIN:
             assert order.price is not None
             return Report((Execution(order.qty, order.price),))
-        price = self._touch(order)
+        price = self._price_now(order)
         if order.type == MARKET:
             if price is None:
                 return Report(
                     reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book")
                 )
-            return Report((Execution(self._share(order), price),))
+            return Report((Execution(self._quantity_now(order), price),))
         done: tuple[Execution, ...] = ()
         if price is not None and _marketable(order, price):
-            done = (Execution(self._share(order), price),)
+            done = (Execution(self._quantity_now(order), price),)
         rests = order.tif != IOC and not (done and done[0].qty == order.qty)
         if rests:
             self._rest(order)
@@ -77,7 +77,7 @@ class PaperExchange:
             for order in list(orders.values()):
                 price = self._slipped(book.price, order.side)
                 if _marketable(order, price):
-                    qty = self._share(order)
+                    qty = self._quantity_now(order)
                     if qty == order.qty - order.filled_qty:
                         del orders[order.order_no]
                     yield order, Execution(qty, price)
@@ -95,16 +95,16 @@ class PaperExchange:
         for order in orders:
             self._rest(order)
 
-    def _touch(self, order: Order) -> int | None:
+    def _price_now(self, order: Order) -> int | None:
         """The price the order would get now: the book's, worse by the slippage."""
         book = self._prices.read(order.symbol)
         return None if book is None else self._slipped(book.price, order.side)
 
     def _slipped(self, price: int, side: int) -> int:
-        worse = divide(price * self._slippage, BPS_UNITS)
+        worse = divide(price * self._slippage, SLIPPAGE_SCALE)
         return max(price + worse, 1) if side == BUY else max(price - worse, 1)
 
-    def _share(self, order: Order) -> int:
+    def _quantity_now(self, order: Order) -> int:
         """The quantity that executes now."""
         left = order.qty - order.filled_qty
         if self._fill_percent == 100:

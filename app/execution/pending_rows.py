@@ -1,4 +1,4 @@
-"""The rows that the order core produces in one batch, and the port to the store's orders."""
+"""The rows that the order core produces in one batch, and the interface to stored orders."""
 
 from typing import Protocol
 

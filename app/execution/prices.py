@@ -1,4 +1,4 @@
-"""The port to current prices, for risk checks and paper execution."""
+"""The interface to current prices, for risk checks and paper execution."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 class BookPrice(NamedTuple):
     """A symbol's latest price in 1e-9 units, its age, and the sequence and time of its tick.
 
-    ``feed_age_ns`` is the time since the last sign of the feed itself, None if unknown; while it is
+    ``feed_age_ns`` is the time since anything arrived from the feed, None if unknown; while it is
     small, an old price only means that the symbol has not traded.
     """
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.execution.accounts import ACTIVE, STACK_NO, Account
+from app.execution.accounts import ACTIVE, STACK_CLIENT_NO, Account
 from app.execution.prices import PriceSource
 from app.execution.risk_checks import ACCOUNT, ALWAYS, CHECKS, MODE, Check, PreparedCheck
 from app.execution.risk_config import SHARED_LIMITS, RiskConfig
@@ -60,7 +60,7 @@ class RiskGate:
     def limits(self, account: Account) -> dict[str, Any]:
         """All limits that hold for ``account``, by name; money in 1e-9 units."""
         config = self.config
-        own = config.stack if account.client_no == STACK_NO else config.client
+        own = config.stack if account.client_no == STACK_CLIENT_NO else config.client
         shared = {name: getattr(config, name) for name in SHARED_LIMITS}
         return msgspec.structs.asdict(own) | shared
 
@@ -91,7 +91,7 @@ class RiskGate:
             account.repeats.setdefault(key, deque(maxlen=limit)).append(now_ns)
 
     def _limit_of(self, check: Check) -> Any:
-        """What a check compares with; falsy if there is no limit."""
+        """The limit of a check; falsy if there is none."""
         if check.kind in (ALWAYS, MODE):
             return None
         if check.kind == ACCOUNT:

@@ -1,4 +1,4 @@
-"""The pre-trade checks, and the one table that gives each its setting, reject code and place.
+"""The pre-trade checks, and the one table of their settings, reject codes and sequence.
 
 A new limit is a function here and a row of :data:`CHECKS`.  The settings that are read, the fields
 of ``Limits`` and the answer to a ``limits`` request follow from the table.
@@ -45,7 +45,9 @@ def tick_size(context: RiskContext, tick: int) -> PreparedCheck:
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         if order.price is not None and order.price % tick:
-            return f"price {money_text(order.price)} is no multiple of the tick {money_text(tick)}"
+            return (
+                f"price {money_text(order.price)} is not a multiple of the tick {money_text(tick)}"
+            )
         return None
 
     return check
@@ -56,7 +58,7 @@ def lot_size(context: RiskContext, lot: int) -> PreparedCheck:
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         if order.qty % lot:
-            return f"qty {order.qty} is no multiple of the lot {lot}"
+            return f"qty {order.qty} is not a multiple of the lot {lot}"
         return None
 
     return check
@@ -84,7 +86,7 @@ def reduce_only(context: RiskContext, _limit: None) -> PreparedCheck:
         if order.side * held.qty >= 0 or order.qty > left:
             return (
                 f"reduce only: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} does not shrink "
-                f"the position of {held.qty} with {closing} on the way out"
+                f"the position of {held.qty}, of which open orders already close {closing}"
             )
         return None
 
@@ -125,9 +127,9 @@ def notional(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
 def price_age(context: RiskContext, ms_max: int) -> PreparedCheck:
     """The book has a price of the symbol that is not too old.
 
-    In a replay a price does not age while the feed is alive.  There an order is held back until the
-    price is fresh again, and a symbol's next tick may be far off, or may even wait for this order:
-    the feed waits for a strategy that waits for our answer.
+    In a replay a price does not age while the feed is alive.  A rejected order would be repeated
+    until the price is fresh again, but the symbol's next tick may be far off, or may even wait for
+    this order: the feed waits for the strategy, which waits for our answer.
     """
     ns_max = ms_max * NS_PER_MS
 
@@ -150,7 +152,7 @@ def price_collar(context: RiskContext, bps_max: float) -> PreparedCheck:
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         book = context.fresh_price
-        assert book is not None, "a collar needs a limit of the price's age"
+        assert book is not None, "a price collar needs a limit of the price's age"
         if order.price is None or (context.replaying and _book_is_past(order, book)):
             return None
         off_bps = abs(order.price - book.price) * BPS / book.price
@@ -167,7 +169,7 @@ def price_collar(context: RiskContext, bps_max: float) -> PreparedCheck:
 def _book_is_past(order: OrderRequest, book: BookPrice) -> bool:
     """Whether the book has moved past the order's own time, so that no collar can apply.
 
-    The book never comes back to that time, and a delayed order must end as an undelayed one does.
+    The book never comes back to that time, and a delay must not change an order's outcome.
     """
     if order.ts is None or not order.ts.startswith('"'):
         return False
@@ -181,7 +183,7 @@ def _book_is_past(order: OrderRequest, book: BookPrice) -> bool:
 
 
 def position(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
-    """The position in the symbol, were all resting orders on this side to execute."""
+    """The position in the symbol if all resting orders on this side executed."""
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         for account, limit in limits.on(client):
@@ -300,15 +302,15 @@ def kill_switch(context: RiskContext, _limit: None) -> PreparedCheck:
         account = context.in_mode(KILLED, client)
         if account is None:
             return None
-        return f"the kill switch of {account.label} is pulled: needs a resume"
+        return f"the kill switch of {account.label} is pulled; a resume request resets it"
 
     return check
 
 
 ALWAYS, MODE, SHARED, ACCOUNT = range(4)
-"""What sets a check.
+"""Where the limit of a check comes from.
 
-ALWAYS: nothing, it runs for every order.  MODE: nothing, it runs while a trading mode is not
+ALWAYS: it has none and runs for every order.  MODE: none, it runs while a trading mode is not
 ACTIVE.  SHARED: the setting ``risk_<name>``.  ACCOUNT: ``risk_client_<name>`` and
 ``risk_stack_<name>``, so that several strategies can share one budget.
 """
@@ -321,7 +323,7 @@ class Check(NamedTuple):
     name: str
     code: RejectCode
     prepare: Callable[[RiskContext, Any], PreparedCheck]
-    """Gets a row of kind SHARED's value, or the :class:`AccountLimits` of one of kind ACCOUNT."""
+    """Its limit is None (MODE), the setting's value (SHARED) or an :class:`AccountLimits`."""
     money: bool = False
     """The setting is an amount of money; the check gets it in 1e-9 units."""
 

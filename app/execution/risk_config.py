@@ -57,7 +57,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def timeless(self) -> Self:
-        """Without the checks that depend on when an order comes, for a replay outside of time."""
+        """A copy without the limits that depend on when an order arrives, for backtests."""
 
         def without(limits: msgspec.Struct, names: tuple[str, ...]) -> Any:
             off = [c.name for c in CHECKS if c.code in CLOCK_BOUND and c.name in names]

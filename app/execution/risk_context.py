@@ -1,13 +1,13 @@
-"""What the checks measure an order against: prices, accounts and their limits."""
+"""The prices, accounts and limits with which the checks compare an order."""
 
-from app.execution.accounts import STACK_NO, Account
+from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.prices import BookPrice, PriceSource
 from app.model.position import Position
 from app.model.requests import OrderRequest
 
 
 class RiskContext:
-    """What the checks look at besides the order and its client."""
+    """The checks' inputs besides the order and its client."""
 
     def __init__(
         self, prices: PriceSource, stack: Account, replaying: bool, repeat_window_ns: int
@@ -61,7 +61,7 @@ class AccountLimits:
         self.client = client
         self.stack = stack
         self.tightest = min(filter(None, (client, stack)), default=0)
-        """Whatever does not exceed this exceeds neither limit."""
+        """A value up to this exceeds neither limit."""
         self._on_stack = ((stack_account, stack),) if stack else ()
 
     def __bool__(self) -> bool:
@@ -69,7 +69,7 @@ class AccountLimits:
 
     def of(self, account: Account) -> int:
         """The limit of one account."""
-        return self.stack if account.client_no == STACK_NO else self.client
+        return self.stack if account.client_no == STACK_CLIENT_NO else self.client
 
     def on(self, client: Account) -> tuple[tuple[Account, int], ...]:
         """The accounts that have this limit, the client first, each with its limit."""

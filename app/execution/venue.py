@@ -1,10 +1,10 @@
-"""The port to a venue.
+"""The interface to a venue.
 
 A venue for a real market implements :class:`Venue`.  Its ``submit`` may only queue the order, which
 is not durable yet.  ``committed``, called after each commit, sends the queued orders, with
-``order_no`` as the venue's client order id.  ``poll`` returns the venue's reports, each one again
-until the next ``committed``.  After a crash the process starts with ``restore``, which asks the
-venue for the state of every order that is still open.
+``order_no`` as the venue's client order id.  ``poll`` returns the venue's reports and repeats each
+of them until the next ``committed``.  After a crash the process starts with ``restore``, which asks
+the venue for the state of every order that is still open.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,10 +35,10 @@ class Venue(Protocol):
     """Takes orders that passed the checks."""
 
     def submit(self, order: Order) -> Report:
-        """Take a new order.  If the report says not ``rests``, an open remainder is canceled.
+        """Take a new order.  Unless the report says ``rests``, an open remainder is canceled.
 
-        A PLAIN order executes in full at the price it names, or is rejected: a strategy takes an
-        accepted order for an executed one.
+        A PLAIN order executes in full at the price it names, or is rejected: strategies assume
+        that an accepted order has executed.
         """
 
     def cancel(self, order: Order) -> None:

@@ -1,9 +1,9 @@
-"""Builds an order core from settings, in the order in which an order passes its parts."""
+"""Builds an order core from settings: checks, venue, core."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from app.execution.accounts import STACK_NO, Account
+from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import OrderLookup, PendingRows
@@ -34,11 +34,11 @@ def build_core(
     *,
     timeless: bool = False,
 ) -> OrderCore:
-    """Checks, venue and core.  ``timeless``: without the checks that depend on when an order comes.
+    """Checks, venue and core.  ``timeless``: without checks that depend on when an order arrives.
 
     A backtest is timeless: in a replay those checks only delay an order.
     """
     config = RiskConfig.from_values(values)
-    gate = RiskGate(config.timeless() if timeless else config, prices, Account(STACK_NO, ""))
+    gate = RiskGate(config.timeless() if timeless else config, prices, Account(STACK_CLIENT_NO, ""))
     venue = VENUES[values["venue"]](values, prices)
     return OrderCore(gate, venue, pending, lookup, values["order_clients_max"])

@@ -4,7 +4,7 @@
 
 Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and
 runs the inner loops of strategies.  Memory layout, fences and futexes are in ``layout.h``.  The twin
-in ``tests/support/kernel/twin.py`` is the same behavior in plain Python.
+in ``tests/support/kernel/twin.py`` implements the same behavior in plain Python.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

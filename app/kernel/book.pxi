@@ -10,7 +10,7 @@ cdef class BookView:
         if segment.shape[0] >= BOOK_HEADER_BYTES:
             self.count = self.book.symbol_count
         if segment.shape[0] < BOOK_HEADER_BYTES + self.count * BOOK_SLOT_BYTES:
-            raise ValueError(f"price book: {segment.shape[0]} bytes hold no {self.count} symbols")
+            raise ValueError(f"price book: {segment.shape[0]} bytes, too small for {self.count} symbols")
 
     def put(self, Py_ssize_t index, double price, int64_t event_ns=0, int64_t recv_ns=0, seq=None):
         """Write one price; ``seq`` None: the slot's next.  An older or equal ``seq`` is ignored."""
@@ -39,7 +39,7 @@ cdef class BookView:
         store_relaxed(self.book.gaps, self.book.gaps + 1)
 
     def repair(self):
-        """Copy the live cells' prices to the plain ones: a writer may have died between the two."""
+        """Copy the live cells' prices to the plain ones: a writer may have died between them."""
         cdef book_cell cell
         for index in range(self.count):
             if book_get(&self.book.slot[index], &cell) >= 0:

@@ -142,7 +142,7 @@ static inline void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, dou
 }
 
 /* Copies the live cell; returns its sequence, or -1 if the slot was never written.  A retry happens only
- * when the writer has written meanwhile, so a writer that stops in mid-write cannot make it loop. */
+ * when the writer has written meanwhile, so a writer that stops halfway cannot make it loop. */
 static inline int64_t book_get(book_slot *slot, book_cell *out) {
     for (;;) {
         uint64_t stamp = load_acquire(slot->stamp);
@@ -156,7 +156,7 @@ static inline int64_t book_get(book_slot *slot, book_cell *out) {
     }
 }
 
-/* No FUTEX_PRIVATE_FLAG: the waiting processes are others, in other containers. */
+/* No FUTEX_PRIVATE_FLAG: the waiters are other processes, in other containers. */
 static inline long futex_wait(uint32_t *word, uint32_t seen, int64_t timeout_ns) {
     struct timespec limit = { timeout_ns / 1000000000, timeout_ns % 1000000000 };
     return syscall(SYS_futex, word, FUTEX_WAIT, seen, &limit, NULL, 0);

@@ -24,8 +24,8 @@ cdef tick_span span_of(object ticks) except *:
 cdef class Intent:
     """An order that the strategy wants to send.
 
-    ``seq`` is its tick's sequence, from which the order id is made; ``price`` is the tick's;
-    ``signal`` is +1 to buy, -1 to sell.
+    ``seq`` and ``price`` are those of its tick; the order id follows from ``seq``.  ``signal`` is +1
+    to buy, -1 to sell.
     """
     cdef readonly uint64_t seq
     cdef readonly int64_t event_ns
@@ -103,12 +103,12 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
 cdef struct window_sums:
     int128 short_side, long_side
     Py_ssize_t at       # where the next price goes
-    Py_ssize_t leaving  # the price that then leaves the short window
+    Py_ssize_t leaving  # index of the price that then leaves the short window
     Py_ssize_t missing  # ticks until the long window is full
 
 
 cdef class CrossAverage:
-    """Short and long moving average of every symbol, exact: prices are int64 of 1e-9."""
+    """Short and long moving average of every symbol, exact: prices are int64 in units of 1e-9."""
     cdef int64_t *window
     cdef window_sums *sums
     cdef readonly Py_ssize_t count, short_ticks, long_ticks
@@ -201,7 +201,7 @@ cdef class OrderGate:
         self.every, self.orders_max = every, orders_max
 
     def intents(self, ticks, const int8_t[::1] signals, Py_ssize_t start):
-        """The next orders, at most ``orders_max``, and the tick to go on with.
+        """The next orders, at most ``orders_max``, and the index of the tick to continue with.
 
         Raises:
             ValueError: a signal other than +1, -1, 0; fewer ticks than signals.

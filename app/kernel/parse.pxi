@@ -174,7 +174,7 @@ cdef class FieldParser:
         return p + length + 1 if out[0] >= 0 else NULL
 
     cdef inline const uint8_t *read_time(self, const uint8_t *p, int64_t *out) noexcept nogil:
-        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; caches the minute and second, which feeds repeat."""
+        """``YYYY-MM-DD[ T]HH:MM:SS[.f{1,9}][Z]``; caches minute and second, as feeds repeat them."""
         cdef uint64_t head, tail
         cdef uint32_t text
         cdef int64_t ns, fraction = 0

@@ -107,7 +107,7 @@ cdef class TickWriter(RingView):
         return published - self.worst_lag() + self.capacity
 
     cdef int push_span(self, const uint8_t **at, const uint8_t *last, int64_t recv_ns) noexcept nogil:
-        """Parse, write book and ring, publish, wake; return why it stopped, ``at`` where."""
+        """Parse, write book and ring, publish, wake; return why it stopped; ``at`` is where."""
         cdef tick_ring *ring = self.ring
         cdef uint64_t position = ring.published, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
@@ -166,8 +166,8 @@ cdef class TickWriter(RingView):
         call ends when nothing arrives.  Returns ``(received, ticks, position, fill, stop, first_ns,
         recv_ns, pieces)``: bytes received (0: closed by the peer; negative: -errno); ticks written;
         where parsing stopped (0 at NEED_MORE), the bytes in the buffer, and why; CLOCK_MONOTONIC of
-        the first receive that brought ticks and of the last that brought bytes; how many brought
-        ticks.  For each of these, the time from receipt to publication goes into ``buckets``.
+        the first receive that brought ticks and of the last that brought bytes; number of receives
+        that brought ticks.  Their times from receipt to publication go into ``buckets``.
         """
         cdef uint8_t *base = &buffer[0]
         cdef const uint8_t *p = base

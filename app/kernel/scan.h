@@ -15,7 +15,7 @@
 #include <string.h>
 
 typedef struct {
-    uint64_t digits; /* the price's, as one number */
+    uint64_t digits; /* digits of the price, as one number */
     int fraction;    /* how many of them follow the point */
     int symbol_bytes;
 } tick_fields;
@@ -49,7 +49,7 @@ static inline VECTORS uint32_t bytes_like(const uint8_t *p, char wanted) {
 /* Parses the decimal text of `length` bytes (1 to 16) before `end`; returns 0 unless it is digits with
  * at most one point.  Reads 16 bytes. */
 static inline VECTORS int read_decimal(const uint8_t *end, int length, tick_fields *out) {
-    /* Loaded from `length` on: the last `length` bytes are ones. */
+    /* 16 bytes from `length` on are a mask for the last `length` bytes. */
     static const int8_t keep[32] = {
         [16] = -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
     };

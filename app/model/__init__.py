@@ -1,1 +1,4 @@
-"""Money, times, orders, positions and their wire form: pure values, no I/O, no imports from app."""
+"""Money, times, orders, positions and their wire form: pure values, no I/O.
+
+Imports nothing else of app.
+"""

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 UNITS: Final = 1_000_000_000
-"""Units in one unit of currency."""
+"""Money units (1e-9) per unit of currency."""
 
 MAX_PRICE = 9_000_000_000
 """Largest price: money is int64 in 1e-9 units, and 9e9 * 1e9 is the last round number that fits."""
@@ -14,7 +14,7 @@ DECIMALS_MAX: Final = 9
 """Decimal places of a price on the wire: money is counted in units of 1e-9."""
 
 _FLOAT_EXACT: Final = 2e6
-"""Below this, ``price * 1e9`` is off by less than half a unit: two roundings of 2**-53 on 2e15."""
+"""Below this, ``price * 1e9`` is off by less than half a unit: two roundings of 2**-53 of 2e15."""
 
 
 def to_units(amount: float) -> int:

@@ -24,7 +24,7 @@ IOC, GTC, DAY = range(3)
 TIFS: Final = {"IOC": IOC, "GTC": GTC, "DAY": DAY}
 TIF_NAMES: Final = ("IOC", "GTC", "DAY")
 
-# States: FIX OrdStatus (tag 39) names, and Denied: rejected by us; Rejected is by the venue.
+# States: names of FIX OrdStatus (tag 39), plus Denied (rejected by us; Rejected: by the venue).
 PENDING_NEW, NEW, PARTIALLY_FILLED, FILLED, CANCELED, REJECTED, EXPIRED, DENIED = range(8)
 STATUS_NAMES: Final = (
     "PendingNew",
@@ -60,12 +60,12 @@ INT64_MAX: Final = (1 << 63) - 1
 
 
 def db_int(value: int) -> int | str:
-    """An integer in the form that the store holds: decimal text beyond 64 bits."""
+    """An integer as the store keeps it: as decimal text if it does not fit 64 bits."""
     return value if -INT64_MAX <= value <= INT64_MAX else str(value)
 
 
 def order_id_of_tick(seq: int) -> int:
-    """The id of the order that a strategy sends on tick ``seq``; no order has id 0."""
+    """The id of the order that a strategy sends on tick ``seq``; never 0."""
     return seq + 1
 
 
@@ -75,7 +75,7 @@ def tick_of_order_id(order_id: int) -> int:
 
 
 class InvalidTransitionError(Exception):
-    """An event that the order's state does not allow: a bug of the caller."""
+    """An event that the order's state does not allow: a bug in the caller."""
 
 
 def next_status(status: int, event: int) -> int:
@@ -97,9 +97,9 @@ class Order(msgspec.Struct, gc=False):
 
     ``order_no`` is unique in the store and increases with time; ``id`` is unique per client only.
     ``price`` is None for a market order without a price.  ``ts`` is the client's own time, as the
-    JSON text it sent.  ``exec_first`` (a fill number) and ``exec_count`` name the executions before
-    the acknowledgment, and ``exec_price`` is the price if there was exactly one; later executions
-    are in the store only.
+    JSON text it sent.  ``exec_first`` (a fill number) and ``exec_count`` identify the executions
+    before the acknowledgment, and ``exec_price`` is the price if there was exactly one; later
+    executions are in the store only.
     """
 
     order_no: int

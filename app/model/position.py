@@ -20,7 +20,7 @@ class Position:
         self.cost = cost
         self.realized = realized
         self.mark = mark
-        """Price of the last fill; values the position where no book is attached."""
+        """Price of the last fill; used to value the position if no book is attached."""
         self.fill_no = fill_no
         """The last fill that these numbers contain."""
         self.open_buy = 0

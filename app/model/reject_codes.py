@@ -1,4 +1,4 @@
-"""Why a request was rejected: values in bands by owner, never exceptions.
+"""Reject codes, numbered in bands by owner; they are returned, never raised.
 
 The store keeps the number and the wire carries the name; neither is ever reused for another
 meaning.
@@ -9,7 +9,7 @@ from typing import Final
 
 
 class RejectCode(IntEnum):
-    """The reason of a reject.  100: wire and access; 200: risk; 300: execution; 400: store."""
+    """The reason for a reject.  100: wire and access; 200: risk; 300: execution; 400: store."""
 
     OK = 0
 

@@ -1,4 +1,4 @@
-"""The requests that the order manager takes, and the reject."""
+"""The requests of the order port, and :class:`Reject`, the negative answer."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""The rules for a symbol, wherever it enters."""
+"""The rules for symbols, the same for data files, feeds and orders."""
 
 from typing import Final
 

@@ -122,7 +122,7 @@ def timestamp_text(event_ns: int) -> str:
 
 
 def utc_text(at_ns: int, digits: int) -> str:
-    """``YYYY-MM-DDTHH:MM:SS.f...Z``, the second truncated to ``digits`` decimals: logs, exports."""
+    """``YYYY-MM-DDTHH:MM:SS.f...Z`` for logs and exports; truncated to ``digits`` decimals."""
     second, fraction = divmod(at_ns, NS_PER_S)
     minute, second = divmod(second, 60)
     date, _, time = _minute_text(minute).partition(" ")

@@ -4,7 +4,7 @@ from app.model.timestamps import NS_PER_S
 
 
 class TokenBucket:
-    """At most ``per_s`` tokens a second; after a pause, a burst of as many."""
+    """At most ``per_s`` tokens a second; after a pause, up to ``per_s`` at once."""
 
     __slots__ = ("_last_ns", "_level_ns", "per_s")
 

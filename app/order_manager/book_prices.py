@@ -15,7 +15,7 @@ class SharedBookPrices:
     """The shared price book: attached when it appears, attached again when it is replaced.
 
     For :meth:`knows`, a book without a heartbeat for ``heartbeat_timeout_s`` counts as absent.
-    Every ``retry_s`` it is checked whether the name refers to another segment.
+    Every ``retry_s`` :meth:`refresh` checks whether the name refers to another segment.
     """
 
     def __init__(self, name: str, heartbeat_timeout_s: float, retry_s: float = 0.5) -> None:

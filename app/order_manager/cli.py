@@ -1,6 +1,6 @@
 """``python -m app orders``: the order port for people and scripts.
 
-Prints tables, or with ``--json`` the answer as it came.  Finds the order manager, its token and its
+Prints tables, or with ``--json`` the unchanged answer.  Finds the order manager, its token and its
 certificate through the settings, so it also works in a container.
 """
 
@@ -69,15 +69,15 @@ SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
     "list": (
         "List open orders, newest first.",
         [
-            click.Option(["--all"], is_flag=True, help="closed ones, too"),
-            click.Option(["--limit"], type=int, help="at most so many, up to 200"),
+            click.Option(["--all"], is_flag=True, help="include closed orders"),
+            click.Option(["--limit"], type=int, help="at most this many, up to 200"),
         ],
     ),
     "positions": ("Show holdings and profit.", [click.Option(["--symbol"])]),
-    "limits": ("Show what may be traded, and how much of it is used.", []),
+    "limits": ("Show the limits, and how much of them is used.", []),
     "halt": (
         "Refuse new orders.",
-        [click.Option(["--kill"], is_flag=True, help="and cancel every open one"), REASON],
+        [click.Option(["--kill"], is_flag=True, help="also cancel all open orders"), REASON],
     ),
     "resume": ("Trade again.", [REASON]),
     "reduce": ("Accept only orders that shrink positions.", [REASON]),
@@ -85,11 +85,11 @@ SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
 }
 """Help and parameters of each, without :data:`COMMON_OPTIONS`."""
 COMMON_OPTIONS: Final[list[click.Parameter]] = [
-    click.Option(["--json", "as_json"], is_flag=True, help="print the answer as it came"),
+    click.Option(["--json", "as_json"], is_flag=True, help="print the unchanged answer"),
     click.Option(["--host"], help="default: ORDER_MANAGER_HOST"),
     click.Option(["--port"], type=int, help="default: ORDER_PORT"),
     click.Option(["--timeout", "timeout_s"], type=float, default=5.0, help="seconds; default: 5"),
-    click.Option(["--client"], help="on whose behalf, or about whom; default: everybody"),
+    click.Option(["--client"], help="whose orders; default: client 'default', or all"),
 ]
 
 
@@ -109,7 +109,7 @@ def ask(request: dict[str, Any], host: str | None, port: int | None, timeout_s: 
     """Send a request and read its answer, delimiter removed.
 
     Raises:
-        OSError: nobody answers.
+        OSError: no answer from the order manager.
         SettingsError: a file that the settings name cannot be used.
     """
     settings = settings_or_exit("orders")
@@ -176,7 +176,7 @@ def run(
     except OSError as error:
         print(f"orders: no answer from the order manager: {error}", file=sys.stderr)
         return 1
-    # Money as the text it came in, to the last digit.
+    # Keep money as text, exact to the last digit.
     answer = json.loads(frame, parse_float=str)
     if as_json:
         print(frame.decode())

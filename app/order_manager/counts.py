@@ -1,4 +1,4 @@
-"""What a batch of the order manager did, for the metrics."""
+"""Counts of one batch of the order manager, for the metrics."""
 
 import time
 from collections import Counter

@@ -20,8 +20,8 @@ BACKLOG_BYTES_MAX: Final = 1024 * 1024
 WRITE_BYTES: Final = 16 * 1024
 """A backlog of this size is written at once, whatever its age."""
 DELAY_NS: Final = 20_000_000
-"""A killed process loses this much of its log; the store has all of it.  Other events of the
-process are written immediately, so they may precede lines with earlier times."""
+"""A killed process loses up to this much of its log; the store has every order.  Other events of
+the process are written immediately, so they may precede lines with earlier times."""
 
 
 class OrderLog:

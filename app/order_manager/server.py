@@ -43,7 +43,7 @@ LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
 DRAIN_POLL_S: Final = 0.01
 BATCH_NS: Final = 2_000_000
-"""About the time that ORDER_GROUP_MAX requests take, so the wait that batching adds to an order."""
+"""About the time for ORDER_GROUP_MAX requests, which is the wait that batching adds to an order."""
 BATCH_GROWTH_MAX: Final = 8
 QUANTUM_MIN: Final = 64
 """Requests of one session in a row, so that its answers go out in one system call.  The other

@@ -28,7 +28,7 @@ log = get_logger()
 
 RETRY_NS: Final = 100_000_000
 """Time between attempts to use a store that failed."""
-NO_ORDER: Final = frozenset({RejectCode.BAD_JSON, RejectCode.UNKNOWN_OP})
+NOT_ORDERS: Final = frozenset({RejectCode.BAD_JSON, RejectCode.UNKNOWN_OP})
 """Rejects of frames that are not counted as orders."""
 
 
@@ -98,7 +98,7 @@ class OrderService(Generic[Peer]):
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
         elif isinstance(request, Reject):
-            if request.code in NO_ORDER:
+            if request.code in NOT_ORDERS:
                 self.counts["frames_bad"] += 1
             else:
                 self.counts["orders_received"] += 1

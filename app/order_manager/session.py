@@ -11,7 +11,7 @@ from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 
 RECV_BYTES: Final = 32 * 1024
 
-Blocked = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Session:
@@ -53,7 +53,7 @@ class Session:
         """Whether the session is in the queue for a batch."""
         self.unsent = b""
         self.stalled_ns = 0
-        """When the peer stopped taking ``unsent`` (CLOCK_MONOTONIC), 0 while it takes it."""
+        """When the peer stopped reading (CLOCK_MONOTONIC); 0 while it reads."""
         self.last_ns = time.monotonic_ns()
         """When the peer last sent something (CLOCK_MONOTONIC)."""
         self.bucket: TokenBucket | None = None
@@ -85,7 +85,7 @@ class Session:
             if self.tls is not None:
                 while self.tls.pending():
                     data += sock.recv(RECV_BYTES)
-        except Blocked:
+        except WOULD_BLOCK:
             return False
         if not data:
             self.ended = True
@@ -125,7 +125,7 @@ class Session:
             data = self.unsent + data
         try:
             sent = self.sock.send(data) if data else 0
-        except Blocked:
+        except WOULD_BLOCK:
             sent = 0
         if sent == len(data):
             self.unsent = b""

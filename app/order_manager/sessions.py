@@ -192,7 +192,7 @@ class Sessions:
                 self.refuse(
                     session,
                     "client_dropped",
-                    f"took no answer for {self._stall_ns / 1e9:g} s, "
+                    f"read no answer for {self._stall_ns / 1e9:g} s, "
                     f"{len(session.unsent)} bytes unsent",
                 )
                 self.close(session)

@@ -6,8 +6,8 @@ Otherwise it prints the reason and exits 1.  Settings come from the environment 
 sets them.
 
 The check runs every few seconds beside the process, so it must start fast: ``-S`` skips
-site-packages, and each check imports what only it needs (``json`` alone would add a third to the
-run time).
+site-packages, and what only one check needs is imported inside it (``json`` alone would add a
+third to the run time).
 """
 
 import os

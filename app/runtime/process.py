@@ -1,4 +1,4 @@
-"""The frame of all four processes: settings, log, signals, placement, metrics, exit code."""
+"""What all four processes share: settings, log, signals, placement, metrics, exit code."""
 
 import sys
 from collections.abc import Callable

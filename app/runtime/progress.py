@@ -1,4 +1,4 @@
-"""How far a long task has come: a bar on a terminal, log lines or nothing elsewhere."""
+"""Progress of a long task: a bar on a terminal, log lines or nothing elsewhere."""
 
 import sys
 import time
@@ -21,7 +21,7 @@ class Progress(AbstractContextManager["Progress"]):
         total: the whole work; a call may give a new one.
         silent_s: a task that ends within this time shows nothing.
         transient: the bar disappears at the end.
-        log_every_s: seconds between two log lines where standard error is no terminal; None logs
+        log_every_s: seconds between two log lines where standard error is not a terminal; None logs
             nothing.
     """
 

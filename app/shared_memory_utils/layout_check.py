@@ -7,7 +7,7 @@ from app.kernel import _kernel
 from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign
 
 _HEAD = struct.Struct("<QII")
-"""What price book and tick ring begin with: magic, layout version, bytes per item."""
+"""The first fields of price book and tick ring: magic, layout version, bytes per item."""
 
 _COUNT_OFFSET = 16
 
@@ -32,10 +32,10 @@ def item_count(segment: Segment, layout: Layout) -> int:
     """
     name, size = segment.name, segment.size
     if size < layout.header_bytes:
-        raise SegmentForeign(f"{name}: {size} bytes are no {layout.kind}; remove it")
+        raise SegmentForeign(f"{name}: {size} bytes, not a {layout.kind}; remove it")
     magic, version, item_bytes = _HEAD.unpack_from(segment.buf)
     if magic != layout.magic:
-        raise SegmentForeign(f"{name}: no {layout.kind} (magic {magic:#x}); choose another name")
+        raise SegmentForeign(f"{name}: not a {layout.kind} (magic {magic:#x}); choose another name")
     if (version, item_bytes) != (_kernel.LAYOUT_VERSION, layout.item_bytes):
         raise SegmentError(
             f"{name}: layout version {version}, this program reads {_kernel.LAYOUT_VERSION}; "

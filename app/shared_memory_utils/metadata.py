@@ -35,7 +35,7 @@ class SharedMemoryMetadata(SegmentHandle):
         if self._segment.size != size:
             found = self._segment.size
             self._segment.close()
-            raise SegmentForeign(f"{name}: {found} bytes are no metadata; remove it")
+            raise SegmentForeign(f"{name}: {found} bytes, not a metadata segment; remove it")
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Replace the object.  ``ValueError`` if its JSON exceeds ``METADATA_SIZE`` bytes."""

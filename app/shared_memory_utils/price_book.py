@@ -51,7 +51,7 @@ class SharedPriceBook(SegmentHandle):
     Raises:
         SegmentMissing: attaching to a segment that does not exist.
         SegmentError: another writer is alive; or, when attaching, the segment has another layout
-            version, is truncated, or holds other symbols than requested.
+            version, is truncated, or holds different symbols.
         SegmentForeign: another program's segment has this name.
         ValueError: a symbol is empty, over 10 bytes, contains a delimiter, or appears twice.
     """
@@ -72,7 +72,7 @@ class SharedPriceBook(SegmentHandle):
             try:
                 stored = _stored_symbols(self._segment)
                 if wanted is not None and wanted != stored:
-                    raise SegmentError(f"price book {name}: holds other symbols than asked for")
+                    raise SegmentError(f"price book {name}: holds different symbols")
             except SegmentError:
                 self._segment.close()
                 raise

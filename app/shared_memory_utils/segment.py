@@ -192,7 +192,7 @@ def open_for_writing(
     size: int,
     is_reusable: Callable[[Segment], bool],
 ) -> tuple[Segment, bool]:
-    """The segment ``name`` with the writer's lock held, and whether it is a dead writer's.
+    """The segment ``name``, locked for writing, and whether a dead writer left it.
 
     A dead writer's segment is replaced if ``is_reusable`` returns False or raises SegmentError.
 

@@ -31,7 +31,7 @@ FLOOR = "floor (C)"
 FLOOR_COMMIT = "floor (C), synced to disk"
 FLOOR_CONTAINED = "floor (C), synced to disk, in containers"
 UNSYNCED = f"{STACK}, not synced"
-LEAST = "least Python, not synced"
+LEAST = "minimal Python, not synced"
 CLASSROOM = "classroom design"
 LATENCY = (
     "recv_to_ack_us_p50",

@@ -1,4 +1,4 @@
-"""Runs the comparisons: in every round each subject once; keeps the figures per round."""
+"""Runs the comparisons, each subject once per round, and keeps the figures of every round."""
 
 import statistics
 import time

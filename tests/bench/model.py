@@ -125,7 +125,7 @@ class Comparison:
     ratios: tuple[Ratio, ...] = ()
     goals: tuple[Goal, ...] = ()
     plot: str = "bars"
-    """``bars`` of the first figure, or ``percentiles`` of the latency that it is the p50 of."""
+    """``bars`` of the first figure, or ``percentiles`` of the latency whose p50 it is."""
     leaves_out: str = ""
     quick: bool = True
 

@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Progress:
-    """One line per step on standard output; the calls that the harness makes."""
+    """The calls that the harness makes; here, one line per step on standard output."""
 
     def __init__(self) -> None:
         self._steps, self._done, self._began = 0, 0, time.monotonic()

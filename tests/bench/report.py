@@ -119,7 +119,7 @@ def markdown(
 def as_json(
     results: list[ComparisonResult], machine: dict[str, str], repeats: int
 ) -> dict[str, object]:
-    """Everything, with every round, for programs."""
+    """All results, with every round, in a machine-readable form."""
 
     def values(spread: Spread | None) -> dict[str, float] | None:
         return dataclasses.asdict(spread) if spread else None

@@ -4,10 +4,10 @@ For this project's tests and for your own strategies::
 
     python -m tests.chaos.bad_feed --listen 127.0.0.2:9001 --to 127.0.0.1:9001 --reset-every 20000
     python -m tests.chaos.bad_feed --listen 127.0.0.2:9002 --to 127.0.0.1:9002
-    GATEWAY_HOST=127.0.0.2 python -m app.main
+    GATEWAY_HOST=127.0.0.2 python -m app run
 
 Only the bytes from the gateway are changed.  A resuming client (``RESUME|n*``) receives the same
-ticks in the end whatever happens to the link.  Exception: a tick lost or doubled in an otherwise
+ticks in the end whatever happens to the link.  Exception: a tick lost or duplicated in an otherwise
 intact stream; the client rejects that stream when the gateway next states how many it has sent.
 """
 

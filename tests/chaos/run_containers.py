@@ -231,7 +231,7 @@ def wait_for(stack: Containers, fault: Fault) -> bool:
 
 
 def wait_for_end(stack: Containers, report: RunReport) -> None:
-    """Wait until the strategy has ended the run; starts services that the engine has given up.
+    """Wait until the strategy has ended the run; starts services that the engine has given up on.
 
     Raises:
         ChaosFailed: timeout.

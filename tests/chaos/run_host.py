@@ -42,7 +42,7 @@ class Scenario(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The result of one run; ``difference`` is None if it equals the undisturbed one."""
+    """The result of one run; ``difference`` is None if the undisturbed outcome was reached."""
 
     seed: int
     difference: str | None
@@ -81,7 +81,7 @@ def scenarios(folder: Path) -> list[Scenario]:
 
 @functools.cache
 def undisturbed(data_path: Path, **changes: object) -> Outcome:
-    """The outcome of the backtest, which every run must reach; kept for the next call."""
+    """The outcome of the backtest, which every run must reach; cached."""
     settings = Settings.from_environ(
         {"DATA_PATH": str(data_path), "REPLAY": "once"}
         | {name.upper(): str(value) for name, value in changes.items()}

@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
 
 def measure(folder: Path, seconds: float, policy: str, ticks_per_s: int = 2000) -> Measured:
-    """Both run for ``seconds``, one is stopped for as long, then it continues."""
+    """Both run for ``seconds``; then one is stopped for the same time, and continues."""
     settings = settings_for(
         folder,
         ANYWHERE,

@@ -258,7 +258,7 @@ def test_a_strategy_that_does_not_repeat_itself_ends_the_run(tmp_path: Path) -> 
         assert stack.signal("strategy", signal.SIGKILL)
         assert stack.wait(60) == 1
         text = stack.log_path.read_text()
-    assert "does not repeat itself" in text
+    assert "is not repeatable" in text
     assert "ERROR main fatal" in text
 
 

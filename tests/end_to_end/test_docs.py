@@ -1,4 +1,4 @@
-"""The documentation is true: links and paths resolve, and every command is run here, or stands in
+"""The documentation is true: links and paths resolve, and every command is run here, or listed in
 :data:`NOT_RUN` with the reason."""
 
 import errno

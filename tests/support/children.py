@@ -1,4 +1,4 @@
-"""Child processes in tests: a piece of Python that is sent lines and answers with lines."""
+"""Child processes in tests: Python code that reads lines and answers with lines."""
 
 import contextlib
 import os

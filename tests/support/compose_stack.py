@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def eventually(get: Callable[[], T], what: str, deadline_s: float) -> T:
-    """As for child processes, except that an error of the engine counts as not yet."""
+    """Like that of ``children``, but an error from the engine means: try again."""
     ignore = (docker.errors.APIError, subprocess.CalledProcessError, ValueError)
     return children.eventually(get, what, deadline_s, poll_s=0.1, ignore=ignore)
 

@@ -1,5 +1,5 @@
-"""Runs the commands of the documentation as a user's shell does, on ports, segments and folders of
-the test's own."""
+"""Runs the commands of the documentation as a user's shell does, on the
+test's own ports, segments and folders."""
 
 import os
 import re
@@ -105,7 +105,7 @@ def run_to_end(command: str, environ: Mapping[str, str], log: Path) -> None:
 
 
 def user_folder(folder: Path) -> Path:
-    """A folder of a user's, with a data file ``ticks.csv``."""
+    """A user's folder with a data file ``ticks.csv``."""
     user = folder / "user"
     user.mkdir(exist_ok=True)
     user.chmod(0o755)
@@ -115,7 +115,7 @@ def user_folder(folder: Path) -> Path:
 
 
 def with_own_paths(command: str, user: Path) -> str:
-    """The command with its placeholders and outputs in a folder of the test's."""
+    """The command with its placeholders and outputs in the test's folder."""
     command = command.replace("/path/to", str(user)).replace("./export", f"{user}/export")
     command = command.replace("orders-monday.sqlite3", f"{user}/orders-monday.sqlite3")
     return re.sub(r"(docker compose cp \S+) \.$", rf"\1 {user}", command)
@@ -136,7 +136,7 @@ class HostCommands:
         token = f"{self._token}_{secrets.token_hex(2)}"
         return {
             **default_environ(),
-            "COMPOSE_PROJECT_NAME": self._token.replace("_", "-"),  # no container of anyone's
+            "COMPOSE_PROJECT_NAME": self._token.replace("_", "-"),  # a project without containers
             "PRICE_PORT": str(prices),
             "SENTIMENT_PORT": str(sentiment),
             "ORDER_PORT": str(orders),
@@ -156,7 +156,7 @@ class HostCommands:
         self._stack.wait_for("Received Order")
 
     def _stopped_store(self, scratch: Path) -> dict[str, str]:
-        """Settings under which a copy of the running stack's store lies, and nobody uses it."""
+        """Settings with a copy of the running stack's store, which no process uses."""
         environ = {**self._running, "OUTPUT_DIR": str(scratch / "stopped")}
         store = scratch / "stopped" / "orders.sqlite3"
         if not store.exists():
@@ -191,7 +191,7 @@ class HostCommands:
                 running.interrupt()
 
     def close(self) -> None:
-        """Stop the shared stack; no segment of ours stays behind."""
+        """Stop the shared stack and remove its segments."""
         if self._stack is not None:
             self._stack.interrupt()
         for path in Path("/dev/shm").glob(f"{self._token}*"):

@@ -29,7 +29,7 @@ class FaultyDisk(apsw.VFS):
         """Open a file of this disk."""
         return _File(self, name, flags)
 
-    def may(self, operation: str) -> None:
+    def fail_if_due(self, operation: str) -> None:
         """Raise the fault if ``operation`` has to fail now."""
         if self.failing is None or operation not in self.operations:
             return
@@ -46,15 +46,15 @@ class _File(apsw.VFSFile):
         super().__init__("", name, flags)  # type: ignore[arg-type]
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        self._disk.may("write")
+        self._disk.fail_if_due("write")
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        self._disk.may("sync")
+        self._disk.fail_if_due("sync")
         super().xSync(flags)
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
-        self._disk.may("read")
+        self._disk.fail_if_due("read")
         return super().xRead(amount, offset)
 
 

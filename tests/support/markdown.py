@@ -39,7 +39,7 @@ class Block(NamedTuple):
 
 
 def pages() -> list[Path]:
-    """Every Markdown file of the project, without what tools and runs have made."""
+    """Every Markdown file of the project, except what tools and runs have generated."""
     found = []
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [
@@ -81,7 +81,7 @@ def links(page: Path) -> list[str]:
 
 
 def code_spans(page: Path) -> Iterator[str]:
-    """What stands in backticks, outside of blocks."""
+    """The text in backticks, outside fenced blocks."""
     yield from CODE.findall(prose(page))
 
 

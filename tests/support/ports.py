@@ -7,7 +7,7 @@ from collections import deque
 
 FIRST, LAST = 20_000, 32_000
 """Below the kernel's ephemeral range: a port is not given away while its server is down."""
-KEPT = 60
+RESERVATIONS_MAX = 60
 
 _reservations: deque[socket.socket] = deque()
 
@@ -28,6 +28,6 @@ def free_ports(count: int) -> list[int]:
                 _reservations.append(reservation)
                 continue
         reservation.close()
-    while len(_reservations) > KEPT:
+    while len(_reservations) > RESERVATIONS_MAX:
         _reservations.popleft().close()
     return found

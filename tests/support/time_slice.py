@@ -11,7 +11,7 @@ SCHED_GETATTR: Final = {"x86_64": 315, "aarch64": 275}
 
 
 def time_slice_ns(pid: int = 0) -> int:
-    """The slice of a process (0: this one); 0 where the kernel does not tell."""
+    """The slice of a process (0: this one); 0 if the kernel does not report it."""
     number = SCHED_GETATTR.get(platform.machine())
     attr = ctypes.create_string_buffer(SCHED_ATTR.size)
     if number is None or ctypes.CDLL(None).syscall(number, pid, attr, SCHED_ATTR.size, 0) != 0:

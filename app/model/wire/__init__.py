@@ -1,1 +1,1 @@
-"""The bytes of each protocol: frames in, values out, and back; no I/O."""
+"""Encodes and decodes the frames of each protocol; no I/O."""

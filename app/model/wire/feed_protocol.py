@@ -8,7 +8,7 @@ from app.model.wire.frames import DELIMITER, LocalProtocolError, RemoteProtocolE
 PING: Final = b"PING"
 PONG: Final = b"PONG"
 BEAT: Final = b"BEAT"
-"""Hello frame of a client that asks for heartbeats: ``BEAT|n*``, n the next tick in its stream."""
+"""Hello frame that asks for heartbeats.  Each is ``BEAT|n*``: n is the next tick in the stream."""
 
 
 def encode_symbol_list(symbols: list[str], delimiter: bytes = DELIMITER) -> bytes:

@@ -1,6 +1,6 @@
-"""The JSON of requests on the order port: frame bytes in, typed requests out, and an order's frame.
+"""JSON of the order port: decodes request frames to typed requests, and encodes order frames.
 
-No I/O.  Rejects what JSON allows and an order must not carry: NaN and infinities, numbers out of
+No I/O.  Rejects what JSON allows but an order must not contain: NaN and infinities, numbers out of
 range, repeated keys, control bytes, incomplete UTF-8.  A ``*`` inside a string is sent as
 ``\\u002a`` in both directions, so the delimiter never occurs in a payload.
 """
@@ -313,7 +313,7 @@ def _learn_client(client: str) -> str | None:
 
 
 def _is_finite_number(text: str) -> bool:
-    """Whether a JSON value is a number that a float holds."""
+    """Whether a JSON value is a number within the range of a float."""
     return text[0] in "-0123456789" and math.isfinite(float(text))
 
 

@@ -26,11 +26,11 @@ POSITIONS_IDLE_S: Final = 0.25
 """Time without a batch after which positions are written."""
 
 WARNING_INTERVAL_S: Final = 10.0
-"""The first failure of a kind is logged, then at most one in this time; all are counted."""
+"""The first failure of a kind is logged, then at most one per interval; all are counted."""
 
 
 class Checkpointer:
-    """What the commits of one store leave for later, and when it is due.
+    """The work that commits leave for later (positions, checkpoint), and when it is due.
 
     Its methods that take a connection must be called outside a transaction.
     """
@@ -105,7 +105,7 @@ class Checkpointer:
 
 
 def roll_back(connection: apsw.Connection) -> None:
-    """End the transaction, if one is open, and keep nothing of it."""
-    # Ignore: SQLite rolls back by itself after most I/O errors, and then refuses a ROLLBACK.
+    """Roll back the open transaction, if there is one."""
+    # Ignore errors: SQLite rolls back by itself after most I/O errors, and then refuses a ROLLBACK.
     with contextlib.suppress(apsw.Error):
         connection.execute("ROLLBACK")

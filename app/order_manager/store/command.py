@@ -28,7 +28,7 @@ def command(ctx: click.Context, store: str | None) -> None:
 
 
 def tool(run: Callable[..., int]) -> Callable[..., int]:
-    """Make a subcommand of a function whose first argument is the store's path."""
+    """Turn a function whose first argument is the store's path into a subcommand."""
 
     @functools.wraps(run)
     def checked(**arguments: Any) -> int:
@@ -48,13 +48,13 @@ def tool(run: Callable[..., int]) -> Callable[..., int]:
 def backup(path: str, target: str | None) -> int:
     """Copy the store to TARGET; - is stdout."""
     if target == tools.STREAM:
-        aside = f"{path}.streamed-{os.getpid()}"
-        tools.backup(path, aside)
+        copy_path = f"{path}.streamed-{os.getpid()}"
+        tools.backup(path, copy_path)
         try:
-            with open(aside, "rb") as copy:
+            with open(copy_path, "rb") as copy:
                 shutil.copyfileobj(copy, sys.stdout.buffer)
         finally:
-            os.unlink(aside)
+            os.unlink(copy_path)
         return 0
     target = target or f"{path}.backup-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     tools.backup(path, target)
@@ -66,7 +66,7 @@ def backup(path: str, target: str | None) -> int:
 @click.argument("source")
 @tool
 def restore(path: str, source: str) -> int:
-    """Replace the store by SOURCE; - is stdin."""
+    """Replace the store with SOURCE; - is stdin."""
     kept = tools.restore(source, path)
     print(f"{path} restored" + (f"; the replaced file is kept as {kept}" if kept else ""))
     return 0
@@ -98,6 +98,6 @@ def verify(path: str) -> int:
 @command.command()
 @tool
 def rebuild(path: str) -> int:
-    """Compute the positions from the fills."""
+    """Recompute the positions from the fills."""
     print(f"{path}: {tools.rebuild(path)} positions rebuilt")
     return 0

@@ -1,7 +1,7 @@
 """Orders, fills and positions of a store as tables for pandas: CSV, or Parquet with pyarrow.
 
 Money is exact: decimal text in CSV, ``decimal128(38, 9)`` in Parquet.  Times are ``at_ns``,
-nanoseconds since the epoch in UTC; CSV also has ``at``, readable.
+nanoseconds since the epoch in UTC; CSV also has a readable ``at``.
 """
 
 import csv
@@ -175,7 +175,7 @@ def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
         parquet: Any = import_module("pyarrow.parquet")
     except ImportError:
         raise StoreError(
-            "Parquet needs pyarrow, which is not installed; take --format csv, or: "
+            "Parquet needs pyarrow, which is not installed; use --format csv, or: "
             "pip install pyarrow"
         ) from None
     kinds = {

@@ -42,7 +42,7 @@ def take_lease(path: str) -> int:
     return lease
 
 
-def lay_out_wal(connection: apsw.Connection, path: str) -> None:
+def preallocate_wal(connection: apsw.Connection, path: str) -> None:
     """Preallocate the log, so that later commits overwrite existing bytes."""
     wal_path = path + "-wal"
     if os.path.exists(wal_path) and os.path.getsize(wal_path) >= WAL_BYTES:

@@ -10,14 +10,14 @@ from typing import Any, Final, Self
 
 import apsw
 
-from app.execution.accounts import STACK_NO
+from app.execution.accounts import STACK_CLIENT_NO
 from app.execution.pending_rows import PendingRows, Recovered
 from app.model.orders import Order, db_int
 from app.order_manager.store.checkpoint import Checkpointer, roll_back
 from app.order_manager.store.files import (
     backup_connection,
     damaged_message,
-    lay_out_wal,
+    preallocate_wal,
     take_lease,
 )
 from app.order_manager.store.positions import position_rows, read_positions
@@ -105,7 +105,7 @@ class OrderStore:
             migrate(connection)
             self._cursor = connection.cursor()
             if self.path != ":memory:":
-                lay_out_wal(connection, self.path)
+                preallocate_wal(connection, self.path)
                 self.checkpointer.wal_pages = 0
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
@@ -147,7 +147,7 @@ class OrderStore:
             for order in self._orders(f"WHERE s.{IS_OPEN} ORDER BY o.order_no")
             if order.client_no in found.clients
         ]
-        run = {*found.clients, STACK_NO}
+        run = {*found.clients, STACK_CLIENT_NO}
         # With max(), SQLite takes the other columns from the row that has the maximum.
         for client_no, mode, _ in execute(
             "SELECT client_no, mode, max(control_no) FROM controls GROUP BY client_no"

@@ -44,7 +44,8 @@ def reading(path: str) -> Iterator[apsw.Connection]:
         version = schema_version(connection)
         if version < VERSION:
             raise StoreError(
-                f"schema {version}, this program's is {VERSION}; start the order manager once"
+                f"schema {version}, this program's is {VERSION}; start the order manager once to migrate it to "
+                "migrate it"
             )
         yield connection
     except StoreError as error:
@@ -102,7 +103,7 @@ def check_whole(path: str) -> None:
 
 
 def restore(source: str, path: str) -> str:
-    """Replace the store by a backup; returns where the replaced file is kept, or "".
+    """Replace the store with a backup; returns where the replaced file is kept, or "".
 
     Raises:
         StoreError: the backup is missing, damaged or no order store, or the store is in use.
@@ -168,7 +169,7 @@ def verify(path: str) -> list[str]:
 
 
 def rebuild(path: str) -> int:
-    """Compute the positions from the fills; returns how many there are.
+    """Recompute and store the positions from the fills; returns how many there are.
 
     Raises:
         StoreError: the store is damaged or in use.

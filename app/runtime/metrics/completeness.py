@@ -28,7 +28,7 @@ def unanswered(process: ProcessSnapshot) -> int:
 
 
 def find_problems(labeled: Labeled, *, endless: bool) -> list[str]:
-    """What is missing, a phrase each; empty for a complete run.
+    """One phrase for each thing that is missing; empty for a complete run.
 
     ``endless``: the feed never ends by itself, so ticks that are between two stages when the run is
     stopped are not lost.
@@ -45,7 +45,7 @@ def find_problems(labeled: Labeled, *, endless: bool) -> list[str]:
 
 
 def _shortfalls(labeled: Labeled) -> list[str]:
-    """Each stage against the one before it, and orders against answers."""
+    """Compare each stage with the one before it, and orders with answers."""
     problems = []
     sent = max((p.events for _, p in labeled if p.service == "gateway"), default=0)
     received = max((p.events for _, p in labeled if p.service == "orderbook"), default=0)

@@ -1,8 +1,8 @@
 """Latency histograms with HdrHistogram's buckets, written by one process, read by any.
 
 Index rule (HdrHistogram, lowest discernible value 1, two significant digits): each value below 256
-has its own bucket; above that, each doubling is divided into 128 equal buckets, so a bucket is at
-most 1/128 as wide as its values are large.  With ``b = bit_length(value | 255) - 8`` the index is
+has its own bucket; above that, each doubling is divided into 128 equal buckets, so a bucket's
+width is at most 1/128 of its values.  With ``b = bit_length(value | 255) - 8`` the index is
 ``(b << 7) + (value >> b)``.
 
 Only bucket counts are stored: total, percentiles and extremes are computed from them, and the

@@ -18,10 +18,10 @@ Standard library only: health checks import this in a few milliseconds, without 
                                            192 512  64 counters
                                            704      4 histograms of 4352 buckets each
 
-All numbers have the machine's byte order (the segment never leaves it).  Counters and buckets are
-aligned unsigned 64-bit words, so a single store or load is never torn.  A block's only writer is
-the process that holds the open-file-description lock on the block's first byte; the lock on byte 0
-of the segment serializes claims.  Readers take no lock.
+All numbers have the machine's byte order (the segment never leaves the machine).  Counters and
+buckets are aligned unsigned 64-bit words, so a single store or load is never torn.  A block's only
+writer is the process that holds the open-file-description lock on the block's first byte; the lock
+on byte 0 of the segment serializes claims.  Readers take no lock.
 """
 
 import mmap
@@ -82,10 +82,10 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "orders_duplicate": "repeated orders answered with the stored answer",
         "fills": "executions",
         "connections": "clients connected now",
-        "connections_dropped": "clients dropped for what they sent",
-        "frames_bad": "frames that were not an order",
+        "connections_dropped": "clients dropped: bad frames, not reading, or idle",
+        "frames_bad": "frames that were no valid request",
         "commits": "commits of the order store",
-        "queue_depth": "orders that wait for a commit",
+        "queue_depth": "received frames that wait for a batch",
         "checkpoint_errors": "checkpoints of the order store that failed; each is tried again",
         "position_write_errors": "writes of the positions that failed; each is tried again",
     },

@@ -167,7 +167,7 @@ class ProcessMetrics:
         self._closed = True
         histograms = [histogram.release for histogram in self._histograms.values()]
         for release in (self._head.release, self._words.release, *histograms):
-            # A NumPy array of this memory is still in use: it keeps the mapping alive.
+            # BufferError: a NumPy array of this memory is in use and keeps the mapping alive.
             with contextlib.suppress(BufferError):
                 release()
         self._segment.close()

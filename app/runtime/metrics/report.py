@@ -31,7 +31,7 @@ PATHS = (
     ("strategy", "order_ack_ns", "order sent → ACK"),
     ("order_manager", "order_ack_ns", "order received → ACK sent"),
 )
-"""Service, histogram, and what it measures, along the way of a tick."""
+"""Service, histogram, and what it measures, in the order in which a tick passes."""
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -196,7 +196,7 @@ def _size_of(segment: str) -> int | None:
 
 
 def _bytes_per_symbol(book: SegmentSize, processes: list[ProcessSnapshot]) -> float | None:
-    """The whole book segment, headers included, over the symbols in it."""
+    """Size of the whole book segment, header included, divided by its number of symbols."""
     symbols = max((p.counters.get("symbols", 0) for p in processes), default=0)
     return book.size_bytes / symbols if book.size_bytes and symbols else None
 
@@ -245,11 +245,11 @@ def _tables(report: Report) -> list[Table]:
     existing = [s.size_bytes for s in report.segments if s.size_bytes is not None]
     segments.append(["total", "", number(sum(existing))])
     segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
-    signals, fates = (
+    signals, outcomes = (
         ("BUY", "SELL", "HOLD"),
         ("sent", "acked", "rejected", "repeated", "unanswered"),
     )
-    order_header = ("process", *signals, *fates)
+    order_header = ("process", *signals, *outcomes)
     return [
         (
             "Stages",

@@ -1,6 +1,6 @@
 """``python -m app report``: the report of the run so far.
 
-Not in :mod:`app.runtime.metrics.report`, which processes import: they need no click.
+Apart from :mod:`app.runtime.metrics.report`, so that processes import that without click.
 """
 
 import sys

@@ -22,7 +22,7 @@ RECV_BYTES = 384 * 1024
 """Bytes per receive call: enough to amortize the call, few enough to stay in the L2 cache."""
 
 BUFFER_BYTES = RECV_BYTES + 3 * (MAX_FRAME_BYTES + 1)
-"""One receive call, after up to three frames of an unfinished tick."""
+"""Room for one receive call behind an unfinished tick of up to three frames."""
 HELLO_TIMEOUT_S = 2.0
 WAIT_S = 0.25
 """How long a receive call waits for bytes."""
@@ -228,7 +228,7 @@ class FeedConnection:
 
 
 class MalformedTicks:
-    """Tells damage on the connection from malformed ticks in the source.
+    """Distinguishes damage on the connection from malformed ticks in the source.
 
     A tick damaged on the way arrives intact when it is requested again.  A tick that arrives
     malformed in the same way :data:`TIMES` times is malformed in the source.

@@ -24,7 +24,8 @@ def listen(
     Raises:
         OSError: the host is unknown, or the port cannot be bound.
     """
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    # A host name is bound to its IPv4 address: health checks and clients use 127.0.0.1.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -20,6 +20,6 @@ def read_until(connection: socket.socket, end: bytes = DELIMITER) -> bytes:
         if not data:
             raise ConnectionAbortedError(f"the peer closed after {received[:80]!r}")
         received += data
-        if len(received) > 2 * MAX_FRAME_BYTES:
+        if end not in received and len(received) > 2 * MAX_FRAME_BYTES:
             raise OSError(f"no {end!r} within {len(received)} bytes")
     return received[: received.index(end) + len(end)]

@@ -1,4 +1,4 @@
-"""Each pre-trade check: limit, reject code, numbers in the message, place in the order."""
+"""Each pre-trade check: limit, reject code, numbers in the message, position in the sequence."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from app.config import Settings
-from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice
@@ -29,7 +29,7 @@ class Desk:
 
     def __init__(self, prices: Prices | None = None, **config: Any) -> None:
         self.prices = prices or Prices(AAPL=100.0)
-        gate = RiskGate(RiskConfig(**config), self.prices, Account(STACK_NO, ""))
+        gate = RiskGate(RiskConfig(**config), self.prices, Account(STACK_CLIENT_NO, ""))
         self.store = MemoryStore()
         self.core = OrderCore(gate, PaperExchange(self.prices), self.store.pending, self.store)
         self.now_ns = 1_760_000_000 * UNITS
@@ -343,7 +343,7 @@ def test_config_holds_the_settings_with_money_in_units() -> None:
     values = msgspec.structs.asdict(Settings())
     values |= {"risk_tick_size": 0.25, "risk_client_qty_max": 7, "risk_stack_exposure_max": 1.5}
     config = RiskConfig.from_values(values)
-    gate = RiskGate(config, Prices(), Account(STACK_NO, ""))
+    gate = RiskGate(config, Prices(), Account(STACK_CLIENT_NO, ""))
     assert config.tick_size == UNITS // 4
     assert gate.limits(Account(1, "desk"))["qty_max"] == 7
     assert gate.limits(gate.stack)["exposure_max"] == 3 * UNITS // 2
@@ -356,7 +356,7 @@ def test_timeless_leaves_only_checks_that_do_not_depend_on_the_clock() -> None:
     config = RiskConfig(
         client=limits, stack=limits, price_collar_bps=1.0, price_age_ms_max=1, lot_size=5
     ).timeless()
-    gate = RiskGate(config, Prices(), Account(STACK_NO, ""))
+    gate = RiskGate(config, Prices(), Account(STACK_CLIENT_NO, ""))
     left = {name for name, value in gate.limits(gate.stack).items() if value}
     off = {check.name for check in CHECKS if check.code in CLOCK_BOUND}
     assert left == {*Limits.__struct_fields__, "lot_size", "repeat_window_s"} - off

@@ -38,7 +38,7 @@ class SqliteStore(OrderStore):
     Between batches, a reader of the file finds the positions of all fills.
     """
 
-    def lose(self) -> None:
+    def discard_batch(self) -> None:
         self.rollback()
         self._maintain()
 

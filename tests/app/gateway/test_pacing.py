@@ -1,4 +1,4 @@
-"""Schedules: exact, without drift, the same whatever calls come before."""
+"""Schedules: exact, without drift, independent of earlier calls."""
 
 from fractions import Fraction
 from pathlib import Path

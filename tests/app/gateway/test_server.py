@@ -1,4 +1,4 @@
-"""The gateway on live sockets, with clients that know only the wire."""
+"""The gateway on live sockets, with clients that use only the wire protocol."""
 
 import socket
 import time

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.config import Settings
-from app.execution.accounts import STACK_NO, Account
+from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice, NoPrices
@@ -43,7 +43,7 @@ class Desk:
 
     def __init__(self, **config: Any) -> None:
         self.now_ns = 1_760_000_000 * NS
-        gate = RiskGate(RiskConfig(**config), NoPrices(), Account(STACK_NO, ""))
+        gate = RiskGate(RiskConfig(**config), NoPrices(), Account(STACK_CLIENT_NO, ""))
         store = OrderStore.open(":memory:")
         core = OrderCore(gate, PaperExchange(NoPrices()), store.pending, store)
         self.service: OrderService[str] = OrderService(core, store, lambda: self.now_ns)
@@ -184,7 +184,7 @@ class Prices:
 def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
     """The code of a gate (collar 1 %, price age limit 500 ms) for an order at 100."""
     config = RiskConfig(price_collar_bps=100.0, price_age_ms_max=500, replaying=replaying)
-    scope = Account(STACK_NO, "")
+    scope = Account(STACK_CLIENT_NO, "")
     request = OrderRequest(BUY, "AAPL", 1, 100 * UNITS, ts, number, "desk", PLAIN, IOC)
     reject = RiskGate(config, Prices(book), scope).check(request, Account(1, "desk"), 0)
     return RejectCode.OK if reject is None else reject.code

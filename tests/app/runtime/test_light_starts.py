@@ -1,4 +1,4 @@
-"""What the four processes do not load: it would be memory in each of them, for nothing."""
+"""Packages that the four processes must not load: they would only cost memory in each."""
 
 import subprocess
 import sys

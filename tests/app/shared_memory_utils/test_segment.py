@@ -78,7 +78,7 @@ class TestUnusableSegments:
 
     def test_other_symbols_than_requested(self, name: str) -> None:
         with SharedPriceBook(SYMBOLS, name):
-            with pytest.raises(SegmentError, match="other symbols"):
+            with pytest.raises(SegmentError, match="different symbols"):
                 SharedPriceBook(["AAPL"], name, create=False)
             with SharedPriceBook(SYMBOLS, name, create=False) as view:
                 assert view.get_symbols() == SYMBOLS

@@ -63,7 +63,7 @@ def send_on_schedule(send: Callable[[int], object], start_ns: int, count: int) -
 
 @contextmanager
 def one_client(link: Link) -> Iterator[socket.socket]:
-    """A TCP server for one client; meets with its port."""
+    """A TCP server for one client; passes its port to :meth:`Link.meet`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         link.meet(server.getsockname()[1])
         peer, _ = server.accept()

@@ -3,7 +3,7 @@
 Blocking sockets; the compiled kernel receives, parses, publishes and wakes as in the stack; the
 strategy sends an order for each tick; the order manager decodes it, inserts one row without an
 index, commits (WAL, ``synchronous=NORMAL``) and answers.  No checks, positions, duplicates,
-metrics, log or second client: the difference to the stack is the cost of these.
+metrics, log or second client: the difference from the stack is the cost of these.
 """
 
 import gc
@@ -20,7 +20,7 @@ import numpy as np
 
 from app.kernel import _kernel
 from app.model.wire.order_json import NewOrder
-from app.order_manager.store.files import lay_out_wal
+from app.order_manager.store.files import preallocate_wal
 from app.order_manager.store.schema import PAGE_BYTES
 from app.runtime.metrics.layout import BUCKET_SLOTS
 from app.shared_memory_utils.price_book import SharedPriceBook
@@ -113,7 +113,7 @@ def _open_store(path: str) -> apsw.Cursor:
         "CREATE TABLE orders(order_no INTEGER PRIMARY KEY, id INTEGER, symbol TEXT, qty INTEGER, "
         "price INTEGER, at_ns INTEGER)"
     )
-    lay_out_wal(connection, path)
+    preallocate_wal(connection, path)
     return connection.cursor()
 
 

@@ -1,6 +1,6 @@
 /*
  * The floor: the same messages over the same hops as the stack, with blocking calls and no work.
- * floor.h has what every process of it needs.
+ * floor.h has what all of its processes need.
  *
  *   floor chain     A --tick, TCP--> B --shared memory + futex--> C --order, TCP--> D --ACK, TCP--> C
  *                   A = gateway, B = orderbook, C = strategy, D = order manager

@@ -83,7 +83,7 @@ class Writer:
 
 
 def read_book(name: str, reads: int) -> Findings:
-    """Check every field of every read against its sequence, ``reads`` times or to the run's end."""
+    """Check every field of each read against its sequence, up to ``reads`` or the run's end."""
     book = SharedPriceBook(name=f"{name}_book", create=False)
     ring = TickRing.attach(f"{name}_ring")
     found, last = Findings(), -1
@@ -128,7 +128,7 @@ def check_batch(found: Findings, ticks: Any, position: int, last: int) -> int:
 
 
 def read_ring(name: str, reads: int, policy: int) -> Findings:
-    """Check every record under either policy, ``reads`` of them or to the run's end."""
+    """Check every record under either policy, up to ``reads`` or until the run ends."""
     ring = TickRing.attach(f"{name}_ring")
     registration = ring.register("racer", policy)
     reader = _kernel.TickReader(ring.buffer, registration.slot)

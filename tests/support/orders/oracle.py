@@ -1,4 +1,4 @@
-"""A slow, plain twin of the order core: fractions, lists, everything computed from the start.
+"""A slow, plain twin of the order core: fractions, lists, everything recomputed from scratch.
 
 It states what the order manager has to do, in the terms of its documentation and with none of its
 code: a position is a list of fills, profit is cash plus holdings, an order book is a dict.
@@ -22,7 +22,7 @@ from tests.support.orders.oracle_state import (
 
 
 class Oracle(Facts):
-    """Decides as the order core must; ``commit`` and ``lose`` end a batch."""
+    """Decides as the order core must; ``commit`` and ``discard_batch`` end a batch."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class Oracle(Facts):
         """Symbol -> sequence of the book update that resting orders have seen."""
         self.day = 0
 
-    def lose(self) -> None:
+    def discard_batch(self) -> None:
         """The batch was not stored, and everything that is only in memory is lost, too."""
-        super().lose()
+        super().discard_batch()
         self.checks.forget()
         self.shown.clear()
         self.day = 0

@@ -118,7 +118,7 @@ class State:
 
 
 class Facts:
-    """What has been decided, as a list of facts, and views of the state that they lead to."""
+    """The decisions as a list of facts, and views of the resulting state."""
 
     def __init__(self, book: Book, replay: bool) -> None:
         self.book = book
@@ -171,7 +171,7 @@ class Facts:
         self.kept += self.batch
         self.batch = []
 
-    def lose(self) -> None:
+    def discard_batch(self) -> None:
         """The batch was not stored: start over from the durable facts."""
         self.batch = []
         self.state = State()

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_NO, Account
+from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import PendingRows, Recovered
@@ -94,7 +94,7 @@ class MemoryStore:
             self.days[client_no] = (account.day, account.day_base)
         pending.clear()
 
-    def lose(self) -> None:
+    def discard_batch(self) -> None:
         self.pending.discard()
 
     def load(self) -> Recovered:
@@ -123,7 +123,7 @@ class Setup(NamedTuple):
 
 
 def random_setup(rng: random.Random) -> Setup:
-    """Limits so tight that short histories reach them; at any time most of them are off."""
+    """Limits so tight that short histories reach them; most of them are off in each setup."""
 
     def sometimes(*values: int, odds: float = 0.25) -> int:
         return rng.choice(values) if rng.random() < odds else 0
@@ -178,7 +178,7 @@ class World:
 
     def _new_core(self) -> OrderCore:
         prices = BookPrices(self.book)
-        gate = RiskGate(self.setup.config, prices, Account(STACK_NO, ""))
+        gate = RiskGate(self.setup.config, prices, Account(STACK_CLIENT_NO, ""))
         venue = PaperExchange(prices, self.setup.slippage_bps, self.setup.fill_percent)
         core = OrderCore(gate, venue, self.store.pending, self.store)
         core.recover(self.store.load())
@@ -236,16 +236,16 @@ class World:
         self.oracle.commit()
         self.store.commit()
 
-    def lose(self) -> None:
+    def discard_batch(self) -> None:
         """End the batch with a store that failed."""
-        self.oracle.lose()
-        self.store.lose()
+        self.oracle.discard_batch()
+        self.store.discard_batch()
         self.core.recover(self.store.load())
 
     def restart(self) -> None:
         """Crash in the middle of a batch and restart from the store."""
-        self.oracle.lose()
-        self.store.lose()
+        self.oracle.discard_batch()
+        self.store.discard_batch()
         self.core = self._new_core()
 
     def compare(self) -> None:
@@ -326,7 +326,7 @@ def run_history(seed: int, setup: Setup, store: Any, steps: int = 12) -> None:
         if draw < 0.4:
             world.commit()
         elif draw < 0.45:
-            world.lose()
+            world.discard_batch()
         elif draw < 0.5:
             world.restart()
     world.compare()

@@ -1,4 +1,4 @@
-"""What JSON allows and an order must not carry; the bytes of every answer."""
+"""What JSON allows but an order must not contain; the bytes of every answer."""
 
 import json
 import random
