@@ -21,7 +21,7 @@ def _without(module: str) -> Iterator[None]:
             sys.modules[module] = loaded
 
 
-# structlog loads rich if it is installed: 5 MB in every process, for tracebacks that no process prints.
+# structlog loads rich if it is installed: 5 MB in every process, for tracebacks none prints.
 with _without("rich"):
     import structlog
 

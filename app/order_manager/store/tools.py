@@ -44,7 +44,7 @@ def reading(path: str) -> Iterator[apsw.Connection]:
         version = schema_version(connection)
         if version < VERSION:
             raise StoreError(
-                f"schema {version}, this program's is {VERSION}; start the order manager once to migrate it to "
+                f"schema {version}, this program's is {VERSION}; start the order manager once to "
                 "migrate it"
             )
         yield connection
