@@ -165,6 +165,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     risk_stack_repeats_max: NonNegative = 0
     risk_repeat_window_s: Seconds = 1.0
 
+    # Verdict of a run with REPLAY=once
+    expect_orders_min: NonNegative = 0
+    expect_fills_min: NonNegative = 0
+    expect_refused_max: Annotated[
+        str, Meta(pattern=r"^[0-9]{0,15}$", description="a number of orders, or empty")
+    ] = ""
+    expect_trades_hash: Annotated[
+        str, Meta(pattern=r"^([0-9a-f]{16})?$", description="16 hex digits (0-9, a-f), or empty")
+    ] = ""
+    deadline_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+
     # Liveness; at least 1 s, since the gateway sends a heartbeat twice a second
     heartbeat_timeout_s: Annotated[float, Meta(ge=1, le=86400)] = 3.0
     reconnect_delay_ms: Positive = 50
@@ -203,6 +214,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if len(set(names)) != len(names):
             found.append(f"SHM_*: the four segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
+        found.extend(self._verdict_problems())
         if self.pace != "max" and float(self.pace.removesuffix("/s").removesuffix("x")) <= 0:
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
         return found
@@ -217,6 +229,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if bool(self.order_tls_cert_file) != bool(self.order_tls_key_file):
             found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: set both or neither")
         return found
+
+    def _verdict_problems(self) -> list[str]:
+        """Settings that would silently not be checked."""
+        names = [name for name in self.__struct_fields__ if name.startswith("expect_")]
+        found = [
+            f"{name.upper()}={getattr(self, name)}: applies to a run that ends, so it needs "
+            "REPLAY=once"
+            for name in [*names, "deadline_s"]
+            if getattr(self, name) and self.replay != "once"
+        ]
+        if self.expect_trades_hash and not self.has_trades_hash:
+            found.append(
+                f"EXPECT_TRADES_HASH={self.expect_trades_hash}: only a run with "
+                "TRADING_MODE=replay and RING_POLICY=lossless has a trades hash"
+            )
+        return found
+
+    @property
+    def has_trades_hash(self) -> bool:
+        """Whether a restarted strategy sends the whole run again, which its digest needs."""
+        return self.trading_mode == "replay" and self.ring_policy == "lossless"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

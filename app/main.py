@@ -4,7 +4,7 @@
 
 Each process starts when the one it depends on is ready.  A process that dies is restarted and
 resumes where it left off.  The run ends on SIGTERM or SIGINT, at the end of a ``REPLAY=once``
-run, or when a process keeps dying.
+run or at its deadline, or when a process keeps dying.
 """
 
 import ctypes
@@ -16,10 +16,19 @@ import time
 from dataclasses import dataclass, field
 
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
-from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
+from app.runtime.lifecycle import (
+    EXIT_EXPECTATION,
+    EXIT_FAULT,
+    EXIT_INCOMPLETE,
+    EXIT_OK,
+    SUPERVISED,
+    FatalError,
+    Stop,
+)
 from app.runtime.log import get_logger, setup_logging
-from app.runtime.metrics import report
+from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError, read_liveness
+from app.runtime.process import log_stopped
 from app.runtime.run_id import new_run_id
 from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
 from app.shared_memory_utils.segment import SegmentError
@@ -62,11 +71,18 @@ class Supervisor:
         # NumPy's linear algebra starts one thread per CPU; the processes never use it.
         threads = {"OPENBLAS_NUM_THREADS": "1"}
         self.environ = {**threads, **os.environ, **settings.to_environ(), "RUN_ID": run_id}
+        # The supervisor reports on a run that it stops, and keeps the deadline.
+        self.environ |= {SUPERVISED: "1", "DEADLINE_S": "0"}
+        self.verdict = ""
+        """Of a run that has ended; empty while it has not."""
 
     def run(self) -> int:
         """Start, watch and stop all four; return the exit code of the run."""
         remove_leftovers(self.settings)
         started_s = time.monotonic()
+        if self.settings.deadline_s:
+            at_s = started_s + self.settings.deadline_s
+            self.stop.set_deadline(at_s, self.settings.deadline_s)
         try:
             for service in START_SEQUENCE:
                 self.children[service] = Child(service, self._spawn(service))
@@ -74,6 +90,7 @@ class Supervisor:
             log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
             return self._watch()
         finally:
+            self.stop.clear_deadline()
             self._stop_all()
 
     def _spawn(self, service: str) -> subprocess.Popen[bytes]:
@@ -114,12 +131,21 @@ class Supervisor:
                 code = child.process.poll()
                 if code is None:
                     continue
-                ended = child.service == "strategy" and code in (EXIT_OK, EXIT_INCOMPLETE)
-                if ended and run_is_over(self.settings):
+                if self._has_ended(child, code):
+                    self.verdict = report.collect(self.settings).verdict
                     return code
                 self._restart(child, code)
             time.sleep(POLL_S)
-        return EXIT_OK
+        return EXIT_OK if self.settings.replay != "once" else EXIT_INCOMPLETE
+
+    def _has_ended(self, child: Child, code: int) -> bool:
+        """Whether this is the strategy at the end of the run, not one that was cut short."""
+        return (
+            child.service == "strategy"
+            and code in (EXIT_OK, EXIT_INCOMPLETE, EXIT_EXPECTATION)
+            and self._state(child) == "done"
+            and run_is_over(self.settings)
+        )
 
     def _restart(self, child: Child, code: int) -> None:
         """Restart a dead process after a pause.  Does not block: call it until the process runs."""
@@ -153,12 +179,12 @@ class Supervisor:
                 child.process.wait()
 
 
-def _print_report(settings: Settings) -> None:
-    """Print the report of a stopped run; the strategy prints that of a complete run."""
+def _print_report(settings: Settings, cut_short: str) -> None:
+    """Print the report of a run that has not ended; the strategy prints that of a run that has."""
     try:
-        result = report.collect(settings)
+        result = report.collect(settings, cut_short)
         print(report.to_text(result), flush=True)
-        log.info("report_written", path=str(report.write(result, settings.output_dir)))
+        log.info("report_written", path=str(report_files.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
         log.error("report_not_written", error=str(error))
 
@@ -166,24 +192,28 @@ def _print_report(settings: Settings) -> None:
 def main() -> int:
     """Run the stack; return its exit code.
 
-    0: stopped or complete; 1: fault; 2: invalid settings; 3: incomplete run.
+    0: complete, or a run without an end stopped; 1: fault; 2: invalid settings; 3: incomplete run;
+    4: an expectation missed.
     """
     settings = settings_or_exit("main")
     setup_logging("main", settings.log_level, settings.log_format)
     stop = Stop()
     stop.install()
     supervisor = Supervisor(settings, stop)
-    code = EXIT_FAULT
+    code, reason = EXIT_FAULT, ""
     try:
         code = supervisor.run()
+        reason = supervisor.verdict or stop.reason
     except (FatalError, SegmentError) as error:
-        log.error("fatal", error=str(error))
+        reason = str(error)
+        log.error("fatal", error=reason)
     finally:
         if supervisor.children:
-            if stop:
-                _print_report(settings)
+            once = settings.replay == "once"
+            if not supervisor.verdict and (stop or once):
+                _print_report(settings, (reason or stop.reason) if once else "")
             remove_segments(settings)
-        log.info("stopped", exit_code=code)
+        log_stopped(code, reason)
     return code
 
 

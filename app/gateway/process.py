@@ -50,6 +50,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
+    metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
     with FeedServer(settings, feed, lambda: bool(stop), metrics) as server:

@@ -30,10 +30,20 @@ RETRY_PAUSE_S = 0.02
 """Pause before repeating an order that was answered with a retryable code."""
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class AnsweredOrder(msgspec.Struct):
-    """The order inside an answer; only its id is decoded."""
+    """The order inside an answer; only what the strategy uses is decoded."""
 
     id: int | None = None
+    side: str = ""
+    symbol: str = ""
+    qty: int = 0
+    price: msgspec.Raw = _NULL
+    status: str = ""
+    filled_qty: int = 0
+    avg_price: msgspec.Raw = _NULL
 
 
 class Answer(msgspec.Struct):
