@@ -179,10 +179,10 @@ class Supervisor:
                 child.process.wait()
 
 
-def _print_report(settings: Settings, cut_short: str) -> None:
+def _print_report(settings: Settings, cut_short: str, *, fault: bool) -> None:
     """Print the report of a run that has not ended; the strategy prints that of a run that has."""
     try:
-        result = report.collect(settings, cut_short)
+        result = report.collect(settings, cut_short, fault=fault)
         print(report.to_text(result), flush=True)
         log.info("report_written", path=str(report_files.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
@@ -211,7 +211,8 @@ def main() -> int:
         if supervisor.children:
             once = settings.replay == "once"
             if not supervisor.verdict and (stop or once):
-                _print_report(settings, (reason or stop.reason) if once else "")
+                cut_short = (reason or stop.reason) if once else ""
+                _print_report(settings, cut_short, fault=code == EXIT_FAULT)
             remove_segments(settings)
         log_stopped(code, reason)
     return code

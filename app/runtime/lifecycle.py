@@ -30,7 +30,8 @@ class FatalError(Exception):
 class RunFailed(Exception):
     """Ends the process with ``exit_code``: the run is not complete, or an expectation is missed.
 
-    ``over``: whether the run has ended; else the process would continue it after a restart.
+    The message is the reason, which has been logged or reported in full before.  ``over``: whether
+    the run has ended; else the process would continue it after a restart.
     """
 
     def __init__(self, exit_code: int, reason: str, *, over: bool) -> None:

@@ -39,7 +39,8 @@ def run_process(
         state = "done" if code == EXIT_OK else "failed"
     except RunFailed as error:
         code, reason = error.exit_code, str(error)
-        state = "done" if error.over else "draining"
+        if code != EXIT_FAULT:
+            state = "done" if error.over else "draining"
     except (FatalError, SegmentError, MetricsError) as error:
         reason = str(error)
         log.error("fatal", error=reason)

@@ -274,6 +274,10 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     except StopRequested:
         finished = False
     except StrategyError as error:
+        if settings.replay == "once" and SUPERVISED not in os.environ:
+            log.error("fatal", error=str(error))
+            stop.clear_deadline()
+            _report(settings, str(error), over=False, fault=True)
         raise FatalError(str(error)) from error
     except Overdue:
         finished = False
@@ -312,7 +316,7 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> bool:
         process.close()
 
 
-def _report(settings: Settings, cut_short: str, *, over: bool) -> int:
+def _report(settings: Settings, cut_short: str, *, over: bool, fault: bool = False) -> int:
     """Write and print the report of a ``REPLAY=once`` run.
 
     The other processes publish their counters a few times a second: at the end of the run, wait
@@ -325,10 +329,10 @@ def _report(settings: Settings, cut_short: str, *, over: bool) -> int:
     from app.runtime.metrics import report, report_files
 
     deadline = time.monotonic() + (REPORT_SETTLE_S if over else 0)
-    result = report.collect(settings, cut_short)
+    result = report.collect(settings, cut_short, fault=fault)
     while result.problems and time.monotonic() < deadline:
         time.sleep(0.05)
-        result = report.collect(settings, cut_short)
+        result = report.collect(settings, cut_short, fault=fault)
     print(report.to_text(result), flush=True)
     path = None
     try:

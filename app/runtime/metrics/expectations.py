@@ -12,11 +12,19 @@ Labeled = list[tuple[str, ProcessSnapshot]]
 
 
 class Expectation(msgspec.Struct, frozen=True):
-    """One expectation that was checked; ``missed`` is empty if every strategy met it."""
+    """One expectation that was checked.
+
+    ``wanted`` is empty for the default of a setting, ``missed`` if every strategy met it.
+    """
 
     setting: str
     wanted: str
     missed: str
+
+    @property
+    def name(self) -> str:
+        """The setting and its value."""
+        return f"{self.setting}={self.wanted}" if self.wanted else self.setting
 
 
 def check_expectations(settings: Settings, labeled: Labeled) -> list[Expectation]:

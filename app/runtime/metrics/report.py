@@ -15,7 +15,7 @@ from rich.text import Text
 
 from app.config import Settings
 from app.model.trades_hash import hash_text
-from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_INCOMPLETE, EXIT_OK
+from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
 from app.runtime.metrics.completeness import find_problems, unanswered
 from app.runtime.metrics.expectations import Expectation, check_expectations
 from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
@@ -85,11 +85,12 @@ class Report(msgspec.Struct, frozen=True):
     """A whole run.  ``problems`` is empty when nothing is missing.
 
     ``endless``: the feed does not end by itself, so the run cannot be complete, and no expectation
-    is checked.
+    is checked.  ``fault``: a fault ended the run.
     """
 
     created: datetime
     endless: bool
+    fault: bool
     stages: list[Stage]
     orders: list[StrategyOrders]
     latencies: list[Latency]
@@ -103,7 +104,7 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def missed(self) -> list[str]:
         """The expectations that are missed, one phrase each."""
-        return [f"{e.setting}={e.wanted}: {e.missed}" for e in self.expectations if e.missed]
+        return [f"{e.name}: {e.missed}" for e in self.expectations if e.missed]
 
     @property
     def verdict(self) -> str:
@@ -117,6 +118,8 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def exit_code(self) -> int:
         """The exit code of a run that ends with this report."""
+        if self.fault:
+            return EXIT_FAULT
         if self.endless:
             return EXIT_OK
         if self.problems:
@@ -130,8 +133,10 @@ UNDER_WAY = "The feed is endless; nothing was lost up to this moment."
 Table = tuple[str, Sequence[str], list[list[str]]]
 
 
-def collect(settings: Settings, cut_short: str = "") -> Report:
-    """Read the segments named in ``settings``; ``cut_short``: why the run ended before its end.
+def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> Report:
+    """Read the segments named in ``settings``.
+
+    ``cut_short``: why the run ended before its end; ``fault``: because of a fault.
 
     Raises:
         MetricsError: there is no metrics segment, or it is another build's.
@@ -144,6 +149,7 @@ def collect(settings: Settings, cut_short: str = "") -> Report:
     return Report(
         created=datetime.now(UTC),
         endless=endless,
+        fault=fault,
         stages=[_stage(label, process) for label, process in labeled],
         orders=[_orders(label, p) for label, p in labeled if p.service == "strategy"],
         latencies=_latencies(labeled),
@@ -319,8 +325,8 @@ def to_markdown(report: Report) -> str:
         f"Trades hash {hashes}.",
     ]
     if report.expectations:
-        checks = [[e.setting, e.wanted, e.missed or "met"] for e in report.expectations]
-        parts.append(markdown_table(("expectation", "wanted", "result"), checks))
+        checks = [[e.name, e.missed or "met"] for e in report.expectations]
+        parts.append(markdown_table(("expectation", "result"), checks))
     parts.append("# Performance report")
     for title, header, rows in _tables(report):
         parts += [f"## {title}", markdown_table(header, rows)]
