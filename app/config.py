@@ -239,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             for name in [*names, "deadline_s"]
             if getattr(self, name) and self.replay != "once"
         ]
-        if self.expect_trades_hash and not self.has_trades_hash:
+        if self.expect_trades_hash and not self.resends_run:
             found.append(
                 f"EXPECT_TRADES_HASH={self.expect_trades_hash}: only a run with "
                 "TRADING_MODE=replay and RING_POLICY=lossless has a trades hash"
@@ -247,8 +247,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     @property
-    def has_trades_hash(self) -> bool:
-        """Whether a restarted strategy sends the whole run again, which its digest needs."""
+    def resends_run(self) -> bool:
+        """Whether a restarted or late strategy sends the orders of the whole run again."""
         return self.trading_mode == "replay" and self.ring_policy == "lossless"
 
     @classmethod

@@ -45,7 +45,7 @@ class StrategyCounters:
         self._schedule = Schedule(settings, feed_gaps)
         self._logs_positions = settings.order_mode != "every"
         # Where a restarted strategy sends the whole run again, these count it from its start.
-        self._has_hash = settings.has_trades_hash
+        self._has_hash = settings.resends_run
         self._trades = TradesHash()
         if not self._has_hash:
             self._trades.orders = metrics.get("run_orders")

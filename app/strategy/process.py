@@ -74,7 +74,7 @@ class StrategyProcess:
         self._stale = self._running = False
         self._state = "ready"
         # In a replay a strategy trades the whole run, even if it joins late; live, the rest of it.
-        self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
+        self._whole_run = settings.resends_run
         if not self.registration.returning:
             metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
 

@@ -146,6 +146,8 @@ def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> 
     labeled = list(zip(unique_labels(processes), processes, strict=True))
     segments = _segments(settings)
     endless = settings.replay != "once"
+    # One line of printable text, whatever an exception says: the verdict goes to logs and XML.
+    cut_short = "".join(c if c.isprintable() else " " for c in " ".join(cut_short.split()))
     return Report(
         created=datetime.now(UTC),
         endless=endless,

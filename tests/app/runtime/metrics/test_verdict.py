@@ -144,6 +144,15 @@ def test_the_files_agree(
     assert first == f"**{found.verdict}**"
 
 
+def test_any_reason_gives_one_line_and_valid_xml(
+    settings: Settings, run: dict[str, ProcessMetrics]
+) -> None:
+    found = report.collect(settings, 'ValueError: <a> & "b"\nc \x1b[0m\0')
+    assert found.verdict == 'Incomplete: ValueError: <a> & "b" c  [0m .'
+    case = ET.fromstring(report_files.to_junit(found))[0]
+    assert case[0].get("message") == found.problems[0]
+
+
 def test_an_incomplete_run_skips_its_expectations(
     settings: Settings, run: dict[str, ProcessMetrics]
 ) -> None:
