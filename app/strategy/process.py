@@ -289,7 +289,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     elif SUPERVISED in os.environ:
         # The supervisor restarts this process, or reports on the run that it has cut short.
         raise RunFailed(EXIT_INCOMPLETE, stop.reason, over=False)
-    return _report(settings, stop.reason if not finished else "", over=finished)
+    return _report(settings, "" if finished else stop.reason or "stopped", over=finished)
 
 
 def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> bool:
