@@ -7,6 +7,7 @@ resumes where it left off.  The run ends on SIGTERM or SIGINT, at the end of a `
 run, or when a process keeps dying.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -16,8 +17,16 @@ import time
 from dataclasses import dataclass, field
 
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
-from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
-from app.runtime.log import get_logger, setup_logging
+from app.runtime.lifecycle import (
+    EXIT_FAULT,
+    EXIT_INCOMPLETE,
+    EXIT_OK,
+    REASON_BYTES_MAX,
+    REASON_DESCRIPTOR,
+    FatalError,
+    Stop,
+)
+from app.runtime.log import get_logger, print_text, setup_logging
 from app.runtime.metrics import report
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.run_id import new_run_id
@@ -44,10 +53,14 @@ def _die_with_parent() -> None:
 
 @dataclass
 class Child:
-    """One of the four processes, when it was restarted, and when the next restart is due."""
+    """One of the four processes, when it was restarted, and when the next restart is due.
+
+    ``reasons``: a descriptor from which to read why a restart cannot help; mostly empty.
+    """
 
     service: str
     process: subprocess.Popen[bytes]
+    reasons: int
     restarts_s: list[float] = field(default_factory=list)
     restart_at_s: float | None = None
 
@@ -69,22 +82,39 @@ class Supervisor:
         started_s = time.monotonic()
         try:
             for service in START_SEQUENCE:
-                self.children[service] = Child(service, self._spawn(service))
+                self.children[service] = Child(service, *self._spawn(service))
                 self._wait_ready(service)
             log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
             return self._watch()
         finally:
             self._stop_all()
 
-    def _spawn(self, service: str) -> subprocess.Popen[bytes]:
-        # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
-        return subprocess.Popen(
-            [sys.executable, "-m", f"app.{service}"],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+    def _spawn(self, service: str) -> tuple[subprocess.Popen[bytes], int]:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"app.{service}"],
+                env=self.environ | {REASON_DESCRIPTOR: str(writing)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(writing,),
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            os.close(writing)
+        return process, reading
+
+    def _end_if_final(self, child: Child) -> None:
+        """End the run if the dead process has said that a restart cannot help.
+
+        Raises:
+            FatalError: with its reason.
+        """
+        with contextlib.suppress(BlockingIOError):
+            reason = os.read(child.reasons, REASON_BYTES_MAX).decode("utf-8", "replace")
+            if reason:
+                raise FatalError(f"{child.service}: {reason}")
 
     def _wait_ready(self, service: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -94,6 +124,7 @@ class Supervisor:
                 return
             code = child.process.poll()
             if code is not None:
+                self._end_if_final(child)
                 raise FatalError(f"{service} exited with code {code} before it was ready")
             if time.monotonic() > deadline:
                 raise FatalError(f"{service} was not ready within {READY_TIMEOUT_S:g} s")
@@ -125,6 +156,7 @@ class Supervisor:
         """Restart a dead process after a pause.  Does not block: call it until the process runs."""
         now_s = time.monotonic()
         if child.restart_at_s is None:
+            self._end_if_final(child)
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
             if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
                 raise FatalError(
@@ -136,7 +168,8 @@ class Supervisor:
         elif now_s >= child.restart_at_s:
             child.restart_at_s = None
             child.restarts_s.append(now_s)
-            child.process = self._spawn(child.service)
+            os.close(child.reasons)
+            child.process, child.reasons = self._spawn(child.service)
 
     def _stop_all(self) -> None:
         """Stop the processes one by one; kill any that does not stop in time."""
@@ -157,7 +190,7 @@ def _print_report(settings: Settings) -> None:
     """Print the report of a stopped run; the strategy prints that of a complete run."""
     try:
         result = report.collect(settings)
-        print(report.to_text(result), flush=True)
+        print_text("report", report.to_text(result), verdict=result.verdict)
         log.info("report_written", path=str(report.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
         log.error("report_not_written", error=str(error))
@@ -173,17 +206,20 @@ def main() -> int:
     stop = Stop()
     stop.install()
     supervisor = Supervisor(settings, stop)
-    code = EXIT_FAULT
+    code, reason = EXIT_FAULT, ""
     try:
         code = supervisor.run()
     except (FatalError, SegmentError) as error:
-        log.error("fatal", error=str(error))
+        reason = str(error)
     finally:
         if supervisor.children:
             if stop:
                 _print_report(settings)
             remove_segments(settings)
         log.info("stopped", exit_code=code)
+    if reason:
+        # The last line: what a user sees first.
+        log.error("fatal", error=reason)
     return code
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from app.config import Settings, settings_or_exit
 from app.runtime import ipc_owner
-from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, FatalError, Stop
+from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, FatalError, Stop, tell_supervisor
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -36,7 +36,11 @@ def run_process(
         if stop.shm_owner_died:
             code = EXIT_FAULT
             raise FatalError("the container that owns /dev/shm has died; restarting in a new one")
-    except (FatalError, SegmentError, MetricsError) as error:
+    except FatalError as error:
+        log.error("fatal", error=str(error), **error.details)
+        if error.final:
+            tell_supervisor(str(error))
+    except (SegmentError, MetricsError) as error:
         log.error("fatal", error=str(error))
     except Exception:
         log.exception("bug")
