@@ -290,4 +290,7 @@ def print_settings_error(service: str, error: SettingsError, env_file: str | Pat
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
         head = {"ts": f"{now}Z", "level": "error", "service": service}
         text = json.dumps(head | {"event": "invalid_settings", "error": str(error)})
+        # Where the log turns what is printed into JSON, this line is JSON already.
+        print(text, file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
+        return
     print(text, file=sys.stderr, flush=True)

@@ -107,11 +107,12 @@ def test_a_startup_failure_names_the_line(engine_of, body: str, line: int, reaso
     assert str(raised.value).endswith(f"mine.py:{line})")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         (
-            "    def on_tick(self, tick):\n        return 1 / (tick.seq - 30)\n",
+            "    def on_tick(self, tick):\n        1 / (tick.seq - 30)\n",
             "failed on tick 30 (",
         ),
         ("    def __init__(self, context):\n        1 / 0\n", "Mine: ZeroDivisionError"),
