@@ -40,7 +40,6 @@ Ticks = npt.NDArray[np.void]
 
 BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
 SIGNAL_NAMES = {1: BUY, -1: SELL, 0: HOLD}
-UNDECIDED = -128
 OLD_PACKAGE = "app.strategies"
 """The former package, which a user's file may still import."""
 
@@ -81,12 +80,11 @@ class Strategy:
         memory: copy what you keep.  The default calls :meth:`on_tick` for each tick.
         """
         signals = self.signal_buffer(len(ticks))
-        signals.fill(UNDECIDED)
         symbols = self.context.symbols
         try:
             _kernel.call_on_tick(self.on_tick, ticks, self.context.sentiment, symbols, signals)
         except Exception as error:
-            tick = ticks[int(np.argmax(signals == UNDECIDED))]
+            tick = ticks[int(np.argmax(signals == _kernel.UNDECIDED))]
             self.failed_tick = error, describe_tick(tick, symbols)
             raise
         return signals
