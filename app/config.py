@@ -5,9 +5,11 @@ case.  Its value comes from the process environment, else from the ``.env`` file
 default here.  All invalid values are reported in one message before anything starts.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -309,5 +311,19 @@ def settings_or_exit(service: str) -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        print(f"{service}: invalid settings:\n{error}", file=sys.stderr, flush=True)
+        print_settings_error(service, error)
         raise SystemExit(EXIT_SETTINGS) from None
+
+
+def print_settings_error(service: str, error: SettingsError, env_file: str | Path = ".env") -> None:
+    """Print it in the form that LOG_FORMAT asks for, although the settings are not valid."""
+    form = os.environ.get("LOG_FORMAT") or dotenv_values(env_file).get("LOG_FORMAT") or "text"
+    text = f"{service}: invalid settings:\n{error}"
+    if form.strip() == "json":
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        head = {"ts": f"{now}Z", "level": "error", "service": service}
+        text = json.dumps(head | {"event": "invalid_settings", "error": str(error)})
+        # Where the log turns what is printed into JSON, this line is JSON already.
+        print(text, file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
+        return
+    print(text, file=sys.stderr, flush=True)

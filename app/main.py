@@ -7,6 +7,7 @@ resumes where it left off.  The run ends on SIGTERM or SIGINT, at the end of a `
 run or at its deadline, or when a process keeps dying.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -21,11 +22,13 @@ from app.runtime.lifecycle import (
     EXIT_FAULT,
     EXIT_INCOMPLETE,
     EXIT_OK,
+    REASON_BYTES_MAX,
+    REASON_DESCRIPTOR,
     SUPERVISED,
     FatalError,
     Stop,
 )
-from app.runtime.log import get_logger, setup_logging
+from app.runtime.log import get_logger, print_text, setup_logging
 from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.process import log_stopped
@@ -53,10 +56,14 @@ def _die_with_parent() -> None:
 
 @dataclass
 class Child:
-    """One of the four processes, when it was restarted, and when the next restart is due."""
+    """One of the four processes, when it was restarted, and when the next restart is due.
+
+    ``reasons``: a descriptor from which to read why a restart cannot help; mostly empty.
+    """
 
     service: str
     process: subprocess.Popen[bytes]
+    reasons: int
     restarts_s: list[float] = field(default_factory=list)
     restart_at_s: float | None = None
 
@@ -85,7 +92,7 @@ class Supervisor:
             self.stop.set_deadline(at_s, self.settings.deadline_s)
         try:
             for service in START_SEQUENCE:
-                self.children[service] = Child(service, self._spawn(service))
+                self.children[service] = Child(service, *self._spawn(service))
                 self._wait_ready(service)
             log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
             return self._watch()
@@ -93,15 +100,32 @@ class Supervisor:
             self.stop.clear_deadline()
             self._stop_all()
 
-    def _spawn(self, service: str) -> subprocess.Popen[bytes]:
-        # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
-        return subprocess.Popen(
-            [sys.executable, "-m", f"app.{service}"],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+    def _spawn(self, service: str) -> tuple[subprocess.Popen[bytes], int]:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"app.{service}"],
+                env=self.environ | {REASON_DESCRIPTOR: str(writing)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(writing,),
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            os.close(writing)
+        return process, reading
+
+    def _end_if_final(self, child: Child) -> None:
+        """End the run if the dead process has said that a restart cannot help.
+
+        Raises:
+            FatalError: with its reason.
+        """
+        with contextlib.suppress(BlockingIOError):
+            reason = os.read(child.reasons, REASON_BYTES_MAX).decode("utf-8", "replace")
+            if reason:
+                raise FatalError(f"{child.service}: {reason}")
 
     def _wait_ready(self, service: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -111,6 +135,7 @@ class Supervisor:
                 return
             code = child.process.poll()
             if code is not None:
+                self._end_if_final(child)
                 raise FatalError(f"{service} exited with code {code} before it was ready")
             if time.monotonic() > deadline:
                 raise FatalError(f"{service} was not ready within {READY_TIMEOUT_S:g} s")
@@ -151,6 +176,7 @@ class Supervisor:
         """Restart a dead process after a pause.  Does not block: call it until the process runs."""
         now_s = time.monotonic()
         if child.restart_at_s is None:
+            self._end_if_final(child)
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
             if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
                 raise FatalError(
@@ -162,7 +188,8 @@ class Supervisor:
         elif now_s >= child.restart_at_s:
             child.restart_at_s = None
             child.restarts_s.append(now_s)
-            child.process = self._spawn(child.service)
+            os.close(child.reasons)
+            child.process, child.reasons = self._spawn(child.service)
 
     def _stop_all(self) -> None:
         """Stop the processes one by one; kill any that does not stop in time."""
@@ -183,7 +210,7 @@ def _print_report(settings: Settings, cut_short: str, *, fault: bool) -> None:
     """Print the report of a run that has not ended; the strategy prints that of a run that has."""
     try:
         result = report.collect(settings, cut_short, fault=fault)
-        print(report.to_text(result), flush=True)
+        print_text("report", report.to_text(result), verdict=result.verdict)
         log.info("report_written", path=str(report_files.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
         log.error("report_not_written", error=str(error))

@@ -1,10 +1,11 @@
 """How a process ends and how it waits: exit codes, stop flag, fatal error, backoff."""
 
+import contextlib
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_EXPECTATION = 0, 1, 3, 4
@@ -16,6 +17,8 @@ EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_EXPECTATION = 0, 1, 3, 4
 SUPERVISED = "TRADING_SUPERVISED"
 """Environment variable of a process whose supervisor reports on the run."""
 
+REASON_BYTES_MAX = 4096
+
 POLL_S = 0.25
 """Longest sleep between two checks of the stop flag and two heartbeats."""
 
@@ -23,8 +26,29 @@ DEADLINE_GRACE_S = 3.0
 """Time in which a process stops at its deadline, before it is interrupted."""
 
 
+REASON_DESCRIPTOR = "REASON_DESCRIPTOR"
+"""Environment variable: a descriptor to which a process writes why a restart cannot help."""
+
+
 class FatalError(Exception):
-    """Ends the process; the message is one line: what is wrong, its value, the remedy."""
+    """Ends the process; the message is one line: what is wrong, its value, the remedy.
+
+    ``final``: a restart would end in the same way.  ``details``: more fields of its log line.
+    """
+
+    def __init__(
+        self, message: str, *, final: bool = False, details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.final, self.details = final, dict(details or {})
+
+
+def tell_supervisor(reason: str) -> None:
+    """Tell ``python -m app run``, if it started this process, not to restart it."""
+    descriptor = os.environ.get(REASON_DESCRIPTOR)
+    if descriptor:
+        with contextlib.suppress(OSError, ValueError):
+            os.write(int(descriptor), reason.encode("utf-8", "replace")[:REASON_BYTES_MAX])
 
 
 class RunFailed(Exception):

@@ -5,7 +5,14 @@ from collections.abc import Callable
 
 from app.config import Settings, settings_or_exit
 from app.runtime import ipc_owner
-from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, FatalError, RunFailed, Stop
+from app.runtime.lifecycle import (
+    EXIT_FAULT,
+    EXIT_OK,
+    FatalError,
+    RunFailed,
+    Stop,
+    tell_supervisor,
+)
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -41,7 +48,12 @@ def run_process(
         code, reason = error.exit_code, str(error)
         if code != EXIT_FAULT:
             state = "done" if error.over else "draining"
-    except (FatalError, SegmentError, MetricsError) as error:
+    except FatalError as error:
+        reason = str(error)
+        log.error("fatal", error=reason, **error.details)
+        if error.final:
+            tell_supervisor(reason)
+    except (SegmentError, MetricsError) as error:
         reason = str(error)
         log.error("fatal", error=reason)
     except Exception as error:

@@ -27,7 +27,7 @@ POSITION_NAMES = {1: "LONG", -1: "SHORT"}
 class StrategyCounters:
     """Counts for one strategy process.
 
-    ``feed_gaps``: how often the feed was interrupted so far.
+    ``feed_gaps``: how often the feed was interrupted so far.  ``client``: the name on the orders.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class StrategyCounters:
         metrics: ProcessMetrics,
         engine: Engine,
         feed_gaps: Callable[[], int],
+        client: str = "",
     ) -> None:
+        self._client = client
         self._metrics, self._engine = metrics, engine
         self.decision_ages = metrics.histogram("tick_to_decision_ns").buckets
         self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
@@ -105,7 +107,9 @@ class StrategyCounters:
             if not answer.ok:
                 log.warning(
                     "order_rejected",
+                    client=self._client,
                     id=order_id_of_tick(intent.seq),
+                    symbol=intent.symbol,
                     code=answer.code,
                     msg=answer.msg,
                 )
@@ -123,9 +127,10 @@ class StrategyCounters:
                 self._metrics.add("position_changes")
                 log.info(
                     "position",
+                    client=self._client,
+                    id=order_id_of_tick(intent.seq),
                     symbol=intent.symbol,
                     now=POSITION_NAMES[intent.signal],
-                    order=order_id_of_tick(intent.seq),
                     qty=self._engine.qty(intent),
                     price=intent.price,
                 )

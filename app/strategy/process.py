@@ -25,15 +25,16 @@ from app.runtime.lifecycle import (
     RunFailed,
     Stop,
 )
-from app.runtime.log import get_logger
+from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
-from app.strategy.base import StrategyError, load_strategy
+from app.strategy.base import load_strategy
 from app.strategy.counters import StrategyCounters
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
+from app.strategy.failure import StrategyError
 from app.strategy.recovery import History, announce_position, last_order_id, last_sides
 from app.strategy.sentiment_feed import SentimentFeed
 
@@ -55,7 +56,9 @@ class StrategyProcess:
         self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
         self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
-        self.counters = StrategyCounters(settings, metrics, self.engine, lambda: self.book.gaps)
+        self.counters = StrategyCounters(
+            settings, metrics, self.engine, lambda: self.book.gaps, self.client
+        )
         self.sentiment = SentimentFeed(
             settings,
             self.engine.symbols,
@@ -65,10 +68,11 @@ class StrategyProcess:
             sequenced=bool(self.feed_id),
         )
         self.orders = OrderClient.from_settings(
-            settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add
+            settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add, client=self.client
         )
         self._copy_buffer = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
         self._decision_ages = self.counters.decision_ages
+        self._traced = settings.log_level == "DEBUG"
         self._next_heartbeat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = self._running = False
@@ -179,6 +183,8 @@ class StrategyProcess:
         decided_ns = time.monotonic_ns()
         self._trade(ticks, signals, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
+        if self._traced:
+            log.debug("ticks_decided", client=self.client, **_range_of(ticks))
         self.reader.advance(len(ticks))
         self.counters.count_batch(signals, decided_ns)
 
@@ -264,6 +270,10 @@ class StrategyProcess:
         self.book.close()
 
 
+def _range_of(ticks: npt.NDArray[np.void]) -> dict[str, int]:
+    return {"first_seq": int(ticks["seq"][0]), "last_seq": int(ticks["seq"][-1])}
+
+
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     if settings.deadline_s:
         started_ns = metrics.get("started_ns") or time.monotonic_ns()
@@ -275,10 +285,10 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         finished = False
     except StrategyError as error:
         if settings.replay == "once" and SUPERVISED not in os.environ:
-            log.error("fatal", error=str(error))
+            log.error("fatal", error=str(error), **error.details)
             stop.clear_deadline()
             _report(settings, str(error), over=False, fault=True)
-        raise FatalError(str(error)) from error
+        raise FatalError(str(error), final=True, details=error.details) from error
     except Overdue:
         finished = False
     stop.clear_deadline()
@@ -333,7 +343,7 @@ def _report(settings: Settings, cut_short: str, *, over: bool, fault: bool = Fal
     while result.problems and time.monotonic() < deadline:
         time.sleep(0.05)
         result = report.collect(settings, cut_short, fault=fault)
-    print(report.to_text(result), flush=True)
+    print_text("report", report.to_text(result), verdict=result.verdict)
     path = None
     try:
         path = report_files.write(result, settings.output_dir)
