@@ -40,6 +40,7 @@ from app.model.requests import (
     Status,
 )
 from app.model.symbols import MAX_SYMBOL_BYTES, symbol_problem
+from app.model.timestamps import seconds_text
 from app.model.wire.frames import json_frame
 
 MAX_CLIENT_BYTES: Final = 64
@@ -345,16 +346,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_order(
-    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, ts: str
+    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, event_ns: int
 ) -> bytes:
-    """An order frame.  A ``*`` in a name is sent as ``\\u002a``."""
+    """An order frame.  A ``*`` in a name is sent as ``\\u002a``.
+
+    ``ts`` is a number, made from the nanoseconds without a float, which could not hold them.
+    """
     body = _encode(
         {
             "side": side,
             "symbol": symbol,
             "qty": qty,
             "price": price,
-            "ts": ts,
+            "ts": Raw(seconds_text(event_ns)),
             "id": order_id,
             "client": client,
         }

@@ -5,7 +5,6 @@ nanoseconds since the epoch in UTC; CSV also has a readable ``at``.
 """
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib import import_module
@@ -18,7 +17,7 @@ import apsw
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 from app.model.reject_codes import RejectCode
-from app.model.timestamps import utc_text
+from app.model.timestamps import ts_text, utc_text
 from app.order_manager.store.positions import read_positions
 from app.order_manager.store.schema import StoreError
 
@@ -93,7 +92,7 @@ def _order(row: Row) -> Row:
     average = divide(int(notional), filled) if filled else None
     return (
         *head,
-        None if ts is None else str(json.loads(ts)),
+        None if ts is None else ts_text(ts),
         SIDE_NAMES[side],
         symbol,
         qty,
