@@ -18,7 +18,7 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import Reject, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_json import decode
-from app.order_manager.admission import Admission
+from app.order_manager.admission import Admission, RefusalLog
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog, trace_orders
 from app.order_manager.pipeline import build_service
@@ -99,6 +99,7 @@ class OrderManagerServer:
         self._listening = listener.fileno()
         self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
         self._admission = Admission(token, self._service, self._sessions)
+        self._refusals = RefusalLog()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
         self._log = OrderLog(chosen.log_format, chosen.log_level)
@@ -212,6 +213,8 @@ class OrderManagerServer:
         answers = service.finish()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
+        if service.counts.positive != len(answers):
+            service.counts["requests_refused"] += self._refusals.note(answers)
         if self._metrics is not None:
             received_ns = [session.last_ns for session, _ in answers]
             service.counts.publish(self._metrics, received_ns)
@@ -284,6 +287,7 @@ class OrderManagerServer:
             return
         self._next_maintenance = now + MAINTENANCE_S
         self._sessions.maintain()
+        self._refusals.flush()
         living = self._sessions.by_fileno
         self._service.held.forget(lambda peer: living.get(peer.fileno) is not peer)
         if isinstance(self._prices, SharedBookPrices):
@@ -322,6 +326,7 @@ class OrderManagerServer:
 
     def _close(self) -> None:
         self._log.drain()
+        self._refusals.flush(end=True)
         self._sessions.close_all()
         self._epoll.close()
         with self._wake_lock:

@@ -12,7 +12,6 @@ from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
-from app.model.timestamps import timestamp_text
 from app.model.wire.order_json import encode_order
 from app.strategy.base import SIGNAL_NAMES, Context, Strategy
 from app.strategy.failure import (
@@ -145,7 +144,7 @@ class Engine:
             intent.symbol,
             self.qty(intent),
             intent.price,
-            timestamp_text(intent.event_ns),
+            intent.event_ns,
         )
 
     def settle(self, intent: Intent, accepted: bool) -> None:

@@ -90,6 +90,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "connections": "clients connected now",
         "connections_dropped": "clients dropped: bad frames, not reading, or idle",
         "frames_bad": "frames that were no valid request",
+        "requests_refused": "requests refused of which nothing was recorded; each is logged",
         "commits": "commits of the order store",
         "queue_depth": "received frames that wait for a batch",
         "checkpoint_errors": "checkpoints of the order store that failed; each is tried again",
