@@ -24,7 +24,7 @@ from app.strategy.attach import attach, fingerprint
 from app.strategy.base import StrategyError, load_strategy
 from app.strategy.counters import StrategyCounters
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
-from app.strategy.recovery import History, announce_position, last_order_id, last_sides
+from app.strategy.recovery import History, announce_position, last_order_id, positions_of
 from app.strategy.sentiment_feed import SentimentFeed
 
 log = get_logger()
@@ -79,7 +79,7 @@ class StrategyProcess:
 
         In a replay it sends the same orders under the same ids again: the order manager answers
         from its store, which restores the positions, and executes nothing twice.  Otherwise the
-        positions come from its last orders, and no order is sent for missed ticks, nor for ticks
+        positions come from the order manager, and no order is sent for missed ticks, nor for ticks
         up to that of the last order: the positions are newer than those ticks, so the strategy
         could decide differently on them.
         """
@@ -109,11 +109,11 @@ class StrategyProcess:
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
     def _restore_positions(self) -> None:
-        """Take the positions from the last orders, and skip the ticks decided before them."""
+        """Ask the order manager for the positions, and skip the ticks decided before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
-            for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
-                self.engine.position[symbols.index(symbol)] = side
+            for symbol, position in positions_of(self.orders, self.client).items():
+                self.engine.position[symbols.index(symbol)] = position
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
             self._skip_decided_ticks(tick_of_order_id(last_id))

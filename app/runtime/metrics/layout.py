@@ -74,6 +74,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "orders_timed_out": "orders without an answer in time, so sent again",
         "reconnects": "connections made after the first, to the feeds and the order manager",
         "position_changes": "changes of a position by an acknowledged order",
+        "signals_flat": "decisions to close the position",
     },
     "order_manager": {
         "orders_received": "order frames received, accepted or not",

@@ -52,6 +52,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     label: str
     buy: int
     sell: int
+    flat: int
     hold: int
     sent: int
     acked: int
@@ -150,6 +151,7 @@ def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
         label=label,
         buy=counters["signals_buy"],
         sell=counters["signals_sell"],
+        flat=counters["signals_flat"],
         hold=counters["signals_hold"],
         sent=counters["orders_sent"],
         acked=counters["orders_acked"],
@@ -232,8 +234,8 @@ def _tables(report: Report) -> list[Table]:
     orders = [
         [
             o.label,
-            *map(number, (o.buy, o.sell, o.hold, o.sent, o.acked, o.rejected)),
-            *map(number, (o.repeated, o.unanswered)),
+            *map(number, (o.buy, o.sell, o.flat, o.hold, o.sent, o.acked)),
+            *map(number, (o.rejected, o.repeated, o.unanswered)),
         ]
         for o in report.orders
     ]
@@ -246,7 +248,7 @@ def _tables(report: Report) -> list[Table]:
     segments.append(["total", "", number(sum(existing))])
     segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
     signals, outcomes = (
-        ("BUY", "SELL", "HOLD"),
+        ("BUY", "SELL", "FLAT", "HOLD"),
         ("sent", "acked", "rejected", "repeated", "unanswered"),
     )
     order_header = ("process", *signals, *outcomes)
