@@ -7,6 +7,7 @@ order is answered, so a crash repeats orders (under the same ids) and never lose
 
 import time
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,13 +19,14 @@ from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, 
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
+from app.runtime.net.position_queries import profit_of, signs
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
 from app.strategy.base import StrategyError, load_strategy
 from app.strategy.counters import StrategyCounters
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
-from app.strategy.recovery import History, announce_position, last_order_id, positions_of
+from app.strategy.recovery import History, announce_position, last_order_id
 from app.strategy.sentiment_feed import SentimentFeed
 
 log = get_logger()
@@ -32,6 +34,7 @@ log = get_logger()
 POLL_NS = int(POLL_S * 1e9)
 PROGRESS_EVERY_S = 10.0
 REPORT_SETTLE_S = 2.0
+PROFIT_PATIENCE_S = 5.0
 
 
 class StrategyProcess:
@@ -112,7 +115,7 @@ class StrategyProcess:
         """Ask the order manager for the positions, and skip the ticks decided before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
-            for symbol, position in positions_of(self.orders, self.client).items():
+            for symbol, position in signs(self.orders.ask, self.client).items():
                 self.engine.position[symbols.index(symbol)] = position
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
@@ -281,10 +284,10 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     finally:
         process.close()
     metrics.set_state("done")
-    return _report(settings)
+    return _report(settings, process.client)
 
 
-def _report(settings: Settings) -> int:
+def _report(settings: Settings, client: str) -> int:
     """Write and print the report of a finished run; EXIT_OK only if nothing is missing.
 
     The other processes publish their counters a few times a second: wait for their last figures.
@@ -297,6 +300,8 @@ def _report(settings: Settings) -> int:
     while result.problems and time.monotonic() < deadline:
         time.sleep(0.05)
         result = report.collect(settings)
+    profit = profit_of(settings, client, PROFIT_PATIENCE_S)
+    result = msgspec.structs.replace(result, profit=profit)
     print(report.to_text(result), flush=True)
     path = None
     try:

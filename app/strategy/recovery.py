@@ -5,9 +5,7 @@ positions from the order manager and sends nothing for the time it was away: tho
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +13,7 @@ from app.config import Settings
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
-from app.model.wire.frames import RemoteProtocolError, json_frame
+from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
@@ -147,26 +145,5 @@ def last_order_id(client: OrderClient, name: str) -> int | None:
         StopRequested: a stop was requested meanwhile.
     """
     request = {"op": "orders", "client": name, "open": False, "limit": 1}
-    orders = client.ask(json_frame(msgspec.json.encode(request))).get("orders", [])
+    orders = client.ask(request).get("orders", [])
     return int(orders[0]["id"]) if orders else None
-
-
-def positions_of(client: OrderClient, name: str) -> dict[str, int]:
-    """Symbol -> -1 short, 0 flat, +1 long: what ``name`` holds once its resting orders fill.
-
-    The last order does not tell: a SELL leaves a client short, or flat after a FLAT signal.
-
-    Raises:
-        StopRequested: a stop was requested meanwhile.
-    """
-    found: dict[str, int] = {}
-    request: dict[str, Any] = {"op": "positions", "client": name, "after": ""}
-    while True:
-        answer = client.ask(json_frame(msgspec.json.encode(request)))
-        rows: list[dict[str, Any]] = answer.get("positions", [])
-        for row in rows:
-            qty = row["qty"] + row["open_buy"] - row["open_sell"]
-            found[row["symbol"]] = (qty > 0) - (qty < 0)
-        if not rows or not answer.get("more"):
-            return found
-        request["after"] = answer["after"]

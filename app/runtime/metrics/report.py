@@ -20,6 +20,7 @@ from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
 from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
+from app.runtime.net.position_queries import Profit
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 FILE_NAME = "performance_report.md"
@@ -82,7 +83,8 @@ class SegmentSize(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """A whole run.  ``problems`` is empty when nothing is missing.
 
-    ``endless``: the feed does not end by itself, so the run cannot be complete.
+    ``endless``: the feed does not end by itself, so the run cannot be complete.  ``profit`` is that
+    of the strategy that made the report, at the last tick's prices.
     """
 
     created: datetime
@@ -94,6 +96,7 @@ class Report(msgspec.Struct, frozen=True):
     bytes_per_symbol: float | None
     facts: list[tuple[str, str]]
     problems: list[str]
+    profit: Profit | None = None
 
     @property
     def verdict(self) -> str:
@@ -259,10 +262,21 @@ def _tables(report: Report) -> list[Table]:
             stages,
         ),
         ("Signals and orders", order_header, orders),
+        *_profit(report.profit),
         ("Latency, µs", ("path", "process", "count", *PERCENTILE_NAMES, "max"), latencies),
         ("Shared memory", ("segment", "what", "bytes"), segments),
         ("Run", ("fact", "value"), [list(fact) for fact in report.facts]),
     ]
+
+
+def _profit(profit: Profit | None) -> list[Table]:
+    """The profit's table, where it was asked for."""
+    if profit is None:
+        return []
+    header = ("client", "realized", "open", "PnL")
+    values = (profit.realized, profit.unrealized, profit.realized + profit.unrealized)
+    money = [profit.problem, "", ""] if profit.problem else [number(value, 2) for value in values]
+    return [("Profit at the last prices", header, [[profit.client, *money]])]
 
 
 def blocks(report: Report) -> list[RenderableType]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.config import Settings
@@ -23,6 +24,7 @@ from app.runtime.metrics.tables import (
     show,
     table,
 )
+from app.runtime.net.position_queries import Profit
 from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment
 from tests.support.paths import ROOT
 
@@ -76,6 +78,19 @@ def fill_strategy(metrics: ProcessMetrics, latency_ns: int) -> None:
         metrics.set(f"orders_{fate}", count)
     for _ in range(38):
         metrics.histogram("tick_to_ack_ns").record(latency_ns)
+
+
+def test_the_profit_is_shown_or_why_it_is_unknown(
+    settings: Settings, run: dict[str, ProcessMetrics]
+):
+    found = report.collect(settings)
+    assert "Profit" not in report.to_markdown(found)
+    for profit, row in (
+        (Profit("s@1", -3.5, 1776.25), "| s@1 | -3.50 | 1,776.25 | 1,772.75 |"),
+        (Profit("s@1", problem="no answer"), "| s@1 | no answer |  |  |"),
+    ):
+        shown = report.to_markdown(msgspec.structs.replace(found, profit=profit))
+        assert row in shown
 
 
 def test_a_complete_run(settings: Settings, run: dict[str, ProcessMetrics]):
