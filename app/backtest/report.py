@@ -27,13 +27,13 @@ class PlotUnavailable(Exception):
 
 def blocks(result: "Result", data_path: str) -> list[RenderableType]:
     """The summary as tables: the run, each symbol's trades and profit, the sum."""
-    buys, sells, holds = result.signals
+    buys, sells, flats, holds = result.signals
     filled = sum(1 for order in result.orders if order.filled_qty)
     head = [
         ("data", data_path),
         ("ticks", number(result.ticks)),
         ("ticks/s", number(result.ticks_per_s)),
-        ("signals", f"{buys:,} BUY, {sells:,} SELL, {holds:,} HOLD"),
+        ("signals", f"{buys:,} BUY, {sells:,} SELL, {flats:,} FLAT, {holds:,} HOLD"),
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
         ("trades hash", result.trades_hash),
     ]

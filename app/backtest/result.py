@@ -71,7 +71,8 @@ class Curve:
 class Result(msgspec.Struct):
     """The result of a backtest.
 
-    ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL and HOLD.
+    ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL,
+    FLAT and HOLD.
     """
 
     symbols: list[str]
@@ -82,7 +83,7 @@ class Result(msgspec.Struct):
     positions: dict[str, Position]
     last_price: dict[str, float]
     curve: Curve
-    signals: tuple[int, int, int]
+    signals: tuple[int, int, int, int]
 
     @property
     def ticks_per_s(self) -> float:

@@ -39,13 +39,13 @@ def run(
     engine = Engine(load_strategy(settings.strategy), feed.symbols, settings)
     broker, client = PaperBroker(settings), settings.strategy_client
     reader, curve = FeedReader(feed, total), Curve(len(feed.symbols), total)
-    tally = np.zeros(3, np.int64)
+    tally = np.zeros(4, np.int64)
     next_progress = PROGRESS_EVERY_TICKS
     started_s = time.perf_counter()
     for ticks in reader.batches():
         signals = engine.signals(ticks, reader.join)
         curve.take(ticks, _trade(engine, broker, client, ticks, signals))
-        tally += np.bincount(signals + 1, minlength=3)
+        tally += np.bincount(signals + 1, minlength=4)
         done = int(ticks["seq"][-1]) + 1
         if done >= next_progress:
             next_progress = done + PROGRESS_EVERY_TICKS
@@ -53,7 +53,7 @@ def run(
     curve.close()
     took_s = time.perf_counter() - started_s
     progress(total)
-    sells, holds, buys = tally.tolist()
+    sells, holds, buys, flats = tally.tolist()
     return Result(
         feed.symbols,
         total,
@@ -63,7 +63,7 @@ def run(
         broker.positions(client),
         dict(zip(feed.symbols, curve.last_price.tolist(), strict=True)),
         curve,
-        (buys, sells, holds),
+        (buys, sells, flats, holds),
     )
 
 

@@ -68,6 +68,12 @@ class RiskGate:
         """The price a holding is valued at."""
         return self._context.mark(symbol, position)
 
+    def market_price(self, symbol: str) -> int | None:
+        """The price of a live book, to show holdings at; None without one.  Never for a check."""
+        prices = self._context.prices
+        book = prices.read(symbol) if prices.knows(symbol) else None
+        return None if book is None else book.price
+
     def profit_today(self, account: Account) -> int:
         """Realized and unrealized profit since the day began."""
         return self._context.profit_today(account)

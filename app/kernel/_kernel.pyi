@@ -31,6 +31,7 @@ BAD_PRICE: int
 BAD_SENTIMENT: int
 
 UNDECIDED: int
+FLAT: int
 
 def use_vectors(wanted: bool) -> bool: ...
 
@@ -124,6 +125,7 @@ class Intent:
     symbol_index: int
     symbol: str
     signal: int
+    target: int
     price: float
     recv_us: int
 
@@ -159,6 +161,6 @@ class OrderGate:
     ) -> None: ...
     def intents(self, ticks: Ticks, signals: Int8s, start: int) -> tuple[list[Intent], int]: ...
 
-def tally(signals: Int8s) -> tuple[int, int, int]: ...
+def tally(signals: Int8s) -> tuple[int, int, int, int]: ...
 def record_latency(buckets: npt.NDArray[np.uint64], value_ns: int, count: int = 1) -> None: ...
 def record_ages(buckets: npt.NDArray[np.uint64], ticks: Ticks, now_ns: int) -> None: ...

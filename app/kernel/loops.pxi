@@ -1,3 +1,10 @@
+cdef enum:
+    S_FLAT = 2  # the signal; the position it wants is 0
+
+FLAT = S_FLAT
+INVALID_SIGNAL = "signals must be +1 (BUY), -1 (SELL), 2 (FLAT) or 0 (HOLD)"
+
+
 cdef struct tick_span:
     const tick_record *at
     Py_ssize_t count
@@ -25,19 +32,19 @@ cdef class Intent:
     """An order that the strategy wants to send.
 
     ``seq`` and ``price`` are those of its tick; the order id follows from ``seq``.  ``signal`` is +1
-    to buy, -1 to sell.
+    to buy, -1 to sell; ``target`` is the position after the order: +1 long, 0 flat, -1 short.
     """
     cdef readonly uint64_t seq
     cdef readonly int64_t event_ns
     cdef readonly uint32_t symbol_index
     cdef readonly str symbol
-    cdef readonly int signal
+    cdef readonly int signal, target
     cdef readonly double price
     cdef readonly uint32_t recv_us
 
     def __repr__(self):
-        return (f"Intent(seq={self.seq}, signal={self.signal}, symbol={self.symbol!r}, "
-                f"price={self.price}, event_ns={self.event_ns})")
+        return (f"Intent(seq={self.seq}, signal={self.signal}, target={self.target}, "
+                f"symbol={self.symbol!r}, price={self.price}, event_ns={self.event_ns})")
 
 
 cdef class Tick:
@@ -63,7 +70,7 @@ UNDECIDED = S_UNDECIDED
 
 
 def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, int8_t[::1] signals):
-    """Call ``on_tick(Tick)`` for each record; BUY, SELL, HOLD or None becomes +1, -1, 0."""
+    """Call ``on_tick(Tick)`` for each record; BUY, SELL, FLAT, HOLD or None: +1, -1, 2, 0."""
     cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i
     cdef Tick tick
@@ -82,8 +89,10 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
             signals[i] = 1
         elif answer == "SELL":
             signals[i] = -1
+        elif answer == "FLAT":
+            signals[i] = S_FLAT
         else:
-            raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, HOLD or None")
+            raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, FLAT, HOLD or None")
 
 
 def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
@@ -189,7 +198,8 @@ cdef class CrossAverage:
 cdef class OrderGate:
     """Decides which signals become orders, from one strategy's positions and unanswered orders.
 
-    ``position`` is -1, 0 or +1 per symbol; a signal equal to it sends no order, unless ``every``.
+    ``position`` is -1, 0 or +1 per symbol.  BUY wants +1, SELL -1, FLAT 0; a signal that wants the
+    position it finds sends no order.  With ``every``, each BUY and SELL sends one, FLAT none.
     ``busy`` marks a symbol whose order has no answer yet: the position before the order, plus 2.
     The next signal of a busy symbol ends the batch, even if it is the same again, because whether
     it becomes an order depends on that answer.  The caller clears ``busy`` when it has the answers.
@@ -211,52 +221,62 @@ cdef class OrderGate:
         """The next orders, at most ``orders_max``, and the index of the tick to continue with.
 
         Raises:
-            ValueError: a signal other than +1, -1, 0; fewer ticks than signals.
+            ValueError: a signal other than +1, -1, 2, 0; fewer ticks than signals.
             IndexError: a tick with an unknown symbol.
         """
         cdef tick_span span = span_of(ticks)
         cdef Py_ssize_t i = start, n = signals.shape[0]
         cdef const tick_record *tick
-        cdef int8_t signal
+        cdef int8_t signal, target
         cdef Intent intent
         if span.count < n or start < 0:
             raise ValueError("ticks are fewer than signals")
         made = []
         while i < n:
-            signal = signals[i]
+            with cython.boundscheck(False):
+                signal = signals[i]
             if signal:
-                if not -1 <= signal <= 1:
-                    raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
+                if not -1 <= signal <= S_FLAT:
+                    raise ValueError(INVALID_SIGNAL)
                 tick = &span.at[i]
                 if self.busy[tick.symbol] and not self.every:
                     break
                 if self.every or self.position[tick.symbol] != signal:
+                    target = signal
+                    if signal == S_FLAT:
+                        if self.every or self.position[tick.symbol] == 0:
+                            i += 1
+                            continue
+                        target = 0
                     if len(made) == self.orders_max:
                         break
                     intent = Intent.__new__(Intent)
                     intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
                     intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
                     intent.symbol = <str>self.symbols[tick.symbol]
-                    intent.signal = signal
+                    intent.signal = target if target else -self.position[tick.symbol]
+                    intent.target = target
                     made.append(intent)
                     self.busy[tick.symbol] = <uint8_t>(self.position[tick.symbol] + 2)
-                    self.position[tick.symbol] = signal
+                    self.position[tick.symbol] = target
             i += 1
         return made, i
 
 
 def tally(const int8_t[::1] signals):
-    """``(buys, sells, holds)``.  ``ValueError`` for a signal other than +1, -1, 0."""
-    cdef Py_ssize_t i, buys = 0, sells = 0
-    cdef int invalid = 0
+    """``(buys, sells, flats, holds)``.  ``ValueError`` for a signal other than +1, -1, 2, 0."""
+    cdef Py_ssize_t i
+    cdef uint32_t buys = 0, sells = 0, flats = 0
+    cdef uint8_t bits = 0
     with nogil, cython.boundscheck(False):
         for i in range(signals.shape[0]):
-            buys += signals[i] > 0
+            buys += signals[i] == 1
             sells += signals[i] < 0
-            invalid |= signals[i] > 1 or signals[i] < -1
-    if invalid:
-        raise ValueError("signals must be +1 (BUY), -1 (SELL) or 0 (HOLD)")
-    return buys, sells, signals.shape[0] - buys - sells
+            flats += signals[i] == S_FLAT
+            bits |= <uint8_t>(signals[i] + 1)
+    if bits > S_FLAT + 1:
+        raise ValueError(INVALID_SIGNAL)
+    return buys, sells, flats, signals.shape[0] - buys - sells - flats
 
 
 def record_latency(uint64_t[::1] buckets, int64_t value_ns, uint64_t count=1):

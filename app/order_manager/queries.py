@@ -45,6 +45,8 @@ class OrderQueries:
         self._core = core
         self._store = store
         self.event: Event | None = None
+        self._book: dict[str, int | None] = {}
+        """Symbol -> price; read once per answer, so that its rows and totals agree."""
 
     def answer(self, command: Command, now_ns: int) -> bytes:
         """The answer frame."""
@@ -96,6 +98,7 @@ class OrderQueries:
         )
 
     def _positions(self, command: Positions) -> bytes:
+        self._book.clear()
         keys = sorted(
             (client, symbol)
             for client, symbol, _ in self._core.positions()
@@ -120,7 +123,7 @@ class OrderQueries:
         return encode_object(answer)
 
     def _position(self, symbol: str, position: Position) -> dict[str, Any]:
-        mark = self._core.gate.mark(symbol, position)
+        mark = self._mark(symbol, position)
         average = position.avg_cost
         return {
             "symbol": symbol,
@@ -133,6 +136,14 @@ class OrderQueries:
             "open_sell": position.open_sell,
         }
 
+    def _mark(self, symbol: str, position: Position) -> int:
+        """The price to show a holding at: a live book's now, else the one that the checks use."""
+        gate = self._core.gate
+        if symbol not in self._book:
+            self._book[symbol] = gate.market_price(symbol)
+        price = self._book[symbol]
+        return gate.mark(symbol, position) if price is None else price
+
     def _total(self, symbol: str | None) -> dict[str, Any]:
         """Totals over all clients: profit is summed, quantities are net."""
         realized = unrealized = exposure = 0
@@ -140,7 +151,7 @@ class OrderQueries:
         for _, name, position in self._core.positions():
             if symbol not in (None, name):
                 continue
-            mark = self._core.gate.mark(name, position)
+            mark = self._mark(name, position)
             realized += position.realized
             unrealized += position.unrealized(mark)
             exposure += abs(position.qty) * mark

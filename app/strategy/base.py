@@ -1,4 +1,4 @@
-"""The interface of a strategy: ticks in, BUY, SELL or HOLD out.
+"""The interface of a strategy: ticks in, BUY, SELL, FLAT or HOLD out.
 
 The simple form, one call per tick::
 
@@ -38,8 +38,8 @@ from app.strategy.failure import (
 Signals = npt.NDArray[np.int8]
 Ticks = npt.NDArray[np.void]
 
-BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
-SIGNAL_NAMES = {1: BUY, -1: SELL, 0: HOLD}
+BUY, SELL, FLAT, HOLD = "BUY", "SELL", "FLAT", "HOLD"
+SIGNAL_NAMES = {1: BUY, -1: SELL, _kernel.FLAT: FLAT, 0: HOLD}
 OLD_PACKAGE = "app.strategies"
 """The former package, which a user's file may still import."""
 
@@ -69,12 +69,12 @@ class Strategy:
     def on_tick(self, tick: _kernel.Tick) -> str | None:
         """Decide on one tick (``symbol``, ``price``, ``event_ns``, ``seq``, ``sentiment``).
 
-        Returns ``"BUY"``, ``"SELL"`` or ``"HOLD"``; None means HOLD.
+        Returns ``"BUY"``, ``"SELL"``, ``"FLAT"`` (close the position) or ``"HOLD"``; None: HOLD.
         """
         raise NotImplementedError(f"{type(self).__name__} has neither on_tick nor on_batch")
 
     def on_batch(self, ticks: Ticks) -> Signals:
-        """Decide on a batch: int8, one per tick, +1 BUY, -1 SELL, 0 HOLD.
+        """Decide on a batch: int8, one per tick, +1 BUY, -1 SELL, 2 FLAT, 0 HOLD.
 
         ``ticks`` has the fields of :data:`app.model.tick.TICK_DTYPE` and is a view of shared
         memory: copy what you keep.  The default calls :meth:`on_tick` for each tick.

@@ -21,7 +21,7 @@ from app.strategy.schedule import Schedule
 
 log = get_logger()
 
-POSITION_NAMES = {1: "LONG", -1: "SHORT"}
+POSITION_NAMES = {1: "LONG", 0: "FLAT", -1: "SHORT"}
 
 
 class StrategyCounters:
@@ -81,10 +81,11 @@ class StrategyCounters:
 
     def count_batch(self, signals: npt.NDArray[np.int8], decided_ns: int) -> None:
         """Count one batch's signals; ``decided_ns``: CLOCK_MONOTONIC of the decision."""
-        buys, sells, holds = _kernel.tally(signals)
+        buys, sells, flats, holds = _kernel.tally(signals)
         metrics = self._metrics
         metrics.add("signals_buy", buys)
         metrics.add("signals_sell", sells)
+        metrics.add("signals_flat", flats)
         metrics.add("signals_hold", holds)
         metrics.add("batches")
         metrics.mark_event(decided_ns)
@@ -130,7 +131,7 @@ class StrategyCounters:
                     client=self._client,
                     id=order_id_of_tick(intent.seq),
                     symbol=intent.symbol,
-                    now=POSITION_NAMES[intent.signal],
+                    now=POSITION_NAMES[intent.target],
                     qty=self._engine.qty(intent),
                     price=intent.price,
                 )

@@ -112,7 +112,7 @@ class Engine:
         decision depends on the answer.  So decisions do not depend on how ticks are batched.
 
         Raises:
-            StrategyError: a signal other than +1, -1, 0.
+            StrategyError: a signal other than +1, -1, 2, 0.
         """
         start, count = 0, len(ticks)
         while start < count:
@@ -127,13 +127,13 @@ class Engine:
     def qty(self, intent: Intent) -> int:
         """Shares to order; valid until the next group is read.
 
-        ORDER_QTY from flat, twice as many from the opposite side, so that the shares held match the
-        position.
+        ORDER_QTY from flat or to flat, twice as many from one side to the other, so that the shares
+        held match the position.
         """
         if self._every:
             return self._qty
         before = int(self._before_order[intent.symbol_index]) - BEFORE_OFFSET
-        return self._qty * abs(intent.signal - before)
+        return self._qty * abs(intent.target - before)
 
     def order_frame(self, intent: Intent, client: str) -> bytes:
         """The order on the wire, delimiter included; valid as long as :meth:`qty`."""

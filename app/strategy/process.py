@@ -8,6 +8,7 @@ order is answered, so a crash repeats orders (under the same ids) and never lose
 import os
 import time
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,7 @@ from app.runtime.lifecycle import (
 from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
+from app.runtime.net.position_queries import profit_of, signs
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
@@ -35,7 +37,7 @@ from app.strategy.base import load_strategy
 from app.strategy.counters import StrategyCounters
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
 from app.strategy.failure import StrategyError
-from app.strategy.recovery import History, announce_position, last_order_id, last_sides
+from app.strategy.recovery import History, announce_position, last_order_id
 from app.strategy.sentiment_feed import SentimentFeed
 
 log = get_logger()
@@ -43,6 +45,7 @@ log = get_logger()
 POLL_NS = int(POLL_S * 1e9)
 PROGRESS_EVERY_S = 10.0
 REPORT_SETTLE_S = 2.0
+PROFIT_PATIENCE_S = 5.0
 
 
 class StrategyProcess:
@@ -93,7 +96,7 @@ class StrategyProcess:
 
         In a replay it sends the same orders under the same ids again: the order manager answers
         from its store, which restores the positions, and executes nothing twice.  Otherwise the
-        positions come from its last orders, and no order is sent for missed ticks, nor for ticks
+        positions come from the order manager, and no order is sent for missed ticks, nor for ticks
         up to that of the last order: the positions are newer than those ticks, so the strategy
         could decide differently on them.
         """
@@ -125,11 +128,11 @@ class StrategyProcess:
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
     def _restore_positions(self) -> None:
-        """Take the positions from the last orders, and skip the ticks decided before them."""
+        """Ask the order manager for the positions, and skip the ticks decided before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
-            for symbol, side in last_sides(self.orders, self.client, len(symbols)).items():
-                self.engine.position[symbols.index(symbol)] = side
+            for symbol, position in signs(self.orders.ask, self.client).items():
+                self.engine.position[symbols.index(symbol)] = position
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
             self._skip_decided_ticks(tick_of_order_id(last_id))
@@ -280,30 +283,30 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         metrics.set("started_ns", started_ns)
         stop.set_deadline(started_ns / 1e9 + settings.deadline_s, settings.deadline_s)
     try:
-        finished = _consume(settings, metrics, stop)
+        client = _consume(settings, metrics, stop)
     except StopRequested:
-        finished = False
+        client = ""
     except StrategyError as error:
         if settings.replay == "once" and SUPERVISED not in os.environ:
             log.error("fatal", error=str(error), **error.details)
             stop.clear_deadline()
-            _report(settings, str(error), over=False, fault=True)
+            _report(settings, str(error), fault=True)
         raise FatalError(str(error), final=True, details=error.details) from error
     except Overdue:
-        finished = False
+        client = ""
     stop.clear_deadline()
-    if not finished and (settings.replay != "once" or stop.shm_owner_died):
+    if not client and (settings.replay != "once" or stop.shm_owner_died):
         return EXIT_OK
-    if finished:
+    if client:
         metrics.set_state("done")
     elif SUPERVISED in os.environ:
         # The supervisor restarts this process, or reports on the run that it has cut short.
         raise RunFailed(EXIT_INCOMPLETE, stop.reason, over=False)
-    return _report(settings, "" if finished else stop.reason or "stopped", over=finished)
+    return _report(settings, "" if client else stop.reason or "stopped", client=client)
 
 
-def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> bool:
-    """Run the strategy; whether the run has ended, not only this process."""
+def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
+    """Run the strategy; its client's name if the run has ended, "" if only this process has."""
     process = StrategyProcess(settings, metrics, stop)
     log.info(
         "attached",
@@ -319,17 +322,17 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> bool:
         metrics.set_state("ready")
         process.run()
         if not process.finished:
-            return False
+            return ""
         process.leave()
-        return True
+        return process.client
     finally:
         process.close()
 
 
-def _report(settings: Settings, cut_short: str, *, over: bool, fault: bool = False) -> int:
+def _report(settings: Settings, cut_short: str, *, client: str = "", fault: bool = False) -> int:
     """Write and print the report of a ``REPLAY=once`` run.
 
-    The other processes publish their counters a few times a second: at the end of the run, wait
+    ``client`` is the name of this strategy's orders if the run has ended, else "".  The other processes publish their counters a few times a second: at the end of the run, wait
     for their last figures.
 
     Raises:
@@ -338,11 +341,14 @@ def _report(settings: Settings, cut_short: str, *, over: bool, fault: bool = Fal
     # Imported here: rich, which draws the tables, takes 5 MB that a run needs only at its end.
     from app.runtime.metrics import report, report_files
 
-    deadline = time.monotonic() + (REPORT_SETTLE_S if over else 0)
+    deadline = time.monotonic() + (REPORT_SETTLE_S if client else 0)
     result = report.collect(settings, cut_short, fault=fault)
     while result.problems and time.monotonic() < deadline:
         time.sleep(0.05)
         result = report.collect(settings, cut_short, fault=fault)
+    if client:
+        profit = profit_of(settings, client, PROFIT_PATIENCE_S)
+        result = msgspec.structs.replace(result, profit=profit)
     print_text("report", report.to_text(result), verdict=result.verdict)
     path = None
     try:
@@ -351,7 +357,7 @@ def _report(settings: Settings, cut_short: str, *, over: bool, fault: bool = Fal
         log.error("report_not_written", folder=settings.output_dir, error=str(error))
     log.info("run_finished", complete=not result.problems, report=str(path))
     if result.exit_code != EXIT_OK:
-        raise RunFailed(result.exit_code, result.verdict, over=over)
+        raise RunFailed(result.exit_code, result.verdict, over=bool(client))
     return EXIT_OK
 
 

@@ -1,13 +1,11 @@
-"""Recovery of a restarted strategy: ticks from the gateway, last orders from the order manager.
+"""Recovery of a restarted strategy: ticks from the gateway, positions from the order manager.
 
 Where a run cannot be repeated tick by tick (live, or with ticks lost), the strategy takes its
-positions from its last orders and sends nothing for the time it was away: those prices are gone.
+positions from the order manager and sends nothing for the time it was away: those prices are gone.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +13,7 @@ from app.config import Settings
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
-from app.model.wire.frames import RemoteProtocolError, json_frame
+from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
@@ -23,9 +21,6 @@ from app.runtime.net.order_client import OrderClient
 from app.strategy.engine import MAX_BATCH_TICKS
 
 log = get_logger()
-
-PAGE_ORDERS = 150
-REFUSED = frozenset({"Denied", "Rejected"})
 
 
 class History:
@@ -149,36 +144,6 @@ def last_order_id(client: OrderClient, name: str) -> int | None:
     Raises:
         StopRequested: a stop was requested meanwhile.
     """
-    page = _page(client, name, None, 1)
-    return int(page[0]["id"]) if page else None
-
-
-def last_sides(client: OrderClient, name: str, symbols: int) -> dict[str, int]:
-    """Symbol -> +1 or -1, the side of the latest accepted order of ``name`` in it.
-
-    ``symbols``: how many there are; the search ends once each is found.
-
-    Raises:
-        StopRequested: a stop was requested meanwhile.
-    """
-    found: dict[str, int] = {}
-    before: int | None = None
-    while len(found) < symbols:
-        orders = _page(client, name, before, PAGE_ORDERS)
-        if not orders:
-            break
-        for order in orders:
-            if order["status"] not in REFUSED:
-                found.setdefault(order["symbol"], 1 if order["side"] == "BUY" else -1)
-            before = order["order_no"]
-    return found
-
-
-def _page(client: OrderClient, name: str, before: int | None, limit: int) -> list[dict[str, Any]]:
-    """Orders of ``name``, newest first."""
-    request: dict[str, Any] = {"op": "orders", "client": name, "open": False, "limit": limit}
-    if before is not None:
-        request["before"] = before
-    frame = json_frame(msgspec.json.encode(request))
-    orders: list[dict[str, Any]] = client.ask(frame).get("orders", [])
-    return orders
+    request = {"op": "orders", "client": name, "open": False, "limit": 1}
+    orders = client.ask(request).get("orders", [])
+    return int(orders[0]["id"]) if orders else None

@@ -4,6 +4,7 @@ import secrets
 import signal
 import socket
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,63 @@ def test_a_strategy_that_does_not_repeat_itself_ends_the_run(tmp_path: Path) -> 
         text = stack.log_path.read_text()
     assert "is not repeatable" in text
     assert "ERROR main fatal" in text
+
+
+# ---- A strategy that goes flat
+
+REVERTING = """
+from collections import defaultdict, deque
+from app.strategy import Strategy
+
+class Reverting(Strategy):
+    def __init__(self, context):
+        super().__init__(context)
+        self.last = defaultdict(lambda: deque(maxlen=20))
+
+    def on_tick(self, tick):
+        last = self.last[tick.symbol]
+        last.append(tick.price)
+        away = tick.price / (sum(last) / len(last)) - 1
+        if abs(away) < 0.0001:
+            return "FLAT"
+        return "SELL" if away > 0.001 else "BUY" if away < -0.001 else "HOLD"
+"""
+REPLAY_KILLS = ((4000, "strategy"), (9000, "order_manager"), (15_000, "strategy"))
+LIVE_KILLS = tuple((tick, "strategy") for tick in (3000, 10_000, 17_000, 24_000))
+
+
+@pytest.mark.parametrize(
+    ("pace", "mode", "kills"),
+    [
+        ("max", "replay", ()),
+        ("10000/s", "replay", REPLAY_KILLS),
+        ("10000/s", "live", LIVE_KILLS),
+    ],
+    ids=["undisturbed", "replay", "live"],
+)
+def test_a_strategy_that_goes_flat_trades_like_the_backtest(
+    tmp_path: Path, pace: str, mode: str, kills: tuple[tuple[int, str], ...]
+) -> None:
+    path = tmp_path / "reverting.py"
+    path.write_text(REVERTING)
+    strategy = f"{path}:Reverting"
+    expected = undisturbed(SAMPLE, strategy=strategy)
+    held, closing = defaultdict[str, int](int), 0
+    for order in expected.orders:
+        held[order.symbol] += order.qty if order.side == "BUY" else -order.qty
+        assert held[order.symbol] in (-10, 0, 10)
+        closing += held[order.symbol] == 0
+    assert closing > 300
+    assert len(expected.orders) - closing > 300
+    with HostStack(
+        tmp_path / "run", data_path=SAMPLE, pace=pace, trading_mode=mode, strategy=strategy
+    ) as stack:
+        for tick, service in kills:
+            wait_for_tick(stack, tick)
+            assert stack.signal(service, signal.SIGKILL)
+        assert stack.wait(60) == 0
+        assert first_difference(stack.outcome(), expected) is None
+        assert "now=FLAT" in stack.log_path.read_text()
 
 
 # ---- After the last row of the file

@@ -80,6 +80,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "run_filled": "those of them that were filled, at least in part",
         "run_refused": "those of them that were refused",
         "trades_hash": "digest of these orders and answers; 0: this kind of run has none",
+        "signals_flat": "decisions to close the position",
     },
     "order_manager": {
         "orders_received": "order frames received, accepted or not",

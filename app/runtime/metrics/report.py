@@ -22,6 +22,7 @@ from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
 from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
+from app.runtime.net.position_queries import Profit
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 PATHS = (
@@ -53,6 +54,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     label: str
     buy: int
     sell: int
+    flat: int
     hold: int
     sent: int
     acked: int
@@ -85,7 +87,8 @@ class Report(msgspec.Struct, frozen=True):
     """A whole run.  ``problems`` is empty when nothing is missing.
 
     ``endless``: the feed does not end by itself, so the run cannot be complete, and no expectation
-    is checked.  ``fault``: a fault ended the run.
+    is checked.  ``fault``: a fault ended the run.  ``profit`` is that of the strategy that made the
+    report, at the last tick's prices.
     """
 
     created: datetime
@@ -100,6 +103,7 @@ class Report(msgspec.Struct, frozen=True):
     rows_skipped: int
     problems: list[str]
     expectations: list[Expectation]
+    profit: Profit | None = None
 
     @property
     def missed(self) -> list[str]:
@@ -182,6 +186,7 @@ def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
         label=label,
         buy=counters["signals_buy"],
         sell=counters["signals_sell"],
+        flat=counters["signals_flat"],
         hold=counters["signals_hold"],
         sent=counters["orders_sent"],
         acked=counters["orders_acked"],
@@ -266,8 +271,8 @@ def _tables(report: Report) -> list[Table]:
     orders = [
         [
             o.label,
-            *map(number, (o.buy, o.sell, o.hold, o.sent, o.acked, o.rejected)),
-            *map(number, (o.repeated, o.unanswered, o.filled)),
+            *map(number, (o.buy, o.sell, o.flat, o.hold, o.sent, o.acked)),
+            *map(number, (o.rejected, o.repeated, o.unanswered, o.filled)),
             o.trades_hash,
         ]
         for o in report.orders
@@ -281,7 +286,7 @@ def _tables(report: Report) -> list[Table]:
     segments.append(["total", "", number(sum(existing))])
     segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
     signals, outcomes = (
-        ("BUY", "SELL", "HOLD"),
+        ("BUY", "SELL", "FLAT", "HOLD"),
         ("sent", "acked", "rejected", "repeated", "unanswered", "filled", "trades hash"),
     )
     order_header = ("process", *signals, *outcomes)
@@ -292,6 +297,7 @@ def _tables(report: Report) -> list[Table]:
             stages,
         ),
         ("Signals and orders", order_header, orders),
+        *_profit(report.profit),
         ("Latency, µs", ("path", "process", "count", *PERCENTILE_NAMES, "max"), latencies),
         ("Shared memory", ("segment", "what", "bytes"), segments),
         (
@@ -303,6 +309,16 @@ def _tables(report: Report) -> list[Table]:
             ],
         ),
     ]
+
+
+def _profit(profit: Profit | None) -> list[Table]:
+    """The profit's table, where it was asked for."""
+    if profit is None:
+        return []
+    header = ("client", "realized", "open", "PnL")
+    values = (profit.realized, profit.unrealized, profit.realized + profit.unrealized)
+    money = [profit.problem, "", ""] if profit.problem else [number(value, 2) for value in values]
+    return [("Profit at the last prices", header, [[profit.client, *money]])]
 
 
 def blocks(report: Report) -> list[RenderableType]:

@@ -158,12 +158,13 @@ class OrderClient:
                 self._backoff.sleep(self._stop, self._heartbeat)
         return answers
 
-    def ask(self, frame: bytes) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one command, again where necessary; return its final answer.
 
         Raises:
             StopRequested: a stop was requested before the answer.
         """
+        frame = json_frame(msgspec.json.encode(request))
         while True:
             self.connect()
             assert self._socket is not None
@@ -246,7 +247,15 @@ def send_order(order: Mapping[str, Any], settings: Settings | None = None) -> di
     Raises:
         OSError: the order manager cannot be reached, or did not answer within ``ORDER_TIMEOUT_S``.
     """
-    chosen = settings or load_settings()
-    with connect_orders(chosen, chosen.order_timeout_s) as connection:
-        connection.sendall(json_frame(json.dumps(order, allow_nan=False).encode()))
+    return ask_once(order, settings or load_settings())
+
+
+def ask_once(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Send one request on a connection of its own, once; return its answer.
+
+    Raises:
+        OSError: the order manager cannot be reached, or did not answer within ``ORDER_TIMEOUT_S``.
+    """
+    with connect_orders(settings, settings.order_timeout_s) as connection:
+        connection.sendall(json_frame(json.dumps(request, allow_nan=False).encode()))
         return dict(json.loads(read_until(connection)[:-1]))

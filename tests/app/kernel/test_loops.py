@@ -9,6 +9,8 @@ from app.kernel import _kernel
 from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
 from tests.support.kernel.helpers import BOTH, records, refused
 
+FLAT = 2
+
 
 @BOTH
 def kernel(request: pytest.FixtureRequest) -> Any:
@@ -79,16 +81,39 @@ class TestBatchLoops:
         busy[:] = 0
         assert gate.intents(ticks, signals, 5) == ([], 6)
 
+    def test_flat_sends_the_order_that_closes_the_position(self, kernel: Any) -> None:
+        rows = [(FLAT, []), (1, [(1, 1)]), (FLAT, [(-1, 0)]), (FLAT, []), (-1, [(-1, -1)])]
+        rows += [(FLAT, [(1, 0)]), (0, []), (1, [(1, 1)]), (-1, [(-1, -1)])]
+        position, busy = np.zeros(1, np.int8), np.zeros(1, np.uint8)
+        gate = kernel.OrderGate(position, busy, ["AAPL"], False, 4)
+        for signal, expected in rows:
+            before = int(position[0])
+            busy[:] = 0
+            made, _ = gate.intents(records((0, 0, 1.0)), np.array([signal], np.int8), 0)
+            assert [(intent.signal, intent.target) for intent in made] == expected
+            assert busy[0] == (before + 2 if made else 0)
+
+    def test_flat_waits_for_the_answer_of_its_symbol(self, kernel: Any) -> None:
+        """Whether it closes something depends on whether the BUY is accepted."""
+        ticks, signals = records(*[(0, 0, 1.0)] * 2), np.array([1, FLAT], np.int8)
+        for accepted, closes in ((True, [-1]), (False, [])):
+            position, busy = np.zeros(1, np.int8), np.zeros(1, np.uint8)
+            gate = kernel.OrderGate(position, busy, ["AAPL"], False, 4)
+            assert gate.intents(ticks, signals, 0)[1] == 1
+            position[0], busy[0] = int(accepted), 0
+            made, at = gate.intents(ticks, signals, 1)
+            assert ([intent.signal for intent in made], at) == (closes, 2)
+
     def test_every_sends_an_order_for_each_signal(self, kernel: Any) -> None:
         ticks = records(*[(0, 0, 1.0)] * 5)
-        signals = np.array([1, 1, 0, -1, 1], np.int8)
+        signals = np.array([1, 1, FLAT, -1, 1], np.int8)
         gate = _gate(kernel, every=True, orders_max=3)
         intents, at = gate.intents(ticks, signals, 0)
         assert ([intent.seq for intent in intents], at) == ([0, 1, 3], 4)
         intents, at = gate.intents(ticks, signals, 4)
         assert ([intent.seq for intent in intents], at) == ([4], 5)
 
-    @pytest.mark.parametrize("invalid", [2, -2, 127, -128])
+    @pytest.mark.parametrize("invalid", [3, -2, 127, -128])
     def test_an_invalid_signal_is_refused(self, kernel: Any, invalid: int) -> None:
         signals = np.array([0, invalid], np.int8)
         with refused():
@@ -102,8 +127,8 @@ class TestBatchLoops:
                 _gate(kernel, orders_max=orders_max)
 
     def test_tally(self, kernel: Any) -> None:
-        assert kernel.tally(np.array([1, -1, 0, 1, 1], np.int8)) == (3, 1, 1)
-        assert kernel.tally(np.zeros(0, np.int8)) == (0, 0, 0)
+        assert kernel.tally(np.array([1, -1, 2, 0, 1, 1, 2], np.int8)) == (3, 1, 2, 1)
+        assert kernel.tally(np.zeros(0, np.int8)) == (0, 0, 0, 0)
 
     def test_a_symbol_out_of_range_is_refused(self, kernel: Any) -> None:
         ticks, out = records((0, 3, 1.0)), np.zeros(1, np.int8)

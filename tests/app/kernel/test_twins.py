@@ -320,7 +320,7 @@ class TestBatchLoops:
 
     @LIMIT
     @given(
-        st.lists(st.tuples(st.integers(-1, 1), st.integers(0, 2)), max_size=30),
+        st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2)), max_size=30),
         st.booleans(),
         st.integers(1, 8),
     )

@@ -4,6 +4,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.execution.prices import BookPrice
 from app.model.money import UNITS
 from app.order_manager.server import MESSAGE_DELIMITER, OrderManagerServer
@@ -144,6 +146,33 @@ def test_positions_and_profit(server: RunningServer) -> None:
     assert answer["total"]["realised"] == 28.0
     assert answer["total"]["qty"] == {"AAPL": 5}
     assert [p["client"] for p in only["positions"]] == ["bob"]
+
+
+@pytest.mark.parametrize("mode", ["replay", "live"])
+def test_positions_are_shown_at_the_market(tmp_path: Path, mode: str) -> None:
+    """The book's price while the book lives; the checks of a replay keep the last fill's."""
+    prices = Prices()
+    with running(tmp_path, trading_mode=mode, risk_known_symbols=False) as server:
+        context = server.server._service.core.gate._context  # type: ignore[attr-defined]
+        context.prices = prices
+        with server.client() as client:
+            client.ask({**ORDER, "client": "ann"})
+            client.ask({**ORDER, "client": "bob", "side": "SELL", "qty": 4})
+
+            def shown() -> list[Any]:
+                answer = client.ask({"op": "positions"})
+                rows = [(row["mark"], row["unrealised"]) for row in answer["positions"]]
+                return [*rows, (answer["total"]["exposure"], answer["total"]["unrealised"])]
+
+            at_fill = [(173.2, 0.0), (173.2, 0.0), (2424.8, 0.0)]
+            at_book = [(180.0, 68.0), (180.0, -27.2), (14 * 180.0, 40.8)]
+            assert shown() == at_fill, "no book"
+            prices.book[ORDER["symbol"]] = BookPrice(180 * UNITS, 0, 1)
+            assert shown() == at_book
+            used = client.ask({"op": "limits", "client": "ann"})["used"]
+            assert used["profit_today"] == (68.0 if mode == "live" else 0.0)
+            prices.attached = False
+            assert shown() == (at_book if mode == "live" else at_fill), "a dead book"
 
 
 def test_pages_of_positions(server: RunningServer) -> None:

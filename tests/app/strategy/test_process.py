@@ -127,10 +127,12 @@ class PlainCrossCheck(Strategy):
 
 
 class Scripted(Strategy):
-    """Buys above 100, sells below, holds at 100."""
+    """Buys above 100, sells below, holds at 100, goes flat at 100.5."""
 
     def on_tick(self, tick: Tick) -> str | None:
         """By the price only."""
+        if tick.price == 100.5:
+            return "FLAT"
         return "BUY" if tick.price > 100 else "SELL" if tick.price < 100 else None
 
 
@@ -175,7 +177,9 @@ rows = st.lists(
     max_size=80,
 )
 few = st.lists(
-    st.tuples(st.integers(0, 1), st.sampled_from([99.0, 100.0, 101.0])), min_size=1, max_size=40
+    st.tuples(st.integers(0, 1), st.sampled_from([99.0, 100.0, 100.5, 101.0])),
+    min_size=1,
+    max_size=40,
 )
 moods = st.lists(st.sampled_from([-1, 0, 49, 50, 51, 100]), min_size=80, max_size=80)
 cuts = st.lists(st.integers(0, 80), max_size=8)
@@ -207,12 +211,14 @@ class TestDecisions:
         ticks = ticks_of(*made)
         position, expected = [0, 0, 0], []
         for seq, (symbol, price) in enumerate(made):
-            signal = (price > 100) - (price < 100)
-            if signal and (mode == "every" or signal != position[symbol]):
+            before = position[symbol]
+            wanted = {99.0: -1, 100.0: before, 100.5: 0, 101.0: 1}[price]
+            if price in (99.0, 101.0) if mode == "every" else wanted != before:
                 accepted = seq not in refused
-                expected.append((seq, SIGNAL_NAMES[signal], SYMBOLS[symbol], price, accepted))
+                side = "BUY" if (wanted if mode == "every" else wanted - before) > 0 else "SELL"
+                expected.append((seq, side, SYMBOLS[symbol], price, accepted))
                 if accepted:
-                    position[symbol] = signal
+                    position[symbol] = wanted
         chosen = Settings(short_window_ticks=2, long_window_ticks=4, order_mode=mode)
         run = Run(Scripted, chosen, refused.__contains__)
         edges = [0, *sorted(min(at, len(made)) for at in cut), len(made)]
@@ -245,16 +251,29 @@ class TestDecisions:
 
     def test_quantity_makes_the_shares_match_the_position(self) -> None:
         engine = Engine(Scripted, ["A", "B", "C"], Settings(order_qty=10))
-        ticks = ticks_of((0, 101.0), (0, 99.0), (1, 99.0), (0, 101.0))
-        shares = {"A": 0, "B": 0}
+        prices = (101.0, 99.0, 100.5, 99.0, 101.0, 100.5, 100.5, 101.0)
+        ticks = ticks_of((1, 99.0), *((0, price) for price in prices))
+        shares, sent = {"A": 0, "B": 0}, []
         signals = engine.signals(ticks, lambda _ticks, out: out.fill(-1))
         for intents in engine.intents(ticks, signals):
             for intent in intents:
                 shares[intent.symbol] += intent.signal * engine.qty(intent)
+                sent.append(intent.signal * engine.qty(intent))
                 engine.settle(intent, accepted=True)
                 position = int(engine.position[intent.symbol_index])
                 assert shares[intent.symbol] == 10 * position
         assert shares == {"A": 10, "B": -10}
+        assert sent == [-10, 10, -20, 10, -10, 20, -10, 10]
+
+    def test_a_rejected_flat_keeps_the_position_and_is_retried(self) -> None:
+        ticks = ticks_of((0, 101.0), *[(0, 100.5)] * 3)
+        run = Run(Scripted, refuses=lambda seq: seq == 1).take(ticks)
+        assert [(order[0], order[1], order[4]) for order in run.orders] == [
+            (0, "BUY", True),
+            (1, "SELL", False),
+            (2, "SELL", True),
+        ]
+        assert run.engine.position.tolist() == [0, 0, 0]
 
     def test_more_orders_than_fit_one_group(self) -> None:
         chosen = Settings(order_mode="every")
@@ -327,7 +346,7 @@ class TestUserStrategies:
             on_batch(lambda ticks: np.ones((2, 1), np.int8)),
             on_batch(lambda ticks: np.ones(2, np.float64)),
             on_batch(lambda ticks: ticks["price"] < 100),
-            on_batch(lambda ticks: np.array([0, 2], np.int8)),
+            on_batch(lambda ticks: np.array([0, 3], np.int8)),
             on_batch(lambda ticks: np.array([1, -128], np.int8)),
             on_batch(lambda ticks: np.zeros(4, np.int8)[::2]),
             on_batch(lambda ticks: ticks["nothing"]),

@@ -39,6 +39,13 @@ class ByPrice(Strategy):
         return "BUY" if tick.price > 100 else "SELL" if tick.price < 100 else "HOLD"
 
 
+class FlatByPrice(Strategy):
+    """Long above 100, short below, flat at 100."""
+
+    def on_tick(self, tick: Any) -> str:
+        return "BUY" if tick.price > 100 else "SELL" if tick.price < 100 else "FLAT"
+
+
 class Killed(Exception):
     """Stands for SIGKILL."""
 
@@ -57,7 +64,7 @@ class DyingReader:
 
 
 class OrderManager:
-    """Accepts and keeps every order; answers queries for the last ones."""
+    """Accepts and fills every order; answers queries for orders and positions."""
 
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
@@ -66,9 +73,13 @@ class OrderManager:
         while True:
             request = json.loads(connection.frame())
             if request.get("op") == "orders":
-                end = request.get("before", len(self.orders) + 1)
-                page = self.orders[: end - 1][::-1][: request["limit"]]
+                page = self.orders[::-1][: request["limit"]]
                 answer: dict[str, Any] = {"ok": True, "orders": page}
+            elif request.get("op") == "positions":
+                sides = {"BUY": 1, "SELL": -1}
+                qty = sum(sides[order["side"]] * order["qty"] for order in self.orders)
+                row = {"symbol": "A", "qty": qty, "open_buy": 0, "open_sell": 0}
+                answer = {"ok": True, "positions": [row] if self.orders else [], "more": False}
             else:
                 number = len(self.orders) + 1
                 self.orders.append({**request, "order_no": number, "status": "Filled"})
@@ -118,13 +129,15 @@ def name() -> Iterator[str]:
 
 
 @contextmanager
-def surroundings(path: Path, name: str, **changes: str) -> Iterator[Surroundings]:
+def surroundings(
+    path: Path, name: str, strategy: str = "ByPrice", **changes: str
+) -> Iterator[Surroundings]:
     """A real gateway, and an order manager and an orderbook that the test controls."""
     rows = [f"2025-10-01 09:30:{second:02},A,{price}\n" for second, price in enumerate(PRICES)]
     path.write_text("timestamp,symbol,price\n" + "".join(rows))
     chosen = make_settings(
         data_path=str(path),
-        strategy=f"{__name__}:ByPrice",
+        strategy=f"{__name__}:{strategy}",
         shm_tick_ring=f"{name}_ring",
         shm_price_book=f"{name}_book",
         shm_metadata=f"{name}_metadata",
@@ -173,13 +186,16 @@ def run_to_end(around: Surroundings) -> None:
     process.close()
 
 
-@pytest.mark.parametrize(
+MODES = pytest.mark.parametrize(
     "mode", [{"ring_policy": "latest"}, {"trading_mode": "live"}], ids=["latest", "live"]
 )
+
+
+@MODES
 def test_what_was_decided_before_a_kill_is_not_decided_again(
     tmp_path: Path, name: str, mode: dict[str, str]
 ) -> None:
-    """The order manager's last orders give newer positions than the batch was decided with."""
+    """The order manager's positions are newer than those that the batch was decided with."""
     with surroundings(tmp_path / "ticks.csv", name, **mode) as around:
         orders, metrics = around.manager.orders, around.metrics
         run_and_kill(around)
@@ -195,3 +211,23 @@ def test_what_was_decided_before_a_kill_is_not_decided_again(
         assert ByPrice.seen == list(range(len(PRICES)))
         signals = sum(metrics.get(f"signals_{side}") for side in ("buy", "sell", "hold"))
         assert metrics.get("ticks_consumed") == signals == len(PRICES)
+
+
+@MODES
+def test_a_flat_position_is_flat_after_a_kill(
+    tmp_path: Path, name: str, mode: dict[str, str]
+) -> None:
+    """The last order before the kill was a BUY that closed a short position."""
+    with surroundings(tmp_path / "ticks.csv", name, "FlatByPrice", **mode) as around:
+        orders = around.manager.orders
+        run_and_kill(around)
+        assert (orders[-1]["id"], orders[-1]["side"], orders[-1]["qty"]) == (4, "BUY", 10)
+        run_to_end(around)
+        assert [(order["id"], order["side"], order["qty"]) for order in orders] == [
+            (1, "BUY", 10),
+            (3, "SELL", 20),
+            (4, "BUY", 10),
+            (5, "BUY", 10),
+            (6, "SELL", 20),
+        ]
+        assert around.metrics.get("signals_flat") == 1

@@ -101,6 +101,7 @@ class Intent(NamedTuple):
     symbol_index: int
     symbol: str
     signal: int
+    target: int
     price: float
     recv_us: int
 
@@ -123,29 +124,33 @@ class OrderGate:
         made: list[Intent] = []
         for i in range(start, len(signals)):
             signal, symbol = int(signals[i]), int(ticks[i]["symbol"])
-            if signal not in (-1, 0, 1):
+            if signal not in (-1, 0, 1, 2):
                 raise ValueError("signals")
             if signal and self.busy[symbol] and not self.every:
                 return made, i
-            if signal == 0 or (not self.every and self.position[symbol] == signal):
+            before = int(self.position[symbol])
+            target = {1: 1, -1: -1, 2: 0, 0: before}[signal]
+            side = signal if signal in (1, -1) else -before
+            if signal in (0, 2) if self.every else target == before:
                 continue
             if len(made) == self.orders_max:
                 return made, i
-            self.busy[symbol] = self.position[symbol] + 2
-            self.position[symbol] = signal
+            self.busy[symbol] = before + 2
+            self.position[symbol] = target
             tick = {name: ticks[i][name].item() for name in ("seq", "event_ns", "price", "recv_us")}
+            name = self.symbols[symbol]
             made.append(
-                Intent(symbol_index=symbol, symbol=self.symbols[symbol], signal=signal, **tick)
+                Intent(symbol_index=symbol, symbol=name, signal=side, target=target, **tick)
             )
         return made, len(signals)
 
 
-def tally(signals: Any) -> tuple[int, int, int]:
+def tally(signals: Any) -> tuple[int, int, int, int]:
     """See the kernel."""
     values = [int(signal) for signal in signals]
-    if not set(values) <= {-1, 0, 1}:
+    if not set(values) <= {-1, 0, 1, 2}:
         raise ValueError("signals")
-    return values.count(1), values.count(-1), values.count(0)
+    return values.count(1), values.count(-1), values.count(2), values.count(0)
 
 
 def record_latency(buckets: Any, value_ns: int, count: int = 1) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app.config import Settings
@@ -23,6 +24,7 @@ from app.runtime.metrics.tables import (
     show,
     table,
 )
+from app.runtime.net.position_queries import Profit
 from app.shared_memory_utils.segment import SHM_DIRECTORY, Segment
 from tests.support.paths import ROOT
 
@@ -70,12 +72,25 @@ def run(settings: Settings) -> Iterator[dict[str, ProcessMetrics]]:
 
 def fill_strategy(metrics: ProcessMetrics, latency_ns: int) -> None:
     metrics.set("ticks_consumed", 1000)
-    for signal, count in (("buy", 20), ("sell", 25), ("hold", 955)):
+    for signal, count in (("buy", 20), ("sell", 25), ("flat", 5), ("hold", 950)):
         metrics.set(f"signals_{signal}", count)
     for fate, count in (("sent", 40), ("acked", 38), ("rejected", 2)):
         metrics.set(f"orders_{fate}", count)
     for _ in range(38):
         metrics.histogram("tick_to_ack_ns").record(latency_ns)
+
+
+def test_the_profit_is_shown_or_why_it_is_unknown(
+    settings: Settings, run: dict[str, ProcessMetrics]
+):
+    found = report.collect(settings)
+    assert "Profit" not in report.to_markdown(found)
+    for profit, row in (
+        (Profit("s@1", -3.5, 1776.25), "| s@1 | -3.50 | 1,776.25 | 1,772.75 |"),
+        (Profit("s@1", problem="no answer"), "| s@1 | no answer |  |  |"),
+    ):
+        shown = report.to_markdown(msgspec.structs.replace(found, profit=profit))
+        assert row in shown
 
 
 def test_a_complete_run(settings: Settings, run: dict[str, ProcessMetrics]):
@@ -89,7 +104,7 @@ def test_a_complete_run(settings: Settings, run: dict[str, ProcessMetrics]):
         ("order_manager", 40, 0, 20.0),
     ]
     (orders,) = found.orders
-    assert (orders.buy, orders.sell, orders.hold) == (20, 25, 955)
+    assert (orders.buy, orders.sell, orders.flat, orders.hold) == (20, 25, 5, 950)
     assert (orders.sent, orders.acked, orders.rejected, orders.unanswered) == (40, 38, 2, 0)
     by_path = {row.path: row for row in found.latencies}
     assert by_path["tick received → ACK"].count == 38
@@ -196,10 +211,10 @@ def test_text_and_markdown_say_the_same(settings: Settings, run: dict[str, Proce
     text, markdown = report.to_text(found), report.to_markdown(found)
     assert text.splitlines()[-1] == report.COMPLETE
     assert report.COMPLETE in markdown
-    for word in ("strategy", "955", "1,000", "50.2", "data/some.csv", "max", "once", "CrossCheck"):
+    for word in ("strategy", "950", "1,000", "50.2", "data/some.csv", "max", "once", "CrossCheck"):
         assert word in text
         assert word in markdown
-    assert "| strategy | 20 | 25 | 955 | 40 | 38 | 2 | 0 |" in markdown
+    assert "| strategy | 20 | 25 | 5 | 950 | 40 | 38 | 2 | 0 |" in markdown
     assert "| tick received → ACK | strategy | 38 | 50.2 | 50.2 | 50.2 | 50.2 | 50.2 |" in markdown
     assert "| seed | 7 |" in markdown
     assert all(line == line.rstrip() for line in text.splitlines())

@@ -1,0 +1,70 @@
+"""What the order manager says a client holds."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from app.config import Settings
+from app.runtime.net.order_client import ask_once
+
+RETRY_S: Final = 0.2
+
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
+"""Sends a request to the order manager; returns its answer."""
+
+
+class Profit(msgspec.Struct, frozen=True):
+    """One client's profit, its open positions at the price book's prices.
+
+    ``problem``: why it is unknown, else empty.
+    """
+
+    client: str
+    realized: float = 0.0
+    unrealized: float = 0.0
+    problem: str = ""
+
+
+def position_rows(ask: Ask, client: str) -> Iterator[dict[str, Any]]:
+    """The positions of ``client``, as in the answer to the request ``positions``."""
+    after = ""
+    while True:
+        answer = ask({"op": "positions", "client": client, "after": after})
+        if not answer["ok"]:
+            raise ValueError(answer.get("msg"))
+        yield from answer["positions"]
+        if not answer["more"]:
+            return
+        after = answer["after"]
+
+
+def signs(ask: Ask, client: str) -> dict[str, int]:
+    """Symbol -> -1 short, 0 flat, +1 long: what ``client`` holds once its resting orders fill.
+
+    The last order does not tell: a SELL leaves a client short, or flat after a FLAT signal.
+    """
+    found: dict[str, int] = {}
+    for row in position_rows(ask, client):
+        qty = row["qty"] + row["open_buy"] - row["open_sell"]
+        found[row["symbol"]] = (qty > 0) - (qty < 0)
+    return found
+
+
+def profit_of(settings: Settings, client: str, patience_s: float) -> Profit:
+    """The profit of ``client`` now; asks again for ``patience_s`` while there is no answer."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            rows = list(position_rows(lambda request: ask_once(request, settings), client))
+        except (OSError, ValueError) as error:
+            if time.monotonic() > deadline:
+                return Profit(client, problem=f"no positions from the order manager: {error}")
+            time.sleep(RETRY_S)
+        else:
+            return Profit(
+                client,
+                sum(row["realised"] for row in rows),
+                sum(row["unrealised"] for row in rows),
+            )
