@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import RenderableType
 
-from app.model.money import UNITS, money_text
-from app.model.orders import SIDE_NAMES, STATUS_NAMES, tick_of_order_id
+from app.model.money import UNITS
+from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row
+from app.model.orders import tick_of_order_id
 from app.model.timestamps import NS_PER_S
 from app.runtime.metrics.tables import number, table
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 ORDERS_FILE: Final = "orders.csv"
 EQUITY_FILE: Final = "equity.svg"
-ORDER_COLUMNS: Final = ("tick", "side", "symbol", "qty", "price", "status", "filled_qty")
 
 
 class PlotUnavailable(Exception):
@@ -35,6 +35,7 @@ def blocks(result: "Result", data_path: str) -> list[RenderableType]:
         ("ticks/s", number(result.ticks_per_s)),
         ("signals", f"{buys:,} BUY, {sells:,} SELL, {holds:,} HOLD"),
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
+        ("trades hash", result.trades_hash),
     ]
     header = (
         "symbol",
@@ -92,24 +93,36 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
 
 
 def write_orders(result: "Result", folder: Path) -> Path:
-    """Write the orders; ``tick`` is the sequence number of the tick that caused the order."""
+    """Write the orders in the columns of the store's export, and ``tick`` as the last.
+
+    ``tick`` is the sequence number of the tick that caused the order, and ``at_ns`` the tick's
+    time.  ``run_id`` is empty: a backtest is no run of the stack.
+    """
     path = folder / ORDERS_FILE
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(ORDER_COLUMNS)
+        writer.writerow([*csv_header(ORDER_COLUMNS), "tick"])
         for order in result.orders:
-            assert order.price is not None
-            writer.writerow(
-                (
-                    tick_of_order_id(order.id),
-                    SIDE_NAMES[order.side],
-                    order.symbol,
-                    order.qty,
-                    money_text(order.price),
-                    STATUS_NAMES[order.status],
-                    order.filled_qty,
-                )
+            row = order_row(
+                order.order_no,
+                "",
+                result.client,
+                order.id,
+                order.at_ns,
+                order.ts,
+                order.side,
+                order.symbol,
+                order.qty,
+                order.price,
+                order.type,
+                order.tif,
+                order.status,
+                order.filled_qty,
+                order.filled_notional,
+                order.code,
+                order.msg,
             )
+            writer.writerow([*csv_cells(ORDER_COLUMNS, row), tick_of_order_id(order.id)])
     return path
 
 

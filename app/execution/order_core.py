@@ -33,6 +33,7 @@ from app.model.orders import (
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import MAX_CLIENT_ID, OrderRequest, Reject
+from app.model.timestamps import ts_event_ns
 
 DAY_NS: Final = 86_400_000_000_000
 
@@ -346,9 +347,9 @@ class OrderCore:
         """
         day = now_ns // DAY_NS
         if self.gate.config.replaying and request.ts is not None:
-            digits = request.ts[1:11].replace("-", "")
-            if len(digits) == 8 and digits.isdecimal() and digits.isascii():
-                day = int(digits)
+            event_ns = ts_event_ns(request.ts)
+            if event_ns is not None:
+                day = event_ns // DAY_NS
         for account in (client, self.stack):
             if account.day != day:
                 account.day_base += self.gate.profit_today(account)

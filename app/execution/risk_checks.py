@@ -18,7 +18,7 @@ from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, tick_of_order_id
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest
-from app.model.timestamps import NS_PER_S, parse_timestamp
+from app.model.timestamps import NS_PER_S, ts_event_ns
 from app.model.token_bucket import TokenBucket
 
 BPS: Final = 10_000
@@ -171,11 +171,8 @@ def _book_is_past(order: OrderRequest, book: BookPrice) -> bool:
 
     The book never comes back to that time, and a delay must not change an order's outcome.
     """
-    if order.ts is None or not order.ts.startswith('"'):
-        return False
-    try:
-        event_ns, _ = parse_timestamp(order.ts.strip('"').encode())
-    except ValueError:
+    event_ns = None if order.ts is None else ts_event_ns(order.ts)
+    if event_ns is None:
         return False
     if book.event_ns == event_ns and order.id is not None:
         return book.seq > tick_of_order_id(order.id)

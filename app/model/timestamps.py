@@ -5,8 +5,10 @@ form that a data file may hold (a date, an offset, an epoch number) is rewritten
 ``YYYY-MM-DD HH:MM:SS[.f]`` with 0, 3, 6 or 9 digits, the fewest that are exact.
 """
 
+import json
 import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
@@ -19,6 +21,8 @@ YEAR_MAX: Final = 2261
 _EPOCH_DAYS: Final = date(1970, 1, 1).toordinal()
 MIN_EVENT_NS: Final = (date(YEAR_MIN, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NS_PER_S
 MAX_EVENT_NS: Final = (date(YEAR_MAX + 1, 1, 1).toordinal() - _EPOCH_DAYS) * DAY_S * NS_PER_S - 1
+_MIN_SECONDS: Final = Decimal(MIN_EVENT_NS) / NS_PER_S
+_MAX_SECONDS: Final = Decimal(MAX_EVENT_NS) / NS_PER_S
 
 _CALENDAR: Final = re.compile(
     rb"(\d{4})-(\d\d)-(\d\d)"
@@ -113,12 +117,41 @@ def _minute_text(minute: int) -> str:
     return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%d %H:%M:}"
 
 
-def timestamp_text(event_ns: int) -> str:
-    """``YYYY-MM-DD HH:MM:SS[.fffffffff]``, UTC: the ``ts`` of an order."""
+def seconds_text(event_ns: int) -> str:
+    """Exact seconds since the epoch, the ``ts`` of an order: ``1759311000.25``, ``1759311000``."""
     second, fraction = divmod(event_ns, NS_PER_S)
-    minute, second = divmod(second, 60)
-    text = f"{_minute_text(minute)}{second:02d}"
-    return f"{text}.{fraction:09d}" if fraction else text
+    if not fraction:
+        return str(second)
+    if event_ns < 0:
+        return f"-{seconds_text(-event_ns)}"
+    return f"{second}.{fraction:09d}".rstrip("0")
+
+
+@lru_cache(maxsize=64)
+def ts_event_ns(ts: str) -> int | None:
+    """The event time that an order's ``ts`` names; ``ts`` is the JSON text as it was sent.
+
+    A number is seconds since the epoch, text has any form that a data file may have.  None: it is
+    not a time, is outside the years that int64 nanoseconds can hold, or is finer than one.
+    """
+    try:
+        if ts.startswith('"'):
+            return parse_timestamp(json.loads(ts).encode())[0]
+        seconds = Decimal(ts)
+        if not _MIN_SECONDS <= seconds <= _MAX_SECONDS:
+            return None
+        units = seconds.scaleb(9)
+        return None if units % 1 else _in_range(int(units))
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def ts_text(ts: str) -> str:
+    """An order's ``ts`` for a table: the form of the data file, or what was sent if no time."""
+    if ts.startswith('"'):
+        return str(json.loads(ts))
+    event_ns = ts_event_ns(ts)
+    return ts if event_ns is None else format_timestamp(event_ns).decode()
 
 
 def utc_text(at_ns: int, digits: int) -> str:

@@ -1,6 +1,10 @@
 """Which requests the order port accepts: protocol, token, rate; and how it refuses a client."""
 
 import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
 
 from app.model.reject_codes import RejectCode
 from app.model.requests import Auth, Ping, Reject, Request
@@ -12,6 +16,81 @@ from app.runtime.log import get_logger
 from app.runtime.net.access import speaks_another_protocol, token_matches
 
 log = get_logger()
+
+REFUSALS_LOGGED: Final = 5
+"""Lines of one kind of refusal to one host within REFUSALS_WINDOW_S; the others are counted."""
+REFUSALS_WINDOW_S: Final = 10.0
+REFUSAL_KINDS_MAX: Final = 256
+REASON_CHARACTERS_MAX: Final = 300
+NOT_OK: Final = b'{"ok":false'
+CLOSING: Final = frozenset(
+    {
+        RejectCode.OTHER_PROTOCOL,
+        RejectCode.AUTH_REQUIRED,
+        RejectCode.BAD_TOKEN,
+        RejectCode.FRAME_TOO_LONG,
+        RejectCode.BAD_UTF8,
+        RejectCode.INTERNAL,
+    }
+)
+"""Rejects that close the session; :meth:`Sessions.refuse` logs them."""
+
+
+class Refusal(msgspec.Struct):
+    """What the log needs of a negative answer."""
+
+    code: str
+    msg: str
+    order: msgspec.Raw | None = None
+
+
+_decode_refusal = msgspec.json.Decoder(Refusal).decode
+
+
+class RefusalLog:
+    """A warning for each request that is refused and of which nothing is recorded.
+
+    (An order that is denied is recorded: it has its order number and its own line.)  One that is
+    sent again and again, by one client or from one connection after the other, gets
+    REFUSALS_LOGGED lines in REFUSALS_WINDOW_S and then one with the number of the others.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], int] = {}
+        """Host and reject code -> refusals in the window."""
+        self._window_ends = 0.0
+
+    def note(self, answers: Iterable[tuple[Session, bytes]]) -> int:
+        """Log the refusals among the answers of a batch; returns their number."""
+        found = 0
+        for session, answer in answers:
+            if answer.startswith(NOT_OK):
+                refusal = _decode_refusal(answer[:-1])
+                if refusal.order is None and RejectCode[refusal.code] not in CLOSING:
+                    self._add(session.peer, refusal)
+                    found += 1
+        return found
+
+    def _add(self, peer: str, refusal: Refusal) -> None:
+        if not self._seen:
+            self._window_ends = time.monotonic() + REFUSALS_WINDOW_S
+        kind = (peer.rpartition(":")[0], refusal.code)
+        if kind not in self._seen and len(self._seen) >= REFUSAL_KINDS_MAX:
+            kind = ("other", "OTHER")
+        self._seen[kind] = seen = self._seen.get(kind, 0) + 1
+        if seen <= REFUSALS_LOGGED:
+            reason = refusal.msg[:REASON_CHARACTERS_MAX]
+            log.warning("request_refused", peer=peer, code=refusal.code, reason=reason)
+
+    def flush(self, end: bool = False) -> None:
+        """At the end of a window, or of the process: one line for each kind that has more."""
+        if not self._seen or (not end and time.monotonic() < self._window_ends):
+            return
+        for (host, code), seen in self._seen.items():
+            if seen > REFUSALS_LOGGED:
+                more = seen - REFUSALS_LOGGED
+                log.warning("requests_refused", peer=host, code=code, more=more)
+        self._seen.clear()
 
 
 class Admission:

@@ -22,6 +22,11 @@ class Counts(Counter[str]):
         super().clear()
         self.commit_ns = 0
 
+    @property
+    def positive(self) -> int:
+        """Orders answered with an ACK; a batch with other answers has commands or rejects."""
+        return self.get("orders_acked", 0) + self.get("orders_duplicate", 0)
+
     def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int]) -> None:
         """Add the counts to the counters in shared memory.
 

@@ -18,9 +18,9 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import Reject, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_json import decode
-from app.order_manager.admission import Admission
+from app.order_manager.admission import Admission, RefusalLog
 from app.order_manager.book_prices import SharedBookPrices
-from app.order_manager.order_log import OrderLog
+from app.order_manager.order_log import OrderLog, trace_orders
 from app.order_manager.pipeline import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
@@ -99,9 +99,11 @@ class OrderManagerServer:
         self._listening = listener.fileno()
         self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
         self._admission = Admission(token, self._service, self._sessions)
+        self._refusals = RefusalLog()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
-        self._log = OrderLog(chosen.log_format, chosen.log_level in ("DEBUG", "INFO"))
+        self._log = OrderLog(chosen.log_format, chosen.log_level)
+        self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
         self._next_maintenance = 0.0
@@ -211,11 +213,15 @@ class OrderManagerServer:
         answers = service.finish()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
+        if service.counts.positive != len(answers):
+            service.counts["requests_refused"] += self._refusals.note(answers)
         if self._metrics is not None:
             received_ns = [session.last_ns for session, _ in answers]
             service.counts.publish(self._metrics, received_ns)
         service.counts.clear()
-        self._log.write(service.lines(), service.now_ns)
+        self._log.write(service.events, service.now_ns)
+        if self._traced:
+            trace_orders(service.events)
         self._store.end_batch()
 
     def _resize_batch(self, commit_ns: int) -> None:
@@ -281,6 +287,7 @@ class OrderManagerServer:
             return
         self._next_maintenance = now + MAINTENANCE_S
         self._sessions.maintain()
+        self._refusals.flush()
         living = self._sessions.by_fileno
         self._service.held.forget(lambda peer: living.get(peer.fileno) is not peer)
         if isinstance(self._prices, SharedBookPrices):
@@ -319,6 +326,7 @@ class OrderManagerServer:
 
     def _close(self) -> None:
         self._log.drain()
+        self._refusals.flush(end=True)
         self._sessions.close_all()
         self._epoll.close()
         with self._wake_lock:

@@ -57,6 +57,14 @@ class WindowedMovingAverageStrategy:
         difference = short_sum * self.long_ticks - sum(window) * self.short_ticks
         return BUY if difference > 0 else SELL if difference < 0 else HOLD
 
+    def generate_signals(self, tick: MarketDataPoint) -> str:
+        """The signal for one tick, as :meth:`on_tick`: one point in, one of BUY, SELL, HOLD out.
+
+        Takes O(long_ticks) time; keeps the last ``long_ticks`` prices of each symbol, so one
+        instance sees the ticks of all symbols, each once and in order.
+        """
+        return self.on_tick(tick)
+
 
 class SentimentStrategy:
     """BUY above the bullish threshold, SELL below the bearish one, else HOLD.
@@ -75,6 +83,13 @@ class SentimentStrategy:
         if point.sentiment > self.bullish:
             return BUY
         return SELL if point.sentiment < self.bearish else HOLD
+
+    def generate_signal(self, point: SentimentDataPoint) -> str:
+        """The signal for one sentiment, as :meth:`on_sentiment`: one of BUY, SELL, HOLD.
+
+        Keeps no state; ``point.sentiment`` is a whole number from 0 to 100.
+        """
+        return self.on_sentiment(point)
 
 
 def cross_check(average: str, sentiment: str) -> str:

@@ -5,7 +5,6 @@ range, repeated keys, control bytes, incomplete UTF-8.  A ``*`` inside a string 
 ``\\u002a`` in both directions, so the delimiter never occurs in a payload.
 """
 
-import json
 import math
 from typing import Any, Final
 
@@ -25,7 +24,6 @@ from app.model.orders import (
 )
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
-    COMMANDS,
     DEFAULT_CLIENT,
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
@@ -40,10 +38,19 @@ from app.model.requests import (
     Status,
 )
 from app.model.symbols import MAX_SYMBOL_BYTES, symbol_problem
+from app.model.timestamps import seconds_text
 from app.model.wire.frames import json_frame
-
-MAX_CLIENT_BYTES: Final = 64
-MAX_TS_BYTES: Final = 64
+from app.model.wire.reject_reasons import (
+    EXPECTED,
+    MAX_CLIENT_BYTES,
+    MAX_TS_BYTES,
+    ORDER_FIELDS,
+    bad_field,
+    duplicate_key,
+    explain,
+    repeated_key,
+    short,
+)
 
 NO_TS: Final = Raw(b"")
 
@@ -63,19 +70,13 @@ class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     op: str | None = None
 
 
-OPS: Final = ("new", *(str(kind.__struct_config__.tag) for kind in COMMANDS))
+assert NewOrder.__struct_fields__ == ORDER_FIELDS, "the explanations name the members of an order"
 
 _PRICE_MAX: Final = float(MAX_PRICE)
 """Comparing a float with a float is faster than with an int."""
 
 _decode_new = msgspec.json.Decoder(NewOrder).decode
 _decode_command = msgspec.json.Decoder(Command).decode
-_REQUIRED: Final = {
-    "new": ("side", "symbol", "qty", "price"),
-    "cancel": ("id",),
-    "status": ("id",),
-    "auth": ("token",),
-}
 
 
 def decode(frame: bytes) -> Request:
@@ -83,7 +84,9 @@ def decode(frame: bytes) -> Request:
     try:
         new = _decode_new(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _decode_with_op(frame) if b'"op"' in frame else _explain(frame, error)
+        if b'"op"' in frame:
+            return _decode_with_op(frame, error)
+        return explain(frame, error, error)
     if new.op is None or new.op == "new":
         return _checked_order(new, frame)
     return _decode_with_op(frame)
@@ -93,13 +96,13 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     """Check ranges, names and repeated keys of an order that has the right form."""
     side = SIDES.get(new.side)
     if side is None:
-        return _bad("side", f'"BUY" or "SELL", got {_short(new.side)}', new)
+        return _bad("side", f"{EXPECTED['side']}, got {short(new.side)}", new)
     symbol = new.symbol
     if symbol not in _VALID_SYMBOLS and (problem := _learn_symbol(symbol)):
         return _bad("symbol", problem, new)
     qty = new.qty
     if not 0 < qty <= MAX_QTY:
-        return _bad("qty", f"a whole number from 1 to {MAX_QTY}, got {_short(qty)}", new)
+        return _bad("qty", f"{EXPECTED['qty']}, got {short(qty)}", new)
     kind, tif = PLAIN, IOC
     if new.type is not None or new.tif is not None:
         found = _type_and_tif(new)
@@ -110,7 +113,7 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     amount = new.price
     if amount is not None:
         if not 0.0 < amount <= _PRICE_MAX:
-            return _bad("price", f"above 0 and at most {MAX_PRICE}, got {amount!r}", new)
+            return _bad("price", f"{EXPECTED['price']}, got {amount!r}", new)
         price = to_units(amount)
         if price == 0:
             return _bad("price", f"at least 0.000000001, got {amount!r}", new)
@@ -120,7 +123,7 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
         )
     order_id = new.id
     if order_id is not None and not 0 <= order_id <= MAX_CLIENT_ID:
-        return _bad("id", f"a whole number from 0 to {MAX_CLIENT_ID}, got {_short(order_id)}")
+        return _bad("id", f"{EXPECTED['id']}, got {short(order_id)}")
     client = new.client
     if client is None:
         client = DEFAULT_CLIENT
@@ -133,10 +136,10 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
         except UnicodeDecodeError as error:
             return Reject(RejectCode.BAD_UTF8, f"not UTF-8: {error.reason} in ts")
         if len(new.ts) > MAX_TS_BYTES or (ts[0] != '"' and not _is_finite_number(ts)):
-            return _bad("ts", f"text or a number of at most {MAX_TS_BYTES} bytes", new)
+            return _bad("ts", EXPECTED["ts"], new)
     repeated = _repeated_key_of_order(new, ts, frame)
     if repeated is not None:
-        return _duplicate_key(repeated, new)
+        return duplicate_key(repeated, _id_of(new))
     return OrderRequest(side, symbol, qty, price, ts, order_id, client, kind, tif)
 
 
@@ -146,13 +149,13 @@ def _type_and_tif(new: NewOrder) -> tuple[int, int] | Reject:
     if new.type is not None:
         kind = TYPES.get(new.type, -1)
         if kind < 0:
-            return _bad("type", f'"MARKET" or "LIMIT", got {_short(new.type)}', new)
+            return _bad("type", f"{EXPECTED['type']}, got {short(new.type)}", new)
         if kind == LIMIT:
             tif = DAY
     if new.tif is not None:
         tif = TIFS.get(new.tif, -1)
         if tif < 0:
-            return _bad("tif", f'"IOC", "GTC" or "DAY", got {_short(new.tif)}', new)
+            return _bad("tif", f"{EXPECTED['tif']}, got {short(new.tif)}", new)
     return kind, tif
 
 
@@ -180,112 +183,35 @@ def _repeated_key_of_order(new: NewOrder, ts: str | None, frame: bytes) -> str |
         colons += 1
     if new.op is not None:
         colons += 1
-    return None if frame.count(b":") == colons else _repeated_key(frame)
+    return None if frame.count(b":") == colons else repeated_key(frame)
 
 
-def _duplicate_key(key: str, new: NewOrder | None = None) -> Reject:
-    identity = {} if new is None else _id_of(new)
-    return Reject(RejectCode.DUPLICATE_KEY, f"repeated key: {key}", {"field": key, **identity})
-
-
-def _decode_with_op(frame: bytes) -> Command | Reject:
+def _decode_with_op(frame: bytes, as_order: Exception | None = None) -> Command | Reject:
+    """The command in a frame; ``as_order``: why it is no order."""
     try:
         command: Command = _decode_command(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _explain(frame, error)
-    repeated = _repeated_key(frame)
+        return explain(frame, as_order or error, error)
+    repeated = repeated_key(frame)
     if repeated:
-        return _duplicate_key(repeated)
+        return duplicate_key(repeated)
     return _checked_command(command)
 
 
 def _checked_command(command: Command) -> Command | Reject:
     if isinstance(command, Cancel | Status) and not 0 <= command.id <= MAX_ORDER_ID:
-        return _bad("id", f"a whole number from 0 to {MAX_ORDER_ID}, got {_short(command.id)}")
+        return _bad("id", f"a whole number from 0 to {MAX_ORDER_ID}, got {short(command.id)}")
     if isinstance(command, Positions | Orders) and not 1 <= command.limit <= 200:
-        return _bad("limit", f"from 1 to 200, got {_short(command.limit)}")
+        return _bad("limit", f"{EXPECTED['limit']}, got {short(command.limit)}")
     if isinstance(command, Orders) and not 0 <= command.before <= MAX_ORDER_ID:
-        return _bad("before", f"from 0 to {MAX_ORDER_ID}, got {_short(command.before)}")
+        return _bad("before", f"{EXPECTED['before']}, got {short(command.before)}")
     client = getattr(command, "client", None)
     if client is not None and (problem := _learn_client(client)):
         return _bad("client", problem)
     reason = getattr(command, "reason", "")
     if len(reason) > 200 or not (reason.isprintable() or not reason):
-        return _bad("reason", "printable text of at most 200 characters")
+        return _bad("reason", EXPECTED["reason"])
     return command
-
-
-def _explain(frame: bytes, error: Exception) -> Reject:
-    """The reject for a frame that matches no request type."""
-    try:
-        frame.decode()
-    except UnicodeDecodeError as problem:
-        return Reject(RejectCode.BAD_UTF8, f"not UTF-8: {problem.reason} at byte {problem.start}")
-    if not isinstance(error, msgspec.ValidationError):
-        return Reject(RejectCode.BAD_JSON, "bad_json")
-    try:
-        # Also bounds the depth of the parsing below: msgspec raises RecursionError.
-        value = msgspec.json.decode(frame)
-        repeated = _repeated_key(frame)
-    except (msgspec.ValidationError, RecursionError):
-        # Valid JSON so far, but too deep, or with a number that no float holds.
-        return _bad_by_type(error, {})
-    except msgspec.DecodeError:
-        return Reject(RejectCode.BAD_JSON, "bad_json")
-    if not isinstance(value, dict):
-        return Reject(RejectCode.BAD_FIELD, "expected a JSON object")
-    if repeated:
-        return _duplicate_key(repeated)
-    op = value.get("op", "new")
-    if op not in OPS:
-        return Reject(RejectCode.UNKNOWN_OP, f"unknown op {_short(op)}: one of {', '.join(OPS)}")
-    identity = {"id": value["id"]} if _is_id(value.get("id")) else {}
-    missing = [name for name in _REQUIRED.get(op, ()) if name not in value]
-    if op == "new" and value.get("type") == "MARKET" and "price" in missing:
-        missing.remove("price")
-    if missing:
-        names = ", ".join(missing)
-        word = "field" if len(missing) == 1 else "fields"
-        return Reject(
-            RejectCode.MISSING_FIELD, f"missing {word}: {names}", {"field": missing[0], **identity}
-        )
-    text = _error_text(error)
-    if "unknown field" in text:
-        name = text.split("`")[1]
-        return Reject(
-            RejectCode.UNKNOWN_FIELD,
-            f"unknown field: {_short(name, quoted=False)}",
-            {"field": _short(name, quoted=False), **identity},
-        )
-    return _bad_by_type(error, identity)
-
-
-def _bad_by_type(error: Exception, identity: dict[str, Any]) -> Reject:
-    """The reject for a value of the wrong type or out of range, with the decoder's message."""
-    text = _error_text(error)
-    field = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
-    details = {"field": field, **identity} if field else identity
-    return Reject(RejectCode.BAD_FIELD, f"bad field: {text}", details)
-
-
-def _error_text(error: Exception) -> str:
-    return str(error)[:200] if isinstance(error, msgspec.ValidationError) else "nested too deeply"
-
-
-def _repeated_key(frame: bytes) -> str | None:
-    """The first key that any object in ``frame`` names twice, or None."""
-    found: list[str] = []
-
-    def find(pairs: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                found.append(key)
-            seen.add(key)
-
-    # Numbers stay text: json limits the digits of an int, and msgspec has checked them already.
-    json.loads(frame, object_pairs_hook=find, parse_int=str, parse_float=str)
-    return _short(found[0], quoted=False) if found else None
 
 
 _VALID_SYMBOLS: dict[str, None] = {}
@@ -306,7 +232,7 @@ def _learn_symbol(symbol: str) -> str | None:
 def _learn_client(client: str) -> str | None:
     """Why this cannot be a client's name, or None; a valid one is remembered."""
     if not 1 <= len(client.encode()) <= MAX_CLIENT_BYTES or not client.isprintable():
-        return f"printable text of 1 to {MAX_CLIENT_BYTES} bytes"
+        return EXPECTED["client"]
     if len(_VALID_CLIENTS) < _NAMES_MAX:
         _VALID_CLIENTS[client] = None
     return None
@@ -318,10 +244,7 @@ def _is_finite_number(text: str) -> bool:
 
 
 def _bad(field: str, problem: str, new: NewOrder | None = None) -> Reject:
-    identity = {} if new is None else _id_of(new)
-    return Reject(
-        RejectCode.BAD_FIELD, f"bad field {field}: {problem}", {"field": field, **identity}
-    )
+    return bad_field(field, problem, {} if new is None else _id_of(new))
 
 
 def _id_of(new: NewOrder) -> dict[str, Any]:
@@ -329,32 +252,23 @@ def _id_of(new: NewOrder) -> dict[str, Any]:
     return {"id": new.id} if new.id is not None and 0 <= new.id <= MAX_CLIENT_ID else {}
 
 
-def _is_id(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MAX_ORDER_ID
-
-
-def _short(value: object, quoted: bool = True) -> str:
-    """A value as text for a message, at most 60 characters."""
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value) if quoted and isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 _encode = msgspec.json.Encoder().encode
 
 
 def encode_order(
-    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, ts: str
+    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, event_ns: int
 ) -> bytes:
-    """An order frame.  A ``*`` in a name is sent as ``\\u002a``."""
+    """An order frame.  A ``*`` in a name is sent as ``\\u002a``.
+
+    ``ts`` is a number, made from the nanoseconds without a float, which could not hold them.
+    """
     body = _encode(
         {
             "side": side,
             "symbol": symbol,
             "qty": qty,
             "price": price,
-            "ts": ts,
+            "ts": Raw(seconds_text(event_ns)),
             "id": order_id,
             "client": client,
         }

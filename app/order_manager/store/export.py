@@ -5,7 +5,6 @@ nanoseconds since the epoch in UTC; CSV also has a readable ``at``.
 """
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib import import_module
@@ -15,38 +14,22 @@ from typing import Any, Final
 
 import apsw
 
-from app.model.money import divide, money_text
-from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
-from app.model.reject_codes import RejectCode
-from app.model.timestamps import utc_text
+from app.model.money import money_text
+from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row
+from app.model.orders import SIDE_NAMES
 from app.order_manager.store.positions import read_positions
 from app.order_manager.store.schema import StoreError
 
 FORMATS: Final = ("csv", "parquet")
 BATCH_ROWS: Final = 50_000
 
+NOTIONAL: Final = -3
+"""The column of the filled notional, counted from the end of the query of orders."""
+
 Row = tuple[Any, ...]
 
 COLUMNS: Final = {
-    "orders": {
-        "order_no": "int",
-        "run_id": "text",
-        "client": "text",
-        "id": "int",
-        "at_ns": "int",
-        "ts": "text",
-        "side": "text",
-        "symbol": "text",
-        "qty": "int",
-        "price": "money",
-        "type": "text",
-        "tif": "text",
-        "status": "text",
-        "filled_qty": "int",
-        "avg_price": "money",
-        "code": "text",
-        "msg": "text",
-    },
+    "orders": ORDER_COLUMNS,
     "fills": {
         "fill_no": "int",
         "order_no": "int",
@@ -89,23 +72,9 @@ _QUERIES: Final = {
 
 
 def _order(row: Row) -> Row:
-    *head, ts, side, symbol, qty, price, kind, tif, status, filled, notional, code, msg = row
-    average = divide(int(notional), filled) if filled else None
-    return (
-        *head,
-        None if ts is None else str(json.loads(ts)),
-        SIDE_NAMES[side],
-        symbol,
-        qty,
-        price,
-        TYPE_NAMES[kind],
-        TIF_NAMES[tif],
-        STATUS_NAMES[status],
-        filled,
-        average,
-        RejectCode(code).name if code else None,
-        msg,
-    )
+    values = list(row)
+    values[NOTIONAL] = int(values[NOTIONAL])  # text if it is beyond 64 bits
+    return order_row(*values)
 
 
 def _fill(row: Row) -> Row:
@@ -155,18 +124,10 @@ def export_store(
 
 def _write_csv(path: Path, table: str, rows: Iterator[Row]) -> None:
     columns = COLUMNS[table]
-    money = [index for index, kind in enumerate(columns.values()) if kind == "money"]
-    at = list(columns).index("at_ns") if "at_ns" in columns else None
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, *(["at"] if at is not None else [])])
-        for row in rows:
-            cells = list(row)
-            for index in money:
-                cells[index] = None if cells[index] is None else money_text(cells[index])
-            if at is not None:
-                cells.append(utc_text(cells[at], 9))
-            writer.writerow(cells)
+        writer.writerow(csv_header(columns))
+        writer.writerows(csv_cells(columns, row) for row in rows)
 
 
 def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:

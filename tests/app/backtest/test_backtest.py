@@ -1,6 +1,7 @@
 """The backtest alone, and against the four processes: the same orders, fills, positions and PnL."""
 
 import csv
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,38 @@ def test_limits_deny_the_same_orders(tmp_path: Path) -> None:
     theirs = expected(**limits)
     assert {line.code for line in theirs.orders} >= {0, 206, 210}
     assert first_difference(ours, theirs) is None
+
+
+def table(path: Path) -> dict[str, list[str]]:
+    """A CSV file by column."""
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return {name: list(values) for name, *values in zip(header, *rows, strict=True)}
+
+
+def test_the_file_of_orders_is_the_stacks_export(tmp_path: Path) -> None:
+    """Column by column; the limit adds orders with a code and a message."""
+    limit = {"risk_client_notional_max": 1500.0}
+    with HostStack(tmp_path, data_path=SAMPLE, pace="max", **limit) as stack:
+        assert stack.wait(60) == 0, stack.tail(60)
+    store = str(tmp_path / "orders.sqlite3")
+    assert main(["store", "--store", store, "export", str(tmp_path)]) == 0
+    (tmp_path / "backtest").mkdir()
+    ours = table(backtest_report.write_orders(run(**limit), tmp_path / "backtest"))
+    theirs = table(tmp_path / "orders.csv")
+    ticks = ours.pop("tick")
+    assert list(ours) == list(theirs)
+    assert len(ticks) > 500
+    assert {"", "NOTIONAL_MAX"} == set(theirs["code"])
+    # The stack's run has a name and its own clock; its client's name ends with a fingerprint.
+    for name in ("client", "msg"):
+        theirs[name] = [re.sub(r"strategy@\w+", "strategy", text) for text in theirs[name]]
+    own = {"run_id", "at_ns", "at"}
+    for name in ours.keys() - own:
+        assert ours[name] == theirs[name], name
+    assert set(ours["run_id"]) == {""}
+    assert ours["id"] == [str(int(tick) + 1) for tick in ticks]
+    assert [f"{at[:10]} {at[11:19]}" for at in ours["at"]] == [ts[:19] for ts in ours["ts"]]
 
 
 @pytest.mark.parametrize("name", DATA_FILES)

@@ -200,15 +200,27 @@ def test_daily_loss_pulls_the_kill_switch_until_a_human_resumes(account: str) ->
     assert desk.code(BUY, 1, 80.0) == "ok"
 
 
-def test_daily_loss_resets_on_each_day_of_the_data() -> None:
+MONDAYS = ('"2025-10-06 00:00:00"', "1759708800", '"2025-10-06T23:59:59.999999999Z"')
+TUESDAYS = ('"2025-10-07 00:00:00"', "1759795200", "1759795200.000000000", "1.7597952e9")
+
+
+@pytest.mark.parametrize("monday", MONDAYS)
+@pytest.mark.parametrize("tuesday", TUESDAYS)
+def test_daily_loss_resets_on_each_day_of_the_data(monday: str, tuesday: str) -> None:
     desk = Desk(client=Limits(daily_loss_max=100 * UNITS))
-    monday, tuesday = '"2025-10-06 09:30:00"', '"2025-10-07 09:30:00"'
     desk.order(BUY, 10, 100.0, ts=monday)
     assert desk.code(SELL, 5, 90.0, ts=monday) == "ok"
     assert desk.code(BUY, 1, 90.0, ts=tuesday) == "ok"
     assert desk.code(SELL, 1, 80.0, ts=tuesday) == "ok"
     assert desk.code(SELL, 1, 70.0, ts=tuesday) == "ok"
     assert desk.code(SELL, 1, 70.0, ts=tuesday) == "DAILY_LOSS"
+
+
+def test_both_forms_of_a_time_name_one_day() -> None:
+    desk = Desk(client=Limits(daily_loss_max=100 * UNITS))
+    desk.order(BUY, 10, 100.0, ts=MONDAYS[0])
+    assert desk.code(SELL, 5, 80.0, ts="1759795199.999999999") == "ok"
+    assert desk.code(SELL, 1, 80.0, ts=MONDAYS[0]) == "DAILY_LOSS"
 
 
 def test_orders_per_second() -> None:

@@ -1,6 +1,8 @@
 """Event times: single values against datetime and pandas, columns against single values."""
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,15 @@ from hypothesis import strategies as st
 
 from app.market_data.frame_encoder import format_timestamps
 from app.market_data.sources.timestamp_columns import parse_timestamps
-from app.model.timestamps import MAX_EVENT_NS, MIN_EVENT_NS, format_timestamp, parse_timestamp
+from app.model.timestamps import (
+    MAX_EVENT_NS,
+    MIN_EVENT_NS,
+    format_timestamp,
+    parse_timestamp,
+    seconds_text,
+    ts_event_ns,
+    ts_text,
+)
 
 EVENT_NS = st.integers(MIN_EVENT_NS, MAX_EVENT_NS) | st.integers(
     MIN_EVENT_NS // 10**9, MAX_EVENT_NS // 10**9
@@ -155,3 +165,51 @@ def test_offsets_against_datetime(moment: datetime, zone: timezone) -> None:
 def test_epoch_units_by_magnitude(event_ns: int, unit: int) -> None:
     whole = event_ns // unit
     assert parse_timestamp(str(whole).encode())[0] == whole * unit
+
+
+@given(EVENT_NS)
+def test_both_forms_of_an_orders_time_are_exact(event_ns: int) -> None:
+    number = seconds_text(event_ns)
+    assert Fraction(number) == Fraction(event_ns, 10**9)
+    text = f'"{format_timestamp(event_ns).decode()}"'
+    assert ts_event_ns(number) == ts_event_ns(text) == event_ns
+    assert ts_text(number) == ts_text(text) == text[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("ts", "event_ns"),
+    [
+        ("0", 0),
+        ("-0", 0),
+        ("1759311000", 1_759_311_000 * 10**9),
+        ("1759311000.0", 1_759_311_000 * 10**9),
+        ("1.759311e9", 1_759_311_000 * 10**9),
+        ("1759311000.1234567890", 1_759_311_000_123_456_789),
+        ('"1759311000.123456789"', 1_759_311_000_123_456_789),
+        ('"2025-10-01T09:30:00.5Z"', 1_759_311_000_500_000_000),
+        ('"2025-10-01"', 1_759_276_800 * 10**9),
+        ('"2025-10\\u002d01"', 1_759_276_800 * 10**9),
+    ],
+)
+def test_forms_of_an_orders_time(ts: str, event_ns: int) -> None:
+    assert ts_event_ns(ts) == event_ns
+    assert ts_event_ns(ts) == event_ns
+
+
+@pytest.mark.parametrize(
+    "ts",
+    [
+        "1759311000000",  # a number is in seconds, whatever its size
+        "1759311000.0000000001",
+        "1e300",
+        "-1e300",
+        "1e-300",
+        "9" * 64,
+        '""',
+        '"yesterday"',
+        '"\\ud800"',
+    ],
+)
+def test_what_is_no_time_is_shown_as_sent(ts: str) -> None:
+    assert ts_event_ns(ts) is None
+    assert ts_text(ts) == (json.loads(ts) if ts.startswith('"') else ts)

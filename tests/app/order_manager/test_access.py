@@ -300,7 +300,7 @@ def test_the_strategys_client_sends_its_token(
         chosen = Settings(order_port=server.port, order_manager_host="localhost", **settings)
         client = OrderClient.from_settings(chosen)
         frames = [
-            (n, encode_order(n, "desk", "BUY", "AAPL", 10, 173.2, "2025-10-01 09:30:00"))
+            (n, encode_order(n, "desk", "BUY", "AAPL", 10, 173.2, 1_759_311_000 * 10**9))
             for n in range(500)
         ]
         answers = client.submit(frames)

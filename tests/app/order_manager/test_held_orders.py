@@ -18,6 +18,7 @@ from app.model.money import UNITS
 from app.model.orders import BUY, IOC, PLAIN
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest
+from app.model.timestamps import seconds_text
 from app.model.wire.order_json import decode, encode_order
 from app.order_manager.service import OrderService
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
@@ -33,7 +34,7 @@ NS = 1_000_000_000
 
 def order(number: int, client: str = "desk") -> bytes:
     """A frame without its delimiter."""
-    return encode_order(number, client, "BUY", "AAPL", 10, 100.0 + number, "2025-01-01 00:00:00")[
+    return encode_order(number, client, "BUY", "AAPL", 10, 100.0 + number, 1_735_689_600 * 10**9)[
         :-1
     ]
 
@@ -226,9 +227,10 @@ def test_no_collar_around_a_book_that_moved_on(
     seq: int, event_ns: int, replaying: RejectCode
 ) -> None:
     book = BookPrice(105 * UNITS, 0, seq, 0, event_ns)
-    assert code_of(book, replaying=True, ts=TS) == replaying
-    assert code_of(book, replaying=False, ts=TS) == RejectCode.PRICE_COLLAR
-    for ts in (None, "17", '"yesterday"'):
+    for ts in (TS, seconds_text(EVENT_NS)):
+        assert code_of(book, replaying=True, ts=ts) == replaying
+        assert code_of(book, replaying=False, ts=ts) == RejectCode.PRICE_COLLAR
+    for ts in (None, "1e300", '"yesterday"'):
         assert code_of(book, replaying=True, ts=ts) == RejectCode.PRICE_COLLAR
 
 

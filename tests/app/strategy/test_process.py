@@ -17,9 +17,10 @@ from app.config import Settings
 from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
 from app.runtime.net.order_client import send_order
-from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy, load_strategy
 from app.strategy.cross_check import CrossCheck
 from app.strategy.engine import Engine
+from app.strategy.failure import StrategyError
 from app.strategy.reference import (
     MarketDataPoint,
     SentimentDataPoint,
@@ -64,6 +65,18 @@ class TestMovingAverage:
         signals = [strategy.on_tick(MarketDataPoint("t", s, float(p))) for s, p in points]
         assert signals == ["HOLD", "HOLD", "BUY", "SELL"]
 
+    def test_generate_signals_holds_until_the_long_window_is_full(self) -> None:
+        strategy = WindowedMovingAverageStrategy(2, 4)
+        prices = [100.0, 101.0, 102.0, 103.0, 90.0, 80.0]
+        signals = [strategy.generate_signals(MarketDataPoint("t", "A", p)) for p in prices]
+        assert signals == ["HOLD", "HOLD", "HOLD", "BUY", "SELL", "SELL"]
+
+    def test_generate_signals_compares_exactly(self) -> None:
+        # In floats, the mean of three times 0.1 is not 0.1.
+        strategy = WindowedMovingAverageStrategy(1, 3)
+        signals = [strategy.generate_signals(MarketDataPoint("t", "A", 0.1)) for _ in range(9)]
+        assert signals == ["HOLD"] * 9
+
 
 class TestSentiment:
     @pytest.mark.parametrize(
@@ -77,6 +90,7 @@ class TestSentiment:
         strategy = SentimentStrategy(bullish=70, bearish=30)
         points = [SentimentDataPoint("t", "A", value) for value in (29, 30, 70, 71)]
         assert [strategy.on_sentiment(point) for point in points] == ["SELL", "HOLD", "HOLD", "BUY"]
+        assert [strategy.generate_signal(p) for p in points] == ["SELL", "HOLD", "HOLD", "BUY"]
 
     @pytest.mark.parametrize(("bullish", "bearish"), [(30, 70), (101, 50), (50, -1)])
     def test_invalid_thresholds(self, bullish: int, bearish: int) -> None:
@@ -329,7 +343,8 @@ class TestUserStrategies:
         self, strategy: type[Strategy], mode: str
     ) -> None:
         run = Run(strategy, Settings(order_mode=mode))
-        with pytest.raises(StrategyError, match="Custom failed on ticks 7 to 8: "):
+        what = "ticks 7 to 8: " if "on_batch" in vars(strategy) else r"tick 7 \(AAPL, 1970-01-01 "
+        with pytest.raises(StrategyError, match=f"Custom failed on {what}"):
             run.take(self.TICKS())
 
     def test_a_strategy_that_cannot_be_constructed(self) -> None:

@@ -5,6 +5,7 @@ code: a position is a list of fills, profit is cash plus holdings, an order book
 """
 
 import random
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -110,7 +111,9 @@ class Oracle(Facts):
     def _new_day(self, client: str, ts: str | None, now_ns: int) -> None:
         day = now_ns // DAY_NS
         if self.replay and ts is not None:
-            day = int(ts[1:11].replace("-", ""))
+            moment = datetime.fromisoformat(ts[1:-1] + "Z") if ts[0] == '"' else None
+            seconds = Fraction(ts) if moment is None else Fraction(moment.timestamp())
+            day = seconds // 86_400
         for account in (client, ALL):
             old, _ = self.state.days.get(account, (0, 0))
             if old != day:

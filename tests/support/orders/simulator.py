@@ -292,7 +292,7 @@ def random_order(rng: random.Random) -> dict[str, Any]:
         "price": None if kind == "MARKET" and rng.random() < 0.5 else price,
         "type": kind,
         "tif": rng.choice((default_tif, "IOC", "GTC", "DAY")),
-        "ts": rng.choice((None, None, '"2025-10-01 09:30:00"', '"2025-10-02 09:30:00"')),
+        "ts": rng.choice((None, None, '"2025-10-01 09:30:00"', "1759397400", "1759311000.5")),
     }
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.model.timestamps import timestamp_text
+from app.model.requests import OrderRequest
+from app.model.timestamps import ts_event_ns
 from app.model.wire.feed_protocol import (
     encode_mark,
     encode_symbol_list,
@@ -20,7 +21,7 @@ from app.model.wire.frames import (
     LocalProtocolError,
     RemoteProtocolError,
 )
-from app.model.wire.order_json import encode_order
+from app.model.wire.order_json import decode, encode_order
 from app.runtime.net.order_client import Answer, _decode
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
@@ -139,7 +140,7 @@ def order(**changes: object) -> dict[str, object]:
         "symbol": "AAPL",
         "qty": 10,
         "price": 173.2,
-        "ts": "2025-10-01 09:30:00",
+        "event_ns": 1_759_311_000 * 10**9,
     }
     return fields | changes
 
@@ -152,7 +153,7 @@ class TestOrderFrames:
             "symbol": "AAPL",
             "qty": 10,
             "price": 173.2,
-            "ts": "2025-10-01 09:30:00",
+            "ts": 1_759_311_000,
             "id": 7,
             "client": "strategy@1",
         }
@@ -176,16 +177,22 @@ class TestOrderFrames:
     @pytest.mark.parametrize(
         ("event_ns", "text"),
         [
-            (0, "1970-01-01 00:00:00"),
-            (1_759_311_000 * 10**9, "2025-10-01 09:30:00"),
-            (1_759_311_000 * 10**9 + 1, "2025-10-01 09:30:00.000000001"),
-            (1_759_311_000 * 10**9 + 25 * 10**7, "2025-10-01 09:30:00.250000000"),
-            (1_759_311_001 * 10**9 - 1, "2025-10-01 09:30:00.999999999"),
+            (0, "0"),
+            (1_759_311_000 * 10**9, "1759311000"),
+            (1_759_311_000 * 10**9 + 1, "1759311000.000000001"),
+            (1_759_311_000 * 10**9 + 25 * 10**7, "1759311000.25"),
+            (1_759_311_001 * 10**9 - 1, "1759311000.999999999"),
+            (-1, "-0.000000001"),
+            (-1_500_000_000, "-1.5"),
         ],
     )
-    def test_timestamps(self, event_ns: int, text: str) -> None:
-        assert timestamp_text(event_ns) == text
-        assert timestamp_text(event_ns) == text
+    def test_the_time_is_a_number_exact_to_the_nanosecond(self, event_ns: int, text: str) -> None:
+        frame = encode_order(**order(event_ns=event_ns))  # type: ignore[arg-type]
+        assert f'"ts":{text},' in frame.decode()
+        assert float(json.loads(frame[:-1])["ts"]) == float(text), "as a plain server reads it"
+        assert isinstance(request := decode(frame[:-1]), OrderRequest)
+        assert request.ts == text
+        assert ts_event_ns(text) == event_ns
 
     @pytest.mark.parametrize(
         ("frame", "order_id", "retryable"),

@@ -284,3 +284,45 @@ def test_codes_are_in_bands() -> None:
     bands = {1: "wire", 2: "risk", 3: "execution", 4: "store"}
     assert all(code // 100 in bands for code in RejectCode if code)
     assert len({code.value for code in RejectCode}) == len(RejectCode)
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ('"quantity":10', "unknown field 'quantity': the field is 'qty'"),
+        ('"size":10', "unknown field 'size': the field is 'qty'"),
+        ('"Qty":10', "unknown field 'Qty': the field is 'qty'"),
+        ('"qy":10', "unknown field 'qy': the field is 'qty'"),
+        ('"colour":10', "missing field: qty"),
+        ('"qty":10,"order_type":"LIMIT"', "unknown field 'order_type': the field is 'type'"),
+        ('"qty":10,"clientId":"a"', "unknown field 'clientId': the field is 'client'"),
+        ('"qty":"10"', f"bad field qty: a whole number from 1 to {MAX_QTY}, got '10'"),
+        ('"qty":1.5', f"bad field qty: a whole number from 1 to {MAX_QTY}, got 1.5"),
+        ('"qty":[10]', f"bad field qty: a whole number from 1 to {MAX_QTY}, got a list"),
+        ('"qty":0', f"bad field qty: a whole number from 1 to {MAX_QTY}, got 0"),
+        ('"qty":10,"tif":true', 'bad field tif: "IOC", "GTC" or "DAY", got true'),
+        ('"qty":"10","op":"new"', f"bad field qty: a whole number from 1 to {MAX_QTY}, got '10'"),
+    ],
+)
+def test_the_reason_names_the_mend(members: str, reason: str) -> None:
+    frame = f'{{"side":"BUY","symbol":"AAPL","price":1,{members}}}'
+    assert rejected(frame.encode()).msg == reason
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b'{"op":"cancle","id":1}', "unknown op 'cancle': the op is 'cancel'"),
+        (b'{"op":"Halt"}', "unknown op 'Halt': the op is 'halt'"),
+        (b'{"op":"cancel","order_id":1}', "unknown field 'order_id': the field is 'id'"),
+        (b'{"op":"halt","kil":true}', "unknown field 'kil': the field is 'kill'"),
+        (b'{"op":"halt","kill":1}', "bad field kill: true or false, got 1"),
+        (b'{"op":"orders","limit":"5"}', "bad field limit: a whole number from 1 to 200, got '5'"),
+    ],
+)
+def test_the_reason_for_a_command_names_the_mend(frame: bytes, reason: str) -> None:
+    assert rejected(frame).msg == reason
+
+
+def test_an_unknown_op_without_a_near_one_lists_all() -> None:
+    assert rejected(b'{"op":"zzz"}').msg.startswith("unknown op 'zzz': one of new, cancel, ")

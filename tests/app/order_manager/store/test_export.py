@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from tests.support.orders.manager import some_orders
+from app.model.wire.order_json import decode
+from tests.support.orders.manager import Manager, some_orders
 
 
 def test_export_csv(path: Path, tmp_path: Path) -> None:
@@ -45,3 +46,19 @@ def test_export_parquet(path: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     table = parquet.read_table(tmp_path / "out" / "orders.parquet")
     assert table.num_rows == 22
     assert str(table.column("price")[0].as_py()) == "173.200000000"
+
+
+def test_an_exported_time_is_exact_whatever_its_form(path: Path, tmp_path: Path) -> None:
+    manager = Manager(path)
+    times = ["1759311000.123456789", '"2025-10-01 09:30:00.123456789"', "1759311000", "1e300"]
+    for number, ts in enumerate(times):
+        manager.service.begin()
+        body = f'{{"side":"BUY","symbol":"A","qty":1,"price":2,"id":{number},"ts":{ts}}}'
+        manager.service.handle(0, decode(body.encode()))
+        assert f'"ts":{ts}'.encode() in manager.service.finish()[0][1]
+    manager.close()
+    assert main(["store", "--store", str(path), "export", str(tmp_path)]) == 0
+    with (tmp_path / "orders.csv").open(newline="") as file:
+        found = [row["ts"] for row in csv.DictReader(file)]
+    exact = "2025-10-01 09:30:00.123456789"
+    assert found == [exact, exact, "2025-10-01 09:30:00", "1e300"]

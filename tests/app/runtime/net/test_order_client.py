@@ -15,7 +15,7 @@ from tests.support.fake_servers import Connection, FakeServer, unused_port
 
 def orders(count: int, first: int = 1) -> list[tuple[int, bytes]]:
     return [
-        (i, encode_order(i, "me", "BUY", "A", 10, 1.5, "2025-10-01 09:30:00"))
+        (i, encode_order(i, "me", "BUY", "A", 10, 1.5, 1_759_311_000 * 10**9))
         for i in range(first, first + count)
     ]
 

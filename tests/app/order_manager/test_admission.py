@@ -1,0 +1,126 @@
+"""Refused requests: each is in the log, with the mend, within bounds, and counted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.model.reject_codes import RejectCode
+from app.model.requests import Reject
+from app.model.wire.order_answers import encode_reject
+from app.order_manager import admission
+from app.order_manager.admission import REFUSALS_LOGGED, REFUSALS_WINDOW_S, RefusalLog
+from app.order_manager.session import Session
+from tests.support.orders.frames import ORDER, frame
+from tests.support.orders.process import OrderManagerProcess
+from tests.support.orders.server import running
+
+REFUSED: dict[bytes, str] = {
+    b"nonsense*": "code=BAD_JSON reason=bad_json",
+    b"[1,2]*": 'code=BAD_FIELD reason="expected a JSON object"',
+    b'{"side":"BUY","symbol":"AAPL","quantity":10,"price":1}*': (
+        "code=UNKNOWN_FIELD reason=\"unknown field 'quantity': the field is 'qty'\""
+    ),
+    frame(colour="red"): "code=UNKNOWN_FIELD reason=\"unknown field 'colour': the fields are side,",
+    b'{"op":"cancle","id":1}*': (
+        "code=UNKNOWN_OP reason=\"unknown op 'cancle': the op is 'cancel'\""
+    ),
+    b'{"op":"cancel","id":404}*': 'code=UNKNOWN_ORDER reason="no order 404 of client default"',
+    frame(qty="10"): 'code=BAD_FIELD reason="bad field qty: a whole number from 1 to',
+    frame(price=-1): 'code=BAD_FIELD reason="bad field price: a number above 0',
+    frame(side="HOLD"): 'code=BAD_FIELD reason="bad field side: \\"BUY\\" or \\"SELL\\", got',
+    b'{"side":"BUY","symbol":"AAPL","price":1}*': 'code=MISSING_FIELD reason="missing field: qty"',
+    b'{"side":"BUY","side":"BUY","symbol":"A","qty":1,"price":1}*': (
+        'code=DUPLICATE_KEY reason="repeated key: side"'
+    ),
+}
+
+
+def test_each_refused_frame_is_one_warning_that_names_the_mend(tmp_path: Path) -> None:
+    with OrderManagerProcess(tmp_path) as process:
+        with process.client() as client:
+            peer = ":".join(map(str, client.sock.getsockname()))
+            assert client.ask(ORDER)["ok"]
+            for refused in REFUSED:
+                assert not client.ask(refused)["ok"]
+        process.stop()
+        lines = [line for line in process.log().splitlines() if "request_refused" in line]
+    assert len(lines) == len(REFUSED)
+    for line, expected in zip(lines, REFUSED.values(), strict=True):
+        assert f" WARNING order_manager request_refused peer={peer} {expected}" in line
+
+
+def test_refusals_are_counted(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        with server.client() as client:
+            for refused in REFUSED:
+                client.ask(refused)
+            client.ask(ORDER)
+        assert server.count("requests_refused") == len(REFUSED)
+
+
+class Clock:
+    """The log's clock and its lines."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.lines: list[dict[str, Any]] = []
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+    def warning(self, event: str, **pairs: Any) -> None:
+        """One line."""
+        self.lines.append({"event": event, **pairs})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr(admission, "time", clock)
+    monkeypatch.setattr(admission, "log", clock)
+    return clock
+
+
+def refuse(log: RefusalLog, peer: str, code: RejectCode, msg: str = "no") -> int:
+    """One refused request."""
+    session = Session.__new__(Session)
+    session.peer = peer
+    return log.note([(session, encode_reject(Reject(code, msg)))])
+
+
+def test_repeated_refusals_of_a_host_become_one_line_with_their_number(clock: Clock) -> None:
+    log = RefusalLog()
+    for port in range(1000):
+        assert refuse(log, f"10.0.0.1:{port}", RejectCode.BAD_FIELD) == 1
+    assert [line["peer"] for line in clock.lines] == [f"10.0.0.1:{p}" for p in range(5)]
+    refuse(log, "10.0.0.1:7", RejectCode.BAD_JSON)
+    refuse(log, "10.0.0.2:7", RejectCode.BAD_FIELD)
+    assert len(clock.lines) == REFUSALS_LOGGED + 2, "another mistake, and another host, show"
+    log.flush()
+    assert len(clock.lines) == REFUSALS_LOGGED + 2, "within the window"
+    clock.now_s += REFUSALS_WINDOW_S
+    log.flush()
+    log.flush(end=True)
+    more = {"event": "requests_refused", "peer": "10.0.0.1", "code": "BAD_FIELD", "more": 995}
+    assert clock.lines[REFUSALS_LOGGED + 2 :] == [more]
+    refuse(log, "10.0.0.1:7", RejectCode.BAD_FIELD)
+    assert clock.lines[-1]["event"] == "request_refused", "a new window"
+
+
+def test_the_log_of_refusals_is_bounded(clock: Clock) -> None:
+    log = RefusalLog()
+    for host in range(5000):
+        refuse(log, f"10.0.{host >> 8}.{host & 255}:1", RejectCode.BAD_FIELD, "x" * 60_000)
+    log.flush(end=True)
+    assert len(clock.lines) <= admission.REFUSAL_KINDS_MAX + REFUSALS_LOGGED + 1
+    assert sum(len(str(line)) for line in clock.lines) < 120_000
+    assert clock.lines[-1]["more"] > 4000
+
+
+def test_what_has_its_own_line_gets_no_second_one(clock: Clock) -> None:
+    log = RefusalLog()
+    assert refuse(log, "10.0.0.1:1", RejectCode.BAD_TOKEN) == 0
+    assert clock.lines == []
