@@ -30,7 +30,11 @@ class FeedReader:
             block = self._feed.block_at(seq)
             end = min(seq + MAX_BATCH_TICKS, block.end, self.total)
             frames = block.data[block.offsets[seq - block.first] : block.offsets[end - block.first]]
-            self._parse(frames, self._ticks[: end - seq], seq, percent=False)
+            self._fill_buffer(frames)
+            count, position, _ = _kernel.parse_ticks(
+                self._parser, self._buffer, 0, len(frames), self._ticks[: end - seq], seq
+            )
+            assert (count, position) == (end - seq, len(frames)), "the loader has checked it"
             yield self._ticks[: end - seq]
             seq = end
 
@@ -38,22 +42,21 @@ class FeedReader:
         """Write each tick's sentiment to ``out``; call it once per batch, in order."""
         first = int(ticks["seq"][0])
         end = first + len(ticks)
-        frames = memoryview(self._feed.sentiments(first, end))
-        count = self._feed.sentiment_count(end) - self._feed.sentiment_count(first)
+        frames, due_seqs = self._feed.sentiments_due(first, end)
+        count = len(due_seqs)
         if count > len(self._events):
             self._events = np.zeros(count * 2, TICK_DTYPE)
         events = self._events[:count]
-        self._parse(frames, events, 0, percent=True)
+        self._fill_buffer(frames)
+        parsed, position, *_ = _kernel.parse_sentiments(
+            self._parser, self._buffer, 0, len(frames), events, 0
+        )
+        assert (parsed, position) == (count, len(frames)), "the loader has checked every frame"
+        events["seq"] = due_seqs
         _kernel.join_sentiment(ticks, events, 0, self._latest, out)
 
-    def _parse(
-        self, frames: memoryview, out: npt.NDArray[np.void], seq: int, *, percent: bool
-    ) -> None:
+    def _fill_buffer(self, frames: bytes | memoryview) -> None:
         size = len(frames)
         if size + _kernel.PARSE_SLACK_BYTES > len(self._buffer):
             self._buffer = bytearray(size * 2 + _kernel.PARSE_SLACK_BYTES)
         self._buffer[:size] = frames
-        count, position, _ = _kernel.parse_ticks(
-            self._parser, self._buffer, 0, size, out, seq, percent
-        )
-        assert (count, position) == (len(out), size), "the loader has checked every frame"

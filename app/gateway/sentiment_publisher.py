@@ -2,7 +2,7 @@
 
 A plain client gets each sentiment just before the first tick that may see it.  A client that
 resumes gets it ahead of the prices, with marks: ``SEQ|n*`` says that every sentiment for the ticks
-below n has been sent.
+below n has been sent, so what follows is not for them.
 """
 
 from typing import Final
@@ -93,9 +93,11 @@ class SentimentPublisher:
     def _fill(self, subscriber: Subscriber) -> int:
         """Queue the sentiment up to the next mark; returns its size in bytes."""
         stop = min(self._limit(subscriber), (subscriber.next_seq // BLOCK_TICKS + 1) * BLOCK_TICKS)
-        data = self._feed.sentiments(subscriber.next_seq, stop)
         if subscriber.resuming:
+            data = self._feed.marked_sentiments(subscriber.next_seq, stop)
             data += encode_mark("SEQ", stop)
+        else:
+            data = self._feed.sentiments(subscriber.next_seq, stop)
         subscriber.next_seq = stop
         subscriber.queue(data)
         # Charge something for ticks without sentiment: looking at them takes time, too.

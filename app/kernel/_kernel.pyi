@@ -46,8 +46,15 @@ def parse_ticks(
     end: int,
     out: Ticks,
     first_seq: int = 0,
-    percent: bool = False,
 ) -> tuple[int, int, int]: ...
+def parse_sentiments(
+    parser: FieldParser,
+    buffer: Bytes,
+    start: int,
+    end: int,
+    out: Ticks,
+    complete_before: int,
+) -> tuple[int, int, int, int, int]: ...
 
 class BookView:
     count: int

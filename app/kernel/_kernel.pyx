@@ -143,6 +143,7 @@ for _i in range(10):
 
 
 include "parse.pxi"
+include "sentiment.pxi"
 include "book.pxi"
 include "ring.pxi"
 include "loops.pxi"

@@ -96,10 +96,11 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
 
 
 def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
-    """Write to ``out`` each tick's sentiment: its symbol's latest with event time <= the tick's.
+    """Write to ``out`` each tick's sentiment: its symbol's latest that the tick may see.
 
-    ``events`` is in event order; ``latest`` keeps each symbol's sentiment between calls.  Returns
-    the index of the next event.
+    A tick may see an event whose time and ``seq`` are not above its own.  ``events`` is in event
+    order; ``latest`` keeps each symbol's sentiment between calls.  Returns the index of the next
+    event.
     """
     cdef tick_span span = span_of(ticks), ahead = span_of(events)
     cdef Py_ssize_t i, k = next_event
@@ -109,7 +110,8 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
         raise IndexError(next_event)
     with nogil:
         for i in range(span.count):
-            while k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns:
+            while (k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns
+                    and ahead.at[k].seq <= span.at[i].seq):
                 latest[ahead.at[k].symbol] = <int16_t>ahead.at[k].price
                 k += 1
             out[i] = latest[span.at[i].symbol]

@@ -335,12 +335,11 @@ cdef const uint8_t *parse_view(uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t
 
 
 def parse_ticks(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end,
-                tick_record[::1] out, uint64_t first_seq=0, bint percent=False):
+                tick_record[::1] out, uint64_t first_seq=0):
     """Parse ``buffer[start:end]`` into ``out``; return ``(ticks, position, stop)``.
 
     ``stop`` is the reason (NEED_MORE, FULL, MARK, BAD_*); ``position`` is the first byte not
-    consumed, or the first byte of the malformed field.  ``percent``: the values are sentiment, 0 to
-    100.
+    consumed, or the first byte of the malformed field.
     """
     cdef const uint8_t *base = parse_view(buffer, start, end)
     cdef const uint8_t *p = base + start
@@ -350,11 +349,7 @@ def parse_ticks(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ss
     cdef int stop = -1
     with nogil:
         while count < room and stop < 0:
-            if percent:
-                stop = parser.read_tick(&p, last, True, &record[count])
-                count += stop < 0
-            else:
-                stop = parser.read_ticks(&p, last, record, ~<uint64_t>0, &count, room, NULL)
+            stop = parser.read_ticks(&p, last, record, ~<uint64_t>0, &count, room, NULL)
         for k in range(count):
             record[k].seq = first_seq + k
             record[k].recv_us = 0

@@ -5,14 +5,16 @@ Ticks are numbered from 0.  The file segment comes first; a loop or a random wal
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 from app.config import Settings
-from app.market_data.feed_segment import Block, FeedSegment, latest_sentiments
+from app.market_data.feed_segment import Block, FeedSegment, Sentiments, latest_sentiments
 from app.market_data.file_segment import FileSegment
 from app.market_data.loop_segment import LoopSegment
+from app.market_data.ragged import Ints
 from app.market_data.random_walk import WalkSegment, WalkStart, median_step_ns
 from app.market_data.sentiment import SentimentTrack
 from app.market_data.tick_table import Rows
@@ -75,12 +77,30 @@ class Feed:
 
     def sentiments(self, first: int, end: int) -> bytes:
         """The frames of the sentiments due with the ticks ``first`` to ``end - 1``."""
-        frames = []
+        found = self._sentiments_by_segment(first, end)
+        return b"".join(part.data.tobytes() for _, part in found)
+
+    def marked_sentiments(self, first: int, end: int) -> bytes:
+        """As :meth:`sentiments`, with a mark ``SEQ|k*`` wherever event time does not tell which
+        tick is the first that may see a sentiment: tick ``k``, not the one before it.
+        """
+        return b"".join(
+            found.marked(base) for base, found in self._sentiments_by_segment(first, end)
+        )
+
+    def sentiments_due(self, first: int, end: int) -> tuple[bytes, Ints]:
+        """As :meth:`sentiments`, and the tick with which each is due."""
+        frames, due_seqs = [], [np.empty(0, np.int64)]
+        for base, found in self._sentiments_by_segment(first, end):
+            frames.append(found.data.tobytes())
+            due_seqs.append(found.due_seq + base)
+        return b"".join(frames), np.concatenate(due_seqs)
+
+    def _sentiments_by_segment(self, first: int, end: int) -> Iterator[tuple[int, Sentiments]]:
         for base, segment in self._segments:
             low, high = max(first - base, 0), min(end - base, segment.ticks)
             if low < high:
-                frames.append(segment.sentiments(low, high).data.tobytes())
-        return b"".join(frames)
+                yield base, segment.sentiments(low, high)
 
     def sentiment_count(self, seq: int) -> int:
         """How many sentiments are due before tick ``seq``."""
@@ -116,4 +136,5 @@ def _feed_id(rows: Rows, track: SentimentTrack, settings: Settings) -> str:
     digest = hashlib.blake2b(repr(choices).encode(), digest_size=8)
     digest.update(rows.frames)
     digest.update(track.frames.data)
+    digest.update(track.due_seq.data)
     return digest.hexdigest()

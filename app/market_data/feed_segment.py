@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from app.market_data.ragged import Bytes, Ints
+from app.market_data.ragged import Bytes, Ints, Mask
 
 LOOKBACK_TICKS: Final = 1024
 
@@ -43,11 +43,17 @@ class Block:
 
 
 class Sentiments(NamedTuple):
-    """Some sentiments: frame ``i`` is ``data[offsets[i]:offsets[i + 1]]``."""
+    """Some sentiments: frame ``i`` is ``data[offsets[i]:offsets[i + 1]]``.
+
+    ``due_seq``: the first tick that may see each, ascending.  ``needs_mark``: the tick before that
+    one has the same event time, so the sentiment's time alone does not tell them apart.
+    """
 
     data: Bytes
     offsets: Ints
     symbol_index: Ints
+    due_seq: Ints
+    needs_mark: Mask
 
     def __len__(self) -> int:
         return len(self.symbol_index)
@@ -55,6 +61,28 @@ class Sentiments(NamedTuple):
     def frame(self, index: int) -> bytes:
         """One frame."""
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
+
+    def marked(self, base: int) -> bytes:
+        """The frames, with ``SEQ|k*`` ahead of those that need it; ``k`` is ``base`` + due tick."""
+        data = self.data.tobytes()
+        first_of_tick = np.diff(self.due_seq, prepend=-1) > 0
+        at = np.flatnonzero(self.needs_mark & first_of_tick)
+        if not len(at):
+            return data
+        pieces: list[bytes] = []
+        done = 0
+        offsets, ticks = self.offsets[at].tolist(), (self.due_seq[at] + base).tolist()
+        for offset, seq in zip(offsets, ticks, strict=True):
+            pieces += (data[done:offset], b"SEQ|%d*" % seq)
+            done = offset
+        pieces.append(data[done:])
+        return b"".join(pieces)
+
+
+def same_time_as_before(event_ns: Ints, rows: Ints) -> Mask:
+    """Whether the tick before each of ``rows`` has the same event time."""
+    same: Mask = (rows > 0) & (event_ns[rows] == event_ns[rows - 1])
+    return same
 
 
 class FeedSegment(Protocol):

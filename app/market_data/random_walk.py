@@ -188,7 +188,8 @@ class WalkSegment:
         values = VALUE_TEXTS.take(seeded_values(self._seed, number + self._sentiments_before))
         times = times_of(self._event_ns(index))
         data, offsets = concatenate([times, self._symbols.take(symbol_index), values])
-        return Sentiments(data, offsets, symbol_index)
+        # Every tick has an event time of its own.
+        return Sentiments(data, offsets, symbol_index, index, np.zeros(len(index), np.bool_))
 
     def sentiment_count(self, before: int) -> int:
         """How many sentiments are due before tick ``before``."""

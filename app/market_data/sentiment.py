@@ -1,7 +1,8 @@
 """Sentiment of the file segment: from a column, from a file of its own, or seeded.
 
 Each of them becomes one track in order of event time.  A sentiment is *due* with the first tick
-whose event time is not before its own.
+that may see it: from a column, or seeded, the tick of its own row, so that no earlier row of the
+same time sees it; from a file of its own, the first tick whose event time is not before its own.
 """
 
 import itertools
@@ -84,7 +85,7 @@ def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
 
 
 def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
-    """Sentiments with time, timestamp text and symbol of the ticks ``rows``."""
+    """Sentiments with time, timestamp text and symbol of the ticks ``rows``, due with them."""
     symbols = Fields.from_texts([symbol.encode() for symbol in ticks.symbols])
     chunks, offsets = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
     for first in range(0, len(rows), _CHUNK_ROWS):
@@ -97,14 +98,13 @@ def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
         frames, ends = concatenate(texts)
         chunks.append(frames)
         offsets.append(ends[1:] + offsets[-1][-1])
-    event_ns = ticks.event_ns[rows]
     return SentimentTrack(
         np.concatenate(chunks),
         np.concatenate(offsets),
-        event_ns,
+        ticks.event_ns[rows],
         ticks.symbol_index[rows].astype(np.int64),
         values,
-        np.searchsorted(ticks.event_ns, event_ns),
+        rows,
     )
 
 

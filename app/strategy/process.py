@@ -332,8 +332,9 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
 def _report(settings: Settings, cut_short: str, *, client: str = "", fault: bool = False) -> int:
     """Write and print the report of a ``REPLAY=once`` run.
 
-    ``client`` is the name of this strategy's orders if the run has ended, else "".  The other processes publish their counters a few times a second: at the end of the run, wait
-    for their last figures.
+    ``client`` is the name of this strategy's orders if the run has ended, else "".  The other
+    processes publish their counters a few times a second: at the end of the run, wait for their
+    last figures.
 
     Raises:
         RunFailed: something is missing, or an expectation is missed.

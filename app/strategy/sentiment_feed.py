@@ -1,9 +1,9 @@
 """The strategy's connection to the sentiment port.
 
-In a replay, price and sentiment are joined by event time, not by arrival: the gateway sends
+In a replay, price and sentiment are joined by event order, not by arrival: the gateway sends
 sentiment ahead of the prices, with marks ``SEQ|n*`` that mean "complete for every tick before n".
 So the feed is read only when the last mark is not past the current tick; meanwhile TCP holds the
-gateway back.
+gateway back.  A sentiment behind ``SEQ|n*`` is not for a tick before n, even one of the same time.
 """
 
 import time
@@ -125,7 +125,7 @@ class SentimentFeed:
         self._next_event = self._event_count = self._marked_count = 0
 
     def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
-        """Write to ``out`` each tick's sentiment: its symbol's latest up to its event time."""
+        """Write to ``out`` each tick's sentiment: its symbol's latest that it may see."""
         if self.by_arrival:
             out[: len(ticks)] = self._latest[ticks["symbol"]]
             return
@@ -137,15 +137,16 @@ class SentimentFeed:
         position = 0
         while True:
             self._make_room()
-            count, position, stop = _kernel.parse_ticks(
+            count, position, stop, self.complete_before, marked = _kernel.parse_sentiments(
                 self._parser,
                 feed.buffer,
                 position,
                 feed.fill,
                 self._store[self._event_count :],
-                0,
-                True,
+                self.complete_before,
             )
+            if marked >= 0:
+                self._marked_count = self._event_count + marked
             self._event_count += count
             self._count_received(count)
             if stop == _kernel.NEED_MORE:
@@ -159,16 +160,12 @@ class SentimentFeed:
         feed.consume(position)
 
     def _take_mark(self, frame: bytes) -> None:
-        seq = parse_mark(frame, "SEQ")
-        if seq is not None:
-            self.complete_before = max(self.complete_before, seq)
-        elif parse_mark(frame, "END") is not None:
+        """A frame that is not a sentiment and not a well-formed ``SEQ|n*``."""
+        if parse_mark(frame, "END") is not None:
             self.complete_before = COMPLETE
-        elif parse_mark(frame, "BEAT") is not None:
-            return
-        else:
+            self._marked_count = self._event_count
+        elif parse_mark(frame, "BEAT") is None:
             raise RemoteProtocolError(f"unknown frame {frame[:40]!r}")
-        self._marked_count = self._event_count
 
     def _make_room(self) -> None:
         """Drop applied events; grow if most of the store is not applied yet."""

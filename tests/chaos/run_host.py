@@ -51,7 +51,10 @@ class Verdict(NamedTuple):
 
 
 def scenarios(folder: Path) -> list[Scenario]:
-    """The sample at moderate paces, ten copies of it at full pace, and tight settings."""
+    """The sample at moderate paces, ten copies of it at full pace, and tight settings.
+
+    Last, the sample with seven rows in each second and a sentiment in most rows.
+    """
     source = ROOT / "data" / "market_data.csv"
     header, *rows = source.read_text().splitlines()
     # Ten copies of one day, each on a date of its own.
@@ -60,6 +63,12 @@ def scenarios(folder: Path) -> list[Scenario]:
         file.write(header + "\n")
         for day in range(1, 11):
             file.writelines(f"2025-11-{day:02d}{row[10:]}\n" for row in rows)
+    crowded = folder / "crowded.csv"
+    with crowded.open("w") as file:
+        file.write(header + ",sentiment\n")
+        for at, row in enumerate(rows):
+            moment = f"{at // 25200:02d}:{at // 420 % 60:02d}:{at // 7 % 60:02d}"
+            file.write(f"2025-10-01 {moment}{row[19:]},{at * 37 % 101 if at % 5 else ''}\n")
     tight_ring = {"ring_capacity_ticks": 1024, "reader_grace_s": 0.05}
     tight_limits = {
         "risk_price_age_ms_max": 500,
@@ -76,6 +85,7 @@ def scenarios(folder: Path) -> list[Scenario]:
         Scenario(source, len(rows), paces, tight_ring),
         Scenario(source, len(rows), paces, tight_limits),
         Scenario(source, len(rows), ("10000/s",), {"order_mode": "every"}),
+        Scenario(crowded, len(rows), paces),
     ]
 
 

@@ -49,12 +49,12 @@ class TestSentiment:
             data = client.read_to_end()
         expected = f"RUN|{feed.feed_id}*SEQ|{seq}*".encode() + feed.sentiment_snapshot(seq)
         if seq < COUNT:
-            expected += feed.sentiments(seq, COUNT) + b"SEQ|300*"
+            expected += feed.marked_sentiments(seq, COUNT) + b"SEQ|300*"
         assert data == expected + b"END|300*"
 
     @pytest.mark.parametrize("first", [0, 1, 5000, 6001])
     def test_join_by_the_marks_is_the_rule(self, tmp_path: Path, first: int) -> None:
-        """Joined by the marks, every tick sees the latest sentiment up to its event time."""
+        """Joined by the marks, every tick sees the latest sentiment up to its own row."""
         path = write_ticks(tmp_path / "feed.csv", 12_000, same_time=3)
         feed = make_feed(path, sentiment_every_ticks=7)
         with (
@@ -67,12 +67,13 @@ class TestSentiment:
             stream = sentiment.read_to_end()
         joined = _join(stream, [tick[:2] for tick in ticks], first)
         events = parse_ticks(feed.sentiments(0, feed.total))
-        latest, position, expected = {}, 0, []
-        for tick in ticks:
-            while position < len(events) and events[position].event_ns <= tick.event_ns:
-                latest[events[position].symbol] = events[position].value
-                position += 1
-            expected.append(latest.get(tick.symbol))
+        # Event i comes with tick 7 * i, which is not the last of its second.
+        latest, expected = {}, []
+        for seq in range(12_000):
+            if seq % 7 == 0:
+                latest[events[seq // 7].symbol] = events[seq // 7].value
+            if seq >= first:
+                expected.append(latest.get(ticks[seq - first].symbol))
         assert len(ticks) == 12_000 - first
         assert joined == expected
 
@@ -122,9 +123,9 @@ def _join(stream: bytes, ticks: list[tuple[int, str]], first: int) -> list[str |
                 mark = int(frame[4:])
             else:
                 event = b"*".join((frame, next(frames), next(frames), b""))
-                waiting.extend(parse_ticks(event))
-        while waiting and waiting[0].event_ns <= event_ns:
-            event = waiting.pop(0)
+                waiting += [(mark, tick) for tick in parse_ticks(event)]
+        while waiting and waiting[0][0] <= seq and waiting[0][1].event_ns <= event_ns:
+            event = waiting.pop(0)[1]
             latest[event.symbol] = event.value
         seen.append(latest.get(symbol))
     return seen

@@ -34,6 +34,15 @@ class TestBatchLoops:
         assert out.tolist() == [-1, 20, -1, 30, 20]
         assert latest.tolist() == [20, 30]
 
+    def test_sentiment_of_a_later_row_of_the_same_time_is_not_seen(self, kernel: Any) -> None:
+        events = records((5, 0, 10), (5, 0, 20))
+        events["seq"] = [0, 2]
+        ticks = records((5, 0, 1.0), (5, 0, 1.0), (5, 0, 1.0))
+        latest, out = np.full(1, -1, np.int16), np.zeros(3, np.int16)
+        assert kernel.join_sentiment(ticks[:2], events, 0, latest, out) == 1
+        assert kernel.join_sentiment(ticks[2:], events, 1, latest, out[2:]) == 2
+        assert out.tolist() == [10, 10, 20]
+
     @pytest.mark.parametrize(("short", "long"), [(0, 5), (5, 5), (6, 5), (-1, 5)])
     def test_invalid_windows_are_refused(self, kernel: Any, short: int, long: int) -> None:
         with refused():

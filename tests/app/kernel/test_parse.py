@@ -45,8 +45,12 @@ def parse_after(
     out = np.zeros(before + room, TICK_DTYPE)
     parser = kernel.FieldParser(SYMBOLS)
     text, end = padded(head + data), len(head) + len(data)
-    count, position, stop = kernel.parse_ticks(parser, text, 0, end, out, 5, percent)
-    assert out["seq"][:count].tolist() == list(range(5, 5 + count))
+    if percent:
+        count, position, stop, *_ = kernel.parse_sentiments(parser, text, 0, end, out, 5)
+        assert set(out["seq"][:count].tolist()) <= {5}
+    else:
+        count, position, stop = kernel.parse_ticks(parser, text, 0, end, out, 5)
+        assert out["seq"][:count].tolist() == list(range(5, 5 + count))
     rows = out[["event_ns", "symbol", "price"]][before:count].tolist()
     return rows, position - len(head), stop
 
@@ -176,6 +180,23 @@ class TestParser:
         for text in (b"", b"101", b"-1", b"+1", b"5.0", b"1000", b"0100", b"x", b" 5"):
             answer = parse(kernel, head + text + b"*", percent=True)
             assert answer == ([], len(head), kernel.BAD_SENTIMENT)
+
+    def test_marks_number_the_sentiments_behind_them(self, kernel: Any) -> None:
+        a = b"2025-10-01 09:30:00*A*50*"
+        parser, out = kernel.FieldParser(SYMBOLS), np.zeros(9, TICK_DTYPE)
+
+        def numbered(data: bytes, before: int = 5, room: int = 9) -> tuple[list[int], Any]:
+            answer = kernel.parse_sentiments(parser, padded(data), 0, len(data), out[:room], before)
+            return out["seq"][: answer[0]].tolist(), answer[1:]
+
+        data = a + b"SEQ|7*" + a + a + b"SEQ|6*SEQ|999999999999999999*" + a
+        last = 10**18 - 1
+        assert numbered(data) == ([5, 7, 7, last], (len(data), kernel.NEED_MORE, last, 3))
+        assert numbered(data, room=2) == ([5, 7], (len(a) * 2 + 6, kernel.FULL, 7, 1))
+        assert numbered(data, before=last) == ([last] * 4, (len(data), 0, last, 3))
+        assert numbered(a + b"SEQ|7") == ([5], (len(a), kernel.NEED_MORE, 5, -1))
+        for other in (b"SEQ|*", b"SEQ|7x*", b"SEQ|1234567890123456789*", b"END|7*", b"SEQ*7*"):
+            assert numbered(a + other + a) == ([5], (len(a), kernel.MARK, 5, -1))
 
     @pytest.mark.parametrize("index", range(len(SYMBOLS)))
     def test_symbols_of_every_length(self, kernel: Any, index: int) -> None:

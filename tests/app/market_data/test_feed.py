@@ -1,7 +1,9 @@
 """The feed as a pure function: file, loop and walk, prices and sentiment."""
 
+import bisect
 import hashlib
 import itertools
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -23,13 +25,27 @@ COUNT = 300
 SOURCES = ["seeded", "column", "file"]
 
 
-def sentiment_rule(feed: Feed, end: int) -> list[dict[str, str]]:
-    """For each tick below ``end``, the sentiment of each symbol that it may see: the slow way."""
+def sentiment_rule(feed: Feed, source: str, end: int) -> list[dict[str, str]]:
+    """For each tick below ``end``, the sentiment of each symbol that it may see: the slow way.
+
+    The walk has one tick at a time, so time alone tells; so it does for a file of its own.
+    """
+    every = {"seeded": 4, "column": 5, "file": 0}[source]
     events = parse_ticks(feed.sentiments(0, feed.total if feed.total < 10**6 else end + 5000))
     assert [e.event_ns for e in events] == sorted(e.event_ns for e in events)
+    latest: dict[str, str] = {}
     seen = []
-    for tick in parse_ticks(ticks_bytes(feed, 0, end)):
-        seen.append({e.symbol: e.value for e in events if e.event_ns <= tick.event_ns})
+    ticks = parse_ticks(ticks_bytes(feed, 0, end))
+    for seq, tick in enumerate(ticks):
+        if every and tick.event_ns in (ticks[seq - 1].event_ns, ticks[(seq + 1) % end].event_ns):
+            own = seq % every == (source == "column")
+            due = events[: int(own)]
+            assert [e[:2] for e in due] == [tick[:2]] * own
+        else:
+            due = [e for e in events if e.event_ns <= tick.event_ns]
+        latest.update({e.symbol: e.value for e in due})
+        del events[: len(due)]
+        seen.append(dict(latest))
     return seen
 
 
@@ -192,9 +208,9 @@ def test_snapshot_is_the_last_tick_of_each_symbol(feed: Feed) -> None:
         assert [tick.event_ns for tick in found] == sorted(tick.event_ns for tick in found)
 
 
-def test_sentiment_is_due_with_the_first_tick_not_before_it(feed: Feed) -> None:
+def test_sentiment_is_due_with_the_first_tick_that_may_see_it(feed: Feed, source: str) -> None:
     end = end_of(feed)
-    expected = sentiment_rule(feed, end)
+    expected = sentiment_rule(feed, source, end)
     seen: dict[str, str] = {}
     for seq in range(end):
         for event in parse_ticks(feed.sentiments(seq, seq + 1)):
@@ -202,9 +218,29 @@ def test_sentiment_is_due_with_the_first_tick_not_before_it(feed: Feed) -> None:
         assert seen == expected[seq], seq
 
 
-def test_sentiment_snapshot_equals_reading_from_the_start(feed: Feed) -> None:
+@pytest.mark.parametrize("piece", [1, 7, 4096])
+def test_marks_hide_sentiment_from_earlier_ticks_of_its_time(feed: Feed, piece: int) -> None:
+    """Time and the marks before a sentiment together give the tick with which it is due."""
     end = end_of(feed)
-    expected = sentiment_rule(feed, end)
+    times = [tick.event_ns for tick in parse_ticks(ticks_bytes(feed, 0, end))]
+    frames, due_seqs = feed.sentiments_due(0, end)
+    found, stream = [], b""
+    for first in range(0, end, piece):
+        stream += feed.marked_sentiments(first, min(first + piece, end))
+    mark = 0
+    for frame in re.findall(rb"SEQ\|\d+\*|[^*]*\*[^*]*\*[^*]*\*", stream):
+        if frame.startswith(b"SEQ"):
+            assert int(frame[4:-1]) > mark
+            mark = int(frame[4:-1])
+        else:
+            found.append(max(mark, bisect.bisect_left(times, parse_ticks(frame)[0].event_ns)))
+    assert found == due_seqs.tolist()
+    assert re.sub(rb"SEQ\|\d+\*", b"", stream) == frames == feed.sentiments(0, end)
+
+
+def test_sentiment_snapshot_equals_reading_from_the_start(feed: Feed, source: str) -> None:
+    end = end_of(feed)
+    expected = sentiment_rule(feed, source, end)
     for seq in range(1, end, 37):
         snapshot = parse_ticks(feed.sentiment_snapshot(seq))
         assert {event.symbol: event.value for event in snapshot} == expected[seq - 1]

@@ -89,16 +89,18 @@ class TestHistory:
 
 class TestSentimentFeed:
     EVENTS = 400
+    SAME_TIME = 1
+    """Ticks in each second."""
 
     def events(self) -> list[tuple[int, int, int]]:
-        """(second, symbol, value), in event order."""
+        """(tick that may see it first, symbol, value), in event order."""
         rng = np.random.default_rng(5)
-        seconds = np.sort(rng.integers(0, 3000, self.EVENTS))
+        ticks = np.sort(rng.integers(0, 3000, self.EVENTS))
         symbols = rng.integers(0, 2, self.EVENTS)
-        return [(int(t), int(s), i % 101) for i, (t, s) in enumerate(zip(seconds, symbols))]  # noqa: B905
+        return [(int(t), int(s), i % 101) for i, (t, s) in enumerate(zip(ticks, symbols))]  # noqa: B905
 
     def stream(self, first: int, every: int) -> bytes:
-        """What the gateway sends from tick ``first`` on; tick n has event second n."""
+        """What the gateway sends from tick ``first`` on; tick n has second n // SAME_TIME."""
         events = self.events()
         frame = lambda e: f"2025-10-01 {self.clock(e[0])}*{'AB'[e[1]]}*{e[2]}*".encode()  # noqa: E731
         before = [e for e in events if first and e[0] < first]
@@ -107,11 +109,13 @@ class TestSentimentFeed:
         rest = [e for e in events if not first or e[0] >= first]
         for start in range(first, TICKS, every):
             block = [e for e in rest if start <= e[0] < start + every]
-            data += b"".join(map(frame, block)) + b"SEQ|%d*" % min(start + every, TICKS)
+            for event in block:
+                data += (b"SEQ|%d*" % event[0] if event[0] % self.SAME_TIME else b"") + frame(event)
+            data += b"SEQ|%d*" % min(start + every, TICKS)
         return data + b"END|%d*" % TICKS
 
-    @staticmethod
-    def clock(second: int) -> str:
+    def clock(self, tick: int) -> str:
+        second = tick // self.SAME_TIME
         return f"{9 + second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
 
     def joined(self, *handlers: Callable[[Connection], None], batch: int) -> list[int]:
@@ -119,7 +123,7 @@ class TestSentimentFeed:
         ticks = np.zeros(TICKS, TICK_DTYPE)
         ticks["seq"] = np.arange(TICKS)
         ticks["symbol"] = np.arange(TICKS) % 2
-        ticks["event_ns"] = (base + np.arange(TICKS)) * 10**9
+        ticks["event_ns"] = (base + np.arange(TICKS) // self.SAME_TIME) * 10**9
         with FakeServer(*handlers) as server:
             chosen = Settings(
                 gateway_host="127.0.0.1",
@@ -201,3 +205,9 @@ class TestSentimentFeed:
             connection.finish()
 
         assert self.joined(garbage, self.serves(64), batch=97) == self.expected()
+
+
+class TestSentimentOfCrowdedSeconds(TestSentimentFeed):
+    """Only the marks tell which tick of a second may see a sentiment first."""
+
+    SAME_TIME = 50

@@ -17,6 +17,7 @@ from tests.support.kernel.twin_parse import (
     NEED_MORE,
     PARSE_SLACK_BYTES,
     FieldParser,
+    parse_sentiments,
     parse_ticks,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "TickReader",
     "TickWriter",
     "join_sentiment",
+    "parse_sentiments",
     "parse_ticks",
     "record_ages",
     "record_latency",
@@ -46,12 +48,15 @@ __all__ = [
 
 
 def join_sentiment(ticks: Any, events: Any, next_event: int, latest: Any, out: Any) -> int:
-    """Each tick gets its symbol's last event with event time <= the tick's."""
+    """Each tick gets its symbol's last event whose time and number are not above its own."""
     if len(out) < len(ticks):
         raise ValueError("out")
     for i, tick in enumerate(ticks):
-        while next_event < len(events) and events[next_event]["event_ns"] <= tick["event_ns"]:
-            latest[events[next_event]["symbol"]] = int(events[next_event]["price"])
+        while next_event < len(events):
+            event = events[next_event]
+            if event["event_ns"] > tick["event_ns"] or event["seq"] > tick["seq"]:
+                break
+            latest[event["symbol"]] = int(event["price"])
             next_event += 1
         out[i] = latest[tick["symbol"]]
     return next_event

@@ -94,13 +94,32 @@ def parse_ticks(
     end: int,
     out: Any,
     first_seq: int = 0,
-    percent: bool = False,
 ) -> tuple[int, int, Stop]:
     """See the kernel."""
     data = payload(buffer, start, end)
     for count in range(len(out)):
-        tick, start, stop = parser.read_tick(data, start, percent)
+        tick, start, stop = parser.read_tick(data, start, False)
         if tick is None:
             return count, start, stop
         out[count] = (tick[0], tick[2], first_seq + count, tick[1], 0)
     return len(out), start, FULL
+
+
+def parse_sentiments(
+    parser: FieldParser, buffer: Any, start: int, end: int, out: Any, complete_before: int
+) -> tuple[int, int, Stop, int, int]:
+    """See the kernel."""
+    data = payload(buffer, start, end)
+    count, marked = 0, -1
+    while count < len(out):
+        tick, start, stop = parser.read_tick(data, start, True)
+        if tick is not None:
+            out[count] = (tick[0], tick[2], complete_before, tick[1], 0)
+            count += 1
+            continue
+        mark = re.match(rb"SEQ\|([0-9]{1,18})\*", data[start:]) if stop == MARK else None
+        if mark is None:
+            return count, start, stop, complete_before, marked
+        complete_before, marked = max(complete_before, int(mark[1])), count
+        start += mark.end()
+    return count, start, FULL, complete_before, marked

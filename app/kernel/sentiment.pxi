@@ -1,0 +1,48 @@
+# The sentiment stream: values and, among them, marks.
+
+cdef inline const uint8_t *read_seq_mark(const uint8_t *p, uint64_t *out) noexcept nogil:
+    """``SEQ|n*`` with up to 18 digits; the frame is known to be complete.  Else NULL."""
+    cdef uint64_t value = 0
+    cdef int digits = 0
+    if p[0] != 83 or p[1] != 69 or p[2] != 81 or p[3] != 124:
+        return NULL
+    p += 4
+    while digits < 19 and 48 <= p[0] <= 57:
+        value = value * 10 + (p[0] - 48)
+        digits += 1
+        p += 1
+    if not 1 <= digits <= 18 or p[0] != STAR:
+        return NULL
+    out[0] = value
+    return p + 1
+
+
+def parse_sentiments(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, Py_ssize_t end,
+                     tick_record[::1] out, uint64_t complete_before):
+    """As :func:`parse_ticks`, for sentiments from 0 to 100 and the marks ``SEQ|n*`` among them.
+
+    A sentiment's ``seq`` is the highest mark before it, at least ``complete_before``: no lower tick
+    may see it.  Returns ``(sentiments, position, stop, complete_before, marked)``: the highest mark,
+    and how many sentiments stand before the last one (-1 without a mark).
+    """
+    cdef const uint8_t *base = parse_view(buffer, start, end)
+    cdef const uint8_t *p = base + start
+    cdef const uint8_t *last = base + end
+    cdef const uint8_t *after
+    cdef Py_ssize_t count = 0, marked = -1, room = out.shape[0]
+    cdef tick_record *record = &out[0] if room else NULL
+    cdef uint64_t mark = 0
+    cdef int stop = -1
+    with nogil:
+        while count < room and stop < 0:
+            stop = parser.read_tick(&p, last, True, &record[count])
+            if stop < 0:
+                record[count].seq = complete_before
+                record[count].recv_us = 0
+                count += 1
+            elif stop == P_MARK:
+                after = read_seq_mark(p, &mark)
+                if after != NULL:
+                    p, stop, marked = after, -1, count
+                    complete_before = max(complete_before, mark)
+    return count, p - base, stop if stop >= 0 else P_FULL, complete_before, marked
