@@ -1,25 +1,14 @@
 """The metadata segment: JSON in, the same JSON out, never half of it."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.segment import SegmentError
-from tests.support.children import SHM, Spawn, damage, segment_name, spawner
+from tests.support.children import SHM, Spawn, damage
 
 VALUES = {"symbols": 3, "name": "Ä*|", "nested": {"list": [1, 2.5, None, True]}}
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    yield from spawner()
 
 
 class TestMetadata:

@@ -1,14 +1,13 @@
 """The price book: what it returns, and what happens when its writer dies."""
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentError
-from tests.support.children import SHM, Spawn, open_files, segment_name, spawner
+from tests.support.children import SHM, Spawn, open_files
 
 SYMBOLS = ["AAPL", "MSFT", "1234567890"]
 
@@ -20,16 +19,6 @@ WRITER = """
     print("ready", flush=True)
     sys.stdin.readline()
 """
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    yield from spawner()
 
 
 class TestPriceBook:

@@ -1,31 +1,12 @@
 """Registration in the tick ring: names, slots, positions, eviction."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from app.kernel import _kernel
 from app.shared_memory_utils.segment import SegmentError
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
-from tests.support.children import Spawn, eventually, segment_name, spawner
+from tests.support.children import Spawn, eventually
 from tests.support.kernel.ring_ends import READER, Writer
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    yield from spawner()
-
-
-@pytest.fixture
-def writer(name: str) -> Iterator[Writer]:
-    made = Writer(name)
-    yield made
-    made.close()
 
 
 class TestRegistration:

@@ -1,7 +1,6 @@
 """Segments that are missing, foreign, damaged, too large or replaced, and their locks."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,19 +8,9 @@ from app.kernel import _kernel
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
-from tests.support.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
+from tests.support.children import SHM, Spawn, damage, eventually, open_files
 
 SYMBOLS = ["AAPL", "MSFT", "1234567890"]
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    yield from spawner()
 
 
 class TestUnusableSegments:

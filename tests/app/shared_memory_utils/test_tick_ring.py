@@ -5,7 +5,6 @@ Registration is in ``test_ring_registration.py``.
 
 import os
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,27 +13,10 @@ from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.shared_memory_utils.segment import SegmentError, SegmentForeign, SegmentMissing
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS, TickRing
-from tests.support.children import SHM, Spawn, damage, eventually, open_files, segment_name, spawner
+from tests.support.children import SHM, Spawn, damage, eventually, open_files
 from tests.support.kernel.ring_ends import READER, Writer, read
 
 SECOND_NS = 10**9
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    yield from spawner()
-
-
-@pytest.fixture
-def writer(name: str) -> Iterator[Writer]:
-    made = Writer(name)
-    yield made
-    made.close()
 
 
 class TestPolicies:
