@@ -144,6 +144,7 @@ def last_order(stack: ComposeStack) -> int:
 
 @pytest.mark.container
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_services_crash_in_containers_and_the_run_equals_the_backtest(
     compose_stack: Callable[..., ComposeStack],
 ) -> None:
@@ -169,6 +170,7 @@ def volumes(stack: ComposeStack) -> set[str]:
 
 @pytest.mark.container
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_lasts_until_down_and_its_only_volume_is_output(
     compose_stack: Callable[..., ComposeStack],
 ) -> None:
@@ -189,6 +191,7 @@ def test_a_run_lasts_until_down_and_its_only_volume_is_output(
 
 
 @pytest.mark.container
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("settings", "service", "reason"),
     [
@@ -203,7 +206,7 @@ def test_wrong_settings_end_up_at_once_and_are_the_last_line(
     started_s = time.monotonic()
     done = stack.compose("up", "-d", "--wait", check=False)
     assert done.returncode == 1
-    assert time.monotonic() - started_s < 30
+    assert time.monotonic() - started_s < 90  # 4 s on an idle machine; without the mend, never
     eventually(lambda: stack.health(service) == "exited", f"the end of {service}", 10)
     container = stack.container(service)
     assert container.attrs["RestartCount"] == 0
