@@ -10,7 +10,7 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up down logs stat test test-fast lint format engine base-image images bench \
+.PHONY: help setup up down logs stat crash compare test test-fast lint format engine base-image images bench \
 	bench-quick chaos chaos-host backup restore data lock clean
 
 help: ## List the targets
@@ -37,7 +37,7 @@ up: ## Run the stack: in containers if a Docker engine answers, else on this hos
 	fi
 
 down: ## Stop and remove the containers; reports and orders stay in the volume "output"
-	docker compose rm --stop --force --volumes && docker compose down
+	docker compose down
 
 logs: ## Follow the containers' logs
 	docker compose logs -f
@@ -45,6 +45,14 @@ logs: ## Follow the containers' logs
 stat: ## Show live what every process is doing
 	@if $(IN_CONTAINERS); then docker compose exec strategy python3 -m app stat; \
 	else $(BIN)/python -m app stat; fi
+
+crash: ## Crash SERVICE=order_manager with FAULT=kill, freeze or cut; check its recovery
+	@if $(IN_CONTAINERS); then images/crash.sh "$(SERVICE)" "$(or $(FAULT),kill)"; \
+	else $(BIN)/python -m app crash "$(SERVICE)" --fault "$(or $(FAULT),kill)"; fi
+
+compare: ## Compare the orders of the run so far with a backtest
+	@if $(IN_CONTAINERS); then docker compose run --rm --no-deps -T check compare; \
+	else $(BIN)/python -m app compare; fi
 
 images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed

@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
     "orders": ("app.order_manager.cli:command", "Send orders, ask about them, halt trading."),
+    "compare": ("app.backtest.compare:command", "Compare the run so far with a backtest."),
+    "crash": ("app.backtest.crash:command", "Crash a process, check its recovery."),
     "store": (
         "app.order_manager.store.command:command",
         "Back up, restore, export, check the store.",
@@ -61,7 +63,8 @@ def load(name: str) -> click.Command:
             "and so does .venv after make setup"
         ) from None
     command = found if isinstance(found, click.Command) else click.Command(name, callback=found)
-    command.help = text
+    details = (command.help or "").partition("\n\n")[2]
+    command.help = f"{text}\n\n{details}" if details else text
     return command
 
 

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "order_manager": SHARED | RUNTIME | {"execution", "order_manager/store"},
     "order_manager/store": MODEL | {"config", "execution", "runtime", "runtime/metrics"},
     # Above the processes.  The main process starts them by name.
-    "backtest": SHARED | RUNTIME | FEED | {"execution", "strategy"},
+    "backtest": SHARED | RUNTIME | FEED | {"execution", "strategy", "order_manager/store"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES
     | {"main", "backtest", "execution", "order_manager/store"},

@@ -3,12 +3,18 @@
 The other containers join its IPC namespace.  When the owner dies, a process that has joined keeps
 the old /dev/shm until it restarts, and then sees a new, empty one.  So every such process waits in
 a thread for the owner's lock, which the kernel frees however the owner dies, and then restarts.
-Waiting costs no CPU.  Standard library only: it is started with ``python -I -S``.
+Waiting costs no CPU.
+
+The lock file contains the name of the owner's container.  It stays the same over restarts and is
+new after ``docker compose down``, so it identifies a deployment (app/runtime/run_id.py).
+
+Standard library only: it is started with ``python -I -S``.
 """
 
 import fcntl
 import os
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -32,9 +38,20 @@ def hold() -> int:
     draft = f"{LOCK_FILE}.draft"
     descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 1, 0))
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, socket.gethostname().encode())
     os.rename(draft, LOCK_FILE)  # locked before it becomes visible
     signal.sigwait(stop)
     return 0
+
+
+def deployment() -> str:
+    """The name of the owner's container; empty outside containers."""
+    try:
+        with open(LOCK_FILE, encoding="utf-8") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def watch(on_death: Callable[[], None]) -> bool:

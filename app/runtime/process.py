@@ -1,9 +1,10 @@
 """What all four processes share: settings, log, signals, placement, metrics, exit code."""
 
+import os
 import sys
 from collections.abc import Callable
 
-from app.config import Settings, settings_or_exit
+from app.config import EXIT_SETTINGS, Settings, settings_or_exit
 from app.runtime import ipc_owner
 from app.runtime.lifecycle import (
     EXIT_FAULT,
@@ -25,7 +26,10 @@ def run_process(
     service: str, body: Callable[[Settings, ProcessMetrics, Stop], int], instance: str = ""
 ) -> int:
     """Set up ``service``, run ``body``, and return the exit code."""
-    settings = settings_or_exit(service)
+    try:
+        settings = settings_or_exit(service)
+    except SystemExit:
+        return settings_exit_code()
     setup_logging(service, settings.log_level, settings.log_format)
     log = get_logger()
     stop = Stop()
@@ -63,8 +67,20 @@ def run_process(
         if metrics is not None:
             metrics.set_state(state)
             metrics.close()
-        log_stopped(code, reason)
-    return code
+        if code != EXIT_SETTINGS:  # the reason, already printed, is the last line
+            log_stopped(code, reason)
+    return settings_exit_code() if code == EXIT_SETTINGS else code
+
+
+def settings_exit_code() -> int:
+    """The exit code of a process with invalid settings: EXIT_SETTINGS, but 0 where that would loop.
+
+    An engine with the policy ``on-failure`` restarts every container that does not exit with 0, and
+    the same settings fail again.  Compose sets ``RESTART_POLICY``.  The services that depend on
+    this one are not started, so ``docker compose up`` fails.
+    """
+    on_failure = os.environ.get("RESTART_POLICY", "").startswith("on-failure")
+    return EXIT_OK if on_failure else EXIT_SETTINGS
 
 
 def log_stopped(code: int, reason: str) -> None:

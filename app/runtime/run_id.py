@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.config import Settings
+from app.runtime import ipc_owner
 from app.runtime.lifecycle import FatalError
 
 
@@ -17,10 +18,12 @@ def new_run_id() -> str:
 def resolve_run_id(settings: Settings) -> str:
     """``RUN_ID`` if set; else the id stored in ``RUN_DIR``, generated at the first start.
 
-    ``RUN_DIR`` has the lifetime of a deployment.  In Compose it is an anonymous volume: it survives
-    a crash or a restart of the container and is new after ``docker compose down``.  So a process
-    that was killed continues its run, and a new deployment starts with flat positions.  Without
-    ``RUN_DIR`` the id is empty, and all such runs share their orders.
+    The file holds the id and the deployment that it belongs to: the name of the container that
+    owns /dev/shm.  That container survives a crash, a restart and ``docker compose stop``, and is a
+    new one after ``docker compose down``.  So a process that was killed continues its run, and a
+    new deployment starts with flat positions, although the folder is a volume that ``down`` keeps.
+    Outside containers the id lasts as long as the folder.  Without ``RUN_DIR`` the id is empty, and
+    all such runs share their orders.
 
     Raises:
         FatalError: the folder cannot be read or written.
@@ -29,12 +32,16 @@ def resolve_run_id(settings: Settings) -> str:
         return settings.run_id
     path = Path(settings.run_dir) / "run_id"
     try:
-        if path.exists() and (name := path.read_text().strip()):
+        deployment = ipc_owner.deployment()
+        name, _, stored_for = (
+            path.read_text().strip().partition(" ") if path.exists() else ("",) * 3
+        )
+        if name and stored_for == deployment:
             return name
         draft = path.with_suffix(".new")
         name = new_run_id()
         with draft.open("w") as file:
-            file.write(name)
+            file.write(f"{name} {deployment}")
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)

@@ -233,15 +233,17 @@ class StrategyProcess:
         self.counters.publish(self.reader)
 
     def _show_staleness(self) -> None:
-        """Tell the health check when prices or sentiment are stale during the run."""
-        waits = self.sentiment.waiting_s > self.settings.heartbeat_timeout_s
+        """Tell the health check when prices, sentiment or the order manager are gone too long."""
+        waiting_s = max(self.sentiment.waiting_s, self.orders.waiting_s)
+        waits = waiting_s > self.settings.heartbeat_timeout_s
         state = "stale" if self._stale or waits else "ready"
         if self._running and state != self._state:
             self._state = state
             self.metrics.set_state(state)
 
     def _maintain(self) -> None:
-        """A few times a second: check for a silent orderbook and a replaced ring, log progress."""
+        """A few times a second: check orderbook, ring and order manager, log progress."""
+        self.orders.maintain()
         age_s = self.ring.heartbeat_age_s()
         stale = age_s > self.settings.heartbeat_timeout_s
         if stale and not self._stale:

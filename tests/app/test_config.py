@@ -66,6 +66,22 @@ def test_a_process_with_wrong_settings_exits_2_and_says_why(service: str) -> Non
     assert "PACE=fast: must be max" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("policy", "code"), [("on-failure", 0), ("on-failure:3", 0), ("no", 2), ("", 2)]
+)
+def test_wrong_settings_are_not_restarted_for_ever(policy: str, code: int) -> None:
+    """The engine restarts every code but 0; the reason is the last line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app.order_manager"],
+        env={"PACE": "fast", "PATH": "", "RESTART_POLICY": policy},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].startswith("PACE=fast: must be max")
+
+
 def test_another_configuration_sends_orders_under_another_name() -> None:
     base = fingerprint(Settings(), "data")
     assert base == fingerprint(Settings(log_level="DEBUG", pace="max"), "data")
@@ -112,7 +128,8 @@ def test_compose_passes_on_every_setting() -> None:
     passed = set(re.findall(r"\b[A-Z][A-Z_]+\b(?=[,: }])", compose_block("x-settings")))
     fixed = set(re.findall(r"^  ([A-Z_]+):", compose_block("x-environment"), re.MULTILINE))
     assert passed.isdisjoint(fixed)
-    assert passed | fixed == set(SETTING_NAMES)
+    # The restart policy is no setting of a process: it only decides the code for invalid settings.
+    assert passed | fixed == set(SETTING_NAMES) | {"RESTART_POLICY"}
 
 
 def test_every_variable_that_compose_uses_is_in_env() -> None:

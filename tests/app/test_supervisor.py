@@ -30,7 +30,7 @@ def test_a_strategy_that_is_cut_short_does_not_end_the_run(name: str) -> None:
         writer = _kernel.TickWriter(ring.buffer, book.buffer, _kernel.FieldParser(["A"]))
         metrics = ProcessMetrics.open(settings.shm_metrics, "strategy")
         process: Any = SimpleNamespace(pid=os.getpid())
-        supervisor, child = Supervisor(settings, Stop()), Child("strategy", process)
+        supervisor, child = Supervisor(settings, Stop()), Child("strategy", process, -1)
 
         def ending_codes(state: str) -> list[int]:
             metrics.set_state(state)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from app.backtest.outcome import Outcome, of_store
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.support.environ import default_environ
-from tests.support.outcome import Outcome, of_store
 from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 
@@ -168,6 +168,18 @@ class HostStack:
         if not self.log_path.exists():
             return ""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m app ...`` with the settings of the stack."""
+        return subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=self._environ,
+            text=True,
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
 
     def stop(self) -> None:
         """Stop all processes and remove their segments."""

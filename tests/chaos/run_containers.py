@@ -18,12 +18,12 @@ from typing import Final, Self
 import docker
 from docker.models.containers import Container
 
+from app.backtest.outcome import Outcome, first_difference, of_store
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.chaos.plan import Choice, Fault, RunReport, draw
 from tests.chaos.run_host import Verdict, run_seeds, undisturbed
 from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
-from tests.support.outcome import Outcome, first_difference, of_store
 from tests.support.paths import ROOT
 
 ON_NETWORK: Final = PROCESSES

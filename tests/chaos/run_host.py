@@ -15,11 +15,11 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from app.backtest import run as backtest
+from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import PROCESSES, HostStack, StackFailed
 from tests.chaos.plan import Choice, Fault, RunReport, draw
-from tests.support.outcome import Outcome, first_difference, of_backtest
 from tests.support.paths import ROOT
 
 CHOICES: Final = (

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from app.backtest.outcome import first_difference
 from tests.chaos.bad_feed import BadFeed, Cut, Faults, Mangler
 from tests.chaos.host import HostStack
 from tests.chaos.run_host import undisturbed
-from tests.support.outcome import first_difference
 from tests.support.paths import ROOT
 
 SAMPLE = ROOT / "data" / "market_data.csv"

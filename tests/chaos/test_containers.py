@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.backtest.outcome import first_difference
 from tests.chaos.run_containers import Containers, run_once
 from tests.chaos.run_host import undisturbed
 from tests.support.compose_stack import PROCESSES, SERVICES, eventually
-from tests.support.outcome import first_difference
 from tests.support.paths import ROOT
 
 pytestmark = [

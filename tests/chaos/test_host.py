@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.backtest import run as backtest
+from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.health import Unhealthy, check_heartbeat
@@ -17,7 +18,6 @@ from tests.chaos.bad_feed import BadFeed, Faults
 from tests.chaos.host import PROCESSES, HostStack
 from tests.chaos.run_host import run_once, scenarios, undisturbed
 from tests.support.orders.process import Client
-from tests.support.outcome import Outcome, first_difference, of_backtest
 from tests.support.paths import ROOT
 
 SAMPLE = ROOT / "data" / "market_data.csv"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from app.backtest.outcome import of_store
 from app.order_manager import service as order_service
 from app.order_manager.service import AnchoredClock
 from tests.support.orders.process import Client
 from tests.support.orders.server import running
-from tests.support.outcome import of_store
 
 HOUR_NS = 3_600_000_000_000
 

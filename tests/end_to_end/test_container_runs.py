@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.backtest.outcome import first_difference, of_store
 from tests.chaos.run_host import undisturbed
 from tests.support.compose_stack import IMAGES, ComposeStack
-from tests.support.outcome import first_difference, of_store
 from tests.support.paths import ROOT, SHARED_DATA
 
 pytestmark = [

@@ -57,7 +57,9 @@ def relative(page: Path) -> str:
 
 
 def is_container_command(command: str) -> bool:
-    return bool(re.match(r"(\w+=\S+ )*(docker compose |make (up|down|logs)\b)", command))
+    return bool(
+        re.match(r"(\w+=\S+ )*(docker compose |make (up|down|logs|crash|compare)\b)", command)
+    )
 
 
 def is_host_command(command: str) -> bool:

@@ -5,6 +5,7 @@ an order without an answer after a timeout or a lost connection is sent again.
 """
 
 import json
+import select
 import socket
 import ssl
 import time
@@ -104,6 +105,19 @@ class OrderClient:
         self._socket: socket.socket | None = None
         self._frames = FrameBuffer()
         self._connected_before = False
+        self._hangup = select.poll()
+        self._waiting_since_s: float | None = None
+        self._next_attempt_s = 0.0
+
+    @property
+    def waiting_s(self) -> float:
+        """How long the connection has been down, or an order has been waiting; 0 if neither."""
+        return 0.0 if self._waiting_since_s is None else time.monotonic() - self._waiting_since_s
+
+    def _waits(self) -> None:
+        # Called only when something takes long, so that an order answered at once costs nothing.
+        if self._waiting_since_s is None:
+            self._waiting_since_s = time.monotonic()
 
     @classmethod
     def from_settings(cls, settings: Settings, **keywords: Any) -> "OrderClient":
@@ -122,22 +136,44 @@ class OrderClient:
         while self._socket is None:
             if self._stop:
                 raise StopRequested
-            try:
-                connection = self._open(POLL_S * 4)
-            except OSError as error:
-                log.warning("order_manager_unreachable", error=str(error))
+            if not self._try_to_connect():
                 self._backoff.sleep(self._stop, self._heartbeat)
-                continue
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(POLL_S))
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
-            # ssl retries a blocking read after SO_RCVTIMEO, so TLS needs a Python timeout.
-            connection.settimeout(POLL_S if isinstance(connection, ssl.SSLSocket) else None)
-            self._socket, self._frames = connection, FrameBuffer()
-            if self._connected_before:
-                self._count("reconnects")
-            self._connected_before = True
-            log.info("order_manager_connected", peer=f"{self._address[0]}:{self._address[1]}")
+
+    def _try_to_connect(self) -> bool:
+        try:
+            connection = self._open(POLL_S * 4)
+        except OSError as error:
+            self._waits()
+            log.warning("order_manager_unreachable", error=str(error))
+            return False
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(POLL_S))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self._timeout_s))
+        # ssl retries a blocking read after SO_RCVTIMEO, so TLS needs a Python timeout.
+        connection.settimeout(POLL_S if isinstance(connection, ssl.SSLSocket) else None)
+        self._socket, self._frames = connection, FrameBuffer()
+        self._hangup.register(connection, select.POLLRDHUP)
+        if self._connected_before:
+            self._count("reconnects")
+        self._connected_before = True
+        log.info("order_manager_connected", peer=f"{self._address[0]}:{self._address[1]}")
+        return True
+
+    def maintain(self) -> None:
+        """Call it a few times a second while no order is waiting.
+
+        Nothing is read then, so a connection that the order manager has closed, or a crash of it,
+        would only be noticed at the next order.  At most one attempt to connect.
+        """
+        if self._socket is not None and self._hangup.poll(0):
+            log.warning("order_manager_lost")
+            self.close()
+        if self._socket is None and time.monotonic() >= self._next_attempt_s:
+            self._waits()
+            if not self._try_to_connect():
+                self._next_attempt_s = time.monotonic() + self._backoff.delay_s()
+        if self._socket is not None:
+            self._waiting_since_s = None
 
     def submit(self, orders: list[EncodedOrder]) -> list[Answer]:
         """Send ``orders``, again where necessary; return their final answers in order.
@@ -153,9 +189,11 @@ class OrderClient:
                 self._backoff.reset()
             except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
+                self._waits()
                 waiting = len(orders) - len(answers)
                 log.warning("orders_unanswered", error=str(error), waiting=waiting)
                 self._backoff.sleep(self._stop, self._heartbeat)
+        self._waiting_since_s = None
         return answers
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -208,6 +246,7 @@ class OrderClient:
         try:
             data = self._socket.recv(RECV_BYTES)
         except (BlockingIOError, TimeoutError):
+            self._waits()
             self._heartbeat()
             if self._stop:
                 raise StopRequested from None
@@ -228,6 +267,7 @@ class OrderClient:
     def close(self) -> None:
         """Close the connection."""
         if self._socket is not None:
+            self._hangup.unregister(self._socket)
             self._socket.close()
             self._socket = None
 

@@ -16,6 +16,7 @@ import pytest
 from app.__main__ import main
 from app.backtest import report as backtest_report
 from app.backtest import run as backtest
+from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.backtest.result import EQUITY_POINTS, Result
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
@@ -29,7 +30,6 @@ from app.strategy.reference import (
     cross_check,
 )
 from tests.chaos.host import HostStack
-from tests.support.outcome import Outcome, first_difference, of_backtest
 from tests.support.paths import ROOT, SHARED_DATA
 
 DATA_FILES = (

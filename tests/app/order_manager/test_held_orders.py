@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.backtest.outcome import of_store
 from app.config import Settings
 from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
@@ -26,7 +27,6 @@ from app.runtime.lifecycle import Backoff
 from app.runtime.net.order_client import OrderClient
 from tests.support.orders.process import Client
 from tests.support.orders.server import running
-from tests.support.outcome import of_store
 
 MS = 1_000_000
 NS = 1_000_000_000

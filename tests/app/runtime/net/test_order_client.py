@@ -10,6 +10,7 @@ import pytest
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import Backoff, Stop
 from app.runtime.net.order_client import OrderClient, StopRequested
+from tests.support.children import eventually
 from tests.support.fake_servers import Connection, FakeServer, unused_port
 
 
@@ -182,3 +183,45 @@ class TestOrderClient:
                 client.submit(orders(1))
             client.close()
         assert heartbeats
+
+
+def closed(connection: Connection, _server: OrderServer) -> None:
+    connection.sock.close()
+
+
+class TestWaiting:
+    def test_an_order_without_an_answer_waits_until_it_is_answered(self) -> None:
+        waited: list[float] = []
+
+        def hang(connection: Connection, server: OrderServer) -> None:
+            connection.frame()
+            connection.frame()
+
+        with OrderServer(hang).server as fake:
+            client = OrderClient(
+                "127.0.0.1",
+                fake.port,
+                0.6,
+                backoff=Backoff(1, 2),
+                heartbeat=lambda: waited.append(client.waiting_s),
+            )
+            client.submit(orders(1))
+            assert max(waited) > 0.2
+            assert client.waiting_s == 0
+            client.close()
+
+    def test_a_lost_connection_is_noticed_without_an_order_and_made_again(self) -> None:
+        with OrderServer(closed).server as fake:
+            client = OrderClient("127.0.0.1", fake.port, 5.0, backoff=Backoff(1, 2))
+            client.connect()
+            eventually(lambda: (client.maintain(), fake.connections)[1] == 2, "a new connection")
+            assert client.waiting_s == 0
+            client.close()
+
+    def test_while_there_is_no_order_manager_the_time_counts_from_the_loss(self) -> None:
+        with OrderServer(closed).server as fake:
+            client = OrderClient("127.0.0.1", fake.port, 5.0, backoff=Backoff(1, 2))
+            client.connect()
+            eventually(lambda: fake.connections == 1, "the connection")
+        eventually(lambda: (client.maintain(), client.waiting_s > 0.2)[1], "0.2 s without one")
+        client.close()

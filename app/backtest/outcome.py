@@ -1,11 +1,5 @@
-"""The outcome of a run, to compare two runs: orders, fills, positions, profit.
+"""The outcome of a run, to compare two runs: orders, fills, positions, profit."""
 
-``python -m tests.support.outcome A.sqlite3 B.sqlite3`` prints equal, or the first difference.
-"""
-
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -17,6 +11,7 @@ from app.backtest.result import Result
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
 from app.order_manager.store.positions import read_positions
+from app.order_manager.store.tools import reading
 
 
 class OrderLine(NamedTuple):
@@ -134,27 +129,25 @@ def of_backtest(result: Result) -> Outcome:
 
 
 def of_store(path: Path) -> Outcome:
-    """The outcome in the order store at ``path``; reads a copy, so the store may be in use.
+    """The outcome in the order store at ``path``, which may be in use: all runs, all clients.
 
     The fingerprint after the ``@`` of a client's name is dropped.
+
+    Raises:
+        StoreError: no such store, or it is damaged.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("", "-wal"):
-            source = path.with_name(path.name + suffix)
-            if source.exists():
-                shutil.copy(source, Path(folder) / source.name)
-        connection = apsw.Connection(str(Path(folder) / path.name))
-        try:
-            return _read(connection)
-        finally:
-            connection.close()
+    with reading(str(path)) as connection:
+        return read_outcome(
+            connection,
+            {
+                number: name.partition("@")[0]
+                for number, name in connection.execute("SELECT client_no, name FROM clients")
+            },
+        )
 
 
-def _read(connection: apsw.Connection) -> Outcome:
-    names = {
-        number: name.partition("@")[0]
-        for number, name in connection.execute("SELECT client_no, name FROM clients")
-    }
+def read_outcome(connection: apsw.Connection, names: dict[int, str]) -> Outcome:
+    """The outcome of the clients whose numbers are in ``names``, under these names."""
     orders = [
         OrderLine(
             names[client_no], order_id - 1, SIDE_NAMES[side], symbol, qty, price, TYPE_NAMES[kind],
@@ -167,6 +160,7 @@ def _read(connection: apsw.Connection) -> Outcome:
             "SELECT client_no, id, side, symbol, qty, price, type, ts, status, filled_qty, "
             "filled_notional, code FROM orders ORDER BY order_no"
         )
+        if client_no in names
     ]  # fmt: skip
     fills = [
         FillLine(names[client_no], order_id - 1, qty, price)
@@ -174,10 +168,12 @@ def _read(connection: apsw.Connection) -> Outcome:
             "SELECT o.client_no, o.id, f.qty, f.price FROM fills f JOIN orders o USING(order_no) "
             "ORDER BY f.fill_no"
         )
+        if client_no in names
     ]
     positions = [
         PositionLine(names[client_no], symbol, p.qty, p.cost, p.realized, p.mark)
         for (client_no, symbol), p in read_positions(connection)[0].items()
+        if client_no in names
     ]
     return Outcome(orders, fills, sorted(positions))
 
@@ -209,18 +205,3 @@ def _of(client: str, lines: Iterable[OrderLine] | Iterable[FillLine]) -> list[tu
 def _hidden(a: object, b: object, line: object) -> str:
     """All fields of a line if its short form does not show the difference."""
     return f" {tuple(line)}" if str(a) == str(b) and isinstance(line, tuple) else ""
-
-
-def main(argv: list[str]) -> int:
-    """Compare two order stores: 0 equal, 1 different, 2 wrong usage."""
-    if len(argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    one, other = (of_store(Path(name)) for name in argv)
-    difference = first_difference(one, other)
-    print(f"equal: {one}" if difference is None else f"different: {difference}")
-    return difference is not None
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
