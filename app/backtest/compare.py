@@ -23,7 +23,7 @@ from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import reading
 from app.strategy.attach import fingerprint
-from app.strategy.base import StrategyError
+from app.strategy.failure import StrategyError
 
 NAME: Final = "strategy"
 """The client's name on both sides of a comparison."""

@@ -26,7 +26,7 @@ from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from app.runtime.net.access import connect_orders
 from app.runtime.net.receive import read_until
 from app.shared_memory_utils.segment import SegmentError
-from app.strategy.base import StrategyError
+from app.strategy.failure import StrategyError
 
 SERVICES: Final = ("gateway", "orderbook", "strategy", "order_manager")
 FREEZE_S: Final = 3.0
