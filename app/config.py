@@ -5,9 +5,11 @@ case.  Its value comes from the process environment, else from the ``.env`` file
 default here.  All invalid values are reported in one message before anything starts.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -165,6 +167,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     risk_stack_repeats_max: NonNegative = 0
     risk_repeat_window_s: Seconds = 1.0
 
+    # Verdict of a run with REPLAY=once
+    expect_orders_min: NonNegative = 0
+    expect_fills_min: NonNegative = 0
+    expect_refused_max: Annotated[
+        str, Meta(pattern=r"^[0-9]{0,15}$", description="a number of orders, or empty")
+    ] = ""
+    expect_trades_hash: Annotated[
+        str, Meta(pattern=r"^([0-9a-f]{16})?$", description="16 hex digits (0-9, a-f), or empty")
+    ] = ""
+    deadline_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+
     # Liveness; at least 1 s, since the gateway sends a heartbeat twice a second
     heartbeat_timeout_s: Annotated[float, Meta(ge=1, le=86400)] = 3.0
     reconnect_delay_ms: Positive = 50
@@ -203,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if len(set(names)) != len(names):
             found.append(f"SHM_*: the four segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
+        found.extend(self._verdict_problems())
         if self.pace != "max" and float(self.pace.removesuffix("/s").removesuffix("x")) <= 0:
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
         return found
@@ -217,6 +231,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if bool(self.order_tls_cert_file) != bool(self.order_tls_key_file):
             found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: set both or neither")
         return found
+
+    def _verdict_problems(self) -> list[str]:
+        """Settings that would silently not be checked."""
+        names = [name for name in self.__struct_fields__ if name.startswith("expect_")]
+        found = [
+            f"{name.upper()}={getattr(self, name)}: applies to a run that ends, so it needs "
+            "REPLAY=once"
+            for name in [*names, "deadline_s"]
+            if getattr(self, name) and self.replay != "once"
+        ]
+        if self.expect_trades_hash and not self.resends_run:
+            found.append(
+                f"EXPECT_TRADES_HASH={self.expect_trades_hash}: only a run with "
+                "TRADING_MODE=replay and RING_POLICY=lossless has a trades hash"
+            )
+        return found
+
+    @property
+    def resends_run(self) -> bool:
+        """Whether a restarted or late strategy sends the orders of the whole run again."""
+        return self.trading_mode == "replay" and self.ring_policy == "lossless"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -276,5 +311,19 @@ def settings_or_exit(service: str) -> Settings:
     try:
         return load_settings()
     except SettingsError as error:
-        print(f"{service}: invalid settings:\n{error}", file=sys.stderr, flush=True)
+        print_settings_error(service, error)
         raise SystemExit(EXIT_SETTINGS) from None
+
+
+def print_settings_error(service: str, error: SettingsError, env_file: str | Path = ".env") -> None:
+    """Print it in the form that LOG_FORMAT asks for, although the settings are not valid."""
+    form = os.environ.get("LOG_FORMAT") or dotenv_values(env_file).get("LOG_FORMAT") or "text"
+    text = f"{service}: invalid settings:\n{error}"
+    if form.strip() == "json":
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        head = {"ts": f"{now}Z", "level": "error", "service": service}
+        text = json.dumps(head | {"event": "invalid_settings", "error": str(error)})
+        # Where the log turns what is printed into JSON, this line is JSON already.
+        print(text, file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
+        return
+    print(text, file=sys.stderr, flush=True)

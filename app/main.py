@@ -4,9 +4,10 @@
 
 Each process starts when the one it depends on is ready.  A process that dies is restarted and
 resumes where it left off.  The run ends on SIGTERM or SIGINT, at the end of a ``REPLAY=once``
-run, or when a process keeps dying.
+run or at its deadline, or when a process keeps dying.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -16,10 +17,21 @@ import time
 from dataclasses import dataclass, field
 
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
-from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK, FatalError, Stop
-from app.runtime.log import get_logger, setup_logging
-from app.runtime.metrics import report
+from app.runtime.lifecycle import (
+    EXIT_EXPECTATION,
+    EXIT_FAULT,
+    EXIT_INCOMPLETE,
+    EXIT_OK,
+    REASON_BYTES_MAX,
+    REASON_DESCRIPTOR,
+    SUPERVISED,
+    FatalError,
+    Stop,
+)
+from app.runtime.log import get_logger, print_text, setup_logging
+from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError, read_liveness
+from app.runtime.process import log_stopped
 from app.runtime.run_id import new_run_id
 from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
 from app.shared_memory_utils.segment import SegmentError
@@ -44,10 +56,14 @@ def _die_with_parent() -> None:
 
 @dataclass
 class Child:
-    """One of the four processes, when it was restarted, and when the next restart is due."""
+    """One of the four processes, when it was restarted, and when the next restart is due.
+
+    ``reasons``: a descriptor from which to read why a restart cannot help; mostly empty.
+    """
 
     service: str
     process: subprocess.Popen[bytes]
+    reasons: int
     restarts_s: list[float] = field(default_factory=list)
     restart_at_s: float | None = None
 
@@ -62,29 +78,54 @@ class Supervisor:
         # NumPy's linear algebra starts one thread per CPU; the processes never use it.
         threads = {"OPENBLAS_NUM_THREADS": "1"}
         self.environ = {**threads, **os.environ, **settings.to_environ(), "RUN_ID": run_id}
+        # The supervisor reports on a run that it stops, and keeps the deadline.
+        self.environ |= {SUPERVISED: "1", "DEADLINE_S": "0"}
+        self.verdict = ""
+        """Of a run that has ended; empty while it has not."""
 
     def run(self) -> int:
         """Start, watch and stop all four; return the exit code of the run."""
         remove_leftovers(self.settings)
         started_s = time.monotonic()
+        if self.settings.deadline_s:
+            at_s = started_s + self.settings.deadline_s
+            self.stop.set_deadline(at_s, self.settings.deadline_s)
         try:
             for service in START_SEQUENCE:
-                self.children[service] = Child(service, self._spawn(service))
+                self.children[service] = Child(service, *self._spawn(service))
                 self._wait_ready(service)
             log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
             return self._watch()
         finally:
+            self.stop.clear_deadline()
             self._stop_all()
 
-    def _spawn(self, service: str) -> subprocess.Popen[bytes]:
-        # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
-        return subprocess.Popen(
-            [sys.executable, "-m", f"app.{service}"],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
+    def _spawn(self, service: str) -> tuple[subprocess.Popen[bytes], int]:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            # A new session: Ctrl-C reaches only the supervisor, which stops the processes in order.
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"app.{service}"],
+                env=self.environ | {REASON_DESCRIPTOR: str(writing)},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(writing,),
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            os.close(writing)
+        return process, reading
+
+    def _end_if_final(self, child: Child) -> None:
+        """End the run if the dead process has said that a restart cannot help.
+
+        Raises:
+            FatalError: with its reason.
+        """
+        with contextlib.suppress(BlockingIOError):
+            reason = os.read(child.reasons, REASON_BYTES_MAX).decode("utf-8", "replace")
+            if reason:
+                raise FatalError(f"{child.service}: {reason}")
 
     def _wait_ready(self, service: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -94,6 +135,7 @@ class Supervisor:
                 return
             code = child.process.poll()
             if code is not None:
+                self._end_if_final(child)
                 raise FatalError(f"{service} exited with code {code} before it was ready")
             if time.monotonic() > deadline:
                 raise FatalError(f"{service} was not ready within {READY_TIMEOUT_S:g} s")
@@ -114,17 +156,27 @@ class Supervisor:
                 code = child.process.poll()
                 if code is None:
                     continue
-                ended = child.service == "strategy" and code in (EXIT_OK, EXIT_INCOMPLETE)
-                if ended and run_is_over(self.settings):
+                if self._has_ended(child, code):
+                    self.verdict = report.collect(self.settings).verdict
                     return code
                 self._restart(child, code)
             time.sleep(POLL_S)
-        return EXIT_OK
+        return EXIT_OK if self.settings.replay != "once" else EXIT_INCOMPLETE
+
+    def _has_ended(self, child: Child, code: int) -> bool:
+        """Whether this is the strategy at the end of the run, not one that was cut short."""
+        return (
+            child.service == "strategy"
+            and code in (EXIT_OK, EXIT_INCOMPLETE, EXIT_EXPECTATION)
+            and self._state(child) == "done"
+            and run_is_over(self.settings)
+        )
 
     def _restart(self, child: Child, code: int) -> None:
         """Restart a dead process after a pause.  Does not block: call it until the process runs."""
         now_s = time.monotonic()
         if child.restart_at_s is None:
+            self._end_if_final(child)
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
             if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
                 raise FatalError(
@@ -136,7 +188,8 @@ class Supervisor:
         elif now_s >= child.restart_at_s:
             child.restart_at_s = None
             child.restarts_s.append(now_s)
-            child.process = self._spawn(child.service)
+            os.close(child.reasons)
+            child.process, child.reasons = self._spawn(child.service)
 
     def _stop_all(self) -> None:
         """Stop the processes one by one; kill any that does not stop in time."""
@@ -153,12 +206,12 @@ class Supervisor:
                 child.process.wait()
 
 
-def _print_report(settings: Settings) -> None:
-    """Print the report of a stopped run; the strategy prints that of a complete run."""
+def _print_report(settings: Settings, cut_short: str, *, fault: bool) -> None:
+    """Print the report of a run that has not ended; the strategy prints that of a run that has."""
     try:
-        result = report.collect(settings)
-        print(report.to_text(result), flush=True)
-        log.info("report_written", path=str(report.write(result, settings.output_dir)))
+        result = report.collect(settings, cut_short, fault=fault)
+        print_text("report", report.to_text(result), verdict=result.verdict)
+        log.info("report_written", path=str(report_files.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
         log.error("report_not_written", error=str(error))
 
@@ -166,24 +219,29 @@ def _print_report(settings: Settings) -> None:
 def main() -> int:
     """Run the stack; return its exit code.
 
-    0: stopped or complete; 1: fault; 2: invalid settings; 3: incomplete run.
+    0: complete, or a run without an end stopped; 1: fault; 2: invalid settings; 3: incomplete run;
+    4: an expectation missed.
     """
     settings = settings_or_exit("main")
     setup_logging("main", settings.log_level, settings.log_format)
     stop = Stop()
     stop.install()
     supervisor = Supervisor(settings, stop)
-    code = EXIT_FAULT
+    code, reason = EXIT_FAULT, ""
     try:
         code = supervisor.run()
+        reason = supervisor.verdict or stop.reason
     except (FatalError, SegmentError) as error:
-        log.error("fatal", error=str(error))
+        reason = str(error)
+        log.error("fatal", error=reason)
     finally:
         if supervisor.children:
-            if stop:
-                _print_report(settings)
+            once = settings.replay == "once"
+            if not supervisor.verdict and (stop or once):
+                cut_short = (reason or stop.reason) if once else ""
+                _print_report(settings, cut_short, fault=code == EXIT_FAULT)
             remove_segments(settings)
-        log.info("stopped", exit_code=code)
+        log_stopped(code, reason)
     return code
 
 

@@ -14,7 +14,7 @@ from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
 from app.runtime.metrics.tables import show
 from app.runtime.progress import Progress
-from app.strategy.base import StrategyError
+from app.strategy.failure import StrategyError
 
 
 @click.command()

@@ -35,6 +35,7 @@ def blocks(result: "Result", data_path: str) -> list[RenderableType]:
         ("ticks/s", number(result.ticks_per_s)),
         ("signals", f"{buys:,} BUY, {sells:,} SELL, {holds:,} HOLD"),
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
+        ("trades hash", result.trades_hash),
     ]
     header = (
         "symbol",

@@ -6,8 +6,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from app.model.orders import Order
+from app.model.money import money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import Position
+from app.model.reject_codes import RejectCode
+from app.model.trades_hash import TradesHash, hash_text, trade_line
 
 EQUITY_POINTS: Final = 500
 
@@ -85,3 +88,25 @@ class Result(msgspec.Struct):
     def ticks_per_s(self) -> float:
         """Speed of the replay."""
         return self.ticks / max(self.took_s, 1e-9)
+
+    @property
+    def trades_hash(self) -> str:
+        """The digest that the stack prints for the same run, 16 hex digits."""
+        trades = TradesHash()
+        trades.add([_line(order) for order in self.orders], 0, 0)
+        return hash_text(trades.value)
+
+
+def _line(order: Order) -> str:
+    price, average = order.price, order.avg_price
+    return trade_line(
+        order.id,
+        SIDE_NAMES[order.side],
+        order.symbol,
+        order.qty,
+        "null" if price is None else money_text(price),
+        STATUS_NAMES[order.status],
+        order.filled_qty,
+        "null" if average is None else money_text(average),
+        RejectCode(order.code).name if order.code else "",
+    )

@@ -43,6 +43,8 @@ class Playback:
         self._arm, self._on_finish = arm, on_finish
         self._pace = make_pace(settings.pace, feed)
         self._armed_ns = 0
+        self._traced = settings.log_level == "DEBUG"
+        self._traced_seq = 0
         # The previous process died before its stream was finished.
         self._restarted = metrics is not None and metrics.restarts > 0
         self.started = self._finished = False
@@ -64,6 +66,7 @@ class Playback:
         self.started = True
         if self._metrics is not None:
             self._metrics.mark_event(now_ns)
+        self._traced_seq = self._prices.released
         log.info("stream_started", seq=self._prices.released, pace=self._settings.pace)
         if self._pace is None:
             self._prices.start_unpaced()
@@ -109,6 +112,8 @@ class Playback:
         if self._sentiments.subscribers:
             self._sentiments.advance(due)
         self._prices.release(due)
+        if self._traced:
+            self._trace(due)
         if due == self._total:
             self._finish()
 
@@ -130,8 +135,16 @@ class Playback:
         if not self._settings.price_subscribers and not self._prices.subscribers:
             position = self._total
         self._sentiments.advance(position)
+        if self._traced:
+            self._trace(position)
         if self._prices.position == self._total and not self._finished:
             self._finish()
+
+    def _trace(self, seq: int) -> None:
+        """At DEBUG: the ticks released since the last call, up to ``seq``."""
+        if seq > self._traced_seq:
+            log.debug("ticks_released", first_seq=self._traced_seq, last_seq=seq - 1)
+            self._traced_seq = seq
 
     def _finish(self) -> None:
         self._finished = True

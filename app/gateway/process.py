@@ -10,7 +10,7 @@ from app.gateway.server import FeedServer
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_prices, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
-from app.runtime.lifecycle import FatalError, Stop
+from app.runtime.lifecycle import EXIT_FAULT, FatalError, RunFailed, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.process import run_process
@@ -46,10 +46,11 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     except DataError as error:
         for line in str(error).splitlines():
             log.error("data_refused", reason=line)
-        return 1
+        raise RunFailed(EXIT_FAULT, str(error).splitlines()[0], over=False) from None
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
+    metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
     with FeedServer(settings, feed, lambda: bool(stop), metrics) as server:

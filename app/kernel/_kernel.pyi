@@ -30,6 +30,8 @@ BAD_SYMBOL: int
 BAD_PRICE: int
 BAD_SENTIMENT: int
 
+UNDECIDED: int
+
 def use_vectors(wanted: bool) -> bool: ...
 
 class FieldParser:

@@ -56,6 +56,12 @@ cdef class Tick:
                 f"seq={self.seq}, sentiment={self.sentiment})")
 
 
+cdef enum:
+    S_UNDECIDED = -128
+
+UNDECIDED = S_UNDECIDED
+
+
 def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, int8_t[::1] signals):
     """Call ``on_tick(Tick)`` for each record; BUY, SELL, HOLD or None becomes +1, -1, 0."""
     cdef tick_span span = span_of(ticks)
@@ -68,6 +74,7 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
         tick.event_ns = span.at[i].event_ns
         tick.seq = span.at[i].seq
         tick.sentiment = sentiments[i]
+        signals[i] = S_UNDECIDED  # stays if on_tick raises
         answer = on_tick(tick)
         if answer is None or answer == "HOLD":
             signals[i] = 0

@@ -1,4 +1,4 @@
-"""The log line of each order: written after the answers, without ever blocking.
+"""The log line of each order: made and written after the answers, without ever blocking.
 
 A container's log is a pipe.  With a slow reader an ordinary write would block the trading path.
 And each write wakes the container engine's log driver: at 2,000 orders/s on two cores, that
@@ -10,11 +10,19 @@ logged.
 import os
 import select
 import stat
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
+from app.model.money import money_text
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order, tick_of_order_id
+from app.model.reject_codes import RejectCode
+from app.model.requests import OrderRequest, Reject
 from app.model.timestamps import utc_text
+from app.runtime.log import get_logger
+
+log = get_logger()
 
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
 WRITE_BYTES: Final = 16 * 1024
@@ -23,13 +31,54 @@ DELAY_NS: Final = 20_000_000
 """A killed process loses up to this much of its log; the store has every order.  Other events of
 the process are written immediately, so they may precede lines with earlier times."""
 
+OrderEvent = tuple[str, Order, str]
+"""What happened, the order, its client's name."""
+EVENT_NAMES: Final = {
+    "Received": "order_received",
+    "Repeated": "order_repeated",
+    "PendingNew": "order_pending_new",
+    "New": "order_new",
+    "PartiallyFilled": "order_partially_filled",
+    "Filled": "order_filled",
+    "Canceled": "order_canceled",
+    "Rejected": "order_rejected",
+    "Expired": "order_expired",
+    "Denied": "order_denied",
+}
+"""In a line of text -> ``event`` in a line of JSON."""
+WARNINGS: Final = frozenset({"Denied", "Rejected"})
+"""At level WARNING, as is :class:`Refused`; all other events are at INFO."""
+CODE_NAMES: Final = {int(code): code.name for code in RejectCode}
+"""A dictionary, since an order's line should not wait for an enumeration's call."""
+
+
+class Refused(msgspec.Struct):
+    """An order that was refused and not stored."""
+
+    request: OrderRequest
+    reject: Reject
+
+
+class Note(msgspec.Struct):
+    """Any other event: its name, its line of text, its JSON fields."""
+
+    name: str
+    text: str
+    fields: Mapping[str, Any] = {}
+    warning: bool = False
+
+
+Event = OrderEvent | Refused | Note
+_encode = msgspec.json.Encoder().encode
+
 
 class OrderLog:
-    """Lines in the form of :mod:`app.runtime.log`, at level INFO, on a file descriptor."""
+    """Lines in the form of :mod:`app.runtime.log` on a file descriptor."""
 
-    def __init__(self, form: str = "text", enabled: bool = True, descriptor: int = 2) -> None:
+    def __init__(self, form: str = "text", level: str = "INFO", descriptor: int = 2) -> None:
         self.dropped = 0
-        self._enabled = enabled
+        self._enabled = level != "ERROR"
+        self._only_warnings = level == "WARNING"
         self._json = form == "json"
         self._descriptor = descriptor
         self._backlog = b""
@@ -40,31 +89,34 @@ class OrderLog:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
-    def write(self, lines: list[str], now_ns: int) -> None:
+    def write(self, events: Sequence[Event], now_ns: int) -> None:
         """Append a batch's lines, if any; write without blocking when they are many or old.
 
         The caller calls :meth:`drain` when idle, for the lines that are left.
         """
         if not self._enabled:
             return
-        if lines:
-            self._append(lines, now_ns)
+        if self._only_warnings:
+            events = [event for event in events if _is_warning(event)]
+        if events:
+            self._append(events, now_ns)
         if len(self._backlog) >= WRITE_BYTES or now_ns - self._oldest_ns >= DELAY_NS:
             self.drain()
 
-    def _append(self, lines: list[str], now_ns: int) -> None:
+    def _append(self, events: Sequence[Event], now_ns: int) -> None:
         stamp = utc_text(now_ns, 6)
         if self._json:
-            head = f'{{"ts":"{stamp}","level":"info","service":"order_manager","event":'
-            text = "".join(f"{head}{msgspec.json.encode(line).decode()}}}\n" for line in lines)
+            info = f'{{"ts":"{stamp}","level":"info","service":"order_manager","event":'
+            lines = _json_lines(events, info, info.replace("info", "warning", 1))
         else:
-            head = f"{stamp} INFO order_manager "
-            text = head + f"\n{head}".join(lines) + "\n"
+            info = f"{stamp} INFO order_manager "
+            lines = _text_lines(events, info, f"{stamp} WARNING order_manager ")
+        text = "\n".join(lines) + "\n"
         if len(self._backlog) + len(text) > BACKLOG_BYTES_MAX:
             self.dropped += len(lines)
         else:
             if self.dropped:
-                text = f"{head}{_quoted(f'log_lines_dropped={self.dropped}', self._json)}\n{text}"
+                text = f"{info}{_dropped(self.dropped, self._json)}\n{text}"
                 self.dropped = 0
             if not self._backlog:
                 self._oldest_ns = now_ns
@@ -95,5 +147,104 @@ class OrderLog:
         return bool(self._backlog)
 
 
-def _quoted(text: str, as_json: bool) -> str:
-    return f'"{text}"}}' if as_json else text
+def _is_warning(event: Event) -> bool:
+    if isinstance(event, tuple):
+        return event[0] in WARNINGS
+    return isinstance(event, Refused) or event.warning
+
+
+# The lines of orders are made inside the loops: a call per line would cost a tenth more.
+
+
+def _text_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
+    lines = []
+    for event in events:
+        if not isinstance(event, tuple):
+            lines.append((warning if _is_warning(event) else info) + _other_text(event))
+            continue
+        what, order, client = event
+        price = "MARKET" if order.price is None else money_text(order.price)
+        head = warning if order.code and what in WARNINGS else info
+        line = (
+            f"{head}{what} Order {order.id}: "
+            f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} client={client}"
+        )
+        if order.code:
+            line = f"{line} {CODE_NAMES[order.code]}: {order.msg}"
+        elif order.filled_qty != order.qty:
+            line = f"{line} filled={order.filled_qty}"
+        lines.append(line)
+    return lines
+
+
+def _json_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
+    lines = []
+    quoted = _QuotedTexts()
+    for event in events:
+        if not isinstance(event, tuple):
+            lines.append((warning if _is_warning(event) else info) + _other_json(event))
+            continue
+        what, order, client = event
+        head, end = info, '"}'
+        if order.code:
+            head = warning if what in WARNINGS else info
+            end = f'","code":"{CODE_NAMES[order.code]}","msg":{_quoted(order.msg)}}}'
+        price = "null" if order.price is None else money_text(order.price)
+        lines.append(
+            f'{head}"{EVENT_NAMES[what]}","client":{quoted[client]},"id":{order.id},'
+            f'"symbol":{quoted[order.symbol]},"side":"{SIDE_NAMES[order.side]}",'
+            f'"qty":{order.qty},"price":{price},"filled_qty":{order.filled_qty},'
+            f'"status":"{STATUS_NAMES[order.status]}{end}'
+        )
+    return lines
+
+
+class _QuotedTexts(dict[str, str]):
+    """Text -> JSON string, for the clients and symbols of one batch."""
+
+    def __missing__(self, text: str) -> str:
+        self[text] = _quoted(text)
+        return self[text]
+
+
+def _quoted(value: object) -> str:
+    return _encode(value).decode()
+
+
+def _other_text(event: Refused | Note) -> str:
+    if isinstance(event, Note):
+        return event.text
+    request, reject = event.request, event.reject
+    order_id = "-" if request.id is None else request.id
+    return f"Refused Order {order_id}: {reject.code.name}: {reject.msg}"
+
+
+def _other_json(event: Refused | Note) -> str:
+    if isinstance(event, Note):
+        fields = "".join(f",{_quoted(key)}:{_quoted(value)}" for key, value in event.fields.items())
+        return f'"{event.name}"{fields}}}'
+    request, reject = event.request, event.reject
+    price = "null" if request.price is None else money_text(request.price)
+    return (
+        f'"order_refused","client":{_quoted(request.client)},"id":{_quoted(request.id)},'
+        f'"symbol":{_quoted(request.symbol)},"side":"{SIDE_NAMES[request.side]}",'
+        f'"qty":{request.qty},"price":{price},"filled_qty":0,'
+        f'"code":"{reject.code.name}","msg":{_quoted(reject.msg)}}}'
+    )
+
+
+def _dropped(count: int, as_json: bool) -> str:
+    return f'"log_lines_dropped","count":{count}}}' if as_json else f"log_lines_dropped={count}"
+
+
+def trace_orders(events: Sequence[Event]) -> None:
+    """At DEBUG: one line for a batch's orders, with the ticks that a strategy's ids name."""
+    orders = [event[1] for event in events if isinstance(event, tuple)]
+    if orders:
+        first, last = (pick(order.id for order in orders) for pick in (min, max))
+        log.debug(
+            "orders_answered",
+            orders=len(orders),
+            first_seq=tick_of_order_id(first),
+            last_seq=tick_of_order_id(last),
+        )

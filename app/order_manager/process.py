@@ -1,9 +1,8 @@
 """The order manager process: settings to server, and errors to exit codes."""
 
 import gc
-import sys
 
-from app.config import EXIT_SETTINGS, Settings, SettingsError
+from app.config import EXIT_SETTINGS, Settings, SettingsError, print_settings_error
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
@@ -26,7 +25,7 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
         )
     except SettingsError as error:
-        print(f"order_manager: invalid settings:\n{error}", file=sys.stderr, flush=True)
+        print_settings_error("order_manager", error)
         return EXIT_SETTINGS
     except (StoreError, StoreUnavailableError) as error:
         raise FatalError(str(error)) from error

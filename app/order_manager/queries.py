@@ -9,7 +9,7 @@ from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, A
 from app.execution.order_core import OrderCore
 from app.execution.risk_config import MONEY_LIMITS
 from app.model.money import money_text
-from app.model.orders import Order
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
@@ -25,6 +25,7 @@ from app.model.requests import (
     Status,
 )
 from app.model.wire.order_answers import encode_object, encode_reject, order_member
+from app.order_manager.order_log import Event, Note
 from app.order_manager.store.schema import IS_OPEN
 from app.order_manager.store.store import OrderStore
 
@@ -38,16 +39,16 @@ def amount(units: int) -> msgspec.Raw:
 
 
 class OrderQueries:
-    """Answers commands from the core and the store; ``line`` is the log line, or empty."""
+    """Answers commands from the core and the store; ``event`` is for the log, or None."""
 
     def __init__(self, core: OrderCore, store: OrderStore) -> None:
         self._core = core
         self._store = store
-        self.line = ""
+        self.event: Event | None = None
 
     def answer(self, command: Command, now_ns: int) -> bytes:
         """The answer frame."""
-        self.line = ""
+        self.event = None
         if isinstance(command, Cancel):
             return self._order(self._core.cancel(command.client, command.id, now_ns), command)
         if isinstance(command, Status):
@@ -70,7 +71,8 @@ class OrderQueries:
         if isinstance(found, Reject):
             return encode_reject(found)
         if isinstance(command, Cancel):
-            self.line = f"Canceled Order {found.id} client={command.client}"
+            text = f"Canceled Order {found.id} client={command.client}"
+            self.event = Note("order_canceled", text, order_fields(found, command.client))
             return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(
             f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
@@ -84,8 +86,10 @@ class OrderQueries:
         if isinstance(done, Reject):
             return encode_reject(done)
         account = "stack" if client is None else client
-        self.line = (
-            f"Trading mode of {account} is {MODE_NAMES[mode]}: {reason or 'no reason given'}"
+        self.event = Note(
+            "trading_mode",
+            f"Trading mode of {account} is {MODE_NAMES[mode]}: {reason or 'no reason given'}",
+            {"client": client, "mode": MODE_NAMES[mode], "reason": reason},
         )
         return encode_object(
             {"ok": True, "client": client, "mode": MODE_NAMES[mode], "canceled": done}
@@ -193,6 +197,20 @@ class OrderQueries:
         return {
             name: amount(value) if name in MONEY_LIMITS else value for name, value in limits.items()
         }
+
+
+def order_fields(order: Order, client: str) -> dict[str, Any]:
+    """An order's fields in the JSON log."""
+    return {
+        "client": client,
+        "id": order.id,
+        "symbol": order.symbol,
+        "side": SIDE_NAMES[order.side],
+        "qty": order.qty,
+        "price": None if order.price is None else amount(order.price),
+        "filled_qty": order.filled_qty,
+        "status": STATUS_NAMES[order.status],
+    }
 
 
 def within_budget(rows: Iterable[bytes]) -> list[bytes]:

@@ -20,7 +20,7 @@ from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_json import decode
 from app.order_manager.admission import Admission, RefusalLog
 from app.order_manager.book_prices import SharedBookPrices
-from app.order_manager.order_log import OrderLog
+from app.order_manager.order_log import OrderLog, trace_orders
 from app.order_manager.pipeline import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
@@ -102,7 +102,8 @@ class OrderManagerServer:
         self._refusals = RefusalLog()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
-        self._log = OrderLog(chosen.log_format, chosen.log_level in ("DEBUG", "INFO"))
+        self._log = OrderLog(chosen.log_format, chosen.log_level)
+        self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
         self._next_maintenance = 0.0
@@ -218,7 +219,9 @@ class OrderManagerServer:
             received_ns = [session.last_ns for session, _ in answers]
             service.counts.publish(self._metrics, received_ns)
         service.counts.clear()
-        self._log.write(service.lines(), service.now_ns)
+        self._log.write(service.events, service.now_ns)
+        if self._traced:
+            trace_orders(service.events)
         self._store.end_batch()
 
     def _resize_batch(self, commit_ns: int) -> None:

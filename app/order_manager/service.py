@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from app.execution.order_core import OrderCore
-from app.model.money import money_text
-from app.model.orders import OPEN_STATES, SIDE_NAMES, STATUS_NAMES, Order
+from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
 from app.model.reject_codes import RejectCode
 from app.model.requests import Auth, Command, OrderRequest, Ping, Reject, Request
 from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
+from app.order_manager.order_log import Event, Refused
 from app.order_manager.queries import OrderQueries
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.log import get_logger
@@ -61,8 +61,8 @@ class OrderService(Generic[Peer]):
         self.core = core
         self.store = store
         self.counts = Counts()
-        self._events: list[str | tuple[str, Order, str]] = []
-        """For the log: text, or (event, order, client)."""
+        self.events: list[Event] = []
+        """Of the current batch, for the log."""
         self.available = True
         found = store.load()
         core.recover(found)
@@ -81,7 +81,7 @@ class OrderService(Generic[Peer]):
     def begin(self) -> None:
         """Start a batch: read the clock, and process events of resting orders."""
         self.now_ns = self._clock()
-        self._events.clear()
+        self.events.clear()
         if not self.available:
             self._retry_store()
         self._fills_before = self.core.last_fill_no
@@ -89,7 +89,7 @@ class OrderService(Generic[Peer]):
             try:
                 for order in self.core.poll(self.now_ns):
                     status = STATUS_NAMES[order.status]
-                    self._events.append((status, order, self.core.name_of(order)))
+                    self.events.append((status, order, self.core.name_of(order)))
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
 
@@ -141,7 +141,7 @@ class OrderService(Generic[Peer]):
             if result.retryable:
                 self.held.hold(peer, request)
             self._answers.append((peer, encode_reject(result)))
-            self._events.append(f"Refused Order {_id(request)}: {result.code.name}: {result.msg}")
+            self.events.append(Refused(request, result))
             return
         order, duplicate = result
         acked = (order, request.client, duplicate)
@@ -149,13 +149,13 @@ class OrderService(Generic[Peer]):
         self._answers.append((peer, encode_ack(*acked) if order.status in OPEN_STATES else acked))
         if duplicate:
             counts["orders_duplicate"] += 1
-            self._events.append(("Repeated", order, request.client))
+            self.events.append(("Repeated", order, request.client))
         elif order.code:
             counts["orders_rejected"] += 1
-            self._events.append((STATUS_NAMES[order.status], order, request.client))
+            self.events.append((STATUS_NAMES[order.status], order, request.client))
         else:
             counts["orders_acked"] += 1
-            self._events.append(("Received", order, request.client))
+            self.events.append(("Received", order, request.client))
 
     def _command(self, peer: Peer, command: Command) -> None:
         if isinstance(command, Ping):
@@ -177,8 +177,8 @@ class OrderService(Generic[Peer]):
             self._batch_error = str(error)
             answer = b""
         self._answers.append((peer, answer))
-        if line := self._queries.line:
-            self._events.append(line)
+        if event := self._queries.event:
+            self.events.append(event)
 
     def finish(self) -> list[tuple[Peer, bytes]]:
         """Commit the batch and return its answers, which may now be sent."""
@@ -226,7 +226,7 @@ class OrderService(Generic[Peer]):
         # Every order of the batch is answered with a reject.
         self.counts["orders_rejected"] = self.counts["orders_received"]
         self.counts["orders_acked"] = self.counts["orders_duplicate"] = 0
-        self._events.clear()
+        self.events.clear()
         self.store.rollback()
         if self.available:
             log.error("store_unavailable", path=self.store.path, error=reason)
@@ -254,25 +254,6 @@ class OrderService(Generic[Peer]):
     def has_timed_work(self) -> bool:
         """Whether there is work without a request: resting orders, or a store to retry."""
         return bool(self.core.open) or not self.available
-
-    def lines(self) -> list[str]:
-        """Log lines of the finished batch; to be called after the answers are sent."""
-        return [event if isinstance(event, str) else _line(*event) for event in self._events]
-
-
-def _id(request: OrderRequest) -> str:
-    return "-" if request.id is None else str(request.id)
-
-
-def _line(what: str, order: Order, client: str) -> str:
-    price = "MARKET" if order.price is None else money_text(order.price)
-    line = (
-        f"{what} Order {order.id}: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} "
-        f"client={client}"
-    )
-    if order.code:
-        return f"{line} {RejectCode(order.code).name}: {order.msg}"
-    return line if order.filled_qty == order.qty else f"{line} filled={order.filled_qty}"
 
 
 def _unavailable(reason: str) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class FeedWriter:
         self._skipping = False
         self._next_heartbeat_ns = 0
         self._next_evict_s = 0.0
+        self._traced = settings.log_level == "DEBUG"
+        self._traced_seq = self.next_seq
         metrics.set("symbols", len(segments.symbols))
 
     @property
@@ -82,9 +84,18 @@ class FeedWriter:
                     feed.consume(0)
                 else:
                     self._take(feed, received.recv_ns, received.position, received.stop)
+            if self._traced:
+                self._trace()
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_heartbeat_ns:
                 self.heartbeat(now_ns, current=self._feed_is_plain)
+
+    def _trace(self) -> None:
+        """At DEBUG: the ticks published since the last call."""
+        seq = self.next_seq
+        if seq != self._traced_seq:
+            log.debug("ticks_published", first_seq=self._traced_seq, last_seq=seq - 1)
+            self._traced_seq = seq
 
     def heartbeat(self, now_ns: int | None = None, *, current: bool = False) -> None:
         """Two heartbeats: this process's in the metrics, the prices' in the segments.

@@ -10,6 +10,7 @@ import fcntl
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -55,5 +56,26 @@ def watch(on_death: Callable[[], None]) -> bool:
     return True
 
 
+def main() -> int:
+    """Hold the lock; with LOG_FORMAT=json an error is one JSON object instead of a traceback."""
+    try:
+        return hold()
+    except OSError as error:
+        if os.environ.get("LOG_FORMAT", "").strip() != "json":
+            raise
+        _print_json(f"{LOCK_FILE}: {error.strerror or error}")
+        return 1
+
+
+def _print_json(error: str) -> None:
+    # Imported here: this process lives as long as the stack and needs them for one line at most.
+    import json
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    head = {"ts": f"{now}Z", "level": "error", "service": "shm", "event": "fatal"}
+    print(json.dumps(head | {"error": error}), file=sys.stderr, flush=True)
+
+
 if __name__ == "__main__":
-    raise SystemExit(hold())
+    raise SystemExit(main())

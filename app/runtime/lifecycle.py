@@ -1,38 +1,116 @@
 """How a process ends and how it waits: exit codes, stop flag, fatal error, backoff."""
 
+import contextlib
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 
-EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE = 0, 1, 3
+EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_EXPECTATION = 0, 1, 3, 4
+"""All well; a fault; a run that is not complete; an expectation (EXPECT_...) that is missed.
+
+2, for invalid settings, is in :mod:`app.config`.
+"""
+
+SUPERVISED = "TRADING_SUPERVISED"
+"""Environment variable of a process whose supervisor reports on the run."""
+
+REASON_BYTES_MAX = 4096
+
 POLL_S = 0.25
 """Longest sleep between two checks of the stop flag and two heartbeats."""
 
+DEADLINE_GRACE_S = 3.0
+"""Time in which a process stops at its deadline, before it is interrupted."""
+
+
+REASON_DESCRIPTOR = "REASON_DESCRIPTOR"
+"""Environment variable: a descriptor to which a process writes why a restart cannot help."""
+
 
 class FatalError(Exception):
-    """Ends the process; the message is one line: what is wrong, its value, the remedy."""
+    """Ends the process; the message is one line: what is wrong, its value, the remedy.
+
+    ``final``: a restart would end in the same way.  ``details``: more fields of its log line.
+    """
+
+    def __init__(
+        self, message: str, *, final: bool = False, details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.final, self.details = final, dict(details or {})
+
+
+def tell_supervisor(reason: str) -> None:
+    """Tell ``python -m app run``, if it started this process, not to restart it."""
+    descriptor = os.environ.get(REASON_DESCRIPTOR)
+    if descriptor:
+        with contextlib.suppress(OSError, ValueError):
+            os.write(int(descriptor), reason.encode("utf-8", "replace")[:REASON_BYTES_MAX])
+
+
+class RunFailed(Exception):
+    """Ends the process with ``exit_code``: the run is not complete, or an expectation is missed.
+
+    The message is the reason, which has been logged or reported in full before.  ``over``: whether
+    the run has ended; else the process would continue it after a restart.
+    """
+
+    def __init__(self, exit_code: int, reason: str, *, over: bool) -> None:
+        super().__init__(reason)
+        self.exit_code, self.over = exit_code, over
+
+
+class Overdue(BaseException):
+    """The process does not stop, so its deadline ends it.
+
+    Not an Exception: a strategy that hangs in a loop with ``except Exception`` must not catch it.
+    """
 
 
 class Stop:
     """True after SIGTERM or SIGINT; the loops check it between two units of work.
 
     ``shm_owner_died``: the process stops because the container that owns /dev/shm has died.
+    ``reason``: why the stop was requested.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.shm_owner_died = False
+        self.reason = ""
 
     def install(self) -> None:
         """Handle the two signals."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request)
 
-    def _request(self, _number: int, _frame: FrameType | None) -> None:
+    def _request(self, number: int, _frame: FrameType | None) -> None:
+        self.reason = self.reason or f"stopped by {signal.Signals(number).name}"
         self.requested = True
+
+    def set_deadline(self, at_s: float, seconds: float) -> None:
+        """Stop at ``at_s`` (CLOCK_MONOTONIC), ``seconds`` after the start; main thread only.
+
+        A process that still runs :data:`DEADLINE_GRACE_S` later gets :class:`Overdue` raised in
+        its main thread, until :meth:`clear_deadline`.
+        """
+
+        def passed(_number: int, _frame: FrameType | None) -> None:
+            if self.requested:
+                raise Overdue(self.reason)
+            self.reason = f"DEADLINE_S={seconds:g}: not over within {seconds:g} s"
+            self.requested = True
+
+        signal.signal(signal.SIGALRM, passed)
+        left_s = max(at_s - time.monotonic(), 0.001)
+        signal.setitimer(signal.ITIMER_REAL, left_s, DEADLINE_GRACE_S)
+
+    def clear_deadline(self) -> None:
+        """The process ends now, by itself."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def on_shm_owner_death(self) -> None:
         """Stop; may be called from any thread.  The signal interrupts a blocked main thread."""

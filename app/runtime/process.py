@@ -5,7 +5,14 @@ from collections.abc import Callable
 
 from app.config import Settings, settings_or_exit
 from app.runtime import ipc_owner
-from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, FatalError, Stop
+from app.runtime.lifecycle import (
+    EXIT_FAULT,
+    EXIT_OK,
+    FatalError,
+    RunFailed,
+    Stop,
+    tell_supervisor,
+)
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -25,7 +32,7 @@ def run_process(
     stop.install()
     ipc_owner.watch(stop.on_shm_owner_death)
     metrics: ProcessMetrics | None = None
-    code = EXIT_FAULT
+    code, reason, state = EXIT_FAULT, "", "failed"
     try:
         pin(getattr(settings, f"{service}_cpus"))
         if service in TIME_SLICES_NS:
@@ -36,14 +43,35 @@ def run_process(
         if stop.shm_owner_died:
             code = EXIT_FAULT
             raise FatalError("the container that owns /dev/shm has died; restarting in a new one")
-    except (FatalError, SegmentError, MetricsError) as error:
-        log.error("fatal", error=str(error))
-    except Exception:
+        state = "done" if code == EXIT_OK else "failed"
+    except RunFailed as error:
+        code, reason = error.exit_code, str(error)
+        if code != EXIT_FAULT:
+            state = "done" if error.over else "draining"
+    except FatalError as error:
+        reason = str(error)
+        log.error("fatal", error=reason, **error.details)
+        if error.final:
+            tell_supervisor(reason)
+    except (SegmentError, MetricsError) as error:
+        reason = str(error)
+        log.error("fatal", error=reason)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         log.exception("bug")
     finally:
         if metrics is not None:
-            metrics.set_state("done" if code == EXIT_OK else "failed")
+            metrics.set_state(state)
             metrics.close()
-        log.info("stopped", exit_code=code)
-        sys.stderr.flush()
+        log_stopped(code, reason)
     return code
+
+
+def log_stopped(code: int, reason: str) -> None:
+    """The last line of every process: its exit code and, unless all is well, the reason."""
+    log = get_logger()
+    if code == EXIT_OK:
+        log.info("stopped", exit_code=code)
+    else:
+        log.error("stopped", exit_code=code, reason=reason or "see above")
+    sys.stderr.flush()

@@ -27,6 +27,13 @@ import numpy.typing as npt
 
 from app.config import Settings
 from app.kernel import _kernel
+from app.strategy.failure import (
+    Place,
+    StrategyError,
+    describe_tick,
+    failure,
+    place_of,
+)
 
 Signals = npt.NDArray[np.int8]
 Ticks = npt.NDArray[np.void]
@@ -35,10 +42,6 @@ BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
 SIGNAL_NAMES = {1: BUY, -1: SELL, 0: HOLD}
 OLD_PACKAGE = "app.strategies"
 """The former package, which a user's file may still import."""
-
-
-class StrategyError(Exception):
-    """The strategy cannot be used; the message says why."""
 
 
 class Context:
@@ -60,6 +63,8 @@ class Strategy:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._signals: Signals = np.empty(0, np.int8)
+        self.failed_tick: tuple[Exception, dict[str, object]] | None = None
+        """What on_tick raised, and the tick that it failed on."""
 
     def on_tick(self, tick: _kernel.Tick) -> str | None:
         """Decide on one tick (``symbol``, ``price``, ``event_ns``, ``seq``, ``sentiment``).
@@ -75,9 +80,13 @@ class Strategy:
         memory: copy what you keep.  The default calls :meth:`on_tick` for each tick.
         """
         signals = self.signal_buffer(len(ticks))
-        _kernel.call_on_tick(
-            self.on_tick, ticks, self.context.sentiment, self.context.symbols, signals
-        )
+        symbols = self.context.symbols
+        try:
+            _kernel.call_on_tick(self.on_tick, ticks, self.context.sentiment, symbols, signals)
+        except Exception as error:
+            tick = ticks[int(np.argmax(signals == _kernel.UNDECIDED))]
+            self.failed_tick = error, describe_tick(tick, symbols)
+            raise
         return signals
 
     def on_stale(self, age_s: float) -> None:
@@ -114,14 +123,28 @@ def load_strategy(spec: str) -> type[Strategy]:
     except StrategyError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
         if isinstance(error, ModuleNotFoundError) and error.name == OLD_PACKAGE:
             reason = f"{OLD_PACKAGE} is now app.strategy: from app.strategy import Strategy"
-        raise StrategyError(f"STRATEGY={spec}: {reason}") from error
+            raise StrategyError(f"STRATEGY={spec}: {reason}") from error
+        place = _place_of_import(error, source)
+        raise failure(f"STRATEGY={spec}", error, place) from error
     strategy = getattr(module, name, None)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise StrategyError(f"STRATEGY={spec}: {name} is not a subclass of app.strategy.Strategy")
     return strategy
+
+
+def _place_of_import(error: Exception, source: str) -> Place | None:
+    """The line in the strategy's own file; None if the error is not from there."""
+    module = sys.modules.get(source)
+    file = source if source.endswith(".py") else getattr(module, "__file__", None)
+    if file is None:
+        try:
+            found = importlib.util.find_spec(source)
+        except (ImportError, ValueError):
+            found = None
+        file = found.origin if found else None
+    return place_of(error, [file] if file else [])
 
 
 def strategy_source(spec: str) -> bytes:

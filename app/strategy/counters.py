@@ -12,6 +12,7 @@ from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
+from app.model.trades_hash import TradesHash, trade_line, unrecorded_line
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Answer
@@ -26,7 +27,7 @@ POSITION_NAMES = {1: "LONG", -1: "SHORT"}
 class StrategyCounters:
     """Counts for one strategy process.
 
-    ``feed_gaps``: how often the feed was interrupted so far.
+    ``feed_gaps``: how often the feed was interrupted so far.  ``client``: the name on the orders.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class StrategyCounters:
         metrics: ProcessMetrics,
         engine: Engine,
         feed_gaps: Callable[[], int],
+        client: str = "",
     ) -> None:
+        self._client = client
         self._metrics, self._engine = metrics, engine
         self.decision_ages = metrics.histogram("tick_to_decision_ns").buckets
         self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
@@ -43,6 +46,38 @@ class StrategyCounters:
         self._ack_times = metrics.histogram("order_ack_ns").buckets
         self._schedule = Schedule(settings, feed_gaps)
         self._logs_positions = settings.order_mode != "every"
+        # Where a restarted strategy sends the whole run again, these count it from its start.
+        self._has_hash = settings.resends_run
+        self._trades = TradesHash()
+        if not self._has_hash:
+            self._trades.orders = metrics.get("run_orders")
+            self._trades.filled = metrics.get("run_filled")
+            self._trades.refused = metrics.get("run_refused")
+
+    def add_trades(self, intents: list[Intent], answers: list[Answer]) -> None:
+        """Add answered orders to the run's digest, also those of a recovery."""
+        lines, filled, refused = [], 0, 0
+        for intent, answer in zip(intents, answers, strict=True):
+            order_id, order = order_id_of_tick(intent.seq), answer.order
+            refused += not answer.ok
+            if order is None:
+                lines.append(unrecorded_line(order_id, answer.code))
+                continue
+            filled += order.filled_qty > 0
+            lines.append(
+                trade_line(
+                    order_id,
+                    order.side,
+                    order.symbol,
+                    order.qty,
+                    bytes(order.price).decode(),
+                    order.status,
+                    order.filled_qty,
+                    bytes(order.avg_price).decode(),
+                    answer.code,
+                )
+            )
+        self._trades.add(lines, filled, refused)
 
     def count_batch(self, signals: npt.NDArray[np.int8], decided_ns: int) -> None:
         """Count one batch's signals; ``decided_ns``: CLOCK_MONOTONIC of the decision."""
@@ -72,7 +107,9 @@ class StrategyCounters:
             if not answer.ok:
                 log.warning(
                     "order_rejected",
+                    client=self._client,
                     id=order_id_of_tick(intent.seq),
+                    symbol=intent.symbol,
                     code=answer.code,
                     msg=answer.msg,
                 )
@@ -90,9 +127,10 @@ class StrategyCounters:
                 self._metrics.add("position_changes")
                 log.info(
                     "position",
+                    client=self._client,
+                    id=order_id_of_tick(intent.seq),
                     symbol=intent.symbol,
                     now=POSITION_NAMES[intent.signal],
-                    order=order_id_of_tick(intent.seq),
                     qty=self._engine.qty(intent),
                     price=intent.price,
                 )
@@ -103,6 +141,10 @@ class StrategyCounters:
         metrics.set("ticks_lost", reader.lost)
         metrics.set("ticks_consumed", reader.position - metrics.get("joined_at") - reader.lost)
         metrics.set("queue_depth", reader.available())
+        metrics.set("run_orders", self._trades.orders)
+        metrics.set("run_filled", self._trades.filled)
+        metrics.set("run_refused", self._trades.refused)
+        metrics.set("trades_hash", self._trades.value if self._has_hash else 0)
         metrics.heartbeat()
 
     def log_progress(self, reader: _kernel.TickReader) -> None:

@@ -13,7 +13,15 @@ from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
 from app.model.wire.order_json import encode_order
-from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy
+from app.strategy.failure import (
+    StrategyError,
+    failure,
+    files_of,
+    place_of,
+    place_of_method,
+    signature_problem,
+)
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
@@ -37,10 +45,7 @@ class Engine:
     def __init__(self, strategy: type[Strategy], symbols: list[str], settings: Settings) -> None:
         self.symbols = symbols
         self.context = Context(symbols, settings)
-        try:
-            self.strategy = strategy(self.context)
-        except Exception as error:
-            raise StrategyError(f"{strategy.__name__}: {type(error).__name__}: {error}") from error
+        self.strategy = self._construct(strategy)
         self.position = np.zeros(len(symbols), np.int8)
         self._qty = settings.order_qty
         self._every = settings.order_mode == "every"
@@ -50,6 +55,21 @@ class Engine:
         self._gate = _kernel.OrderGate(
             self.position, self._before_order, symbols, self._every, MAX_BATCH_ORDERS
         )
+
+    def _construct(self, strategy: type[Strategy]) -> Strategy:
+        try:
+            made = strategy(self.context)
+        except Exception as error:
+            place = place_of(error, files_of(strategy, Strategy))
+            place = place or place_of_method(strategy, Strategy, "__init__")
+            raise failure(strategy.__name__, error, place) from error
+        for name, argument in (("on_tick", "tick"), ("on_batch", "ticks")):
+            if problem := signature_problem(getattr(made, name), argument):
+                wrong = TypeError(problem)
+                raise failure(
+                    strategy.__name__, wrong, place_of_method(strategy, Strategy, name)
+                ) from wrong
+        return made
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
         """The strategy's signals for ``ticks``, at most MAX_BATCH_TICKS; ``join`` adds sentiment.
@@ -70,11 +90,18 @@ class Engine:
         return signals
 
     def _failure(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
+        strategy = type(self.strategy)
+        place = place_of(error, files_of(strategy, Strategy))
+        place = place or place_of_method(strategy, Strategy, "on_batch", "on_tick")
+        failed = getattr(self.strategy, "failed_tick", None)
+        if failed is not None and failed[0] is error:
+            tick = failed[1]
+            what = f"tick {tick['seq']} ({tick['symbol']}, {tick['event_time']})"
+            return failure(f"{strategy.__name__} failed on {what}", error, place, **tick)
         first, last = int(ticks["seq"][0]), int(ticks["seq"][-1])
-        return StrategyError(
-            f"{type(self.strategy).__name__} failed on ticks {first} to {last}: "
-            f"{type(error).__name__}: {error}"
-        )
+        what = f"ticks {first} to {last}"
+        batch = {"first_seq": first, "last_seq": last}
+        return failure(f"{strategy.__name__} failed on {what}", error, place, **batch)
 
     def intents(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]

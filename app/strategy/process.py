@@ -5,6 +5,7 @@ wait for the answers, then free the batch's space in the ring.  A tick is consum
 order is answered, so a crash repeats orders (under the same ids) and never loses one.
 """
 
+import os
 import time
 
 import numpy as np
@@ -14,16 +15,26 @@ from app.config import Settings
 from app.kernel import _kernel
 from app.model.orders import order_id_of_tick, tick_of_order_id
 from app.model.tick import TICK_DTYPE
-from app.runtime.lifecycle import EXIT_INCOMPLETE, EXIT_OK, POLL_S, FatalError, Stop
-from app.runtime.log import get_logger
+from app.runtime.lifecycle import (
+    EXIT_INCOMPLETE,
+    EXIT_OK,
+    POLL_S,
+    SUPERVISED,
+    FatalError,
+    Overdue,
+    RunFailed,
+    Stop,
+)
+from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
-from app.strategy.base import StrategyError, load_strategy
+from app.strategy.base import load_strategy
 from app.strategy.counters import StrategyCounters
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
+from app.strategy.failure import StrategyError
 from app.strategy.recovery import History, announce_position, last_order_id, last_sides
 from app.strategy.sentiment_feed import SentimentFeed
 
@@ -45,7 +56,9 @@ class StrategyProcess:
         self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
         self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
-        self.counters = StrategyCounters(settings, metrics, self.engine, lambda: self.book.gaps)
+        self.counters = StrategyCounters(
+            settings, metrics, self.engine, lambda: self.book.gaps, self.client
+        )
         self.sentiment = SentimentFeed(
             settings,
             self.engine.symbols,
@@ -55,16 +68,17 @@ class StrategyProcess:
             sequenced=bool(self.feed_id),
         )
         self.orders = OrderClient.from_settings(
-            settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add
+            settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add, client=self.client
         )
         self._copy_buffer = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
         self._decision_ages = self.counters.decision_ages
+        self._traced = settings.log_level == "DEBUG"
         self._next_heartbeat_ns = 0
         self._next_progress_s = time.monotonic() + PROGRESS_EVERY_S
         self._stale = self._running = False
         self._state = "ready"
         # In a replay a strategy trades the whole run, even if it joins late; live, the rest of it.
-        self._whole_run = settings.trading_mode == "replay" and policy == LOSSLESS
+        self._whole_run = settings.resends_run
         if not self.registration.returning:
             metrics.set("joined_at", 0 if self._whole_run else self.reader.position)
 
@@ -104,6 +118,8 @@ class StrategyProcess:
                 self._trade(ticks, signals, counted=False)
             count += len(ticks)
             self._heartbeat()
+        if self.stop:
+            raise StopRequested
         if not self._whole_run:
             self._restore_positions()
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
@@ -167,6 +183,8 @@ class StrategyProcess:
         decided_ns = time.monotonic_ns()
         self._trade(ticks, signals, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
+        if self._traced:
+            log.debug("ticks_decided", client=self.client, **_range_of(ticks))
         self.reader.advance(len(ticks))
         self.counters.count_batch(signals, decided_ns)
 
@@ -202,6 +220,7 @@ class StrategyProcess:
                         "RUN_ID"
                     )
                 self.engine.settle(intent, answer.ok)
+            self.counters.add_trades(intents, answers)
             if counted:
                 self.counters.count_orders(intents, answers, sent_ns, done_ns)
 
@@ -251,13 +270,41 @@ class StrategyProcess:
         self.book.close()
 
 
+def _range_of(ticks: npt.NDArray[np.void]) -> dict[str, int]:
+    return {"first_seq": int(ticks["seq"][0]), "last_seq": int(ticks["seq"][-1])}
+
+
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    if settings.deadline_s:
+        started_ns = metrics.get("started_ns") or time.monotonic_ns()
+        metrics.set("started_ns", started_ns)
+        stop.set_deadline(started_ns / 1e9 + settings.deadline_s, settings.deadline_s)
     try:
-        process = StrategyProcess(settings, metrics, stop)
-    except StrategyError as error:
-        raise FatalError(str(error)) from error
+        finished = _consume(settings, metrics, stop)
     except StopRequested:
-        return 0
+        finished = False
+    except StrategyError as error:
+        if settings.replay == "once" and SUPERVISED not in os.environ:
+            log.error("fatal", error=str(error), **error.details)
+            stop.clear_deadline()
+            _report(settings, str(error), over=False, fault=True)
+        raise FatalError(str(error), final=True, details=error.details) from error
+    except Overdue:
+        finished = False
+    stop.clear_deadline()
+    if not finished and (settings.replay != "once" or stop.shm_owner_died):
+        return EXIT_OK
+    if finished:
+        metrics.set_state("done")
+    elif SUPERVISED in os.environ:
+        # The supervisor restarts this process, or reports on the run that it has cut short.
+        raise RunFailed(EXIT_INCOMPLETE, stop.reason, over=False)
+    return _report(settings, "" if finished else stop.reason or "stopped", over=finished)
+
+
+def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> bool:
+    """Run the strategy; whether the run has ended, not only this process."""
+    process = StrategyProcess(settings, metrics, stop)
     log.info(
         "attached",
         client=process.client,
@@ -272,45 +319,46 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         metrics.set_state("ready")
         process.run()
         if not process.finished:
-            return 0
+            return False
         process.leave()
-    except StopRequested:
-        return 0
-    except StrategyError as error:
-        raise FatalError(str(error)) from error
+        return True
     finally:
         process.close()
-    metrics.set_state("done")
-    return _report(settings)
 
 
-def _report(settings: Settings) -> int:
-    """Write and print the report of a finished run; EXIT_OK only if nothing is missing.
+def _report(settings: Settings, cut_short: str, *, over: bool, fault: bool = False) -> int:
+    """Write and print the report of a ``REPLAY=once`` run.
 
-    The other processes publish their counters a few times a second: wait for their last figures.
+    The other processes publish their counters a few times a second: at the end of the run, wait
+    for their last figures.
+
+    Raises:
+        RunFailed: something is missing, or an expectation is missed.
     """
     # Imported here: rich, which draws the tables, takes 5 MB that a run needs only at its end.
-    from app.runtime.metrics import report
+    from app.runtime.metrics import report, report_files
 
-    deadline = time.monotonic() + REPORT_SETTLE_S
-    result = report.collect(settings)
+    deadline = time.monotonic() + (REPORT_SETTLE_S if over else 0)
+    result = report.collect(settings, cut_short, fault=fault)
     while result.problems and time.monotonic() < deadline:
         time.sleep(0.05)
-        result = report.collect(settings)
-    print(report.to_text(result), flush=True)
+        result = report.collect(settings, cut_short, fault=fault)
+    print_text("report", report.to_text(result), verdict=result.verdict)
     path = None
     try:
-        path = report.write(result, settings.output_dir)
+        path = report_files.write(result, settings.output_dir)
     except OSError as error:
         log.error("report_not_written", folder=settings.output_dir, error=str(error))
     log.info("run_finished", complete=not result.problems, report=str(path))
-    return EXIT_INCOMPLETE if result.problems else EXIT_OK
+    if result.exit_code != EXIT_OK:
+        raise RunFailed(result.exit_code, result.verdict, over=over)
+    return EXIT_OK
 
 
 def main() -> int:
     """Run the strategy.
 
-    Exit code 0 after a stop or a complete run, 1 on a fault, 2 on invalid settings, 3 after an
-    incomplete run.
+    Exit code 0: a complete run, or a run without an end stopped; 1: fault; 2: invalid settings; 3:
+    incomplete run; 4: an expectation missed.
     """
     return run_process("strategy", _body)

@@ -69,9 +69,13 @@ class _RowLoader:
         self._columns = columns
         self._malformed = MalformedRows(path, "malformed", "SKIP_BAD_ROWS=true skips such rows")
         self._unordered = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
-        required = [columns.timestamp, columns.symbol, value]
-        self._file = CsvFile(path, required, optional, self._malformed, progress)
         self._prices = value == columns.price
+        required = {
+            "TIMESTAMP_COLUMN": columns.timestamp,
+            "SYMBOL_COLUMN": columns.symbol,
+            "PRICE_COLUMN" if self._prices else "SENTIMENT_COLUMN": value,
+        }
+        self._file = CsvFile(path, required, optional, self._malformed, progress)
         self._symbols = SymbolTable()
         self._frames = bytearray()
         self._ends: list[Ints] = [np.zeros(1, np.int64)]
@@ -86,10 +90,11 @@ class _RowLoader:
                 self._take(batch)
         finally:
             self._file.close()
+        good_rows = sum(map(len, self._event_ns))
         if not self._columns.skip_bad_rows:
-            self._malformed.reject()
-        self._unordered.reject()
-        if not sum(map(len, self._event_ns)):
+            self._malformed.reject(good_rows > 0)
+        self._unordered.reject(True)
+        if not good_rows:
             count = self._malformed.count
             skipped = f" ({count} malformed rows skipped)" if count else ""
             raise DataError(f"{self._path}: no rows below the header{skipped}")

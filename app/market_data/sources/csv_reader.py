@@ -14,7 +14,7 @@ from typing import IO, Final
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints
-from app.market_data.sources.errors import DataError, MalformedRows, printable, reading
+from app.market_data.sources.errors import DataError, MalformedRows, missing_columns, reading
 from app.market_data.sources.source import ReadProgress
 
 CHUNK_BYTES: Final = 1 << 20
@@ -62,14 +62,14 @@ class Header:
 class CsvFile:
     """One CSV file, plain or gzip, open for one pass over its rows.
 
-    ``required`` columns must exist, ``optional`` ones may; :attr:`has` names those found, in the
-    order of a batch's fields.
+    ``required`` columns (setting -> name) must exist, ``optional`` ones may; :attr:`has` names
+    those found, in the order of a batch's fields.
     """
 
     def __init__(
         self,
         path: Path,
-        required: list[str],
+        required: dict[str, str],
         optional: list[str],
         malformed: MalformedRows,
         progress: ReadProgress | None = None,
@@ -91,7 +91,7 @@ class CsvFile:
             raise
 
     def _read_header(
-        self, line: bytes, required: list[str], optional: list[str]
+        self, line: bytes, required: dict[str, str], optional: list[str]
     ) -> tuple[list[str], Header]:
         if b"\0" in line or line[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DataError(f"{self.path}: not a UTF-8 text file")
@@ -99,13 +99,10 @@ class CsvFile:
         if not text.strip():
             raise DataError(f"{self.path}: empty: no header with column names")
         names = [name.strip() for name in next(csv.reader([text]))]
-        missing = [name for name in required if name not in names]
+        missing = {key: name for key, name in required.items() if name not in names}
         if missing:
-            raise DataError(
-                f"{self.path}: no column {', '.join(missing)}; "
-                f"the header has {printable(line.strip())}"
-            )
-        wanted = [*required, *(name for name in optional if name in names)]
+            raise missing_columns(self.path, missing, names)
+        wanted = [*required.values(), *(name for name in optional if name in names)]
         twice = [name for name in wanted if names.count(name) > 1]
         if twice:
             raise DataError(f"{self.path}: the header names column {', '.join(twice)} twice")

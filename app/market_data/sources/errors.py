@@ -1,8 +1,9 @@
 """Errors in a data file: which rows and lines, and how to accept them."""
 
+import difflib
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,15 @@ from typing import Final
 
 SHOWN_ROWS: Final = 10
 SHOWN_BYTES: Final = 40
+SHOWN_HEADER: Final = 200
+
+SYNONYMS: Final = {
+    "TIMESTAMP_COLUMN": ("timestamp", "time", "datetime", "date", "ts", "event time", "open time"),
+    "SYMBOL_COLUMN": ("symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code"),
+    "PRICE_COLUMN": ("price", "close", "last", "last price", "adj close", "trade price", "mid"),
+    "SENTIMENT_COLUMN": ("sentiment", "sentiment score", "score"),
+}
+"""Setting -> what other programs call that column, most likely first."""
 
 
 class DataError(Exception):
@@ -57,8 +67,8 @@ class MalformedRows:
         """Add the row at ``line`` because of its value in ``column``."""
         self.add(line, f"{column}={printable(value)}: {reason}")
 
-    def reject(self) -> None:
-        """Reject the file if there are such rows.
+    def reject(self, others: bool) -> None:
+        """Reject the file if there are such rows; ``others``: there are good rows, too.
 
         Raises:
             DataError: with the first rows and their total number.
@@ -70,4 +80,37 @@ class MalformedRows:
         if self.count > len(lines):
             lines.append(f"... and {self.count - len(lines)} more")
         rows = f"{self.count} row{'s'[: self.count > 1]} {self.fault}"
-        raise DataError("\n".join([f"{self.path}: {rows}; {self.advice}", *lines]))
+        advice = self.advice if others else "no row is good"
+        raise DataError("\n".join([f"{self.path}: {rows}; {advice}", *lines]))
+
+
+def missing_columns(path: Path, missing: Mapping[str, str], found: Sequence[str]) -> DataError:
+    """The error for a file without some columns; ``missing``: setting -> the name that it has.
+
+    It names the header and, where a column of it looks right, the setting that uses it.
+    """
+    header = ", ".join(found)
+    if len(header) > SHOWN_HEADER:
+        header = f"{header[:SHOWN_HEADER]}... ({len(found)} columns)"
+    names = ", ".join(repr(name) for name in missing.values())
+    free = [name for name in found if name]
+    remedies = []
+    for setting, name in missing.items():
+        guess = nearest_column(setting, name, free)
+        remedies.append(f"set {setting}={guess}" if guess else f"set {setting} to its name")
+        free = [other for other in free if other != guess]
+    return DataError(f"{path}: no column {names}; the header has {header}: {', '.join(remedies)}")
+
+
+def nearest_column(setting: str, name: str, found: Sequence[str]) -> str | None:
+    """The column of a file that is most likely meant: by its case, a synonym, or its spelling."""
+    folded = {_folded(other): other for other in reversed(found)}
+    for wanted in (name, *SYNONYMS.get(setting, ())):
+        if _folded(wanted) in folded:
+            return folded[_folded(wanted)]
+    near = difflib.get_close_matches(_folded(name), folded, 1, 0.75)
+    return folded[near[0]] if near else None
+
+
+def _folded(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -8,12 +8,8 @@ LOSS_COUNTERS = {
     "ticks_lost": "{count:,} ticks overwritten in the ring before it read them",
     "ticks_malformed": "{count:,} malformed ticks refused",
     "gaps": "{count:,} gaps in the sequence of ticks",
-    "rows_skipped": "{count:,} bad rows of the data file skipped",
 }
-"""Counters of missing input.
-
-Skipped rows count although a setting allowed them: a run without them is not complete.
-"""
+"""Counters of missing input.  Skipped rows are not missing: SKIP_BAD_ROWS asked for that."""
 
 
 def unanswered(process: ProcessSnapshot) -> int:
@@ -27,14 +23,15 @@ def unanswered(process: ProcessSnapshot) -> int:
     return max(counters["orders_sent"] - answered, 0)
 
 
-def find_problems(labeled: Labeled, *, endless: bool) -> list[str]:
+def find_problems(labeled: Labeled, *, endless: bool, cut_short: str = "") -> list[str]:
     """One phrase for each thing that is missing; empty for a complete run.
 
     ``endless``: the feed never ends by itself, so ticks that are between two stages when the run is
-    stopped are not lost.
+    stopped are not lost.  ``cut_short``: why the run ended before its end.
     """
     services = {process.service for _, process in labeled}
-    problems = [f"no {name} has run" for name in STAGE_COUNTER if name not in services]
+    problems = [cut_short] if cut_short else []
+    problems += [f"no {name} has run" for name in STAGE_COUNTER if name not in services]
     problems += [f"{label} failed" for label, process in labeled if process.state == "failed"]
     for label, process in labeled:
         for name, phrase in LOSS_COUNTERS.items():
@@ -49,11 +46,18 @@ def _shortfalls(labeled: Labeled) -> list[str]:
     problems = []
     sent = max((p.events for _, p in labeled if p.service == "gateway"), default=0)
     received = max((p.events for _, p in labeled if p.service == "orderbook"), default=0)
+    total = max(
+        (p.counters["ticks_total"] for _, p in labeled if p.service == "gateway"), default=0
+    )
+    malformed = max(
+        (p.counters["ticks_malformed"] for _, p in labeled if p.service == "orderbook"), default=0
+    )
     # A gateway that was restarted with new shared memory after the orderbook had received all ticks
     # counts from 0; the orderbook's own count is enough then.
     if max(sent, received) == 0:
         problems.append("no tick was sent")
-    expected = {"orderbook": sent, "strategy": received}
+    # The gateway knows how many there are: a run that is cut short has them not even sent.
+    expected = {"orderbook": sent, "strategy": max(received, total - malformed)}
     for label, process in labeled:
         wanted = expected.get(process.service, 0)
         # Ticks overwritten in the ring are reported as ticks_lost.

@@ -45,6 +45,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "resumes": "RESUME frames answered",
         "schedule_seq": "tick from which the pace is counted",
         "schedule_ns": "when that tick was due, CLOCK_MONOTONIC",
+        "ticks_total": "ticks of a run with REPLAY=once; 0 if the run does not end",
     },
     "orderbook": {
         "ticks_received": "ticks of the run published in shared memory",
@@ -74,6 +75,11 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "orders_timed_out": "orders without an answer in time, so sent again",
         "reconnects": "connections made after the first, to the feeds and the order manager",
         "position_changes": "changes of a position by an acknowledged order",
+        "started_ns": "first start of this strategy, CLOCK_MONOTONIC; DEADLINE_S counts from it",
+        "run_orders": "orders of the run that are answered; a restart does not count them again",
+        "run_filled": "those of them that were filled, at least in part",
+        "run_refused": "those of them that were refused",
+        "trades_hash": "digest of these orders and answers; 0: this kind of run has none",
     },
     "order_manager": {
         "orders_received": "order frames received, accepted or not",

@@ -1,28 +1,29 @@
-"""The report of a run: collected from shared memory, shown as text, written as Markdown.
+"""The report of a run: collected from shared memory, judged, shown as text or Markdown.
 
 ``collect`` reads every process's block, living or dead, so call it before the segments are removed.
+:mod:`app.runtime.metrics.report_files` writes it.
 """
 
 import os
 import platform
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from app.config import Settings
+from app.model.trades_hash import hash_text
+from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
 from app.runtime.metrics.completeness import find_problems, unanswered
+from app.runtime.metrics.expectations import Expectation, check_expectations
 from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
 from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
-FILE_NAME = "performance_report.md"
 PATHS = (
     ("orderbook", "book_update_ns", "tick received → shared memory"),
     ("strategy", "tick_to_decision_ns", "tick received → decision"),
@@ -58,6 +59,8 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     rejected: int
     repeated: int
     unanswered: int
+    filled: int
+    trades_hash: str
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -81,25 +84,47 @@ class SegmentSize(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """A whole run.  ``problems`` is empty when nothing is missing.
 
-    ``endless``: the feed does not end by itself, so the run cannot be complete.
+    ``endless``: the feed does not end by itself, so the run cannot be complete, and no expectation
+    is checked.  ``fault``: a fault ended the run.
     """
 
     created: datetime
     endless: bool
+    fault: bool
     stages: list[Stage]
     orders: list[StrategyOrders]
     latencies: list[Latency]
     segments: list[SegmentSize]
     bytes_per_symbol: float | None
     facts: list[tuple[str, str]]
+    rows_skipped: int
     problems: list[str]
+    expectations: list[Expectation]
+
+    @property
+    def missed(self) -> list[str]:
+        """The expectations that are missed, one phrase each."""
+        return [f"{e.name}: {e.missed}" for e in self.expectations if e.missed]
 
     @property
     def verdict(self) -> str:
-        """One line: complete, or what is missing."""
+        """One line: complete, what is missing, or which expectation is missed."""
         if self.problems:
             return "Incomplete: " + "; ".join(self.problems) + "."
+        if self.missed:
+            return "Expectation missed: " + "; ".join(self.missed) + "."
         return UNDER_WAY if self.endless else COMPLETE
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a run that ends with this report."""
+        if self.fault:
+            return EXIT_FAULT
+        if self.endless:
+            return EXIT_OK
+        if self.problems:
+            return EXIT_INCOMPLETE
+        return EXIT_EXPECTATION if self.missed else EXIT_OK
 
 
 COMPLETE = "Complete: every tick was consumed, every order was answered."
@@ -108,8 +133,10 @@ UNDER_WAY = "The feed is endless; nothing was lost up to this moment."
 Table = tuple[str, Sequence[str], list[list[str]]]
 
 
-def collect(settings: Settings) -> Report:
+def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> Report:
     """Read the segments named in ``settings``.
+
+    ``cut_short``: why the run ended before its end; ``fault``: because of a fault.
 
     Raises:
         MetricsError: there is no metrics segment, or it is another build's.
@@ -119,16 +146,21 @@ def collect(settings: Settings) -> Report:
     labeled = list(zip(unique_labels(processes), processes, strict=True))
     segments = _segments(settings)
     endless = settings.replay != "once"
+    # One line of printable text, whatever an exception says: the verdict goes to logs and XML.
+    cut_short = "".join(c if c.isprintable() else " " for c in " ".join(cut_short.split()))
     return Report(
         created=datetime.now(UTC),
         endless=endless,
+        fault=fault,
         stages=[_stage(label, process) for label, process in labeled],
         orders=[_orders(label, p) for label, p in labeled if p.service == "strategy"],
         latencies=_latencies(labeled),
         segments=segments,
         bytes_per_symbol=_bytes_per_symbol(segments[0], processes),
         facts=_facts(settings),
-        problems=find_problems(labeled, endless=endless),
+        rows_skipped=max((p.counters.get("rows_skipped", 0) for p in processes), default=0),
+        problems=find_problems(labeled, endless=endless, cut_short=cut_short),
+        expectations=[] if endless else check_expectations(settings, labeled),
     )
 
 
@@ -156,6 +188,8 @@ def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
         rejected=counters["orders_rejected"],
         repeated=counters["orders_duplicate"],
         unanswered=unanswered(process),
+        filled=counters["run_filled"],
+        trades_hash=hash_text(counters["trades_hash"]),
     )
 
 
@@ -233,7 +267,8 @@ def _tables(report: Report) -> list[Table]:
         [
             o.label,
             *map(number, (o.buy, o.sell, o.hold, o.sent, o.acked, o.rejected)),
-            *map(number, (o.repeated, o.unanswered)),
+            *map(number, (o.repeated, o.unanswered, o.filled)),
+            o.trades_hash,
         ]
         for o in report.orders
     ]
@@ -247,7 +282,7 @@ def _tables(report: Report) -> list[Table]:
     segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
     signals, outcomes = (
         ("BUY", "SELL", "HOLD"),
-        ("sent", "acked", "rejected", "repeated", "unanswered"),
+        ("sent", "acked", "rejected", "repeated", "unanswered", "filled", "trades hash"),
     )
     order_header = ("process", *signals, *outcomes)
     return [
@@ -259,7 +294,14 @@ def _tables(report: Report) -> list[Table]:
         ("Signals and orders", order_header, orders),
         ("Latency, µs", ("path", "process", "count", *PERCENTILE_NAMES, "max"), latencies),
         ("Shared memory", ("segment", "what", "bytes"), segments),
-        ("Run", ("fact", "value"), [list(fact) for fact in report.facts]),
+        (
+            "Run",
+            ("fact", "value"),
+            [
+                *(list(fact) for fact in report.facts),
+                ["bad rows skipped", number(report.rows_skipped)],
+            ],
+        ),
     ]
 
 
@@ -277,8 +319,17 @@ def to_text(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """The report as a Markdown document."""
-    parts = ["# Performance report", f"{report.created:%Y-%m-%d %H:%M:%S} UTC. {report.verdict}"]
+    """The report as a Markdown document that begins with the verdict."""
+    hashes = ", ".join(sorted({f"`{o.trades_hash}`" for o in report.orders})) or "`-`"
+    parts = [
+        f"**{report.verdict}**",
+        f"{report.created:%Y-%m-%d %H:%M:%S} UTC. Exit code {report.exit_code}. "
+        f"Trades hash {hashes}.",
+    ]
+    if report.expectations:
+        checks = [[e.name, e.missed or "met"] for e in report.expectations]
+        parts.append(markdown_table(("expectation", "result"), checks))
+    parts.append("# Performance report")
     for title, header, rows in _tables(report):
         parts += [f"## {title}", markdown_table(header, rows)]
     parts.append(
@@ -287,21 +338,3 @@ def to_markdown(report: Report) -> str:
         "receive call returned."
     )
     return "\n\n".join(parts) + "\n"
-
-
-def write(report: Report, output_dir: str | Path) -> Path:
-    """Write :data:`FILE_NAME` into ``output_dir``, whole or not at all.
-
-    Raises:
-        OSError: the directory cannot be made or written.
-    """
-    directory = Path(output_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / FILE_NAME
-    draft = directory / f".{FILE_NAME}.{secrets.token_hex(4)}"
-    try:
-        draft.write_text(to_markdown(report), encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path

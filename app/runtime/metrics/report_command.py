@@ -8,7 +8,7 @@ import sys
 import click
 
 from app.config import settings_or_exit
-from app.runtime.metrics import report
+from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.tables import show
 from app.shared_memory_utils.segment import SegmentError
@@ -16,7 +16,7 @@ from app.shared_memory_utils.segment import SegmentError
 
 @click.command()
 @click.option("--markdown", is_flag=True, help="print Markdown")
-@click.option("--write", is_flag=True, help=f"also write {report.FILE_NAME}")
+@click.option("--write", is_flag=True, help="also write the report's files")
 def command(markdown: bool, write: bool) -> int:
     """Exit code 0; 1 if there is nothing to read; 2 for invalid settings."""
     settings = settings_or_exit("report")
@@ -27,7 +27,7 @@ def command(markdown: bool, write: bool) -> int:
         else:
             show(*report.blocks(found), file=sys.stdout)
         if write:
-            print(report.write(found, settings.output_dir))
+            print(report_files.write(found, settings.output_dir))
     except (MetricsError, SegmentError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1

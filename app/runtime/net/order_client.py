@@ -30,10 +30,20 @@ RETRY_PAUSE_S = 0.02
 """Pause before repeating an order that was answered with a retryable code."""
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class AnsweredOrder(msgspec.Struct):
-    """The order inside an answer; only its id is decoded."""
+    """The order inside an answer; only what the strategy uses is decoded."""
 
     id: int | None = None
+    side: str = ""
+    symbol: str = ""
+    qty: int = 0
+    price: msgspec.Raw = _NULL
+    status: str = ""
+    filled_qty: int = 0
+    avg_price: msgspec.Raw = _NULL
 
 
 class Answer(msgspec.Struct):
@@ -78,8 +88,13 @@ class OrderClient:
         count: Callable[[str], None] = lambda _name: None,
         backoff: Backoff | None = None,
         opener: Callable[[float], socket.socket] | None = None,
+        client: str = "",
     ) -> None:
-        """``opener`` makes the connection, given a timeout in seconds; by default plain TCP."""
+        """``opener`` makes the connection, given a timeout in seconds; by default plain TCP.
+
+        ``client``: whose orders these are, for the log.
+        """
+        self._client = client
         self._open = opener or partial(socket.create_connection, (host, port))
         self._address, self._timeout_s = (host, port), timeout_s
         # Not `stop or Stop()`: a Stop is false until it is requested.
@@ -204,7 +219,9 @@ class OrderClient:
         return self._frames.feed(data)
 
     def _pause_before_retry(self, order: EncodedOrder, answer: Answer) -> None:
-        log.warning("order_held", id=order[0], code=answer.code, msg=answer.msg)
+        log.warning(
+            "order_held", client=self._client, id=order[0], code=answer.code, msg=answer.msg
+        )
         time.sleep(RETRY_PAUSE_S)
 
     def close(self) -> None:

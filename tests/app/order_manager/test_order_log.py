@@ -8,9 +8,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.order_manager.order_log import BACKLOG_BYTES_MAX, DELAY_NS, WRITE_BYTES, OrderLog
+from app.model.orders import BUY, DENIED, FILLED, GTC, LIMIT, NEW, SELL, Order
+from app.model.reject_codes import RejectCode
+from app.model.requests import OrderRequest, Reject
+from app.order_manager.order_log import (
+    BACKLOG_BYTES_MAX,
+    DELAY_NS,
+    WRITE_BYTES,
+    Event,
+    Note,
+    OrderLog,
+    Refused,
+)
 
 NOW_NS = 1_763_800_000_123_456_789
+
+
+def line_of(text: str) -> Event:
+    """An event of which only the text matters."""
+    return Note("note", text)
 
 
 class Pipe:
@@ -38,11 +54,11 @@ def pipe() -> Iterator[Pipe]:
 
 def test_lines_are_written_together(pipe: Pipe) -> None:
     log = OrderLog(descriptor=pipe.writing)
-    log.write(["Received Order 1"], NOW_NS)
-    log.write(["Received Order 2"], NOW_NS + DELAY_NS - 1)
+    log.write([line_of("Received Order 1")], NOW_NS)
+    log.write([line_of("Received Order 2")], NOW_NS + DELAY_NS - 1)
     assert log.pending
     assert pipe.read() == ""
-    log.write(["Received Order 3"], NOW_NS + DELAY_NS)
+    log.write([line_of("Received Order 3")], NOW_NS + DELAY_NS)
     assert not log.pending
     stamps = [123456, 143456, 143456]
     assert pipe.read().splitlines() == [
@@ -53,16 +69,17 @@ def test_lines_are_written_together(pipe: Pipe) -> None:
 
 def test_drain_writes_the_rest(pipe: Pipe) -> None:
     log = OrderLog("json", descriptor=pipe.writing)
-    log.write(['Received Order 1: "x"'], NOW_NS)
+    log.write([Note("trading_mode", "text", {"reason": '"x"\n'})], NOW_NS)
     assert pipe.read() == ""
     log.drain()
-    assert json.loads(pipe.read())["event"] == 'Received Order 1: "x"'
+    line = json.loads(pipe.read())
+    assert (line["event"], line["level"], line["reason"]) == ("trading_mode", "info", '"x"\n')
 
 
 def test_a_large_backlog_is_written_at_once_and_split_between_lines(pipe: Pipe) -> None:
     fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     log = OrderLog(descriptor=pipe.writing)
-    lines = [f"Received Order {n}" for n in range(WRITE_BYTES // 40)]
+    lines = [line_of(f"Received Order {n}") for n in range(WRITE_BYTES // 40)]
     while not pipe.read():
         log.write(lines, NOW_NS)
     log.drain()
@@ -80,15 +97,15 @@ def test_lines_dropped_for_a_stalled_reader_are_counted_and_logged(pipe: Pipe) -
     line = "x" * 60_000
     written = 0
     while not log.dropped:
-        log.write([line], NOW_NS)
+        log.write([line_of(line)], NOW_NS)
         written += 1
     assert written * 60_000 > BACKLOG_BYTES_MAX
-    log.write([line], NOW_NS)
+    log.write([line_of(line)], NOW_NS)
     assert log.dropped == 2
     while log.pending:
         pipe.read()
         log.drain()
-    log.write(["after"], NOW_NS)
+    log.write([line_of("after")], NOW_NS)
     log.drain()
     assert pipe.read().splitlines()[-2].endswith("log_lines_dropped=2")
 
@@ -97,12 +114,85 @@ def test_a_closed_pipe_discards_the_backlog(pipe: Pipe) -> None:
     log = OrderLog(descriptor=pipe.writing)
     os.close(pipe.reading)
     pipe.reading = os.dup(pipe.writing)
-    log.write(["lost"], NOW_NS)
+    log.write([line_of("lost")], NOW_NS)
     log.drain()
     assert not log.pending
 
 
 def test_a_disabled_log_keeps_nothing(pipe: Pipe) -> None:
-    log = OrderLog(enabled=False, descriptor=pipe.writing)
-    log.write(["Received Order 1"], NOW_NS)
+    log = OrderLog(level="ERROR", descriptor=pipe.writing)
+    log.write([line_of("Received Order 1")], NOW_NS)
     assert not log.pending
+
+
+CLIENT = 'my "desk"'
+RECEIVED = Order(1, 1, 84, 1, BUY, "NVDA", 10, 96_440_000_000, LIMIT, GTC, None, FILLED, 10)
+RESTING = Order(2, 1, 85, 1, SELL, "NVDA", 10, None, LIMIT, GTC, None, NEW, 3)
+DENIAL = Order(3, 1, 86, 1, BUY, "A*B", 5, 10**9, LIMIT, GTC, None, DENIED)
+DENIAL.code, DENIAL.msg = int(RejectCode.FRAME_RATE), 'too "many"'
+REQUEST = OrderRequest(SELL, "TSLA", 7, None, None, None, CLIENT, LIMIT, GTC)
+EVENTS: list[Event] = [
+    ("Received", RECEIVED, CLIENT),
+    ("Received", RESTING, CLIENT),
+    ("Denied", DENIAL, CLIENT),
+    ("Repeated", DENIAL, CLIENT),
+    Refused(REQUEST, Reject(RejectCode.STORE_UNAVAILABLE, "no disk", retryable=True)),
+]
+
+
+def test_text_lines_are_those_that_users_know(pipe: Pipe) -> None:
+    log = OrderLog(descriptor=pipe.writing)
+    log.write(EVENTS, NOW_NS)
+    log.drain()
+    lines = [line.partition("Z ")[2] for line in pipe.read().splitlines()]
+    assert lines == [
+        f"INFO order_manager Received Order 84: BUY 10 NVDA @ 96.44 client={CLIENT}",
+        f"INFO order_manager Received Order 85: SELL 10 NVDA @ MARKET client={CLIENT} filled=3",
+        f"WARNING order_manager Denied Order 86: BUY 5 A*B @ 1.00 client={CLIENT} "
+        'FRAME_RATE: too "many"',
+        f"INFO order_manager Repeated Order 86: BUY 5 A*B @ 1.00 client={CLIENT} "
+        'FRAME_RATE: too "many"',
+        "WARNING order_manager Refused Order -: STORE_UNAVAILABLE: no disk",
+    ]
+
+
+def test_json_lines_have_the_order_as_fields(pipe: Pipe) -> None:
+    log = OrderLog("json", descriptor=pipe.writing)
+    log.write(EVENTS, NOW_NS)
+    log.drain()
+    received, resting, denied, repeated, refused = map(json.loads, pipe.read().splitlines())
+    assert received == {
+        "ts": "2025-11-22T08:26:40.123456Z",
+        "level": "info",
+        "service": "order_manager",
+        "event": "order_received",
+        "client": CLIENT,
+        "id": 84,
+        "symbol": "NVDA",
+        "side": "BUY",
+        "qty": 10,
+        "price": 96.44,
+        "filled_qty": 10,
+        "status": "Filled",
+    }
+    assert (resting["price"], resting["filled_qty"], resting["status"]) == (None, 3, "New")
+    assert (denied["event"], denied["level"]) == ("order_denied", "warning")
+    assert (denied["code"], denied["msg"]) == ("FRAME_RATE", 'too "many"')
+    assert (repeated["event"], repeated["level"]) == ("order_repeated", "info")
+    assert {"code", "msg"} <= repeated.keys()
+    assert (refused["event"], refused["level"], refused["id"]) == ("order_refused", "warning", None)
+    assert (refused["client"], refused["symbol"], refused["side"]) == (CLIENT, "TSLA", "SELL")
+    assert (refused["code"], refused["msg"]) == ("STORE_UNAVAILABLE", "no disk")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_level_warning_keeps_denials_and_refusals(pipe: Pipe, form: str) -> None:
+    log = OrderLog(form, "WARNING", pipe.writing)
+    log.write(EVENTS[:2], NOW_NS)
+    assert not log.pending
+    log.write(EVENTS, NOW_NS)
+    log.drain()
+    lines = pipe.read().splitlines()
+    assert len(lines) == 2
+    assert "FRAME_RATE" in lines[0]
+    assert "STORE_UNAVAILABLE" in lines[1]

@@ -17,9 +17,10 @@ from app.config import Settings
 from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
 from app.runtime.net.order_client import send_order
-from app.strategy.base import SIGNAL_NAMES, Context, Strategy, StrategyError, load_strategy
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy, load_strategy
 from app.strategy.cross_check import CrossCheck
 from app.strategy.engine import Engine
+from app.strategy.failure import StrategyError
 from app.strategy.reference import (
     MarketDataPoint,
     SentimentDataPoint,
@@ -342,7 +343,8 @@ class TestUserStrategies:
         self, strategy: type[Strategy], mode: str
     ) -> None:
         run = Run(strategy, Settings(order_mode=mode))
-        with pytest.raises(StrategyError, match="Custom failed on ticks 7 to 8: "):
+        what = "ticks 7 to 8: " if "on_batch" in vars(strategy) else r"tick 7 \(AAPL, 1970-01-01 "
+        with pytest.raises(StrategyError, match=f"Custom failed on {what}"):
             run.take(self.TICKS())
 
     def test_a_strategy_that_cannot_be_constructed(self) -> None:

@@ -197,7 +197,12 @@ class TestRejected:
         line = 3 + row.count("\n")
         assert f"{path}:{line}: " in str(reject.value)
         assert reason in str(reject.value)
-        assert "SKIP_BAD_ROWS" in str(reject.value)
+        assert "1 row malformed; SKIP_BAD_ROWS=true skips such rows" in str(reject.value)
+        with pytest.raises(DataError) as nothing_left:
+            load_prices(write(HEADER + row + "\n"), Columns())
+        assert "; no row is good\n" in str(nothing_left.value)
+        assert "SKIP_BAD_ROWS" not in str(nothing_left.value)
+        path = write(HEADER + good + row + "\n" + good)
         rows = load_prices(path, Columns(skip_bad_rows=True))
         assert (len(rows), rows.skipped, rows.symbols) == (2, 1, ["A"])
         check(rows)
@@ -248,8 +253,24 @@ class TestRejected:
             ("", "empty"),
             ("\n\n", "empty"),
             (HEADER, "no rows below the header"),
-            ("time,symbol,price\n" + ROWS, "no column timestamp; the header has 'time,symbol"),
-            ("a;b;c\n", "no column timestamp, symbol, price"),
+            (
+                "time,symbol,price\n" + ROWS,
+                "no column 'timestamp'; the header has time, symbol, price: "
+                "set TIMESTAMP_COLUMN=time",
+            ),
+            ("a;b;c\n", "no column 'timestamp', 'symbol', 'price'; the header has a;b;c: "),
+            (
+                "Date,Open,High,Low,Close,Ticker\n" + ROWS,
+                "no column 'timestamp', 'symbol', 'price'; "
+                "the header has Date, Open, High, Low, Close, Ticker: "
+                "set TIMESTAMP_COLUMN=Date, set SYMBOL_COLUMN=Ticker, set PRICE_COLUMN=Close",
+            ),
+            ("timestamp,symbol,prise\n" + ROWS, "prise: set PRICE_COLUMN=prise"),
+            ("timestamp,symbol,x\n" + ROWS, "symbol, x: set PRICE_COLUMN to its name"),
+            (
+                ",".join(f"column_{n}" for n in range(90)) + "\n",
+                f"has {', '.join(f'column_{n}' for n in range(90))[:200]}... (90 columns): set ",
+            ),
             ("timestamp,symbol,price,price\n", "names column price twice"),
             ((HEADER + ROWS).encode("utf-16"), "not a UTF-8 text file"),
             (b"\0\0\0\0\n", "not a UTF-8 text file"),

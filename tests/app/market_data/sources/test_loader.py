@@ -60,5 +60,5 @@ def test_a_further_source_is_one_row_in_the_table(
 
 def test_a_file_of_no_known_format_is_read_as_csv(tmp_path: Path) -> None:
     path = write(tmp_path / "prices", MAGIC, "price")
-    with pytest.raises(loader.DataError, match="no column timestamp, symbol, price"):
+    with pytest.raises(loader.DataError, match="no column 'timestamp', 'symbol', 'price'"):
         loader.load_prices(path, Columns())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.runtime.metrics import report
+from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.tables import (
@@ -114,7 +114,10 @@ def test_a_complete_run(settings: Settings, run: dict[str, ProcessMetrics]):
         (lambda run: run["strategy"].set("ticks_lost", 5), "strategy: 5 ticks overwritten"),
         (lambda run: run["orderbook"].set("ticks_malformed", 1), "orderbook: 1 malformed ticks"),
         (lambda run: run["orderbook"].set("gaps", 2), "orderbook: 2 gaps"),
-        (lambda run: run["gateway"].set("rows_skipped", 4), "gateway: 4 bad rows"),
+        (
+            lambda run: run["gateway"].set("ticks_total", 1500),
+            "strategy consumed 1,000 of 1,500 ticks",
+        ),
         (lambda run: run["order_manager"].set_state("failed"), "order_manager failed"),
     ],
 )
@@ -207,21 +210,21 @@ def test_write_replaces_the_report_whole(
 ):
     directory = tmp_path / "out" / "run"
     found = report.collect(settings)
-    path = report.write(found, directory)
+    path = report_files.write(found, directory)
     assert path == directory / "performance_report.md"
     path.write_text("old")
-    assert report.write(found, directory) == path
+    assert report_files.write(found, directory) == path
     assert path.read_text() == report.to_markdown(found)
-    assert os.listdir(directory) == ["performance_report.md"]
+    assert sorted(os.listdir(directory)) == ["junit.xml", "performance_report.md", "report.json"]
 
 
 def test_write_leaves_no_draft_behind(
     settings: Settings, run: dict[str, ProcessMetrics], tmp_path: Path
 ):
-    (tmp_path / report.FILE_NAME).mkdir()
+    (tmp_path / report_files.FILE_NAME).mkdir()
     with pytest.raises(OSError, match="directory"):
-        report.write(report.collect(settings), tmp_path)
-    assert os.listdir(tmp_path) == [report.FILE_NAME]
+        report_files.write(report.collect(settings), tmp_path)
+    assert os.listdir(tmp_path) == [report_files.FILE_NAME]
 
 
 def test_no_segment_raises(settings: Settings):
@@ -239,7 +242,7 @@ def test_the_command_prints_the_live_report(
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert report.COMPLETE in result.stdout
-    assert (tmp_path / report.FILE_NAME).read_text().startswith("# Performance report")
+    assert (tmp_path / report_files.FILE_NAME).read_text().startswith(f"**{report.COMPLETE}**")
 
     environ["SHM_METRICS"] = settings.shm_metrics + "_none"
     result = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
