@@ -41,7 +41,8 @@ class Refusal(msgspec.Struct):
 
     code: str
     msg: str
-    order: msgspec.Raw | None = None
+    order: msgspec.Raw = msgspec.Raw(b"")
+    """The order that is recorded; empty if there is none."""
 
 
 _decode_refusal = msgspec.json.Decoder(Refusal).decode
@@ -66,7 +67,7 @@ class RefusalLog:
         for session, answer in answers:
             if answer.startswith(NOT_OK):
                 refusal = _decode_refusal(answer[:-1])
-                if refusal.order is None and RejectCode[refusal.code] not in CLOSING:
+                if not bytes(refusal.order) and RejectCode[refusal.code] not in CLOSING:
                     self._add(session.peer, refusal)
                     found += 1
         return found

@@ -57,6 +57,9 @@ def test_refusals_are_counted(tmp_path: Path) -> None:
             for refused in REFUSED:
                 client.ask(refused)
             client.ask(ORDER)
+            denied = client.ask({**ORDER, "qty": 10**12})
+            assert "order" in denied, "recorded, with a line of its own"
+            assert not denied["ok"]
         assert server.count("requests_refused") == len(REFUSED)
 
 

@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from app.__main__ import main
+from app.order_manager import admission
 from tests.support.orders.server import running
 
 
@@ -33,6 +35,8 @@ def cli(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cli]:
     monkeypatch.chdir(tmp_path)
+    # The server runs in this process: its warnings would be part of what a command prints.
+    monkeypatch.setattr(admission, "log", Mock())
     with running(tmp_path) as server:
         yield Cli(server.port, capsys)
 
