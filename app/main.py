@@ -23,6 +23,7 @@ from app.runtime.lifecycle import (
     EXIT_OK,
     SUPERVISED,
     FatalError,
+    Overdue,
     Stop,
 )
 from app.runtime.log import get_logger, setup_logging
@@ -204,6 +205,8 @@ def main() -> int:
     try:
         code = supervisor.run()
         reason = supervisor.verdict or stop.reason
+    except Overdue:
+        code, reason = EXIT_INCOMPLETE, stop.reason
     except (FatalError, SegmentError) as error:
         reason = str(error)
         log.error("fatal", error=reason)
