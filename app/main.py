@@ -26,6 +26,7 @@ from app.runtime.lifecycle import (
     REASON_DESCRIPTOR,
     SUPERVISED,
     FatalError,
+    Overdue,
     Stop,
 )
 from app.runtime.log import get_logger, print_text, setup_logging
@@ -231,6 +232,8 @@ def main() -> int:
     try:
         code = supervisor.run()
         reason = supervisor.verdict or stop.reason
+    except Overdue:
+        code, reason = EXIT_INCOMPLETE, stop.reason
     except (FatalError, SegmentError) as error:
         reason = str(error)
         log.error("fatal", error=reason)
