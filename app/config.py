@@ -138,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     order_idle_timeout_s: Annotated[float, Meta(ge=0, le=86400)] = 0.0
 
     # Order manager: where orders execute, and paper execution of MARKET and LIMIT orders
-    venue: Literal["paper"] = "paper"
+    venue: Literal["paper", "echo"] = "paper"
     paper_slippage_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     paper_fill_percent: Annotated[int, Meta(ge=1, le=100)] = 100
     book_poll_ms: Positive = 10
@@ -252,6 +252,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def resends_run(self) -> bool:
         """Whether a restarted or late strategy sends the orders of the whole run again."""
         return self.trading_mode == "replay" and self.ring_policy == "lossless"
+
+    @property
+    def limits_value_holdings(self) -> bool:
+        """Whether a limit needs the prices of all that is held: strategies then send them."""
+        return any(
+            (
+                self.risk_client_exposure_max,
+                self.risk_client_daily_loss_max,
+                self.risk_stack_exposure_max,
+                self.risk_stack_daily_loss_max,
+            )
+        )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

@@ -6,10 +6,12 @@ from app.config import Settings
 from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
 from app.execution.wiring import build_core
+from app.model.money import to_units
 from app.model.orders import Order
 from app.model.position import Position
 from app.model.requests import OrderRequest, Reject
 from app.model.wire.order_json import decode
+from app.runtime.net.order_client import EncodedOrder
 
 
 class NoOrders:
@@ -32,12 +34,16 @@ class PaperBroker:
         values = msgspec.structs.asdict(settings)
         self.core = build_core(values, NoPrices(), self._pending, NoOrders(), timeless=True)
         self.orders: list[Order] = []
+        self._marks: dict[str, int] = {}
+        """Prices as of the tick of the latest order."""
 
-    def submit(self, frame: bytes, now_ns: int) -> Order:
-        """Decide on one order frame, delimiter included; a rejected order has a code."""
-        request = decode(frame[:-1])
+    def submit(self, encoded: EncodedOrder, now_ns: int) -> Order:
+        """Decide on one encoded order; a rejected order has a code."""
+        request = decode(encoded.frame[:-1])
         assert isinstance(request, OrderRequest), request
-        answer = self.core.submit(request, now_ns)
+        for symbol, price in (encoded.marks or {}).items():
+            self._marks[symbol] = to_units(price)
+        answer = self.core.submit(request, now_ns, self._marks)
         assert not isinstance(answer, Reject), answer
         self._pending.clear()
         order = answer[0]

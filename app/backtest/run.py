@@ -76,10 +76,10 @@ def _trade(
 ) -> list[Fill]:
     """Send the orders of one batch; returns the fills, in order."""
     fills: list[Fill] = []
-    for intents in engine.intents(ticks, signals):
-        for intent in intents:
-            order = broker.submit(engine.order_frame(intent, client), intent.event_ns)
-            engine.settle(intent, not order.code)
+    for intents, encoded in engine.orders(ticks, signals, client):
+        for intent, frames in zip(intents, encoded, strict=True):
+            order = broker.submit(frames, intent.event_ns)
+            engine.settle(intent, order.filled_qty)
             if order.filled_qty:
                 price = order.filled_notional / order.filled_qty / UNITS
                 signed_qty = order.side * order.filled_qty

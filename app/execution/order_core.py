@@ -8,7 +8,8 @@ grow with the number of orders.
 If the rows cannot be stored, rebuild the core from the stored ones (:meth:`OrderCore.recover`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_CLIENT_NO, Account, Accounts
@@ -33,9 +34,14 @@ from app.model.orders import (
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import MAX_CLIENT_ID, OrderRequest, Reject
-from app.model.timestamps import ts_event_ns
 
 DAY_NS: Final = 86_400_000_000_000
+OTHER_BOOK: Final = Reject(
+    RejectCode.OTHER_BOOK,
+    "the proof is not of the price book in use; only strategies send one",
+    retryable=True,
+)
+NO_MARKS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class OrderCore:
@@ -106,8 +112,10 @@ class OrderCore:
 
     # New orders
 
-    def submit(self, request: OrderRequest, now_ns: int) -> tuple[Order, bool] | Reject:
-        """Decide on a new order.
+    def submit(
+        self, request: OrderRequest, now_ns: int, marks: Mapping[str, int] = NO_MARKS
+    ) -> tuple[Order, bool] | Reject:
+        """Decide on a new order; ``marks``: prices as of its tick, if it has one.
 
         Returns the order to acknowledge (accepted or denied) and whether it repeats an order that
         was decided before; or a reject of which nothing is recorded.
@@ -122,6 +130,17 @@ class OrderCore:
             known = self._lookup.find(client.client_no, order_id)
             if known is not None:
                 return self._repeated(request, known)
+        at_tick = self.gate.begin_order(request, marks)
+        if at_tick is None:
+            return OTHER_BOOK._replace(details=_details(request))
+        try:
+            return self._decide(request, client, now_ns, at_tick)
+        finally:
+            self.gate.end_order()
+
+    def _decide(
+        self, request: OrderRequest, client: Account, now_ns: int, at_tick: bool
+    ) -> tuple[Order, bool] | Reject:
         if self.gate.watches_loss:
             self._roll_day(client, request, now_ns)
         reject = self.gate.check(request, client, now_ns)
@@ -135,7 +154,7 @@ class OrderCore:
             if reject.code == RejectCode.DAILY_LOSS:
                 self._trip(client, reject, now_ns)
         else:
-            self._place(order, client, now_ns)
+            self._place(order, client, now_ns, at_tick)
         self._pending.orders.append(order.row())
         return order, False
 
@@ -191,9 +210,9 @@ class OrderCore:
             PENDING_NEW,
         )
 
-    def _place(self, order: Order, client: Account, now_ns: int) -> None:
+    def _place(self, order: Order, client: Account, now_ns: int, at_tick: bool) -> None:
         """Send a checked order to the venue and account for its immediate executions."""
-        report = self._venue.submit(order)
+        report = self._venue.submit(order, at_tick=at_tick)
         if report.reject is not None:
             order.apply(REJECT)
             order.code, order.msg = report.reject
@@ -340,18 +359,18 @@ class OrderCore:
                 self.set_mode(name, KILLED, reject.msg, now_ns)
 
     def _roll_day(self, client: Account, request: OrderRequest, now_ns: int) -> None:
-        """Reset the daily loss when the day has changed.
+        """Reset the daily loss when a new day has begun.
 
-        In a replay the day is that of the order's own time, so that the outcome does not depend on
-        when the replay runs.  Live, or if the order has no time, it is the clock's day.
+        In a replay the day is the market's, so that the outcome does not depend on when the replay
+        runs; live it is the clock's.  It never goes back: an order of an earlier day, from a
+        strategy that joined late, must not give the stack a new budget.
         """
-        day = now_ns // DAY_NS
-        if self.gate.config.replaying and request.ts is not None:
-            event_ns = ts_event_ns(request.ts)
-            if event_ns is not None:
-                day = event_ns // DAY_NS
+        event_ns = self.gate.event_ns(request) if self.gate.config.replaying else now_ns
+        if event_ns is None:
+            return
+        day = event_ns // DAY_NS
         for account in (client, self.stack):
-            if account.day != day:
+            if account.day < day:
                 account.day_base += self.gate.profit_today(account)
                 account.day = day
                 # A new client's day is written together with the client.

@@ -6,8 +6,8 @@ from typing import Final
 
 from app.execution.prices import PriceSource
 from app.execution.venue import Execution, Report
-from app.model.money import divide
-from app.model.orders import BUY, IOC, MARKET, PLAIN, Order
+from app.model.money import divide, money_text
+from app.model.orders import BUY, IOC, MARKET, PLAIN, SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
 
 SLIPPAGE_SCALE: Final = 1_000_000
@@ -17,16 +17,18 @@ SLIPPAGE_SCALE: Final = 1_000_000
 class PaperExchange:
     """Executes against a price source, with slippage and a fill ratio.
 
-    - A PLAIN order executes in full at the price it names.
+    - A PLAIN order executes at the market's price, worse by the slippage; what it leaves is
+      canceled.  For a strategy's order, the market is the tick it was decided on.  For any other
+      it is the book, and the order is rejected if that is worse than the price it names.
     - A MARKET order executes at the book's price, worse by the slippage; without a price it is
       rejected.
     - A LIMIT order executes when the book's price after slippage reaches its limit; the remainder
       waits (GTC, DAY) until the book crosses, or is canceled (IOC).
 
-    The fill ratio limits executions of MARKET and LIMIT orders to a random share of the open
-    quantity, from the ratio up to all of it, at least 1.  The draw depends on the seed, the order
-    and its filled quantity, so the same history gives the same fills, also across a restart.  A
-    resting order executes at most once per book update.
+    The fill ratio limits an execution to a random share of the open quantity, from the ratio up to
+    all of it, at least 1.  The draw depends on the seed, the order's id, symbol and filled
+    quantity, so the same history gives the same fills, also across a restart and in a backtest.
+    A resting order executes at most once per book update.
     """
 
     def __init__(
@@ -41,12 +43,15 @@ class PaperExchange:
         self._seen: dict[str, int] = {}
         """Symbol -> sequence of the last book update that its resting orders have seen."""
 
-    def submit(self, order: Order) -> Report:
+    def submit(self, order: Order, *, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
-        if order.type == PLAIN:
+        if order.type == PLAIN and at_tick:
             assert order.price is not None
-            return Report((Execution(order.qty, order.price),))
+            at_tick_price = self._slipped(order.price, order.side)
+            return Report((Execution(self._quantity_now(order), at_tick_price),))
         price = self._price_now(order)
+        if order.type == PLAIN:
+            return self._at_once(order, price)
         if order.type == MARKET:
             if price is None:
                 return Report(
@@ -60,6 +65,22 @@ class PaperExchange:
         if rests:
             self._rest(order)
         return Report(done, rests)
+
+    def _at_once(self, order: Order, price: int | None) -> Report:
+        """Execute an order without a type at the market's price, or reject it."""
+        if price is None:
+            return Report(reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book"))
+        if _marketable(order, price):
+            return Report((Execution(self._quantity_now(order), price),))
+        assert order.price is not None
+        what = f"{SIDE_NAMES[order.side]} at {money_text(order.price)}"
+        return Report(
+            reject=(
+                RejectCode.NOT_MARKETABLE,
+                f"{what} does not reach the market's {money_text(price)}: name a price that does, "
+                'or send "type":"LIMIT" to wait for one',
+            )
+        )
 
     def cancel(self, order: Order) -> None:
         """Forget a resting order."""
@@ -109,7 +130,7 @@ class PaperExchange:
         left = order.qty - order.filled_qty
         if self._fill_percent == 100:
             return left
-        draw = random.Random(f"{self._seed}/{order.order_no}/{order.filled_qty}")
+        draw = random.Random(f"{self._seed}/{order.id}/{order.symbol}/{order.filled_qty}")
         return max(left * draw.randint(self._fill_percent, 100) // 100, 1)
 
 

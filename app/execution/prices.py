@@ -26,6 +26,9 @@ class PriceSource(Protocol):
     def knows(self, symbol: str) -> bool | None:
         """Whether the symbol is in the book; None without a book whose writer is alive."""
 
+    def at_tick(self, proof: str | None) -> bool | None:
+        """Whether an order with this proof has the price and time of a tick; None: wrong proof."""
+
 
 class NoPrices:
     """No book at all."""
@@ -37,3 +40,7 @@ class NoPrices:
     def knows(self, symbol: str) -> bool | None:
         """Always None."""
         return None
+
+    def at_tick(self, proof: str | None) -> bool | None:
+        """Always True: without a book, the order's own price is the only one."""
+        return True

@@ -4,6 +4,7 @@ A limit of 0 is no limit, and a check without a limit costs nothing.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,7 @@ from app.model.orders import Order
 from app.model.position import Position
 from app.model.reject_codes import RejectCode, retryable
 from app.model.requests import OrderRequest, Reject
-from app.model.timestamps import NS_PER_S
+from app.model.timestamps import NS_PER_S, ts_event_ns
 
 REPEATS_KEYS_MAX: Final = 10_000
 
@@ -69,10 +70,30 @@ class RiskGate:
         return self._context.mark(symbol, position)
 
     def market_price(self, symbol: str) -> int | None:
-        """The price of a live book, to show holdings at; None without one.  Never for a check."""
-        prices = self._context.prices
-        book = prices.read(symbol) if prices.knows(symbol) else None
+        """The book's price now, to show holdings at; None without one."""
+        book = self._context.prices.read(symbol)
         return None if book is None else book.price
+
+    def at_tick(self, proof: str | None) -> bool | None:
+        """:meth:`PriceSource.at_tick`."""
+        return self._context.prices.at_tick(proof)
+
+    def begin_order(self, order: OrderRequest, marks: Mapping[str, int]) -> bool | None:
+        """Value holdings at ``marks`` if the order has a tick; returns :meth:`at_tick`."""
+        at_tick = self.at_tick(order.proof)
+        self._context.tick_marks = marks if at_tick else None
+        return at_tick
+
+    def end_order(self) -> None:
+        """Value holdings at the book's prices again."""
+        self._context.tick_marks = None
+
+    def event_ns(self, order: OrderRequest) -> int | None:
+        """The market's time at which the order counts: its tick's, else the book's."""
+        if self._context.tick_marks is not None:
+            return None if order.ts is None else ts_event_ns(order.ts)
+        book = self._context.prices.read(order.symbol)
+        return None if book is None else book.event_ns
 
     def profit_today(self, account: Account) -> int:
         """Realized and unrealized profit since the day began."""

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from app.execution.accounts import HALTED, KILLED, REDUCE, Account
-from app.execution.prices import BookPrice
 from app.execution.risk_context import AccountLimits, RiskContext
 from app.model.money import money_text
-from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, tick_of_order_id
+from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest
-from app.model.timestamps import NS_PER_S, ts_event_ns
+from app.model.timestamps import NS_PER_S
 from app.model.token_bucket import TokenBucket
 
 BPS: Final = 10_000
@@ -153,7 +152,8 @@ def price_collar(context: RiskContext, bps_max: float) -> PreparedCheck:
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         book = context.fresh_price
         assert book is not None, "a price collar needs a limit of the price's age"
-        if order.price is None or (context.replaying and _book_is_past(order, book)):
+        # In a replay the book has gone past the order's tick, whose price the order has anyway.
+        if order.price is None or (context.replaying and context.tick_marks is not None):
             return None
         off_bps = abs(order.price - book.price) * BPS / book.price
         if off_bps > bps_max:
@@ -164,19 +164,6 @@ def price_collar(context: RiskContext, bps_max: float) -> PreparedCheck:
         return None
 
     return check
-
-
-def _book_is_past(order: OrderRequest, book: BookPrice) -> bool:
-    """Whether the book has moved past the order's own time, so that no collar can apply.
-
-    The book never comes back to that time, and a delay must not change an order's outcome.
-    """
-    event_ns = None if order.ts is None else ts_event_ns(order.ts)
-    if event_ns is None:
-        return False
-    if book.event_ns == event_ns and order.id is not None:
-        return book.seq > tick_of_order_id(order.id)
-    return book.event_ns > event_ns
 
 
 def position(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
@@ -323,6 +310,8 @@ class Check(NamedTuple):
     """Its limit is None (MODE), the setting's value (SHARED) or an :class:`AccountLimits`."""
     money: bool = False
     """The setting is an amount of money; the check gets it in 1e-9 units."""
+    marks: bool = False
+    """The check values holdings, so the strategies must send the prices of their ticks."""
 
 
 CHECKS: Final = (
@@ -336,9 +325,9 @@ CHECKS: Final = (
     Check(SHARED, "price_age_ms_max", RejectCode.STALE_PRICE, price_age),
     Check(SHARED, "price_collar_bps", RejectCode.PRICE_COLLAR, price_collar),
     Check(ACCOUNT, "position_qty_max", RejectCode.POSITION_LIMIT, position),
-    Check(ACCOUNT, "exposure_max", RejectCode.GROSS_EXPOSURE, exposure, money=True),
+    Check(ACCOUNT, "exposure_max", RejectCode.GROSS_EXPOSURE, exposure, money=True, marks=True),
     Check(ACCOUNT, "open_orders_max", RejectCode.OPEN_ORDERS, open_orders),
-    Check(ACCOUNT, "daily_loss_max", RejectCode.DAILY_LOSS, daily_loss, money=True),
+    Check(ACCOUNT, "daily_loss_max", RejectCode.DAILY_LOSS, daily_loss, money=True, marks=True),
     Check(ACCOUNT, "orders_per_s_max", RejectCode.RATE_LIMIT, orders_per_s),
     Check(ACCOUNT, "repeats_max", RejectCode.THROTTLED, repeats),
     Check(MODE, "kill_switch", RejectCode.KILL_SWITCH, kill_switch),

@@ -1,7 +1,10 @@
 """The prices, accounts and limits with which the checks compare an order."""
 
+from collections.abc import Mapping
+
 from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.prices import BookPrice, PriceSource
+from app.model.orders import BUY
 from app.model.position import Position
 from app.model.requests import OrderRequest
 
@@ -16,6 +19,8 @@ class RiskContext:
         self.stack = stack
         self.replaying = replaying
         self.repeat_window_ns = repeat_window_ns
+        self.tick_marks: Mapping[str, int] | None = None
+        """Prices as of the tick of the order being decided; None if it has no tick."""
         self.fresh_price: BookPrice | None = None
         """The price that :func:`price_age` read for the order being checked."""
 
@@ -26,25 +31,30 @@ class RiskContext:
         return client if client.mode == mode else None
 
     def mark(self, symbol: str, position: Position) -> int:
-        """The price a holding is valued at: the book's when live, else the last fill's.
+        """The price a holding is valued at; the last fill's if there is no other.
 
-        A replay never reads the book here: how far the book has got depends on timing.
+        For an order on a tick, the price as of that tick: the book's, which has gone on since then,
+        would make the decision depend on timing.  Otherwise the book's price now.
         """
-        if not self.replaying:
-            book = self.prices.read(symbol)
-            if book is not None:
-                return book.price
-        return position.mark
+        if self.tick_marks is not None:
+            return self.tick_marks.get(symbol, position.mark)
+        book = self.prices.read(symbol)
+        return position.mark if book is None else book.price
 
     def profit_today(self, account: Account) -> int:
         """Realized and unrealized profit since the day began."""
         return account.profit(self.mark) - account.day_base
 
     def price_of(self, order: OrderRequest, client: Account) -> int:
-        """The price an order is measured at: its own, or the book's for a market order."""
-        if order.price is not None:
+        """The price an order is measured at: its own, or the book's if that is what it may get.
+
+        A market order gets the book's, and so does a sell order that names a lower one.
+        """
+        if order.price is not None and (order.side == BUY or self.tick_marks is not None):
             return order.price
         book = self.prices.read(order.symbol)
+        if order.price is not None:
+            return order.price if book is None else max(order.price, book.price)
         if book is not None:
             return book.price
         # Without any price the paper exchange has no market either and rejects the order.

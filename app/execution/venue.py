@@ -34,11 +34,11 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 class Venue(Protocol):
     """Takes orders that passed the checks."""
 
-    def submit(self, order: Order) -> Report:
+    def submit(self, order: Order, *, at_tick: bool) -> Report:
         """Take a new order.  Unless the report says ``rests``, an open remainder is canceled.
 
-        A PLAIN order executes in full at the price it names, or is rejected: strategies assume
-        that an accepted order has executed.
+        ``at_tick``: the order's price is the market's, as of the tick it was decided on.  A PLAIN
+        order executes, at least in part, or is rejected: it never rests.
         """
 
     def cancel(self, order: Order) -> None:

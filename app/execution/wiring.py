@@ -1,9 +1,11 @@
 """Builds an order core from settings: checks, venue, core."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from app.execution.accounts import STACK_CLIENT_NO, Account
+from app.execution.echo_venue import EchoVenue
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import OrderLookup, PendingRows
@@ -16,13 +18,14 @@ Values = Mapping[str, Any]
 """Settings by name."""
 
 
-def _paper_exchange(values: Values, prices: PriceSource) -> Venue:
-    return PaperExchange(
-        prices, values["paper_slippage_bps"], values["paper_fill_percent"], values["seed"]
-    )
+def _paper(kind: type[PaperExchange], values: Values, prices: PriceSource) -> Venue:
+    return kind(prices, values["paper_slippage_bps"], values["paper_fill_percent"], values["seed"])
 
 
-VENUES: Final[dict[str, Callable[[Values, PriceSource], Venue]]] = {"paper": _paper_exchange}
+VENUES: Final[dict[str, Callable[[Values, PriceSource], Venue]]] = {
+    "paper": partial(_paper, PaperExchange),
+    "echo": partial(_paper, EchoVenue),
+}
 """Every venue, by the value of the setting ``VENUE``."""
 
 

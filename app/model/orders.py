@@ -16,7 +16,8 @@ SIDES: Final = {"BUY": BUY, "SELL": SELL}
 SIDE_NAMES: Final = {BUY: "BUY", SELL: "SELL"}
 
 PLAIN, MARKET, LIMIT = range(3)
-"""Order types.  PLAIN is an order without a type: it executes at the price it names."""
+"""Order types.  PLAIN is an order without a type: it executes at once at the market's price, if
+that is no worse than the price it names, or not at all."""
 TYPES: Final = {"MARKET": MARKET, "LIMIT": LIMIT}
 TYPE_NAMES: Final = ("PLAIN", "MARKET", "LIMIT")
 

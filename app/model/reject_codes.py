@@ -25,6 +25,7 @@ class RejectCode(IntEnum):
     AUTH_REQUIRED = 109
     BAD_TOKEN = 110
     FRAME_RATE = 111
+    OTHER_BOOK = 112
     DUPLICATE_ID = 120
     CLIENTS_MAX = 121
     BEHIND_HELD = 122
@@ -51,12 +52,18 @@ class RejectCode(IntEnum):
     UNKNOWN_ORDER = 301
     NOT_OPEN = 302
     UNKNOWN_CLIENT = 303
+    NOT_MARKETABLE = 304
 
     STORE_UNAVAILABLE = 400
 
 
 ALWAYS_RETRYABLE: Final = frozenset(
-    {RejectCode.FRAME_RATE, RejectCode.BEHIND_HELD, RejectCode.STORE_UNAVAILABLE}
+    {
+        RejectCode.FRAME_RATE,
+        RejectCode.OTHER_BOOK,
+        RejectCode.BEHIND_HELD,
+        RejectCode.STORE_UNAVAILABLE,
+    }
 )
 """Nothing was decided about the order: the same id may be sent again, in every mode."""
 

@@ -25,7 +25,12 @@ class Reject(NamedTuple):
 
 
 class OrderRequest(msgspec.Struct, gc=False):
-    """A well-formed order: passed all checks that need no state."""
+    """A well-formed order: passed all checks that need no state.
+
+    ``proof``: the boot id of the price book, which only processes that share its memory can read.
+    It shows that the sender is one of the stack's own strategies, so that the order's price and
+    time are those of the tick it was decided on.
+    """
 
     side: int
     symbol: str
@@ -36,6 +41,7 @@ class OrderRequest(msgspec.Struct, gc=False):
     client: str
     type: int
     tif: int
+    proof: str | None = None
 
 
 class Cancel(msgspec.Struct, tag_field="op", tag="cancel", forbid_unknown_fields=True):
@@ -84,6 +90,17 @@ class Reduce(msgspec.Struct, tag_field="op", tag="reduce", forbid_unknown_fields
     reason: str = ""
 
 
+class Marks(msgspec.Struct, tag_field="op", tag="marks", forbid_unknown_fields=True):
+    """Prices at which the checks value what the sender's later orders on this connection hold.
+
+    Sent by the stack's own strategies before an order whose tick has other prices than the last
+    one's; has no answer.
+    """
+
+    proof: str
+    marks: dict[str, float]
+
+
 class Ping(msgspec.Struct, tag_field="op", tag="ping", forbid_unknown_fields=True):
     pass
 
@@ -92,9 +109,23 @@ class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=Tru
     token: str
 
 
-Command = Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Ping | Auth
+Command = (
+    Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Marks | Ping | Auth
+)
 
 Request = OrderRequest | Command | Reject
 """A decoded frame; an invalid frame decodes to the reject that answers it."""
 
-COMMANDS: Final = (Cancel, Status, Positions, Orders, Limits, Halt, Resume, Reduce, Ping, Auth)
+COMMANDS: Final = (
+    Cancel,
+    Status,
+    Positions,
+    Orders,
+    Limits,
+    Halt,
+    Resume,
+    Reduce,
+    Marks,
+    Ping,
+    Auth,
+)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from app.model.reject_codes import RejectCode
-from app.model.requests import Auth, Ping, Reject, Request
+from app.model.requests import Auth, Marks, Ping, Reject, Request
 from app.model.wire.order_answers import encode_object, encode_reject
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
@@ -117,6 +117,9 @@ class Admission:
         """Whether token and rate allow this request; if not, its answer is queued already."""
         if not session.authorized and not self._authorize(session, request):
             return False
+        # The orders after a strategy's marks need them: they never exceed a rate.
+        if isinstance(request, Marks) and self._service.core.gate.at_tick(request.proof):
+            return True
         if session.bucket is None or session.bucket.take(time.monotonic_ns()):
             return True
         reject = Reject(RejectCode.FRAME_RATE, "too many frames per second", retryable=True)

@@ -26,6 +26,7 @@ class SharedBookPrices:
         self._symbols: frozenset[str] = frozenset()
         self._next_check = 0.0
         self._alive = False
+        self._proof = ""
 
     def refresh(self) -> None:
         """Attach or attach again if necessary; to be called a few times a second."""
@@ -47,6 +48,7 @@ class SharedBookPrices:
     def _attach(self) -> None:
         self._book = SharedPriceBook(name=self._name, create=False)
         self._symbols = frozenset(self._book.get_symbols())
+        self._proof = self._book.proof
         self._alive = self._book.heartbeat_age_s() < self._timeout_s
 
     def read(self, symbol: str) -> BookPrice | None:
@@ -74,9 +76,20 @@ class SharedBookPrices:
             self.refresh()
         return symbol in self._symbols if self._book is not None and self._alive else None
 
+    def at_tick(self, proof: str | None) -> bool | None:
+        """Whether the order comes from a strategy that reads this book; None: it reads another."""
+        if proof is None:
+            return False
+        if proof != self._proof:
+            # The strategy may have seen the new book first.
+            self._next_check = 0.0
+            self.refresh()
+        return True if proof == self._proof else None
+
     def close(self) -> None:
         """Detach from the segment."""
         book, self._book = self._book, None
+        self._proof = ""
         self._alive = False
         if book is not None:
             book.close()

@@ -137,12 +137,11 @@ class OrderQueries:
         }
 
     def _mark(self, symbol: str, position: Position) -> int:
-        """The price to show a holding at: a live book's now, else the one that the checks use."""
-        gate = self._core.gate
+        """The price to show a holding at: the book's now, else that of its last fill."""
         if symbol not in self._book:
-            self._book[symbol] = gate.market_price(symbol)
+            self._book[symbol] = self._core.gate.market_price(symbol)
         price = self._book[symbol]
-        return gate.mark(symbol, position) if price is None else price
+        return position.mark if price is None else price
 
     def _total(self, symbol: str | None) -> dict[str, Any]:
         """Totals over all clients: profit is summed, quantities are net."""

@@ -289,7 +289,8 @@ class OrderManagerServer:
         self._sessions.maintain()
         self._refusals.flush()
         living = self._sessions.by_fileno
-        self._service.held.forget(lambda peer: living.get(peer.fileno) is not peer)
+        for kept in (self._service.held, self._service.marks):
+            kept.forget(lambda peer: living.get(peer.fileno) is not peer)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.refresh()
         if self._metrics is not None:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from app.execution.order_core import OrderCore
+from app.execution.order_core import OTHER_BOOK, OrderCore
+from app.execution.tick_marks import TickMarks
 from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
 from app.model.reject_codes import RejectCode
-from app.model.requests import Auth, Command, OrderRequest, Ping, Reject, Request
+from app.model.requests import Auth, Command, Marks, OrderRequest, Ping, Reject, Request
 from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
@@ -73,6 +74,7 @@ class OrderService(Generic[Peer]):
         self._uncommitted: list[tuple[int, OrderRequest | Command]] = []
         """Index into the answers, and the request, of each answer that depends on the commit."""
         self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
+        self.marks: TickMarks[Peer] = TickMarks()
         self._batch_error = ""
         self._retry_ns = 0
         self._fills_before = 0
@@ -97,6 +99,8 @@ class OrderService(Generic[Peer]):
         """Process one decoded frame; :meth:`finish` returns its answer."""
         if isinstance(request, OrderRequest):
             self._new_order(peer, request)
+        elif isinstance(request, Marks):
+            self._take_marks(peer, request)
         elif isinstance(request, Reject):
             if request.code in NOT_ORDERS:
                 self.counts["frames_bad"] += 1
@@ -106,6 +110,12 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, encode_reject(request)))
         else:
             self._command(peer, request)
+
+    def _take_marks(self, peer: Peer, request: Marks) -> None:
+        if self.core.gate.at_tick(request.proof):
+            self.marks.update(peer, request)
+        else:
+            self._answers.append((peer, encode_reject(OTHER_BOOK)))
 
     def abandon(self, reason: str) -> None:
         """Fail this batch: its requests are answered as if the store had failed."""
@@ -131,7 +141,7 @@ class OrderService(Generic[Peer]):
             self._batch_error = self._batch_error or "the store is not available"
             return
         try:
-            result = self.core.submit(request, self.now_ns)
+            result = self.core.submit(request, self.now_ns, self.marks.of(peer))
         except StoreUnavailableError as error:
             self._batch_error = str(error)
             self._answers.append((peer, b""))

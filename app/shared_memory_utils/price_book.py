@@ -90,6 +90,11 @@ class SharedPriceBook(SegmentHandle):
         return int(self._view.boot_id)
 
     @property
+    def proof(self) -> str:
+        """The boot id as text: what a strategy's order carries to show that it reads this book."""
+        return f"{self.boot_id:016x}"
+
+    @property
     def gaps(self) -> int:
         """Interruptions of the feed, counted by the writer."""
         return int(self._view.gaps)

@@ -63,7 +63,8 @@ class StrategyCounters:
             if order is None:
                 lines.append(unrecorded_line(order_id, answer.code))
                 continue
-            filled += order.filled_qty > 0
+            filled_qty = answer.filled_of(order.qty)
+            filled += filled_qty > 0
             lines.append(
                 trade_line(
                     order_id,
@@ -72,7 +73,7 @@ class StrategyCounters:
                     order.qty,
                     bytes(order.price).decode(),
                     order.status,
-                    order.filled_qty,
+                    filled_qty,
                     bytes(order.avg_price).decode(),
                     answer.code,
                 )
@@ -131,8 +132,8 @@ class StrategyCounters:
                     client=self._client,
                     id=order_id_of_tick(intent.seq),
                     symbol=intent.symbol,
-                    now=POSITION_NAMES[intent.target],
-                    qty=self._engine.qty(intent),
+                    now=POSITION_NAMES[int(self._engine.position[intent.symbol_index])],
+                    held=self._engine.held(intent.symbol_index),
                     price=intent.price,
                 )
 

@@ -13,6 +13,7 @@ from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
 from app.model.wire.order_json import encode_order
+from app.runtime.net.order_client import EncodedOrder
 from app.strategy.base import SIGNAL_NAMES, Context, Strategy
 from app.strategy.failure import (
     StrategyError,
@@ -22,12 +23,10 @@ from app.strategy.failure import (
     place_of_method,
     signature_problem,
 )
+from app.strategy.tick_marks import TickMarks
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
-BEFORE_OFFSET = 2
-"""Added by the kernel's OrderGate, so that 0 can stand for "no order"."""
-
 _INT8 = np.dtype(np.int8)
 
 Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
@@ -36,24 +35,31 @@ Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
 class Engine:
     """One strategy with its positions.
 
-    ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.
+    ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.  ``proof``: shows that its orders
+    come from the stack's own strategy (:class:`OrderRequest`).
 
     Raises:
         StrategyError: the strategy cannot be constructed with these settings.
     """
 
-    def __init__(self, strategy: type[Strategy], symbols: list[str], settings: Settings) -> None:
+    def __init__(
+        self, strategy: type[Strategy], symbols: list[str], settings: Settings, proof: str = ""
+    ) -> None:
         self.symbols = symbols
+        self._proof = proof
         self.context = Context(symbols, settings)
         self.strategy = self._construct(strategy)
         self.position = np.zeros(len(symbols), np.int8)
         self._qty = settings.order_qty
         self._every = settings.order_mode == "every"
-        self._before_order = np.zeros(len(symbols), np.uint8)
-        """Per symbol: the position before its unanswered order, plus BEFORE_OFFSET; 0: none."""
+        self._held = [0] * len(symbols)
+        """Shares held per symbol; its sign is the position."""
+        self._busy = np.zeros(len(symbols), np.uint8)
+        """Per symbol: not 0 while its order has no answer."""
+        self._marks = TickMarks(symbols) if settings.limits_value_holdings else None
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
         self._gate = _kernel.OrderGate(
-            self.position, self._before_order, symbols, self._every, MAX_BATCH_ORDERS
+            self.position, self._busy, symbols, self._every, MAX_BATCH_ORDERS
         )
 
     def _construct(self, strategy: type[Strategy]) -> Strategy:
@@ -103,6 +109,35 @@ class Engine:
         batch = {"first_seq": first, "last_seq": last}
         return failure(f"{strategy.__name__} failed on {what}", error, place, **batch)
 
+    def orders(
+        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], client: str
+    ) -> Iterator[tuple[list[Intent], list[EncodedOrder]]]:
+        """The groups of :meth:`intents`, with their encoded orders.
+
+        Raises:
+            StrategyError: a signal other than +1, -1, 2, 0.
+        """
+        if self._marks is None:
+            for intents in self.intents(ticks, signals):
+                yield intents, [self.order(intent, client) for intent in intents]
+            return
+        followed = 0
+        for intents in self.intents(ticks, signals):
+            orders = []
+            for intent in intents:
+                end = int(np.searchsorted(ticks["seq"], intent.seq, "right"))
+                self._marks.follow(ticks[followed:end])
+                followed = end
+                order = self.order(intent, client)
+                orders.append(order._replace(marks=self._marks.of_order(intent)))
+            yield intents, orders
+        self._marks.follow(ticks[followed:])
+
+    def follow(self, ticks: npt.NDArray[np.void]) -> None:
+        """Take note of ticks for which no order is sent, whatever the signals."""
+        if self._marks is not None:
+            self._marks.follow(ticks)
+
     def intents(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
     ) -> Iterator[list[Intent]]:
@@ -122,33 +157,49 @@ class Engine:
                 raise self._failure(ticks, error) from error
             if intents:
                 yield intents
-                self._before_order.fill(0)
+                self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:
-        """Shares to order; valid until the next group is read.
+        """Shares to order, before the order is settled.
 
-        ORDER_QTY from flat or to flat, twice as many from one side to the other, so that the shares
-        held match the position.
+        As many as lead from the shares held to ORDER_QTY on the side of the signal, or to none.
+        That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
+        an order was filled in part.
         """
         if self._every:
             return self._qty
-        before = int(self._before_order[intent.symbol_index]) - BEFORE_OFFSET
-        return self._qty * abs(intent.target - before)
+        return abs(intent.target * self._qty - self._held[intent.symbol_index])
 
-    def order_frame(self, intent: Intent, client: str) -> bytes:
-        """The order on the wire, delimiter included; valid as long as :meth:`qty`."""
-        return encode_order(
-            order_id_of_tick(intent.seq),
-            client,
-            SIGNAL_NAMES[intent.signal],
-            intent.symbol,
-            self.qty(intent),
-            intent.price,
-            intent.event_ns,
+    def order(self, intent: Intent, client: str) -> EncodedOrder:
+        """The order, without marks; to be called before it is settled."""
+        order_id = order_id_of_tick(intent.seq)
+        return EncodedOrder(
+            order_id,
+            encode_order(
+                order_id,
+                client,
+                SIGNAL_NAMES[intent.signal],
+                intent.symbol,
+                self.qty(intent),
+                intent.price,
+                intent.event_ns,
+                self._proof,
+            ),
         )
 
-    def settle(self, intent: Intent, accepted: bool) -> None:
-        """Apply the answer: a rejected order restores the position before it."""
-        if not accepted and not self._every:
-            before = int(self._before_order[intent.symbol_index]) - BEFORE_OFFSET
-            self.position[intent.symbol_index] = before
+    def settle(self, intent: Intent, filled_qty: int) -> None:
+        """Apply the answer; ``filled_qty`` is 0 if the order was rejected."""
+        if not self._every:
+            index = intent.symbol_index
+            self.hold(index, self._held[index] + intent.signal * filled_qty)
+
+    def held(self, index: int) -> int:
+        """The shares held in a symbol, negative when short."""
+        return self._held[index]
+
+    def hold(self, index: int, qty: int) -> None:
+        """Set the shares held in a symbol, negative when short."""
+        self._held[index] = qty
+        self.position[index] = (qty > 0) - (qty < 0)
+        if self._marks is not None:
+            self._marks.add_symbol(index)

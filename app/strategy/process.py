@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from app.config import Settings
 from app.kernel import _kernel
-from app.model.orders import order_id_of_tick, tick_of_order_id
+from app.model.orders import tick_of_order_id
 from app.model.tick import TICK_DTYPE
 from app.runtime.lifecycle import (
     EXIT_INCOMPLETE,
@@ -29,7 +29,7 @@ from app.runtime.lifecycle import (
 from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
-from app.runtime.net.position_queries import profit_of, signs
+from app.runtime.net.position_queries import held, profit_of
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
@@ -58,7 +58,9 @@ class StrategyProcess:
         self.registration = self.ring.register(settings.strategy_client, policy)
         self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
-        self.engine = Engine(load_strategy(settings.strategy), self.book.get_symbols(), settings)
+        self.engine = Engine(
+            load_strategy(settings.strategy), self.book.get_symbols(), settings, self.book.proof
+        )
         self.counters = StrategyCounters(
             settings, metrics, self.engine, lambda: self.book.gaps, self.client
         )
@@ -71,7 +73,12 @@ class StrategyProcess:
             sequenced=bool(self.feed_id),
         )
         self.orders = OrderClient.from_settings(
-            settings, stop=stop, heartbeat=self._heartbeat, count=metrics.add, client=self.client
+            settings,
+            stop=stop,
+            heartbeat=self._heartbeat_in_wait,
+            count=metrics.add,
+            client=self.client,
+            proof=self.book.proof,
         )
         self._copy_buffer = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
         self._decision_ages = self.counters.decision_ages
@@ -119,6 +126,8 @@ class StrategyProcess:
             signals = self._signals(ticks)
             if self._whole_run:
                 self._trade(ticks, signals, counted=False)
+            else:
+                self.engine.follow(ticks)
             count += len(ticks)
             self._heartbeat()
         if self.stop:
@@ -131,8 +140,8 @@ class StrategyProcess:
         """Ask the order manager for the positions, and skip the ticks decided before them."""
         if self.settings.order_mode != "every":
             symbols = self.engine.symbols
-            for symbol, position in signs(self.orders.ask, self.client).items():
-                self.engine.position[symbols.index(symbol)] = position
+            for symbol, qty in held(self.orders.ask, self.client).items():
+                self.engine.hold(symbols.index(symbol), qty)
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
             self._skip_decided_ticks(tick_of_order_id(last_id))
@@ -149,6 +158,7 @@ class StrategyProcess:
                 if len(ticks):
                     self.sentiment.reach(int(ticks["seq"][-1]))
                     signals = self._signals(ticks)
+                    self.engine.follow(ticks)
                     self.reader.advance(len(ticks))
                     self.counters.count_batch(signals, time.monotonic_ns())
             elif self.finished:
@@ -207,13 +217,9 @@ class StrategyProcess:
     def _trade(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
     ) -> None:
-        order_frame, client = self.engine.order_frame, self.client
-        for intents in self.engine.intents(ticks, signals):
-            outgoing = [
-                (order_id_of_tick(intent.seq), order_frame(intent, client)) for intent in intents
-            ]
+        for intents, orders in self.engine.orders(ticks, signals, self.client):
             sent_ns = time.monotonic_ns()
-            answers = self.orders.submit(outgoing)
+            answers = self.orders.submit(orders)
             done_ns = time.monotonic_ns()
             for intent, answer in zip(intents, answers, strict=True):
                 if answer.code == "DUPLICATE_ID":
@@ -222,7 +228,7 @@ class StrategyProcess:
                         "strategy or the feed is not repeatable; start a new run with another "
                         "RUN_ID"
                     )
-                self.engine.settle(intent, answer.ok)
+                self.engine.settle(intent, answer.filled_of(self.engine.qty(intent)))
             self.counters.add_trades(intents, answers)
             if counted:
                 self.counters.count_orders(intents, answers, sent_ns, done_ns)
@@ -231,6 +237,17 @@ class StrategyProcess:
         self._show_staleness()
         self._next_heartbeat_ns = time.monotonic_ns() + POLL_NS
         self.counters.publish(self.reader)
+
+    def _heartbeat_in_wait(self) -> None:
+        """During a wait for an answer: the order manager may not take orders of a replaced ring."""
+        self._heartbeat()
+        self._check_ring()
+
+    def _check_ring(self) -> None:
+        if not self.ring.is_current():
+            raise FatalError(
+                f"tick ring {self.settings.shm_tick_ring} was replaced by a new one; restarting"
+            )
 
     def _show_staleness(self) -> None:
         """Tell the health check when prices, sentiment or the order manager are gone too long."""
@@ -252,10 +269,7 @@ class StrategyProcess:
         elif self._stale and not stale:
             log.info("book_fresh")
         self._stale = stale
-        if not self.ring.is_current():
-            raise FatalError(
-                f"tick ring {self.settings.shm_tick_ring} was replaced by a new one; restarting"
-            )
+        self._check_ring()
         now_s = time.monotonic()
         if now_s >= self._next_progress_s:
             self._next_progress_s = now_s + PROGRESS_EVERY_S

@@ -32,6 +32,16 @@ STALL_S: Final = 4.0
 """If an earlier fault has stalled the run, the next one is injected after this time."""
 
 
+MARKED_LIMITS: Final = MappingProxyType(
+    {
+        "paper_slippage_bps": 20.0,
+        "paper_fill_percent": 60,
+        "risk_client_exposure_max": 12000.0,
+        "risk_client_daily_loss_max": 300.0,
+    }
+)
+
+
 class Scenario(NamedTuple):
     """The data and settings of a run; each has its own undisturbed outcome."""
 
@@ -53,7 +63,8 @@ class Verdict(NamedTuple):
 def scenarios(folder: Path) -> list[Scenario]:
     """The sample at moderate paces, ten copies of it at full pace, and tight settings.
 
-    Last, the sample with seven rows in each second and a sentiment in most rows.
+    Then the sample with seven rows in each second and a sentiment in most rows.  Last, limits that
+    value holdings, with slippage and partial fills: they halt trading in the middle of the run.
     """
     source = ROOT / "data" / "market_data.csv"
     header, *rows = source.read_text().splitlines()
@@ -86,6 +97,7 @@ def scenarios(folder: Path) -> list[Scenario]:
         Scenario(source, len(rows), paces, tight_limits),
         Scenario(source, len(rows), ("10000/s",), {"order_mode": "every"}),
         Scenario(crowded, len(rows), paces),
+        Scenario(source, len(rows), paces, MARKED_LIMITS),
     ]
 
 
@@ -198,10 +210,15 @@ def run_seeds(
 def main(argv: list[str] | None = None) -> int:
     """Run them; 0 if all are equal."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
+    parser.add_argument("--scenario", type=int, help="only this one, counted from 0")
     known = functools.cache(scenarios)
 
     def run(seed: int, faults: int, folder: Path) -> Verdict:
-        scenario = random.Random(f"{seed}/scenario").choice(known(folder))
+        chosen = parser.parse_args(argv).scenario
+        every = known(folder)
+        scenario = (
+            random.Random(f"{seed}/scenario").choice(every) if chosen is None else every[chosen]
+        )
         expected = undisturbed(scenario.data_path, **scenario.settings)
         return run_once(seed, scenario, expected, faults, folder)
 

@@ -50,7 +50,7 @@ def wait_for_full_ring(stack: HostStack, capacity: int) -> None:
 # ---- Seeded chaos.  python -m tests.chaos.run_host does more runs.
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_seeded_chaos(tmp_path: Path, number: int) -> None:
     seed = secrets.randbelow(10**6)
     scenario = scenarios(tmp_path)[number]

@@ -6,6 +6,8 @@ range, repeated keys, control bytes, incomplete UTF-8.  A ``*`` inside a string 
 """
 
 import math
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +32,7 @@ from app.model.requests import (
     MAX_QTY,
     Cancel,
     Command,
+    Marks,
     OrderRequest,
     Orders,
     Positions,
@@ -68,9 +71,13 @@ class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     type: str | None = None
     tif: str | None = None
     op: str | None = None
+    proof: str | None = None
 
 
 assert NewOrder.__struct_fields__ == ORDER_FIELDS, "the explanations name the members of an order"
+
+PROOF_DIGITS: Final = 16
+MARKS_IN_A_FRAME: Final = 1000
 
 _PRICE_MAX: Final = float(MAX_PRICE)
 """Comparing a float with a float is faster than with an int."""
@@ -137,10 +144,12 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
             return Reject(RejectCode.BAD_UTF8, f"not UTF-8: {error.reason} in ts")
         if len(new.ts) > MAX_TS_BYTES or (ts[0] != '"' and not _is_finite_number(ts)):
             return _bad("ts", EXPECTED["ts"], new)
+    if new.proof is not None and (len(new.proof) != PROOF_DIGITS or ":" in new.proof):
+        return _bad("proof", f"{EXPECTED['proof']}, got {short(new.proof)}", new)
     repeated = _repeated_key_of_order(new, ts, frame)
     if repeated is not None:
         return duplicate_key(repeated, _id_of(new))
-    return OrderRequest(side, symbol, qty, price, ts, order_id, client, kind, tif)
+    return OrderRequest(side, symbol, qty, price, ts, order_id, client, kind, tif, new.proof)
 
 
 def _type_and_tif(new: NewOrder) -> tuple[int, int] | Reject:
@@ -183,6 +192,8 @@ def _repeated_key_of_order(new: NewOrder, ts: str | None, frame: bytes) -> str |
         colons += 1
     if new.op is not None:
         colons += 1
+    if new.proof is not None:
+        colons += 1
     return None if frame.count(b":") == colons else repeated_key(frame)
 
 
@@ -205,6 +216,12 @@ def _checked_command(command: Command) -> Command | Reject:
         return _bad("limit", f"{EXPECTED['limit']}, got {short(command.limit)}")
     if isinstance(command, Orders) and not 0 <= command.before <= MAX_ORDER_ID:
         return _bad("before", f"{EXPECTED['before']}, got {short(command.before)}")
+    if isinstance(command, Marks):
+        for symbol, price in command.marks.items():
+            if problem := symbol_problem(symbol.encode()):
+                return _bad("marks", f"{EXPECTED['marks']}; {problem}")
+            if not 0.0 < price <= _PRICE_MAX:
+                return _bad("marks", f"{EXPECTED['marks']}, got {price!r} for {short(symbol)}")
     client = getattr(command, "client", None)
     if client is not None and (problem := _learn_client(client)):
         return _bad("client", problem)
@@ -256,21 +273,37 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_order(
-    order_id: int, client: str, side: str, symbol: str, qty: int, price: float, event_ns: int
+    order_id: int,
+    client: str,
+    side: str,
+    symbol: str,
+    qty: int,
+    price: float,
+    event_ns: int,
+    proof: str = "",
 ) -> bytes:
     """An order frame.  A ``*`` in a name is sent as ``\\u002a``.
 
     ``ts`` is a number, made from the nanoseconds without a float, which could not hold them.
     """
-    body = _encode(
-        {
-            "side": side,
-            "symbol": symbol,
-            "qty": qty,
-            "price": price,
-            "ts": Raw(seconds_text(event_ns)),
-            "id": order_id,
-            "client": client,
-        }
-    )
-    return json_frame(body)
+    members = {
+        "side": side,
+        "symbol": symbol,
+        "qty": qty,
+        "price": price,
+        "ts": Raw(seconds_text(event_ns)),
+        "id": order_id,
+        "client": client,
+    }
+    if proof:
+        members["proof"] = proof
+    return json_frame(_encode(members))
+
+
+def encode_marks(proof: str, marks: Mapping[str, float]) -> bytes:
+    """Prices by symbol as frames, in the form of :class:`Marks`; none for no price."""
+    items = iter(marks.items())
+    frames = b""
+    while some := dict(islice(items, MARKS_IN_A_FRAME)):
+        frames += json_frame(_encode({"op": "marks", "proof": proof, "marks": some}))
+    return frames

@@ -29,6 +29,7 @@ ORDER_FIELDS: Final = (
     "type",
     "tif",
     "op",
+    "proof",
 )
 """The members of a new order."""
 
@@ -43,6 +44,7 @@ _REQUIRED: Final = {
     "cancel": ("id",),
     "status": ("id",),
     "auth": ("token",),
+    "marks": ("proof", "marks"),
 }
 
 EXPECTED: Final = {
@@ -64,6 +66,8 @@ EXPECTED: Final = {
     "kill": "true or false",
     "reason": "printable text of at most 200 characters",
     "token": "text",
+    "proof": "the boot id of the price book, 16 hexadecimal digits",
+    "marks": f"an object of symbols and prices, each a number above 0 and at most {MAX_PRICE}",
 }
 """Field -> what it takes."""
 

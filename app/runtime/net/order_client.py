@@ -11,12 +11,13 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from app.config import Settings, load_settings
 from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
+from app.model.wire.order_json import encode_marks
 from app.runtime.lifecycle import POLL_S, Backoff, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.access import connect_orders
@@ -43,7 +44,7 @@ class AnsweredOrder(msgspec.Struct):
     qty: int = 0
     price: msgspec.Raw = _NULL
     status: str = ""
-    filled_qty: int = 0
+    filled_qty: int | None = None
     avg_price: msgspec.Raw = _NULL
 
 
@@ -58,14 +59,29 @@ class Answer(msgspec.Struct):
     id: int | None = None
     order: AnsweredOrder | None = None
 
+    def filled_of(self, qty: int) -> int:
+        """How much of ``qty`` was executed; all of it if the order was accepted without a word."""
+        if not self.ok:
+            return 0
+        filled = None if self.order is None else self.order.filled_qty
+        return qty if filled is None else filled
+
     @property
     def order_id(self) -> int | None:
         """The id of the order that this answers; None if the order manager could not read it."""
         return self.id if self.order is None else self.order.id
 
 
-EncodedOrder = tuple[int, bytes]
-"""An order's id and its frame, delimiter included."""
+class EncodedOrder(NamedTuple):
+    """An order's id, its frame, delimiter included, and the prices to send before it.
+
+    ``marks``: the prices, by symbol, that have changed since the order before; None if no limit of
+    the order manager needs them.
+    """
+
+    id: int
+    frame: bytes
+    marks: Mapping[str, float] | None = None
 
 
 class StopRequested(Exception):
@@ -90,11 +106,17 @@ class OrderClient:
         backoff: Backoff | None = None,
         opener: Callable[[float], socket.socket] | None = None,
         client: str = "",
+        proof: str = "",
     ) -> None:
         """``opener`` makes the connection, given a timeout in seconds; by default plain TCP.
 
-        ``client``: whose orders these are, for the log.
+        ``client``: whose orders these are, for the log.  ``proof``: of the sender of the marks
+        (:class:`OrderRequest`).
         """
+        self._proof = proof
+        self._marks: dict[str, float] = {}
+        """As of the last answered order; a new connection begins with them."""
+        self._marks_sent = False
         self._client = client
         self._open = opener or partial(socket.create_connection, (host, port))
         self._address, self._timeout_s = (host, port), timeout_s
@@ -224,12 +246,15 @@ class OrderClient:
         """Send the orders without an answer once; append each answer to ``answers``."""
         assert self._socket is not None
         first = len(answers)
-        self._socket.sendall(b"".join([frame for _, frame in orders[first:]]))
+        if orders[0].marks is None:
+            self._socket.sendall(b"".join([order.frame for order in orders[first:]]))
+        else:
+            self._socket.sendall(self._with_marks(orders[first:]))
         deadline = time.monotonic() + self._timeout_s
         while len(answers) < len(orders):
             for frame in self._receive(deadline):
                 answer = _decode(frame)
-                wanted = orders[len(answers)][0] if len(answers) < len(orders) else None
+                wanted = orders[len(answers)].id if len(answers) < len(orders) else None
                 if answer.order_id != wanted and not (wanted and answer.order_id is None):
                     raise RemoteProtocolError(
                         f"answer to order {answer.order_id}, expected order {wanted}"
@@ -238,8 +263,19 @@ class OrderClient:
                     # Not final: send this order and those after it again.
                     self._pause_before_retry(orders[len(answers)], answer)
                     raise ConnectionAbortedError(f"{answer.code}: try again later")
+                self._marks.update(orders[len(answers)].marks or ())
                 answers.append(answer)
                 deadline = time.monotonic() + self._timeout_s
+
+    def _with_marks(self, orders: list[EncodedOrder]) -> bytes:
+        """The frames of orders, each after the prices that its decision needs."""
+        frames = []
+        if not self._marks_sent:
+            frames.append(encode_marks(self._proof, self._marks))
+            self._marks_sent = True
+        for order in orders:
+            frames += (encode_marks(self._proof, order.marks or {}), order.frame)
+        return b"".join(frames)
 
     def _receive(self, deadline: float) -> list[bytes]:
         assert self._socket is not None
@@ -260,7 +296,7 @@ class OrderClient:
 
     def _pause_before_retry(self, order: EncodedOrder, answer: Answer) -> None:
         log.warning(
-            "order_held", client=self._client, id=order[0], code=answer.code, msg=answer.msg
+            "order_held", client=self._client, id=order.id, code=answer.code, msg=answer.msg
         )
         time.sleep(RETRY_PAUSE_S)
 
@@ -270,6 +306,7 @@ class OrderClient:
             self._hangup.unregister(self._socket)
             self._socket.close()
             self._socket = None
+            self._marks_sent = False
 
 
 def _timeval(seconds: float) -> bytes:

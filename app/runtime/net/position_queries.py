@@ -40,16 +40,12 @@ def position_rows(ask: Ask, client: str) -> Iterator[dict[str, Any]]:
         after = answer["after"]
 
 
-def signs(ask: Ask, client: str) -> dict[str, int]:
-    """Symbol -> -1 short, 0 flat, +1 long: what ``client`` holds once its resting orders fill.
-
-    The last order does not tell: a SELL leaves a client short, or flat after a FLAT signal.
-    """
-    found: dict[str, int] = {}
-    for row in position_rows(ask, client):
-        qty = row["qty"] + row["open_buy"] - row["open_sell"]
-        found[row["symbol"]] = (qty > 0) - (qty < 0)
-    return found
+def held(ask: Ask, client: str) -> dict[str, int]:
+    """Symbol -> shares, negative when short: what ``client`` holds once its resting orders fill."""
+    return {
+        row["symbol"]: row["qty"] + row["open_buy"] - row["open_sell"]
+        for row in position_rows(ask, client)
+    }
 
 
 def profit_of(settings: Settings, client: str, patience_s: float) -> Profit:

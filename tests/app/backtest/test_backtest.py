@@ -258,7 +258,7 @@ def test_every_agreement_sends_an_order(tmp_path: Path) -> None:
 
 
 def test_limits_deny_the_same_orders(tmp_path: Path) -> None:
-    limits = {"risk_client_notional_max": 1500.0, "risk_client_exposure_max": 2500.0}
+    limits = {"risk_client_notional_max": 1500.0, "risk_client_exposure_max": 2400.0}
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace="max", **limits)
     theirs = expected(**limits)
     assert {line.code for line in theirs.orders} >= {0, 206, 210}

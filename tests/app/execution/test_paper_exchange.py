@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from app.execution.echo_venue import EchoVenue
 from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice
-from app.execution.venue import Execution, Venue
+from app.execution.venue import Execution, Report, Venue
 from app.model.money import UNITS
 from app.model.orders import (
     ACCEPT,
@@ -23,6 +24,7 @@ from app.model.orders import (
     SELL,
     Order,
 )
+from app.model.reject_codes import RejectCode
 from app.order_manager.book_prices import SharedBookPrices
 from tests.support.orders.prices import Prices
 
@@ -43,21 +45,69 @@ def test_implements_the_venue_port() -> None:
     venue.committed()
 
 
-def test_plain_order_executes_at_its_price() -> None:
-    report = PaperExchange(Prices(AAPL=50.0), slippage_bps=100, fill_percent=10).submit(
-        order(PLAIN)
-    )
-    assert report.executions == (Execution(10, 100 * UNITS),)
+@pytest.mark.parametrize(("side", "price"), [(BUY, 101.0), (SELL, 99.0)])
+def test_strategys_order_executes_at_its_ticks_price_worse_by_the_slippage(
+    side: int, price: float
+) -> None:
+    venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=100)
+    report = venue.submit(order(PLAIN, side), at_tick=True)
+    assert report == Report((Execution(10, round(price * UNITS)),))
+
+
+def test_strategys_order_is_filled_in_part() -> None:
+    venue = PaperExchange(Prices(), fill_percent=10)
+    (execution,) = venue.submit(order(PLAIN, qty=1000), at_tick=True).executions
+    assert 100 <= execution.qty < 1000
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "slippage_bps", "price"),
+    [(BUY, 100.0, 0, 50.0), (BUY, 50.0, 0, 50.0), (BUY, 50.5, 100, 50.5), (SELL, 1.0, 0, 50.0)],
+)
+def test_order_by_hand_executes_at_the_market(
+    side: int, limit: float, slippage_bps: int, price: float
+) -> None:
+    venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=slippage_bps)
+    report = venue.submit(order(PLAIN, side, price=limit), at_tick=False)
+    assert report == Report((Execution(10, round(price * UNITS)),))
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "slippage_bps"), [(BUY, 49.99, 0), (BUY, 50.4, 100), (SELL, 50.01, 0)]
+)
+def test_order_by_hand_off_the_market_is_rejected(
+    side: int, limit: float, slippage_bps: int
+) -> None:
+    venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=slippage_bps)
+    report = venue.submit(order(PLAIN, side, price=limit), at_tick=False)
+    assert (report.executions, report.rests) == ((), False)
+    assert report.reject is not None
+    code, msg = report.reject
+    assert code == RejectCode.NOT_MARKETABLE
+    assert "LIMIT" in msg
+
+
+def test_order_by_hand_without_a_market() -> None:
+    report = PaperExchange(Prices()).submit(order(PLAIN), at_tick=False)
+    assert report.reject is not None
+    assert report.reject[0] == RejectCode.NO_MARKET
+
+
+def test_the_echo_venue_has_no_market() -> None:
+    report = EchoVenue(Prices(AAPL=50.0)).submit(order(PLAIN), at_tick=False)
+    assert report == Report((Execution(10, 100 * UNITS),))
 
 
 @pytest.mark.parametrize(("side", "price"), [(BUY, 50.05), (SELL, 49.95)])
 def test_market_order_slips(side: int, price: float) -> None:
-    report = PaperExchange(Prices(AAPL=50.0), slippage_bps=10).submit(order(MARKET, side))
+    report = PaperExchange(Prices(AAPL=50.0), slippage_bps=10).submit(
+        order(MARKET, side), at_tick=False
+    )
     assert report.executions == (Execution(10, round(price * UNITS)),)
 
 
 def test_market_order_without_a_market() -> None:
-    report = PaperExchange(Prices()).submit(order(MARKET))
+    report = PaperExchange(Prices()).submit(order(MARKET), at_tick=True)
     assert report.reject is not None
     assert report.executions == ()
 
@@ -68,10 +118,12 @@ def test_market_order_without_a_market() -> None:
 )
 def test_limit_order_executes_or_rests(side: int, limit: float, fills: bool) -> None:
     venue = PaperExchange(Prices(AAPL=50.0))
-    report = venue.submit(order(LIMIT, side, price=limit))
+    report = venue.submit(order(LIMIT, side, price=limit), at_tick=True)
     assert (bool(report.executions), report.rests) == (fills, not fills)
     assert (
-        PaperExchange(Prices(AAPL=50.0)).submit(order(LIMIT, side, price=limit, tif=IOC)).rests
+        PaperExchange(Prices(AAPL=50.0))
+        .submit(order(LIMIT, side, price=limit, tif=IOC), at_tick=False)
+        .rests
         is False
     )
 
@@ -80,7 +132,7 @@ def test_resting_order_fills_when_the_book_crosses_once_per_update() -> None:
     prices = Prices(AAPL=101.0)
     venue = PaperExchange(prices, fill_percent=30)
     resting = order(LIMIT, qty=1000, tif=DAY)
-    assert venue.submit(resting).rests
+    assert venue.submit(resting, at_tick=False).rests
     assert list(venue.poll()) == []
     filled, seq = 0, 2
     while resting.status in OPEN_STATES:
@@ -102,7 +154,7 @@ def test_canceled_order_does_not_fill() -> None:
     prices = Prices(AAPL=101.0)
     venue = PaperExchange(prices)
     resting = order(LIMIT)
-    venue.submit(resting)
+    venue.submit(resting, at_tick=False)
     venue.cancel(resting)
     prices.book["AAPL"] = at(50.0, 2)
     assert list(venue.poll()) == []
@@ -113,7 +165,7 @@ def test_same_seed_gives_same_fills_across_restarts() -> None:
         prices = Prices(AAPL=101.0)
         venue = PaperExchange(prices, fill_percent=20, seed=seed)
         resting = order(LIMIT, qty=500)
-        venue.submit(resting)
+        venue.submit(resting, at_tick=False)
         found = []
         for seq in range(2, 12):
             prices.book["AAPL"] = at(90.0, seq)

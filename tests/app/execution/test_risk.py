@@ -7,57 +7,21 @@ import pytest
 
 from app.config import Settings
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_CLIENT_NO, Account
-from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import PaperExchange
 from app.execution.prices import BookPrice
 from app.execution.risk import RiskGate
 from app.execution.risk_checks import ACCOUNT, CHECKS, SHARED
 from app.execution.risk_config import Limits, RiskConfig
 from app.model.money import UNITS
-from app.model.orders import BUY, DAY, GTC, IOC, LIMIT, MARKET, PLAIN, SELL, Order
+from app.model.orders import BUY, DAY, GTC, IOC, LIMIT, MARKET, SELL, Order
 from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, RejectCode, retryable
-from app.model.requests import OrderRequest, Reject
+from app.model.requests import Reject
 from app.model.token_bucket import TokenBucket
+from tests.support.orders.desk import Desk
 from tests.support.orders.prices import Prices
-from tests.support.orders.simulator import MemoryStore
 
 MS = 1_000_000
-
-
-class Desk:
-    """A core with chosen limits."""
-
-    def __init__(self, prices: Prices | None = None, **config: Any) -> None:
-        self.prices = prices or Prices(AAPL=100.0)
-        gate = RiskGate(RiskConfig(**config), self.prices, Account(STACK_CLIENT_NO, ""))
-        self.store = MemoryStore()
-        self.core = OrderCore(gate, PaperExchange(self.prices), self.store.pending, self.store)
-        self.now_ns = 1_760_000_000 * UNITS
-        self._next = 0
-
-    def order(
-        self, side: int = BUY, qty: int = 10, price: float | None = 100.0, **more: Any
-    ) -> Any:
-        """Submit an order; returns the order or the reject."""
-        self._next += 1
-        fields: dict[str, Any] = {
-            "side": side,
-            "symbol": "AAPL",
-            "qty": qty,
-            "price": None if price is None else round(price * UNITS),
-            "ts": None,
-            "id": self._next,
-            "client": "desk",
-            "type": PLAIN,
-            "tif": IOC,
-        }
-        result = self.core.submit(OrderRequest(**{**fields, **more}), self.now_ns)
-        return result if isinstance(result, Reject) else result[0]
-
-    def code(self, *arguments: Any, **more: Any) -> str:
-        """Submit an order; returns the name of its reject code, or "ok"."""
-        result = self.order(*arguments, **more)
-        return RejectCode(result.code).name if result.code else "ok"
+MONDAYS = ('"2025-10-06 00:00:00"', "1759708800", '"2025-10-06T23:59:59.999999999Z"')
+TUESDAYS = ('"2025-10-07 00:00:00"', "1759795200", "1759795200.000000000", "1.7597952e9")
 
 
 def test_no_limits_by_default() -> None:
@@ -121,12 +85,13 @@ def test_largest_notional(account: str) -> None:
 
 def test_price_collar_around_a_fresh_price() -> None:
     desk = Desk(price_collar_bps=100.0, price_age_ms_max=500)
-    assert desk.code(BUY, 1, 101.0) == "ok"
-    assert desk.code(SELL, 1, 99.0) == "ok"
-    reject = desk.order(BUY, 1, 101.01)
+    by_hand: dict[str, Any] = {"proof": None}
+    assert desk.code(BUY, 1, 101.0, **by_hand) == "ok"
+    assert desk.code(SELL, 1, 99.0, **by_hand) == "ok"
+    reject = desk.order(BUY, 1, 101.01, **by_hand)
     assert (reject.code, reject.retryable) == (RejectCode.PRICE_COLLAR, True)
     assert "101.0 bps" in reject.msg
-    assert desk.code(SELL, 1, 98.9) == "PRICE_COLLAR"
+    assert desk.code(SELL, 1, 98.9, **by_hand) == "PRICE_COLLAR"
     desk.prices.book["AAPL"] = BookPrice(100 * UNITS, 501 * MS, 1)
     stale = desk.order(BUY, 1, 100.0)
     assert (stale.code, stale.retryable) == (RejectCode.STALE_PRICE, True)
@@ -194,14 +159,11 @@ def test_daily_loss_pulls_the_kill_switch_until_a_human_resumes(account: str) ->
     assert desk.core.open == {}, "resting orders are canceled"
     killed = desk.core.stack if account == "stack" else desk.core.clients["desk"]
     assert killed.mode == KILLED
-    desk.now_ns += 2 * 86_400 * UNITS
-    assert desk.code(BUY, 1, 80.0) == "KILL_SWITCH", "a new day does not reset the kill switch"
+    assert desk.code(BUY, 1, 80.0, ts=TUESDAYS[0]) == "KILL_SWITCH", (
+        "a new day does not reset the kill switch"
+    )
     desk.core.set_mode(None if account == "stack" else "desk", ACTIVE, "", desk.now_ns)
     assert desk.code(BUY, 1, 80.0) == "ok"
-
-
-MONDAYS = ('"2025-10-06 00:00:00"', "1759708800", '"2025-10-06T23:59:59.999999999Z"')
-TUESDAYS = ('"2025-10-07 00:00:00"', "1759795200", "1759795200.000000000", "1.7597952e9")
 
 
 @pytest.mark.parametrize("monday", MONDAYS)

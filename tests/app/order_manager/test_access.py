@@ -17,7 +17,7 @@ from app.runtime.net.access import (
     read_token,
     require_token_if_published,
 )
-from app.runtime.net.order_client import OrderClient
+from app.runtime.net.order_client import EncodedOrder, OrderClient
 from tests.support.orders.frames import ORDER
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import running
@@ -300,7 +300,9 @@ def test_the_strategys_client_sends_its_token(
         chosen = Settings(order_port=server.port, order_manager_host="localhost", **settings)
         client = OrderClient.from_settings(chosen)
         frames = [
-            (n, encode_order(n, "desk", "BUY", "AAPL", 10, 173.2, 1_759_311_000 * 10**9))
+            EncodedOrder(
+                n, encode_order(n, "desk", "BUY", "AAPL", 10, 173.2, 1_759_311_000 * 10**9)
+            )
             for n in range(500)
         ]
         answers = client.submit(frames)

@@ -19,12 +19,11 @@ from app.model.money import UNITS
 from app.model.orders import BUY, IOC, PLAIN
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest
-from app.model.timestamps import seconds_text
 from app.model.wire.order_json import decode, encode_order
 from app.order_manager.service import OrderService
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.lifecycle import Backoff
-from app.runtime.net.order_client import OrderClient
+from app.runtime.net.order_client import EncodedOrder, OrderClient
 from tests.support.orders.process import Client
 from tests.support.orders.server import running
 
@@ -125,7 +124,7 @@ def test_a_rate_limit_delays_a_client_and_keeps_its_sequence(tmp_path: Path, rat
     numbers = list(range(1, 31))
     with running(tmp_path, risk_client_orders_per_s_max=rate, run_id="r") as server:
         client = OrderClient("127.0.0.1", server.port, 5.0, backoff=Backoff(10, 40))
-        answers = client.submit([(n, order(n) + b"*") for n in numbers])
+        answers = client.submit([EncodedOrder(n, order(n) + b"*") for n in numbers])
         client.close()
         assert all(answer.ok for answer in answers)
     outcome = of_store(tmp_path / "orders.sqlite3")
@@ -148,7 +147,8 @@ def test_a_full_disk_does_not_reorder_orders_in_flight(
     numbers = list(range(1, 61))
     with running(tmp_path, order_group_max=4, run_id="r") as server:
         client = OrderClient("127.0.0.1", server.port, 5.0, backoff=Backoff(10, 40))
-        assert all(a.ok for a in client.submit([(n, order(n) + b"*") for n in numbers]))
+        orders = [EncodedOrder(n, order(n) + b"*") for n in numbers]
+        assert all(a.ok for a in client.submit(orders))
         client.close()
     assert [line.tick + 1 for line in of_store(tmp_path / "orders.sqlite3").orders] == numbers
 
@@ -181,6 +181,10 @@ class Prices:
         """Every symbol."""
         return True
 
+    def at_tick(self, proof: str | None) -> bool | None:
+        """No order is a strategy's."""
+        return False
+
 
 def code_of(book: BookPrice, *, replaying: bool, ts: str | None, number: int = 8) -> RejectCode:
     """The code of a gate (collar 1 %, price age limit 500 ms) for an order at 100."""
@@ -212,26 +216,6 @@ def test_a_price_ages_with_its_feed_while_replaying(
     book = BookPrice(100 * UNITS, age_ms * MS, 7, feed_age_ns, EVENT_NS)
     assert code_of(book, replaying=True, ts=TS) == replaying
     assert code_of(book, replaying=False, ts=TS) == live
-
-
-@pytest.mark.parametrize(
-    ("seq", "event_ns", "replaying"),
-    [
-        (7, EVENT_NS, RejectCode.PRICE_COLLAR),  # the order's own tick
-        (6, EVENT_NS - 1, RejectCode.PRICE_COLLAR),
-        (8, EVENT_NS, RejectCode.OK),  # a later tick of the same time
-        (9, EVENT_NS + 1, RejectCode.OK),
-    ],
-)
-def test_no_collar_around_a_book_that_moved_on(
-    seq: int, event_ns: int, replaying: RejectCode
-) -> None:
-    book = BookPrice(105 * UNITS, 0, seq, 0, event_ns)
-    for ts in (TS, seconds_text(EVENT_NS)):
-        assert code_of(book, replaying=True, ts=ts) == replaying
-        assert code_of(book, replaying=False, ts=ts) == RejectCode.PRICE_COLLAR
-    for ts in (None, "1e300", '"yesterday"'):
-        assert code_of(book, replaying=True, ts=ts) == RejectCode.PRICE_COLLAR
 
 
 def test_settings_name_the_mode() -> None:

@@ -93,8 +93,8 @@ def test_a_bug_in_one_request_ends_one_connection(
     core = server.server._service.core
     submit = core.submit
 
-    def broken(request: Any, now_ns: int) -> Any:
-        answer = submit(request, now_ns)
+    def broken(request: Any, now_ns: int, marks: Any) -> Any:
+        answer = submit(request, now_ns, marks)
         if request.symbol == "BUG":
             raise ZeroDivisionError("on purpose")
         return answer

@@ -167,7 +167,7 @@ class Run:
                 accepted = not self.refuses(intent.seq)
                 side = SIGNAL_NAMES[intent.signal]
                 self.orders.append((intent.seq, side, intent.symbol, intent.price, accepted))
-                self.engine.settle(intent, accepted)
+                self.engine.settle(intent, self.engine.qty(intent) if accepted else 0)
         return self
 
 
@@ -259,7 +259,7 @@ class TestDecisions:
             for intent in intents:
                 shares[intent.symbol] += intent.signal * engine.qty(intent)
                 sent.append(intent.signal * engine.qty(intent))
-                engine.settle(intent, accepted=True)
+                engine.settle(intent, engine.qty(intent))
                 position = int(engine.position[intent.symbol_index])
                 assert shares[intent.symbol] == 10 * position
         assert shares == {"A": 10, "B": -10}

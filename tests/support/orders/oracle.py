@@ -20,6 +20,7 @@ from tests.support.orders.oracle_state import (
     OracleOrder,
     Rules,
 )
+from tests.support.orders.prices import PROOF
 
 
 class Oracle(Facts):
@@ -67,8 +68,12 @@ class Oracle(Facts):
 
     # Requests
 
-    def submit(self, request: dict[str, Any], now_ns: int) -> tuple[Any, ...]:
+    def submit(
+        self, request: dict[str, Any], now_ns: int, marks: dict[str, int]
+    ) -> tuple[Any, ...]:
         """A new order: ("ack", duplicate, state) or ("reject", code, retryable)."""
+        proof = request.pop("proof")
+        request["at_tick"] = proof == PROOF
         client, order_id = request["client"], request["id"]
         known = self.state.orders.get((client, order_id)) if order_id is not None else None
         fields = {**request, "at_ns": now_ns, "number": self.state.numbers + 1}
@@ -76,8 +81,18 @@ class Oracle(Facts):
             if OracleOrder(**fields).content() == known.content():
                 return "ack", True, known.acked
             return "reject", "DUPLICATE_ID", False
+        if proof not in (None, PROOF):
+            return "reject", "OTHER_BOOK", True
+        self.tick_marks = marks if request["at_tick"] else None
+        try:
+            return self._decide(fields, now_ns)
+        finally:
+            self.tick_marks = None
+
+    def _decide(self, fields: dict[str, Any], now_ns: int) -> tuple[Any, ...]:
+        client, order_id = fields["client"], fields["id"]
         if self.watches_loss:
-            self._new_day(client, request["ts"], now_ns)
+            self._new_day(OracleOrder(**fields), now_ns)
         code = self.checks.reject_code(OracleOrder(**{**fields, "id": 0}), now_ns)
         clock_bound = (
             "STALE_PRICE",
@@ -91,6 +106,8 @@ class Oracle(Facts):
             if client not in self.state.clients:
                 # Nothing was recorded: the client is still unknown.
                 self.checks.buckets.pop(client, None)
+                self.state.days.pop(client, None)
+                self.batch = [f for f in self.batch if (f[0], f[1][0]) != ("day", client)]
             return "reject", code, True
         if order_id is None:
             number = fields["number"]
@@ -108,15 +125,21 @@ class Oracle(Facts):
         self.fact("acked", client, order_id)
         return "ack", False, self.state.orders[client, order_id].acked
 
-    def _new_day(self, client: str, ts: str | None, now_ns: int) -> None:
-        day = now_ns // DAY_NS
-        if self.replay and ts is not None:
+    def _new_day(self, order: OracleOrder, now_ns: int) -> None:
+        day, ts = now_ns // DAY_NS, order.ts
+        if self.replay and order.at_tick:
+            if ts is None:
+                return
             moment = datetime.fromisoformat(ts[1:-1] + "Z") if ts[0] == '"' else None
             seconds = Fraction(ts) if moment is None else Fraction(moment.timestamp())
             day = seconds // 86_400
-        for account in (client, ALL):
+        elif self.replay:
+            if order.symbol not in self.book.prices:
+                return
+            day = self.book.prices[order.symbol][3] // DAY_NS
+        for account in (order.client, ALL):
             old, _ = self.state.days.get(account, (0, 0))
-            if old != day:
+            if day > old:
                 self.fact("day", account, day, self.profit(account))
 
     def _trip(self, client: str) -> None:
@@ -127,9 +150,12 @@ class Oracle(Facts):
     # The venue
 
     def _price_now(self, order: OracleOrder) -> int | None:
-        if order.symbol not in self.book.prices:
+        if order.type == "PLAIN" and order.at_tick:
+            price = order.price or 0
+        elif order.symbol in self.book.prices:
+            price = self.book.prices[order.symbol][0]
+        else:
             return None
-        price = self.book.prices[order.symbol][0]
         worse = round(Fraction(price * self.slippage_bps, 10_000))
         return max(price + order.sign * worse, 1)
 
@@ -137,7 +163,7 @@ class Oracle(Facts):
         left = order.qty - order.filled
         if self.fill_percent == 100:
             return left
-        draw = random.Random(f"{self.seed}/{order.number}/{order.filled}")
+        draw = random.Random(f"{self.seed}/{order.id}/{order.symbol}/{order.filled}")
         return max(left * draw.randint(self.fill_percent, 100) // 100, 1)
 
     def _marketable(self, order: OracleOrder, price: int) -> bool:
@@ -151,18 +177,20 @@ class Oracle(Facts):
 
     def _place(self, order: OracleOrder, now_ns: int) -> None:
         key = order.client, order.id
-        if order.type == "PLAIN":
-            self._fill(order, order.qty, order.price or 0, now_ns)
-            return
         price = self._price_now(order)
-        if order.type == "MARKET":
+        if order.type == "PLAIN" and price is not None:
+            if not order.at_tick and not self._marketable(order, price):
+                self.fact("status", *key, "Rejected", "NOT_MARKETABLE")
+                return
+            self._fill(order, self._share(order), price, now_ns)
+        elif order.type in ("MARKET", "PLAIN"):
             if price is None:
                 self.fact("status", *key, "Rejected", "NO_MARKET")
                 return
             self._fill(order, self._share(order), price, now_ns)
         elif price is not None and self._marketable(order, price):
             self._fill(order, self._share(order), price, now_ns)
-        if order.status in OPEN and (order.type == "MARKET" or order.tif == "IOC"):
+        if order.status in OPEN and (order.type != "LIMIT" or order.tif == "IOC"):
             self.fact("status", *key, "Canceled", "")
 
     def poll(self, now_ns: int) -> None:
@@ -170,7 +198,7 @@ class Oracle(Facts):
         resting = self.open_orders(ALL)
         news = {
             symbol
-            for symbol, (_, _, seq) in self.book.prices.items()
+            for symbol, (_, _, seq, _) in self.book.prices.items()
             if any(o.symbol == symbol for o in resting) and self.shown.get(symbol) != seq
         }
         for symbol in news:

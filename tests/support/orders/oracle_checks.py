@@ -74,8 +74,10 @@ class Checks:
         return ""
 
     def _price_of(self, order: OracleOrder) -> int:
+        book = self.facts.book.prices.get(order.symbol, (0, 0, 0, 0))[0]
         if order.price is not None:
-            return order.price
+            sells_to_the_book = order.side == "SELL" and not order.at_tick
+            return max(order.price, book) if sells_to_the_book else order.price
         if order.symbol in self.facts.book.prices:
             return self.facts.book.prices[order.symbol][0]
         return self.facts.holding(order.client, order.symbol).mark
@@ -92,9 +94,11 @@ class Checks:
     def _price(self, order: OracleOrder, now_ns: int) -> str:
         if not self.age_ns_max:
             return ""
-        price, age_ns, _ = self.facts.book.prices.get(order.symbol, (0, 0, 0))
+        price, age_ns, *_ = self.facts.book.prices.get(order.symbol, (0, 0, 0, 0))
         if not price or age_ns > self.age_ns_max:
             return "STALE_PRICE"
+        if self.facts.replay and order.at_tick:
+            return ""
         off = abs(Fraction(order.price, price) - 1) * 10_000 if order.price is not None else 0
         return "PRICE_COLLAR" if self.collar_bps and off > self.collar_bps else ""
 

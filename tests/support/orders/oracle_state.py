@@ -27,9 +27,9 @@ class Rules:
 
 @dataclass
 class Book:
-    """The latest price of each symbol: price, age in nanoseconds, sequence."""
+    """The latest price of each symbol: price, age in nanoseconds, sequence, the market's time."""
 
-    prices: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    prices: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,6 +47,7 @@ class OracleOrder:
     ts: str | None
     at_ns: int
     number: int
+    at_tick: bool = False
     status: str = "New"
     code: str = ""
     fills: list[tuple[int, int]] = field(default_factory=list)
@@ -123,6 +124,8 @@ class Facts:
     def __init__(self, book: Book, replay: bool) -> None:
         self.book = book
         self.replay = replay
+        self.tick_marks: dict[str, int] | None = None
+        """Prices as of the tick of the order being decided."""
         self.kept: list[tuple[str, tuple[Any, ...]]] = []
         """Durable facts."""
         self.batch: list[tuple[str, tuple[Any, ...]]] = []
@@ -196,7 +199,9 @@ class Facts:
 
     def mark(self, account: str, symbol: str) -> int:
         """The price a holding is valued at."""
-        if not self.replay and symbol in self.book.prices:
+        if self.tick_marks is not None:
+            return self.tick_marks.get(symbol, self.holding(account, symbol).mark)
+        if symbol in self.book.prices:
             return self.book.prices[symbol][0]
         return self.holding(account, symbol).mark
 

@@ -3,6 +3,9 @@
 from app.execution.prices import BookPrice
 from app.model.money import UNITS
 
+PROOF = "00000000000b00c1"
+"""Of an order that comes from a strategy."""
+
 
 class Prices:
     """Prices by symbol; without ``attached`` no symbol is known."""
@@ -16,3 +19,6 @@ class Prices:
 
     def knows(self, symbol: str) -> bool | None:
         return symbol in self.book if self.attached else None
+
+    def at_tick(self, proof: str | None) -> bool | None:
+        return False if proof is None else True if proof == PROOF else None

@@ -85,6 +85,7 @@ class OrderManagerProcess:
             "SHM_METRICS": f"orders_test_{os.getpid()}_{id(self):x}",
             "SHM_PRICE_BOOK": f"orders_book_{os.getpid()}_{id(self):x}",
             "ORDER_MANAGER_CPUS": cpus,
+            "VENUE": "echo",  # no orderbook here
             **{name.upper(): str(value) for name, value in settings.items()},
         }
 

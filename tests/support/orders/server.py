@@ -54,6 +54,7 @@ def running(folder: Path | None = None, **settings: Any) -> Iterator[RunningServ
                 "order_store_path": path,
                 "shm_price_book": name + "_book",
                 "log_level": "WARNING",
+                "venue": "echo",  # no orderbook here
                 **settings,
             }
         )

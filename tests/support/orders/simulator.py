@@ -18,6 +18,7 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
 from tests.support.orders.oracle import Oracle
 from tests.support.orders.oracle_state import ALL, DAY_NS, UNITS, Book, Rules
+from tests.support.orders.prices import PROOF
 
 CLIENTS = ("ann", "bob", "cem")
 SYMBOLS = ("AAPL", "MSFT")
@@ -33,10 +34,16 @@ class BookPrices:
 
     def read(self, symbol: str) -> BookPrice | None:
         found = self._book.prices.get(symbol)
-        return None if found is None else BookPrice(*found)
+        if found is None:
+            return None
+        price, age_ns, seq, event_ns = found
+        return BookPrice(price, age_ns, seq, None, event_ns)
 
     def knows(self, symbol: str) -> bool | None:
         return None
+
+    def at_tick(self, proof: str | None) -> bool | None:
+        return False if proof is None else True if proof == PROOF else None
 
 
 class MemoryStore:
@@ -159,6 +166,7 @@ class World:
     def __init__(self, setup: Setup, store: Any) -> None:
         self.book = Book()
         self.setup = setup
+        self.marks: dict[str, int] = {}
         self.store = store
         config = setup.config
         rules = [Rules(**msgspec.structs.asdict(one)) for one in (config.client, config.stack)]
@@ -187,8 +195,8 @@ class World:
     # Both at once
 
     def submit(self, request: dict[str, Any], now_ns: int) -> None:
-        """A new order."""
-        expected = self.oracle.submit(dict(request), now_ns)
+        """A new order, with the marks of its connection."""
+        expected = self.oracle.submit(dict(request), now_ns, self.marks)
         asked = OrderRequest(
             side=BUY if request["side"] == "BUY" else SELL,
             symbol=request["symbol"],
@@ -199,8 +207,9 @@ class World:
             client=request["client"],
             type=TYPES.get(request["type"], 0),
             tif=TIFS[request["tif"]],
+            proof=request["proof"],
         )
-        result = self.core.submit(asked, now_ns)
+        result = self.core.submit(asked, now_ns, self.marks)
         if isinstance(result, Reject):
             found: tuple[Any, ...] = ("reject", result.code.name, result.retryable)
         else:
@@ -292,6 +301,7 @@ def random_order(rng: random.Random) -> dict[str, Any]:
         "price": None if kind == "MARKET" and rng.random() < 0.5 else price,
         "type": kind,
         "tif": rng.choice((default_tif, "IOC", "GTC", "DAY")),
+        "proof": rng.choice((None, None, PROOF, PROOF, rng.choice((PROOF, "other")))),
         "ts": rng.choice((None, None, '"2025-10-01 09:30:00"', "1759397400", "1759311000.5")),
     }
 
@@ -318,9 +328,13 @@ def run_history(seed: int, setup: Setup, store: Any, steps: int = 12) -> None:
             world.set_mode(account, rng.choice(("active", "active", *MODES)), now_ns)
         else:
             symbol = rng.choice(SYMBOLS)
-            seq = world.book.prices.get(symbol, (0, 0, 0))[2] + rng.randint(0, 1)
+            seq = world.book.prices.get(symbol, (0, 0, 0, 0))[2] + rng.randint(0, 1)
             price = rng.choice((94, 98, 100, 102, 106)) * UNITS + rng.randint(0, 5)
-            world.book.prices[symbol] = (price, rng.choice((0, 100_000_000, UNITS)), seq)
+            age_ns = rng.choice((0, 100_000_000, UNITS))
+            event_ns = START_NS + rng.choice((-1, 0, 0, 1)) * DAY_NS
+            world.book.prices[symbol] = (price, age_ns, seq, event_ns)
+            if rng.random() < 0.7:
+                world.marks[symbol] = price + rng.choice((-8, 0, 0, 8)) * UNITS
             world.poll(now_ns)
         draw = rng.random()
         if draw < 0.4:

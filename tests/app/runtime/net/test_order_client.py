@@ -9,14 +9,14 @@ import pytest
 
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import Backoff, Stop
-from app.runtime.net.order_client import OrderClient, StopRequested
+from app.runtime.net.order_client import EncodedOrder, OrderClient, StopRequested
 from tests.support.children import eventually
 from tests.support.fake_servers import Connection, FakeServer, unused_port
 
 
-def orders(count: int, first: int = 1) -> list[tuple[int, bytes]]:
+def orders(count: int, first: int = 1) -> list[EncodedOrder]:
     return [
-        (i, encode_order(i, "me", "BUY", "A", 10, 1.5, 1_759_311_000 * 10**9))
+        EncodedOrder(i, encode_order(i, "me", "BUY", "A", 10, 1.5, 1_759_311_000 * 10**9))
         for i in range(first, first + count)
     ]
 
@@ -187,6 +187,30 @@ class TestOrderClient:
 
 def closed(connection: Connection, _server: OrderServer) -> None:
     connection.sock.close()
+
+
+class TestMarks:
+    def test_each_order_follows_the_prices_that_changed(self) -> None:
+        """A new connection begins with the prices of the last answered order."""
+        frames: list[list[dict[str, Any]]] = [[], []]
+
+        def serve(connection: Connection, number: int, answered: int) -> None:
+            while len(frames[number]) < answered:
+                frames[number].append(json.loads(connection.frame()))
+                if "id" in (asked := frames[number][-1]):
+                    connection.send(json.dumps({"ok": True, "order": {"id": asked["id"]}}).encode())
+                    connection.send(b"*")
+
+        plain = orders(3)
+        marks = [{"A": 1.0, "B": 2.0}, {}, {"B": 2.5}]
+        marked = [one._replace(marks=m) for one, m in zip(plain, marks, strict=True)]
+        with FakeServer(lambda c: serve(c, 0, 3), lambda c: serve(c, 1, 3)) as fake:
+            client = OrderClient("127.0.0.1", fake.port, 0.5, backoff=Backoff(1, 2), proof="f" * 16)
+            client.submit(marked)
+            client.close()
+        sent = [[f.get("id", f.get("marks")) for f in one] for one in frames]
+        assert sent == [[{"A": 1.0, "B": 2.0}, 1, 2], [{"A": 1.0, "B": 2.0}, {"B": 2.5}, 3]]
+        assert frames[1][0] == {"op": "marks", "proof": "f" * 16, "marks": {"A": 1.0, "B": 2.0}}
 
 
 class TestWaiting:
