@@ -377,6 +377,12 @@ class OrderCore:
                 if account.client_no != self._next_client_no:
                     self._pending.days[account.client_no] = account
 
+    def market_prices(self) -> dict[str, int]:
+        """The book's prices now of the symbols that any client holds."""
+        symbols = {symbol for _, symbol, position in self.positions() if position.qty}
+        prices = {symbol: self.gate.market_price(symbol) for symbol in symbols}
+        return {symbol: price for symbol, price in prices.items() if price is not None}
+
     def positions(self) -> Iterator[tuple[str, str, Position]]:
         """Client name, symbol and position, for all clients."""
         for name, client in self.clients.items():

@@ -69,6 +69,7 @@ class OrderService(Generic[Peer]):
         core.recover(found)
         self._clock = clock or AnchoredClock(found.last_at_ns)
         self._queries = OrderQueries(core, store)
+        store.checkpointer.read_marks = core.market_prices
         self._answers: list[tuple[Peer, bytes | _Acked]] = []
         """In the order of the requests; ACKs of closed orders are encoded by :meth:`finish`."""
         self._uncommitted: list[tuple[int, OrderRequest | Command]] = []

@@ -1,4 +1,4 @@
-"""Background work on the order store: positions into their table, log pages into the database.
+"""Background work on the order store: positions and marks into tables, log pages into the file.
 
 No order waits for either.  A failure loses nothing, since the log has the fills: it is counted,
 logged, and tried again by a later call.
@@ -7,6 +7,7 @@ logged, and tried again by a later call.
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import apsw
@@ -25,6 +26,12 @@ WAL_IDLE_BYTES: Final = WAL_BYTES // 4
 POSITIONS_IDLE_S: Final = 0.25
 """Time without a batch after which positions are written."""
 
+MARKS_INTERVAL_S: Final = 5.0
+"""At most this often, marks are written without positions."""
+MARKS_IDLE_S: Final = 1.0
+
+_PUT_MARK: Final = "INSERT OR REPLACE INTO marks VALUES(?,?,?)"
+
 WARNING_INTERVAL_S: Final = 10.0
 """The first failure of a kind is logged, then at most one per interval; all are counted."""
 
@@ -35,7 +42,12 @@ class Checkpointer:
     Its methods that take a connection must be called outside a transaction.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, run_id: str) -> None:
+        self.read_marks: Callable[[], dict[str, int]] = dict
+        """The market's prices of the symbols held, in 1e-9 units."""
+        self._run_id = run_id
+        self._written_marks: dict[str, int] = {}
+        self._marks_written_s = 0.0
         self.wal_pages = 0
         """Pages in the log since the last checkpoint."""
         self.unwritten: dict[Key, PositionRow] = {}
@@ -65,14 +77,28 @@ class Checkpointer:
         quiet = idle and time.monotonic() - self._last_batch_s >= POSITIONS_IDLE_S
         return quiet and bool(self.unwritten)
 
+    def marks_due(self, idle: bool) -> bool:
+        """Whether the stored marks are old, and no order has to wait for the write."""
+        now = time.monotonic()
+        quiet = idle and now - self._last_batch_s >= MARKS_IDLE_S
+        return quiet and now - self._marks_written_s >= MARKS_INTERVAL_S and bool(self._new_marks())
+
+    def _new_marks(self) -> dict[str, int]:
+        written = self._written_marks
+        return {s: price for s, price in self.read_marks().items() if written.get(s) != price}
+
     def write_positions(self, connection: apsw.Connection) -> None:
-        """Write the positions that the table lacks, in a transaction of their own."""
-        if not self.unwritten:
+        """Write the positions and marks that the tables lack, in a transaction of their own."""
+        marks = self._new_marks()
+        self._marks_written_s = time.monotonic()
+        if not self.unwritten and not marks:
             return
         try:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             write_positions(cursor, self.unwritten.values())
+            rows = [(self._run_id, symbol, price) for symbol, price in marks.items()]
+            cursor.executemany(_PUT_MARK, rows)
             cursor.execute("COMMIT")
         except BaseException as error:
             roll_back(connection)
@@ -81,6 +107,7 @@ class Checkpointer:
             self._failed("position_write_errors", "positions_not_written", error)
         else:
             self.unwritten.clear()
+            self._written_marks.update(marks)
 
     def checkpoint(self, connection: apsw.Connection) -> None:
         """Copy the log's pages into the database, so that the log starts over."""

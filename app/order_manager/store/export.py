@@ -98,10 +98,15 @@ def _positions(connection: apsw.Connection, run_id: str | None) -> Iterator[Row]
             "SELECT client_no, run_id, name FROM clients WHERE ?1 IS NULL OR run_id = ?1", (run_id,)
         )
     }
+    marks: dict[tuple[str, str], int] = {
+        (run, symbol): price
+        for run, symbol, price in connection.execute("SELECT run_id, symbol, price FROM marks")
+    }
     positions, _ = read_positions(connection)
     found = [(*clients[no], symbol, p) for (no, symbol), p in positions.items() if no in clients]
-    for *head, p in sorted(found, key=lambda row: row[:3]):
-        yield (*head, p.qty, p.avg_cost, p.realized, p.unrealized(), p.mark)
+    for run, name, symbol, p in sorted(found, key=lambda row: row[:3]):
+        mark = marks.get((run, symbol), p.mark)
+        yield (run, name, symbol, p.qty, p.avg_cost, p.realized, p.unrealized(mark), mark)
 
 
 def export_store(

@@ -4,7 +4,8 @@
 request is always answered from it.  ``order_state`` has what happened to the order later.
 An order that was acknowledged with exactly one execution has it in its own row; all other
 executions are rows of ``executions``.  The view ``fills`` has both; ``positions`` is a snapshot of
-their sums (:mod:`app.order_manager.store.positions`).
+their sums (:mod:`app.order_manager.store.positions`).  ``marks`` has the market's latest price
+of each symbol held, for those who look at the store when the price book is gone.
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is stored as decimal text, so these
 columns have type ANY.  Times are nanoseconds since the epoch, UTC.
@@ -111,7 +112,16 @@ CREATE TABLE days(
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_V1, _V2)
+_V3: Final = """
+CREATE TABLE marks(
+  run_id TEXT NOT NULL,
+  symbol TEXT NOT NULL,
+  price INTEGER NOT NULL,
+  PRIMARY KEY(run_id, symbol)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_V1, _V2, _V3)
 """Entry n migrates schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -52,7 +52,7 @@ class OrderStore:
         self.path = path
         self.run_id = run_id
         self.pending = PendingRows()
-        self.checkpointer = Checkpointer(path)
+        self.checkpointer = Checkpointer(path, run_id)
         self._synchronous = synchronous
         self._lease = -1
         self._transaction_open = False
@@ -334,7 +334,8 @@ class OrderStore:
         """
         checkpointer = self.checkpointer
         checkpoint_due = checkpointer.checkpoint_due(idle)
-        if self._rows_written or not (checkpoint_due or checkpointer.positions_due(idle)):
+        positions_due = checkpointer.positions_due(idle) or checkpointer.marks_due(idle)
+        if self._rows_written or not (checkpoint_due or positions_due):
             return
         was_open = self._transaction_open
         self._end_transaction()

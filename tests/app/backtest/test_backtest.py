@@ -2,15 +2,12 @@
 
 import csv
 import re
-import signal
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import pandas
 import pytest
 
 from app.__main__ import main
@@ -201,54 +198,6 @@ def host_outcome(folder: Path, **settings: object) -> Outcome:
 def test_host_processes_trade_like_the_backtest(tmp_path: Path, pace: str) -> None:
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace=pace)
     assert first_difference(ours, expected()) is None, pace
-
-
-def independent_profit(path: Path, orders: list[dict[str, str]]) -> tuple[float, float]:
-    """Realized and open profit at average cost and the last tick, by pandas and decimals."""
-    ticks = pandas.read_csv(path, dtype=str, usecols=["symbol", "price"])
-    last = ticks.groupby("symbol")["price"].last().map(Decimal)
-    realized = opened = Decimal(0)
-    for symbol, rows in pandas.DataFrame(orders).groupby("symbol"):
-        held, average = 0, Decimal(0)
-        for side, shares, text in zip(rows["side"], rows["qty"], rows["price"], strict=True):
-            signed, price = int(shares) * (1 if side == "BUY" else -1), Decimal(text)
-            closed = min(abs(held), abs(signed)) if held * signed < 0 else 0
-            realized += closed * (price - average) * (1 if held > 0 else -1)
-            if abs(signed) > closed:
-                cost = average * (abs(held) - closed) + price * (abs(signed) - closed)
-                average = cost / (abs(held + signed))
-            held += signed
-        opened += held * (last[symbol] - average)
-    return float(realized), float(opened)
-
-
-@pytest.mark.parametrize("kills", [(), ("order_manager", "strategy")], ids=["calm", "kills"])
-def test_report_backtest_and_an_independent_computation_have_one_profit(
-    tmp_path: Path, kills: tuple[str, ...]
-) -> None:
-    with HostStack(tmp_path, data_path=SAMPLE, pace="20000/s" if kills else "max") as stack:
-        for number, service in enumerate(kills, 1):
-            stack.wait_until(
-                "ticks",
-                lambda n=number: stack.counter("strategy", "ticks_consumed") > 7000 * n,
-                30,
-            )
-            assert stack.signal(service, signal.SIGKILL)
-        assert stack.wait(60) == 0, stack.tail(60)
-        printed = stack.log_path.read_text()
-    text = (tmp_path / "performance_report.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| strategy@")]
-    shown = [float(cell.replace(",", "")) for cell in rows[-1].strip("| ").split(" | ")[1:]]
-    result = run()
-    with backtest_report.write_orders(result, tmp_path).open() as file:
-        theirs = independent_profit(SAMPLE, list(csv.DictReader(file)))
-    assert theirs[1] != 0, "positions are open at the end"
-    assert shown == [round(value, 2) for value in (*theirs, sum(theirs))]
-    assert result.curve.equity[-1] == pytest.approx(sum(theirs))
-    summary = plain_text(*backtest_report.blocks(result, "x"))
-    cells = next(line for line in summary.splitlines() if line.startswith("all")).split()
-    assert [float(cell.replace(",", "")) for cell in cells[-3:]] == shown
-    assert "Profit at the last prices" in printed
 
 
 def test_every_agreement_sends_an_order(tmp_path: Path) -> None:
