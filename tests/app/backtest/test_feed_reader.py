@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from app.backtest import run as backtest
+from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
 from app.gateway import load_data
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import HostStack
-from tests.support.outcome import Outcome, first_difference, of_backtest
 from tests.support.paths import ROOT
 
 SAMPLE = ROOT / "data" / "market_data.csv"
