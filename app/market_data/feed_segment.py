@@ -62,10 +62,13 @@ class Sentiments(NamedTuple):
         """One frame."""
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
-    def marked(self, base: int) -> bytes:
-        """The frames, with ``SEQ|k*`` ahead of those that need it; ``k`` is ``base`` + due tick."""
+    def marked(self, base: int, first: int) -> bytes:
+        """The frames, with ``SEQ|k*`` ahead of those that need it; ``k`` is ``base`` + due tick.
+
+        Those due with tick ``first`` follow the mark ``SEQ|first*`` and need no other.
+        """
         data = self.data.tobytes()
-        first_of_tick = np.diff(self.due_seq, prepend=-1) > 0
+        first_of_tick = np.diff(self.due_seq, prepend=first - base) > 0
         at = np.flatnonzero(self.needs_mark & first_of_tick)
         if not len(at):
             return data

@@ -226,8 +226,8 @@ def test_marks_hide_sentiment_from_earlier_ticks_of_its_time(feed: Feed, piece: 
     frames, due_seqs = feed.sentiments_due(0, end)
     found, stream = [], b""
     for first in range(0, end, piece):
-        stream += feed.marked_sentiments(first, min(first + piece, end))
-    mark = 0
+        stream += b"SEQ|%d*" % first + feed.marked_sentiments(first, min(first + piece, end))
+    mark = -1
     for frame in re.findall(rb"SEQ\|\d+\*|[^*]*\*[^*]*\*[^*]*\*", stream):
         if frame.startswith(b"SEQ"):
             assert int(frame[4:-1]) > mark
