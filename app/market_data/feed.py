@@ -82,10 +82,12 @@ class Feed:
 
     def marked_sentiments(self, first: int, end: int) -> bytes:
         """As :meth:`sentiments`, with a mark ``SEQ|k*`` wherever event time does not tell which
-        tick is the first that may see a sentiment: tick ``k``, not the one before it.
+        tick of its symbol is the first that may see a sentiment: tick ``k``, not an earlier one.
+
+        The caller has sent ``SEQ|first*``.
         """
         return b"".join(
-            found.marked(base) for base, found in self._sentiments_by_segment(first, end)
+            found.marked(base, first) for base, found in self._sentiments_by_segment(first, end)
         )
 
     def sentiments_due(self, first: int, end: int) -> tuple[bytes, Ints]:

@@ -45,8 +45,8 @@ class Block:
 class Sentiments(NamedTuple):
     """Some sentiments: frame ``i`` is ``data[offsets[i]:offsets[i + 1]]``.
 
-    ``due_seq``: the first tick that may see each, ascending.  ``needs_mark``: the tick before that
-    one has the same event time, so the sentiment's time alone does not tell them apart.
+    ``due_seq``: the first tick that may see each, ascending.  ``needs_mark``: an earlier tick of
+    its symbol has the sentiment's time, which alone does not tell the two apart.
     """
 
     data: Bytes
@@ -62,13 +62,16 @@ class Sentiments(NamedTuple):
         """One frame."""
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
-    def marked(self, base: int) -> bytes:
-        """The frames, with ``SEQ|k*`` ahead of those that need it; ``k`` is ``base`` + due tick."""
+    def marked(self, base: int, first: int) -> bytes:
+        """The frames, with ``SEQ|k*`` ahead of those that need it; ``k`` is ``base`` + due tick.
+
+        Those due with tick ``first`` follow the mark ``SEQ|first*`` and need no other.
+        """
         data = self.data.tobytes()
-        first_of_tick = np.diff(self.due_seq, prepend=-1) > 0
-        at = np.flatnonzero(self.needs_mark & first_of_tick)
-        if not len(at):
+        if not self.needs_mark.any():
             return data
+        first_of_tick = np.diff(self.due_seq, prepend=first - base) > 0
+        at = np.flatnonzero(self.needs_mark & first_of_tick)
         pieces: list[bytes] = []
         done = 0
         offsets, ticks = self.offsets[at].tolist(), (self.due_seq[at] + base).tolist()
@@ -77,12 +80,6 @@ class Sentiments(NamedTuple):
             done = offset
         pieces.append(data[done:])
         return b"".join(pieces)
-
-
-def same_time_as_before(event_ns: Ints, rows: Ints) -> Mask:
-    """Whether the tick before each of ``rows`` has the same event time."""
-    same: Mask = (rows > 0) & (event_ns[rows] == event_ns[rows - 1])
-    return same
 
 
 class FeedSegment(Protocol):

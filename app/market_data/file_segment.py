@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.feed_segment import Block, Sentiments, same_time_as_before
+from app.market_data.feed_segment import Block, Sentiments
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import SentimentTrack
 from app.market_data.tick_table import Rows
@@ -46,13 +46,12 @@ class FileSegment:
         which = self.track.between(first, end)
         offsets = self.track.offsets[which.start : which.stop + 1]
         frames = self.track.frames[offsets[0] : offsets[-1]]
-        due_seq = self.track.due_seq[which]
         return Sentiments(
             frames,
             offsets - offsets[0],
             self.track.symbol_index[which],
-            due_seq,
-            same_time_as_before(self.rows.event_ns, due_seq),
+            self.track.due_seq[which],
+            self.track.needs_mark[which],
         )
 
     def sentiment_count(self, before: int) -> int:

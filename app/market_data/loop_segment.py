@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.feed_segment import Block, Sentiments, same_time_as_before
+from app.market_data.feed_segment import Block, Sentiments
 from app.market_data.file_segment import FileSegment
 from app.market_data.frame_encoder import Fields, concatenate, times_of
 from app.market_data.ragged import Ints
@@ -76,13 +76,12 @@ class LoopSegment:
             values = seeded_values(self._seed, number + len(track))
         texts = [times_of(np.concatenate(times)), self._symbols.take(symbol_index)]
         data, offsets = concatenate([*texts, VALUE_TEXTS.take(values)])
-        due_in_file = track.due_seq[at]
         return Sentiments(
             data,
             offsets,
             symbol_index,
-            due_in_file + number // max(len(track), 1) * size,
-            same_time_as_before(self._rows.event_ns, due_in_file),
+            track.due_seq[at] + number // max(len(track), 1) * size,
+            track.needs_mark[at],
         )
 
     def sentiment_count(self, before: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.market_data.counter_rng import CounterRng
 from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, concatenate
-from app.market_data.ragged import Bytes, Ints, pick_rows
+from app.market_data.ragged import Bytes, Ints, Mask, pick_rows
 from app.market_data.tick_table import SENTIMENT_MAX, Rows
 from app.model.wire.frames import DELIMITER
 
@@ -26,7 +26,8 @@ class SentimentTrack:
     """Sentiments in order of event time; those of the same time in stream order.
 
     Sentiment ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; the other arrays have the
-    shape ``(sentiments,)``; ``due_seq`` ascends.
+    shape ``(sentiments,)``; ``due_seq`` ascends.  ``needs_mark``: an earlier tick of its symbol has
+    its time, but must not see it.
     """
 
     frames: Bytes
@@ -35,6 +36,7 @@ class SentimentTrack:
     symbol_index: Ints
     values: Ints
     due_seq: Ints
+    needs_mark: Mask
 
     def __len__(self) -> int:
         return len(self.event_ns)
@@ -81,6 +83,8 @@ def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
         symbol_index[rows],
         np.array(values, np.int64),
         np.searchsorted(ticks.event_ns, event_ns),
+        # Due with the first tick of its time: every earlier tick has an earlier time.
+        np.zeros(len(rows), np.bool_),
     )
 
 
@@ -105,7 +109,28 @@ def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
         ticks.symbol_index[rows].astype(np.int64),
         values,
         rows,
+        repeats_time(ticks)[rows],
     )
+
+
+def repeats_time(ticks: Rows) -> Mask:
+    """For each tick, whether an earlier tick of its symbol has the same event time."""
+    repeats = np.zeros(len(ticks), np.bool_)
+    if (ticks.event_ns[1:] != ticks.event_ns[:-1]).all():
+        return repeats
+    last_ns = np.full(len(ticks.symbols), np.iinfo(np.int64).min)
+    for first in range(0, len(ticks), _CHUNK_ROWS):
+        symbols = ticks.symbol_index[first : first + _CHUNK_ROWS]
+        by_symbol = np.argsort(symbols, kind="stable")
+        symbols = symbols[by_symbol]
+        event_ns = ticks.event_ns[first : first + _CHUNK_ROWS][by_symbol]
+        before_ns = last_ns[symbols]
+        follows = np.flatnonzero(symbols[1:] == symbols[:-1]) + 1
+        before_ns[follows] = event_ns[follows - 1]
+        repeats[first + by_symbol] = before_ns == event_ns
+        # NumPy keeps the last assignment to a repeated index: the latest tick.
+        last_ns[symbols] = event_ns
+    return repeats
 
 
 def time_texts(ticks: Rows, rows: Ints) -> Fields:

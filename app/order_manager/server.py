@@ -5,6 +5,7 @@ requests, commit it in one transaction, send the answers, log.  So a single orde
 own commit, and under load one commit carries many orders.
 """
 
+import contextlib
 import os
 import select
 import threading
@@ -79,30 +80,33 @@ class OrderManagerServer:
         token = access.read_token(chosen.order_token_file)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
-        self._store = OrderStore.open(path, chosen.order_store_synchronous, resolve_run_id(chosen))
-        self._prices: PriceSource = NoPrices()
-        if settings is not None:
-            self._prices = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
-        try:
+        run_id = resolve_run_id(chosen)
+        with contextlib.ExitStack() as opened:  # closed again if a later step fails
+            self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
+            opened.callback(self._store.close)
+            self._prices: PriceSource = NoPrices()
+            if settings is not None:
+                book = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
+                opened.callback(book.close)
+                self._prices = book
             self._service = build_service(chosen, self._store, self._prices)
-            listener = listen(host, port)
-        except BaseException:
-            self._store.close()
-            raise
+            listener = opened.enter_context(listen(host, port))
+            self._epoll = opened.enter_context(select.epoll())
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            opened.callback(os.close, self._wake)
+            self._epoll.register(self._wake, IN)
+            self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
+            self._admission = Admission(token, self._service, self._sessions)
+            self._log = OrderLog(chosen.log_format, chosen.log_level)
+            opened.pop_all()
         self.host = host
         self.port: int = listener.getsockname()[1]
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._wake, IN)
         self._wake_lock = threading.RLock()
         """Keeps :meth:`stop` from writing to a descriptor that is already closed."""
         self._listening = listener.fileno()
-        self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
-        self._admission = Admission(token, self._service, self._sessions)
         self._refusals = RefusalLog()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
-        self._log = OrderLog(chosen.log_format, chosen.log_level)
         self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000

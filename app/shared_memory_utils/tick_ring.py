@@ -142,9 +142,10 @@ class TickRing(SegmentHandle):
         """Number of ticks that the ring holds."""
         return len(self.records)
 
-    def register(self, client: str, policy: int) -> Registration:
+    def register(self, client: str, policy: int, number: int | None = None) -> Registration:
         """Take a reader slot named ``client``, or ``client-2``, ``client-3``... if that is in use.
 
+        ``number``: which of these names to try first; 1 stands for ``client``.
         The slot of a dead reader of that name is taken over with its position.  A new name, or a
         known one with another policy, starts at tick 0 while at most half of the ring is filled,
         later at the next tick to be written.
@@ -157,8 +158,9 @@ class TickRing(SegmentHandle):
         try:
             slots = [self.view.reader(slot) for slot in range(_kernel.MAX_READERS)]
             taken = {name: slot for slot, (state, _, _, name) in enumerate(slots) if state != FREE}
-            for number in range(1, _kernel.MAX_READERS + 1):
-                name = client if number == 1 else f"{client}-{number}"
+            wanted = [] if number is None else [number]
+            for each in [*wanted, *range(1, _kernel.MAX_READERS + 1)]:
+                name = client if each == 1 else f"{client}-{each}"
                 if name in taken:
                     slot = taken[name]
                     if self._lock_slot(slot):

@@ -30,6 +30,7 @@ from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.net.position_queries import held, profit_of
+from app.runtime.net.replica import replica_number
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
@@ -55,7 +56,7 @@ class StrategyProcess:
         self.settings, self.metrics, self.stop = settings, metrics, stop
         self.book, self.ring, self.feed_id = attach(settings, metrics, stop)
         policy = LOSSLESS if settings.ring_policy == "lossless" else LATEST
-        self.registration = self.ring.register(settings.strategy_client, policy)
+        self.registration = self.ring.register(settings.strategy_client, policy, replica_number())
         self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
         self.engine = Engine(
@@ -384,4 +385,5 @@ def main() -> int:
     Exit code 0: a complete run, or a run without an end stopped; 1: fault; 2: invalid settings; 3:
     incomplete run; 4: an expectation missed.
     """
-    return run_process("strategy", _body)
+    number = replica_number()
+    return run_process("strategy", _body, "" if number in (None, 1) else str(number))

@@ -22,6 +22,36 @@ POLL_S = 0.01
 READY_TIMEOUT_S = 60.0
 
 
+DYING = """
+
+import os, random, signal, threading
+from pathlib import Path
+
+class Dying({base}):
+    def on_batch(self, ticks):
+        for seq in {ticks!r}:
+            died = Path({folder!r}) / f"killed_at_{{seq}}"
+            if ticks["seq"][0] <= seq <= ticks["seq"][-1] and not died.exists():
+                died.touch()
+                delay_s = random.uniform(0, 0.005)
+                threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return super().on_batch(ticks)
+"""
+
+
+def dying(folder: Path, source: str, base: str, ticks: tuple[int, ...]) -> str:
+    """``STRATEGY`` of a class that decides like ``base``, which ``source`` defines or imports.
+
+    It is killed once at each of ``ticks``, up to 5 ms after it has seen it: while its orders are
+    sent, or soon after.  A test that sends the signals itself may find the process still dead, or
+    the run over, since a strategy reads what the ring holds within milliseconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "dying.py"
+    path.write_text(source + DYING.format(base=base, ticks=ticks, folder=str(folder)))
+    return f"{path}:Dying"
+
+
 class StackFailed(Exception):
     """An expected state was not reached; the text has the end of the log."""
 

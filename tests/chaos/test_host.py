@@ -15,7 +15,7 @@ from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.health import Unhealthy, check_heartbeat
 from tests.chaos.bad_feed import BadFeed, Faults
-from tests.chaos.host import PROCESSES, HostStack
+from tests.chaos.host import PROCESSES, HostStack, dying
 from tests.chaos.run_host import run_once, scenarios, undisturbed
 from tests.support.orders.process import Client
 from tests.support.paths import ROOT
@@ -282,26 +282,14 @@ class Reverting(Strategy):
             return "FLAT"
         return "SELL" if away > 0.001 else "BUY" if away < -0.001 else "HOLD"
 """
-REPLAY_KILLS = ((4000, "strategy"), (9000, "order_manager"), (15_000, "strategy"))
-LIVE_KILLS = tuple((tick, "strategy") for tick in (3000, 10_000, 17_000, 24_000))
 
 
-@pytest.mark.parametrize(
-    ("pace", "mode", "kills"),
-    [
-        ("max", "replay", ()),
-        ("10000/s", "replay", REPLAY_KILLS),
-        ("10000/s", "live", LIVE_KILLS),
-    ],
-    ids=["undisturbed", "replay", "live"],
-)
-def test_a_strategy_that_goes_flat_trades_like_the_backtest(
-    tmp_path: Path, pace: str, mode: str, kills: tuple[tuple[int, str], ...]
-) -> None:
+@pytest.mark.parametrize("mode", ["undisturbed", "replay", "live"])
+def test_a_strategy_that_goes_flat_trades_like_the_backtest(tmp_path: Path, mode: str) -> None:
+    kills = () if mode == "undisturbed" else (9000, 15_000, 21_000)
     path = tmp_path / "reverting.py"
     path.write_text(REVERTING)
-    strategy = f"{path}:Reverting"
-    expected = undisturbed(SAMPLE, strategy=strategy)
+    expected = undisturbed(SAMPLE, strategy=f"{path}:Reverting")
     held, closing = defaultdict[str, int](int), 0
     for order in expected.orders:
         held[order.symbol] += order.qty if order.side == "BUY" else -order.qty
@@ -310,14 +298,21 @@ def test_a_strategy_that_goes_flat_trades_like_the_backtest(
     assert closing > 300
     assert len(expected.orders) - closing > 300
     with HostStack(
-        tmp_path / "run", data_path=SAMPLE, pace=pace, trading_mode=mode, strategy=strategy
+        tmp_path / "run",
+        data_path=SAMPLE,
+        pace="10000/s" if kills else "max",
+        trading_mode="live" if mode == "live" else "replay",
+        strategy=dying(tmp_path, REVERTING, "Reverting", kills),
     ) as stack:
-        for tick, service in kills:
-            wait_for_tick(stack, tick)
-            assert stack.signal(service, signal.SIGKILL)
-        assert stack.wait(60) == 0
+        if mode == "replay":
+            wait_for_tick(stack, 3000)
+            assert stack.signal("order_manager", signal.SIGKILL)
+        assert stack.wait(60) == 0, stack.tail()
         assert first_difference(stack.outcome(), expected) is None
-        assert "now=FLAT" in stack.log_path.read_text()
+        log = stack.log_path.read_text()
+    assert "now=FLAT" in log
+    deaths = log.count("process_died process=strategy")
+    assert (deaths >= 2) if kills else (deaths == 0), "two of its ticks may be in one batch"
 
 
 # ---- After the last row of the file
@@ -380,13 +375,14 @@ def test_plain_clients_connect_and_disconnect_meanwhile(tmp_path: Path, expected
 def test_a_restarted_strategy_keeps_its_positions_and_sends_no_late_orders(
     tmp_path: Path, expected: Outcome, mode: dict[str, str]
 ) -> None:
-    with HostStack(tmp_path, data_path=SAMPLE, pace="10000/s", **mode) as stack:
-        for tick in (5000, 12_000):
-            wait_for_tick(stack, tick)
-            assert stack.signal("strategy", signal.SIGKILL)
+    source = "from app.strategy.cross_check import CrossCheck"
+    strategy = dying(tmp_path, source, "CrossCheck", (5000, 15_000))
+    with HostStack(
+        tmp_path / "run", data_path=SAMPLE, pace="10000/s", strategy=strategy, **mode
+    ) as stack:
         assert stack.wait(60) in (0, 3)
         ours = stack.outcome()
-        assert "resends_orders=False" in stack.log_path.read_text()
+        assert stack.log_path.read_text().count("resends_orders=False") == 2
     assert len(ours.orders) > 300
     ticks = [line.tick for line in ours.orders]
     assert ticks == sorted(set(ticks))

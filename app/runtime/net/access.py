@@ -4,9 +4,12 @@ The token is read from a file, so that it appears neither in the environment nor
 Without a token the port accepts every client, which is allowed only on a loopback address.
 """
 
+import contextlib
 import hmac
+import os
 import socket
 import ssl
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,9 @@ from app.model.wire.frames import json_frame
 from app.runtime.net.receive import read_until
 
 TOKEN_BYTES_MIN: Final = 16
+WRONG_ADDRESS: Final = 64
+WRONG_NAME: Final = frozenset({62, WRONG_ADDRESS})
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
 OTHER_PROTOCOLS: Final = (
     b"GET ",
     b"HEAD ",
@@ -47,16 +53,42 @@ def read_token(path: str) -> bytes:
     """
     if not path:
         return b""
-    try:
-        token = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise SettingsError(f"ORDER_TOKEN_FILE={path}: {error.strerror}") from None
+    token = _read(f"ORDER_TOKEN_FILE={path}", path).strip()
     if len(token) < TOKEN_BYTES_MIN:
         raise SettingsError(
             f"ORDER_TOKEN_FILE={path}: a token of {len(token)} bytes, at least {TOKEN_BYTES_MIN}; "
             "make one with: openssl rand -hex 32"
         )
     return token
+
+
+def _read(setting: str, path: str) -> bytes:
+    """The bytes of a file that a setting names.
+
+    Raises:
+        SettingsError: it cannot be read; the message has owner, mode and remedy.
+    """
+    try:
+        return Path(path).read_bytes()
+    except PermissionError:
+        raise SettingsError(f"{setting}: {_who_may_read(path)}") from None
+    except OSError as error:
+        raise SettingsError(f"{setting}: {error.strerror}") from None
+
+
+def _who_may_read(path: str) -> str:
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        found = os.stat(path)
+    except OSError:
+        return f"uid {uid} may not enter a folder above it; chmod o+x that folder, or move the file"
+    mode = stat.S_IMODE(found.st_mode)
+    return (
+        f"uid {uid}, gid {gid} of this process may not read it: mode {mode:04o}, owner uid "
+        f"{found.st_uid}, gid {found.st_gid}; make it readable for this process: chown {uid} "
+        f"FILE, or chgrp {gid} FILE and chmod {mode | 0o040:04o} FILE (of a container's file, on "
+        "the host)"
+    )
 
 
 def token_matches(token: bytes, offered: str) -> bool:
@@ -88,13 +120,17 @@ def server_tls(settings: Settings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    certificate = f"ORDER_TLS_CERT_FILE={settings.order_tls_cert_file}"
+    key = f"ORDER_TLS_KEY_FILE={settings.order_tls_key_file}"
+    _read(certificate, settings.order_tls_cert_file)
+    _read(key, settings.order_tls_key_file)
     try:
         context.load_cert_chain(settings.order_tls_cert_file, settings.order_tls_key_file)
-    except OSError as error:
-        raise SettingsError(
-            f"ORDER_TLS_CERT_FILE={settings.order_tls_cert_file}, "
-            f"ORDER_TLS_KEY_FILE={settings.order_tls_key_file}: {error}"
-        ) from None
+    except ssl.SSLError as error:
+        problem = "not a certificate and a private key in PEM form"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            problem = "the key is not that of the certificate"
+        raise SettingsError(f"{certificate}, {key}: {problem} ({error})") from None
     return context
 
 
@@ -104,13 +140,57 @@ def client_tls(settings: Settings) -> ssl.SSLContext | None:
     Raises:
         SettingsError: the file cannot be used.
     """
-    trusted = settings.order_tls_ca_file or settings.order_tls_cert_file
-    if not trusted:
+    setting, path = _trusted(settings)
+    if not path:
         return None
+    _read(setting, path)
     try:
-        return ssl.create_default_context(cafile=trusted)
-    except OSError as error:
-        raise SettingsError(f"ORDER_TLS_CA_FILE={trusted}: {error}") from None
+        return ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise SettingsError(f"{setting}: no certificate in PEM form ({error})") from None
+
+
+def _trusted(settings: Settings) -> tuple[str, str]:
+    """What clients trust: the setting with its value, and the path; empty without TLS."""
+    if settings.order_tls_ca_file:
+        return f"ORDER_TLS_CA_FILE={settings.order_tls_ca_file}", settings.order_tls_ca_file
+    return f"ORDER_TLS_CERT_FILE={settings.order_tls_cert_file}", settings.order_tls_cert_file
+
+
+def _why_not_trusted(
+    error: ssl.SSLCertVerificationError, settings: Settings, timeout_s: float
+) -> str:
+    """What is wrong with the order manager's certificate, and which setting mends it."""
+    host = settings.order_manager_host
+    if error.verify_code not in WRONG_NAME:
+        return (
+            f"certificate of the order manager on {host}: {error.verify_message}; "
+            f"{_trusted(settings)[0]} must hold it, or the one that signed it"
+        )
+    names = _names_of_server(settings, timeout_s)
+    seen = f"is for {', '.join(names)}, not" if names else "is not"
+    kind = "IP" if error.verify_code == WRONG_ADDRESS else "DNS"
+    return (
+        f"the order manager's certificate {seen} for {host}: set ORDER_MANAGER_HOST to a name of "
+        f"the certificate (it is fixed to order_manager in containers), or make one that has "
+        f"subjectAltName={kind}:{host}, too (ORDER_TLS_CERT_FILE)"
+    )
+
+
+def _names_of_server(settings: Settings, timeout_s: float) -> list[str]:
+    """The names in a certificate that is trusted but of another host; empty if unknown."""
+    context = client_tls(settings)
+    assert context is not None
+    context.check_hostname = False  # the connection is closed at once
+    address = (settings.order_manager_host, settings.order_port)
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(address, timeout=timeout_s) as connection,
+        context.wrap_socket(connection, server_hostname=address[0]) as encrypted,
+    ):
+        found = encrypted.getpeercert() or {}
+        return [str(name[1]) for name in found.get("subjectAltName", ())]
+    return []
 
 
 def auth_frame(token: bytes) -> bytes:
@@ -133,7 +213,12 @@ def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
-            connection = tls.wrap_socket(connection, server_hostname=host)
+            try:
+                connection = tls.wrap_socket(connection, server_hostname=host)
+            except ssl.SSLCertVerificationError as error:
+                raise ssl.SSLCertVerificationError(
+                    _why_not_trusted(error, settings, timeout_s)
+                ) from error
         if token:
             connection.sendall(auth_frame(token))
             if not msgspec.json.decode(read_until(connection)[:-1]).get("ok"):

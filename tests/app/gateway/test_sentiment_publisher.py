@@ -38,6 +38,21 @@ class TestSentiment:
                 assert sentiment.data.startswith(due)
             assert sentiment.read_to_end() == feed.sentiments(0, COUNT)
 
+    def test_plain_client_gets_no_marks(self, path: Path) -> None:
+        """Also where a client that resumes needs them: several ticks have the same time."""
+        feed = make_feed(path, sentiment_every_ticks=1)
+        assert feed.marked_sentiments(0, COUNT).count(b"SEQ|") > 40
+        settings = make_settings(pace="1000/s", sentiment_subscribers=2)
+        with (
+            running(feed, settings) as gateway,
+            WireClient(gateway.sentiment_port) as silent,
+            WireClient(gateway.sentiment_port, b"RUN*") as asking,
+            WireClient(gateway.price_port),
+        ):
+            assert silent.read_to_end() == feed.sentiments(0, COUNT)
+            named = f"RUN|{feed.feed_id}*".encode()
+            assert asking.read_to_end() == named + feed.sentiments(0, COUNT)
+
     @pytest.mark.parametrize("pace", ["max", "1/s"])
     @pytest.mark.parametrize("seq", [0, 1, 133, COUNT])
     def test_resuming_client_gets_everything_ahead(self, feed: Feed, pace: str, seq: int) -> None:

@@ -1,6 +1,5 @@
 """The feed as a pure function: file, loop and walk, prices and sentiment."""
 
-import bisect
 import hashlib
 import itertools
 import re
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from app.market_data.counter_rng import NORMAL_SD, CounterRng
 from app.market_data.feed import Feed
 from app.market_data.random_walk import exponential
+from app.market_data.sentiment import repeats_time
+from app.market_data.tick_table import Rows
 from tests.support.feed_helpers import make_feed, parse_ticks, ticks_bytes, write_ticks
 from tests.support.paths import ROOT
 
@@ -219,23 +220,65 @@ def test_sentiment_is_due_with_the_first_tick_that_may_see_it(feed: Feed, source
 
 
 @pytest.mark.parametrize("piece", [1, 7, 4096])
-def test_marks_hide_sentiment_from_earlier_ticks_of_its_time(feed: Feed, piece: int) -> None:
-    """Time and the marks before a sentiment together give the tick with which it is due."""
+def test_marks_hide_sentiment_from_earlier_ticks_of_its_time(
+    feed: Feed, source: str, piece: int
+) -> None:
+    """Time and the marks before a sentiment together give the first tick of its symbol to see it.
+
+    Without one of the marks inside a piece, they would give an earlier tick.
+    """
     end = end_of(feed)
-    times = [tick.event_ns for tick in parse_ticks(ticks_bytes(feed, 0, end))]
+    ticks = list(enumerate(parse_ticks(ticks_bytes(feed, 0, end))))
     frames, due_seqs = feed.sentiments_due(0, end)
-    found, stream = [], b""
+    stream = b""
     for first in range(0, end, piece):
-        stream += feed.marked_sentiments(first, min(first + piece, end))
-    mark = 0
+        stream += b"SEQ|%d*" % first + feed.marked_sentiments(first, min(first + piece, end))
+    mark, before, found, without = -1, -1, [], []
     for frame in re.findall(rb"SEQ\|\d+\*|[^*]*\*[^*]*\*[^*]*\*", stream):
         if frame.startswith(b"SEQ"):
             assert int(frame[4:-1]) > mark
-            mark = int(frame[4:-1])
-        else:
-            found.append(max(mark, bisect.bisect_left(times, parse_ticks(frame)[0].event_ns)))
-    assert found == due_seqs.tolist()
+            before, mark = mark, int(frame[4:-1])
+            continue
+        event = parse_ticks(frame)[0]
+        own = [(seq, tick.event_ns) for seq, tick in ticks if tick.symbol == event.symbol]
+        in_time = [seq for seq, event_ns in own if event_ns >= event.event_ns]
+        found.append(next((seq for seq in in_time if seq >= mark), end))
+        if mark % piece and before >= 0:
+            without.append(next((seq for seq in in_time if seq >= before), end) < found[-1])
+        before = -1
+    assert found == [
+        next((seq for seq, tick in ticks if tick.symbol == event.symbol and seq >= due), end)
+        for event, due in zip(parse_ticks(frames), due_seqs.tolist(), strict=True)
+    ]
+    assert all(without)
+    assert bool(without) == (source == "column" and piece > 1)
     assert re.sub(rb"SEQ\|\d+\*", b"", stream) == frames == feed.sentiments(0, end)
+
+
+def test_no_marks_where_each_symbol_has_one_tick_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "feed.csv"
+    rows = ((second, symbol) for second in range(50) for symbol in ("AAPL", "MSFT", "F"))
+    lines = (f"2025-10-01 09:30:{second:02d},{symbol},100,7\n" for second, symbol in rows)
+    path.write_text("timestamp,symbol,price,sentiment\n" + "".join(lines))
+    feed = make_feed(path, replay="loop")
+    assert feed.marked_sentiments(0, 450) == feed.sentiments(0, 450) != b""
+
+
+def test_ticks_that_repeat_their_symbols_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plain loop finds them, also where chunks meet."""
+    monkeypatch.setattr("app.market_data.sentiment._CHUNK_ROWS", 16)
+    random = np.random.default_rng(1)
+    event_ns = np.cumsum(random.integers(0, 2, 500)) // 4 * 10**9
+    symbol_index = random.integers(0, 5, 500).astype(np.int32)
+    offsets = np.zeros(501, np.int64)
+    rows = Rows(b"", offsets, event_ns, symbol_index, None, list("ABCDE"))
+    seen: set[tuple[int, int]] = set()
+    expected = []
+    for key in zip(symbol_index.tolist(), event_ns.tolist(), strict=True):
+        expected.append(key in seen)
+        seen.add(key)
+    assert repeats_time(rows).tolist() == expected
+    assert 0 < sum(expected) < 500
 
 
 def test_sentiment_snapshot_equals_reading_from_the_start(feed: Feed, source: str) -> None:

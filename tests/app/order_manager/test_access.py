@@ -1,8 +1,11 @@
 """Tokens, TLS, other protocols: refused clients are logged once and counted; others go on."""
 
+import os
+import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from app.runtime.net.order_client import EncodedOrder, OrderClient
 from tests.support.orders.frames import ORDER
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import running
+from tests.support.paths import ROOT
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -33,10 +37,10 @@ def token_file(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, str]]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[str, str]]:
     folder = tmp_path_factory.mktemp("certificates")
 
-    def make(name: str) -> tuple[str, str]:
+    def make(name: str, names: str = "IP:127.0.0.1,DNS:localhost") -> tuple[str, str]:
         cert, key = folder / f"{name}.pem", folder / f"{name}.key"
         if not cert.exists():
             command = [
@@ -49,7 +53,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
                 "ec_paramgen_curve:P-256",
             ]
             command += ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-out", str(cert)]
-            command += ["-keyout", str(key), "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+            command += ["-keyout", str(key), "-addext", f"subjectAltName={names}"]
             subprocess.run(command, check=True, capture_output=True)
         return str(cert), str(key)
 
@@ -274,17 +278,97 @@ def test_an_unfinished_handshake_does_not_block_others(tmp_path: Path, certifica
             sock.close()
 
 
+@pytest.mark.parametrize(
+    ("names", "host", "seen"),
+    [
+        ("DNS:orders.example,DNS:localhost", "127.0.0.1", "orders.example, localhost, not"),
+        ("DNS:orders.example,IP:127.0.0.1", "localhost", "orders.example, 127.0.0.1, not"),
+    ],
+)
+def test_a_certificate_of_another_name_says_which(
+    tmp_path: Path, certificate: Any, names: str, host: str, seen: str
+) -> None:
+    cert, key = certificate(f"named-{host}", names)
+    settings = {"order_tls_cert_file": cert, "order_tls_key_file": key}
+    with running(tmp_path, **settings) as server:
+        chosen = Settings(order_port=server.port, order_manager_host=host, **settings)
+        with pytest.raises(ssl.SSLCertVerificationError) as raised:
+            connect_orders(chosen, 5.0)
+    text = str(raised.value)
+    assert f"certificate is for {seen} for {host}: set ORDER_MANAGER_HOST" in text
+    assert f"subjectAltName={'IP' if host[0] == '1' else 'DNS'}:{host}" in text
+
+
+def test_an_untrusted_certificate_names_the_setting(tmp_path: Path, certificate: Any) -> None:
+    cert, key = certificate("good")
+    stranger, _ = certificate("stranger")
+    with running(tmp_path, order_tls_cert_file=cert, order_tls_key_file=key) as server:
+        chosen = Settings(
+            order_port=server.port, order_manager_host="localhost", order_tls_ca_file=stranger
+        )
+        with pytest.raises(ssl.SSLCertVerificationError, match="self-signed") as raised:
+            connect_orders(chosen, 5.0)
+    assert f"ORDER_TLS_CA_FILE={stranger} must hold it" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["ORDER_TOKEN_FILE", "ORDER_TLS_CERT_FILE", "ORDER_TLS_KEY_FILE"]
+)
+def test_a_file_that_the_process_may_not_read_says_who_may(
+    tmp_path: Path, certificate: Any, token_file: str, setting: str
+) -> None:
+    """As in a container, whose uid is not that of the file's owner."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to run as another user")
+    cert, key = (Path(shutil.copy(path, tmp_path)) for path in certificate("good"))
+    files = {"ORDER_TOKEN_FILE": Path(token_file), "ORDER_TLS_CERT_FILE": cert}
+    files |= {"ORDER_TLS_KEY_FILE": key}
+    for path in files.values():
+        path.chmod(0o644)
+    files[setting].chmod(0o600)
+    code = (
+        "from app.config import SettingsError, load_settings\n"
+        "from app.runtime.net.access import read_token, server_tls\n"
+        "import os, sys\n"
+        "os.setgid(10001); os.setuid(10001)\n"
+        "settings = load_settings(env_file='')\n"
+        "try:\n    read_token(settings.order_token_file), server_tls(settings)\n"
+        "except SettingsError as error:\n    sys.exit(str(error))\n"
+    )
+    folders = [tmp_path, *tmp_path.parents]
+    blocked = [folder for folder in folders if not folder.stat().st_mode & 0o001]
+    for folder in blocked:
+        folder.chmod(folder.stat().st_mode | 0o001)
+    try:
+        environ = os.environ | {name: str(path) for name, path in files.items()}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    finally:
+        for folder in blocked:
+            folder.chmod(folder.stat().st_mode & ~0o001)
+    expected = (
+        f"{setting}={files[setting]}: uid 10001, gid 10001 of this process may not read it: mode "
+        "0600, owner uid 0, gid 0; make it readable for this process: chown 10001 FILE, or "
+        "chgrp 10001 FILE and chmod 0640 FILE"
+    )
+    assert done.stderr.startswith(expected)
+
+
 def test_unusable_certificate_files(tmp_path: Path, certificate: Any) -> None:
     cert, _ = certificate("good")
     _, other_key = certificate("stranger")
-    for pair in ((cert, other_key), (cert, str(tmp_path / "none"))):
+    for pair, problem in (
+        ((cert, other_key), "the key is not that of the certificate"),
+        ((cert, str(tmp_path / "none")), "No such file or directory"),
+        ((cert, cert), "not a certificate and a private key in PEM form"),
+    ):
         manager = OrderManagerProcess(
             tmp_path / "x", order_tls_cert_file=pair[0], order_tls_key_file=pair[1]
         )
         manager.start(wait=False)
         assert manager.process is not None
         assert manager.process.wait(timeout=10) == 2
-        assert "ORDER_TLS_CERT_FILE" in manager.log()
+        assert f"ORDER_TLS_KEY_FILE={pair[1]}: {problem}" in manager.log()
         manager.__exit__(None, None, None)
 
 

@@ -1,15 +1,20 @@
 """Requests and answers over live sockets: orders, queries, modes, counters."""
 
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.config import Settings
 from app.execution.prices import BookPrice
 from app.model.money import UNITS
+from app.order_manager.pipeline import build_service
 from app.order_manager.server import MESSAGE_DELIMITER, OrderManagerServer
-from tests.support.children import eventually
+from app.shared_memory_utils.price_book import SharedPriceBook
+from tests.support.children import eventually, segment_name
 from tests.support.orders.frames import ORDER, frame
 from tests.support.orders.prices import Prices
 from tests.support.orders.process import Client
@@ -55,6 +60,40 @@ def test_stop_before_and_twice(tmp_path: Path) -> None:
     server.stop()
     server.start()
     server.stop()
+
+
+@pytest.fixture
+def book_name() -> Iterator[str]:
+    yield from segment_name()
+
+
+@pytest.mark.parametrize(
+    "step", ["build_service", "listen", "os.eventfd", "Sessions", "Admission", "OrderLog"]
+)
+def test_a_server_that_cannot_be_made_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, book_name: str, step: str
+) -> None:
+    def mapped() -> bool:
+        return book_name in Path("/proc/self/maps").read_text()
+
+    def build_after_reading_a_price(chosen: Any, store: Any, prices: Any) -> Any:
+        assert prices.read("A") is None
+        assert mapped()
+        return build_service(chosen, store, prices)
+
+    def fail(*_arguments: object) -> None:
+        raise MemoryError(step)
+
+    SharedPriceBook(["A"], book_name).close()  # the segment stays
+    chosen = Settings(output_dir=str(tmp_path), shm_price_book=book_name)
+    monkeypatch.setattr("app.order_manager.server.build_service", build_after_reading_a_price)
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"app.order_manager.server.{step}", fail)
+        with pytest.raises(MemoryError, match=step):
+            OrderManagerServer("127.0.0.1", 0, settings=chosen)
+    assert os.listdir("/proc/self/fd") == before
+    assert not mapped()
 
 
 def test_server_ids_are_unique_and_rise_across_clients(server: RunningServer) -> None:

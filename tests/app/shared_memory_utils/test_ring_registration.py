@@ -28,6 +28,26 @@ class TestRegistration:
         assert (one.name, two.name) == ("alpha", "alpha-2")
         assert one.slot != two.slot
 
+    def test_a_number_chooses_the_name_whatever_the_order(self, writer: Writer) -> None:
+        names = [writer.ring.register("alpha", LOSSLESS, number).name for number in (3, 1, 2)]
+        assert names == ["alpha-3", "alpha", "alpha-2"]
+        assert writer.ring.register("alpha", LOSSLESS, 70).name == "alpha-70"
+
+    def test_a_number_returns_to_its_own_position(
+        self, name: str, writer: Writer, spawn: Spawn
+    ) -> None:
+        first, second = (spawn(READER, name, "alpha", LOSSLESS) for _ in range(2))
+        assert sorted((first.line(), second.line())) == ["alpha False 0", "alpha-2 False 0"]
+        first.kill()
+        second.kill()
+        for number, wanted in ((2, "alpha-2"), (1, "alpha")):
+            found = writer.ring.register("alpha", LOSSLESS, number)
+            assert (found.name, found.returning) == (wanted, True)
+
+    def test_a_number_that_is_in_use_is_not_shared(self, writer: Writer) -> None:
+        names = [writer.ring.register("alpha", LOSSLESS, 2).name for _ in range(3)]
+        assert names == ["alpha-2", "alpha", "alpha-3"]
+
     def test_a_reader_that_leaves_is_forgotten(
         self, name: str, writer: Writer, spawn: Spawn
     ) -> None:

@@ -1,8 +1,5 @@
-"""Signals, positions and orders of the strategies; the loader; user strategies."""
+"""Positions and orders from signals; the loader; user strategies."""
 
-import json
-import socket
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +13,6 @@ from hypothesis import strategies as st
 from app.config import Settings
 from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
-from app.runtime.net.order_client import send_order
 from app.strategy.base import SIGNAL_NAMES, Context, Strategy, load_strategy
 from app.strategy.cross_check import CrossCheck
 from app.strategy.engine import Engine
@@ -32,7 +28,6 @@ from app.strategy.reference import (
 LIMIT = settings(max_examples=100, deadline=None, derandomize=True)
 SYMBOLS = ["AAPL", "MSFT", "TSLA"]
 SMALL = Settings(short_window_ticks=2, long_window_ticks=4, order_qty=10)
-VALUES = {"BUY": 1, "SELL": -1, "HOLD": 0}
 
 
 def ticks_of(*rows: tuple[int, float], first_seq: int = 0) -> Any:
@@ -41,68 +36,6 @@ def ticks_of(*rows: tuple[int, float], first_seq: int = 0) -> Any:
     for i, (symbol, price) in enumerate(rows):
         ticks[i] = (i * 10**9, price, first_seq + i, symbol, 0)
     return ticks
-
-
-class TestMovingAverage:
-    @pytest.mark.parametrize(("s", "l"), [(5, 5), (6, 5), (0, 5), (-1, 5), (0, 0)])
-    def test_invalid_windows(self, s: int, l: int) -> None:  # noqa: E741
-        with pytest.raises(ValueError, match="short window"):
-            WindowedMovingAverageStrategy(s, l)
-
-    def test_holds_until_the_long_window_is_full(self) -> None:
-        strategy = WindowedMovingAverageStrategy(s=1, l=3)
-        signals = [strategy.on_tick(MarketDataPoint("t", "A", price)) for price in (1, 2, 3, 2, 1)]
-        assert signals == ["HOLD", "HOLD", "BUY", "SELL", "SELL"]
-
-    def test_equal_averages_hold(self) -> None:
-        strategy = WindowedMovingAverageStrategy(2, 3)
-        signals = [strategy.on_tick(MarketDataPoint("t", "A", 0.1)) for _ in range(50)]
-        assert set(signals) == {"HOLD"}
-
-    def test_each_symbol_has_its_own_window(self) -> None:
-        strategy = WindowedMovingAverageStrategy(1, 2)
-        points = [("A", 1), ("B", 9), ("A", 2), ("B", 8)]
-        signals = [strategy.on_tick(MarketDataPoint("t", s, float(p))) for s, p in points]
-        assert signals == ["HOLD", "HOLD", "BUY", "SELL"]
-
-    def test_generate_signals_holds_until_the_long_window_is_full(self) -> None:
-        strategy = WindowedMovingAverageStrategy(2, 4)
-        prices = [100.0, 101.0, 102.0, 103.0, 90.0, 80.0]
-        signals = [strategy.generate_signals(MarketDataPoint("t", "A", p)) for p in prices]
-        assert signals == ["HOLD", "HOLD", "HOLD", "BUY", "SELL", "SELL"]
-
-    def test_generate_signals_compares_exactly(self) -> None:
-        # In floats, the mean of three times 0.1 is not 0.1.
-        strategy = WindowedMovingAverageStrategy(1, 3)
-        signals = [strategy.generate_signals(MarketDataPoint("t", "A", 0.1)) for _ in range(9)]
-        assert signals == ["HOLD"] * 9
-
-
-class TestSentiment:
-    @pytest.mark.parametrize(
-        ("sentiment", "signal"),
-        [(0, "SELL"), (49, "SELL"), (50, "HOLD"), (51, "BUY"), (100, "BUY")],
-    )
-    def test_the_thresholds_are_50_by_default(self, sentiment: int, signal: str) -> None:
-        assert SentimentStrategy().on_sentiment(SentimentDataPoint("t", "A", sentiment)) == signal
-
-    def test_the_thresholds_can_be_set(self) -> None:
-        strategy = SentimentStrategy(bullish=70, bearish=30)
-        points = [SentimentDataPoint("t", "A", value) for value in (29, 30, 70, 71)]
-        assert [strategy.on_sentiment(point) for point in points] == ["SELL", "HOLD", "HOLD", "BUY"]
-        assert [strategy.generate_signal(p) for p in points] == ["SELL", "HOLD", "HOLD", "BUY"]
-
-    @pytest.mark.parametrize(("bullish", "bearish"), [(30, 70), (101, 50), (50, -1)])
-    def test_invalid_thresholds(self, bullish: int, bearish: int) -> None:
-        with pytest.raises(ValueError, match="thresholds"):
-            SentimentStrategy(bullish, bearish)
-
-
-def test_cross_check_needs_both_to_agree() -> None:
-    for average in VALUES:
-        for sentiment in VALUES:
-            agreed = average if average == sentiment else "HOLD"
-            assert cross_check(average, sentiment) == agreed
 
 
 class PlainCrossCheck(Strategy):
@@ -382,27 +315,3 @@ class TestUserStrategies:
     def test_none_and_hold_are_the_same(self) -> None:
         for answer in (None, "HOLD"):
             assert Run(on_tick(lambda tick, a=answer: a)).take(self.TICKS()).signals == [0, 0]
-
-
-def test_send_order_is_one_frame_and_one_answer() -> None:
-    seen: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                data = b""
-                while not data.endswith(b"*"):
-                    data += connection.recv(100)
-                seen.append(data)
-                for part in (b'{"ok":true,"or', b'der":{"id":1}}*'):
-                    connection.sendall(part)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        order = {"side": "BUY", "symbol": "A*B", "qty": 10, "price": 173.2, "id": 1}
-        chosen = Settings(order_manager_host="127.0.0.1", order_port=server.getsockname()[1])
-        assert send_order(order, chosen) == {"ok": True, "order": {"id": 1}}
-        thread.join(5)
-    assert seen[0].count(b"*") == 1
-    assert json.loads(seen[0][:-1]) == order

@@ -231,3 +231,16 @@ def test_a_flat_position_is_flat_after_a_kill(
             (6, "SELL", 20),
         ]
         assert around.metrics.get("signals_flat") == 1
+
+
+def test_the_client_has_the_number_of_its_container(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is the first of its service to start, and after a restart."""
+    monkeypatch.setattr("app.strategy.process.replica_number", lambda: 2)
+    with surroundings(tmp_path / "ticks.csv", name, trading_mode="live") as around:
+        run_and_kill(around)
+        run_to_end(around)
+        clients = {order["client"] for order in around.manager.orders}
+    assert len(clients) == 1
+    assert clients.pop().startswith("strategy-2@")

@@ -1,15 +1,18 @@
 """The order client against order managers that reset, stall, lie and send garbage."""
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from app.config import Settings
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import Backoff, Stop
-from app.runtime.net.order_client import EncodedOrder, OrderClient, StopRequested
+from app.runtime.net.order_client import EncodedOrder, OrderClient, StopRequested, send_order
 from tests.support.children import eventually
 from tests.support.fake_servers import Connection, FakeServer, unused_port
 
@@ -249,3 +252,27 @@ class TestWaiting:
             eventually(lambda: fake.connections == 1, "the connection")
         eventually(lambda: (client.maintain(), client.waiting_s > 0.2)[1], "0.2 s without one")
         client.close()
+
+
+def test_send_order_is_one_frame_and_one_answer() -> None:
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                data = b""
+                while not data.endswith(b"*"):
+                    data += connection.recv(100)
+                seen.append(data)
+                for part in (b'{"ok":true,"or', b'der":{"id":1}}*'):
+                    connection.sendall(part)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        order = {"side": "BUY", "symbol": "A*B", "qty": 10, "price": 173.2, "id": 1}
+        chosen = Settings(order_manager_host="127.0.0.1", order_port=server.getsockname()[1])
+        assert send_order(order, chosen) == {"ok": True, "order": {"id": 1}}
+        thread.join(5)
+    assert seen[0].count(b"*") == 1
+    assert json.loads(seen[0][:-1]) == order
