@@ -112,9 +112,9 @@ def unhealthy(stack: HostStack, service: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def new_order(stack: HostStack, symbol: str = "AAPL") -> dict[str, object]:
-    """The order manager's answer to a plain client's order."""
+    """The order manager's answer to a plain client's order at the market."""
     with Client(stack.order_port) as client:
-        return client.ask({"side": "BUY", "symbol": symbol, "qty": 1, "price": 170.0})
+        return client.ask({"side": "BUY", "symbol": symbol, "qty": 1, "price": 1000.0})
 
 
 @pytest.mark.parametrize("how", ["cut gateway link", "paused gateway", "paused orderbook"])
