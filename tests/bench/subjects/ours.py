@@ -178,7 +178,7 @@ def latency(
 
 def orders(context: Context) -> Figures:
     """Order to durable ACK at the real order manager, one client."""
-    settings = settings_for(context.work_dir, ANYWHERE, risk_known_symbols=False)
+    settings = settings_for(context.work_dir, ANYWHERE, risk_known_symbols=False, venue="echo")
     with Stack(settings, feed=False) as stack:
         stack.wait_ready()
         with socket.create_connection(("127.0.0.1", settings.order_port)) as peer:
