@@ -142,9 +142,9 @@ class Playback:
 
     def _trace(self, seq: int) -> None:
         """At DEBUG: the ticks released since the last call, up to ``seq``."""
-        if seq > self._traced_seq:
-            log.debug("ticks_released", first_seq=self._traced_seq, last_seq=seq - 1)
-            self._traced_seq = seq
+        for released in range(self._traced_seq, seq):
+            log.debug("tick_released", seq=released)
+        self._traced_seq = max(seq, self._traced_seq)
 
     def _finish(self) -> None:
         self._finished = True

@@ -167,7 +167,8 @@ def _text_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
         head = warning if order.code and what in WARNINGS else info
         line = (
             f"{head}{what} Order {order.id}: "
-            f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} client={client}"
+            f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} "
+            f"client={client} id={order.id}"
         )
         if order.code:
             line = f"{line} {CODE_NAMES[order.code]}: {order.msg}"
@@ -238,13 +239,8 @@ def _dropped(count: int, as_json: bool) -> str:
 
 
 def trace_orders(events: Sequence[Event]) -> None:
-    """At DEBUG: one line for a batch's orders, with the ticks that a strategy's ids name."""
-    orders = [event[1] for event in events if isinstance(event, tuple)]
-    if orders:
-        first, last = (pick(order.id for order in orders) for pick in (min, max))
-        log.debug(
-            "orders_answered",
-            orders=len(orders),
-            first_seq=tick_of_order_id(first),
-            last_seq=tick_of_order_id(last),
-        )
+    """At DEBUG: the tick of each order, as a strategy's id names it."""
+    for event in events:
+        if isinstance(event, tuple):
+            _, order, client = event
+            log.debug("order_answered", client=client, id=order.id, seq=tick_of_order_id(order.id))

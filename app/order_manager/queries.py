@@ -73,7 +73,7 @@ class OrderQueries:
         if isinstance(found, Reject):
             return encode_reject(found)
         if isinstance(command, Cancel):
-            text = f"Canceled Order {found.id} client={command.client}"
+            text = f"Canceled Order {found.id} client={command.client} id={found.id}"
             self.event = Note("order_canceled", text, order_fields(found, command.client))
             return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(

@@ -93,9 +93,9 @@ class FeedWriter:
     def _trace(self) -> None:
         """At DEBUG: the ticks published since the last call."""
         seq = self.next_seq
-        if seq != self._traced_seq:
-            log.debug("ticks_published", first_seq=self._traced_seq, last_seq=seq - 1)
-            self._traced_seq = seq
+        for published in range(self._traced_seq, seq):
+            log.debug("tick_published", seq=published)
+        self._traced_seq = seq
 
     def heartbeat(self, now_ns: int | None = None, *, current: bool = False) -> None:
         """Two heartbeats: this process's in the metrics, the prices' in the segments.

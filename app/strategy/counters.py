@@ -16,6 +16,7 @@ from app.model.trades_hash import TradesHash, trade_line, unrecorded_line
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Answer
+from app.strategy.base import SIGNAL_NAMES
 from app.strategy.engine import Engine
 from app.strategy.schedule import Schedule
 
@@ -79,6 +80,19 @@ class StrategyCounters:
                 )
             )
         self._trades.add(lines, filled, refused)
+
+    def trace(self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]) -> None:
+        """At DEBUG: one line for each tick that was decided on."""
+        for seq, symbol, signal in zip(
+            ticks["seq"].tolist(), ticks["symbol"].tolist(), signals.tolist(), strict=True
+        ):
+            log.debug(
+                "tick_decided",
+                client=self._client,
+                seq=seq,
+                symbol=self._engine.symbols[symbol],
+                signal=SIGNAL_NAMES[signal],
+            )
 
     def count_batch(self, signals: npt.NDArray[np.int8], decided_ns: int) -> None:
         """Count one batch's signals; ``decided_ns``: CLOCK_MONOTONIC of the decision."""

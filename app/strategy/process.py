@@ -198,7 +198,7 @@ class StrategyProcess:
         self._trade(ticks, signals, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
         if self._traced:
-            log.debug("ticks_decided", client=self.client, **_range_of(ticks))
+            self.counters.trace(ticks, signals)
         self.reader.advance(len(ticks))
         self.counters.count_batch(signals, decided_ns)
 
@@ -288,10 +288,6 @@ class StrategyProcess:
         del self.reader
         self.ring.close()
         self.book.close()
-
-
-def _range_of(ticks: npt.NDArray[np.void]) -> dict[str, int]:
-    return {"first_seq": int(ticks["seq"][0]), "last_seq": int(ticks["seq"][-1])}
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:

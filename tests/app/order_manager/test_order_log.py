@@ -146,11 +146,12 @@ def test_text_lines_are_those_that_users_know(pipe: Pipe) -> None:
     log.drain()
     lines = [line.partition("Z ")[2] for line in pipe.read().splitlines()]
     assert lines == [
-        f"INFO order_manager Received Order 84: BUY 10 NVDA @ 96.44 client={CLIENT}",
-        f"INFO order_manager Received Order 85: SELL 10 NVDA @ MARKET client={CLIENT} filled=3",
-        f"WARNING order_manager Denied Order 86: BUY 5 A*B @ 1.00 client={CLIENT} "
+        f"INFO order_manager Received Order 84: BUY 10 NVDA @ 96.44 client={CLIENT} id=84",
+        f"INFO order_manager Received Order 85: SELL 10 NVDA @ MARKET client={CLIENT} id=85 "
+        "filled=3",
+        f"WARNING order_manager Denied Order 86: BUY 5 A*B @ 1.00 client={CLIENT} id=86 "
         'FRAME_RATE: too "many"',
-        f"INFO order_manager Repeated Order 86: BUY 5 A*B @ 1.00 client={CLIENT} "
+        f"INFO order_manager Repeated Order 86: BUY 5 A*B @ 1.00 client={CLIENT} id=86 "
         'FRAME_RATE: too "many"',
         "WARNING order_manager Refused Order -: STORE_UNAVAILABLE: no disk",
     ]
