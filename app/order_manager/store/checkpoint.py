@@ -27,7 +27,7 @@ POSITIONS_IDLE_S: Final = 0.25
 """Time without a batch after which positions are written."""
 
 MARKS_INTERVAL_S: Final = 5.0
-"""At most this often, marks are written without positions."""
+"""At most this often, marks are written without positions; not while orders come."""
 MARKS_IDLE_S: Final = 1.0
 
 _PUT_MARK: Final = "INSERT OR REPLACE INTO marks VALUES(?,?,?)"
@@ -47,7 +47,8 @@ class Checkpointer:
         """The market's prices of the symbols held, in 1e-9 units."""
         self._run_id = run_id
         self._written_marks: dict[str, int] = {}
-        self._marks_written_s = 0.0
+        self._marks_read_s = 0.0
+        """When the marks were last looked at (CLOCK_MONOTONIC)."""
         self.wal_pages = 0
         """Pages in the log since the last checkpoint."""
         self.unwritten: dict[Key, PositionRow] = {}
@@ -81,16 +82,16 @@ class Checkpointer:
         """Whether the stored marks are old, and no order has to wait for the write."""
         now = time.monotonic()
         quiet = idle and now - self._last_batch_s >= MARKS_IDLE_S
-        return quiet and now - self._marks_written_s >= MARKS_INTERVAL_S and bool(self._new_marks())
+        return quiet and now - self._marks_read_s >= MARKS_INTERVAL_S and bool(self._new_marks())
 
     def _new_marks(self) -> dict[str, int]:
+        self._marks_read_s = time.monotonic()
         written = self._written_marks
         return {s: price for s, price in self.read_marks().items() if written.get(s) != price}
 
     def write_positions(self, connection: apsw.Connection) -> None:
         """Write the positions and marks that the tables lack, in a transaction of their own."""
         marks = self._new_marks()
-        self._marks_written_s = time.monotonic()
         if not self.unwritten and not marks:
             return
         try:
