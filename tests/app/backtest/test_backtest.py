@@ -197,6 +197,7 @@ def host_outcome(folder: Path, **settings: object) -> Outcome:
         return stack.outcome()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pace", ["max", "20000/s", "5000/s"])
 def test_host_processes_trade_like_the_backtest(tmp_path: Path, pace: str) -> None:
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace=pace)
@@ -222,6 +223,7 @@ def independent_profit(path: Path, orders: list[dict[str, str]]) -> tuple[float,
     return float(realized), float(opened)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kills", [(), ("order_manager", "strategy")], ids=["calm", "kills"])
 def test_report_backtest_and_an_independent_computation_have_one_profit(
     tmp_path: Path, kills: tuple[str, ...]
@@ -251,12 +253,14 @@ def test_report_backtest_and_an_independent_computation_have_one_profit(
     assert "Profit at the last prices" in printed
 
 
+@pytest.mark.medium
 def test_every_agreement_sends_an_order(tmp_path: Path) -> None:
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace="max", order_mode="every")
     assert len(ours.orders) > 5000
     assert first_difference(ours, expected(order_mode="every")) is None
 
 
+@pytest.mark.medium
 def test_limits_deny_the_same_orders(tmp_path: Path) -> None:
     limits = {"risk_client_notional_max": 1500.0, "risk_client_exposure_max": 2500.0}
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace="max", **limits)
@@ -272,6 +276,7 @@ def table(path: Path) -> dict[str, list[str]]:
     return {name: list(values) for name, *values in zip(header, *rows, strict=True)}
 
 
+@pytest.mark.medium
 def test_the_file_of_orders_is_the_stacks_export(tmp_path: Path) -> None:
     """Column by column; the limit adds orders with a code and a message."""
     limit = {"risk_client_notional_max": 1500.0}
@@ -297,6 +302,7 @@ def test_the_file_of_orders_is_the_stacks_export(tmp_path: Path) -> None:
     assert [f"{at[:10]} {at[11:19]}" for at in ours["at"]] == [ts[:19] for ts in ours["ts"]]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", DATA_FILES)
 def test_real_data_trades_like_the_backtest(tmp_path: Path, name: str) -> None:
     path = SHARED_DATA / name
