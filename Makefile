@@ -61,8 +61,8 @@ images: ## Build the images, and a base image first if no registry answers
 test: setup ## All tests; container tests only if an engine answers
 	$(PYTEST) -m "not bench"
 
-test-fast: setup ## Tests that take seconds: no containers, nothing slow
-	$(PYTEST) -m "not bench and not slow and not container"
+test-fast: setup ## Unit and property tests on all cores, within a minute
+	$(PYTEST) -n auto -m "not bench and not slow and not medium and not container"
 
 lint: setup ## Run ruff and mypy --strict
 	$(BIN)/ruff check .

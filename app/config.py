@@ -318,6 +318,11 @@ def load_settings(
     return Settings.from_environ({**from_file, **(os.environ if environ is None else environ)})
 
 
+def compose_value(name: str, env_file: str | Path = ".env") -> str:
+    """A value that only docker-compose.yml uses, from where Compose takes it; empty if unset."""
+    return (os.environ.get(name) or dotenv_values(env_file).get(name) or "").strip()
+
+
 def settings_or_exit(service: str) -> Settings:
     """Load the settings, or print what is wrong with them and exit with code 2."""
     try:

@@ -6,7 +6,9 @@ certificate through the settings, so it also works in a container.
 
 import functools
 import json
+import os
 import sys
+import time
 from typing import Any, Final
 
 import click
@@ -15,9 +17,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
+from app.config import (
+    EXIT_SETTINGS,
+    Settings,
+    SettingsError,
+    compose_value,
+    is_loopback,
+    settings_or_exit,
+)
 from app.model.wire.frames import json_frame
 from app.runtime.metrics import tables
+from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.net.access import connect_orders
 from app.runtime.net.receive import read_until
 
@@ -43,6 +53,7 @@ POSITION_COLUMNS: Final = (
     "open_buy",
     "open_sell",
 )
+ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
 FILL_COLUMNS: Final = ("exec_id", "qty", "price", "at_ns")
 
 
@@ -86,8 +97,10 @@ SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
 """Help and parameters of each, without :data:`COMMON_OPTIONS`."""
 COMMON_OPTIONS: Final[list[click.Parameter]] = [
     click.Option(["--json", "as_json"], is_flag=True, help="print the unchanged answer"),
-    click.Option(["--host"], help="default: ORDER_MANAGER_HOST"),
-    click.Option(["--port"], type=int, help="default: ORDER_PORT"),
+    click.Option(["--host"], help="default: ORDER_MANAGER_HOST; for containers PUBLISH_HOST"),
+    click.Option(
+        ["--port"], type=int, help="default: ORDER_PORT; for containers PUBLISHED_ORDER_PORT"
+    ),
     click.Option(["--timeout", "timeout_s"], type=float, default=5.0, help="seconds; default: 5"),
     click.Option(["--client"], help="whose orders; default: client 'default', or all"),
 ]
@@ -105,19 +118,53 @@ def request_of(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"op": name, **members}
 
 
-def ask(request: dict[str, Any], host: str | None, port: int | None, timeout_s: float) -> bytes:
+def target(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """The settings with the order manager's address as this command reaches it.
+
+    On a host whose stack runs in containers, that is the address on which Compose publishes the
+    port.  An order manager of this host, or an address that the caller names, comes first.
+
+    Raises:
+        SettingsError: PUBLISHED_ORDER_PORT is not a port.
+    """
+    if host or port:
+        return msgspec.structs.replace(
+            settings,
+            order_manager_host=host or settings.order_manager_host,
+            order_port=port or settings.order_port,
+        )
+    published = compose_value("PUBLISHED_ORDER_PORT")
+    names_its_own = "ORDER_PORT" in os.environ and "PUBLISHED_ORDER_PORT" not in os.environ
+    elsewhere = not is_loopback(settings.order_manager_host)
+    if not published or names_its_own or elsewhere or _runs_here(settings):
+        return settings
+    if not published.isdigit() or not 0 < int(published) < 1 << 16:
+        raise SettingsError(f"PUBLISHED_ORDER_PORT={published}: must be a TCP port, 1 to 65535")
+    address = compose_value("PUBLISH_HOST")
+    return msgspec.structs.replace(
+        settings,
+        order_manager_host=settings.order_manager_host if address in ANY_ADDRESS else address,
+        order_port=int(published),
+    )
+
+
+def _runs_here(settings: Settings) -> bool:
+    """Whether an order manager with these settings is alive on this host, or in this container."""
+    try:
+        blocks = read_liveness(settings.shm_metrics)
+    except MetricsError:
+        return False
+    oldest_ns = time.monotonic_ns() - int(settings.heartbeat_timeout_s * 1e9)
+    return any(b.service == "order_manager" and b.heartbeat_ns > oldest_ns for b in blocks)
+
+
+def ask(request: dict[str, Any], settings: Settings, timeout_s: float) -> bytes:
     """Send a request and read its answer, delimiter removed.
 
     Raises:
         OSError: no answer from the order manager.
         SettingsError: a file that the settings name cannot be used.
     """
-    settings = settings_or_exit("orders")
-    settings = msgspec.structs.replace(
-        settings,
-        order_manager_host=host or settings.order_manager_host,
-        order_port=port or settings.order_port,
-    )
     with connect_orders(settings, timeout_s) as connection:
         connection.sendall(json_frame(json.dumps(request).encode()))
         return read_until(connection)[:-1]
@@ -168,13 +215,16 @@ def run(
     **parameters: Any,
 ) -> int:
     """Exit code 0: done, 1: refused or nobody answers, 2: invalid settings."""
+    settings = settings_or_exit("orders")
     try:
-        frame = ask(request_of(name, parameters), host, port, timeout_s)
+        settings = target(settings, host, port)
+        frame = ask(request_of(name, parameters), settings, timeout_s)
     except SettingsError as error:
         print(f"orders: {error}", file=sys.stderr)
         return EXIT_SETTINGS
     except OSError as error:
-        print(f"orders: no answer from the order manager: {error}", file=sys.stderr)
+        address = f"{settings.order_manager_host}:{settings.order_port}"
+        print(f"orders: no answer from the order manager on {address}: {error}", file=sys.stderr)
         return 1
     # Keep money as text, exact to the last digit.
     answer = json.loads(frame, parse_float=str)

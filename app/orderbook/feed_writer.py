@@ -182,6 +182,7 @@ class FeedWriter:
         if seq is None:
             return self._refuse(feed, position, _kernel.BAD_TIMESTAMP)
         if seq != self.next_seq:
+            self.metrics.add("gaps")
             self.segments.discard()
             raise FatalError(
                 f"damaged feed: the gateway has sent {seq} ticks, {self.next_seq} have arrived; "

@@ -144,6 +144,9 @@ def last_order_id(client: OrderClient, name: str) -> int | None:
     Raises:
         StopRequested: a stop was requested meanwhile.
     """
-    request = {"op": "orders", "client": name, "open": False, "limit": 1}
-    orders = client.ask(request).get("orders", [])
+    newest = {"op": "orders", "open": False, "limit": 1}
+    if not client.ask(newest).get("orders"):
+        # A new run.  To ask for a client that has sent no order yet is refused, with a warning.
+        return None
+    orders = client.ask({**newest, "client": name}).get("orders", [])
     return int(orders[0]["id"]) if orders else None

@@ -12,6 +12,8 @@ from tests.chaos.host import HostStack
 from tests.chaos.run_host import undisturbed
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.medium
+
 SAMPLE = ROOT / "data" / "market_data.csv"
 PROXY_HOST = "127.0.0.2"
 TICK = b"2025-10-01 09:30:00*AAPL*173.20*"

@@ -20,6 +20,8 @@ from tests.chaos.run_host import run_once, scenarios, undisturbed
 from tests.support.orders.process import Client
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.medium
+
 SAMPLE = ROOT / "data" / "market_data.csv"
 PROXY_HOST = "127.0.0.2"
 

@@ -15,6 +15,8 @@ from tests.chaos.host import PROCESSES, HostStack
 from tests.support.compose_stack import ComposeStack, eventually
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.medium
+
 RECOVERED = re.compile(r"recovered in \d+\.\d s, 0 lost, 0 doubled\n")
 EQUAL = re.compile(r"equal: ([\d,]+) orders, \1 fills, PnL -?\d+\.\d+\n")
 

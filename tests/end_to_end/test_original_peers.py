@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from app.strategy import (
     MarketDataPoint,
     SentimentDataPoint,
@@ -104,6 +106,7 @@ def test_the_peers_know_only_the_written_protocol() -> None:
     assert not re.search(r"^\s*(from|import) app", PEERS.read_text(), re.MULTILINE)
 
 
+@pytest.mark.medium
 def test_original_gateway_and_order_manager_around_our_processes(tmp_path: Path) -> None:
     stream, start = rows(), threading.Event()
     wanted = expected_orders(stream)

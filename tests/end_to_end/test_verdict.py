@@ -17,6 +17,8 @@ from tests.bench.subjects.stack import Stack, of, settings_for
 from tests.chaos.host import HostStack
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.medium
+
 SAMPLE = ROOT / "data" / "market_data.csv"
 
 

@@ -184,8 +184,8 @@ class HostCommands:
                     environ = self._running
                 if NEEDS_STOPPED_STORE.search(command):
                     environ = self._stopped_store(scratch)
-                text = text.replace("127.0.0.1/62000", f"127.0.0.1/{environ['ORDER_PORT']}")
-                run_to_end(text, environ, log)
+                published = {"PUBLISHED_ORDER_PORT": environ["ORDER_PORT"]}
+                run_to_end(text, environ | published, log)
         finally:
             for running in reversed(left_running):
                 running.interrupt()

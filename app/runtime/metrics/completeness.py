@@ -7,9 +7,10 @@ Labeled = list[tuple[str, ProcessSnapshot]]
 LOSS_COUNTERS = {
     "ticks_lost": "{count:,} ticks overwritten in the ring before it read them",
     "ticks_malformed": "{count:,} malformed ticks refused",
-    "gaps": "{count:,} gaps in the sequence of ticks",
 }
-"""Counters of missing input.  Skipped rows are not missing: SKIP_BAD_ROWS asked for that."""
+"""Counters of missing input.  Skipped rows are not missing: SKIP_BAD_ROWS asked for that.  Neither
+is a gap in the orderbook's feed: after it, the run starts over from tick 0.
+"""
 
 
 def unanswered(process: ProcessSnapshot) -> int:

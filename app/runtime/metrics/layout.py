@@ -53,7 +53,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "bytes_received": "bytes received on the price connection",
         "ticks_malformed": "ticks refused because a field was malformed",
         "reconnects": "connections made after the first",
-        "gaps": "jumps in the sequence of ticks",
+        "gaps": "ticks lost or doubled on the way from the gateway; the run then starts over",
         "writer_waits": "times the ring was full and the writer waited for a reader",
         "queue_depth": "ticks in the ring that the slowest reader has not taken yet",
         "symbols": "symbols in the price book",

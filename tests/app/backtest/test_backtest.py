@@ -194,18 +194,21 @@ def host_outcome(folder: Path, **settings: object) -> Outcome:
         return stack.outcome()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pace", ["max", "20000/s", "5000/s"])
 def test_host_processes_trade_like_the_backtest(tmp_path: Path, pace: str) -> None:
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace=pace)
     assert first_difference(ours, expected()) is None, pace
 
 
+@pytest.mark.medium
 def test_every_agreement_sends_an_order(tmp_path: Path) -> None:
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace="max", order_mode="every")
     assert len(ours.orders) > 5000
     assert first_difference(ours, expected(order_mode="every")) is None
 
 
+@pytest.mark.medium
 def test_limits_deny_the_same_orders(tmp_path: Path) -> None:
     limits = {"risk_client_notional_max": 1500.0, "risk_client_exposure_max": 2400.0}
     ours = host_outcome(tmp_path, data_path=SAMPLE, pace="max", **limits)
@@ -221,6 +224,7 @@ def table(path: Path) -> dict[str, list[str]]:
     return {name: list(values) for name, *values in zip(header, *rows, strict=True)}
 
 
+@pytest.mark.medium
 def test_the_file_of_orders_is_the_stacks_export(tmp_path: Path) -> None:
     """Column by column; the limit adds orders with a code and a message."""
     limit = {"risk_client_notional_max": 1500.0}
@@ -246,6 +250,7 @@ def test_the_file_of_orders_is_the_stacks_export(tmp_path: Path) -> None:
     assert [f"{at[:10]} {at[11:19]}" for at in ours["at"]] == [ts[:19] for ts in ours["ts"]]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", DATA_FILES)
 def test_real_data_trades_like_the_backtest(tmp_path: Path, name: str) -> None:
     path = SHARED_DATA / name

@@ -18,6 +18,8 @@ from app.market_data.sources.loader import open_feed
 from tests.chaos.host import HostStack
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.medium
+
 SAMPLE = ROOT / "data" / "market_data.csv"
 ROWS_PER_SECOND = 7
 Trade = tuple[int, str, str]

@@ -91,6 +91,7 @@ class Desk:
         return "KILL_SWITCH" if self.killed else ""
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("limit", ["loss", "exposure", "both"])
 def test_each_order_is_decided_as_of_its_tick(path: Path, limit: str) -> None:
@@ -133,6 +134,7 @@ def test_each_order_is_decided_as_of_its_tick(path: Path, limit: str) -> None:
     assert result.curve.equity[-1] == pytest.approx(float(desk.profit))
 
 
+@pytest.mark.medium
 def test_the_stack_decides_like_the_backtest(tmp_path: Path) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="max", **MARKED_LIMITS) as stack:
         assert stack.wait(60) == 0, stack.tail(60)

@@ -58,6 +58,7 @@ def independent_profit(path: Path, orders: list[dict[str, str]]) -> tuple[float,
     return float(realized), float(opened)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("path", "kills", "settings"), RUNS)
 def test_all_that_shows_a_profit_shows_the_same(
     tmp_path: Path, path: Path, kills: tuple[str, ...], settings: dict[str, Any]

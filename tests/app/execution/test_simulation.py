@@ -21,6 +21,7 @@ def _setup(seed: int) -> Setup:
     return SETUPS[seed % len(SETUPS)]
 
 
+@pytest.mark.medium
 def test_histories_agree_with_the_oracle() -> None:
     start = time.monotonic()
     for seed in range(FIRST_SEED, FIRST_SEED + HISTORIES):

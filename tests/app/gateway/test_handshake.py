@@ -105,6 +105,7 @@ class TestResume:
                 data = plain.read_until(lambda data: data.count(b"*") >= 1 + 3 * 4)
             assert data.removeprefix(SYMBOLS_FRAME).startswith(feed.snapshot(5001)[:30])
 
+    @pytest.mark.medium
     def test_slow_reader_loses_nothing_and_is_not_dropped(self, tmp_path: Path) -> None:
         feed = make_feed(write_ticks(tmp_path / "big.csv", 200_000))
         settings = make_settings(client_buffer_limit_bytes=1000, client_stall_timeout_s=0.1)

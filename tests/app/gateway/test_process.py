@@ -222,6 +222,7 @@ def test_port_in_use(start: Start, path: Path) -> None:
     assert f"ports {port} and 0: Address already in use" in "".join(process.lines)
 
 
+@pytest.mark.medium
 def test_stop_while_loading(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "slow.csv"
     # Not in wire form, so each row is converted by itself, which is slow.

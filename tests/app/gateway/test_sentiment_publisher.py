@@ -92,6 +92,7 @@ class TestSentiment:
         assert len(ticks) == 12_000 - first
         assert joined == expected
 
+    @pytest.mark.medium
     def test_marks_are_kept_ahead_of_the_prices(self, path: Path) -> None:
         feed = make_feed(path, replay="walk")
         settings = make_settings(replay="walk", pace="max", sentiment_subscribers=1)

@@ -16,6 +16,8 @@ from app.shared_memory_utils.tick_ring import TickRing
 from tests.support.children import Child, Spawn, eventually, segment_name, spawner
 from tests.support.kernel.race_workers import DISTINCT_MIN, Findings, Writer
 
+pytestmark = pytest.mark.medium
+
 RUN = "from tests.support.kernel.race_workers import main; main()"
 SHORT_READS = 300_000
 LONG_READS = 50_000_000

@@ -1,6 +1,9 @@
 """``python -m app orders`` against a live server."""
 
 import json
+import os
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,11 @@ from unittest.mock import Mock
 import pytest
 
 from app.__main__ import main
+from app.config import load_settings
 from app.order_manager import admission
+from app.order_manager.cli import target
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from tests.support.fake_servers import unused_port
 from tests.support.orders.server import running
 
 
@@ -109,3 +116,91 @@ def test_token_and_settings(
         assert cli("positions")[0] == 1
         monkeypatch.setenv("ORDER_TOKEN_FILE", str(tmp_path / "none"))
         assert cli("positions")[0] == 2
+
+
+# ---- The address: this host's order manager, or the published port of the containers
+
+
+@pytest.fixture
+def on_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shell in a folder with an .env file, without settings; nothing runs on this host."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ORDER_PORT", "PUBLISHED_ORDER_PORT", "PUBLISH_HOST", "ORDER_MANAGER_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SHM_METRICS", f"test_cli_{secrets.token_hex(6)}")
+    return tmp_path / ".env"
+
+
+def address() -> tuple[str, int]:
+    found = target(load_settings(), None, None)
+    return found.order_manager_host, found.order_port
+
+
+@pytest.mark.parametrize("where", ["shell", "file"])
+def test_commands_follow_the_published_port(
+    on_host: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    where: str,
+) -> None:
+    with running(on_host.parent) as server:
+        if where == "shell":
+            monkeypatch.setenv("PUBLISHED_ORDER_PORT", str(server.port))
+        else:
+            on_host.write_text(f"ORDER_PORT=9\nPUBLISHED_ORDER_PORT={server.port}\n")
+        assert main(["orders", "ping"]) == 0
+        assert capsys.readouterr().out == "ok\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", ("127.0.0.1", 62000)),
+        ("ORDER_PORT=9", ("127.0.0.1", 9)),
+        ("ORDER_PORT=9\nPUBLISHED_ORDER_PORT=62001", ("127.0.0.1", 62001)),
+        ("PUBLISHED_ORDER_PORT=62001\nPUBLISH_HOST=0.0.0.0", ("127.0.0.1", 62001)),
+        ("PUBLISHED_ORDER_PORT=62001\nPUBLISH_HOST=192.0.2.7", ("192.0.2.7", 62001)),
+        ("PUBLISHED_ORDER_PORT=62001\nORDER_MANAGER_HOST=order_manager", ("order_manager", 62000)),
+    ],
+)
+def test_address(on_host: Path, lines: str, expected: tuple[str, int]) -> None:
+    on_host.write_text(lines)
+    assert address() == expected
+
+
+def test_an_order_manager_of_this_host_comes_first(
+    on_host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_host.write_text("PUBLISHED_ORDER_PORT=62001\n")
+    name = os.environ["SHM_METRICS"]
+    metrics = ProcessMetrics.open(name, "order_manager")
+    try:
+        assert address() == ("127.0.0.1", 62000)
+        later_ns = time.monotonic_ns() + 10**10
+        monkeypatch.setattr("time.monotonic_ns", lambda: later_ns)
+        assert address() == ("127.0.0.1", 62001), "it has been dead for ten seconds"
+    finally:
+        metrics.close()
+        (Path("/dev/shm") / name).unlink()
+
+
+def test_a_port_in_the_shell_or_on_the_command_line_comes_first(
+    on_host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_host.write_text("PUBLISHED_ORDER_PORT=62001\n")
+    monkeypatch.setenv("ORDER_PORT", "62002")
+    assert address() == ("127.0.0.1", 62002)
+    found = target(load_settings(), None, 62003)
+    assert (found.order_manager_host, found.order_port) == ("127.0.0.1", 62003)
+
+
+def test_without_an_answer_the_address_is_named(
+    on_host: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = unused_port()
+    on_host.write_text(f"PUBLISHED_ORDER_PORT={port}\n")
+    assert main(["orders", "ping"]) == 1
+    assert f"no answer from the order manager on 127.0.0.1:{port}" in capsys.readouterr().err
+    on_host.write_text("PUBLISHED_ORDER_PORT=many\n")
+    assert main(["orders", "ping"]) == 2
+    assert "PUBLISHED_ORDER_PORT=many: must be a TCP port" in capsys.readouterr().err

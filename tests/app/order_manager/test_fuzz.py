@@ -76,6 +76,7 @@ def _fuzz(folder: Path, frames: int, seed: int) -> None:
     assert len(answered) >= 12, "the fuzzer reaches too few reject codes"
 
 
+@pytest.mark.medium
 def test_fifty_thousand_frames(tmp_path: Path) -> None:
     _fuzz(tmp_path, 50_000, SEED)
 

@@ -119,6 +119,7 @@ def test_nothing_waits_in_live_trading() -> None:
     assert desk.batch(("a", order(4))) == [("a", "ok")]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("rate", [7, 40])
 def test_a_rate_limit_delays_a_client_and_keeps_its_sequence(tmp_path: Path, rate: int) -> None:
     numbers = list(range(1, 31))

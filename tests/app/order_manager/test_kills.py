@@ -16,6 +16,8 @@ from app.order_manager.store.positions import rebuild_positions
 from app.order_manager.store.tools import verify
 from tests.support.orders.process import Client, OrderManagerProcess
 
+pytestmark = pytest.mark.medium
+
 SEED = int(os.environ.get("ORDER_KILL_SEED", "20251001"))
 CLIENTS = 3
 WINDOW = 64

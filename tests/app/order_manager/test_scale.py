@@ -46,6 +46,7 @@ def _p99_us(socks: list[socket.socket], first_id: int) -> float:
     return sorted(times_ns)[ORDERS * 99 // 100] / 1e3
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("descriptors")
 def test_ten_thousand_connections(tmp_path: Path) -> None:
     settings = {"order_connections_max": TOTAL + 100, "order_store_synchronous": "NORMAL"}

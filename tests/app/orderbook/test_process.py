@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.kernel import _kernel
+from app.runtime.metrics.snapshot import read_metrics
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentMissing
@@ -253,7 +254,11 @@ def test_end_with_another_tick_count_restarts_the_run(start: Start, name: str) -
         log, _ = start(server.port).process.communicate(timeout=20)
     assert "damaged feed: the gateway has sent 3000 ticks, 100 have arrived" in log
     assert not (SHM / f"{name}_ring").exists()
+    (counted,) = read_metrics(f"{name}_metrics")
+    assert counted.counters["gaps"] == 1
     assert run_of(start, serve())[0] == list(range(TICKS))
+    (counted,) = read_metrics(f"{name}_metrics")
+    assert (counted.counters["gaps"], counted.counters["ticks_received"]) == (1, TICKS)
 
 
 def test_feed_of_another_run_ends_the_process(start: Start) -> None:

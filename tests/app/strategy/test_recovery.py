@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
+from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import FatalError, Stop
-from app.strategy.recovery import History
+from app.runtime.net.order_client import OrderClient
+from app.strategy.recovery import History, last_order_id
 from app.strategy.sentiment_feed import COMPLETE, SentimentFeed
 from tests.support.fake_servers import Connection, FakeServer
+from tests.support.orders.server import running
 
 TICKS = 3000
 
@@ -211,3 +215,16 @@ class TestSentimentOfCrowdedSeconds(TestSentimentFeed):
     """Only the marks tell which tick of a second may see a sentiment first."""
 
     SAME_TIME = 50
+
+
+def test_the_last_order_of_a_client(tmp_path: Path) -> None:
+    """Before the first order of a run nothing is asked that the order manager refuses."""
+    with running(tmp_path) as server:
+        chosen = Settings(order_manager_host="127.0.0.1", order_port=server.port)
+        client = OrderClient.from_settings(chosen)
+        assert last_order_id(client, "me") is None
+        assert server.count("requests_refused") == 0
+        client.submit([(i, encode_order(i, "me", "BUY", "A", 1, 1.5, 0)) for i in (3, 8)])
+        client.submit([(9, encode_order(9, "other", "BUY", "A", 1, 1.5, 0))])
+        assert last_order_id(client, "me") == 8
+        client.close()

@@ -335,6 +335,7 @@ PRICES = st.decimals(Decimal("1e-9"), Decimal("9e9"), places=9).map(
 )
 
 
+@pytest.mark.medium
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(TIMES, SYMBOLS, PRICES), min_size=1, max_size=30),

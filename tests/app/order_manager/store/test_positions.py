@@ -57,6 +57,7 @@ class TestPositionsAreWrittenWhenIdle:
         manager.close()
         assert _table(path) == _now(path)
 
+    @pytest.mark.medium
     def test_positions_survive_a_kill(self, path: Path) -> None:
         before: list[Any] = []
         for n in range(20):

@@ -112,6 +112,7 @@ def their_histogram(values: list[int]):
     return theirs
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=40))
 def test_counts_and_percentiles_equal_hdrhistogram(values: list[int]):
