@@ -116,6 +116,7 @@ def _wait(link: Link) -> None:
     link.meet()
 
 
+@pytest.mark.medium
 def test_a_role_that_fails_ends_the_others() -> None:
     with pytest.raises(RoleFailed, match="no such tick"):
         run_roles([Role(_wait), Role(_raise)], timeout_s=20)
@@ -134,6 +135,7 @@ def test_floor_answers_every_tick(context: Context) -> None:
     assert figures["scheduled_to_ack_us_p50"] > figures["recv_to_ack_us_p50"]
 
 
+@pytest.mark.medium
 def test_the_least_python_answers_every_tick_and_leaves_nothing(context: Context) -> None:
     before = set(Path("/dev/shm").iterdir())
     figures = least_python.chain(context, Placement("anywhere"))

@@ -23,6 +23,8 @@ TOKEN_BYTES_MIN: Final = 16
 WRONG_ADDRESS: Final = 64
 WRONG_NAME: Final = frozenset({62, WRONG_ADDRESS})
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
+WRONG_TIME: Final = frozenset({9, 10})
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 OTHER_PROTOCOLS: Final = (
     b"GET ",
     b"HEAD ",
@@ -157,16 +159,16 @@ def _trusted(settings: Settings) -> tuple[str, str]:
     return f"ORDER_TLS_CERT_FILE={settings.order_tls_cert_file}", settings.order_tls_cert_file
 
 
-def _why_not_trusted(
+def why_not_trusted(
     error: ssl.SSLCertVerificationError, settings: Settings, timeout_s: float
 ) -> str:
     """What is wrong with the order manager's certificate, and which setting mends it."""
     host = settings.order_manager_host
     if error.verify_code not in WRONG_NAME:
-        return (
-            f"certificate of the order manager on {host}: {error.verify_message}; "
-            f"{_trusted(settings)[0]} must hold it, or the one that signed it"
-        )
+        mend = f"{_trusted(settings)[0]} must hold it, or the one that signed it"
+        if error.verify_code in WRONG_TIME:
+            mend = "make a new one (ORDER_TLS_CERT_FILE), or set the clock"
+        return f"certificate of the order manager on {host}: {error.verify_message}; {mend}"
     names = _names_of_server(settings, timeout_s)
     seen = f"is for {', '.join(names)}, not" if names else "is not"
     kind = "IP" if error.verify_code == WRONG_ADDRESS else "DNS"
@@ -217,7 +219,7 @@ def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:
                 connection = tls.wrap_socket(connection, server_hostname=host)
             except ssl.SSLCertVerificationError as error:
                 raise ssl.SSLCertVerificationError(
-                    _why_not_trusted(error, settings, timeout_s)
+                    why_not_trusted(error, settings, timeout_s)
                 ) from error
         if token:
             connection.sendall(auth_frame(token))

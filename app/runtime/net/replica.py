@@ -32,7 +32,7 @@ _ONE_OFF: Final = re.compile(r"[-_]run[-_][0-9a-f]{12}$")
 def replica_number() -> int | None:
     """The number of this container; None outside Compose, or if the engine does not tell."""
     with contextlib.suppress(OSError, ValueError):
-        if f"nameserver {ENGINE_DNS[0]}\n" in RESOLVER_FILE.read_text():
+        if f"nameserver {ENGINE_DNS[0]}" in RESOLVER_FILE.read_text().splitlines():
             return number_in(container_name())
     return None
 

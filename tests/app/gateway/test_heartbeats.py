@@ -49,6 +49,7 @@ def test_heartbeats_count_the_ticks_sent(path: Path, pace: str) -> None:
     assert ticks.startswith(ticks_bytes(feed, 0, whole))
 
 
+@pytest.mark.medium
 def test_slow_reader_at_full_pace_gets_heartbeats_between_whole_ticks(path: Path) -> None:
     feed = make_feed(path, replay="loop")
     with (
@@ -64,6 +65,7 @@ def test_slow_reader_at_full_pace_gets_heartbeats_between_whole_ticks(path: Path
     without_heartbeats(stream[: stream.rindex(b"*") + 1])
 
 
+@pytest.mark.medium
 def test_client_that_does_not_ask_gets_no_heartbeats(path: Path) -> None:
     feed = make_feed(path, replay="loop")
     settings = make_settings(pace="1000/s", replay="loop", price_subscribers=0)

@@ -233,6 +233,7 @@ def test_stop_while_loading(start: Start, tmp_path: Path) -> None:
     assert process.wait() == 0
 
 
+@pytest.mark.medium
 def test_small_and_idle(start: Start) -> None:
     process = start(data_path=str(ROOT / "data" / "market_data.csv"), replay="walk")
     price_port, _ = process.ports()

@@ -1,10 +1,12 @@
 """The feed as a pure function: file, loop and walk, prices and sentiment."""
 
+import bisect
 import hashlib
 import itertools
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from app.market_data.feed import Feed
 from app.market_data.random_walk import exponential
 from app.market_data.sentiment import repeats_time
 from app.market_data.tick_table import Rows
-from tests.support.feed_helpers import make_feed, parse_ticks, ticks_bytes, write_ticks
+from tests.support.feed_helpers import Tick, make_feed, parse_ticks, ticks_bytes, write_ticks
 from tests.support.paths import ROOT
 
 COUNT = 300
@@ -228,7 +230,16 @@ def test_marks_hide_sentiment_from_earlier_ticks_of_its_time(
     Without one of the marks inside a piece, they would give an earlier tick.
     """
     end = end_of(feed)
-    ticks = list(enumerate(parse_ticks(ticks_bytes(feed, 0, end))))
+    own: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for seq, tick in enumerate(parse_ticks(ticks_bytes(feed, 0, end))):
+        own[tick.symbol].append((tick.event_ns, seq))
+
+    def first_to_see(event: Tick, mark: int) -> int:
+        """The first tick of the symbol that is neither before the event's time nor the mark."""
+        ticks = own[event.symbol]
+        in_time = itertools.islice(ticks, bisect.bisect(ticks, (event.event_ns, -1)), None)
+        return next((seq for _, seq in in_time if seq >= mark), end)
+
     frames, due_seqs = feed.sentiments_due(0, end)
     stream = b""
     for first in range(0, end, piece):
@@ -240,15 +251,13 @@ def test_marks_hide_sentiment_from_earlier_ticks_of_its_time(
             before, mark = mark, int(frame[4:-1])
             continue
         event = parse_ticks(frame)[0]
-        own = [(seq, tick.event_ns) for seq, tick in ticks if tick.symbol == event.symbol]
-        in_time = [seq for seq, event_ns in own if event_ns >= event.event_ns]
-        found.append(next((seq for seq in in_time if seq >= mark), end))
+        found.append(first_to_see(event, mark))
         if mark % piece and before >= 0:
-            without.append(next((seq for seq in in_time if seq >= before), end) < found[-1])
+            without.append(first_to_see(event, before) < found[-1])
         before = -1
+    due = zip(parse_ticks(frames), due_seqs.tolist(), strict=True)
     assert found == [
-        next((seq for seq, tick in ticks if tick.symbol == event.symbol and seq >= due), end)
-        for event, due in zip(parse_ticks(frames), due_seqs.tolist(), strict=True)
+        next((seq for _, seq in own[event.symbol] if seq >= due_seq), end) for event, due_seq in due
     ]
     assert all(without)
     assert bool(without) == (source == "column" and piece > 1)

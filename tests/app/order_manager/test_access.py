@@ -19,6 +19,7 @@ from app.runtime.net.access import (
     connect_orders,
     read_token,
     require_token_if_published,
+    why_not_trusted,
 )
 from app.runtime.net.order_client import EncodedOrder, OrderClient
 from tests.support.orders.frames import ORDER
@@ -309,6 +310,9 @@ def test_an_untrusted_certificate_names_the_setting(tmp_path: Path, certificate:
         with pytest.raises(ssl.SSLCertVerificationError, match="self-signed") as raised:
             connect_orders(chosen, 5.0)
     assert f"ORDER_TLS_CA_FILE={stranger} must hold it" in str(raised.value)
+    expired = raised.value.__cause__
+    expired.verify_code = 10  # type: ignore[union-attr]
+    assert "; make a new one (ORDER_TLS_CERT_FILE)" in why_not_trusted(expired, chosen, 5.0)
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,7 @@ def plain(*parts: bytes) -> Handler:
     return handle
 
 
+@pytest.mark.medium
 def test_plain_gateway_with_garbage_between_its_ticks(start: Start) -> None:
     garbage = [
         b"x*y*z*",
