@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from app.runtime.readable import why_unreadable
+
 SHOWN_ROWS: Final = 10
 SHOWN_BYTES: Final = 40
 SHOWN_HEADER: Final = 200
@@ -34,7 +36,7 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip file: {error}") from None
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+        raise DataError(f"{path}: {why_unreadable(str(path), error)}") from None
 
 
 def printable(value: bytes) -> str:

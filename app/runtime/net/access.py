@@ -6,10 +6,8 @@ Without a token the port accepts every client, which is allowed only on a loopba
 
 import contextlib
 import hmac
-import os
 import socket
 import ssl
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +16,7 @@ import msgspec
 from app.config import Settings, SettingsError, is_loopback
 from app.model.wire.frames import json_frame
 from app.runtime.net.receive import read_until
+from app.runtime.readable import why_unreadable
 
 TOKEN_BYTES_MIN: Final = 16
 WRONG_ADDRESS: Final = 64
@@ -72,25 +71,8 @@ def _read(setting: str, path: str) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except PermissionError:
-        raise SettingsError(f"{setting}: {_who_may_read(path)}") from None
     except OSError as error:
-        raise SettingsError(f"{setting}: {error.strerror}") from None
-
-
-def _who_may_read(path: str) -> str:
-    uid, gid = os.geteuid(), os.getegid()
-    try:
-        found = os.stat(path)
-    except OSError:
-        return f"uid {uid} may not enter a folder above it; chmod o+x that folder, or move the file"
-    mode = stat.S_IMODE(found.st_mode)
-    return (
-        f"uid {uid}, gid {gid} of this process may not read it: mode {mode:04o}, owner uid "
-        f"{found.st_uid}, gid {found.st_gid}; make it readable for this process: chown {uid} "
-        f"FILE, or chgrp {gid} FILE and chmod {mode | 0o040:04o} FILE (of a container's file, on "
-        "the host)"
-    )
+        raise SettingsError(f"{setting}: {why_unreadable(path, error)}") from None
 
 
 def token_matches(token: bytes, offered: str) -> bool:
