@@ -126,10 +126,12 @@ def test_the_run_ends_at_once_and_the_backtest_says_the_same(
     with HostStack(tmp_path, strategy=spec, pace="max") as stack:
         assert stack.wait(60) == 1
     lines = stack.log_path.read_text().splitlines()
-    assert ' ERROR main fatal error="strategy: ' in lines[-1]
+    assert ' ERROR main stopped exit_code=1 reason="strategy: ' in lines[-1]
     said = [line for line in lines if " strategy fatal error=" in line]
     assert len(said) == 1, "said once, and never restarted"
-    told = lines[-1].partition('error="strategy: ')[2].removesuffix('"')
+    told = lines[-1].partition('reason="strategy: ')[2].removesuffix('"')
+    fatal = [line for line in lines if " ERROR main fatal " in line]
+    assert [line.partition('error="strategy: ')[2] for line in fatal] == [f'{told}"']
     assert reason in told
     assert told.endswith("mine.py:6)")
     done = subprocess.run(
