@@ -61,8 +61,9 @@ images: ## Build the images, and a base image first if no registry answers
 test: setup ## All tests; container tests only if an engine answers
 	$(PYTEST) -m "not bench"
 
+# More workers than cores: a third of the time the tests wait for sockets and timers.
 test-fast: setup ## Unit and property tests on all cores, within a minute
-	$(PYTEST) -n auto -m "not bench and not slow and not medium and not container"
+	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not medium and not container"
 
 lint: setup ## Run ruff and mypy --strict
 	$(BIN)/ruff check .

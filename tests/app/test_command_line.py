@@ -106,11 +106,13 @@ def test_the_container_that_has_a_missing_package_is_named(command: str):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.medium
 def test_the_other_commands_need_no_apsw():
     for command in ("run", "backtest", "stat", "report"):
         assert without("apsw", command, "--help").returncode == 0
 
 
+@pytest.mark.medium
 def test_wrong_settings_end_with_2_and_the_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RING_POLICY", "unheard of")
     for words in (["stat", "--once"], ["report"], ["store", "verify"], ["orders", "ping"]):

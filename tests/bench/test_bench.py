@@ -66,6 +66,7 @@ def test_rising_prices_rise(tmp_path: Path) -> None:
     assert all(low < high for low, high in itertools.pairwise(prices))
 
 
+@pytest.mark.medium
 def test_subjects_take_turns_and_ratios_stay_within_a_round(
     context: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_cpu_lists() -> None:
     assert parse_cpus("") == set()
 
 
+@pytest.mark.medium
 @NEEDS_COMPILER
 def test_floor_answers_every_tick(context: Context) -> None:
     figures = floor.chain(context, Placement("anywhere"), commit=True)

@@ -33,6 +33,7 @@ def without_heartbeats(stream: bytes) -> bytes:
     return out
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pace", ["100/s", "1000/s", "20000/s"])
 def test_heartbeats_count_the_ticks_sent(path: Path, pace: str) -> None:
     feed = make_feed(path, replay="loop")

@@ -47,6 +47,7 @@ def test_send_symbol_list_to_a_client_that_left() -> None:
 class TestNeighbors:
     """What one client does must not affect another."""
 
+    @pytest.mark.medium
     def test_stalled_client_is_dropped_and_the_other_loses_nothing(self, tmp_path: Path) -> None:
         feed = make_feed(write_ticks(tmp_path / "big.csv", 200_000))
         settings = make_settings(

@@ -6,7 +6,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ from tests.support.orders.server import running
 from tests.support.paths import ROOT
 
 TOKEN = "correct-horse-battery-staple"
+
+
+@pytest.fixture
+def folder_for_all() -> Iterator[Path]:
+    """A folder that every user may enter; pytest's own belong to one user."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -319,14 +328,15 @@ def test_an_untrusted_certificate_names_the_setting(tmp_path: Path, certificate:
     "setting", ["ORDER_TOKEN_FILE", "ORDER_TLS_CERT_FILE", "ORDER_TLS_KEY_FILE"]
 )
 def test_a_file_that_the_process_may_not_read_says_who_may(
-    tmp_path: Path, certificate: Any, token_file: str, setting: str
+    folder_for_all: Path, certificate: Any, token_file: str, setting: str
 ) -> None:
     """As in a container, whose uid is not that of the file's owner."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to run as another user")
-    cert, key = (Path(shutil.copy(path, tmp_path)) for path in certificate("good"))
-    files = {"ORDER_TOKEN_FILE": Path(token_file), "ORDER_TLS_CERT_FILE": cert}
-    files |= {"ORDER_TLS_KEY_FILE": key}
+    names = ("ORDER_TOKEN_FILE", "ORDER_TLS_CERT_FILE", "ORDER_TLS_KEY_FILE")
+    paths = (token_file, *certificate("good"))
+    copies = [Path(shutil.copy(path, folder_for_all)) for path in paths]
+    files = dict(zip(names, copies, strict=True))
     for path in files.values():
         path.chmod(0o644)
     files[setting].chmod(0o600)
@@ -339,17 +349,9 @@ def test_a_file_that_the_process_may_not_read_says_who_may(
         "try:\n    read_token(settings.order_token_file), server_tls(settings)\n"
         "except SettingsError as error:\n    sys.exit(str(error))\n"
     )
-    folders = [tmp_path, *tmp_path.parents]
-    blocked = [folder for folder in folders if not folder.stat().st_mode & 0o001]
-    for folder in blocked:
-        folder.chmod(folder.stat().st_mode | 0o001)
-    try:
-        environ = os.environ | {name: str(path) for name, path in files.items()}
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
-    finally:
-        for folder in blocked:
-            folder.chmod(folder.stat().st_mode & ~0o001)
+    environ = os.environ | {name: str(path) for name, path in files.items()}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     expected = (
         f"{setting}={files[setting]}: uid 10001, gid 10001 of this process may not read it: mode "
         "0600, owner uid 0, gid 0; make it readable for this process: chown 10001 FILE, or "
@@ -358,6 +360,7 @@ def test_a_file_that_the_process_may_not_read_says_who_may(
     assert done.stderr.startswith(expected)
 
 
+@pytest.mark.medium
 def test_unusable_certificate_files(tmp_path: Path, certificate: Any) -> None:
     cert, _ = certificate("good")
     _, other_key = certificate("stranger")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,30 +15,26 @@ from tests.support.paths import ROOT
 
 UID = 10001
 OPEN_DATA = (
-    "import os, sys; os.setgid({uid}); os.setuid({uid})\n"
+    "import os, sys\n"
     "from app.config import load_settings\n"
     "from app.market_data.sources.errors import DataError\n"
     "from app.market_data.sources.loader import open_feed\n"
+    "os.setgid({uid}); os.setuid({uid})\n"
     "try:\n    open_feed(load_settings(env_file=''))\n"
     "except DataError as error:\n    sys.exit(str(error))\n"
 )
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[Path]:
-    """A data file in a folder that every user may enter."""
+def data() -> Iterator[Path]:
+    """A data file in a folder that every user may enter; pytest's own belong to one user."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to run as another user")
-    closed = [each for each in (tmp_path, *tmp_path.parents) if not each.stat().st_mode & 0o001]
-    for folder in closed:
-        folder.chmod(folder.stat().st_mode | 0o001)
-    folder = tmp_path / "data"
-    folder.mkdir(mode=0o755)
-    path = folder / "ticks.csv"
-    path.write_text("timestamp,symbol,price\n2025-10-01 09:30:00,A,1\n")
-    yield path
-    for folder in closed:
-        folder.chmod(folder.stat().st_mode & ~0o001)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "ticks.csv"
+        path.write_text("timestamp,symbol,price\n2025-10-01 09:30:00,A,1\n")
+        yield path
 
 
 def open_as_another_user(path: Path) -> str:

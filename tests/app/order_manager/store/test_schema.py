@@ -63,6 +63,7 @@ def test_another_programs_database_is_refused(path: Path) -> None:
         OrderStore.open(str(path))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("damage", ["head", "middle", "cut", "text"])
 def test_a_damaged_file_is_refused_and_kept_and_the_error_names_the_remedy(
     tmp_path: Path, damage: str
