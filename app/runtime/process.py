@@ -17,8 +17,7 @@ from app.runtime.lifecycle import (
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.placement import TIME_SLICES_NS, pin
-from app.runtime.time_slice import set_time_slice
+from app.runtime.placement import TIME_SLICES_NS, pin, set_time_slice
 from app.shared_memory_utils.segment import SegmentError
 
 

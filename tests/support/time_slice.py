@@ -4,7 +4,7 @@ import ctypes
 import platform
 from typing import Final
 
-from app.runtime.time_slice import SCHED_ATTR
+from app.runtime.placement import SCHED_ATTR
 
 SCHED_GETATTR: Final = {"x86_64": 315, "aarch64": 275}
 """System call numbers."""

@@ -17,7 +17,7 @@ def run(code: str, **environ: str) -> str:
     """Run ``code`` in a new process and return what it prints."""
     imports = (
         "import os\n"
-        "from app.runtime.time_slice import set_time_slice\n"
+        "from app.runtime.placement import set_time_slice\n"
         "from tests.support.time_slice import time_slice_ns\n"
     )
     done = subprocess.run(
