@@ -24,6 +24,10 @@ COMMANDS: Final = {
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
     "orders": ("app.order_manager.cli:command", "Send orders, ask about them, halt trading."),
+    "verdict": (
+        "app.runtime.verdict.command:main",
+        "Wait for the end of the containers' run, judge it.",
+    ),
     "compare": ("app.backtest.compare:command", "Compare the run so far with a backtest."),
     "crash": ("app.backtest.crash:command", "Crash a process, check its recovery."),
     "store": (

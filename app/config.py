@@ -29,6 +29,13 @@ NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Money = Annotated[float, Meta(ge=0, le=1e15)]
+MoneyOrNone = Annotated[
+    str,
+    Meta(
+        pattern=r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?)?$",
+        description="an amount of money such as -250.5, or empty",
+    ),
+]
 CpuList = Annotated[
     str,
     Meta(
@@ -173,10 +180,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     expect_refused_max: Annotated[
         str, Meta(pattern=r"^[0-9]{0,15}$", description="a number of orders, or empty")
     ] = ""
+    expect_pnl_min: MoneyOrNone = ""
+    expect_pnl_max: MoneyOrNone = ""
     expect_trades_hash: Annotated[
         str, Meta(pattern=r"^([0-9a-f]{16})?$", description="16 hex digits (0-9, a-f), or empty")
     ] = ""
     deadline_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+    stall_timeout_s: Seconds = 30.0
 
     # Liveness; at least 1 s, since the gateway sends a heartbeat twice a second
     heartbeat_timeout_s: Annotated[float, Meta(ge=1, le=86400)] = 3.0
@@ -241,6 +251,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             for name in [*names, "deadline_s"]
             if getattr(self, name) and self.replay != "once"
         ]
+        if self.expect_pnl_min and self.expect_pnl_max:
+            lowest, highest = float(self.expect_pnl_min), float(self.expect_pnl_max)
+            if lowest > highest:
+                found.append(
+                    f"EXPECT_PNL_MIN={self.expect_pnl_min}: must not be above "
+                    f"EXPECT_PNL_MAX={self.expect_pnl_max}"
+                )
         if self.expect_trades_hash and not self.resends_run:
             found.append(
                 f"EXPECT_TRADES_HASH={self.expect_trades_hash}: only a run with "

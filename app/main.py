@@ -16,6 +16,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+import msgspec
+
 from app.config import EXIT_SETTINGS, Settings, settings_or_exit
 from app.runtime.lifecycle import (
     EXIT_EXPECTATION,
@@ -35,6 +37,7 @@ from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.process import log_stopped
 from app.runtime.run_id import new_run_id
 from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
+from app.runtime.verdict.stall import StallWatch
 from app.shared_memory_utils.segment import SegmentError
 
 log = get_logger()
@@ -117,7 +120,7 @@ class Supervisor:
             os.close(writing)
         return process, reading
 
-    def _end_if_final(self, child: Child) -> None:
+    def _end_if_final(self, child: Child, code: int) -> None:
         """End the run if the dead process has said that a restart cannot help.
 
         Raises:
@@ -126,7 +129,8 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             reason = os.read(child.reasons, REASON_BYTES_MAX).decode("utf-8", "replace")
             if reason:
-                raise FatalError(f"{child.service}: {reason}")
+                exit_code = EXIT_SETTINGS if code == EXIT_SETTINGS else EXIT_FAULT
+                raise FatalError(f"{child.service}: {reason}", exit_code=exit_code)
 
     def _wait_ready(self, service: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -136,7 +140,7 @@ class Supervisor:
                 return
             code = child.process.poll()
             if code is not None:
-                self._end_if_final(child)
+                self._end_if_final(child, code)
                 raise FatalError(f"{service} exited with code {code} before it was ready")
             if time.monotonic() > deadline:
                 raise FatalError(f"{service} was not ready within {READY_TIMEOUT_S:g} s")
@@ -152,7 +156,10 @@ class Supervisor:
 
     def _watch(self) -> int:
         """Wait for a stop or the end of the run; restart what dies meanwhile."""
+        stall = StallWatch(self.settings)
         while not self.stop:
+            if self.settings.replay == "once" and (problem := stall.check(time.monotonic())):
+                raise FatalError(problem)
             for child in self.children.values():
                 code = child.process.poll()
                 if code is None:
@@ -177,7 +184,7 @@ class Supervisor:
         """Restart a dead process after a pause.  Does not block: call it until the process runs."""
         now_s = time.monotonic()
         if child.restart_at_s is None:
-            self._end_if_final(child)
+            self._end_if_final(child, code)
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
             if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
                 raise FatalError(
@@ -207,10 +214,11 @@ class Supervisor:
                 child.process.wait()
 
 
-def _print_report(settings: Settings, cut_short: str, *, fault: bool) -> None:
+def _print_report(settings: Settings, cut_short: str, code: int) -> None:
     """Print the report of a run that has not ended; the strategy prints that of a run that has."""
     try:
-        result = report.collect(settings, cut_short, fault=fault)
+        result = report.collect(settings, cut_short, fault=code == EXIT_FAULT)
+        result = msgspec.structs.replace(result, refused=code == EXIT_SETTINGS)
         print_text("report", report.to_text(result), verdict=result.verdict)
         log.info("report_written", path=str(report_files.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
@@ -235,14 +243,14 @@ def main() -> int:
     except Overdue:
         code, reason = EXIT_INCOMPLETE, stop.reason
     except (FatalError, SegmentError) as error:
-        reason = str(error)
+        code, reason = getattr(error, "exit_code", EXIT_FAULT), str(error)
         log.error("fatal", error=reason)
     finally:
         if supervisor.children:
             once = settings.replay == "once"
             if not supervisor.verdict and (stop or once):
                 cut_short = (reason or stop.reason) if once else ""
-                _print_report(settings, cut_short, fault=code == EXIT_FAULT)
+                _print_report(settings, cut_short, code)
             remove_segments(settings)
         log_stopped(code, reason)
     return code

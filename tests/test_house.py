@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 MODEL = {"model", "model/wire"}
 SHARED = MODEL | {"config", "kernel", "shared_memory_utils"}
-RUNTIME = {"runtime", "runtime/net", "runtime/metrics"}
+RUNTIME = {"runtime", "runtime/net", "runtime/metrics", "runtime/verdict"}
 FEED = {"market_data", "market_data/sources"}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager"}
 
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": SHARED | RUNTIME,
     "runtime/net": SHARED | RUNTIME,
     "runtime/metrics": SHARED | RUNTIME,
+    "runtime/verdict": SHARED | RUNTIME,
     # What a feed consists of, and where it comes from.
     "market_data": MODEL | {"config"},
     "market_data/sources": MODEL | {"config", "runtime", "market_data"},

@@ -44,9 +44,11 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     except LoadInterrupted:
         return 0
     except DataError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
         for line in str(error).splitlines():
             log.error("data_refused", reason=line)
-        raise RunFailed(EXIT_FAULT, str(error).splitlines()[0], over=False) from None
+        # The first line says how many rows are bad, the second shows one.
+        raise RunFailed(EXIT_FAULT, "; ".join(lines[:2]), over=False, final=True) from None
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)

@@ -2,7 +2,7 @@
 
 import gc
 
-from app.config import EXIT_SETTINGS, Settings, SettingsError, print_settings_error
+from app.config import Settings
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
@@ -24,9 +24,6 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         server = OrderManagerServer(
             settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
         )
-    except SettingsError as error:
-        print_settings_error("order_manager", error)
-        return EXIT_SETTINGS
     except (StoreError, StoreUnavailableError) as error:
         raise FatalError(str(error)) from error
     except OSError as error:

@@ -54,6 +54,14 @@ def deployment() -> str:
         return ""
 
 
+def epoch() -> str:
+    """The life of the owner: its container and when it took the lock; empty outside containers."""
+    try:
+        return f"{deployment()}@{os.stat(LOCK_FILE).st_mtime_ns}"
+    except FileNotFoundError:
+        return ""
+
+
 def watch(on_death: Callable[[], None]) -> bool:
     """Call ``on_death`` from a thread after the owner has died and had time to restart.
 

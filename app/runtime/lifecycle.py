@@ -37,10 +37,15 @@ class FatalError(Exception):
     """
 
     def __init__(
-        self, message: str, *, final: bool = False, details: Mapping[str, object] | None = None
+        self,
+        message: str,
+        *,
+        final: bool = False,
+        details: Mapping[str, object] | None = None,
+        exit_code: int = EXIT_FAULT,
     ) -> None:
         super().__init__(message)
-        self.final, self.details = final, dict(details or {})
+        self.final, self.details, self.exit_code = final, dict(details or {}), exit_code
 
 
 def tell_supervisor(reason: str) -> None:
@@ -55,12 +60,13 @@ class RunFailed(Exception):
     """Ends the process with ``exit_code``: the run is not complete, or an expectation is missed.
 
     The message is the reason, which has been logged or reported in full before.  ``over``: whether
-    the run has ended; else the process would continue it after a restart.
+    the run has ended; else the process would continue it after a restart.  ``final``: a restart
+    would end in the same way.
     """
 
-    def __init__(self, exit_code: int, reason: str, *, over: bool) -> None:
+    def __init__(self, exit_code: int, reason: str, *, over: bool, final: bool = False) -> None:
         super().__init__(reason)
-        self.exit_code, self.over = exit_code, over
+        self.exit_code, self.over, self.final = exit_code, over, over or final
 
 
 class Overdue(BaseException):
@@ -74,11 +80,11 @@ class Stop:
     """True after SIGTERM or SIGINT; the loops check it between two units of work.
 
     ``shm_owner_died``: the process stops because the container that owns /dev/shm has died.
-    ``reason``: why the stop was requested.
+    ``overdue``: it stops because of its deadline.  ``reason``: why the stop was requested.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested = self.overdue = False
         self.shm_owner_died = False
         self.reason = ""
 
@@ -102,7 +108,7 @@ class Stop:
             if self.requested:
                 raise Overdue(self.reason)
             self.reason = f"DEADLINE_S={seconds:g}: not over within {seconds:g} s"
-            self.requested = True
+            self.requested = self.overdue = True
 
         signal.signal(signal.SIGALRM, passed)
         left_s = max(at_s - time.monotonic(), 0.001)

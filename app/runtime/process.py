@@ -4,7 +4,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from app.config import EXIT_SETTINGS, Settings, settings_or_exit
+from app.config import (
+    EXIT_SETTINGS,
+    Settings,
+    SettingsError,
+    load_settings,
+    print_settings_error,
+)
 from app.runtime import ipc_owner
 from app.runtime.lifecycle import (
     EXIT_FAULT,
@@ -18,6 +24,7 @@ from app.runtime.log import get_logger, setup_logging
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.placement import TIME_SLICES_NS, pin, set_time_slice
+from app.runtime.verdict.life import LifeFile
 from app.shared_memory_utils.segment import SegmentError
 
 
@@ -25,18 +32,24 @@ def run_process(
     service: str, body: Callable[[Settings, ProcessMetrics, Stop], int], instance: str = ""
 ) -> int:
     """Set up ``service``, run ``body``, and return the exit code."""
+    life = LifeFile.begin(service)
     try:
-        settings = settings_or_exit(service)
-    except SystemExit:
-        return settings_exit_code()
+        settings = load_settings()
+    except SettingsError as error:
+        print_settings_error(service, error)
+        return _end(life, EXIT_SETTINGS, f"invalid settings: {one_line(error)}", final=True)
     setup_logging(service, settings.log_level, settings.log_format)
+    if life and service == "strategy" and settings.replay == "once" and life.run_is_over:
+        return _repeat_end(life)
     log = get_logger()
     stop = Stop()
     stop.install()
     ipc_owner.watch(stop.on_shm_owner_death)
     metrics: ProcessMetrics | None = None
-    code, reason, state = EXIT_FAULT, "", "failed"
+    code, reason, state, final = EXIT_FAULT, "", "failed", False
     try:
+        if life:
+            life.announce()
         pin(getattr(settings, f"{service}_cpus"))
         if service in TIME_SLICES_NS:
             set_time_slice(TIME_SLICES_NS[service])
@@ -47,15 +60,17 @@ def run_process(
             code = EXIT_FAULT
             raise FatalError("the container that owns /dev/shm has died; restarting in a new one")
         state = "done" if code == EXIT_OK else "failed"
+        final = code == EXIT_OK and service == "strategy" and settings.replay == "once"
+    except SettingsError as error:
+        print_settings_error(service, error)
+        code, reason, final = EXIT_SETTINGS, f"invalid settings: {one_line(error)}", True
     except RunFailed as error:
-        code, reason = error.exit_code, str(error)
+        code, reason, final = error.exit_code, str(error), error.final
         if code != EXIT_FAULT:
             state = "done" if error.over else "draining"
     except FatalError as error:
-        reason = str(error)
+        reason, final = str(error), error.final
         log.error("fatal", error=reason, **error.details)
-        if error.final:
-            tell_supervisor(reason)
     except (SegmentError, MetricsError) as error:
         reason = str(error)
         log.error("fatal", error=reason)
@@ -66,27 +81,50 @@ def run_process(
         if metrics is not None:
             metrics.set_state(state)
             metrics.close()
+        if final and code in (EXIT_FAULT, EXIT_SETTINGS):
+            tell_supervisor(reason)
         if code != EXIT_SETTINGS:  # the reason, already printed, is the last line
             log_stopped(code, reason)
-    return settings_exit_code() if code == EXIT_SETTINGS else code
+    return _end(life, code, reason, final=final)
 
 
-def settings_exit_code() -> int:
-    """The exit code of a process with invalid settings: EXIT_SETTINGS, but 0 where that would loop.
+def _end(life: LifeFile | None, code: int, reason: str, *, final: bool) -> int:
+    """Record the end; return the exit code, which is 0 where another one would loop.
 
-    An engine with the policy ``on-failure`` restarts every container that does not exit with 0, and
-    the same settings fail again.  Compose sets ``RESTART_POLICY``.  The services that depend on
-    this one are not started, so ``docker compose up`` fails.
+    An engine with the policy ``on-failure`` restarts every container that does not exit with 0.
+    Where that cannot help, the first life exits with the true code, so that Compose and people see
+    it, and the restarted one with 0.  Compose sets ``RESTART_POLICY``.
     """
-    on_failure = os.environ.get("RESTART_POLICY", "").startswith("on-failure")
-    return EXIT_OK if on_failure else EXIT_SETTINGS
+    loops = code != EXIT_OK and os.environ.get("RESTART_POLICY", "").startswith("on-failure")
+    if life is None:
+        # Nothing remembers the first life: only invalid settings fail so early that nobody waits.
+        return EXIT_OK if loops and code == EXIT_SETTINGS else code
+    life.end(code, reason, final=final)
+    failed_before = bool(life.previous and life.previous.final and life.previous.exit_code)
+    return EXIT_OK if loops and final and failed_before else code
+
+
+def _repeat_end(life: LifeFile) -> int:
+    """A restarted strategy whose run is over: it says so again, and trades nothing."""
+    previous = life.previous
+    assert previous is not None
+    hint = "docker compose down ends the run, so that the next up begins a new one"
+    log = get_logger()
+    log.warning("run_is_over", hint=hint)
+    log_stopped(previous.exit_code, previous.reason)
+    return _end(life, previous.exit_code, previous.reason, final=True)
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, its lines joined."""
+    return "; ".join(line.strip() for line in str(error).splitlines())
 
 
 def log_stopped(code: int, reason: str) -> None:
     """The last line of every process: its exit code and, unless all is well, the reason."""
     log = get_logger()
     if code == EXIT_OK:
-        log.info("stopped", exit_code=code)
+        log.info("stopped", exit_code=code, **({"reason": reason} if reason else {}))
     else:
         log.error("stopped", exit_code=code, reason=reason or "see above")
     sys.stderr.flush()

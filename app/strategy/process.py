@@ -8,7 +8,6 @@ order is answered, so a crash repeats orders (under the same ids) and never lose
 import os
 import time
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,16 +25,17 @@ from app.runtime.lifecycle import (
     RunFailed,
     Stop,
 )
-from app.runtime.log import get_logger, print_text
+from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
-from app.runtime.net.position_queries import held, profit_of
+from app.runtime.net.position_queries import held
 from app.runtime.net.replica import replica_number
 from app.runtime.process import run_process
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
 from app.strategy.base import load_strategy
 from app.strategy.counters import StrategyCounters
+from app.strategy.end_of_run import report_run, settle
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
 from app.strategy.failure import StrategyError
 from app.strategy.recovery import History, announce_position, last_order_id
@@ -45,8 +45,6 @@ log = get_logger()
 
 POLL_NS = int(POLL_S * 1e9)
 PROGRESS_EVERY_S = 10.0
-REPORT_SETTLE_S = 2.0
-PROFIT_PATIENCE_S = 5.0
 
 
 class StrategyProcess:
@@ -297,25 +295,26 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         stop.set_deadline(started_ns / 1e9 + settings.deadline_s, settings.deadline_s)
     try:
         client = _consume(settings, metrics, stop)
+        if client:
+            settle(settings, metrics, stop, client)
     except StopRequested:
         client = ""
     except StrategyError as error:
         if settings.replay == "once" and SUPERVISED not in os.environ:
             log.error("fatal", error=str(error), **error.details)
             stop.clear_deadline()
-            _report(settings, str(error), fault=True)
+            report_run(settings, str(error), fault=True)
         raise FatalError(str(error), final=True, details=error.details) from error
     except Overdue:
         client = ""
     stop.clear_deadline()
     if not client and (settings.replay != "once" or stop.shm_owner_died):
         return EXIT_OK
-    if client:
-        metrics.set_state("done")
-    elif SUPERVISED in os.environ:
+    if not client and SUPERVISED in os.environ:
         # The supervisor restarts this process, or reports on the run that it has cut short.
         raise RunFailed(EXIT_INCOMPLETE, stop.reason, over=False)
-    return _report(settings, "" if client else stop.reason or "stopped", client=client)
+    cut_short = "" if client else stop.reason or "stopped"
+    return report_run(settings, cut_short, client=client, final=bool(client) or stop.overdue)
 
 
 def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
@@ -340,39 +339,6 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
         return process.client
     finally:
         process.close()
-
-
-def _report(settings: Settings, cut_short: str, *, client: str = "", fault: bool = False) -> int:
-    """Write and print the report of a ``REPLAY=once`` run.
-
-    ``client`` is the name of this strategy's orders if the run has ended, else "".  The other
-    processes publish their counters a few times a second: at the end of the run, wait for their
-    last figures.
-
-    Raises:
-        RunFailed: something is missing, or an expectation is missed.
-    """
-    # Imported here: rich, which draws the tables, takes 5 MB that a run needs only at its end.
-    from app.runtime.metrics import report, report_files
-
-    deadline = time.monotonic() + (REPORT_SETTLE_S if client else 0)
-    result = report.collect(settings, cut_short, fault=fault)
-    while result.problems and time.monotonic() < deadline:
-        time.sleep(0.05)
-        result = report.collect(settings, cut_short, fault=fault)
-    if client:
-        profit = profit_of(settings, client, PROFIT_PATIENCE_S)
-        result = msgspec.structs.replace(result, profit=profit)
-    print_text("report", report.to_text(result), verdict=result.verdict)
-    path = None
-    try:
-        path = report_files.write(result, settings.output_dir)
-    except OSError as error:
-        log.error("report_not_written", folder=settings.output_dir, error=str(error))
-    log.info("run_finished", complete=not result.problems, report=str(path))
-    if result.exit_code != EXIT_OK:
-        raise RunFailed(result.exit_code, result.verdict, over=bool(client))
-    return EXIT_OK
 
 
 def main() -> int:

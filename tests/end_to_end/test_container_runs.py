@@ -2,6 +2,7 @@
 
 import secrets
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from app.backtest.outcome import first_difference, of_store
 from tests.chaos.run_host import undisturbed
-from tests.support.compose_stack import IMAGES, ComposeStack
+from tests.support.compose_stack import IMAGES, ComposeStack, eventually
 from tests.support.paths import ROOT, SHARED_DATA
 
 pytestmark = [
@@ -95,21 +96,51 @@ def test_orders_with_token_and_tls(compose_stack: MakeStack, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("settings", "reason"),
+    ("settings", "reason", "code"),
     [
-        ({"LONG_WINDOW_TICKS": "3"}, "LONG_WINDOW_TICKS"),
-        ({"DATA_PATH": "data/none.csv"}, "data/none.csv"),
+        ({"LONG_WINDOW_TICKS": "3"}, "LONG_WINDOW_TICKS=3", 2),
+        ({"DATA_PATH": "data/none.csv"}, "data/none.csv", 1),
     ],
 )
 def test_run_that_cannot_start_ends(
-    compose_stack: MakeStack, settings: dict[str, str], reason: str
+    compose_stack: MakeStack, settings: dict[str, str], reason: str, code: int
 ) -> None:
-    """``up`` names the service: with --exit-code-from alone, Compose waits forever for the exit of
-    a container that is never started because its dependency failed."""
-    stack = compose_stack(**settings)
-    done = stack.compose("up", "--exit-code-from", "strategy", "strategy", check=False)
-    assert done.returncode == 1
-    assert reason in stack.logs()
+    """Also where a stack without an end runs already, which the new settings replace."""
+    stack = compose_stack()
+    stack.up()
+    stack.environ.update({"REPLAY": "once", "PACE": "max", **settings})
+    done = stack.compose("run", "--rm", "-T", "verdict", check=False)
+    assert done.returncode == code, done.stdout[-4000:]
+    assert reason in done.stdout.splitlines()[-1]
+
+
+def test_a_finished_run_is_not_run_again(compose_stack: MakeStack) -> None:
+    """Its exit code is shown once; the engine's restart finds the verdict, and trades nothing."""
+    stack = compose_stack(REPLAY="once", PACE="max", EXPECT_ORDERS_MIN="600")
+    stack.compose("up", "-d")
+    eventually(
+        lambda: (
+            stack.container("strategy").attrs["RestartCount"] == 1
+            and stack.health("strategy") == "exited"
+        ),
+        "the second end",
+        60,
+    )
+    orders = stack.counters()[0]["orders_sent"]
+    time.sleep(3)  # the engine would restart it within this time
+    container = stack.container("strategy")
+    assert (container.attrs["RestartCount"], container.attrs["State"]["ExitCode"]) == (1, 0)
+    lines = container.logs().decode().splitlines()
+    assert "run_is_over" in lines[-2]
+    assert "stopped exit_code=4" in lines[-1]
+    assert "EXPECT_ORDERS_MIN=600" in lines[-1]
+    assert stack.counters()[0]["orders_sent"] == orders
+    done = stack.compose("run", "--rm", "-T", "verdict", check=False)
+    assert done.returncode == 4, "a verdict may be asked for later, too"
+    stack.compose("down")
+    stack.environ["EXPECT_ORDERS_MIN"] = "500"
+    done = stack.compose("run", "--rm", "-T", "verdict", check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_suite_runs_in_its_own_image(compose_stack: MakeStack) -> None:

@@ -78,6 +78,20 @@ def test_shell_comes_before_env_file(compose_stack: MakeStack) -> None:
         assert environment["BIND_HOST"] == "0.0.0.0"
 
 
+@pytest.mark.parametrize("service", ["verdict", "check"])
+def test_a_service_beside_the_stack_is_locked_down(compose_stack: MakeStack, service: str) -> None:
+    done = compose_stack().compose("--profile", "*", "config", "--format", "json")
+    config = json.loads(done.stdout)["services"][service]
+    assert config["user"] == "10001:10001"
+    assert config["read_only"] is True
+    assert config["cap_drop"] == ["ALL"]
+    assert config["security_opt"] == ["no-new-privileges:true"]
+    assert config["restart"] == "no"
+    assert int(config["mem_limit"]) > 0
+    assert config["pids_limit"] > 0
+    assert not config.get("ports")
+
+
 @pytest.mark.parametrize("service", PROCESSES)
 def test_image_adds_at_most_200_mb_to_its_base(service: str) -> None:
     client = docker.from_env()

@@ -1,6 +1,7 @@
 """How a run ends, as CI sees it: exit code, last line, and the report's files."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -77,7 +78,9 @@ def test_a_missed_expectation_is_the_last_line(tmp_path: Path) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="max", risk_client_qty_max=1) as stack:
         assert stack.wait(60) == 4
         assert "main stopped exit_code=4" in last_line(stack)
-        assert "14,818 of 14,818 orders refused" in last_line(stack)
+        refused = re.search(r"had ([\d,]+) of ([\d,]+) orders refused", last_line(stack))
+        assert refused, last_line(stack)
+        assert refused[1] == refused[2]
 
 
 def test_refused_data_is_reported(tmp_path: Path) -> None:
@@ -87,6 +90,28 @@ def test_refused_data_is_reported(tmp_path: Path) -> None:
         assert stack.wait(60) == 1
         assert "main stopped exit_code=1 reason=" in last_line(stack)
     assert verdict(tmp_path / "run")["exit_code"] == 1
+
+
+def test_refused_settings_of_one_process_end_the_run(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("short")
+    with HostStack(tmp_path / "run", data_path=SAMPLE, order_token_file=token) as stack:
+        assert stack.wait(60) == 2
+        assert "main stopped exit_code=2 reason=" in last_line(stack)
+        assert "order_manager: invalid settings: ORDER_TOKEN_FILE=" in last_line(stack)
+    assert verdict(tmp_path / "run")["exit_code"] == 2
+
+
+def test_a_halted_run_ends(tmp_path: Path) -> None:
+    with HostStack(tmp_path, data_path=SAMPLE, pace="5000/s", stall_timeout_s=3) as stack:
+        wait_for_tick(stack, 1000)
+        assert stack.command("orders", "halt").returncode == 0
+        assert stack.wait(60) == 1
+        assert re.search(
+            r'exit_code=1 reason="no progress for 3 s at tick [\d,]+: trading is halted',
+            last_line(stack),
+        )
+    assert verdict(tmp_path)["exit_code"] == 1
 
 
 @pytest.mark.parametrize(

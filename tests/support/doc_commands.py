@@ -32,7 +32,7 @@ ENDLESS = (
 
 NEEDS_STACK = re.compile(r"-m app (stat|report|orders|store)\b|make backup|/dev/tcp/")
 NEEDS_STOPPED_STORE = re.compile(r"-m app store (restore|rebuild)\b|make restore")
-STARTS_STACK = re.compile(r"docker compose up\b|make up\b")
+STARTS_STACK = re.compile(r"docker compose up\b|docker compose run .*\bverdict$|make up\b")
 
 
 class RunningCommand:

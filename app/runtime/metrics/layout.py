@@ -81,6 +81,8 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "run_refused": "those of them that were refused",
         "trades_hash": "digest of these orders and answers; 0: this kind of run has none",
         "signals_flat": "decisions to close the position",
+        "run_pnl": "PnL at the end of the run, a double (bits_of_money); see run_pnl_known",
+        "run_pnl_known": "1 once run_pnl is set",
     },
     "order_manager": {
         "orders_received": "order frames received, accepted or not",

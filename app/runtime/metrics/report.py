@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from app.config import Settings
+from app.config import EXIT_SETTINGS, Settings
 from app.model.trades_hash import hash_text
 from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
 from app.runtime.metrics.completeness import find_problems, unanswered
@@ -88,7 +88,7 @@ class Report(msgspec.Struct, frozen=True):
 
     ``endless``: the feed does not end by itself, so the run cannot be complete, and no expectation
     is checked.  ``fault``: a fault ended the run.  ``profit`` is that of the strategy that made the
-    report, at the last tick's prices.
+    report, at the last tick's prices.  ``refused``: the settings were invalid, so nothing has run.
     """
 
     created: datetime
@@ -104,6 +104,7 @@ class Report(msgspec.Struct, frozen=True):
     problems: list[str]
     expectations: list[Expectation]
     profit: Profit | None = None
+    refused: bool = False
 
     @property
     def missed(self) -> list[str]:
@@ -113,6 +114,8 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> str:
         """One line: complete, what is missing, or which expectation is missed."""
+        if self.refused:
+            return "; ".join(self.problems) + "."
         if self.problems:
             return "Incomplete: " + "; ".join(self.problems) + "."
         if self.missed:
@@ -122,6 +125,8 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def exit_code(self) -> int:
         """The exit code of a run that ends with this report."""
+        if self.refused:
+            return EXIT_SETTINGS
         if self.fault:
             return EXIT_FAULT
         if self.endless:
@@ -150,8 +155,6 @@ def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> 
     labeled = list(zip(unique_labels(processes), processes, strict=True))
     segments = _segments(settings)
     endless = settings.replay != "once"
-    # One line of printable text, whatever an exception says: the verdict goes to logs and XML.
-    cut_short = "".join(c if c.isprintable() else " " for c in " ".join(cut_short.split()))
     return Report(
         created=datetime.now(UTC),
         endless=endless,
@@ -163,9 +166,33 @@ def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> 
         bytes_per_symbol=_bytes_per_symbol(segments[0], processes),
         facts=_facts(settings),
         rows_skipped=max((p.counters.get("rows_skipped", 0) for p in processes), default=0),
-        problems=find_problems(labeled, endless=endless, cut_short=cut_short),
+        problems=find_problems(labeled, endless=endless, cut_short=_printable(cut_short)),
         expectations=[] if endless else check_expectations(settings, labeled),
     )
+
+
+def of_failure(reason: str, *, fault: bool = False, refused: bool = False) -> Report:
+    """The report of a run that left no figures: its processes did not start, or are gone."""
+    return Report(
+        created=datetime.now(UTC),
+        endless=False,
+        fault=fault,
+        stages=[],
+        orders=[],
+        latencies=[],
+        segments=[],
+        bytes_per_symbol=None,
+        facts=[],
+        rows_skipped=0,
+        problems=[_printable(reason).rstrip(".")],
+        expectations=[],
+        refused=refused,
+    )
+
+
+def _printable(text: str) -> str:
+    """One line of printable text, whatever an exception says: the verdict goes to logs and XML."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
 def _stage(label: str, process: ProcessSnapshot) -> Stage:

@@ -27,6 +27,14 @@ def to_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(values), indent=2).decode() + "\n"
 
 
+def read(output_dir: str | Path) -> Report | None:
+    """The report in ``output_dir``; None if there is none, or it is another version's."""
+    try:
+        return msgspec.json.decode((Path(output_dir) / JSON_NAME).read_bytes(), type=Report)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
 def to_junit(report: Report) -> str:
     """One test case for completeness, and one for each expectation."""
     suite = ET.Element("testsuite", name=SUITE, timestamp=f"{report.created:%Y-%m-%dT%H:%M:%S}")

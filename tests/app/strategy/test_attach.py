@@ -16,7 +16,7 @@ NEUTRAL = (
     "run_id", "run_dir", "order_published_host", "order_token_file", "order_tls_",
     "order_connections_max", "order_clients_max", "order_frames_", "order_unsent_", "order_idle_",
     "book_poll_ms", "heartbeat_timeout_s", "reconnect_", "output_dir", "log_",
-    "expect_", "deadline_s",
+    "expect_", "deadline_s", "stall_timeout_s",
 )  # fmt: skip
 """Settings that decide nothing about orders, or that the feed's id stands for."""
 

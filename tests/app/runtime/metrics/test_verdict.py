@@ -12,6 +12,7 @@ import pytest
 
 from app.config import Settings, SettingsError
 from app.runtime.metrics import report, report_files
+from app.runtime.metrics.expectations import bits_of_money, money_of_bits
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
@@ -36,7 +37,8 @@ def run(settings: Settings) -> Iterator[dict[str, ProcessMetrics]]:
     stack["gateway"].set("ticks_sent", 100)
     stack["orderbook"].set("ticks_received", 100)
     values = {"ticks_consumed": 100, "run_orders": 40, "run_filled": 38, "run_refused": 2}
-    for name, value in {**values, "trades_hash": 255}.items():
+    values |= {"trades_hash": 255, "run_pnl": bits_of_money(-12.5), "run_pnl_known": 1}
+    for name, value in values.items():
         stack["strategy"].set(name, value)
     yield stack
     for metrics in stack.values():
@@ -62,6 +64,16 @@ def run(settings: Settings) -> Iterator[dict[str, ProcessMetrics]]:
             "EXPECT_REFUSED_MAX=1: strategy had 2 of 40 orders refused",
         ),
         (
+            {"expect_pnl_min": "-12.5"},
+            {"expect_pnl_min": "-12.499999"},
+            "EXPECT_PNL_MIN=-12.499999: strategy made -12.50",
+        ),
+        (
+            {"expect_pnl_max": "-12.5"},
+            {"expect_pnl_max": "-12.500001"},
+            "EXPECT_PNL_MAX=-12.500001: strategy made -12.50",
+        ),
+        (
             {"expect_trades_hash": HASH},
             {"expect_trades_hash": "f" * 16},
             f"EXPECT_TRADES_HASH={'f' * 16}: strategy has {HASH}",
@@ -79,6 +91,57 @@ def test_an_expectation_is_met_or_missed(
     assert (found.exit_code, found.verdict) == (0, report.COMPLETE)
     found = report.collect(msgspec.structs.replace(settings, **missed))
     assert (found.exit_code, found.verdict) == (4, f"Expectation missed: {reason}.")
+
+
+def test_an_unknown_pnl_meets_no_expectation(
+    settings: Settings, run: dict[str, ProcessMetrics]
+) -> None:
+    run["strategy"].set("run_pnl_known", 0)
+    for expected in ({"expect_pnl_min": "-1000"}, {"expect_pnl_max": "1000"}):
+        found = report.collect(msgspec.structs.replace(settings, **expected))
+        assert found.exit_code == 4
+        assert "strategy has no PnL" in found.verdict
+
+
+@pytest.mark.parametrize("amount", [0.0, -0.01, 12.5, -9e15, 1e300])
+def test_money_survives_a_counter(amount: float) -> None:
+    word = bits_of_money(amount)
+    assert 0 <= word < 1 << 64
+    assert money_of_bits(word) == amount
+
+
+@pytest.mark.parametrize("text", ["-250.5", "0", "1000000"])
+def test_an_amount_of_money_is_a_setting(text: str) -> None:
+    found = Settings.from_environ({"REPLAY": "once", "EXPECT_PNL_MIN": text})
+    assert found.expect_pnl_min == text
+
+
+@pytest.mark.parametrize("text", ["much", "1e9", "--1", "1,000", "nan", "5."])
+def test_another_text_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"EXPECT_PNL_MAX=.*: must be an amount of money"):
+        Settings.from_environ({"REPLAY": "once", "EXPECT_PNL_MAX": text})
+
+
+def test_the_lowest_pnl_is_not_above_the_highest() -> None:
+    with pytest.raises(SettingsError, match="EXPECT_PNL_MIN=10: must not be above"):
+        Settings.from_environ({"REPLAY": "once", "EXPECT_PNL_MIN": "10", "EXPECT_PNL_MAX": "9.99"})
+
+
+def test_a_report_without_figures(tmp_path: Path) -> None:
+    """The three files are there for a run whose processes did not start, too."""
+    refused = report.of_failure("invalid settings: PACE=fast: must be max", refused=True)
+    assert (refused.exit_code, refused.verdict) == (
+        2,
+        "invalid settings: PACE=fast: must be max.",
+    )
+    assert report.of_failure("no strategy has started").exit_code == 3
+    fault = report.of_failure("a\x00b", fault=True)
+    assert (fault.exit_code, fault.verdict) == (1, "Incomplete: a b.")
+    report_files.write(fault, tmp_path)
+    assert report_files.read(tmp_path) == fault
+    assert "PnL" not in report.to_text(fault)
+    (tmp_path / "report.json").write_text("{")
+    assert report_files.read(tmp_path) is None
 
 
 def test_each_strategy_must_meet_it(settings: Settings, run: dict[str, ProcessMetrics]) -> None:
