@@ -57,11 +57,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple
                 "openssl",
                 "req",
                 "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
             ]
+            command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
             command += ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-out", str(cert)]
             command += ["-keyout", str(key), "-addext", f"subjectAltName={names}"]
             subprocess.run(command, check=True, capture_output=True)

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import FatalError, Stop
-from app.runtime.net.order_client import OrderClient
+from app.runtime.net.order_client import EncodedOrder, OrderClient
 from app.strategy.recovery import History, last_order_id
 from app.strategy.sentiment_feed import COMPLETE, SentimentFeed
 from tests.support.fake_servers import Connection, FakeServer
@@ -224,7 +224,8 @@ def test_the_last_order_of_a_client(tmp_path: Path) -> None:
         client = OrderClient.from_settings(chosen)
         assert last_order_id(client, "me") is None
         assert server.count("requests_refused") == 0
-        client.submit([(i, encode_order(i, "me", "BUY", "A", 1, 1.5, 0)) for i in (3, 8)])
-        client.submit([(9, encode_order(9, "other", "BUY", "A", 1, 1.5, 0))])
+        for order_id, name in ((3, "me"), (8, "me"), (9, "other")):
+            frame = encode_order(order_id, name, "BUY", "A", 1, 1.5, 0)
+            client.submit([EncodedOrder(order_id, frame)])
         assert last_order_id(client, "me") == 8
         client.close()
