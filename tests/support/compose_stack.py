@@ -160,7 +160,11 @@ class ComposeStack:
 
     def destroy(self) -> None:
         """``down`` that never fails: for the end of a test that may have failed."""
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "2", check=False)
-        for container in self.containers():
+        down = ("down", "--volumes", "--remove-orphans", "--timeout", "2")
+        self.compose(*down, check=False)
+        left = self.containers()  # of a "run" whose command was interrupted
+        for container in left:
             container.remove(force=True)
+        if left:
+            self.compose(*down, check=False)
         self.client.close()

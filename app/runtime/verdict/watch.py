@@ -132,12 +132,17 @@ class Watch:
 
     def _gone(self, everyone: list[tuple[Life, bool]], now_s: float) -> End | None:
         """A dead process that has had time to come back.  The engine mends no manual stop."""
+        taken_down = self._owner_died() and all(
+            not alive and life.ended and life.exit_code in (EXIT_OK, EXIT_INCOMPLETE)
+            for life, alive in everyone
+        )
+        patience_s = 0.0 if taken_down else self._patience_s
         gone = [
             life
             for life, alive in everyone
             if not alive
             and not (life.service == "strategy" and life.final and life.exit_code == EXIT_OK)
-            and now_s - self._dead_since_s[life.service, life.host] >= self._patience_s
+            and now_s - self._dead_since_s[life.service, life.host] >= patience_s
         ]
         if not gone:
             return None

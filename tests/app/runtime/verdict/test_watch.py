@@ -110,13 +110,16 @@ def test_a_killed_container_is_named() -> None:
 
 
 def test_a_stopped_stack_is_an_incomplete_run() -> None:
-    """All are dead, and so is the owner of the memory: the strategy's reason counts."""
-    stack = Stack(owner_died=True)
-    for service in SERVICES:
-        stack.put(life(service, ended=True))
-    stack.put(life("strategy", ended=True, exit_code=3, reason="Incomplete: stopped by SIGTERM"))
-    assert stack.check() is None
-    assert stack.check(PATIENCE_S) == End(3, "Incomplete: stopped by SIGTERM", True)
+    """All were stopped, and so was the owner of the memory: nothing to wait for."""
+    stopped = life("strategy", ended=True, exit_code=3, reason="Incomplete: stopped by SIGTERM")
+    for owner_died, after_s in ((True, 0.0), (False, PATIENCE_S)):
+        stack = Stack(owner_died=owner_died)
+        for service in SERVICES:
+            stack.put(life(service, ended=True))
+        stack.put(stopped)
+        if after_s:
+            assert stack.check() is None
+        assert stack.check(after_s) == End(3, "Incomplete: stopped by SIGTERM", True)
 
 
 def test_the_death_of_the_owner_is_named() -> None:
