@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.config import EXIT_SETTINGS, Settings, settings_or_exit
+from app.config import EXIT_SETTINGS, Settings, SettingsError, load_settings
 from app.runtime.lifecycle import (
     EXIT_EXPECTATION,
     EXIT_FAULT,
@@ -37,6 +37,7 @@ from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.process import log_stopped
 from app.runtime.run_id import new_run_id
 from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
+from app.runtime.verdict.command import refuse, write
 from app.runtime.verdict.stall import StallWatch
 from app.shared_memory_utils.segment import SegmentError
 
@@ -231,7 +232,10 @@ def main() -> int:
     0: complete, or a run without an end stopped; 1: fault; 2: invalid settings; 3: incomplete run;
     4: an expectation missed.
     """
-    settings = settings_or_exit("main")
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return refuse("main", error)
     setup_logging("main", settings.log_level, settings.log_format)
     stop = Stop()
     stop.install()
@@ -252,6 +256,8 @@ def main() -> int:
                 cut_short = (reason or stop.reason) if once else ""
                 _print_report(settings, cut_short, code)
             remove_segments(settings)
+        elif settings.replay == "once":
+            write(report.of_failure(reason, fault=code == EXIT_FAULT), settings.output_dir)
         log_stopped(code, reason)
     return code
 

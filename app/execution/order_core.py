@@ -377,11 +377,11 @@ class OrderCore:
                 if account.client_no != self._next_client_no:
                     self._pending.days[account.client_no] = account
 
-    def market_prices(self) -> dict[str, int]:
-        """The book's prices now of the symbols that any client holds."""
+    def market_prices(self) -> tuple[int, dict[str, int]]:
+        """The latest fill number, and the book's prices now of all symbols that are held."""
         symbols = {symbol for _, symbol, position in self.positions() if position.qty}
         prices = {symbol: self.gate.market_price(symbol) for symbol in symbols}
-        return {symbol: price for symbol, price in prices.items() if price is not None}
+        return self.last_fill_no, {s: price for s, price in prices.items() if price is not None}
 
     def positions(self) -> Iterator[tuple[str, str, Position]]:
         """Client name, symbol and position, for all clients."""

@@ -34,10 +34,13 @@ class RiskContext:
         """The price a holding is valued at; the last fill's if there is no other.
 
         For an order on a tick, the price as of that tick: the book's, which has gone on since then,
-        would make the decision depend on timing.  Otherwise the book's price now.
+        would make the decision depend on timing.  What only other clients hold has no such price;
+        for that, and for any other order, it is the book's now.
         """
         if self.tick_marks is not None:
-            return self.tick_marks.get(symbol, position.mark)
+            mark = self.tick_marks.get(symbol)
+            if mark is not None:
+                return mark
         book = self.prices.read(symbol)
         return position.mark if book is None else book.price
 

@@ -94,7 +94,7 @@ class Marks(msgspec.Struct, tag_field="op", tag="marks", forbid_unknown_fields=T
     """Prices at which the checks value what the sender's later orders on this connection hold.
 
     Sent by the stack's own strategies before an order whose tick has other prices than the last
-    one's; has no answer.
+    one's; has no answer, unless it is refused.
     """
 
     proof: str

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from app.execution.order_core import OTHER_BOOK, OrderCore
-from app.execution.tick_marks import TickMarks
+from app.execution.peer_marks import PeerMarks
 from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
 from app.model.reject_codes import RejectCode
 from app.model.requests import Auth, Command, Marks, OrderRequest, Ping, Reject, Request
@@ -75,7 +75,7 @@ class OrderService(Generic[Peer]):
         self._uncommitted: list[tuple[int, OrderRequest | Command]] = []
         """Index into the answers, and the request, of each answer that depends on the commit."""
         self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
-        self.marks: TickMarks[Peer] = TickMarks()
+        self.marks: PeerMarks[Peer] = PeerMarks()
         self._batch_error = ""
         self._retry_ns = 0
         self._fills_before = 0

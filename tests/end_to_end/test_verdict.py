@@ -2,8 +2,10 @@
 
 import json
 import re
+import secrets
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,11 @@ import pytest
 from app.backtest import run as backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
+from app.shared_memory_utils.tick_ring import TickRing
 from tests.bench.model import ANYWHERE
 from tests.bench.subjects.stack import Stack, of, settings_for
 from tests.chaos.host import HostStack
+from tests.support.environ import default_environ
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.medium
@@ -204,3 +208,35 @@ def test_a_strategy_that_raises_reports_and_fails(tmp_path: Path) -> None:
         assert strategy.wait(60) == 1
         assert "ZeroDivisionError" in log_of(stack).splitlines()[-1]
         assert verdict(stack.folder)["exit_code"] == 1
+
+
+@pytest.mark.parametrize(("pace", "code"), [("fast", 2), ("max", 1)], ids=["settings", "a stack"])
+def test_a_run_that_does_not_start_replaces_the_report_of_the_last(
+    tmp_path: Path, pace: str, code: int
+) -> None:
+    """Else a CI job would upload the old one, which may be complete."""
+    (tmp_path / "report.json").write_text('{"exit_code": 0}')
+    name = f"verdict_{secrets.token_hex(6)}"
+    environ = default_environ() | {
+        "OUTPUT_DIR": str(tmp_path),
+        "REPLAY": "once",
+        "PACE": pace,
+        "SHM_TICK_RING": name,
+        "SHM_METRICS": f"{name}_metrics",
+    }
+    ring = TickRing.open_writer(name, 1024, "lossless")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "app", "run"],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        ring.close()
+        for segment in Path("/dev/shm").glob(f"{name}*"):
+            segment.unlink()
+    assert done.returncode == code, done.stderr
+    assert verdict(tmp_path)["exit_code"] == code

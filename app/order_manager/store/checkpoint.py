@@ -30,7 +30,7 @@ MARKS_INTERVAL_S: Final = 5.0
 """At most this often, marks are written without positions; not while orders come."""
 MARKS_IDLE_S: Final = 1.0
 
-_PUT_MARK: Final = "INSERT OR REPLACE INTO marks VALUES(?,?,?)"
+_PUT_MARK: Final = "INSERT OR REPLACE INTO marks VALUES(?,?,?,?)"
 
 WARNING_INTERVAL_S: Final = 10.0
 """The first failure of a kind is logged, then at most one per interval; all are counted."""
@@ -43,8 +43,8 @@ class Checkpointer:
     """
 
     def __init__(self, path: str, run_id: str) -> None:
-        self.read_marks: Callable[[], dict[str, int]] = dict
-        """The market's prices of the symbols held, in 1e-9 units."""
+        self.read_marks: Callable[[], tuple[int, dict[str, int]]] = lambda: (0, {})
+        """The latest fill number, and the market's prices of the symbols held, in 1e-9 units."""
         self._run_id = run_id
         self._written_marks: dict[str, int] = {}
         self._marks_read_s = 0.0
@@ -84,10 +84,16 @@ class Checkpointer:
         quiet = idle and now - self._last_batch_s >= MARKS_IDLE_S
         return quiet and now - self._marks_read_s >= MARKS_INTERVAL_S and bool(self._new_marks())
 
-    def _new_marks(self) -> dict[str, int]:
+    def _new_marks(self) -> dict[str, tuple[int, int]]:
+        """Symbol -> price and latest fill number, where the price or a position has changed."""
         self._marks_read_s = time.monotonic()
-        written = self._written_marks
-        return {s: price for s, price in self.read_marks().items() if written.get(s) != price}
+        fill_no, prices = self.read_marks()
+        written, filled = self._written_marks, {symbol for _, symbol in self.unwritten}
+        return {
+            symbol: (price, fill_no)
+            for symbol, price in prices.items()
+            if written.get(symbol) != price or symbol in filled
+        }
 
     def write_positions(self, connection: apsw.Connection) -> None:
         """Write the positions and marks that the tables lack, in a transaction of their own."""
@@ -98,7 +104,7 @@ class Checkpointer:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             write_positions(cursor, self.unwritten.values())
-            rows = [(self._run_id, symbol, price) for symbol, price in marks.items()]
+            rows = [(self._run_id, symbol, *mark) for symbol, mark in marks.items()]
             cursor.executemany(_PUT_MARK, rows)
             cursor.execute("COMMIT")
         except BaseException as error:
@@ -108,7 +114,7 @@ class Checkpointer:
             self._failed("position_write_errors", "positions_not_written", error)
         else:
             self.unwritten.clear()
-            self._written_marks.update(marks)
+            self._written_marks.update((symbol, mark[0]) for symbol, mark in marks.items())
 
     def checkpoint(self, connection: apsw.Connection) -> None:
         """Copy the log's pages into the database, so that the log starts over."""

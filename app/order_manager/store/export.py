@@ -98,14 +98,14 @@ def _positions(connection: apsw.Connection, run_id: str | None) -> Iterator[Row]
             "SELECT client_no, run_id, name FROM clients WHERE ?1 IS NULL OR run_id = ?1", (run_id,)
         )
     }
-    marks: dict[tuple[str, str], int] = {
-        (run, symbol): price
-        for run, symbol, price in connection.execute("SELECT run_id, symbol, price FROM marks")
+    marks: dict[tuple[str, str], tuple[int, int]] = {
+        (run, symbol): mark for run, symbol, *mark in connection.execute("SELECT * FROM marks")
     }
     positions, _ = read_positions(connection)
     found = [(*clients[no], symbol, p) for (no, symbol), p in positions.items() if no in clients]
     for run, name, symbol, p in sorted(found, key=lambda row: row[:3]):
-        mark = marks.get((run, symbol), p.mark)
+        price, fill_no = marks.get((run, symbol), (0, -1))
+        mark = p.mark if p.fill_no > fill_no else price
         yield (run, name, symbol, p.qty, p.avg_cost, p.realized, p.unrealized(mark), mark)
 
 

@@ -5,7 +5,7 @@ request is always answered from it.  ``order_state`` has what happened to the or
 An order that was acknowledged with exactly one execution has it in its own row; all other
 executions are rows of ``executions``.  The view ``fills`` has both; ``positions`` is a snapshot of
 their sums (:mod:`app.order_manager.store.positions`).  ``marks`` has the market's latest price
-of each symbol held, for those who look at the store when the price book is gone.
+of each symbol held, as of a fill, for those who look at the store when the price book is gone.
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is stored as decimal text, so these
 columns have type ANY.  Times are nanoseconds since the epoch, UTC.
@@ -117,6 +117,7 @@ CREATE TABLE marks(
   run_id TEXT NOT NULL,
   symbol TEXT NOT NULL,
   price INTEGER NOT NULL,
+  fill_no INTEGER NOT NULL,
   PRIMARY KEY(run_id, symbol)
 ) STRICT, WITHOUT ROWID;
 """

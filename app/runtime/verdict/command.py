@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Final
 
+from dotenv import dotenv_values
+
 from app.config import (
     EXIT_SETTINGS,
     Settings,
@@ -133,11 +135,12 @@ def write(made: report.Report, output_dir: str) -> None:
         log.error("report_not_written", folder=output_dir, error=str(error))
 
 
-def refuse(problem: SettingsError) -> int:
+def refuse(service: str, problem: SettingsError) -> int:
     """Report invalid settings; returns the exit code."""
     reason = f"invalid settings: {one_line(problem)}"
-    write(report.of_failure(reason, refused=True), os.environ.get("OUTPUT_DIR", "data/out"))
-    print_settings_error("verdict", problem)
+    output_dir = os.environ.get("OUTPUT_DIR") or dotenv_values(".env").get("OUTPUT_DIR")
+    write(report.of_failure(reason, refused=True), output_dir or Settings().output_dir)
+    print_settings_error(service, problem)
     return EXIT_SETTINGS
 
 
@@ -181,7 +184,7 @@ def judge() -> int:
         setup_logging("verdict", settings.log_level, settings.log_format)
         strategies = strategies_of(settings)
     except SettingsError as error:
-        return refuse(error)
+        return refuse("verdict", error)
     stop = Stop()
     stop.install()
     verdict = Verdict(settings, strategies, stop)

@@ -63,4 +63,7 @@ class StallWatch:
             return f"the order manager does not answer ({error})"
         if mode in HALTED_MODES:
             return f"trading is {mode} (python -m app orders resume)"
-        return "the strategy waits for prices, sentiment or answers"
+        return (
+            "the strategy waits for prices, sentiment or answers, or its client is halted "
+            "(python -m app orders limits --client NAME)"
+        )

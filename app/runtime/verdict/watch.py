@@ -1,7 +1,7 @@
 """Watches the containers of a ``REPLAY=once`` run until it is clear how the run ends.
 
-It knows them only through the files that they leave (:mod:`app.runtime.verdict.life`), so it needs
-no access to the engine, and the death of any of them, also of the owner of /dev/shm, blinds it not.
+It knows them only through the files that they leave (:mod:`app.runtime.verdict.life`).  So it needs
+no access to the engine, and sees the death of any of them, also of the owner of /dev/shm.
 """
 
 import time
@@ -14,7 +14,7 @@ from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
 from app.runtime.verdict.life import Life
 
 SERVICES: Final = ("gateway", "orderbook", "order_manager", "strategy")
-EARLIER_GRACE_S: Final = 3.0
+EARLIER_GRACE_S: Final = 5.0
 """An end that was recorded before the watch began may be that of a container which is replaced at
 this moment: it counts only if nothing follows within this time."""
 RESTARTS_MAX: Final = 5
@@ -55,6 +55,7 @@ class Watch:
         self._known: dict[tuple[str, str], tuple[Life, bool]] = {}
         self._dead_since_s: dict[tuple[str, str], float] = {}
         self._restarts_s: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._seen_running: set[tuple[str, str, int]] = set()
 
     def check(self, lives: Lives, now_s: float) -> End | None:
         """The end of the run, or None while it goes on."""
@@ -63,7 +64,7 @@ class Watch:
         everyone = [found for group in current.values() for found in group]
         return (
             self._failed(everyone, now_s)
-            or self._completed(current["strategy"])
+            or self._completed(current["strategy"], now_s)
             or self._keeps_dying(everyone, now_s)
             or self._gone(everyone, now_s)
             or self._missing(current, now_s)
@@ -81,6 +82,8 @@ class Watch:
             if before and life.starts > before[0].starts:
                 self._restarts_s[key].append(now_s)
             self._known[key] = (life, alive)
+            if alive and not life.ended:
+                self._seen_running.add((*key, life.starts))
             if alive:
                 self._dead_since_s.pop(key, None)
             else:
@@ -96,12 +99,20 @@ class Watch:
         began_earlier = life.started_ns < self._started_ns
         return not began_earlier or now_s - self._started_s >= EARLIER_GRACE_S
 
+    def _saw_run(self, life: Life) -> bool:
+        """Whether it ran during the watch.  One that had ended before may be about to run again."""
+        return (life.service, life.host, life.starts) in self._seen_running
+
     def _failed(self, everyone: list[tuple[Life, bool]], now_s: float) -> End | None:
         """An end after which a restart cannot help.  Other strategies may finish their run."""
         failed = [
             life
-            for life, _ in everyone
-            if life.ended and life.final and life.exit_code and self._is_settled(life, now_s)
+            for life, alive in everyone
+            if not alive
+            and life.ended
+            and life.final
+            and life.exit_code
+            and self._is_settled(life, now_s)
         ]
         if not failed:
             return None
@@ -113,8 +124,15 @@ class Watch:
             return End(worst.exit_code, worst.reason, reported=True)
         return End(worst.exit_code, f"{worst.service}: {worst.reason}")
 
-    def _completed(self, strategies: list[tuple[Life, bool]]) -> End | None:
-        complete = [life for life, _ in strategies if life.final and life.exit_code == EXIT_OK]
+    def _completed(self, strategies: list[tuple[Life, bool]], now_s: float) -> End | None:
+        complete = [
+            life
+            for life, alive in strategies
+            if not alive
+            and life.final
+            and life.exit_code == EXIT_OK
+            and (self._saw_run(life) or self._is_settled(life, now_s))
+        ]
         return End(EXIT_OK, "", True) if len(complete) == self._strategies else None
 
     def _keeps_dying(self, everyone: list[tuple[Life, bool]], now_s: float) -> End | None:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from app.config import Settings
+from app.execution.peer_marks import PeerMarks
 from app.execution.prices import BookPrice
 from app.execution.risk_checks import ACCOUNT, CHECKS
 from app.execution.risk_config import Limits
-from app.execution.tick_marks import TickMarks
 from app.model.money import UNITS
 from app.model.orders import BUY, SELL
 from app.model.reject_codes import RejectCode
@@ -18,7 +18,7 @@ MONDAY, TUESDAY = '"2025-10-06 00:00:00"', '"2025-10-07 00:00:00"'
 
 
 def test_marks_belong_to_a_connection() -> None:
-    marks: TickMarks[str] = TickMarks()
+    marks: PeerMarks[str] = PeerMarks()
     marks.update("a", Marks("", {"AAPL": 1.5, "MSFT": 2.0}))
     marks.update("a", Marks("", {"AAPL": 1.25}))
     assert marks.of("a") == {"AAPL": 1_250_000_000, "MSFT": 2 * UNITS}
@@ -49,6 +49,16 @@ def test_exposure_values_holdings_at_the_orders_tick() -> None:
     msft: dict[str, Any] = {"symbol": "MSFT"}
     assert desk.code(BUY, 10, 90.0, marks={"AAPL": 111.0, "MSFT": 90.0}, **msft) == "GROSS_EXPOSURE"
     assert desk.code(BUY, 10, 90.0, marks={"AAPL": 110.0, "MSFT": 90.0}, **msft) == "ok"
+
+
+def test_the_stacks_limits_value_what_other_clients_hold() -> None:
+    """At the book: the strategy sends the prices of its own symbols."""
+    desk = Desk(Prices(AAPL=100.0, MSFT=50.0), stack=Limits(daily_loss_max=100 * UNITS))
+    assert desk.code(BUY, 10, 100.0, proof=None, client="hand") == "ok"
+    msft: dict[str, Any] = {"symbol": "MSFT", "marks": {"MSFT": 50.0}}
+    assert desk.code(BUY, 1, 50.0, **msft) == "ok"
+    desk.prices.book["AAPL"] = BookPrice(10 * UNITS, 0, 2)
+    assert desk.code(BUY, 1, 50.0, **msft) == "DAILY_LOSS"
 
 
 def test_an_order_by_hand_names_no_time_that_counts() -> None:

@@ -25,6 +25,7 @@ class Desk:
         self.core = OrderCore(gate, PaperExchange(self.prices), self.store.pending, self.store)
         self.now_ns = 1_760_000_000 * UNITS
         self._next = 0
+        self._last: dict[str, float] = {}
 
     def order(
         self,
@@ -34,7 +35,10 @@ class Desk:
         marks: dict[str, float] | None = None,
         **more: Any,
     ) -> Any:
-        """Submit a strategy's order, unless ``proof`` is None; returns it or the reject."""
+        """Submit a strategy's order, unless ``proof`` is None; returns it or the reject.
+
+        ``marks``: prices as of its tick, by default that of the symbol's order before.
+        """
         self._next += 1
         fields: dict[str, Any] = {
             "side": side,
@@ -48,6 +52,11 @@ class Desk:
             "tif": IOC,
             "proof": PROOF,
         }
+        symbol = more.get("symbol", "AAPL")
+        if marks is None:
+            marks = {symbol: self._last[symbol]} if symbol in self._last else {}
+        if price is not None and more.get("type", PLAIN) == PLAIN:
+            self._last[symbol] = price
         units = {symbol: round(mark * UNITS) for symbol, mark in (marks or {}).items()}
         result = self.core.submit(OrderRequest(**{**fields, **more}), self.now_ns, units)
         return result if isinstance(result, Reject) else result[0]

@@ -199,8 +199,8 @@ class Facts:
 
     def mark(self, account: str, symbol: str) -> int:
         """The price a holding is valued at."""
-        if self.tick_marks is not None:
-            return self.tick_marks.get(symbol, self.holding(account, symbol).mark)
+        if self.tick_marks is not None and symbol in self.tick_marks:
+            return self.tick_marks[symbol]
         if symbol in self.book.prices:
             return self.book.prices[symbol][0]
         return self.holding(account, symbol).mark

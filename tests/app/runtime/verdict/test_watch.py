@@ -59,6 +59,38 @@ def test_a_complete_run() -> None:
     assert stack.check() == End(0, "", True)
 
 
+def test_a_run_that_was_complete_before_the_watch_is_not_this_run() -> None:
+    """The strategy is about to be started again; with the same container, or with another."""
+    done = life("strategy", ended=True, final=True, started_ns=STARTED_NS - 500)
+    stack = Stack()
+    stack.put(done)
+    assert stack.check() is None
+    assert stack.check(EARLIER_GRACE_S - 1) is None
+    stack.put(done, alive=True)
+    assert stack.check(2) is None, "it has started, and has not announced itself yet"
+    stack.put(life("strategy", starts=2), alive=True)
+    assert stack.check(0.1) is None
+    stack.put(life("strategy", starts=2, ended=True, final=True), alive=True)
+    assert stack.check(0.1) is None, "it is ending"
+    stack.put(life("strategy", starts=2, ended=True, final=True))
+    assert stack.check(0.1) == End(0, "", True)
+
+
+def test_a_run_that_is_complete_and_stays_so() -> None:
+    stack = Stack()
+    stack.put(life("strategy", ended=True, final=True, started_ns=STARTED_NS - 500))
+    assert stack.check() is None
+    assert stack.check(EARLIER_GRACE_S) == End(0, "", True)
+
+
+def test_a_run_that_began_before_the_watch_and_ends_during_it() -> None:
+    stack = Stack()
+    stack.put(life("strategy", started_ns=STARTED_NS - 500), alive=True)
+    assert stack.check() is None
+    stack.put(life("strategy", ended=True, final=True, started_ns=STARTED_NS - 500))
+    assert stack.check(0.1) == End(0, "", True)
+
+
 @pytest.mark.parametrize("code", [1, 3, 4])
 def test_the_strategy_judges_its_run(code: int) -> None:
     stack = Stack()

@@ -14,7 +14,7 @@ from app.model.requests import Marks
 Peer = TypeVar("Peer")
 
 
-class TickMarks(Generic[Peer]):
+class PeerMarks(Generic[Peer]):
     """Peer -> symbol -> price in 1e-9 units."""
 
     def __init__(self) -> None:
