@@ -14,6 +14,8 @@ from tests.end_to_end.situations.model import (
     kill,
 )
 
+EARLY = 600
+"""The tick of what happens to a run at 300 ticks a second."""
 SERVICES = ("gateway", "orderbook", "order_manager", "strategy", "shm")
 CRASHES = [
     Situation(
@@ -35,6 +37,7 @@ KILLS = [
         IMPATIENT,
         f"`docker kill` of `{service}`",
         kill(service),
+        EARLY,
         small=service == "order_manager",
     )
     for service in SERVICES
@@ -50,6 +53,7 @@ FAULTS = [
         IMPATIENT,
         "`docker compose stop`",
         compose("stop"),
+        EARLY,
     ),
     Situation(
         "the strategy is stopped and started",
@@ -64,9 +68,10 @@ FAULTS = [
             name,
             130,
             "Created|stopped by",
-            SLOW,
+            {"PACE": "300/s"},
             f"{signal.Signals(number).name} to the command",
             interrupt(number),
+            EARLY,
             or_code=3,
             reports=False,
         )
@@ -88,6 +93,7 @@ FAULTS = [
         IMPATIENT,
         "`python3 -m app orders halt`",
         HALT,
+        EARLY,
     ),
     Situation(
         "the orderbook hangs",
@@ -96,6 +102,7 @@ FAULTS = [
         IMPATIENT,
         "`docker compose pause orderbook`",
         compose("pause", "orderbook"),
+        EARLY,
     ),
     Situation(
         "a port is taken",
