@@ -27,8 +27,23 @@ PreparedCheck = Callable[[OrderRequest, Account, int], str | None]
 """A check with its limit: gets the order, its client's account and the time in nanoseconds."""
 
 
+def live_book(context: RiskContext, _limit: bool) -> PreparedCheck:
+    """There is a book that tells whether the symbol is known, if the venue needs a market."""
+    prices, needed = context.prices, context.needs_market
+
+    def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
+        if needed and prices.knows(order.symbol) is None:
+            return (
+                f"no price book with a live writer, so {order.symbol} is not known: start the "
+                "orderbook, or set RISK_KNOWN_SYMBOLS=false"
+            )
+        return None
+
+    return check
+
+
 def known_symbol(context: RiskContext, _limit: bool) -> PreparedCheck:
-    """The symbol is in the book.  Passes while there is no book to ask."""
+    """The symbol is in the book; :func:`live_book` decides if there is no book to ask."""
     prices = context.prices
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
@@ -315,6 +330,7 @@ class Check(NamedTuple):
 
 
 CHECKS: Final = (
+    Check(SHARED, "known_symbols", RejectCode.NO_BOOK, live_book),
     Check(SHARED, "known_symbols", RejectCode.UNKNOWN_SYMBOL, known_symbol),
     Check(SHARED, "tick_size", RejectCode.TICK_SIZE, tick_size, money=True),
     Check(SHARED, "lot_size", RejectCode.LOT_SIZE, lot_size),

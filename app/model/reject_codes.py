@@ -47,6 +47,7 @@ class RejectCode(IntEnum):
     RATE_LIMIT = 213
     THROTTLED = 214
     KILL_SWITCH = 215
+    NO_BOOK = 216
 
     NO_MARKET = 300
     UNKNOWN_ORDER = 301
@@ -69,6 +70,7 @@ ALWAYS_RETRYABLE: Final = frozenset(
 
 CLOCK_BOUND: Final = frozenset(
     {
+        RejectCode.NO_BOOK,
         RejectCode.STALE_PRICE,
         RejectCode.PRICE_COLLAR,
         RejectCode.RATE_LIMIT,

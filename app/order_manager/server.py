@@ -22,7 +22,7 @@ from app.model.wire.order_json import decode
 from app.order_manager.admission import Admission, RefusalLog
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog, trace_orders
-from app.order_manager.pipeline import build_service
+from app.order_manager.service import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
 from app.order_manager.store.files import store_path

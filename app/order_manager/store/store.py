@@ -130,7 +130,9 @@ class OrderStore:
 
     def _load(self) -> Recovered:
         execute = self._connection.execute
-        found = Recovered(clients={}, positions={}, open_orders=[], modes={}, days={})
+        found = Recovered(
+            clients={}, positions={}, open_orders=[], modes={}, mode_changes={}, days={}
+        )
         rows: list[Any] = execute(
             "SELECT client_no, name FROM clients WHERE run_id = ?", (self.run_id,)
         ).fetchall()
@@ -149,11 +151,13 @@ class OrderStore:
         ]
         run = {*found.clients, STACK_CLIENT_NO}
         # With max(), SQLite takes the other columns from the row that has the maximum.
-        for client_no, mode, _ in execute(
-            "SELECT client_no, mode, max(control_no) FROM controls GROUP BY client_no"
+        for client_no, mode, reason, at_ns, _ in execute(
+            "SELECT client_no, mode, reason, at_ns, max(control_no) FROM controls "
+            "GROUP BY client_no"
         ):
             if client_no in run:
                 found.modes[client_no] = mode
+                found.mode_changes[client_no] = reason, at_ns
         for client_no, day, base in execute(
             "SELECT client_no, day, base FROM days WHERE run_id = ?", (self.run_id,)
         ):
