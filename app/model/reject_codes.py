@@ -54,6 +54,7 @@ class RejectCode(IntEnum):
     NOT_OPEN = 302
     UNKNOWN_CLIENT = 303
     NOT_MARKETABLE = 304
+    PRICE_TOO_HIGH = 305
 
     STORE_UNAVAILABLE = 400
 

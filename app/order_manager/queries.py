@@ -25,6 +25,7 @@ from app.model.requests import (
     Status,
 )
 from app.model.wire.order_answers import encode_object, encode_reject, order_member
+from app.model.words import one_word
 from app.order_manager.order_log import Event, Note
 from app.order_manager.store.schema import IS_OPEN
 from app.order_manager.store.store import OrderStore
@@ -73,7 +74,8 @@ class OrderQueries:
         if isinstance(found, Reject):
             return encode_reject(found)
         if isinstance(command, Cancel):
-            text = f"Canceled Order {found.id} client={command.client} id={found.id}"
+            client = one_word(command.client)
+            text = f"Canceled Order {found.id} client={client} id={found.id}"
             self.event = Note("order_canceled", text, order_fields(found, command.client))
             return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(
@@ -87,10 +89,11 @@ class OrderQueries:
         done = self._core.set_mode(client, mode, reason, now_ns)
         if isinstance(done, Reject):
             return encode_reject(done)
-        account = "stack" if client is None else client
+        account = "stack" if client is None else one_word(client)
+        given = one_word(reason) if reason else "no reason given"
         self.event = Note(
             "trading_mode",
-            f"Trading mode of {account} is {MODE_NAMES[mode]}: {reason or 'no reason given'}",
+            f"Trading mode of {account} is {MODE_NAMES[mode]}: {given}",
             {"client": client, "mode": MODE_NAMES[mode], "reason": reason},
         )
         return encode_object(

@@ -80,6 +80,13 @@ def test_modes(cli: Cli) -> None:
     assert cli("halt", "--kill")[1].startswith("the whole stack: killed")
 
 
+def test_a_price_is_sent_with_its_digits(cli: Cli) -> None:
+    assert main(["orders", "send", "BUY", "1", "AAPL", "nan"]) == 2
+    assert main(["orders", "send", "BUY", "1", "AAPL", "ten"]) == 2
+    code, text = cli("send", "BUY", "1", "AAPL", "123456789.123456789", "--json")
+    assert (code, '"price":123456789.123456789' in text) == (0, True)
+
+
 def test_json_is_the_answer(cli: Cli) -> None:
     sent = cli.json("send", "BUY", "1", "AAPL", "1.5", "--ts", "2025-10-01 * ")
     assert sent["order"]["ts"] == "2025-10-01 * "

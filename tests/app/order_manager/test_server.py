@@ -1,5 +1,6 @@
 """Requests and answers over live sockets: orders, queries, modes, counters."""
 
+import json
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from app.shared_memory_utils.price_book import SharedPriceBook
 from tests.support.children import eventually, segment_name
 from tests.support.orders.frames import ORDER, frame
 from tests.support.orders.manager import Manager
-from tests.support.orders.prices import Prices
+from tests.support.orders.prices import PROOF, Prices
 from tests.support.orders.process import Client
 from tests.support.orders.server import RunningServer, running
 
@@ -310,6 +311,29 @@ def test_a_start_in_a_restricted_mode_says_why_and_how_to_resume(
     client = {key: name for key, name in asked.items() if key == "client"}
     warnings_of("monday", {"op": "resume", **client})
     assert warnings_of("monday") == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "MARKET"])
+@pytest.mark.parametrize("venue", ["paper", "echo"])
+def test_a_price_slipped_beyond_64_bits_is_refused_and_the_others_are_served(
+    tmp_path: Path, kind: str, venue: str
+) -> None:
+    settings = {"venue": venue, "paper_slippage_bps": 300.0, "risk_known_symbols": False}
+    with running(tmp_path, **settings) as server, server.client() as client:
+        prices = Prices(AAPL=8.99e9, MSFT=10.0)
+        core = server.server._service.core
+        core.gate._context.prices = core._venue._prices = prices  # type: ignore[attr-defined]
+        high: dict[str, Any] = {**ORDER, "price": 8.99e9}
+        if kind == "MARKET":
+            high = {"symbol": "AAPL", "side": "BUY", "qty": 10, "type": kind}
+        elif venue == "paper":
+            high["proof"] = PROOF
+        low = {**ORDER, "symbol": "MSFT", "price": 10.5}
+        client.send(b"".join(json.dumps(asked).encode() + b"*" for asked in (low, high, low)))
+        answers = [client.read() for _ in range(3)]
+        assert [answer["ok"] for answer in answers] == [True, False, True]
+        assert answers[1]["code"] == "PRICE_TOO_HIGH"
+        assert "PAPER_SLIPPAGE_BPS" in answers[1]["msg"]
 
 
 def test_limits(tmp_path: Path) -> None:
