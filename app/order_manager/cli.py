@@ -237,7 +237,14 @@ def run(
     settings = settings_or_exit("orders")
     try:
         settings = target(settings, host, port)
-        frame = ask(request_of(name, parameters), settings, timeout_s)
+        request = request_of(name, parameters)
+        frame = ask(request, settings, timeout_s)
+        # Keep money as text, exact to the last digit.
+        answer = json.loads(frame, parse_float=str)
+        while answer.get("more") and answer.get("orders") == []:
+            # Only a part of the store is looked through at once.
+            frame = ask({**request, "before": answer["before"]}, settings, timeout_s)
+            answer = json.loads(frame, parse_float=str)
     except SettingsError as error:
         print(f"orders: {error}", file=sys.stderr)
         return EXIT_SETTINGS
@@ -245,8 +252,6 @@ def run(
         address = f"{settings.order_manager_host}:{settings.order_port}"
         print(f"orders: no answer from the order manager on {address}: {error}", file=sys.stderr)
         return 1
-    # Keep money as text, exact to the last digit.
-    answer = json.loads(frame, parse_float=str)
     if as_json:
         print(frame.decode())
     else:

@@ -1,6 +1,7 @@
 """Every request except a new order: commands in, answer frames out."""
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -27,9 +28,10 @@ from app.model.requests import (
 from app.model.wire.order_answers import encode_object, encode_reject, order_member
 from app.model.words import one_word
 from app.order_manager.order_log import Event, Note
-from app.order_manager.store.schema import IS_OPEN
-from app.order_manager.store.store import OrderStore
+from app.order_manager.store.store import SCAN_ORDERS, OrderStore
 
+FILLS_MAX: Final = 400
+"""Of one order in an answer."""
 ROWS_BYTES_MAX: Final = 48 * 1024
 """Of a frame of at most 64 KiB; the rest is for the other members of the answer."""
 
@@ -80,7 +82,7 @@ class OrderQueries:
             return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(
             f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
-            for fill_no, at_ns, qty, price in self._store.fills_of(found)[:400]
+            for fill_no, at_ns, qty, price in self._store.fills_of(found, FILLS_MAX)
         )
         order = order_member(found, command.client)
         return f'{{"ok":true,"order":{order},"fills":[{fills[1:]}]}}*'.encode()
@@ -168,25 +170,36 @@ class OrderQueries:
     def _orders(self, command: Orders) -> bytes:
         """Orders, newest first; ``before`` (an order number) selects the next page."""
         core = self._core
-        where, values = ["o.order_no < ?"], [command.before]
+        client_no = None
         if command.client is not None:
             account = core.clients.get(command.client)
             if account is None:
                 return encode_reject(_no_client(command.client))
-            where.append("o.client_no = ?")
-            values.append(account.client_no)
+            client_no = account.client_no
         if command.open:
-            where.append(f"s.{IS_OPEN}")
-        found = self._store.query(
-            f"WHERE {' AND '.join(where)} ORDER BY o.order_no DESC LIMIT ?",
-            (*values, command.limit),
-        )
-        rows = within_budget(
-            order_member(order, core.name_of(order)).encode()
-            for order in found
-            if core.knows(order)
-        )
-        return b'{"ok":true,"orders":[' + b",".join(rows) + b"]}*"
+            found, before = self._open_page(client_no, command.before, command.limit)
+        else:
+            found, before = self._store.orders_page(client_no, command.before, command.limit)
+        shown = [order for order in found if core.knows(order)]
+        rows = within_budget(order_member(o, core.name_of(o)).encode() for o in shown)
+        if len(rows) < len(shown):
+            before = shown[len(rows) - 1].order_no
+        more = b"true" if before else b"false"
+        tail = b',"before":%d' % before if before else b""
+        return b'{"ok":true,"orders":[%b],"more":%b%b}*' % (b",".join(rows), more, tail)
+
+    def _open_page(self, client_no: int | None, before: int, limit: int) -> tuple[list[Order], int]:
+        """As :meth:`OrderStore.orders_page`, of open orders, which the core holds by number."""
+        below = (o for o in reversed(self._core.open.values()) if o.order_no < before)
+        found: list[Order] = []
+        last = 0
+        for order in islice(below, SCAN_ORDERS):
+            last = order.order_no
+            if client_no in (None, order.client_no):
+                found.append(order)
+                if len(found) == limit:
+                    break
+        return found, last if next(below, None) is not None else 0
 
     def _limits(self, client: str | None) -> bytes:
         account = self._core.stack if client is None else self._core.clients.get(client)

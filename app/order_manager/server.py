@@ -19,7 +19,7 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import Reject, Request
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
 from app.model.wire.order_json import decode
-from app.order_manager.admission import Admission, RefusalLog
+from app.order_manager.admission import QUERIES, Admission, RefusalLog, Turn
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog, trace_orders
 from app.order_manager.service import build_service
@@ -107,6 +107,7 @@ class OrderManagerServer:
         self._refusals = RefusalLog()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
+        self._turn = Turn(2 * BATCH_NS)
         self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
@@ -199,21 +200,25 @@ class OrderManagerServer:
         service.begin()
         left = self._batch_max
         waiting = self._waiting
+        self._turn.begin()
+        postponed: list[Session] = []
         for _ in range(len(waiting)):
-            if left <= 0:
+            if left <= 0 or self._turn.is_over():
                 break
             session = waiting.popleft()
             frames = session.frames
             quantum = min(max(left // (len(waiting) + 1), QUANTUM_MIN), len(frames))
-            left -= quantum
-            self._handle(session, [frames.popleft() for _ in range(quantum)])
+            taken = self._turn.take(session, quantum)
+            left -= len(taken)
+            self._handle(session, taken)
             if frames:
-                waiting.append(session)
+                (postponed if session.postponed else waiting).append(session)
                 continue
             session.waiting = False
             if session.oversize and not session.closing:
                 reason = f"frame of over {MAX_FRAME_BYTES} bytes"
                 self._admission.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
+        waiting.extendleft(reversed(postponed))
         answers = service.finish()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
@@ -232,6 +237,7 @@ class OrderManagerServer:
         """Larger batches on a slow disk: deciding takes no longer than the commit."""
         slower = min(max(commit_ns // BATCH_NS, 1), BATCH_GROWTH_MAX)
         self._batch_max = self.settings.order_group_max * slower
+        self._turn.batch_ns_max = 2 * BATCH_NS * slower
 
     def _handle(self, session: Session, frames: list[bytes]) -> None:
         """Process frames of one session, up to the first that closes it."""
@@ -255,7 +261,16 @@ class OrderManagerServer:
                 if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
                     self._admission.refuse(session, request.code, request.msg)
                     return
-                if free or allows(session, request):
+                if type(request) in QUERIES:
+                    if self._turn.query_waits(session):
+                        session.frames.extendleft(reversed(frames[done:]))
+                        return
+                    if free or allows(session, request):
+                        with self._turn.query():
+                            handle(session, request)
+                    elif session.closing:
+                        return
+                elif free or allows(session, request):
                     handle(session, request)
                 elif session.closing:
                     return

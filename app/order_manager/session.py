@@ -30,6 +30,7 @@ class Session:
         "mask",
         "oversize",
         "peer",
+        "postponed",
         "read_any",
         "rest",
         "sock",
@@ -51,6 +52,8 @@ class Session:
         """Complete frames that wait for a batch."""
         self.waiting = False
         """Whether the session is in the queue for a batch."""
+        self.postponed = False
+        """Its next frame is a query that waits for its turn."""
         self.unsent = b""
         self.stalled_ns = 0
         """When the peer stopped reading (CLOCK_MONOTONIC); 0 while it reads."""

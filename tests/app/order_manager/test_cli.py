@@ -15,6 +15,7 @@ from app.__main__ import main
 from app.config import load_settings
 from app.order_manager import admission
 from app.order_manager.cli import target
+from app.order_manager.store import store as order_store
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from tests.support.fake_servers import unused_port
 from tests.support.orders.server import running
@@ -68,6 +69,14 @@ def test_a_day_at_the_desk(cli: Cli) -> None:
     assert cli("list")[1] == "none\n"
     assert "qty_max" in cli("limits")[1]
     assert cli("ping") == (0, "ok\n")
+
+
+def test_list_finds_orders_that_are_far_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_store, "SCAN_ORDERS", 2)
+    monkeypatch.setattr(order_store, "FEW_ORDERS", 0)
+    for client in ("me", *["other"] * 8):
+        assert cli("send", "BUY", "5", "AAPL", "9", "--client", client)[0] == 0
+    assert "Filled" in cli("list", "--all", "--client", "me")[1]
 
 
 def test_modes(cli: Cli) -> None:
