@@ -1,6 +1,8 @@
 """Every request except a new order: commands in, answer frames out."""
 
-from collections.abc import Iterable
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -41,6 +43,28 @@ def amount(units: int) -> msgspec.Raw:
     return msgspec.Raw(money_text(units).encode())
 
 
+KEY_SEPARATOR: Final = "\n"
+"""In ``after`` of positions; neither clients nor symbols contain it."""
+TOTAL_QUICK_NS: Final = 2_000_000
+TOTAL_REST: Final = 20
+"""Totals that take longer are shown for that many times as long."""
+
+
+class Growing:
+    """The keys of a dictionary that only grows, in order; only the new ones are sorted in."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def names(self, keys: dict[str, Any]) -> list[str]:
+        """All keys, in order."""
+        new = len(keys) - len(self._names)
+        if new:
+            self._names.extend(islice(reversed(keys), new))
+            self._names.sort()
+        return self._names
+
+
 class OrderQueries:
     """Answers commands from the core and the store; ``event`` is for the log, or None."""
 
@@ -50,6 +74,11 @@ class OrderQueries:
         self.event: Event | None = None
         self._book: dict[str, int | None] = {}
         """Symbol -> price; read once per answer, so that its rows and totals agree."""
+        self._clients = Growing()
+        self._symbols: dict[str, Growing] = {}
+        """Client -> its symbols."""
+        self._totals: dict[str | None, tuple[int, dict[str, Any]]] = {}
+        """The total of a symbol, or of all, and until when it is shown."""
 
     def answer(self, command: Command, now_ns: int) -> bytes:
         """The answer frame."""
@@ -66,7 +95,7 @@ class OrderQueries:
         if isinstance(command, Reduce):
             return self._mode(command.client, REDUCE, command.reason, now_ns)
         if isinstance(command, Positions):
-            return self._positions(command)
+            return self._positions(command, now_ns)
         if isinstance(command, Orders):
             return self._orders(command)
         assert isinstance(command, Limits), command
@@ -102,14 +131,10 @@ class OrderQueries:
             {"ok": True, "client": client, "mode": MODE_NAMES[mode], "canceled": done}
         )
 
-    def _positions(self, command: Positions) -> bytes:
+    def _positions(self, command: Positions, now_ns: int) -> bytes:
         self._book.clear()
-        keys = sorted(
-            (client, symbol)
-            for client, symbol, _ in self._core.positions()
-            if command.client in (None, client) and command.symbol in (None, symbol)
-        )
-        more = [key for key in keys if f"{key[0]}/{key[1]}" > command.after]
+        # One more than the page has, to know whether there is another.
+        more = list(islice(self._keys(command), command.limit + 1))
         clients = self._core.clients
         rows = within_budget(
             encode_object(
@@ -123,9 +148,48 @@ class OrderQueries:
             "more": len(more) > len(rows),
         }
         if rows:
-            answer["after"] = "/".join(more[len(rows) - 1])
-        answer["total"] = self._total(command.symbol)
+            answer["after"] = KEY_SEPARATOR.join(more[len(rows) - 1])
+        answer["total"] = self._recent_total(command.symbol, now_ns)
         return encode_object(answer)
+
+    def _keys(self, command: Positions) -> Iterator[tuple[str, str]]:
+        """Client and symbol of each position after ``after``, in order."""
+        clients = self._core.clients
+        last_client, _, last_symbol = command.after.partition(KEY_SEPARATOR)
+        if command.client is None:
+            names = self._clients.names(clients)
+            names = names[bisect_left(names, last_client) :]
+        else:
+            names = [command.client] if command.client in clients else []
+        for name in names:
+            held = clients[name].positions
+            begin = 0
+            if command.symbol is not None:
+                symbols = [command.symbol] if command.symbol in held else []
+            else:
+                symbols = self._symbols.setdefault(name, Growing()).names(held)
+            if command.after and name <= last_client:
+                begin = bisect_right(symbols, last_symbol) if name == last_client else len(symbols)
+            for at in range(begin, len(symbols)):
+                yield name, symbols[at]
+
+    def forget(self) -> None:
+        """The core has been loaded again."""
+        self._clients = Growing()
+        self._symbols.clear()
+        self._totals.clear()
+
+    def _recent_total(self, symbol: str | None, now_ns: int) -> dict[str, Any]:
+        """The totals; with many positions not computed again for each page."""
+        until_ns, total = self._totals.get(symbol, (0, {}))
+        if now_ns >= until_ns:
+            begin_ns = time.monotonic_ns()
+            total = self._total(symbol)
+            lasts_ns = TOTAL_REST * (time.monotonic_ns() - begin_ns)
+            self._totals.clear()
+            if lasts_ns > TOTAL_REST * TOTAL_QUICK_NS:
+                self._totals[symbol] = now_ns + lasts_ns, total
+        return total
 
     def _position(self, symbol: str, position: Position) -> dict[str, Any]:
         mark = self._mark(symbol, position)

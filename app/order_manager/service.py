@@ -265,6 +265,7 @@ class OrderService(Generic[Peer]):
         try:
             self.store.probe()
             self.core.recover(self.store.load())
+            self._queries.forget()
         except StoreUnavailableError:
             return
         self.available = True

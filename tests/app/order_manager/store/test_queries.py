@@ -72,6 +72,55 @@ def test_a_page_that_fills_a_frame_continues_after_its_last_row(path: Path) -> N
     manager.close()
 
 
+def positions_of(manager: Manager, **query: Any) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    after = ""
+    while True:
+        (answer,) = manager.ask({"op": "positions", "after": after, **query})
+        found += [(row["client"], row["symbol"]) for row in answer["positions"]]
+        if not answer["more"]:
+            return found
+        after = answer["after"]
+
+
+def test_pages_of_positions_have_each_once_whatever_the_names(path: Path) -> None:
+    """Names that a text of client and symbol would mix up, and positions that come in between."""
+    manager = Manager(path)
+    keys = [(c, s) for c in ("a", "a!", "a/b", "a b", "b") for s in ("c", "b/c", "B", "!")]
+    for count in (len(keys) // 2, len(keys)):
+        manager.ask(*({**ORDER, "client": c, "symbol": s} for c, s in reversed(keys[:count])))
+        for limit in (1, 3, 200):
+            assert positions_of(manager, limit=limit) == sorted(keys[:count])
+    assert positions_of(manager, limit=2, client="a/b") == sorted(k for k in keys if k[0] == "a/b")
+    assert positions_of(manager, limit=2, symbol="c") == sorted(k for k in keys if k[1] == "c")
+    assert positions_of(manager, client="nobody") == []
+    manager.service._queries.forget()
+    assert positions_of(manager, limit=7) == sorted(keys)
+    manager.close()
+
+
+def test_totals_of_many_positions_are_not_computed_for_each_page(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "TOTAL_QUICK_NS", -1)
+    monkeypatch.setattr(queries, "TOTAL_REST", 10**6)
+    counted: list[str | None] = []
+    total = queries.OrderQueries._total
+
+    def counting(self: queries.OrderQueries, symbol: str | None) -> dict[str, Any]:
+        counted.append(symbol)
+        return total(self, symbol)
+
+    monkeypatch.setattr(queries.OrderQueries, "_total", counting)
+    manager = Manager(path)
+    manager.ask(*({**ORDER, "symbol": f"S{n}"} for n in range(30)))
+    assert len(positions_of(manager, limit=1)) == 30
+    assert counted == [None]
+    assert positions_of(manager, symbol="S3") == [("default", "S3")]
+    assert counted == [None, "S3"]
+    manager.close()
+
+
 def large_store(path: Path, orders: int) -> None:
     """A store with that many filled orders of one client, made in SQL."""
     OrderStore.open(str(path)).close()
