@@ -54,6 +54,18 @@ def known_symbol(context: RiskContext, _limit: bool) -> PreparedCheck:
     return check
 
 
+def symbols(context: RiskContext, limit: int) -> PreparedCheck:
+    """The number of symbols that anybody holds or has an open order in: each costs memory."""
+    known = context.stack.positions
+
+    def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
+        if order.symbol in known or len(known) < limit:
+            return None
+        return f"{order.symbol} would be one symbol more than the {limit} of RISK_SYMBOLS_MAX"
+
+    return check
+
+
 def tick_size(context: RiskContext, tick: int) -> PreparedCheck:
     """The price is a multiple of the tick."""
 
@@ -332,6 +344,7 @@ class Check(NamedTuple):
 CHECKS: Final = (
     Check(SHARED, "known_symbols", RejectCode.NO_BOOK, live_book),
     Check(SHARED, "known_symbols", RejectCode.UNKNOWN_SYMBOL, known_symbol),
+    Check(SHARED, "symbols_max", RejectCode.SYMBOLS_MAX, symbols),
     Check(SHARED, "tick_size", RejectCode.TICK_SIZE, tick_size, money=True),
     Check(SHARED, "lot_size", RejectCode.LOT_SIZE, lot_size),
     Check(MODE, "halted", RejectCode.HALTED, halted),

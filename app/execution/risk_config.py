@@ -32,6 +32,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     price_collar_bps: float = 0.0
     price_age_ms_max: int = 0
     repeat_window_s: float = 1.0
+    symbols_max: int = 0
     replaying: bool = True
     needs_market: bool = True
     """Whether the venue executes at the book's prices."""

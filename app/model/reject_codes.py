@@ -48,6 +48,7 @@ class RejectCode(IntEnum):
     THROTTLED = 214
     KILL_SWITCH = 215
     NO_BOOK = 216
+    SYMBOLS_MAX = 217
 
     NO_MARKET = 300
     UNKNOWN_ORDER = 301

@@ -152,7 +152,7 @@ class Admission:
         if not isinstance(request, Auth):
             self.refuse(session, RejectCode.AUTH_REQUIRED, "the first frame must be the token")
         elif token_matches(self._token, request.token):
-            session.authorized = True
+            self._sessions.authorize(session)
             self._service.answer(session, encode_object({"ok": True}))
         else:
             self.refuse(session, RejectCode.BAD_TOKEN, "wrong token")
@@ -196,20 +196,25 @@ class Turn:
         frames = session.frames
         if session.postponed:
             session.postponed = False
-            return [frames.popleft()]
-        taken = [frames.popleft() for _ in range(count)]
+            count = 1
+        taken: list[bytes] = []
         size = 0
-        for index, frame in enumerate(taken):
-            size += len(frame)
-            if size > TAKEN_BYTES_MAX and index:
-                frames.extendleft(reversed(taken[index:]))
-                return taken[:index]
+        while len(taken) < count and size < TAKEN_BYTES_MAX:
+            frame = frames.popleft()
+            size += len(frame) + 1
+            taken.append(frame)
+        session.held_bytes -= size
         return taken
 
-    def query_waits(self, session: Session) -> bool:
+    def query_waits(self) -> bool:
         """Whether a query has to wait for the next batch; it is the first there."""
-        session.postponed = self._query_ns >= QUERY_NS_MAX
-        return session.postponed
+        return self._query_ns >= QUERY_NS_MAX
+
+    def postpone(self, session: Session, frames: list[bytes]) -> None:
+        """Put frames back for the next batch, the first of which is a query that waits."""
+        session.postponed = True
+        session.frames.extendleft(reversed(frames))
+        session.held_bytes += sum(map(len, frames)) + len(frames)
 
     @contextmanager
     def query(self) -> Iterator[None]:

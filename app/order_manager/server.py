@@ -17,7 +17,7 @@ from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
 from app.model.requests import Reject, Request
-from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
+from app.model.wire.frames import DELIMITER
 from app.model.wire.order_json import decode
 from app.order_manager.admission import QUERIES, Admission, RefusalLog, Turn
 from app.order_manager.book_prices import SharedBookPrices
@@ -161,6 +161,7 @@ class OrderManagerServer:
         return LOG_RETRY_S if self._log.pending else IDLE_S
 
     def _receive(self, session: Session, event: int) -> None:
+        held = session.held_bytes
         try:
             if not session.receive():
                 if event & (select.EPOLLHUP | select.EPOLLERR):
@@ -175,6 +176,9 @@ class OrderManagerServer:
             self._sessions.close(session)
             return
         if session.lingering or session.closing:
+            return
+        self._sessions.note_input(session.held_bytes - held)
+        if session.closing:
             return
         session.last_ns = time.monotonic_ns()
         if not session.read_any:
@@ -216,7 +220,9 @@ class OrderManagerServer:
                 continue
             session.waiting = False
             if session.oversize and not session.closing:
-                reason = f"frame of over {MAX_FRAME_BYTES} bytes"
+                reason = f"frame of over {session.frame_bytes_max} bytes"
+                if not session.authorized:
+                    reason += " before the token"
                 self._admission.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
@@ -262,8 +268,8 @@ class OrderManagerServer:
                     self._admission.refuse(session, request.code, request.msg)
                     return
                 if type(request) in QUERIES:
-                    if self._turn.query_waits(session):
-                        session.frames.extendleft(reversed(frames[done:]))
+                    if self._turn.query_waits():
+                        self._turn.postpone(session, frames[done:])
                         return
                     if free or allows(session, request):
                         with self._turn.query():

@@ -64,6 +64,17 @@ def test_without_a_market_no_book_is_needed() -> None:
         assert desk.code() == code
 
 
+def test_made_up_symbols_are_bounded() -> None:
+    desk = Desk(symbols_max=2)
+    for name in ("B", "C"):
+        desk.prices.book[name] = desk.prices.book["AAPL"]
+    assert desk.code(symbol="AAPL") == desk.code(symbol="B") == "ok"
+    assert desk.code(symbol="C") == "SYMBOLS_MAX"
+    assert desk.code(symbol="C", client="other") == "SYMBOLS_MAX"
+    assert desk.code(symbol="B", client="other") == "ok"
+    assert sorted(desk.core.stack.positions) == ["AAPL", "B"]
+
+
 def test_tick_size() -> None:
     desk = Desk(tick_size=UNITS // 100)
     assert desk.code(BUY, 1, 100.01) == "ok"
