@@ -3,6 +3,7 @@
 ``python -m app store`` has its tools: backup, restore, export, verify, rebuild.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,6 +20,7 @@ from app.order_manager.store.files import (
     take_lease,
 )
 from app.order_manager.store.loading import load_state, order_of, read_orders
+from app.order_manager.store.open_files import OpenFiles
 from app.order_manager.store.positions import position_rows
 from app.order_manager.store.schema import (
     PAGE_BYTES,
@@ -59,6 +61,9 @@ class OrderStore:
         self.checkpointer = Checkpointer(path, run_id)
         self._synchronous = synchronous
         self._soundness = SoundnessCheck(path)
+        self._files = OpenFiles(path)
+        self._closed = False
+        """Whether the files have to be opened again."""
         self._lease = -1
         self._transaction_open = False
         """Whether a transaction is open; it may still be empty."""
@@ -90,6 +95,7 @@ class OrderStore:
         return store
 
     def _connect(self) -> None:
+        self._files.forget()
         try:
             self._connection = connection = apsw.Connection(self.path)
             if connection.pragma("user_version") == 0:
@@ -110,6 +116,7 @@ class OrderStore:
             if self.path != ":memory:":
                 preallocate_wal(connection, self.path)
                 self.checkpointer.wal_pages = 0
+                self._files.lost()
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
         except StoreError as error:
@@ -265,6 +272,10 @@ class OrderStore:
         self.flush()
         if not self._rows_written:
             return False
+        if not self._files.intact() and (lost := self._files.lost()):
+            self.rollback()
+            names = ", ".join(self.path + tail for tail in lost)
+            raise StoreUnavailableError(f"removed or replaced while in use: {names}")
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
@@ -311,6 +322,10 @@ class OrderStore:
             StoreError: the file is damaged.
         """
         self._soundness.raise_problem()
+        if not self._rows_written and (lost := self._files.lost()):
+            # If it fails, the next commit fails, too, and probe() tries again.
+            with contextlib.suppress(StoreUnavailableError):
+                self._open_again(lost)
         checkpointer = self.checkpointer
         checkpoint_due = checkpointer.checkpoint_due(idle)
         positions_due = checkpointer.positions_due(idle) or checkpointer.marks_due(idle)
@@ -332,13 +347,42 @@ class OrderStore:
 
         Raises:
             StoreUnavailableError: it still fails; a later call may succeed.
+            StoreError: another file has the store's name.
         """
         self.rollback()
+        if self._closed:
+            self._reopen()
+        elif lost := self._files.lost():
+            self._open_again(lost)
         try:
             with self._connection:
                 self._connection.pragma("user_version", VERSION)
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
+
+    def _open_again(self, lost: list[str]) -> None:
+        """Save what an orphaned store holds, and open the files that its names lead to."""
+        self._end_transaction()
+        self._soundness.close()
+        try:
+            self.checkpointer.write_positions(self._connection)
+            copy = self._files.rescue(self._connection, lost)
+            self._connection.close()
+            self._closed = True
+            if copy:
+                self._files.remove_log()
+                os.replace(copy, self.path)
+        except (apsw.Error, OSError) as error:
+            raise StoreUnavailableError(f"{self.path}: {error}") from None
+        self._reopen()
+
+    def _reopen(self) -> None:
+        if not os.path.exists(self.path + ".lock"):
+            os.close(self._lease)
+            self._lease = take_lease(self.path)
+        self._connect()
+        self._closed = False
+        log.warning("store_files_restored", path=self.path)
 
     def close(self) -> None:
         """Roll back an open batch, write the positions, close the file and release the lease."""
