@@ -116,6 +116,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Order manager: store and group commit
     order_store_path: str = ""
     order_store_synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    order_store_keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    order_store_free_bytes_min: NonNegative = 256 * 1024 * 1024
     order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 256
     run_id: Annotated[
         str,

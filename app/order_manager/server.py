@@ -26,6 +26,8 @@ from app.order_manager.service import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
 from app.order_manager.store.files import store_path
+from app.order_manager.store.prune import prune_at_start
+from app.order_manager.store.room import RoomWatch
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
 from app.runtime.lifecycle import Stop
@@ -82,8 +84,10 @@ class OrderManagerServer:
         path = ":memory:" if settings is None else store_path(settings)
         run_id = resolve_run_id(chosen)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
+            prune_at_start(path, chosen.order_store_keep_days, run_id)
             self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
             opened.callback(self._store.close)
+            self._room = RoomWatch(path, chosen.order_store_free_bytes_min)
             self._prices: PriceSource = NoPrices()
             if settings is not None:
                 book = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
@@ -324,9 +328,12 @@ class OrderManagerServer:
             self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
             self._metrics.add("connections_dropped", self._sessions.dropped)
             self._sessions.dropped = 0
-            self._publish_store_errors(self._metrics)
+            self._publish_store(self._metrics)
 
-    def _publish_store_errors(self, metrics: ProcessMetrics) -> None:
+    def _publish_store(self, metrics: ProcessMetrics) -> None:
+        if room := self._room.look():
+            metrics.set("store_bytes", room.store)
+            metrics.set("store_free_bytes", room.free)
         for name, count in self._store.checkpointer.take_errors().items():
             metrics.add(name, count)
 
@@ -361,6 +368,6 @@ class OrderManagerServer:
         self._store.maintain(idle=True)
         self._store.close()
         if self._metrics is not None:
-            self._publish_store_errors(self._metrics)
+            self._publish_store(self._metrics)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()
