@@ -197,7 +197,16 @@ class Turn:
         if session.postponed:
             session.postponed = False
             count = 1
-        taken: list[bytes] = []
+        if session.held_bytes <= TAKEN_BYTES_MAX:
+            if count == len(frames):
+                taken = list(frames)
+                frames.clear()
+                session.held_bytes = len(session.rest)
+                return taken
+            taken = [frames.popleft() for _ in range(count)]
+            session.held_bytes -= sum(map(len, taken)) + count
+            return taken
+        taken = []
         size = 0
         while len(taken) < count and size < TAKEN_BYTES_MAX:
             frame = frames.popleft()

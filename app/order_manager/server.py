@@ -11,12 +11,13 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
-from app.model.requests import Reject, Request
+from app.model.requests import OrderRequest, Reject, Request
 from app.model.wire.frames import DELIMITER
 from app.model.wire.order_json import decode
 from app.order_manager.admission import QUERIES, Admission, RefusalLog, Turn
@@ -263,25 +264,24 @@ class OrderManagerServer:
         self._decide(session, frames, requests)
 
     def _decide(self, session: Session, frames: list[bytes], requests: list[Request]) -> None:
-        handle, allows = self._service.handle, self._admission.allows
+        handle: Callable[[Session, Request], None] = self._service.handle
+        allows = self._admission.allows
         free = session.authorized and session.bucket is None
         done = 0
         try:
             for request in requests:
-                if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
-                    self._admission.refuse(session, request.code, request.msg)
-                    return
-                if type(request) in QUERIES:
-                    if self._turn.query_waits():
-                        self._turn.postpone(session, frames[done:])
+                act = handle
+                if type(request) is not OrderRequest:
+                    if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
+                        self._admission.refuse(session, request.code, request.msg)
                         return
-                    if free or allows(session, request):
-                        with self._turn.query():
-                            handle(session, request)
-                    elif session.closing:
-                        return
-                elif free or allows(session, request):
-                    handle(session, request)
+                    if type(request) in QUERIES:
+                        if self._turn.query_waits():
+                            self._turn.postpone(session, frames[done:])
+                            return
+                        act = self._query
+                if free or allows(session, request):
+                    act(session, request)
                 elif session.closing:
                     return
                 done += 1
@@ -291,6 +291,10 @@ class OrderManagerServer:
             # The core's state may be inconsistent: fail the batch, reload from the store.
             self._service.abandon("internal error")
             self._admission.refuse_after_bug(session, frames[done])
+
+    def _query(self, session: Session, request: Request) -> None:
+        with self._turn.query():
+            self._service.handle(session, request)
 
     def _send(self, answers: list[tuple[Session, bytes]]) -> None:
         send = self._sessions.send
