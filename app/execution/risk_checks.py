@@ -32,7 +32,10 @@ def live_book(context: RiskContext, _limit: bool) -> PreparedCheck:
     prices, needed = context.prices, context.needs_market
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
-        if needed and prices.knows(order.symbol) is None:
+        if not needed:
+            return None
+        context.symbol_known = known = prices.knows(order.symbol)
+        if known is None:
             return (
                 f"no price book with a live writer, so {order.symbol} is not known: start the "
                 "orderbook, or set RISK_KNOWN_SYMBOLS=false"
@@ -44,10 +47,11 @@ def live_book(context: RiskContext, _limit: bool) -> PreparedCheck:
 
 def known_symbol(context: RiskContext, _limit: bool) -> PreparedCheck:
     """The symbol is in the book; :func:`live_book` decides if there is no book to ask."""
-    prices = context.prices
+    prices, needed = context.prices, context.needs_market
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
-        if prices.knows(order.symbol) is False:
+        known = context.symbol_known if needed else prices.knows(order.symbol)
+        if known is False:
             return f"unknown symbol: {order.symbol}"
         return None
 

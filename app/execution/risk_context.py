@@ -28,6 +28,8 @@ class RiskContext:
         """Whether the venue executes at the book's prices."""
         self.tick_marks: Mapping[str, int] | None = None
         """Prices as of the tick of the order being decided; None if it has no tick."""
+        self.symbol_known: bool | None = None
+        """What the book says of the order's symbol, if the venue needs a market."""
         self.fresh_price: BookPrice | None = None
         """The price that :func:`price_age` read for the order being checked."""
 

@@ -92,7 +92,7 @@ class SharedBookPrices:
         if self._alive:
             # The reject is final: first check that this book has not been replaced.
             self._next_check = 0.0
-        self.refresh()
+            self.refresh()
         return symbol in self._symbols or (False if self._alive else None)
 
     def at_tick(self, proof: str | None) -> bool | None:

@@ -228,6 +228,7 @@ def test_book_without_heartbeat_answers_only_for_the_symbols_in_it(name: str) ->
         assert prices.knows("NONE") is None
         assert prices.knows("AAPL") is True
         book.unlink()
+        prices.refresh()
         assert prices.knows("NONE") is None
         assert prices.knows("AAPL") is None, "the segment is gone"
         prices.close()
