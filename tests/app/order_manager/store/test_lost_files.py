@@ -41,7 +41,10 @@ def acked(client: Any, order: dict[str, Any]) -> dict[str, Any]:
 def test_no_acknowledged_order_is_lost_with_a_file_that_is_removed(
     tmp_path: Path, lost: tuple[str, ...], pause_s: float
 ) -> None:
-    """With a pause the maintenance finds it, without one the next commit; then a kill follows."""
+    """With a pause the maintenance finds it, without one the next commit; then a kill follows.
+
+    A commit looks only at the files that have the orders.
+    """
     with OrderManagerProcess(tmp_path) as process:
         with process.client() as client:
             for n in range(50):
@@ -52,8 +55,9 @@ def test_no_acknowledged_order_is_lost_with_a_file_that_is_removed(
             answers = [acked(client, {**ORDER, "id": n, "client": "me"}) for n in range(50, 100)]
             assert not any("duplicate" in answer for answer in answers)
         process.kill()
-        assert "store_files_lost" in process.log()
-        assert "store_files_restored" in process.log()
+        if pause_s or {"", "-wal"} & set(lost):
+            assert "store_files_lost" in process.log()
+            assert "store_files_restored" in process.log()
         process.start()
         with process.client() as client:
             for n in range(100):
