@@ -369,8 +369,10 @@ class OrderManagerServer:
         with self._wake_lock:
             os.close(self._wake)
             self._wake = -1
-        self._store.maintain(idle=True)
-        self._store.close()
+        try:
+            self._store.maintain(idle=True)
+        finally:
+            self._store.close()
         if self._metrics is not None:
             self._publish_store(self._metrics)
         if isinstance(self._prices, SharedBookPrices):

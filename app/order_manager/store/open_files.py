@@ -33,6 +33,8 @@ class OpenFiles:
         """Tail -> device and inode; a file that does not exist yet is noted when it appears."""
 
         self._quick: list[tuple[str, tuple[int, int]]] = []
+        self._kept = ""
+        """Where all orders are, once another file has the store's name."""
 
     def forget(self) -> None:
         """The files are opened anew."""
@@ -96,15 +98,18 @@ class OpenFiles:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
             return ""
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        if self._kept:
+            raise StoreError(self._kept)
         copy = f"{self._path}.rescued-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy)
         backup_connection(connection, copy)
         if os.path.exists(self._path):
             self.remove_log()
-            raise StoreError(
+            self._kept = (
                 f"{self._path}: replaced by another file while in use; all orders until now "
                 f"are in {copy}. Start again to go on with the file that is there, or "
                 f"after: python -m app store restore {copy}"
             )
+            raise StoreError(self._kept)
         return copy
