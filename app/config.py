@@ -123,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Order manager: store and group commit
     order_store_path: str = ""
     order_store_synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    order_store_keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    order_store_free_bytes_min: NonNegative = 256 * 1024 * 1024
     order_group_max: Annotated[int, Meta(ge=1, le=4096)] = 256
     run_id: Annotated[
         str,
@@ -142,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     order_frames_in_flight_max: Positive = 1024
     order_frames_per_s_max: NonNegative = 0
     order_unsent_bytes_max: Positive = 256 * 1024
+    order_input_bytes_max: Annotated[int, Meta(ge=1024 * 1024)] = 64 * 1024 * 1024
     order_idle_timeout_s: Annotated[float, Meta(ge=0, le=86400)] = 0.0
 
     # Order manager: where orders execute, and paper execution of MARKET and LIMIT orders
@@ -173,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     risk_client_repeats_max: NonNegative = 0
     risk_stack_repeats_max: NonNegative = 0
     risk_repeat_window_s: Seconds = 1.0
+    risk_symbols_max: NonNegative = 100_000
 
     # Verdict of a run with REPLAY=once
     expect_orders_min: NonNegative = 0

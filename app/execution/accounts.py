@@ -7,6 +7,7 @@ from typing import Final
 from app.model.orders import BUY, Order
 from app.model.position import Position
 from app.model.token_bucket import TokenBucket
+from app.model.words import one_word
 
 ACTIVE, REDUCE, HALTED, KILLED = range(4)
 """Trading modes: all orders pass; only orders that reduce a position; no order; no order, because
@@ -43,7 +44,9 @@ class Account:
     @property
     def label(self) -> str:
         """For messages."""
-        return f"client {self.name}" if self.client_no != STACK_CLIENT_NO else "the whole stack"
+        if self.client_no == STACK_CLIENT_NO:
+            return "the whole stack"
+        return f"client {one_word(self.name)}"
 
     def add_open(self, order: Order) -> None:
         """Add an open order and its open quantity."""

@@ -34,6 +34,7 @@ from app.model.orders import (
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import MAX_CLIENT_ID, OrderRequest, Reject
+from app.model.words import one_word
 
 DAY_NS: Final = 86_400_000_000_000
 OTHER_BOOK: Final = Reject(
@@ -172,7 +173,7 @@ class OrderCore:
         price = "market" if known.price is None else money_text(known.price)
         return Reject(
             RejectCode.DUPLICATE_ID,
-            f"id {known.id} of client {request.client} is another order: "
+            f"id {known.id} of client {one_word(request.client)} is another order: "
             f"{SIDE_NAMES[known.side]} {known.qty} {known.symbol} @ {price}",
             _details(request),
         )
@@ -284,7 +285,7 @@ class OrderCore:
                 return self._lookup.current(order)
         return Reject(
             RejectCode.UNKNOWN_ORDER,
-            f"no order {order_id} of client {client_name}",
+            f"no order {order_id} of client {one_word(client_name)}",
             {"id": order_id, "client": client_name},
         )
 
@@ -334,9 +335,8 @@ class OrderCore:
         """
         account = self.stack if client_name is None else self.clients.get(client_name)
         if account is None:
-            return Reject(
-                RejectCode.UNKNOWN_CLIENT, f"no client {client_name}", {"client": client_name}
-            )
+            details = {"client": client_name}
+            return Reject(RejectCode.UNKNOWN_CLIENT, f"no client {client_name}", details)
         if mode == ACTIVE and account.mode == KILLED:
             account.day_base += self.gate.profit_today(account)
             self._pending.days[account.client_no] = account

@@ -6,12 +6,13 @@ from typing import Final
 
 from app.execution.prices import PriceSource
 from app.execution.venue import Execution, Report
-from app.model.money import divide, money_text
+from app.model.money import MAX_PRICE, UNITS, divide, money_text
 from app.model.orders import BUY, IOC, MARKET, PLAIN, SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
 
 SLIPPAGE_SCALE: Final = 1_000_000
 """Slippage is counted in hundredths of a basis point."""
+MAX_UNITS: Final = MAX_PRICE * UNITS
 
 
 class PaperExchange:
@@ -48,8 +49,12 @@ class PaperExchange:
         if order.type == PLAIN and at_tick:
             assert order.price is not None
             at_tick_price = self._slipped(order.price, order.side)
+            if at_tick_price > MAX_UNITS:
+                return self._beyond_money(order, at_tick_price)
             return Report((Execution(self._quantity_now(order), at_tick_price),))
         price = self._price_now(order)
+        if price is not None and price > MAX_UNITS and order.type == MARKET:
+            return self._beyond_money(order, price)
         if order.type == PLAIN:
             return self._at_once(order, price)
         if order.type == MARKET:
@@ -65,6 +70,14 @@ class PaperExchange:
         if rests:
             self._rest(order)
         return Report(done, rests)
+
+    def _beyond_money(self, order: Order, price: int) -> Report:
+        """Reject an order whose price is more than the store's 64 bits hold."""
+        msg = (
+            f"{order.symbol} at {money_text(price)}, slippage included, is above the largest price "
+            f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS"
+        )
+        return Report(reject=(RejectCode.PRICE_TOO_HIGH, msg))
 
     def _at_once(self, order: Order, price: int | None) -> Report:
         """Execute an order without a type at the market's price, or reject it."""

@@ -59,6 +59,8 @@ class Recovered(msgspec.Struct):
     positions: dict[tuple[int, str], Position] = {}
     open_orders: list[Order] = []
     modes: dict[int, int] = {}
+    mode_changes: dict[int, tuple[str, int]] = {}
+    """Client number -> reason and time of the latest change of its mode."""
     days: dict[int, tuple[int, int]] = {}
     """Client number -> day, profit at its start."""
     last_order_no: int = 0

@@ -24,7 +24,7 @@ class PriceSource(Protocol):
         """The latest price, or None if there is no book or the symbol is not in it."""
 
     def knows(self, symbol: str) -> bool | None:
-        """Whether the symbol is in the book; None without a book whose writer is alive."""
+        """Whether the symbol is in the book; None if no book can tell."""
 
     def at_tick(self, proof: str | None) -> bool | None:
         """Whether an order with this proof has the price and time of a tick; None: wrong proof."""
@@ -38,8 +38,8 @@ class NoPrices:
         return None
 
     def knows(self, symbol: str) -> bool | None:
-        """Always None."""
-        return None
+        """Always True: there is no book that could lack the symbol."""
+        return True
 
     def at_tick(self, proof: str | None) -> bool | None:
         """Always True: without a book, the order's own price is the only one."""

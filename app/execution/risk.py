@@ -30,7 +30,11 @@ class RiskGate:
         self.config = config
         self.stack = stack
         self._context = context = RiskContext(
-            prices, stack, config.replaying, int(config.repeat_window_s * NS_PER_S)
+            prices,
+            stack,
+            config.replaying,
+            int(config.repeat_window_s * NS_PER_S),
+            config.needs_market,
         )
         self._codes: dict[PreparedCheck, RejectCode] = {}
         when_active: list[PreparedCheck] = []

@@ -27,14 +27,45 @@ PreparedCheck = Callable[[OrderRequest, Account, int], str | None]
 """A check with its limit: gets the order, its client's account and the time in nanoseconds."""
 
 
-def known_symbol(context: RiskContext, _limit: bool) -> PreparedCheck:
-    """The symbol is in the book.  Passes while there is no book to ask."""
-    prices = context.prices
+def live_book(context: RiskContext, _limit: bool) -> PreparedCheck:
+    """There is a book that tells whether the symbol is known, if the venue needs a market."""
+    prices, needed = context.prices, context.needs_market
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
-        if prices.knows(order.symbol) is False:
+        if not needed:
+            return None
+        context.symbol_known = known = prices.knows(order.symbol)
+        if known is None:
+            return (
+                f"no price book with a live writer, so {order.symbol} is not known: start the "
+                "orderbook, or set RISK_KNOWN_SYMBOLS=false"
+            )
+        return None
+
+    return check
+
+
+def known_symbol(context: RiskContext, _limit: bool) -> PreparedCheck:
+    """The symbol is in the book; :func:`live_book` decides if there is no book to ask."""
+    prices, needed = context.prices, context.needs_market
+
+    def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
+        known = context.symbol_known if needed else prices.knows(order.symbol)
+        if known is False:
             return f"unknown symbol: {order.symbol}"
         return None
+
+    return check
+
+
+def symbols(context: RiskContext, limit: int) -> PreparedCheck:
+    """The number of symbols that anybody holds or has an open order in: each costs memory."""
+    known = context.stack.positions
+
+    def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
+        if order.symbol in known or len(known) < limit:
+            return None
+        return f"{order.symbol} would be one symbol more than the {limit} of RISK_SYMBOLS_MAX"
 
     return check
 
@@ -315,7 +346,9 @@ class Check(NamedTuple):
 
 
 CHECKS: Final = (
+    Check(SHARED, "known_symbols", RejectCode.NO_BOOK, live_book),
     Check(SHARED, "known_symbols", RejectCode.UNKNOWN_SYMBOL, known_symbol),
+    Check(SHARED, "symbols_max", RejectCode.SYMBOLS_MAX, symbols),
     Check(SHARED, "tick_size", RejectCode.TICK_SIZE, tick_size, money=True),
     Check(SHARED, "lot_size", RejectCode.LOT_SIZE, lot_size),
     Check(MODE, "halted", RejectCode.HALTED, halted),

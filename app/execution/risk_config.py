@@ -32,7 +32,10 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     price_collar_bps: float = 0.0
     price_age_ms_max: int = 0
     repeat_window_s: float = 1.0
+    symbols_max: int = 0
     replaying: bool = True
+    needs_market: bool = True
+    """Whether the venue executes at the book's prices."""
 
     def __post_init__(self) -> None:
         if self.price_collar_bps and not self.price_age_ms_max:
@@ -53,6 +56,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
             client=account("risk_client"),
             stack=account("risk_stack"),
             replaying=values["trading_mode"] == "replay",
+            needs_market=values["venue"] != "echo",
             **{name: limit("risk", name) for name in SHARED_LIMITS},
         )
 
@@ -73,6 +77,8 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SHARED_LIMITS: Final = tuple(
-    name for name in RiskConfig.__struct_fields__ if name not in ("client", "stack", "replaying")
+    name
+    for name in RiskConfig.__struct_fields__
+    if name not in ("client", "stack", "replaying", "needs_market")
 )
 """Limits that exist once, not per account."""

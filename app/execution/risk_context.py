@@ -13,14 +13,23 @@ class RiskContext:
     """The checks' inputs besides the order and its client."""
 
     def __init__(
-        self, prices: PriceSource, stack: Account, replaying: bool, repeat_window_ns: int
+        self,
+        prices: PriceSource,
+        stack: Account,
+        replaying: bool,
+        repeat_window_ns: int,
+        needs_market: bool = True,
     ) -> None:
         self.prices = prices
         self.stack = stack
         self.replaying = replaying
         self.repeat_window_ns = repeat_window_ns
+        self.needs_market = needs_market
+        """Whether the venue executes at the book's prices."""
         self.tick_marks: Mapping[str, int] | None = None
         """Prices as of the tick of the order being decided; None if it has no tick."""
+        self.symbol_known: bool | None = None
+        """What the book says of the order's symbol, if the venue needs a market."""
         self.fresh_price: BookPrice | None = None
         """The price that :func:`price_age` read for the order being checked."""
 

@@ -13,15 +13,20 @@ MAX_PRICE = 9_000_000_000
 DECIMALS_MAX: Final = 9
 """Decimal places of a price on the wire: money is counted in units of 1e-9."""
 
-_FLOAT_EXACT: Final = 2e6
+FLOAT_EXACT: Final = 2e6
 """Below this, ``price * 1e9`` is off by less than half a unit: two roundings of 2**-53 of 2e15."""
 
 
 def to_units(amount: float) -> int:
     """The number of units nearest to a decimal number that was read as a float; must be finite."""
-    if -_FLOAT_EXACT < amount < _FLOAT_EXACT:
+    if -FLOAT_EXACT < amount < FLOAT_EXACT:
         return round(amount * 1e9)
-    return int((Decimal(repr(amount)) * UNITS).to_integral_value(ROUND_HALF_EVEN))
+    return decimal_to_units(Decimal(repr(amount)))
+
+
+def decimal_to_units(amount: Decimal) -> int:
+    """The number of units nearest to a decimal number, half to even."""
+    return int((amount * UNITS).to_integral_value(ROUND_HALF_EVEN))
 
 
 @lru_cache(maxsize=16384)

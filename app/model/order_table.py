@@ -1,11 +1,12 @@
 """Orders as a table: the columns of every file of orders, whether from a store or a backtest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 from app.model.reject_codes import RejectCode
+from app.model.symbols import FORMULA_STARTS
 from app.model.timestamps import ts_text, utc_text
 
 Columns = dict[str, str]
@@ -78,10 +79,19 @@ def csv_header(columns: Columns) -> list[str]:
     return [*columns, *(["at"] if "at_ns" in columns else [])]
 
 
+def _text_cell(text: str) -> str:
+    """Text of a client, which a spreadsheet must not take for a formula."""
+    return f"'{text}" if text[:1] in _FORMULA else text
+
+
+_FORMULA: Final = frozenset((*FORMULA_STARTS.decode(), "\t", "\r"))
+_CELLS: Final[dict[str, Callable[[Any], str]]] = {"money": money_text, "text": _text_cell}
+
+
 def csv_cells(columns: Columns, row: Sequence[Any]) -> list[Any]:
     """One row of the table as cells: money as exact decimals, and the time in UTC at the end."""
     cells = [
-        money_text(value) if kind == "money" and value is not None else value
+        None if value is None else _CELLS[kind](value) if kind in _CELLS else value
         for kind, value in zip(columns.values(), row, strict=True)
     ]
     if "at_ns" in columns:

@@ -47,12 +47,15 @@ class RejectCode(IntEnum):
     RATE_LIMIT = 213
     THROTTLED = 214
     KILL_SWITCH = 215
+    NO_BOOK = 216
+    SYMBOLS_MAX = 217
 
     NO_MARKET = 300
     UNKNOWN_ORDER = 301
     NOT_OPEN = 302
     UNKNOWN_CLIENT = 303
     NOT_MARKETABLE = 304
+    PRICE_TOO_HIGH = 305
 
     STORE_UNAVAILABLE = 400
 
@@ -69,6 +72,7 @@ ALWAYS_RETRYABLE: Final = frozenset(
 
 CLOCK_BOUND: Final = frozenset(
     {
+        RejectCode.NO_BOOK,
         RejectCode.STALE_PRICE,
         RejectCode.PRICE_COLLAR,
         RejectCode.RATE_LIMIT,

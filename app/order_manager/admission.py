@@ -1,13 +1,24 @@
-"""Which requests the order port accepts: protocol, token, rate; and how it refuses a client."""
+"""Which requests the order port accepts, protocol, token, rate, turn; how it refuses a client."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from app.model.reject_codes import RejectCode
-from app.model.requests import Auth, Marks, Ping, Reject, Request
+from app.model.requests import (
+    Auth,
+    Limits,
+    Marks,
+    Orders,
+    Ping,
+    Positions,
+    Reject,
+    Request,
+    Status,
+)
 from app.model.wire.order_answers import encode_object, encode_reject
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
@@ -34,6 +45,14 @@ CLOSING: Final = frozenset(
     }
 )
 """Rejects that close the session; :meth:`Sessions.refuse` logs them."""
+
+
+QUERIES: Final = frozenset({Limits, Orders, Positions, Status})
+"""Requests that change nothing and may take longer than an order."""
+QUERY_NS_MAX: Final = 1_000_000
+"""After this time the other queries of a batch wait; one of any length is always answered."""
+TAKEN_BYTES_MAX: Final = 256 * 1024
+"""Of one session's frames in a batch: usual orders are far below."""
 
 
 class Refusal(msgspec.Struct):
@@ -133,7 +152,7 @@ class Admission:
         if not isinstance(request, Auth):
             self.refuse(session, RejectCode.AUTH_REQUIRED, "the first frame must be the token")
         elif token_matches(self._token, request.token):
-            session.authorized = True
+            self._sessions.authorize(session)
             self._service.answer(session, encode_object({"ok": True}))
         else:
             self.refuse(session, RejectCode.BAD_TOKEN, "wrong token")
@@ -149,3 +168,66 @@ class Admission:
         """A bug in our code: drop this session, keep serving the others."""
         log.exception("bug", peer=session.peer, frame=frame[:200])
         self.refuse(session, RejectCode.INTERNAL, "internal error")
+
+
+class Turn:
+    """How long one batch may take: bounded by time, and queries give way to orders.
+
+    A batch of orders takes about two milliseconds.  Frames that take longer, because they are long
+    or ask for much, must not make the orders of other clients wait.
+    """
+
+    def __init__(self, batch_ns_max: int) -> None:
+        self.batch_ns_max = batch_ns_max
+        self._begin_ns = 0
+        self._query_ns = 0
+
+    def begin(self) -> None:
+        """A new batch."""
+        self._begin_ns = time.monotonic_ns()
+        self._query_ns = 0
+
+    def is_over(self) -> bool:
+        """Whether the sessions that are left have to wait for the next batch."""
+        return time.monotonic_ns() - self._begin_ns > self.batch_ns_max
+
+    def take(self, session: Session, count: int) -> list[bytes]:
+        """Up to ``count`` frames of a session, fewer if they are long."""
+        frames = session.frames
+        if session.postponed:
+            session.postponed = False
+            count = 1
+        if session.held_bytes <= TAKEN_BYTES_MAX:
+            if count == len(frames):
+                taken = list(frames)
+                frames.clear()
+                session.held_bytes = len(session.rest)
+                return taken
+            taken = [frames.popleft() for _ in range(count)]
+            session.held_bytes -= sum(map(len, taken)) + count
+            return taken
+        taken = []
+        size = 0
+        while len(taken) < count and size < TAKEN_BYTES_MAX:
+            frame = frames.popleft()
+            size += len(frame) + 1
+            taken.append(frame)
+        session.held_bytes -= size
+        return taken
+
+    def query_waits(self) -> bool:
+        """Whether a query has to wait for the next batch; it is the first there."""
+        return self._query_ns >= QUERY_NS_MAX
+
+    def postpone(self, session: Session, frames: list[bytes]) -> None:
+        """Put frames back for the next batch, the first of which is a query that waits."""
+        session.postponed = True
+        session.frames.extendleft(reversed(frames))
+        session.held_bytes += sum(map(len, frames)) + len(frames)
+
+    @contextmanager
+    def query(self) -> Iterator[None]:
+        """Measure a query."""
+        begin_ns = time.monotonic_ns()
+        yield
+        self._query_ns += time.monotonic_ns() - begin_ns

@@ -14,7 +14,8 @@ log = get_logger()
 class SharedBookPrices:
     """The shared price book: attached when it appears, attached again when it is replaced.
 
-    For :meth:`knows`, a book without a heartbeat for ``heartbeat_timeout_s`` counts as absent.
+    A symbol that is in the book is known.  Whether one is missing can only be told of a book with a
+    heartbeat within ``heartbeat_timeout_s``: another book may be about to replace one without.
     Every ``retry_s`` :meth:`refresh` checks whether the name refers to another segment.
     """
 
@@ -26,14 +27,30 @@ class SharedBookPrices:
         self._symbols: frozenset[str] = frozenset()
         self._next_check = 0.0
         self._alive = False
+        self._was_alive: bool | None = None
+        """What the log last said about the book."""
         self._proof = ""
 
     def refresh(self) -> None:
-        """Attach or attach again if necessary; to be called a few times a second."""
+        """Attach or attach again if necessary, and log a change; for a few calls a second."""
         now = time.monotonic()
         if now < self._next_check:
             return
         self._next_check = now + self._retry_s
+        self._find()
+        if self._alive != self._was_alive:
+            if self._alive:
+                log.info("book_found", book=self._name)
+            elif self._was_alive:
+                log.warning("book_lost", book=self._name, reason=self._why_not_alive())
+            self._was_alive = self._alive
+
+    def _why_not_alive(self) -> str:
+        if self._book is None:
+            return "the segment is gone; orders that need a price or a known symbol are refused"
+        return f"no heartbeat for {self._timeout_s:g} s; orders of symbols not in it are refused"
+
+    def _find(self) -> None:
         try:
             if self._book is not None:
                 if self._book.is_current():
@@ -69,12 +86,14 @@ class SharedBookPrices:
         return BookPrice(to_units(price), age_ns, seq, feed_age_ns, event_ns)
 
     def knows(self, symbol: str) -> bool | None:
-        """Whether the symbol is in the book; None while there is no book with a heartbeat."""
-        if symbol not in self._symbols and self._alive:
+        """Whether the symbol is in the book; None if not, and no book with a heartbeat says so."""
+        if symbol in self._symbols:
+            return True
+        if self._alive:
             # The reject is final: first check that this book has not been replaced.
             self._next_check = 0.0
             self.refresh()
-        return symbol in self._symbols if self._book is not None and self._alive else None
+        return symbol in self._symbols or (False if self._alive else None)
 
     def at_tick(self, proof: str | None) -> bool | None:
         """Whether the order comes from a strategy that reads this book; None: it reads another."""
@@ -91,5 +110,6 @@ class SharedBookPrices:
         book, self._book = self._book, None
         self._proof = ""
         self._alive = False
+        self._symbols = frozenset()
         if book is not None:
             book.close()

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import click
@@ -57,6 +58,24 @@ ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
 FILL_COLUMNS: Final = ("exec_id", "qty", "price", "at_ns")
 
 
+class Price(click.ParamType[msgspec.Raw]):
+    """A decimal number that is sent with the digits it was given with."""
+
+    name = "price"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> msgspec.Raw:
+        """The number as JSON."""
+        try:
+            text = format(Decimal(value), "f")
+        except InvalidOperation:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not text.lstrip("-").replace(".", "", 1).isdigit():
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return msgspec.Raw(text.encode())
+
+
 ID: Final = click.Argument(["id"], type=int)
 REASON: Final = click.Option(["--reason"], help="for the log")
 SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
@@ -66,7 +85,7 @@ SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
             click.Argument(["side"], type=click.Choice(("BUY", "SELL"))),
             click.Argument(["qty"], type=int),
             click.Argument(["symbol"]),
-            click.Argument(["price"], type=float, required=False),
+            click.Argument(["price"], type=Price(), required=False),
             click.Option(["--id"], type=int, help="default: the order manager assigns one"),
             click.Option(
                 ["--type"], type=click.Choice(("MARKET", "LIMIT")), help="MARKET needs no price"
@@ -166,7 +185,7 @@ def ask(request: dict[str, Any], settings: Settings, timeout_s: float) -> bytes:
         SettingsError: a file that the settings name cannot be used.
     """
     with connect_orders(settings, timeout_s) as connection:
-        connection.sendall(json_frame(json.dumps(request).encode()))
+        connection.sendall(json_frame(msgspec.json.encode(request)))
         return read_until(connection)[:-1]
 
 
@@ -218,7 +237,14 @@ def run(
     settings = settings_or_exit("orders")
     try:
         settings = target(settings, host, port)
-        frame = ask(request_of(name, parameters), settings, timeout_s)
+        request = request_of(name, parameters)
+        frame = ask(request, settings, timeout_s)
+        # Keep money as text, exact to the last digit.
+        answer = json.loads(frame, parse_float=str)
+        while answer.get("more") and answer.get("orders") == []:
+            # Only a part of the store is looked through at once.
+            frame = ask({**request, "before": answer["before"]}, settings, timeout_s)
+            answer = json.loads(frame, parse_float=str)
     except SettingsError as error:
         print(f"orders: {error}", file=sys.stderr)
         return EXIT_SETTINGS
@@ -226,8 +252,6 @@ def run(
         address = f"{settings.order_manager_host}:{settings.order_port}"
         print(f"orders: no answer from the order manager on {address}: {error}", file=sys.stderr)
         return 1
-    # Keep money as text, exact to the last digit.
-    answer = json.loads(frame, parse_float=str)
     if as_json:
         print(frame.decode())
     else:

@@ -7,12 +7,16 @@ in live trading a client may decide not to repeat an order.
 """
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
 
 Peer = TypeVar("Peer")
+
+
+HELD_MAX: Final = 100_000
+"""Pairs of a connection and a client name; no stack has as many.  More are not kept in sequence."""
 
 
 class HeldOrders(Generic[Peer]):
@@ -26,6 +30,8 @@ class HeldOrders(Generic[Peer]):
         """The order was answered with a retryable code."""
         if request.id is not None and self._replaying:
             key = (peer, request.client)
+            if key not in self._ids and len(self._ids) >= HELD_MAX:
+                return
             self._ids[key] = min(self._ids.get(key, request.id), request.id)
 
     def check(self, peer: Peer, request: OrderRequest) -> Reject | None:

@@ -20,6 +20,7 @@ from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order, tick_of_order_id
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
 from app.model.timestamps import utc_text
+from app.model.words import one_word
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -168,7 +169,7 @@ def _text_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
         line = (
             f"{head}{what} Order {order.id}: "
             f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} "
-            f"client={client} id={order.id}"
+            f"client={one_word(client)} id={order.id}"
         )
         if order.code:
             line = f"{line} {CODE_NAMES[order.code]}: {order.msg}"

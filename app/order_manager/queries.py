@@ -1,6 +1,9 @@
 """Every request except a new order: commands in, answer frames out."""
 
-from collections.abc import Iterable
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -25,10 +28,12 @@ from app.model.requests import (
     Status,
 )
 from app.model.wire.order_answers import encode_object, encode_reject, order_member
+from app.model.words import one_word
 from app.order_manager.order_log import Event, Note
-from app.order_manager.store.schema import IS_OPEN
-from app.order_manager.store.store import OrderStore
+from app.order_manager.store.store import SCAN_ORDERS, OrderStore
 
+FILLS_MAX: Final = 400
+"""Of one order in an answer."""
 ROWS_BYTES_MAX: Final = 48 * 1024
 """Of a frame of at most 64 KiB; the rest is for the other members of the answer."""
 
@@ -36,6 +41,28 @@ ROWS_BYTES_MAX: Final = 48 * 1024
 def amount(units: int) -> msgspec.Raw:
     """Money as a JSON number, exact to the last unit."""
     return msgspec.Raw(money_text(units).encode())
+
+
+KEY_SEPARATOR: Final = "\n"
+"""In ``after`` of positions; neither clients nor symbols contain it."""
+TOTAL_QUICK_NS: Final = 2_000_000
+TOTAL_REST: Final = 20
+"""Totals that take longer are shown for that many times as long."""
+
+
+class Growing:
+    """The keys of a dictionary that only grows, in order; only the new ones are sorted in."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    def names(self, keys: dict[str, Any]) -> list[str]:
+        """All keys, in order."""
+        new = len(keys) - len(self._names)
+        if new:
+            self._names.extend(islice(reversed(keys), new))
+            self._names.sort()
+        return self._names
 
 
 class OrderQueries:
@@ -47,6 +74,11 @@ class OrderQueries:
         self.event: Event | None = None
         self._book: dict[str, int | None] = {}
         """Symbol -> price; read once per answer, so that its rows and totals agree."""
+        self._clients = Growing()
+        self._symbols: dict[str, Growing] = {}
+        """Client -> its symbols."""
+        self._totals: dict[str | None, tuple[int, dict[str, Any]]] = {}
+        """The total of a symbol, or of all, and until when it is shown."""
 
     def answer(self, command: Command, now_ns: int) -> bytes:
         """The answer frame."""
@@ -63,7 +95,7 @@ class OrderQueries:
         if isinstance(command, Reduce):
             return self._mode(command.client, REDUCE, command.reason, now_ns)
         if isinstance(command, Positions):
-            return self._positions(command)
+            return self._positions(command, now_ns)
         if isinstance(command, Orders):
             return self._orders(command)
         assert isinstance(command, Limits), command
@@ -73,12 +105,13 @@ class OrderQueries:
         if isinstance(found, Reject):
             return encode_reject(found)
         if isinstance(command, Cancel):
-            text = f"Canceled Order {found.id} client={command.client} id={found.id}"
+            client = one_word(command.client)
+            text = f"Canceled Order {found.id} client={client} id={found.id}"
             self.event = Note("order_canceled", text, order_fields(found, command.client))
             return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(
             f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
-            for fill_no, at_ns, qty, price in self._store.fills_of(found)[:400]
+            for fill_no, at_ns, qty, price in self._store.fills_of(found, FILLS_MAX)
         )
         order = order_member(found, command.client)
         return f'{{"ok":true,"order":{order},"fills":[{fills[1:]}]}}*'.encode()
@@ -87,24 +120,21 @@ class OrderQueries:
         done = self._core.set_mode(client, mode, reason, now_ns)
         if isinstance(done, Reject):
             return encode_reject(done)
-        account = "stack" if client is None else client
+        account = "stack" if client is None else one_word(client)
+        given = one_word(reason) if reason else "no reason given"
         self.event = Note(
             "trading_mode",
-            f"Trading mode of {account} is {MODE_NAMES[mode]}: {reason or 'no reason given'}",
+            f"Trading mode of {account} is {MODE_NAMES[mode]}: {given}",
             {"client": client, "mode": MODE_NAMES[mode], "reason": reason},
         )
         return encode_object(
             {"ok": True, "client": client, "mode": MODE_NAMES[mode], "canceled": done}
         )
 
-    def _positions(self, command: Positions) -> bytes:
+    def _positions(self, command: Positions, now_ns: int) -> bytes:
         self._book.clear()
-        keys = sorted(
-            (client, symbol)
-            for client, symbol, _ in self._core.positions()
-            if command.client in (None, client) and command.symbol in (None, symbol)
-        )
-        more = [key for key in keys if f"{key[0]}/{key[1]}" > command.after]
+        # One more than the page has, to know whether there is another.
+        more = list(islice(self._keys(command), command.limit + 1))
         clients = self._core.clients
         rows = within_budget(
             encode_object(
@@ -118,9 +148,48 @@ class OrderQueries:
             "more": len(more) > len(rows),
         }
         if rows:
-            answer["after"] = "/".join(more[len(rows) - 1])
-        answer["total"] = self._total(command.symbol)
+            answer["after"] = KEY_SEPARATOR.join(more[len(rows) - 1])
+        answer["total"] = self._recent_total(command.symbol, now_ns)
         return encode_object(answer)
+
+    def _keys(self, command: Positions) -> Iterator[tuple[str, str]]:
+        """Client and symbol of each position after ``after``, in order."""
+        clients = self._core.clients
+        last_client, _, last_symbol = command.after.partition(KEY_SEPARATOR)
+        if command.client is None:
+            names = self._clients.names(clients)
+            names = names[bisect_left(names, last_client) :]
+        else:
+            names = [command.client] if command.client in clients else []
+        for name in names:
+            held = clients[name].positions
+            begin = 0
+            if command.symbol is not None:
+                symbols = [command.symbol] if command.symbol in held else []
+            else:
+                symbols = self._symbols.setdefault(name, Growing()).names(held)
+            if command.after and name <= last_client:
+                begin = bisect_right(symbols, last_symbol) if name == last_client else len(symbols)
+            for at in range(begin, len(symbols)):
+                yield name, symbols[at]
+
+    def forget(self) -> None:
+        """The core has been loaded again."""
+        self._clients = Growing()
+        self._symbols.clear()
+        self._totals.clear()
+
+    def _recent_total(self, symbol: str | None, now_ns: int) -> dict[str, Any]:
+        """The totals; with many positions not computed again for each page."""
+        until_ns, total = self._totals.get(symbol, (0, {}))
+        if now_ns >= until_ns:
+            begin_ns = time.monotonic_ns()
+            total = self._total(symbol)
+            lasts_ns = TOTAL_REST * (time.monotonic_ns() - begin_ns)
+            self._totals.clear()
+            if lasts_ns > TOTAL_REST * TOTAL_QUICK_NS:
+                self._totals[symbol] = now_ns + lasts_ns, total
+        return total
 
     def _position(self, symbol: str, position: Position) -> dict[str, Any]:
         mark = self._mark(symbol, position)
@@ -165,25 +234,36 @@ class OrderQueries:
     def _orders(self, command: Orders) -> bytes:
         """Orders, newest first; ``before`` (an order number) selects the next page."""
         core = self._core
-        where, values = ["o.order_no < ?"], [command.before]
+        client_no = None
         if command.client is not None:
             account = core.clients.get(command.client)
             if account is None:
                 return encode_reject(_no_client(command.client))
-            where.append("o.client_no = ?")
-            values.append(account.client_no)
+            client_no = account.client_no
         if command.open:
-            where.append(f"s.{IS_OPEN}")
-        found = self._store.query(
-            f"WHERE {' AND '.join(where)} ORDER BY o.order_no DESC LIMIT ?",
-            (*values, command.limit),
-        )
-        rows = within_budget(
-            order_member(order, core.name_of(order)).encode()
-            for order in found
-            if core.knows(order)
-        )
-        return b'{"ok":true,"orders":[' + b",".join(rows) + b"]}*"
+            found, before = self._open_page(client_no, command.before, command.limit)
+        else:
+            found, before = self._store.orders_page(client_no, command.before, command.limit)
+        shown = [order for order in found if core.knows(order)]
+        rows = within_budget(order_member(o, core.name_of(o)).encode() for o in shown)
+        if len(rows) < len(shown):
+            before = shown[len(rows) - 1].order_no
+        more = b"true" if before else b"false"
+        tail = b',"before":%d' % before if before else b""
+        return b'{"ok":true,"orders":[%b],"more":%b%b}*' % (b",".join(rows), more, tail)
+
+    def _open_page(self, client_no: int | None, before: int, limit: int) -> tuple[list[Order], int]:
+        """As :meth:`OrderStore.orders_page`, of open orders, which the core holds by number."""
+        below = (o for o in reversed(self._core.open.values()) if o.order_no < before)
+        found: list[Order] = []
+        last = 0
+        for order in islice(below, SCAN_ORDERS):
+            last = order.order_no
+            if client_no in (None, order.client_no):
+                found.append(order)
+                if len(found) == limit:
+                    break
+        return found, last if next(below, None) is not None else 0
 
     def _limits(self, client: str | None) -> bytes:
         account = self._core.stack if client is None else self._core.clients.get(client)

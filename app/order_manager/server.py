@@ -11,21 +11,24 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
-from app.model.requests import Reject, Request
-from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
+from app.model.requests import OrderRequest, Reject, Request
+from app.model.wire.frames import DELIMITER
 from app.model.wire.order_json import decode
-from app.order_manager.admission import Admission, RefusalLog
+from app.order_manager.admission import QUERIES, Admission, RefusalLog, Turn
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog, trace_orders
-from app.order_manager.pipeline import build_service
+from app.order_manager.service import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
 from app.order_manager.store.files import store_path
+from app.order_manager.store.prune import prune_at_start
+from app.order_manager.store.room import RoomWatch
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
 from app.runtime.lifecycle import Stop
@@ -82,8 +85,10 @@ class OrderManagerServer:
         path = ":memory:" if settings is None else store_path(settings)
         run_id = resolve_run_id(chosen)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
+            prune_at_start(path, chosen.order_store_keep_days, run_id)
             self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
             opened.callback(self._store.close)
+            self._room = RoomWatch(path, chosen.order_store_free_bytes_min)
             self._prices: PriceSource = NoPrices()
             if settings is not None:
                 book = SharedBookPrices(settings.shm_price_book, settings.heartbeat_timeout_s)
@@ -107,6 +112,7 @@ class OrderManagerServer:
         self._refusals = RefusalLog()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
+        self._turn = Turn(2 * BATCH_NS)
         self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
         self._poll_s = chosen.book_poll_ms / 1000
@@ -160,6 +166,7 @@ class OrderManagerServer:
         return LOG_RETRY_S if self._log.pending else IDLE_S
 
     def _receive(self, session: Session, event: int) -> None:
+        held = session.held_bytes
         try:
             if not session.receive():
                 if event & (select.EPOLLHUP | select.EPOLLERR):
@@ -174,6 +181,9 @@ class OrderManagerServer:
             self._sessions.close(session)
             return
         if session.lingering or session.closing:
+            return
+        self._sessions.note_input(session.held_bytes - held)
+        if session.closing:
             return
         session.last_ns = time.monotonic_ns()
         if not session.read_any:
@@ -199,21 +209,27 @@ class OrderManagerServer:
         service.begin()
         left = self._batch_max
         waiting = self._waiting
+        self._turn.begin()
+        postponed: list[Session] = []
         for _ in range(len(waiting)):
-            if left <= 0:
+            if left <= 0 or self._turn.is_over():
                 break
             session = waiting.popleft()
             frames = session.frames
             quantum = min(max(left // (len(waiting) + 1), QUANTUM_MIN), len(frames))
-            left -= quantum
-            self._handle(session, [frames.popleft() for _ in range(quantum)])
+            taken = self._turn.take(session, quantum)
+            left -= len(taken)
+            self._handle(session, taken)
             if frames:
-                waiting.append(session)
+                (postponed if session.postponed else waiting).append(session)
                 continue
             session.waiting = False
             if session.oversize and not session.closing:
-                reason = f"frame of over {MAX_FRAME_BYTES} bytes"
+                reason = f"frame of over {session.frame_bytes_max} bytes"
+                if not session.authorized:
+                    reason += " before the token"
                 self._admission.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
+        waiting.extendleft(reversed(postponed))
         answers = service.finish()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
@@ -232,6 +248,7 @@ class OrderManagerServer:
         """Larger batches on a slow disk: deciding takes no longer than the commit."""
         slower = min(max(commit_ns // BATCH_NS, 1), BATCH_GROWTH_MAX)
         self._batch_max = self.settings.order_group_max * slower
+        self._turn.batch_ns_max = 2 * BATCH_NS * slower
 
     def _handle(self, session: Session, frames: list[bytes]) -> None:
         """Process frames of one session, up to the first that closes it."""
@@ -247,16 +264,24 @@ class OrderManagerServer:
         self._decide(session, frames, requests)
 
     def _decide(self, session: Session, frames: list[bytes], requests: list[Request]) -> None:
-        handle, allows = self._service.handle, self._admission.allows
+        handle: Callable[[Session, Request], None] = self._service.handle
+        allows = self._admission.allows
         free = session.authorized and session.bucket is None
         done = 0
         try:
             for request in requests:
-                if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
-                    self._admission.refuse(session, request.code, request.msg)
-                    return
+                act = handle
+                if type(request) is not OrderRequest:
+                    if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
+                        self._admission.refuse(session, request.code, request.msg)
+                        return
+                    if type(request) in QUERIES:
+                        if self._turn.query_waits():
+                            self._turn.postpone(session, frames[done:])
+                            return
+                        act = self._query
                 if free or allows(session, request):
-                    handle(session, request)
+                    act(session, request)
                 elif session.closing:
                     return
                 done += 1
@@ -266,6 +291,10 @@ class OrderManagerServer:
             # The core's state may be inconsistent: fail the batch, reload from the store.
             self._service.abandon("internal error")
             self._admission.refuse_after_bug(session, frames[done])
+
+    def _query(self, session: Session, request: Request) -> None:
+        with self._turn.query():
+            self._service.handle(session, request)
 
     def _send(self, answers: list[tuple[Session, bytes]]) -> None:
         send = self._sessions.send
@@ -303,9 +332,12 @@ class OrderManagerServer:
             self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
             self._metrics.add("connections_dropped", self._sessions.dropped)
             self._sessions.dropped = 0
-            self._publish_store_errors(self._metrics)
+            self._publish_store(self._metrics)
 
-    def _publish_store_errors(self, metrics: ProcessMetrics) -> None:
+    def _publish_store(self, metrics: ProcessMetrics) -> None:
+        if room := self._room.look():
+            metrics.set("store_bytes", room.store)
+            metrics.set("store_free_bytes", room.free)
         for name, count in self._store.checkpointer.take_errors().items():
             metrics.add(name, count)
 
@@ -337,9 +369,11 @@ class OrderManagerServer:
         with self._wake_lock:
             os.close(self._wake)
             self._wake = -1
-        self._store.maintain(idle=True)
-        self._store.close()
+        try:
+            self._store.maintain(idle=True)
+        finally:
+            self._store.close()
         if self._metrics is not None:
-            self._publish_store_errors(self._metrics)
+            self._publish_store(self._metrics)
         if isinstance(self._prices, SharedBookPrices):
             self._prices.close()

@@ -12,11 +12,19 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
+from app.config import Settings
+from app.execution.accounts import ACTIVE, MODE_NAMES
 from app.execution.order_core import OTHER_BOOK, OrderCore
 from app.execution.peer_marks import PeerMarks
+from app.execution.pending_rows import Recovered
+from app.execution.prices import PriceSource
+from app.execution.wiring import build_core
 from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
 from app.model.reject_codes import RejectCode
 from app.model.requests import Auth, Command, Marks, OrderRequest, Ping, Reject, Request
+from app.model.timestamps import utc_text
 from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
@@ -67,6 +75,7 @@ class OrderService(Generic[Peer]):
         self.available = True
         found = store.load()
         core.recover(found)
+        _warn_of_modes(core, found)
         self._clock = clock or AnchoredClock(found.last_at_ns)
         self._queries = OrderQueries(core, store)
         store.checkpointer.read_marks = core.market_prices
@@ -256,6 +265,7 @@ class OrderService(Generic[Peer]):
         try:
             self.store.probe()
             self.core.recover(self.store.load())
+            self._queries.forget()
         except StoreUnavailableError:
             return
         self.available = True
@@ -267,6 +277,25 @@ class OrderService(Generic[Peer]):
         return bool(self.core.open) or not self.available
 
 
+def _warn_of_modes(core: OrderCore, found: Recovered) -> None:
+    """Say at the start that a mode of an earlier time still refuses orders."""
+    accounts = [a for a in (core.stack, *core.clients.values()) if a.mode != ACTIVE]
+    if not accounts:
+        return
+    first, others = accounts[0], len(accounts) - 1
+    reason, at_ns = found.mode_changes.get(first.client_no, ("", 0))
+    mend = "python -m app orders resume"
+    log.warning(
+        "orders_restricted",
+        account=first.label,
+        mode=MODE_NAMES[first.mode],
+        since=utc_text(at_ns, 3),
+        reason=reason,
+        mend=mend if first is core.stack else f"{mend} --client {first.name}",
+        **({"other_clients": others} if others else {}),
+    )
+
+
 def _unavailable(reason: str) -> dict[str, Any]:
     return {
         "ok": False,
@@ -274,3 +303,9 @@ def _unavailable(reason: str) -> dict[str, Any]:
         "code": RejectCode.STORE_UNAVAILABLE.name,
         "retryable": True,
     }
+
+
+def build_service(settings: Settings, store: OrderStore, prices: PriceSource) -> OrderService[Any]:
+    """The core of one order manager on its store, behind the service."""
+    core = build_core(msgspec.structs.asdict(settings), prices, store.pending, store)
+    return OrderService(core, store)

@@ -23,15 +23,19 @@ class Session:
         "closing",
         "ended",
         "fileno",
+        "frame_bytes_max",
         "frames",
         "handshaking",
+        "held_bytes",
         "last_ns",
         "lingering",
         "mask",
         "oversize",
         "peer",
+        "postponed",
         "read_any",
         "rest",
+        "since_ns",
         "sock",
         "stalled_ns",
         "tls",
@@ -51,11 +55,16 @@ class Session:
         """Complete frames that wait for a batch."""
         self.waiting = False
         """Whether the session is in the queue for a batch."""
+        self.postponed = False
+        """Its next frame is a query that waits for its turn."""
         self.unsent = b""
         self.stalled_ns = 0
         """When the peer stopped reading (CLOCK_MONOTONIC); 0 while it reads."""
-        self.last_ns = time.monotonic_ns()
-        """When the peer last sent something (CLOCK_MONOTONIC)."""
+        self.last_ns = self.since_ns = time.monotonic_ns()
+        """When the peer last sent something, and when it connected (CLOCK_MONOTONIC)."""
+        self.frame_bytes_max = MAX_FRAME_BYTES
+        self.held_bytes = 0
+        """Of ``rest`` and ``frames``."""
         self.bucket: TokenBucket | None = None
         self.authorized = True
         self.tls = sock if isinstance(sock, ssl.SSLSocket) else None
@@ -92,12 +101,14 @@ class Session:
             return True
         if self.closing:
             return True
+        self.held_bytes += len(data)
         *frames, rest = (self.rest + data if self.rest else data).split(DELIMITER)
         self.rest = rest
         if frames:
             self.frames.extend(frames)
         # A frame in one piece can be too long only if it is longer than one read.
-        if len(rest) > MAX_FRAME_BYTES or (frames and len(frames[0]) > MAX_FRAME_BYTES):
+        bytes_max = self.frame_bytes_max
+        if len(rest) > bytes_max or (frames and len(frames[0]) > bytes_max):
             self._keep_whole_frames()
         return True
 
@@ -106,10 +117,11 @@ class Session:
         self.rest = b""
         good: deque[bytes] = deque()
         for frame in self.frames:
-            if len(frame) > MAX_FRAME_BYTES:
+            if len(frame) > self.frame_bytes_max:
                 break
             good.append(frame)
         self.frames = good
+        self.held_bytes = sum(map(len, good)) + len(good)
 
     def first_bytes(self) -> bytes:
         """The first frame, or as much of it as has arrived."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from app.config import Settings
 from app.model.token_bucket import TokenBucket
+from app.model.wire.frames import MAX_FRAME_BYTES
 from app.order_manager.session import Session
 from app.runtime.log import get_logger
 
@@ -19,8 +20,23 @@ ACCEPT_BURST: Final = 64
 LINGER_S: Final = 1.0
 HANDSHAKE_S: Final = 5.0
 MAINTENANCE_S: Final = 0.25
+TOKEN_S: Final = 5.0
+"""Time for the token, where one is needed."""
+STRANGERS_OF_HOST_MAX: Final = 64
+"""Connections of one host without the token."""
+STRANGER_FRAME_BYTES_MAX: Final = 4096
+REFUSED_LOGGED: Final = 5
+"""Lines about closed sessions of one host within REFUSED_WINDOW_S; the others are counted."""
+REFUSED_WINDOW_S: Final = 10.0
+REFUSED_HOSTS_MAX: Final = 256
+REASON_CHARACTERS_MAX: Final = 300
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
+
+
+def host_of(session: Session) -> str:
+    """The address without the port."""
+    return session.peer.rpartition(":")[0]
 
 
 class Sessions:
@@ -40,6 +56,14 @@ class Sessions:
         self._listener = listener
         self._tls = tls
         self._needs_token = needs_token
+        self._strangers: dict[str, set[Session]] = {}
+        """Host -> its sessions that have not sent the token yet."""
+        self._refused: dict[tuple[str, str], int] = {}
+        """Event and host -> closed sessions since the last line about them."""
+        self._refused_ends = 0.0
+        self._input_bytes = 0
+        """At least the bytes that all sessions hold."""
+        self._input_max = settings.order_input_bytes_max
         self._max = settings.order_connections_max
         self._in_flight_max = settings.order_frames_in_flight_max
         self._unsent_max = settings.order_unsent_bytes_max
@@ -88,7 +112,9 @@ class Sessions:
             sock.close()
             return
         session = Session(sock, peer)
-        session.authorized = not self._needs_token
+        if self._needs_token and not self._welcome(session):
+            sock.close()
+            return
         if self._frames_per_s:
             session.bucket = TokenBucket(self._frames_per_s)
         if session.handshaking:
@@ -96,6 +122,70 @@ class Sessions:
         self.by_fileno[session.fileno] = session
         session.mask = IN
         self._epoll.register(session.fileno, IN)
+
+    def _welcome(self, session: Session) -> bool:
+        """Whether a session may stay without the token for a while; few of one host may."""
+        session.authorized = False
+        session.frame_bytes_max = STRANGER_FRAME_BYTES_MAX
+        host = host_of(session)
+        strangers = self._strangers.setdefault(host, set())
+        if len(strangers) >= STRANGERS_OF_HOST_MAX:
+            self.dropped += 1
+            reason = f"{len(strangers)} connections without the token already"
+            self._log_refusal("client_refused", session, reason)
+            return False
+        strangers.add(session)
+        return True
+
+    def authorize(self, session: Session) -> None:
+        """The session has sent the token."""
+        session.authorized = True
+        session.frame_bytes_max = MAX_FRAME_BYTES
+        self._forget_stranger(session)
+
+    def _forget_stranger(self, session: Session) -> None:
+        host = host_of(session)
+        strangers = self._strangers.get(host)
+        if strangers is not None:
+            strangers.discard(session)
+            if not strangers:
+                del self._strangers[host]
+
+    def note_input(self, size: int) -> None:
+        """Bytes have arrived; if all sessions hold too many, those with most are closed."""
+        self._input_bytes += size
+        if self._input_bytes <= self._input_max:
+            return
+        self._input_bytes = sum(session.held_bytes for session in self)
+        if self._input_bytes <= self._input_max:
+            return
+        reason = f"requests of all clients exceed ORDER_INPUT_BYTES_MAX={self._input_max}"
+        for session in sorted(self, key=lambda session: session.held_bytes, reverse=True):
+            if self._input_bytes <= self._input_max // 2:
+                return
+            self._input_bytes -= session.held_bytes
+            self.refuse(session, "client_dropped", reason)
+            self.close(session)
+
+    def _log_refusal(self, event: str, session: Session, reason: str) -> None:
+        """A line, unless there were some of this host; then their number later."""
+        if not self._refused:
+            self._refused_ends = time.monotonic() + REFUSED_WINDOW_S
+        key = event, host_of(session)
+        if key not in self._refused and len(self._refused) >= REFUSED_HOSTS_MAX:
+            key = event, "other"
+        self._refused[key] = seen = self._refused.get(key, 0) + 1
+        if seen <= REFUSED_LOGGED:
+            log.warning(event, peer=session.peer, reason=reason[:REASON_CHARACTERS_MAX])
+
+    def _flush_refusals(self, end: bool = False) -> None:
+        """After the window: how many more there were, in one line for each kind and host."""
+        if not self._refused or (not end and time.monotonic() < self._refused_ends):
+            return
+        for (event, host), seen in self._refused.items():
+            if seen > REFUSED_LOGGED:
+                log.warning("clients_refused", peer=host, what=event, more=seen - REFUSED_LOGGED)
+        self._refused.clear()
 
     def _pause(self, reason: str) -> None:
         """Leave new clients in the backlog until a session closes."""
@@ -156,15 +246,19 @@ class Sessions:
             session.closing = True
             session.frames.clear()
             session.rest = b""
+            session.held_bytes = 0
             self.dropped += 1
-            log.warning(event, peer=session.peer, reason=reason)
+            self._log_refusal(event, session, reason)
 
     def close(self, session: Session) -> None:
         """Close at once."""
         if self.by_fileno.pop(session.fileno, None) is None:
             return
         self._time_limited.discard(session)
+        self._forget_stranger(session)
         session.frames.clear()
+        session.rest = b""
+        session.held_bytes = 0
         self._epoll.unregister(session.fileno)
         session.sock.close()
         if not self._accepting and len(self.by_fileno) < self._max:
@@ -175,6 +269,12 @@ class Sessions:
     def maintain(self) -> None:
         """Drop sessions that do not read, do not finish a handshake, or are idle for too long."""
         now_ns = time.monotonic_ns()
+        self._flush_refusals()
+        for strangers in list(self._strangers.values()):
+            for session in list(strangers):
+                if now_ns - session.since_ns > TOKEN_S * 1e9 and not session.lingering:
+                    self.refuse(session, "client_dropped", f"no token within {TOKEN_S:g} s")
+                    self.close(session)
         for session in list(self._time_limited):
             waited_ns = now_ns - session.last_ns
             if session.lingering or session.handshaking:
@@ -205,6 +305,7 @@ class Sessions:
     def close_all(self) -> None:
         """Close every session and the listening socket."""
         self.stop_accepting()
+        self._flush_refusals(end=True)
         for session in self:
             self.close(session)
         self._listener.close()

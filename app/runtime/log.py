@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from app.model.words import one_word
+
 
 @contextmanager
 def _without(module: str) -> Iterator[None]:
@@ -43,9 +45,7 @@ def _text_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -
 
 def _text_value(value: object) -> str:
     """A value as one word, quoted if it contains a space, quote, ``=`` or control character."""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    plain = text.isprintable() and text and not any(mark in text for mark in ' "=')
-    return text if plain else '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+    return one_word(f"{value:.6g}" if isinstance(value, float) else str(value))
 
 
 def setup_logging(service: str, level: str = "INFO", form: str = "text") -> None:

@@ -148,5 +148,9 @@ def last_order_id(client: OrderClient, name: str) -> int | None:
     if not client.ask(newest).get("orders"):
         # A new run.  To ask for a client that has sent no order yet is refused, with a warning.
         return None
-    orders = client.ask({**newest, "client": name}).get("orders", [])
+    answer = client.ask({**newest, "client": name})
+    while answer.get("more") and not answer["orders"]:
+        # Only a part of the others' orders is looked through at once.
+        answer = client.ask({**newest, "client": name, "before": answer["before"]})
+    orders = answer.get("orders", [])
     return int(orders[0]["id"]) if orders else None

@@ -164,6 +164,18 @@ def test_pre_commit_runs_the_tools_of_make_lint() -> None:
     assert hooks == lint
 
 
+def test_each_row_of_the_threat_model_names_a_test() -> None:
+    page = ROOT / "app/order_manager/SECURITY.md"
+    section = page.read_text().partition("## What holds")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`: `(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text(), (file, test)
+
+
 # ---- Commands
 
 

@@ -7,13 +7,14 @@ range, repeated keys, control bytes, incomplete UTF-8.  A ``*`` inside a string 
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
-from app.model.money import MAX_PRICE, to_units
+from app.model.money import FLOAT_EXACT, MAX_PRICE, UNITS, decimal_to_units, to_units
 from app.model.orders import (
     DAY,
     IOC,
@@ -121,7 +122,9 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     if amount is not None:
         if not 0.0 < amount <= _PRICE_MAX:
             return _bad("price", f"{EXPECTED['price']}, got {amount!r}", new)
-        price = to_units(amount)
+        price = to_units(amount) if amount < FLOAT_EXACT else _exact_price(frame)
+        if price > MAX_PRICE * UNITS:
+            return _bad("price", f"{EXPECTED['price']}, got {amount!r}", new)
         if price == 0:
             return _bad("price", f"at least 0.000000001, got {amount!r}", new)
     elif kind != MARKET:
@@ -150,6 +153,20 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     if repeated is not None:
         return duplicate_key(repeated, _id_of(new))
     return OrderRequest(side, symbol, qty, price, ts, order_id, client, kind, tif, new.proof)
+
+
+class _ExactPrice(msgspec.Struct):
+    """The price of an order with the digits that were sent."""
+
+    price: Decimal
+
+
+_decode_exact_price = msgspec.json.Decoder(_ExactPrice).decode
+
+
+def _exact_price(frame: bytes) -> int:
+    """The price in units; a float lacks digits of it from FLOAT_EXACT on."""
+    return decimal_to_units(_decode_exact_price(frame).price)
 
 
 def _type_and_tif(new: NewOrder) -> tuple[int, int] | Reject:

@@ -49,7 +49,7 @@ _REQUIRED: Final = {
 
 EXPECTED: Final = {
     "side": '"BUY" or "SELL"',
-    "symbol": f"text of 1 to {MAX_SYMBOL_BYTES} bytes",
+    "symbol": f"1 to {MAX_SYMBOL_BYTES} printable ASCII characters without a space",
     "qty": f"a whole number from 1 to {MAX_QTY}",
     "price": f"a number above 0 and at most {MAX_PRICE}",
     "ts": "a number (seconds since the epoch) or text (as 2025-10-01 09:30:00), "

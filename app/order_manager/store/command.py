@@ -16,6 +16,7 @@ from app.config import settings_or_exit
 from app.order_manager.store import tools
 from app.order_manager.store.export import FORMATS, export_store
 from app.order_manager.store.files import store_path
+from app.order_manager.store.prune import DAY_NS, give_back, prune_file
 from app.order_manager.store.schema import StoreError
 
 
@@ -93,6 +94,22 @@ def verify(path: str) -> int:
     problems = tools.verify(path)
     print("\n".join(problems) or f"{path}: sound")
     return 1 if problems else 0
+
+
+@command.command()
+@click.option("--keep-days", type=click.IntRange(0), help="default: ORDER_STORE_KEEP_DAYS")
+@tool
+def prune(path: str, keep_days: int | None) -> int:
+    """Remove runs whose last order is older; the latest run stays."""
+    days = settings_or_exit("store").order_store_keep_days if keep_days is None else keep_days
+    if keep_days is None and not days:
+        print("store: ORDER_STORE_KEEP_DAYS=0 keeps all runs; name --keep-days", file=sys.stderr)
+        return 2
+    removed = prune_file(path, time.time_ns() - days * DAY_NS)
+    if removed:
+        give_back(path)
+    print(f"{path}: {len(removed)} runs removed, {os.path.getsize(path)} bytes left")
+    return 0
 
 
 @command.command()

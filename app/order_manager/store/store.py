@@ -3,14 +3,13 @@
 ``python -m app store`` has its tools: backup, restore, export, verify, rebuild.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Self
 
 import apsw
 
-from app.execution.accounts import STACK_CLIENT_NO
 from app.execution.pending_rows import PendingRows, Recovered
 from app.model.orders import Order, db_int
 from app.order_manager.store.checkpoint import Checkpointer, roll_back
@@ -20,18 +19,25 @@ from app.order_manager.store.files import (
     preallocate_wal,
     take_lease,
 )
-from app.order_manager.store.positions import position_rows, read_positions
+from app.order_manager.store.loading import load_state, order_of, read_orders
+from app.order_manager.store.open_files import OpenFiles
+from app.order_manager.store.positions import position_rows
 from app.order_manager.store.schema import (
-    IS_OPEN,
     PAGE_BYTES,
     VERSION,
     StoreError,
     migrate,
     schema_version,
 )
+from app.order_manager.store.soundness import SoundnessCheck
 from app.runtime.log import get_logger
 
 log = get_logger()
+
+SCAN_ORDERS: Final = 10_000
+"""Orders of all clients that a page of one client's orders looks through: about 5 ms."""
+FEW_ORDERS: Final = 500
+"""A client with up to this many gets exact pages: all its orders are sorted."""
 
 _INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
 _INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?)"
@@ -54,6 +60,10 @@ class OrderStore:
         self.pending = PendingRows()
         self.checkpointer = Checkpointer(path, run_id)
         self._synchronous = synchronous
+        self._soundness = SoundnessCheck(path)
+        self._files = OpenFiles(path)
+        self._closed = False
+        """Whether the files have to be opened again."""
         self._lease = -1
         self._transaction_open = False
         """Whether a transaction is open; it may still be empty."""
@@ -85,6 +95,7 @@ class OrderStore:
         return store
 
     def _connect(self) -> None:
+        self._files.forget()
         try:
             self._connection = connection = apsw.Connection(self.path)
             if connection.pragma("user_version") == 0:
@@ -96,9 +107,7 @@ class OrderStore:
             connection.set_wal_hook(self.checkpointer.note_wal)
             connection.set_busy_timeout(2000)
             if self.path != ":memory:":
-                problem = connection.execute("PRAGMA quick_check(1)").get
-                if problem != "ok":
-                    raise apsw.CorruptError(problem)
+                self._soundness.run(connection)
             before = schema_version(connection)
             if 0 < before < VERSION:
                 backup_connection(connection, f"{self.path}.schema{before}")
@@ -107,6 +116,7 @@ class OrderStore:
             if self.path != ":memory:":
                 preallocate_wal(connection, self.path)
                 self.checkpointer.wal_pages = 0
+                self._files.lost()
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
         except StoreError as error:
@@ -122,76 +132,13 @@ class OrderStore:
             StoreUnavailableError: it cannot be read at the moment.
         """
         try:
-            return self._load()
+            found, changed = load_state(self._connection, self.run_id, self.path)
+            self.checkpointer.unwritten = position_rows(changed)
+            return found
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
         except apsw.Error as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from None
-
-    def _load(self) -> Recovered:
-        execute = self._connection.execute
-        found = Recovered(clients={}, positions={}, open_orders=[], modes={}, days={})
-        rows: list[Any] = execute(
-            "SELECT client_no, name FROM clients WHERE run_id = ?", (self.run_id,)
-        ).fetchall()
-        for client_no, name in rows:
-            high = execute("SELECT max(id) FROM orders WHERE client_no = ?", (client_no,)).get
-            found.clients[client_no] = (name, -1 if high is None else high)
-        positions, changed = read_positions(self._connection)
-        applied = max((position.fill_no for position in positions.values()), default=0)
-        found.positions = {
-            key: position for key, position in positions.items() if key[0] in found.clients
-        }
-        found.open_orders = [
-            order
-            for order in self._orders(f"WHERE s.{IS_OPEN} ORDER BY o.order_no")
-            if order.client_no in found.clients
-        ]
-        run = {*found.clients, STACK_CLIENT_NO}
-        # With max(), SQLite takes the other columns from the row that has the maximum.
-        for client_no, mode, _ in execute(
-            "SELECT client_no, mode, max(control_no) FROM controls GROUP BY client_no"
-        ):
-            if client_no in run:
-                found.modes[client_no] = mode
-        for client_no, day, base in execute(
-            "SELECT client_no, day, base FROM days WHERE run_id = ?", (self.run_id,)
-        ):
-            found.days[client_no] = (day, int(base))
-        found.last_order_no, found.last_at_ns = execute(
-            "SELECT order_no, at_ns FROM orders ORDER BY order_no DESC LIMIT 1"
-        ).get or (0, 0)
-        found.last_fill_no = max(
-            execute("SELECT ifnull(max(fill_no), 0) FROM executions").get,
-            execute(
-                "SELECT exec_first FROM orders WHERE exec_count = 1 ORDER BY order_no DESC LIMIT 1"
-            ).get
-            or 0,
-        )
-        found.last_client_no = execute("SELECT ifnull(max(client_no), 0) FROM clients").get
-        if applied != found.last_fill_no:
-            raise StoreError(
-                f"{self.path}: positions hold fills up to {applied}, the log has them up to "
-                f"{found.last_fill_no}; rebuild them with: "
-                "python -m app store rebuild"
-            )
-        self.checkpointer.unwritten = position_rows(changed)
-        return found
-
-    def _orders(self, where: str, values: tuple[object, ...] = ()) -> Iterable[Order]:
-        """Orders in their current state: their row, updated by ``order_state``."""
-        columns = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
-        query = (
-            f"SELECT {columns}, s.status, s.filled_qty, s.filled_notional "
-            f"FROM orders o LEFT JOIN order_state s USING(order_no) {where}"
-        )
-        for *row, status, filled_qty, filled_notional in self._connection.execute(query, values):
-            order = _order(row)
-            if status is not None:
-                order.status = status
-                order.filled_qty = filled_qty
-                order.filled_notional = int(filled_notional)
-            yield order
 
     def find(self, client_no: int, order_id: int) -> Order | None:
         """The order as it was acknowledged (in this batch, too), or None."""
@@ -202,7 +149,7 @@ class OrderStore:
             ).fetchone()
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
-        return None if row is None else _order(row)
+        return None if row is None else order_of(row)
 
     def current(self, order: Order) -> Order:
         """The same order in its current state."""
@@ -217,21 +164,56 @@ class OrderStore:
         """
         self.flush()
         try:
-            return list(self._orders(where, values))
+            return list(read_orders(self._connection, where, values))
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
 
-    def fills_of(self, order: Order) -> list[tuple[int, int, int, int]]:
-        """All executions of an order: fill number, time, quantity, price."""
+    def orders_page(
+        self, client_no: int | None, before: int, limit: int
+    ) -> tuple[list[Order], int]:
+        """Orders numbered below ``before``, newest first, and the ``before`` of the next page.
+
+        That is 0 at the end.  The time is bounded: orders of a client with many are looked for
+        among the next SCAN_ORDERS of all, so a page may be short, or empty, and not the last.
+        """
+        floor = 0
+        where = "WHERE o.order_no < ? "
+        values: tuple[object, ...] = (before,)
+        if client_no is not None:
+            if self._has_few_orders(client_no):
+                where += "AND o.client_no = ? "
+                values = before, client_no
+            else:
+                newest = self._fetch("SELECT max(order_no) FROM orders", ())[0][0]
+                before = min(before, newest + 1)
+                floor = max(before - SCAN_ORDERS, 0)
+                # "+": not by the index, of which all the client's orders would have to be sorted.
+                where += "AND o.order_no >= ? AND +o.client_no = ? "
+                values = before, floor, client_no
+        found = self.query(f"{where}ORDER BY o.order_no DESC LIMIT ?", (*values, limit))
+        return found, found[-1].order_no if len(found) == limit else floor
+
+    def _has_few_orders(self, client_no: int) -> bool:
+        counted = "SELECT count(*) FROM (SELECT 1 FROM orders WHERE client_no = ? LIMIT ?)"
+        count: int = self._fetch(counted, (client_no, FEW_ORDERS + 1))[0][0]
+        return count <= FEW_ORDERS
+
+    def _fetch(self, query: str, values: tuple[object, ...]) -> list[Any]:
+        """Rows of a query, the pending ones written before it."""
         self.flush()
         try:
-            rows: list[Any] = self._cursor.execute(
-                "SELECT fill_no, at_ns, qty, price FROM fills WHERE order_no = ? ORDER BY fill_no",
-                (order.order_no,),
-            ).fetchall()
+            rows: list[Any] = self._cursor.execute(query, values).fetchall()
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
         return rows
+
+    def fills_of(self, order: Order, limit: int) -> list[tuple[int, int, int, int]]:
+        """The first executions of an order: fill number, time, quantity, price."""
+        return self._fetch(
+            "SELECT fill_no, at_ns, qty, price FROM fills WHERE order_no = ? "
+            "ORDER BY fill_no LIMIT ?",
+            (order.order_no, limit),
+        )
 
     def flush(self) -> None:
         """Write the pending rows into the open transaction.
@@ -290,6 +272,10 @@ class OrderStore:
         self.flush()
         if not self._rows_written:
             return False
+        if not self._files.intact() and (lost := self._files.lost()):
+            self.rollback()
+            names = ", ".join(self.path + tail for tail in lost)
+            raise StoreUnavailableError(f"removed or replaced while in use: {names}")
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
@@ -331,7 +317,15 @@ class OrderStore:
 
         Positions are written before a checkpoint, so that a start has few fills to apply to them,
         and when idle, for readers of the file.
+
+        Raises:
+            StoreError: the file is damaged.
         """
+        self._soundness.raise_problem()
+        if not self._rows_written and (lost := self._files.lost()):
+            # If it fails, the next commit fails, too, and probe() tries again.
+            with contextlib.suppress(StoreUnavailableError):
+                self._open_again(lost)
         checkpointer = self.checkpointer
         checkpoint_due = checkpointer.checkpoint_due(idle)
         positions_due = checkpointer.positions_due(idle) or checkpointer.marks_due(idle)
@@ -353,16 +347,46 @@ class OrderStore:
 
         Raises:
             StoreUnavailableError: it still fails; a later call may succeed.
+            StoreError: another file has the store's name.
         """
         self.rollback()
+        if self._closed:
+            self._reopen()
+        elif lost := self._files.lost():
+            self._open_again(lost)
         try:
             with self._connection:
                 self._connection.pragma("user_version", VERSION)
         except apsw.Error as error:
             raise StoreUnavailableError(str(error)) from None
 
+    def _open_again(self, lost: list[str]) -> None:
+        """Save what an orphaned store holds, and open the files that its names lead to."""
+        self._end_transaction()
+        self._soundness.close()
+        try:
+            self.checkpointer.write_positions(self._connection)
+            copy = self._files.rescue(self._connection, lost)
+            self._connection.close()
+            self._closed = True
+            if copy:
+                self._files.remove_log()
+                os.replace(copy, self.path)
+        except (apsw.Error, OSError) as error:
+            raise StoreUnavailableError(f"{self.path}: {error}") from None
+        self._reopen()
+
+    def _reopen(self) -> None:
+        if not os.path.exists(self.path + ".lock"):
+            os.close(self._lease)
+            self._lease = take_lease(self.path)
+        self._connect()
+        self._closed = False
+        log.warning("store_files_restored", path=self.path)
+
     def close(self) -> None:
         """Roll back an open batch, write the positions, close the file and release the lease."""
+        self._soundness.close()
         connection = getattr(self, "_connection", None)
         if connection is not None:
             self._end_transaction()
@@ -374,9 +398,3 @@ class OrderStore:
         if self._lease >= 0:
             os.close(self._lease)
             self._lease = -1
-
-
-def _order(row: Iterable[Any]) -> Order:
-    order = Order(*row)
-    order.filled_notional = int(order.filled_notional)
-    return order

@@ -98,6 +98,8 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "queue_depth": "received frames that wait for a batch",
         "checkpoint_errors": "checkpoints of the order store that failed; each is tried again",
         "position_write_errors": "writes of the positions that failed; each is tried again",
+        "store_bytes": "size of the order store's files",
+        "store_free_bytes": "free space on the volume of the order store",
     },
 }
 """Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow from them.

@@ -4,6 +4,7 @@ import secrets
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.execution.echo_venue import EchoVenue
 from app.execution.paper_exchange import PaperExchange
@@ -218,12 +219,34 @@ def test_attaches_a_new_book_and_its_replacement(name: str) -> None:
     prices.close()
 
 
-def test_book_without_heartbeat_does_not_answer_for_symbols(name: str) -> None:
+def test_book_without_heartbeat_answers_only_for_the_symbols_in_it(name: str) -> None:
     from app.shared_memory_utils.price_book import SharedPriceBook
 
     with SharedPriceBook(["AAPL"], name=name) as book:
         prices = SharedBookPrices(name, heartbeat_timeout_s=1e-9, retry_s=0.0)
         prices.refresh()
         assert prices.knows("NONE") is None
-        prices.close()
+        assert prices.knows("AAPL") is True
         book.unlink()
+        prices.refresh()
+        assert prices.knows("NONE") is None
+        assert prices.knows("AAPL") is None, "the segment is gone"
+        prices.close()
+
+
+def test_a_lost_book_is_logged_once_and_so_is_its_return(name: str) -> None:
+    from app.shared_memory_utils.price_book import SharedPriceBook
+
+    prices = SharedBookPrices(name, heartbeat_timeout_s=5.0, retry_s=0.0)
+    with capture_logs() as lines:
+        for _ in range(2):
+            with SharedPriceBook(["AAPL"], name=name) as book:
+                prices.refresh()
+                prices.refresh()
+                book.unlink()
+            prices.refresh()
+            prices.refresh()
+    prices.close()
+    seen = [(line["log_level"], line["event"]) for line in lines]
+    assert seen == [("info", "book_found"), ("warning", "book_lost")] * 2
+    assert "the segment is gone" in lines[1]["reason"]

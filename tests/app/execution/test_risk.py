@@ -17,7 +17,7 @@ from app.model.reject_codes import ALWAYS_RETRYABLE, CLOCK_BOUND, RejectCode, re
 from app.model.requests import Reject
 from app.model.token_bucket import TokenBucket
 from tests.support.orders.desk import Desk
-from tests.support.orders.prices import Prices
+from tests.support.orders.prices import PROOF, Prices
 
 MS = 1_000_000
 MONDAYS = ('"2025-10-06 00:00:00"', "1759708800", '"2025-10-06T23:59:59.999999999Z"')
@@ -30,19 +30,49 @@ def test_no_limits_by_default() -> None:
 
 
 def test_default_settings_accept_ordinary_orders() -> None:
-    desk = Desk(Prices())
-    desk.prices.attached = False
+    desk = Desk(Prices(AAPL=1e6))
     config = RiskConfig.from_values(msgspec.structs.asdict(Settings()))
     desk.core.gate = RiskGate(config, desk.prices, desk.core.stack)
     assert [desk.code(BUY, 10**6, 1e6) for _ in range(50)] == ["ok"] * 50
 
 
-def test_known_symbol_only_while_a_book_is_attached() -> None:
-    desk = Desk(known_symbols=True)
-    assert desk.code(symbol="AAPL") == "ok"
-    assert desk.code(symbol="NONE") == "UNKNOWN_SYMBOL"
+@pytest.mark.parametrize("proof", [None, PROOF])
+@pytest.mark.parametrize("replaying", [True, False])
+def test_a_symbol_that_no_book_knows_is_refused(proof: str | None, replaying: bool) -> None:
+    """In a replay the order may be sent again, so that a strategy waits for the book."""
+    desk = Desk(known_symbols=True, replaying=replaying)
+    assert desk.code(symbol="AAPL", proof=proof) == "ok"
+    assert desk.code(symbol="NONE", proof=proof) == "UNKNOWN_SYMBOL"
     desk.prices.attached = False
-    assert desk.code(symbol="NONE") == "ok"
+    refused = desk.order(symbol="NONE", proof=proof, id=7)
+    assert RejectCode(refused.code).name == "NO_BOOK"
+    assert isinstance(refused, Reject) is replaying
+    assert "RISK_KNOWN_SYMBOLS=false" in refused.msg
+    desk.prices.attached = True
+    desk.prices.book["NONE"] = desk.prices.book["AAPL"]
+    desk.store.commit()
+    assert desk.code(symbol="NONE", proof=proof, id=7) == ("ok" if replaying else "NO_BOOK")
+
+
+def test_without_a_market_no_book_is_needed() -> None:
+    values = msgspec.structs.asdict(Settings(venue="echo"))
+    desk = Desk()
+    desk.prices.attached = False
+    for venue, code in (("echo", "ok"), ("paper", "NO_BOOK")):
+        config = RiskConfig.from_values(values | {"venue": venue})
+        desk.core.gate = RiskGate(config, desk.prices, desk.core.stack)
+        assert desk.code() == code
+
+
+def test_made_up_symbols_are_bounded() -> None:
+    desk = Desk(symbols_max=2)
+    for name in ("B", "C"):
+        desk.prices.book[name] = desk.prices.book["AAPL"]
+    assert desk.code(symbol="AAPL") == desk.code(symbol="B") == "ok"
+    assert desk.code(symbol="C") == "SYMBOLS_MAX"
+    assert desk.code(symbol="C", client="other") == "SYMBOLS_MAX"
+    assert desk.code(symbol="B", client="other") == "ok"
+    assert sorted(desk.core.stack.positions) == ["AAPL", "B"]
 
 
 def test_tick_size() -> None:

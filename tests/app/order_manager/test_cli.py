@@ -15,6 +15,7 @@ from app.__main__ import main
 from app.config import load_settings
 from app.order_manager import admission
 from app.order_manager.cli import target
+from app.order_manager.store import store as order_store
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from tests.support.fake_servers import unused_port
 from tests.support.orders.server import running
@@ -70,6 +71,14 @@ def test_a_day_at_the_desk(cli: Cli) -> None:
     assert cli("ping") == (0, "ok\n")
 
 
+def test_list_finds_orders_that_are_far_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_store, "SCAN_ORDERS", 2)
+    monkeypatch.setattr(order_store, "FEW_ORDERS", 0)
+    for client in ("me", *["other"] * 8):
+        assert cli("send", "BUY", "5", "AAPL", "9", "--client", client)[0] == 0
+    assert "Filled" in cli("list", "--all", "--client", "me")[1]
+
+
 def test_modes(cli: Cli) -> None:
     assert cli("halt", "--reason", "lunch") == (0, "the whole stack: halted\n")
     code, text = cli("send", "BUY", "1", "AAPL", "1")
@@ -78,6 +87,13 @@ def test_modes(cli: Cli) -> None:
     assert cli("send", "BUY", "1", "AAPL", "1", "--client", "desk")[0] == 0
     assert cli("reduce", "--client", "desk") == (0, "desk: reduce\n")
     assert cli("halt", "--kill")[1].startswith("the whole stack: killed")
+
+
+def test_a_price_is_sent_with_its_digits(cli: Cli) -> None:
+    assert main(["orders", "send", "BUY", "1", "AAPL", "nan"]) == 2
+    assert main(["orders", "send", "BUY", "1", "AAPL", "ten"]) == 2
+    code, text = cli("send", "BUY", "1", "AAPL", "123456789.123456789", "--json")
+    assert (code, '"price":123456789.123456789' in text) == (0, True)
 
 
 def test_json_is_the_answer(cli: Cli) -> None:

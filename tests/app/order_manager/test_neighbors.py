@@ -10,6 +10,10 @@ import pytest
 
 from app.model.wire.order_json import decode
 from app.order_manager import server as order_manager
+from app.order_manager.admission import TAKEN_BYTES_MAX
+from app.order_manager.queries import OrderQueries
+from app.order_manager.server import OrderManagerServer
+from app.order_manager.session import Session
 from tests.support.orders.frames import ORDER, frame
 from tests.support.orders.server import RunningServer, running
 
@@ -49,6 +53,61 @@ def test_idle_client_is_closed_and_a_busy_one_is_not(tmp_path: Path) -> None:
             busy.ask({"op": "ping"})
         assert idle.closed()
         assert busy.ask(ORDER)["ok"] is True
+
+
+def test_queries_wait_for_the_orders_of_others_and_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second of queries delays an order by one of them, and a second crowd gets its turns."""
+    limits = OrderQueries._limits
+
+    def slow(self: OrderQueries, client: str | None) -> bytes:
+        time.sleep(0.01)
+        return limits(self, client)
+
+    monkeypatch.setattr(OrderQueries, "_limits", slow)
+    ask_limits = b'{"op":"limits"}*'
+    with (
+        running(tmp_path) as server,
+        server.client() as crowd,
+        server.client() as few,
+        server.client() as trader,
+    ):
+        crowd.send(ask_limits * 100 + b'{"op":"ping"}*' + frame(id=1))
+        assert "limits" in crowd.read()
+        begin = time.monotonic()
+        assert trader.ask({**ORDER, "client": "trader"})["ok"] is True
+        order_s = time.monotonic() - begin
+        few.send(ask_limits * 3)
+        for _ in range(3):
+            assert "limits" in few.read()
+        few_s = time.monotonic() - begin
+        assert all("limits" in crowd.read() for _ in range(99))
+        assert crowd.read() == {"ok": True}
+        assert crowd.read()["order"]["id"] == 1
+        all_s = time.monotonic() - begin
+    assert all_s > 0.9
+    assert order_s < 0.3
+    assert few_s < 0.6
+
+
+def test_long_frames_of_one_client_do_not_make_one_long_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    handle = OrderManagerServer._handle
+
+    def counted(self: OrderManagerServer, session: Session, frames: list[bytes]) -> None:
+        batches.append(sum(map(len, frames)))
+        handle(self, session, frames)
+
+    monkeypatch.setattr(OrderManagerServer, "_handle", counted)
+    long = b'{"op":"ping","x":"' + b"y" * 60_000 + b'"}*'
+    with running(tmp_path) as server, server.client() as client:
+        client.send(long * 40)
+        assert {client.read()["code"] for _ in range(40)} == {"UNKNOWN_FIELD"}
+    assert max(batches) <= TAKEN_BYTES_MAX
+    assert sum(batches) >= 40 * 60_000
 
 
 def test_frames_per_second_of_a_connection(tmp_path: Path) -> None:

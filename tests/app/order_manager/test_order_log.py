@@ -4,7 +4,10 @@ import fcntl
 import json
 import os
 import select
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,8 @@ from app.order_manager.order_log import (
     OrderLog,
     Refused,
 )
+from tests.support.orders.frames import ORDER
+from tests.support.orders.process import OrderManagerProcess
 
 NOW_NS = 1_763_800_000_123_456_789
 
@@ -74,6 +79,31 @@ def test_drain_writes_the_rest(pipe: Pipe) -> None:
     log.drain()
     line = json.loads(pipe.read())
     assert (line["event"], line["level"], line["reason"]) == ("trading_mode", "info", '"x"\n')
+
+
+def test_a_client_cannot_imitate_a_line_or_a_field(tmp_path: Path) -> None:
+    """Its name and its reasons are quoted where they are more than a word."""
+    name = 'eve id=7 filled=0 "'
+    asked: list[dict[str, Any]] = [
+        {**ORDER, "id": 1},
+        {**ORDER, "id": 1, "qty": 11},
+        {**ORDER, "id": 2, "qty": 10**12},
+        {**ORDER, "id": 3, "type": "LIMIT", "tif": "GTC"},
+        {"op": "cancel", "id": 3},
+        {"op": "status", "id": 99},
+        {"op": "halt", "reason": "x client=bob id=8"},
+        {**ORDER, "id": 4},
+    ]
+    with OrderManagerProcess(tmp_path) as process:
+        with process.client() as client:
+            for request in asked:
+                client.ask({**request, "client": name})
+        process.stop()
+    lines = [line for line in process.log().splitlines() if "eve" in line]
+    assert len(lines) >= len(asked)
+    for line in lines:
+        words = shlex.split(line)
+        assert not {"id=7", "client=bob", "id=8"} & set(words), line
 
 
 def test_a_large_backlog_is_written_at_once_and_split_between_lines(pipe: Pipe) -> None:
@@ -142,16 +172,17 @@ EVENTS: list[Event] = [
 
 def test_text_lines_are_those_that_users_know(pipe: Pipe) -> None:
     log = OrderLog(descriptor=pipe.writing)
+    client = '"my \\"desk\\""'
     log.write(EVENTS, NOW_NS)
     log.drain()
     lines = [line.partition("Z ")[2] for line in pipe.read().splitlines()]
     assert lines == [
-        f"INFO order_manager Received Order 84: BUY 10 NVDA @ 96.44 client={CLIENT} id=84",
-        f"INFO order_manager Received Order 85: SELL 10 NVDA @ MARKET client={CLIENT} id=85 "
+        f"INFO order_manager Received Order 84: BUY 10 NVDA @ 96.44 client={client} id=84",
+        f"INFO order_manager Received Order 85: SELL 10 NVDA @ MARKET client={client} id=85 "
         "filled=3",
-        f"WARNING order_manager Denied Order 86: BUY 5 A*B @ 1.00 client={CLIENT} id=86 "
+        f"WARNING order_manager Denied Order 86: BUY 5 A*B @ 1.00 client={client} id=86 "
         'FRAME_RATE: too "many"',
-        f"INFO order_manager Repeated Order 86: BUY 5 A*B @ 1.00 client={CLIENT} id=86 "
+        f"INFO order_manager Repeated Order 86: BUY 5 A*B @ 1.00 client={client} id=86 "
         'FRAME_RATE: too "many"',
         "WARNING order_manager Refused Order -: STORE_UNAVAILABLE: no disk",
     ]

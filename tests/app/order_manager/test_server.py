@@ -1,22 +1,26 @@
 """Requests and answers over live sockets: orders, queries, modes, counters."""
 
+import json
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.config import Settings
 from app.execution.prices import BookPrice
 from app.model.money import UNITS
-from app.order_manager.pipeline import build_service
 from app.order_manager.server import MESSAGE_DELIMITER, OrderManagerServer
+from app.order_manager.service import build_service
 from app.shared_memory_utils.price_book import SharedPriceBook
 from tests.support.children import eventually, segment_name
 from tests.support.orders.frames import ORDER, frame
-from tests.support.orders.prices import Prices
+from tests.support.orders.manager import Manager
+from tests.support.orders.prices import PROOF, Prices
 from tests.support.orders.process import Client
 from tests.support.orders.server import RunningServer, running
 
@@ -258,6 +262,78 @@ def test_halt_reduce_resume(server: RunningServer) -> None:
         assert client.ask({**ORDER, "client": "desk", "id": 90})["ok"] is True, (
             "the same id is free"
         )
+
+
+def test_a_known_symbol_needs_a_book_and_the_order_may_wait_for_it(
+    tmp_path: Path, book_name: str
+) -> None:
+    with (
+        running(tmp_path, venue="paper", shm_price_book=book_name) as server,
+        server.client() as client,
+    ):
+        order = {**ORDER, "id": 1, "client": "ann"}
+        refused = client.ask(order)
+        assert (refused["code"], refused["retryable"]) == ("NO_BOOK", True)
+        with SharedPriceBook([ORDER["symbol"]], name=book_name) as book:
+            book.update(ORDER["symbol"], 173.0)
+            deadline = time.monotonic() + 10
+            while not (answer := client.ask(order))["ok"] and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert answer["order"]["avg_price"] == 173.0
+            assert client.ask({**order, "id": 2, "symbol": "NONE"})["code"] == "UNKNOWN_SYMBOL"
+            book.unlink()
+
+
+@pytest.mark.parametrize(
+    ("asked", "account", "mode"),
+    [
+        ({"op": "halt", "kill": True, "reason": "fat finger"}, "the whole stack", "killed"),
+        ({"op": "reduce", "client": "ann", "reason": "fat finger"}, "client ann", "reduce"),
+    ],
+)
+def test_a_start_in_a_restricted_mode_says_why_and_how_to_resume(
+    tmp_path: Path, asked: dict[str, Any], account: str, mode: str
+) -> None:
+    def warnings_of(run_id: str, *requests: dict[str, Any]) -> list[MutableMapping[str, Any]]:
+        with capture_logs() as lines:
+            manager = Manager(tmp_path / "orders.sqlite3", run_id)
+        manager.ask(*requests)
+        manager.close()
+        return [line for line in lines if line["event"] == "orders_restricted"]
+
+    assert warnings_of("monday", {**ORDER, "client": "ann"}, {**ORDER, "client": "bob"}) == []
+    assert warnings_of("monday", asked) == []
+    (line,) = warnings_of("monday")
+    assert line["log_level"] == "warning"
+    assert (line["account"], line["mode"], line["reason"]) == (account, mode, "fat finger")
+    assert line["mend"].startswith("python -m app orders resume")
+    assert bool(warnings_of("tuesday")) is ("client" not in asked), "the stack's mode stays"
+    client = {key: name for key, name in asked.items() if key == "client"}
+    warnings_of("monday", {"op": "resume", **client})
+    assert warnings_of("monday") == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "MARKET"])
+@pytest.mark.parametrize("venue", ["paper", "echo"])
+def test_a_price_slipped_beyond_64_bits_is_refused_and_the_others_are_served(
+    tmp_path: Path, kind: str, venue: str
+) -> None:
+    settings = {"venue": venue, "paper_slippage_bps": 300.0, "risk_known_symbols": False}
+    with running(tmp_path, **settings) as server, server.client() as client:
+        prices = Prices(AAPL=8.99e9, MSFT=10.0)
+        core = server.server._service.core
+        core.gate._context.prices = core._venue._prices = prices  # type: ignore[attr-defined]
+        high: dict[str, Any] = {**ORDER, "price": 8.99e9}
+        if kind == "MARKET":
+            high = {"symbol": "AAPL", "side": "BUY", "qty": 10, "type": kind}
+        elif venue == "paper":
+            high["proof"] = PROOF
+        low = {**ORDER, "symbol": "MSFT", "price": 10.5}
+        client.send(b"".join(json.dumps(asked).encode() + b"*" for asked in (low, high, low)))
+        answers = [client.read() for _ in range(3)]
+        assert [answer["ok"] for answer in answers] == [True, False, True]
+        assert answers[1]["code"] == "PRICE_TOO_HIGH"
+        assert "PAPER_SLIPPAGE_BPS" in answers[1]["msg"]
 
 
 def test_limits(tmp_path: Path) -> None:

@@ -65,9 +65,11 @@ class TestPriceBook:
             SharedPriceBook(symbols, name)
         assert not (SHM / name).exists()
 
-    def test_symbols_with_multi_byte_letters(self, name: str) -> None:
-        with SharedPriceBook(["ÄÖÜÄÖ", "日本"], name) as book:
-            assert book.get_symbols() == ["ÄÖÜÄÖ", "日本"]
+    @pytest.mark.parametrize("symbol", ["ÄÖÜÄÖ", "日本", "BRK B", "=A1"])
+    def test_a_symbol_is_printable_ascii_and_no_formula(self, name: str, symbol: str) -> None:
+        with pytest.raises(ValueError, match="symbol"):
+            SharedPriceBook(["AAPL", symbol], name)
+        assert not (SHM / name).exists()
 
     def test_prices_is_a_live_read_only_view(self, name: str) -> None:
         with (

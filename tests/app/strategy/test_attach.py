@@ -15,6 +15,7 @@ NEUTRAL = (
     "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_", "order_group_max",
     "run_id", "run_dir", "order_published_host", "order_token_file", "order_tls_",
     "order_connections_max", "order_clients_max", "order_frames_", "order_unsent_", "order_idle_",
+    "order_input_",
     "book_poll_ms", "heartbeat_timeout_s", "reconnect_", "output_dir", "log_",
     "expect_", "deadline_s", "stall_timeout_s",
 )  # fmt: skip

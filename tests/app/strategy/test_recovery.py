@@ -10,6 +10,7 @@ import pytest
 from app.config import Settings
 from app.model.tick import TICK_DTYPE
 from app.model.wire.order_json import encode_order
+from app.order_manager.store import store as order_store
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.net.order_client import EncodedOrder, OrderClient
 from app.strategy.recovery import History, last_order_id
@@ -217,15 +218,21 @@ class TestSentimentOfCrowdedSeconds(TestSentimentFeed):
     SAME_TIME = 50
 
 
-def test_the_last_order_of_a_client(tmp_path: Path) -> None:
-    """Before the first order of a run nothing is asked that the order manager refuses."""
+def test_the_last_order_of_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first order of a run nothing is asked that the order manager refuses.
+
+    Later it is found behind any number of orders of others, which are searched in parts.
+    """
+    monkeypatch.setattr(order_store, "SCAN_ORDERS", 3)
+    monkeypatch.setattr(order_store, "FEW_ORDERS", 1)
     with running(tmp_path) as server:
         chosen = Settings(order_manager_host="127.0.0.1", order_port=server.port)
         client = OrderClient.from_settings(chosen)
         assert last_order_id(client, "me") is None
         assert server.count("requests_refused") == 0
-        for order_id, name in ((3, "me"), (8, "me"), (9, "other")):
-            frame = encode_order(order_id, name, "BUY", "A", 1, 1.5, 0)
-            client.submit([EncodedOrder(order_id, frame)])
+        for name, ids in (("me", (3, 8)), ("other", range(9, 19))):
+            client.submit(
+                [EncodedOrder(i, encode_order(i, name, "BUY", "A", 1, 1.5, 0)) for i in ids]
+            )
         assert last_order_id(client, "me") == 8
         client.close()

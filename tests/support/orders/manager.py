@@ -7,8 +7,7 @@ from typing import Any
 from app.config import Settings
 from app.execution.prices import NoPrices
 from app.model.wire.order_json import decode
-from app.order_manager.pipeline import build_service
-from app.order_manager.service import OrderService
+from app.order_manager.service import OrderService, build_service
 from app.order_manager.store.store import OrderStore
 from tests.support.orders.frames import ORDER
 

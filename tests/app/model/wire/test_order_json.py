@@ -60,10 +60,39 @@ def test_plain_order() -> None:
         ("1999999.123456789", 1_999_999_123_456_789),
         ("2000000.1", 2_000_000_100_000_000),
         ("1.5e3", 1_500_000_000_000),
+        ("123456789.123456789", 123_456_789_123_456_789),
+        ("1.23456789123456789e8", 123_456_789_123_456_789),
+        ("8999999999.999999999", 8_999_999_999_999_999_999),
+        ("8999999999.9999999994", 8_999_999_999_999_999_999),
+        ("2000000.000000001", 2_000_000_000_000_001),
     ],
 )
 def test_price_is_exact(price: str, units: int) -> None:
     assert accepted(order(price=price)).price == units
+
+
+@pytest.mark.parametrize("price", ["9000000000.000000001", "9000000000.0000000006"])
+def test_a_price_that_only_its_float_rounds_to_the_largest_is_refused(price: str) -> None:
+    assert rejected(order(price=price)).details["field"] == "price"
+
+
+@pytest.mark.parametrize("price", ["123456789.123456789", "173.2"])
+def test_a_price_comes_back_as_it_was_sent(price: str) -> None:
+    request = accepted(order(price=price))
+    answer = encode_ack(
+        Order(1, 1, 1, 0, BUY, "AAPL", 10, request.price, PLAIN, IOC, None, FILLED), "c"
+    )
+    assert f'"price":{price}'.encode() in answer
+
+
+@pytest.mark.parametrize(
+    "symbol", ["=1+1", "+1", "-1", "@SUM", "A B", " A", "A ", "\u00c9", "A\u007f", "\U0001f600"]
+)
+def test_a_symbol_is_printable_ascii_and_no_formula(symbol: str) -> None:
+    reject = rejected(order(symbol=f'"{symbol}"'))
+    assert (reject.code, reject.details["field"]) == (RejectCode.BAD_FIELD, "symbol")
+    marks = b'{"op":"marks","proof":"0123456789abcdef","marks":{"' + symbol.encode() + b'":1}}'
+    assert rejected(marks).details["field"] == "marks"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +210,8 @@ def test_bad_symbol(symbol: str) -> None:
 
 
 def test_symbol_of_ten_bytes() -> None:
-    assert accepted(order(symbol='"\u00e9\u00e9\u00e9\u00e9\u00e9"')).symbol == "\u00e9" * 5
+    assert accepted(order(symbol='"ABCDEFGHIJ"')).symbol == "ABCDEFGHIJ"
+    assert "symbol" in rejected(order(symbol='"ABCDEFGHIJK"')).msg
 
 
 @pytest.mark.parametrize(

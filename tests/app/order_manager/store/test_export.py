@@ -7,6 +7,7 @@ import pytest
 
 from app.__main__ import main
 from app.model.wire.order_json import decode
+from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager, some_orders
 
 
@@ -29,6 +30,21 @@ def test_export_csv(path: Path, tmp_path: Path) -> None:
         == 0
     )
     assert len((tmp_path / "no" / "orders.csv").read_text().splitlines()) == 1
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(path: Path, tmp_path: Path) -> None:
+    manager = Manager(path)
+    names = ["=1+1", "+1", "-1", "@A1", "plain"]
+    for name in names:
+        manager.ask({**ORDER, "client": name, "ts": f"{name[:1]}cmd()"})
+    manager.close()
+    assert main(["store", "--store", str(path), "export", str(tmp_path)]) == 0
+    for table in ("orders", "fills", "positions"):
+        with (tmp_path / f"{table}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len(names)
+        assert [c for row in rows for c in row.values() if c[:1] in set("=+-@")] == []
+        assert sorted(row["client"].removeprefix("'") for row in rows) == sorted(names)
 
 
 def test_export_parquet(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

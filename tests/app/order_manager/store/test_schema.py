@@ -6,11 +6,12 @@ from pathlib import Path
 import apsw
 import pytest
 
+from app.order_manager.store import soundness
 from app.order_manager.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.order_manager.store.tools import verify
 from tests.support.orders.frames import ORDER
-from tests.support.orders.manager import Manager
+from tests.support.orders.manager import Manager, some_orders
 from tests.support.orders.process import OrderManagerProcess
 
 
@@ -95,6 +96,29 @@ def test_a_damaged_file_is_refused_and_kept_and_the_error_names_the_remedy(
         assert "restore" in log
         assert "ORDER_STORE_PATH" in log
         assert "Traceback" not in log
+
+
+def test_a_large_file_is_checked_beside_the_first_orders(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soundness, "CHECK_AT_ONCE_BYTES", 0)
+    some_orders(path)
+    manager = Manager(path, "run1")
+    assert manager.ask({**ORDER, "id": 100})[0]["ok"]
+    manager.store._soundness._thread.join(20)  # type: ignore[union-attr]
+    manager.store.maintain(idle=True)
+    root = manager.store._connection.execute(
+        "SELECT rootpage FROM sqlite_schema WHERE name='executions'"
+    ).get
+    manager.close()
+    data = bytearray(path.read_bytes())
+    data[(root - 1) * 1024 : root * 1024] = b"\x99" * 1024
+    path.write_bytes(data)
+    store = OrderStore.open(str(path))
+    store._soundness._thread.join(20)  # type: ignore[union-attr]
+    with pytest.raises(StoreError, match=r"(?s)damaged .* store restore BACKUP"):
+        store.maintain(idle=False)
+    store.close()
 
 
 def test_a_store_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:

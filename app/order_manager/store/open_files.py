@@ -1,0 +1,115 @@
+"""Whether the names of an open store still lead to its files.
+
+A program that removes or replaces a file of a running store leaves this process with an orphan:
+SQLite goes on writing, and everything is lost when the process ends.
+"""
+
+import contextlib
+import os
+import time
+from os import stat
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from app.order_manager.store.files import backup_connection
+from app.order_manager.store.schema import StoreError
+from app.runtime.log import get_logger
+
+log = get_logger()
+
+TAILS: Final = ("", "-wal", "-shm", ".lock")
+"""Of the database, its log, the log's index, and the lease."""
+
+
+class OpenFiles:
+    """The identities of the files behind a store's names."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._tails = () if path == ":memory:" else TAILS
+        self._seen: dict[str, tuple[int, int]] = {}
+        """Tail -> device and inode; a file that does not exist yet is noted when it appears."""
+
+        self._quick: list[tuple[str, tuple[int, int]]] = []
+        self._kept = ""
+        """Where all orders are, once another file has the store's name."""
+
+    def forget(self) -> None:
+        """The files are opened anew."""
+        self._seen.clear()
+        self._quick.clear()
+
+    def intact(self) -> bool:
+        """A quick look before each commit: at the files that have the orders."""
+        try:
+            for name, identity in self._quick:
+                found = stat(name)
+                if (found.st_ino, found.st_dev) != identity:
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def lost(self) -> list[str]:
+        """The tails whose names lead to another file, or to none."""
+        lost = []
+        for tail in self._tails:
+            identity = self._identity(tail)
+            known = self._seen.get(tail)
+            if known is None and identity is not None:
+                self._seen[tail] = identity
+            elif identity != known:
+                lost.append(tail)
+        self._quick = [
+            (self._path + tail, (found[1], found[0]))
+            for tail, found in self._seen.items()
+            if tail in ("", "-wal")
+        ]
+        return lost
+
+    def _identity(self, tail: str) -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):
+            found = os.stat(self._path + tail)
+            return found.st_dev, found.st_ino
+        return None
+
+    def remove_log(self) -> None:
+        """Remove what is left of the orphan: SQLite would apply its log to the file beside it."""
+        for tail in ("-wal", "-shm"):
+            if self._seen.get(tail) == self._identity(tail) is not None:
+                os.unlink(self._path + tail)
+
+    def rescue(self, connection: apsw.Connection, lost: list[str]) -> str:
+        """Bring what the connection can still read to where its name leads.
+
+        The caller closes the connection; if this returns a name, it calls :meth:`remove_log` and
+        moves that file to the store's name.  Then it opens the store again.
+
+        Raises:
+            StoreError: another file has the store's name; what this process has stored is kept.
+            apsw.Error, OSError: not possible at the moment.
+        """
+        names = ", ".join(self._path + tail for tail in lost)
+        log.error("store_files_lost", path=self._path, files=names, action="saving all orders")
+        if "" not in lost:
+            # The log's orphan still has its pages: copy them into the database.
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+            return ""
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        if self._kept:
+            raise StoreError(self._kept)
+        copy = f"{self._path}.rescued-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy)
+        backup_connection(connection, copy)
+        if os.path.exists(self._path):
+            self.remove_log()
+            self._kept = (
+                f"{self._path}: replaced by another file while in use; all orders until now "
+                f"are in {copy}. Start again to go on with the file that is there, or "
+                f"after: python -m app store restore {copy}"
+            )
+            raise StoreError(self._kept)
+        return copy

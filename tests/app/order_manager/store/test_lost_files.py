@@ -1,0 +1,148 @@
+"""Files of a store that are removed or replaced under a running order manager."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.order_manager.store.schema import StoreError
+from app.order_manager.store.store import StoreUnavailableError
+from app.order_manager.store.tools import verify
+from tests.support.orders.frames import ORDER
+from tests.support.orders.manager import Manager
+from tests.support.orders.process import OrderManagerProcess
+
+LOST = [
+    ("",),
+    ("-wal",),
+    ("-shm",),
+    ("", "-wal", "-shm"),
+    ("", "-wal", "-shm", ".lock"),
+    (".lock",),
+]
+
+
+def acked(client: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Send an order until it is acknowledged."""
+    deadline = time.monotonic() + 20
+    while not (answer := client.ask(order))["ok"]:
+        assert (answer["code"], answer["retryable"]) == ("STORE_UNAVAILABLE", True)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert isinstance(answer, dict)
+    return answer
+
+
+@pytest.mark.parametrize("lost", LOST, ids="+".join)
+@pytest.mark.parametrize("pause_s", [0.0, 0.6])
+def test_no_acknowledged_order_is_lost_with_a_file_that_is_removed(
+    tmp_path: Path, lost: tuple[str, ...], pause_s: float
+) -> None:
+    """With a pause the maintenance finds it, without one the next commit; then a kill follows.
+
+    A commit looks only at the files that have the orders.
+    """
+    with OrderManagerProcess(tmp_path) as process:
+        with process.client() as client:
+            for n in range(50):
+                assert client.ask({**ORDER, "id": n, "client": "me"})["ok"]
+            for tail in lost:
+                Path(f"{process.store_path}{tail}").unlink()
+            time.sleep(pause_s)
+            answers = [acked(client, {**ORDER, "id": n, "client": "me"}) for n in range(50, 100)]
+            assert not any("duplicate" in answer for answer in answers)
+        process.kill()
+        if pause_s or {"", "-wal"} & set(lost):
+            assert "store_files_lost" in process.log()
+            assert "store_files_restored" in process.log()
+        process.start()
+        with process.client() as client:
+            for n in range(100):
+                assert client.ask({**ORDER, "id": n, "client": "me"})["duplicate"] is True
+        assert process.stop() == 0
+        assert verify(str(process.store_path)) == []
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.6])
+def test_a_store_that_is_replaced_ends_the_process_and_keeps_both(
+    tmp_path: Path, pause_s: float
+) -> None:
+    other = tmp_path / "other.sqlite3"
+    Manager(other, "run").close()
+    with OrderManagerProcess(tmp_path / "store", run_id="run") as process:
+        with process.client() as client:
+            assert client.ask({**ORDER, "id": 1, "client": "me"})["ok"]
+            os.replace(other, process.store_path)
+            time.sleep(pause_s)
+            if not pause_s:
+                assert client.ask({**ORDER, "id": 2, "client": "me"})["ok"] is False
+        assert process.process is not None
+        assert process.process.wait(timeout=20) == 1
+        last = process.log().splitlines()[-1]
+        assert "replaced by another file" in last
+        assert "store restore" in last
+        (rescued,) = process.store_path.parent.glob("*.rescued-*")
+        process.start()
+        with process.client() as client:
+            assert "duplicate" not in client.ask({**ORDER, "id": 1, "client": "me"})
+        assert process.stop() == 0
+    manager = Manager(rescued, "run")
+    assert manager.ask({**ORDER, "id": 1, "client": "me"})[0]["duplicate"] is True
+    manager.close()
+
+
+def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "orders.sqlite3"
+    manager = Manager(path)
+    manager.ask({**ORDER, "id": 1})
+    shutil.rmtree(path.parent)
+    (answer,) = manager.ask({**ORDER, "id": 2})
+    assert (answer["code"], answer["retryable"]) == ("STORE_UNAVAILABLE", True)
+    manager.store.probe()
+    manager.service._retry_store()
+    again = manager.ask({**ORDER, "id": 1}, {**ORDER, "id": 2})
+    assert [a["ok"] for a in again] == [True, True]
+    assert "duplicate" in again[0]
+    assert "duplicate" not in again[1], "what was refused was not stored"
+    manager.close()
+    assert verify(str(path)) == []
+
+
+def test_where_nothing_can_be_saved_nothing_is_acknowledged(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager(path)
+    manager.ask({**ORDER, "id": 1})
+    path.unlink()
+
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manager.store._files, "rescue", full)
+        for _ in range(3):
+            assert manager.ask({**ORDER, "id": 2})[0]["code"] == "STORE_UNAVAILABLE"
+            manager.store.maintain(idle=True)
+            with pytest.raises(StoreUnavailableError):
+                manager.store.probe()
+    manager.service._retry_ns = 0
+    assert manager.ask({**ORDER, "id": 1}, {**ORDER, "id": 2})[1]["ok"]
+    manager.close()
+    assert verify(str(path)) == []
+
+
+def test_a_file_in_the_way_is_not_overwritten(path: Path) -> None:
+    manager = Manager(path)
+    manager.ask({**ORDER, "id": 1})
+    path.unlink()
+    path.write_text("mine")
+    with pytest.raises(StoreError, match="replaced by another file"):
+        manager.store.maintain(idle=True)
+    assert path.read_text() == "mine"
+    with pytest.raises(StoreError):
+        manager.store.probe()
+    manager.crash()
+    assert path.read_text() == "mine"
