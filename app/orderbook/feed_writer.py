@@ -103,8 +103,14 @@ class FeedWriter:
         The segments' heartbeat is the last time at which their prices were known to be
         ``current``.  Every byte of the feed renews it.  It is renewed here while we wait for
         readers, after the end of the run, and for a plain feed, whose silence means nothing.
+
+        Raises:
+            FatalError: a segment was removed (:meth:`Segments.check_names`).
         """
-        now_ns = time.monotonic_ns() if now_ns is None else now_ns
+        self.segments.check_names()
+        self._publish(time.monotonic_ns() if now_ns is None else now_ns, current=current)
+
+    def _publish(self, now_ns: int, *, current: bool = False) -> None:
         self._next_heartbeat_ns = now_ns + int(POLL_S * 1e9)
         if current or self.finished:
             self.writer.heartbeat()
@@ -219,6 +225,6 @@ class FeedWriter:
 
     def close(self) -> None:
         """Close the segments; they stay for the readers and for a successor."""
-        self.heartbeat()
+        self._publish(time.monotonic_ns())
         del self.writer
         self.segments.close()

@@ -32,15 +32,16 @@ class Segments:
         same_run = self.metadata.read().get("feed_id") == feed.feed_id
         self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
         if self.book.warm and not same_run:
-            self.book.unlink()
-            self.book.close()
-            self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+            self._replace_book(settings)
         self.ring = TickRing.open_writer(
             settings.shm_tick_ring,
             settings.ring_capacity_ticks,
             settings.ring_policy,
             fresh=not self.book.warm,
         )
+        if self.book.warm and not self.ring.warm:
+            # The ring was lost: the book would ignore the run's ticks until the last it knows.
+            self._replace_book(settings)
         self.writer = _kernel.TickWriter(
             self.ring.buffer, self.book.buffer, _kernel.FieldParser(feed.symbols)
         )
@@ -65,6 +66,11 @@ class Segments:
             next_seq=self.ring.state.next_seq,
         )
 
+    def _replace_book(self, settings: Settings) -> None:
+        self.book.unlink()
+        self.book.close()
+        self.book = SharedPriceBook(self.symbols, settings.shm_price_book)
+
     def check_same_run(self, feed: FeedConnection) -> None:
         """Check that ``feed`` serves the run that the book holds.
 
@@ -76,6 +82,21 @@ class Segments:
                 f"the gateway now serves another run ({feed.feed_id or 'unnamed'}, "
                 f"{len(feed.symbols or [])} symbols) than this book holds "
                 f"({self.feed_id or 'unnamed'}, {len(self.symbols)} symbols); restarting"
+            )
+
+    def check_names(self) -> None:
+        """Check that the segments' names still lead to them, so that readers can find them.
+
+        Raises:
+            FatalError: a segment was removed or replaced.  The others are removed, too: after a
+                restart the run is written again from tick 0, and its readers attach again.
+        """
+        lost = [each for each in (self.book, self.ring, self.metadata) if not each.is_current()]
+        if lost:
+            self.discard()
+            raise FatalError(
+                f"shared memory segment {lost[0].name} was removed or replaced; "
+                "starting over from tick 0"
             )
 
     def discard(self) -> None:

@@ -23,6 +23,8 @@ SEGMENT_MODE = 0o660
 WRITER_LOCK_BYTE = 0
 """Price book and tick ring: the process that holds the lock on this byte is the writer."""
 
+_MAP_FIXED = 0x10  # mmap(2); the module has no name for it
+
 # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
 _FLOCK = struct.Struct("hhqqi4x")
 
@@ -117,6 +119,37 @@ class Segment:
         except FileNotFoundError:
             return False
 
+    def move_to(self, other: "Segment") -> None:
+        """Map ``other``, of the same size, at this segment's address, and take over its locks.
+
+        Every view of this segment, NumPy arrays included, then shows ``other``, which is closed.
+        """
+        # Imported here: only a process whose segment was removed needs it.
+        import ctypes
+
+        assert self._map is not None
+        assert other.size == self.size
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        integer = ctypes.c_int
+        libc.mmap.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            integer,
+            integer,
+            integer,
+            ctypes.c_long,
+        )
+        at = ctypes.addressof(ctypes.c_char.from_buffer(self.buf))
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
+        found = libc.mmap(at, self.size, protection, flags, other._descriptor, 0)
+        if found != at:
+            raise SegmentError(f"{self.name}: {os.strerror(ctypes.get_errno())}; restart")
+        # The locks belong to the open file, so they stay as long as one of its descriptors.
+        os.dup2(other._descriptor, self._descriptor, inheritable=False)
+        self._inode = other._inode
+        other._unmap()
+
     def try_lock(self, byte: int) -> bool:
         """Try to take the exclusive lock on one byte; the kernel frees it when this process dies.
 
@@ -148,6 +181,10 @@ class Segment:
             return
         # mmap duplicated the descriptor, so closing ours would not free the locks.
         fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_UNLCK, 0, 0))
+        self._unmap()
+
+    def _unmap(self) -> None:
+        assert self._map is not None
         # The mapping stays until the last view of it (a NumPy array, say) is released.
         with contextlib.suppress(BufferError):
             self.buf.release()

@@ -242,13 +242,14 @@ class StrategyProcess:
     def _heartbeat_in_wait(self) -> None:
         """During a wait for an answer: the order manager may not take orders of a replaced ring."""
         self._heartbeat()
-        self._check_ring()
+        self._check_segments()
 
-    def _check_ring(self) -> None:
-        if not self.ring.is_current():
-            raise FatalError(
-                f"tick ring {self.settings.shm_tick_ring} was replaced by a new one; restarting"
-            )
+    def _check_segments(self) -> None:
+        for segment in (self.ring, self.book):
+            if not segment.is_current():
+                raise FatalError(
+                    f"shared memory segment {segment.name} was removed or replaced; restarting"
+                )
 
     def _show_staleness(self) -> None:
         """Tell the health check when prices, sentiment or the order manager are gone too long."""
@@ -270,7 +271,7 @@ class StrategyProcess:
         elif self._stale and not stale:
             log.info("book_fresh")
         self._stale = stale
-        self._check_ring()
+        self._check_segments()
         now_s = time.monotonic()
         if now_s >= self._next_progress_s:
             self._next_progress_s = now_s + PROGRESS_EVERY_S

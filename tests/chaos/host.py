@@ -90,6 +90,10 @@ class HostStack:
         """Standard output and error of the stack."""
         return self.folder / "stack.log"
 
+    def segment(self, kind: str) -> str:
+        """The name of its "book", "metadata", "ring" or "metrics"."""
+        return f"{self._token}_{kind}"
+
     def start(self) -> None:
         """Start the stack; does not wait for it."""
         self.folder.mkdir(parents=True, exist_ok=True)

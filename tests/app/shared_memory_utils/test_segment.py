@@ -108,6 +108,27 @@ def test_a_replaced_segment_is_detected(name: str) -> None:
         segment.close()
 
 
+def test_a_segment_moves_to_another_under_its_views(name: str) -> None:
+    first = Segment.create(name, b"first", 4096)
+    view = first.buf[:5]
+    os.unlink(SHM / name)
+    other = Segment.create(name, b"other", 4096)
+    assert other.try_lock(3)
+    before = open_files()
+    first.move_to(other)
+    assert bytes(view) == b"other"
+    view[:] = b"third"
+    assert (SHM / name).read_bytes()[:5] == b"third"
+    assert first.is_current()
+    assert open_files() < before
+    asking = Segment.attach(name)
+    assert asking.is_locked(3)
+    view.release()
+    first.close()
+    assert not asking.is_locked(3)
+    asking.close()
+
+
 def test_locks_end_with_their_holder(name: str, spawn: Spawn) -> None:
     segment = Segment.create(name, b"x")
     child = spawn(
