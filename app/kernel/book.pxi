@@ -19,16 +19,33 @@ cdef class BookView:
         if not 0.0 < price <= MAX_PRICE:
             raise ValueError(f"price {price!r}: must be finite, above 0, at most {MAX_PRICE:.0f}")
         cdef book_slot *slot = &self.book.slot[index]
-        cdef uint64_t number = load_relaxed(slot.stamp) >> 1 if seq is None else seq
+        cdef uint64_t number = (load_relaxed(slot.stamp) & STAMP_LOW) >> 1 if seq is None else seq
         book_put(slot, number, event_ns, price, recv_ns)
 
     def get(self, Py_ssize_t index):
-        """``(price, event_ns, recv_ns, seq)``, all of one tick; None if never written."""
+        """``(price, event_ns, recv_ns, seq)``, all of one tick; None if never written.
+
+        Raises:
+            Damaged: the slot does not hold what the writer wrote.
+        """
         cdef book_cell cell
         if not 0 <= index < self.count:
             raise IndexError(index)
         cdef int64_t seq = book_get(&self.book.slot[index], &cell)
+        if seq == DAMAGED:
+            raise Damaged(f"price book: the seal of slot {index} does not fit")
         return None if seq < 0 else (cell.price, cell.event_ns, cell.recv_ns, seq)
+
+    def check(self, Py_ssize_t first, Py_ssize_t end):
+        """Check the seals of the slots ``first`` to ``end - 1``.
+
+        Raises:
+            Damaged: as :meth:`get`.
+        """
+        cdef book_cell cell
+        for index in range(first, min(end, self.count)):
+            if book_get(&self.book.slot[index], &cell) == DAMAGED:
+                raise Damaged(f"price book: the seal of slot {index} does not fit")
 
     def heartbeat(self):
         """Publish the writer's heartbeat."""

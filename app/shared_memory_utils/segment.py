@@ -37,6 +37,10 @@ class SegmentMissing(SegmentError):
     """No segment of that name exists (yet)."""
 
 
+class SegmentDamaged(SegmentError):
+    """A segment holds what its writer did not write, for example after a bit has flipped."""
+
+
 class SegmentForeign(SegmentError):
     """Another program's segment has that name; it is left unchanged."""
 

@@ -19,7 +19,12 @@ import numpy.typing as npt
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.shared_memory_utils.layout_check import Layout, item_count
+from app.shared_memory_utils.layout_check import (
+    Layout,
+    check_constants,
+    item_count,
+    store_checksum,
+)
 from app.shared_memory_utils.segment import (
     WRITER_LOCK_BYTE,
     Segment,
@@ -45,6 +50,8 @@ _LAYOUT = Layout(
     header_bytes=_kernel.RING_HEADER_BYTES,
     item_bytes=TICK_DTYPE.itemsize,
     count_struct=struct.Struct("<Q"),
+    checksum_offset=36,
+    constants=lambda ring, _: bytes(ring[:36]),
 )
 
 
@@ -110,6 +117,7 @@ class TickRing(SegmentHandle):
             secrets.randbits(64),
             POLICIES[policy],
         )
+        store_checksum(image, _LAYOUT, capacity)
         _POSITIONS.pack_into(image, 64, 0, 0, 0, _kernel.NO_END)
         size = _kernel.RING_HEADER_BYTES + capacity * TICK_DTYPE.itemsize
         segment, warm = open_for_writing(
@@ -141,6 +149,10 @@ class TickRing(SegmentHandle):
     def capacity(self) -> int:
         """Number of ticks that the ring holds."""
         return len(self.records)
+
+    def check_header(self) -> None:
+        """Check what never changes in the header; raises SegmentDamaged."""
+        check_constants(self._segment, _LAYOUT, self.capacity)
 
     def register(self, client: str, policy: int, number: int | None = None) -> Registration:
         """Take a reader slot named ``client``, or ``client-2``, ``client-3``... if that is in use.

@@ -97,7 +97,8 @@ class StrategyProcess:
     def finished(self) -> bool:
         """Whether the run is over and every tick of it is consumed."""
         state = self.ring.state
-        return state.end_seq is not None and self.reader.position == state.published
+        ended = state.end_seq is not None and state.end_seq == state.next_seq
+        return ended and self.reader.position == state.published
 
     def recover(self) -> None:
         """Show the strategy the ticks that it saw before a restart, or missed by joining late.
@@ -339,6 +340,10 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
             return ""
         process.leave()
         return process.client
+    except _kernel.Damaged as error:
+        # The orderbook notices, and writes the run again in a new ring.
+        process.ring.unlink()
+        raise FatalError(f"damaged: {error}; starting over from tick 0") from None
     finally:
         process.close()
 

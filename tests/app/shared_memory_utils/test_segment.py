@@ -7,7 +7,14 @@ import pytest
 from app.kernel import _kernel
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
-from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
+from app.shared_memory_utils.segment import (
+    Segment,
+    SegmentDamaged,
+    SegmentError,
+    SegmentForeign,
+    SegmentMissing,
+)
+from app.shared_memory_utils.tick_ring import TickRing
 from tests.support.children import SHM, Spawn, damage, eventually, open_files
 
 SYMBOLS = ["AAPL", "MSFT", "1234567890"]
@@ -24,7 +31,7 @@ class TestUnusableSegments:
         SharedPriceBook(SYMBOLS, name).close()
         damage(name, 8, "<I", _kernel.LAYOUT_VERSION + 1)
         before = open_files()
-        with pytest.raises(SegmentError, match="layout version 2, this program reads 1"):
+        with pytest.raises(SegmentError, match="layout version 3, this program reads 2"):
             SharedPriceBook(name=name, create=False)
         assert open_files() == before
         with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead, so it is replaced
@@ -35,6 +42,43 @@ class TestUnusableSegments:
             damage(name, 8, "<I", _kernel.LAYOUT_VERSION + 1)
             with pytest.raises(SegmentError, match="another writer is alive"):
                 SharedPriceBook(SYMBOLS, name)
+
+    @pytest.mark.parametrize("offset", [24, 4096 + 64, 4096 + 128 + 73], ids=["boot", "A", "pad"])
+    def test_a_damaged_header_of_a_book(self, name: str, offset: int) -> None:
+        with SharedPriceBook(SYMBOLS, name) as book:
+            book.check()
+            damage(name, offset, "<B", (SHM / name).read_bytes()[offset] ^ 4)
+            with pytest.raises(SegmentDamaged, match=f"{name}: the header .* is damaged"):
+                book.check()
+            with pytest.raises(SegmentDamaged, match=name):
+                SharedPriceBook(name=name, create=False)
+        with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead, so it is replaced
+            assert not book.warm
+
+    @pytest.mark.parametrize("offset", [24, 32], ids=["boot", "policy"])
+    def test_a_damaged_header_of_a_ring(self, name: str, offset: int) -> None:
+        ring = TickRing.open_writer(name, 16, "lossless")
+        ring.check_header()
+        damage(name, offset, "<B", (SHM / name).read_bytes()[offset] ^ 4)
+        with pytest.raises(SegmentDamaged, match=f"{name}: the header of the tick ring is damaged"):
+            ring.check_header()
+        with pytest.raises(SegmentDamaged, match=name):
+            TickRing.attach(name)
+        ring.close()
+
+    def test_a_damaged_price_in_a_book(self, name: str) -> None:
+        with SharedPriceBook(SYMBOLS, name) as book:
+            for price in (1.5, 2.5):
+                book.update("MSFT", price)
+            at = 4096 + 128 + 16 + 8
+            for cell in (at, at + 24):
+                damage(name, cell + 7, "<B", 0x41)
+            for read in (lambda: book.read("MSFT"), lambda: book.read_tick("MSFT"), book.read_all):
+                with pytest.raises(SegmentDamaged, match=f"{name}: .*seal of slot 1"):
+                    read()
+            with pytest.raises(SegmentDamaged, match=f"{name}: .*seal of slot 1"):
+                book.check()
+            assert book.read("AAPL") == 0.0
 
     def test_truncated(self, name: str) -> None:
         SharedPriceBook(SYMBOLS, name).close()
