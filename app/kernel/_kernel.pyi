@@ -57,6 +57,7 @@ def parse_sentiments(
     out: Ticks,
     complete_before: int,
 ) -> tuple[int, int, int, int, int]: ...
+def make_read_only(segment: Bytes, start: int) -> None: ...
 
 class BookView:
     count: int

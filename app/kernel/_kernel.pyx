@@ -10,7 +10,7 @@ in ``tests/support/kernel/twin.py`` implements the same behavior in plain Python
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport errno
 from libc.math cimport llrint
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy, memmove, memset
 
@@ -20,6 +20,14 @@ cdef extern from *:
     # A sum of int64 prices over a window can exceed 64 bits.
     ctypedef long long int128 "__int128"
     int __builtin_ctzll(unsigned long long) nogil
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_READ
+    int mprotect(void *at, size_t length, int protection)
+
+cdef extern from "<unistd.h>" nogil:
+    const int PAGE_SIZE "_SC_PAGESIZE"
+    long sysconf(int name)
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int descriptor, void *buffer, size_t length, int flags)

@@ -1,3 +1,14 @@
+def make_read_only(uint8_t[::1] segment, Py_ssize_t start):
+    """Let the kernel refuse writes to the mapped memory from ``start`` on.
+
+    Does nothing where pages are so large that ``start`` is in the middle of one.
+    """
+    cdef uint8_t *at = &segment[start]
+    if <uintptr_t>at % <uintptr_t>sysconf(PAGE_SIZE) == 0:
+        if mprotect(at, segment.shape[0] - start, PROT_READ) != 0:
+            raise OSError(errno, "mprotect")
+
+
 cdef class RingView:
     """One tick ring segment: its state and its reader slots; base of writer and reader."""
     cdef tick_ring *ring

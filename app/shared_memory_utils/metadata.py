@@ -31,7 +31,7 @@ class SharedMemoryMetadata(SegmentHandle):
         if create:
             self._segment, _ = create_or_attach(name, b"", size)
         else:
-            self._segment = Segment.attach(name)
+            self._segment = Segment.attach(name, writable=False)
         if self._segment.size != size:
             found = self._segment.size
             self._segment.close()

@@ -85,7 +85,7 @@ class SharedPriceBook(SegmentHandle):
                 name, "price book", image, len(image), lambda old: _stored_symbols(old) == wanted
             )
         else:
-            self._segment, self.warm = Segment.attach(name), True
+            self._segment, self.warm = Segment.attach(name, writable=False), True
             try:
                 stored = _stored_symbols(self._segment)
                 if wanted is not None and wanted != stored:
@@ -218,10 +218,12 @@ class SharedPriceBook(SegmentHandle):
 
     def heartbeat(self) -> None:
         """Publish a heartbeat; the writer calls this while no tick arrives."""
+        self._require_writer()
         self._view.heartbeat()
 
     def count_gap(self) -> None:
         """Count one interruption of the feed."""
+        self._require_writer()
         self._view.count_gap()
 
     def close(self) -> None:

@@ -48,11 +48,12 @@ class SegmentForeign(SegmentError):
 class Segment:
     """One mapped segment.  Use :meth:`create` or :meth:`attach`."""
 
-    def __init__(self, name: str, descriptor: int, size: int) -> None:
+    def __init__(self, name: str, descriptor: int, size: int, *, writable: bool = True) -> None:
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.name = name
         self._descriptor = descriptor
         self._inode = os.fstat(descriptor).st_ino
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, size)
+        self._map: mmap.mmap | None = mmap.mmap(descriptor, size, prot=protection)
         self.buf: memoryview = memoryview(self._map)
 
     @property
@@ -94,15 +95,16 @@ class Segment:
         return cls(name, descriptor, size)
 
     @classmethod
-    def attach(cls, name: str) -> Self:
-        """Map an existing segment.
+    def attach(cls, name: str, *, writable: bool = True) -> Self:
+        """Map an existing segment; not ``writable``: the kernel refuses every write and lock.
 
         Raises:
             SegmentMissing: no segment of that name exists.
             SegmentError: it belongs to another user, or is empty.
         """
+        access = os.O_RDWR if writable else os.O_RDONLY
         try:
-            descriptor = os.open(SHM_DIRECTORY / name, os.O_RDWR | os.O_NOFOLLOW)
+            descriptor = os.open(SHM_DIRECTORY / name, access | os.O_NOFOLLOW)
         except FileNotFoundError:
             raise SegmentMissing(f"shared memory segment {name} does not exist") from None
         except OSError as error:
@@ -114,7 +116,7 @@ class Segment:
         if size == 0:
             os.close(descriptor)
             raise SegmentError(f"shared memory segment {name} is empty; remove {name} and restart")
-        return cls(name, descriptor, size)
+        return cls(name, descriptor, size, writable=writable)
 
     def is_current(self) -> bool:
         """Whether the name still refers to this segment: not removed, not replaced."""

@@ -127,7 +127,9 @@ class TickRing(SegmentHandle):
 
     @classmethod
     def attach(cls, name: str) -> "TickRing":
-        """Attach as a reader.
+        """Attach as a reader, which cannot write to the records: the kernel refuses it.
+
+        The header stays writable, for the reader's slot and the words on which processes wait.
 
         Raises:
             SegmentMissing: the ring does not exist yet.
@@ -135,7 +137,9 @@ class TickRing(SegmentHandle):
         """
         segment = Segment.attach(name)
         try:
-            return cls(segment, warm=True)
+            ring = cls(segment, warm=True)
+            _kernel.make_read_only(segment.buf, _kernel.RING_HEADER_BYTES)
+            return ring
         except SegmentError:
             segment.close()
             raise

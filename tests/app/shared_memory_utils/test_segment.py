@@ -1,6 +1,7 @@
 """Segments that are missing, foreign, damaged, too large or replaced, and their locks."""
 
 import os
+import signal
 
 import pytest
 
@@ -135,6 +136,58 @@ class TestUnusableSegments:
             SharedPriceBook(SYMBOLS, name)
         assert not list(SHM.glob(f"*{name}*"))
         assert open_files() == before
+
+
+READER = """
+    import ctypes, sys
+    from app.shared_memory_utils.metadata import SharedMemoryMetadata
+    from app.shared_memory_utils.price_book import SharedPriceBook
+    from app.shared_memory_utils.tick_ring import TickRing
+    kind, name = sys.argv[1:]
+    if kind == "book":
+        memory = SharedPriceBook(name=name, create=False)
+        place = memory.prices.ctypes.data + 8
+    elif kind == "metadata":
+        import numpy
+        memory = SharedMemoryMetadata(name, create=False)
+        place = numpy.frombuffer(memory.buffer, "u1").ctypes.data
+    else:
+        memory = TickRing.attach(name)
+        place = memory.records.ctypes.data - (1 if kind == "ring header" else 0)
+    print("attached", flush=True)
+    ctypes.memset(place, 255, 1)
+    print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["book", "metadata", "ring records", "ring header"])
+def test_a_reader_cannot_write_what_it_only_reads(name: str, spawn: Spawn, kind: str) -> None:
+    """Not even with a stray pointer."""
+    with (
+        SharedPriceBook(SYMBOLS, f"{name}_book"),
+        SharedMemoryMetadata(f"{name}_metadata"),
+        TickRing.open_writer(f"{name}_ring", 16, "lossless"),
+    ):
+        segment = f"{name}_{kind.split()[0]}"
+        before = (SHM / segment).read_bytes()
+        child = spawn(READER, kind, segment)
+        assert child.line() == "attached"
+        if kind == "ring header":  # the place of readers' slots
+            assert child.line() == "written"
+        else:
+            assert child.process.wait(10) == -signal.SIGSEGV
+            assert (SHM / segment).read_bytes() == before
+
+
+def test_a_readers_book_refuses_to_write(name: str) -> None:
+    with SharedPriceBook(SYMBOLS, name), SharedPriceBook(name=name, create=False) as view:
+        for write in (view.heartbeat, view.count_gap, lambda: view.update("AAPL", 1.0)):
+            with pytest.raises(SegmentError, match="attached for reading"):
+                write()
+        with pytest.raises(TypeError, match="mapped for reading"):
+            _kernel.BookView(view.buffer).heartbeat()
+        with pytest.raises(TypeError, match="mapped for reading"):
+            _kernel.BookView(view.buffer).put(0, 1.0)
 
 
 def test_a_replaced_segment_is_detected(name: str) -> None:
