@@ -2,11 +2,13 @@
 
 import gc
 import itertools
+import resource
 import signal
 from pathlib import Path
+from typing import Final
 
 from app.config import Settings, load_settings
-from app.gateway.server import FeedServer
+from app.gateway.server import GUESTS_MAX, FeedServer
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_prices, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
@@ -16,6 +18,9 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.process import run_process
 
 log = get_logger()
+
+SPARE_DESCRIPTORS: Final = 128
+"""For files, listeners and processes of the stack."""
 
 
 def load_data(
@@ -37,6 +42,17 @@ def load_data(
     return [rows.frame(row) for row in range(len(rows))], rows.symbols, sentiments
 
 
+def _raise_descriptor_limit(clients_max: int) -> None:
+    """Let clients above the limit reach the loop, which refuses them, instead of EMFILE."""
+    wanted = clients_max + GUESTS_MAX + SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        log.warning("few_descriptors", limit=hard, wanted=wanted, setting="GATEWAY_CLIENTS_MAX")
+        wanted = hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     try:
         with LoadProgress(lambda: bool(stop)) as progress:
@@ -51,9 +67,12 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
     metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
+    _raise_descriptor_limit(settings.gateway_clients_max)
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
-    with FeedServer(settings, feed, lambda: bool(stop), metrics) as server:
+    with FeedServer(
+        settings, feed, lambda: bool(stop), metrics, proof=metrics.stack_proof
+    ) as server:
         try:
             price_port, sentiment_port = server.listen()
         except OSError as error:

@@ -72,6 +72,7 @@ class StrategyProcess:
             self._heartbeat,
             lambda count: metrics.add("sentiment_received", count),
             sequenced=bool(self.feed_id),
+            proof=metrics.stack_proof,
         )
         self.orders = OrderClient.from_settings(
             settings,
@@ -113,7 +114,7 @@ class StrategyProcess:
             # The gateway's position may be lost with the shared memory; stored orders outlive both.
             last_id = last_order_id(self.orders, self.client)
             if last_id is not None:
-                announce_position(self.settings, self.feed_id, last_id)
+                announce_position(self.settings, self.feed_id, last_id, self.metrics.stack_proof)
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
@@ -121,7 +122,12 @@ class StrategyProcess:
         started_s = time.monotonic()
         count = 0
         history = History(
-            self.settings, self.engine.symbols, self.feed_id, self.stop, self._heartbeat
+            self.settings,
+            self.engine.symbols,
+            self.feed_id,
+            self.stop,
+            self._heartbeat,
+            self.metrics.stack_proof,
         )
         for ticks in history.batches(next_seq):
             self.sentiment.reach(int(ticks["seq"][-1]))

@@ -26,6 +26,7 @@ from app.runtime.metrics.layout import (
     INSTANCE,
     INSTANCE_SLICE,
     PID,
+    PROOF_SLICE,
     RESTARTS,
     SEGMENT_BYTES,
     SERVICE,
@@ -104,6 +105,11 @@ class ProcessMetrics:
     def counters(self) -> npt.NDArray[np.uint64]:
         """All counter slots: uint64 ``[64]``, writable, not a copy; index: :meth:`counter`."""
         return np.frombuffer(self._words, dtype=np.uint64)
+
+    @property
+    def stack_proof(self) -> str:
+        """What a client tells the gateway to show that it is a process of this stack."""
+        return bytes(self._segment.buf[PROOF_SLICE]).hex()
 
     @property
     def restarts(self) -> int:

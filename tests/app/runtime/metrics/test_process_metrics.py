@@ -268,11 +268,11 @@ def test_a_claim_times_out_while_a_stopped_process_holds_the_claim_lock(
 
 
 def damaged_headers() -> list[tuple[str, bytes, str]]:
-    good = layout.HEADER.unpack(layout.header_image())
+    good = layout.HEADER.unpack_from(layout.header_image())
     other = good[1] + 1
     return [
         ("version", layout.HEADER.pack(good[0], other, *good[2:]), f"layout {other}/"),
-        ("names", layout.HEADER.pack(*good[:2], good[2] ^ 1, *good[3:]), "this build has 1/"),
+        ("names", layout.HEADER.pack(*good[:2], good[2] ^ 1, *good[3:]), "this build has 2/"),
         ("magic", layout.HEADER.pack(b"PRICBOOK", *good[1:]), "not a metrics segment"),
     ]
 
