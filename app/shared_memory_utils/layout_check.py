@@ -34,6 +34,11 @@ class Layout(NamedTuple):
     """The bytes, of a segment with that many items, that never change and have the checksum."""
 
 
+def has_magic(segment: Segment, layout: Layout) -> bool:
+    """Whether the segment is of this kind, of any version."""
+    return bytes(segment.buf[:8]) == layout.magic.to_bytes(8, "little")
+
+
 def item_count(segment: Segment, layout: Layout) -> int:
     """Number of items in the segment, all of them mapped.
 
@@ -47,7 +52,10 @@ def item_count(segment: Segment, layout: Layout) -> int:
         raise SegmentForeign(f"{name}: {size} bytes, not a {layout.kind}; remove it")
     magic, version, item_bytes = _HEAD.unpack_from(segment.buf)
     if magic != layout.magic:
-        raise SegmentForeign(f"{name}: not a {layout.kind} (magic {magic:#x}); choose another name")
+        raise SegmentForeign(
+            f"{name}: not a {layout.kind} (magic {magic:#x}); remove it, or set another name "
+            "in SHM_*"
+        )
     if (version, item_bytes) != (_kernel.LAYOUT_VERSION, layout.item_bytes):
         raise SegmentError(
             f"{name}: layout version {version}, this program reads {_kernel.LAYOUT_VERSION}; "

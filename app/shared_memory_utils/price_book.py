@@ -18,6 +18,7 @@ from app.model.symbols import symbol_problem
 from app.shared_memory_utils.layout_check import (
     Layout,
     check_constants,
+    has_magic,
     item_count,
     store_checksum,
 )
@@ -273,3 +274,8 @@ def _stored_symbols(segment: Segment) -> list[str]:
         segment.buf, dtype=PRICES_DTYPE, count=count, offset=_kernel.BOOK_HEADER_BYTES
     )
     return [raw.decode() for raw in slots["symbol"].tolist()]
+
+
+def is_price_book(segment: Segment) -> bool:
+    """Whether it is a price book, of any version."""
+    return has_magic(segment, _LAYOUT)

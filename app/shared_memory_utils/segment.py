@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -100,11 +101,13 @@ class Segment:
 
         Raises:
             SegmentMissing: no segment of that name exists.
+            SegmentForeign: the name is that of a folder, a link or the like.
             SegmentError: it belongs to another user, or is empty.
         """
-        access = os.O_RDWR if writable else os.O_RDONLY
+        access = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(SHM_DIRECTORY / name, access | os.O_NOFOLLOW)
+            _require_file(name, os.lstat(SHM_DIRECTORY / name).st_mode)
+            descriptor = os.open(SHM_DIRECTORY / name, access)
         except FileNotFoundError:
             raise SegmentMissing(f"shared memory segment {name} does not exist") from None
         except OSError as error:
@@ -202,6 +205,15 @@ class Segment:
         """Remove the name, unless it now refers to another segment."""
         if self.is_current():
             (SHM_DIRECTORY / self.name).unlink(missing_ok=True)
+
+
+def _require_file(name: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "special file"
+        raise SegmentForeign(
+            f"shared memory segment {name}: {SHM_DIRECTORY / name} is a {kind}, left alone; "
+            "remove it, or set another name in SHM_*"
+        )
 
 
 def _link(descriptor: int, path: Path) -> None:

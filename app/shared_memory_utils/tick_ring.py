@@ -22,6 +22,7 @@ from app.model.tick import TICK_DTYPE
 from app.shared_memory_utils.layout_check import (
     Layout,
     check_constants,
+    has_magic,
     item_count,
     store_checksum,
 )
@@ -268,3 +269,8 @@ def _is_like(segment: Segment, image: bytearray) -> bool:
     magic, version, record, capacity, _, policy = _HEAD.unpack_from(segment.buf)
     wanted = _HEAD.unpack_from(image)
     return (magic, version, record, capacity, policy) == (*wanted[:4], wanted[5])
+
+
+def is_tick_ring(segment: Segment) -> bool:
+    """Whether it is a tick ring, of any version."""
+    return has_magic(segment, _LAYOUT)

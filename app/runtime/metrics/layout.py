@@ -26,6 +26,7 @@ on byte 0 of the segment serializes claims.  Readers take no lock.
 
 import mmap
 import os
+import stat
 import struct
 import zlib
 from typing import Final, NamedTuple
@@ -283,12 +284,15 @@ def read_liveness(name: str) -> list[Liveness]:
         MetricsError: the segment does not exist, or belongs to another build.
     """
     try:
-        descriptor = os.open(os.path.join(SHM_DIRECTORY, name), os.O_RDONLY)
+        # Without O_NONBLOCK, opening a named pipe would wait.
+        path = os.path.join(SHM_DIRECTORY, name)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise MetricsError(f"metrics segment {name} does not exist: nothing runs here") from None
     try:
-        if os.fstat(descriptor).st_size < HEADER_BYTES:
-            raise MetricsError(f"metrics segment {name}: too short")
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size < HEADER_BYTES:
+            raise MetricsError(f"metrics segment {name}: not a file, or too short")
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as segment:
             check_header(name, segment)
             heads = [
