@@ -56,6 +56,7 @@ cdef extern from "layout.h" nogil:
         int64_t event_ns
         double price
         uint64_t seq
+        uint16_t seal
         uint16_t symbol
         uint32_t recv_us
     ctypedef struct ring_reader:

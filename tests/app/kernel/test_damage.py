@@ -175,3 +175,11 @@ def test_more_symbols_than_a_record_can_name() -> None:
     with pytest.raises(ValueError, match="65537 symbols, at most 65536"):
         _kernel.FieldParser(symbols)
     _kernel.FieldParser(symbols[:-1])
+
+
+def test_copies_of_ticks_keep_their_layout() -> None:
+    """NumPy drops padding, and the kernel takes any bytes that are a whole number of ticks."""
+    ticks = np.zeros(16, TICK_DTYPE)
+    for copy in (np.concatenate([ticks, ticks]), ticks[ticks["symbol"] == 0], ticks[::2].copy()):
+        assert copy.dtype == TICK_DTYPE
+        assert copy.nbytes == 32 * len(copy)

@@ -341,7 +341,7 @@ class TickReader(RingView):
         self._skip()
         _, count, _ = self.peek(len(out))
         for i in range(count):
-            out[i] = self.record(self.position + i)
+            out[i] = self._raw(self.position + i)
         return count
 
     def _skip(self) -> None:
