@@ -12,8 +12,8 @@ TICK_DTYPE = np.dtype(
         ("recv_us", "u4"),
     ]
 )
-"""``event_ns``: UTC since the epoch; ``seq``: sequence number from the source; ``seal``: in the ring,
-a check of the rest (``app/kernel/layout.h``); ``symbol``: index in the symbol list; ``recv_us``:
-low 32 bits of CLOCK_MONOTONIC in microseconds, at receipt.
+"""``event_ns``: UTC since the epoch; ``seq``: sequence number from the source; ``symbol``: index in
+the symbol list; ``recv_us``: low 32 bits of CLOCK_MONOTONIC in microseconds, at receipt.  ``seal``
+checks the rest, in the ring only (``app/kernel/layout.h``).
 
 No padding: NumPy would drop it when it copies, for example in ``concatenate``."""
