@@ -14,20 +14,15 @@ from pathlib import Path
 import pytest
 
 from app.backtest.outcome import first_difference
-from tests.chaos.host import HostStack
+from tests.chaos.host import SEGMENTS, HostStack
 from tests.chaos.run_host import undisturbed
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.medium
 
 SAMPLE = ROOT / "data" / "market_data.csv"
-KINDS = ("book", "metadata", "ring", "metrics")
 RING_TICKS = 65536
 PUBLISHED, NEXT_SEQ, END_SEQ, CURSOR, RECORDS = 64, 80, 88, 256 + 8, 8192
-
-
-def remove(stack: HostStack, kind: str) -> None:
-    (Path("/dev/shm") / stack.segment(kind)).unlink()
 
 
 def wait_for_tick(stack: HostStack, tick: int) -> None:
@@ -36,13 +31,13 @@ def wait_for_tick(stack: HostStack, tick: int) -> None:
     )
 
 
-@pytest.mark.parametrize("kinds", [*[(kind,) for kind in KINDS], KINDS], ids="+".join)
+@pytest.mark.parametrize("kinds", [*[(kind,) for kind in SEGMENTS], SEGMENTS], ids="+".join)
 def test_same_trades_after_segments_are_removed(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="10000/s") as stack:
         stack.wait_ready()
         wait_for_tick(stack, 8000)
         for kind in kinds:
-            remove(stack, kind)
+            stack.remove(kind)
         assert stack.wait(60) == 0, stack.tail()
         assert first_difference(stack.outcome(), undisturbed(SAMPLE)) is None
     log = stack.log_path.read_text()
@@ -56,7 +51,7 @@ def test_same_trades_if_the_ring_is_removed_while_the_orderbook_is_dead(tmp_path
         wait_for_tick(stack, 8000)
         stack.hold_restarts()
         assert stack.signal("orderbook", signal.SIGKILL)
-        remove(stack, "ring")
+        stack.remove("ring")
         stack.allow_restarts()
         assert stack.wait(60) == 0, stack.tail()
         assert first_difference(stack.outcome(), undisturbed(SAMPLE)) is None
