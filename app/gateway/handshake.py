@@ -62,7 +62,7 @@ class Handshake:
         for subscriber in done:
             self.waiting.discard(subscriber)
             if subscriber in self._sessions.guests:
-                self._sessions.disconnect(subscriber, "client_refused", reason="too many clients")
+                self._sessions.disconnect(subscriber, "client_left", reason="too many clients")
             elif subscriber.stage == HELLO:
                 subscriber.publisher.subscribe(subscriber)
                 self._joined(subscriber)
@@ -102,7 +102,7 @@ class Handshake:
             self._take_proof(subscriber, frame)
             return
         if subscriber in self._sessions.guests and frame != PING:
-            self._sessions.disconnect(subscriber, "client_refused", reason="too many clients")
+            self._sessions.disconnect(subscriber, "client_left", reason="too many clients")
             return
         seq = parse_mark(frame, "RESUME")
         if seq is not None:

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import resource
 import signal
 from pathlib import Path
 from typing import Final
@@ -15,12 +14,13 @@ from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import EXIT_FAULT, FatalError, RunFailed, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.process import run_process
 
 log = get_logger()
 
-SPARE_DESCRIPTORS: Final = 128
-"""For files, listeners and processes of the stack."""
+STACK_CLIENTS: Final = 128
+"""Connections of the stack's own processes, which do not count as clients: with many strategies."""
 
 
 def load_data(
@@ -42,17 +42,6 @@ def load_data(
     return [rows.frame(row) for row in range(len(rows))], rows.symbols, sentiments
 
 
-def _raise_descriptor_limit(clients_max: int) -> None:
-    """Let clients above the limit reach the loop, which refuses them, instead of EMFILE."""
-    wanted = clients_max + GUESTS_MAX + SPARE_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        log.warning("few_descriptors", limit=hard, wanted=wanted, setting="GATEWAY_CLIENTS_MAX")
-        wanted = hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     try:
         with LoadProgress(lambda: bool(stop)) as progress:
@@ -67,7 +56,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
     metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
-    _raise_descriptor_limit(settings.gateway_clients_max)
+    raise_descriptor_limit(settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS)
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
     with FeedServer(

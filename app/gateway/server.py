@@ -163,11 +163,11 @@ class FeedServer:
             peer = f"{address[0]}:{address[1]}"
             guest = self.sessions.strangers >= self._settings.gateway_clients_max
             if guest and not self._refusing_logged:
-                log.warning("clients_refused", peer=peer, reason="too many clients")
+                log.warning("client_refused", peer=peer, reason="too many clients")
             self._refusing_logged = guest
             if guest and len(self.sessions.guests) >= GUESTS_MAX:
                 oldest = next(iter(self.sessions.guests))
-                self.sessions.disconnect(oldest, "client_refused", reason="too many clients")
+                self.sessions.disconnect(oldest, "client_left", reason="too many clients")
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
