@@ -20,6 +20,7 @@ class PricePublisher:
     """
 
     name = "prices"
+    has_symbols = True
 
     def __init__(self, feed: Feed, sessions: Sessions) -> None:
         self._feed, self._sessions = feed, sessions
@@ -29,6 +30,8 @@ class PricePublisher:
         self.released = 0
         # The subscribers that are caught up share one cursor, the tail.
         self._caught_up: list[Subscriber] = []
+        # Those that asked for a later tick than is released; it is their ``next_seq``.
+        self._parked: set[Subscriber] = set()
         self._tail_block, self._tail = self._locate(0)
         # At full pace everything is released; the position is that of the leader, the fastest
         # subscriber.
@@ -57,7 +60,11 @@ class PricePublisher:
         self.pump(subscriber)
 
     def resume(self, subscriber: Subscriber, seq: int) -> None:
-        """Continue at tick ``seq`` of the run; also for a client already in the plain stream."""
+        """Continue at tick ``seq`` of the run; also for a client already in the plain stream.
+
+        A client of this stack that is ahead of the stream, after a restart of the gateway, moves
+        the stream to its tick.  Any other waits until the stream gets there.
+        """
         if subscriber in self._caught_up:
             self._caught_up.remove(subscriber)
             subscriber.block, subscriber.position = self._tail_block, self._tail
@@ -66,8 +73,12 @@ class PricePublisher:
         subscriber.queue(encode_mark("SEQ", seq))
         subscriber.resuming = True
         self._subscribe(subscriber)
-        subscriber.block, subscriber.position = self._locate(seq)
-        self.release(seq)
+        if seq > self.released and not subscriber.proven:
+            subscriber.block, subscriber.next_seq = None, seq
+            self._parked.add(subscriber)
+        else:
+            subscriber.block, subscriber.position = self._locate(seq)
+            self.release(seq)
         self.pump(subscriber)
 
     def _subscribe(self, subscriber: Subscriber) -> None:
@@ -85,6 +96,13 @@ class PricePublisher:
         if seq <= self.released:
             return
         self.released = seq
+        self._send_released(seq)
+        for subscriber in [each for each in self._parked if each.next_seq <= seq]:
+            self._parked.discard(subscriber)
+            subscriber.block, subscriber.position = self._locate(subscriber.next_seq)
+            self.pump(subscriber)
+
+    def _send_released(self, seq: int) -> None:
         if self._unpaced:
             for subscriber in self._take_caught_up():
                 subscriber.block, subscriber.position = self._tail_block, self._tail
@@ -121,7 +139,11 @@ class PricePublisher:
 
     def pump(self, subscriber: Subscriber) -> None:
         """Send to a lagging subscriber: up to SEND_BYTES_MAX, or until its socket is full."""
-        if not self._sessions.flush(subscriber) or subscriber.block is None:
+        if not self._sessions.flush(subscriber):
+            return
+        if subscriber.block is None:
+            if subscriber in self._parked:
+                self._sessions.watch(subscriber, writable=False)
             return
         budget = SEND_BYTES_MAX
         while budget > 0:
@@ -168,6 +190,9 @@ class PricePublisher:
 
     def heartbeat(self, subscriber: Subscriber) -> None:
         """Tell the subscriber how many ticks it was sent; does nothing while frames are pending."""
+        if subscriber in self._parked and not subscriber.pending:
+            subscriber.queue(encode_mark("BEAT", subscriber.next_seq))
+            self._sessions.flush(subscriber)
         if subscriber.pending or subscriber.block is None:
             return
         caught_up = subscriber in self._caught_up
@@ -184,6 +209,7 @@ class PricePublisher:
     def forget(self, subscriber: Subscriber) -> None:
         """Remove a subscriber whose connection is closed."""
         self.subscribers.discard(subscriber)
+        self._parked.discard(subscriber)
         self.completed += subscriber.finished
         if subscriber in self._caught_up:
             self._caught_up.remove(subscriber)

@@ -4,18 +4,23 @@ import gc
 import itertools
 import signal
 from pathlib import Path
+from typing import Final
 
 from app.config import Settings, load_settings
-from app.gateway.server import FeedServer
+from app.gateway.server import GUESTS_MAX, FeedServer
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_prices, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import EXIT_FAULT, FatalError, RunFailed, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.process import run_process
 
 log = get_logger()
+
+STACK_CLIENTS: Final = 128
+"""Connections of the stack's own processes, which do not count as clients: with many strategies."""
 
 
 def load_data(
@@ -53,9 +58,12 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
     metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
+    raise_descriptor_limit(settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS)
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
-    with FeedServer(settings, feed, lambda: bool(stop), metrics) as server:
+    with FeedServer(
+        settings, feed, lambda: bool(stop), metrics, proof=metrics.stack_proof
+    ) as server:
         try:
             price_port, sentiment_port = server.listen()
         except OSError as error:

@@ -10,6 +10,7 @@ from typing import Final
 from app.gateway.sessions import STREAM, Sessions, Subscriber
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import encode_mark
+from app.model.wire.frames import RemoteProtocolError
 
 BLOCK_TICKS: Final = 4096
 """A mark is sent at every multiple of this."""
@@ -24,6 +25,7 @@ class SentimentPublisher:
     """Sends the sentiment due before tick ``position``, and to clients that resumed, more ahead."""
 
     name = "sentiment"
+    has_symbols = False
 
     def __init__(self, feed: Feed, sessions: Sessions) -> None:
         self._feed, self._sessions = feed, sessions
@@ -50,8 +52,11 @@ class SentimentPublisher:
     def resume(self, subscriber: Subscriber, seq: int) -> None:
         """Continue at tick ``seq`` of the run; also for a client already in the plain stream."""
         subscriber.resuming = True
-        # After a restart of the gateway the client may be ahead of the prices.
-        self._ahead = max(self._ahead, self._ahead_of(seq))
+        # After a restart of the gateway a client of this stack may be ahead of the prices.
+        if subscriber.proven:
+            self._ahead = max(self._ahead, self._ahead_of(seq))
+        elif seq > self._ahead:
+            raise RemoteProtocolError(f"RESUME|{seq}: the stream is at {self._ahead}")
         subscriber.queue(encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
         self._subscribe(subscriber, seq)
 

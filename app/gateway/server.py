@@ -21,7 +21,6 @@ from app.gateway.sessions import (
     Publisher,
     Sessions,
     Subscriber,
-    send_symbol_list,
 )
 from app.gateway.timerfd import Timer
 from app.market_data.feed import Feed
@@ -35,6 +34,9 @@ HEARTBEAT_S: Final = 0.5
 BACKLOG: Final = 1024
 SEND_BUFFER_BYTES: Final = 1 << 18
 WAKE_BYTES: Final = 4096
+GUESTS_MAX: Final = 64
+"""Connections above GATEWAY_CLIENTS_MAX that are open for their hello.  A process of the stack
+proves itself with it; when others take these places, the oldest gives way, so it still gets in."""
 
 
 class FeedServer:
@@ -46,7 +48,10 @@ class FeedServer:
         feed: Feed,
         stopped: Callable[[], bool],
         metrics: ProcessMetrics | None = None,
+        *,
+        proof: str = "",
     ) -> None:
+        """``proof``: what clients of this stack show; without it, every client is a stranger."""
         self._settings, self._feed, self._metrics = settings, feed, metrics
         self._stopped = stopped
         self._next_maintenance_ns = 0
@@ -67,7 +72,7 @@ class FeedServer:
             on_finish=self._publish_metrics,
             metrics=metrics,
         )
-        self._handshake = Handshake(self.sessions, self._playback, feed)
+        self._handshake = Handshake(self.sessions, self._playback, feed, proof)
         self._wake_write_end, self._wake_read_end = socket.socketpair()
         self._wake_write_end.setblocking(False)
         self._wake_read_end.setblocking(False)
@@ -156,20 +161,17 @@ class FeedServer:
                 self._epoll.modify(listener.fileno(), 0)
                 return
             peer = f"{address[0]}:{address[1]}"
-            if len(self.sessions) >= self._settings.gateway_clients_max:
-                if not self._refusing_logged:
-                    log.warning("client_refused", peer=peer, reason="too many clients")
-                self._refusing_logged = True
-                connection.close()
-                continue
-            self._refusing_logged = False
+            guest = self.sessions.strangers >= self._settings.gateway_clients_max
+            if guest and not self._refusing_logged:
+                log.warning("client_refused", peer=peer, reason="too many clients")
+            self._refusing_logged = guest
+            if guest and len(self.sessions.guests) >= GUESTS_MAX:
+                oldest = next(iter(self.sessions.guests))
+                self.sessions.disconnect(oldest, "client_left", reason="too many clients")
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if publisher is self.prices and not send_symbol_list(connection, self._feed.symbols):
-                connection.close()
-                continue
-            self._handshake.begin(connection, peer, publisher)
+            self._handshake.begin(connection, peer, publisher, guest=guest)
 
     def _serve(self, subscriber: Subscriber, events: int) -> None:
         if events & select.EPOLLIN:

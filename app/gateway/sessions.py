@@ -26,6 +26,8 @@ class Publisher(Protocol):
     """One port's subscribers."""
 
     name: str
+    has_symbols: bool
+    """Whether the symbol list is the first frame to each client."""
     subscribers: set["Subscriber"]
     completed: int
 
@@ -63,6 +65,7 @@ class Subscriber:
         "pending",
         "position",
         "progress_ns",
+        "proven",
         "publisher",
         "resuming",
         "socket",
@@ -79,6 +82,8 @@ class Subscriber:
         self.stage = HELLO
         self.hello = FrameBuffer(HELLO_BYTES_MAX)
         self.resuming = False
+        # Whether it has shown that it is a process of this stack.
+        self.proven = False
         self.heartbeats = False
         self.half_closed = False
         # Whether it was sent the whole stream.
@@ -105,6 +110,9 @@ class Sessions:
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self.by_descriptor: dict[int, Subscriber] = {}
+        # Clients above the limit, in order of arrival: each has to prove itself with its hello.
+        self.guests: dict[Subscriber, None] = {}
+        self.strangers = 0
         self.bytes_sent = 0
         self.dropped = 0
 
@@ -115,8 +123,16 @@ class Sessions:
         """Wait for the hello of a new subscriber."""
         descriptor = subscriber.socket.fileno()
         self.by_descriptor[descriptor] = subscriber
+        self.strangers += 1
         subscriber.watching = select.EPOLLIN
         self._epoll.register(descriptor, subscriber.watching)
+
+    def prove(self, subscriber: Subscriber) -> None:
+        """The client is a process of this stack: it has a place, however many others there are."""
+        if not subscriber.proven:
+            subscriber.proven = True
+            self.strangers -= 1
+            self.guests.pop(subscriber, None)
 
     def watch(self, subscriber: Subscriber, writable: bool) -> None:
         """Wait for the socket to become writable, or stop waiting for it."""
@@ -185,6 +201,8 @@ class Sessions:
 
     def _close(self, subscriber: Subscriber) -> None:
         subscriber.stage = GONE
+        self.strangers -= not subscriber.proven
+        self.guests.pop(subscriber, None)
         subscriber.publisher.forget(subscriber)
         descriptor = subscriber.socket.fileno()
         self._epoll.unregister(descriptor)

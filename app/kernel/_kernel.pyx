@@ -10,7 +10,7 @@ in ``tests/support/kernel/twin.py`` implements the same behavior in plain Python
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport errno
 from libc.math cimport llrint
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcpy, memmove, memset
 
@@ -20,6 +20,14 @@ cdef extern from *:
     # A sum of int64 prices over a window can exceed 64 bits.
     ctypedef long long int128 "__int128"
     int __builtin_ctzll(unsigned long long) nogil
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_READ
+    int mprotect(void *at, size_t length, int protection)
+
+cdef extern from "<unistd.h>" nogil:
+    const int PAGE_SIZE "_SC_PAGESIZE"
+    long sysconf(int name)
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int descriptor, void *buffer, size_t length, int flags)
@@ -48,14 +56,15 @@ cdef extern from "layout.h" nogil:
         int64_t event_ns
         double price
         uint64_t seq
-        uint32_t symbol
+        uint16_t seal
+        uint16_t symbol
         uint32_t recv_us
     ctypedef struct ring_reader:
         uint32_t state
         uint64_t cursor, lost
         char *name
     ctypedef struct tick_ring:
-        uint64_t magic, capacity, boot_id, published, claimed, next_seq, end_seq
+        uint64_t magic, capacity, boot_id, published, claimed, next_seq, end_seq, skipped
         uint32_t layout_version, record_bytes, policy
         int64_t heartbeat_ns
         uint32_t data_futex, data_waiting, space_futex, space_waiting
@@ -64,6 +73,11 @@ cdef extern from "layout.h" nogil:
     void prefetch(const void *)
     void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, double price, int64_t recv_ns)
     int64_t book_get(book_slot *slot, book_cell *out)
+    const int64_t NEVER_WRITTEN, DAMAGED
+    const uint64_t STAMP_LOW
+    void finish_record(tick_record *record, book_slot *slots, uint64_t seq, int64_t recv_ns,
+                       uint32_t recv_us)
+    bint misfit(const tick_record *records, uint64_t count, uint64_t first_seq)
     uint64_t load_relaxed(uint64_t)
     uint64_t load_acquire(uint64_t)
     uint32_t load_word "load_acquire"(uint32_t)
@@ -109,11 +123,13 @@ cdef enum:
     P_BAD_SYMBOL = 4
     P_BAD_PRICE = 5
     P_BAD_SENTIMENT = 6
+    P_DAMAGED = 7
     STAR = 42
     MAX_PRICE_TEXT_BYTES = 64
     BURST_TICKS = 2048
     BLOCK_TICKS = 32
     SLACK_BYTES = 64
+    SYMBOLS_MAX = 65536
 
 cdef uint64_t NO_TEXT = ~<uint64_t>0  # differs from any four bytes of text
 
@@ -142,8 +158,13 @@ for _i in range(10):
     NANOS_PER_FRACTION[_i] = 10 ** (9 - _i)
 
 
+class Damaged(Exception):
+    """Shared memory holds what its writer did not write; the message says what and where."""
+
+
 include "parse.pxi"
 include "sentiment.pxi"
 include "book.pxi"
 include "ring.pxi"
+include "reader.pxi"
 include "loops.pxi"

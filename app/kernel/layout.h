@@ -3,22 +3,31 @@
  * PRICE BOOK (one writer, any readers)              TICK RING (one writer, up to 63 readers)
  *      0 magic "PRICBOOK"                                0 magic "TICKRING"
  *      8 layout_version u32 | slot_bytes u32             8 layout_version u32 | record_bytes u32
- *     16 symbol_count u32   | pad                       16 capacity u64 (ticks, a power of two)
+ *     16 symbol_count u32   | checksum u32              16 capacity u64 (ticks, a power of two)
  *     24 boot_id u64 (random, new for each segment)     24 boot_id u64
- *     32 pad                                            32 policy u32 | pad
+ *     32 pad                                            32 policy u32 | checksum u32
  *     64 heartbeat_ns i64 (CLOCK_MONOTONIC)             64 published u64   ticks readable so far
  *     72 gaps u64 (feed interruptions seen)             72 claimed u64     may be overwritten up to here
  *   4096 slot[symbol_count], 128 bytes each             80 next_seq u64    source sequence of the next tick
  *                                                       88 end_seq u64     run's length; ~0 while open
  *   slot: two cache lines, the second one cold          96 heartbeat_ns i64
- *      0 stamp u64 = (seq + 1) << 1 | live cell        128 data_futex u32  | data_waiting u32
+ *      0 stamp u64 = seal << 48 |                      104 skipped u64      sequences left out so far
+ *        (seq + 1) << 1 | live cell                    128 data_futex u32  | data_waiting u32
  *      8 price f64 (alone, for the NumPy view)         192 space_futex u32 | space_waiting u32
  *     16 cell 0: event_ns i64, price f64, recv_ns i64  256 reader[63], 64 bytes each:
  *     40 cell 1: the same                                    0 state u32 | pad   8 cursor u64
  *     64 symbol char[10], padded to 16                      16 lost u64         24 name char[40]
  *     80 pad                                          8192 record[capacity], 32 bytes each:
  *                                                           0 event_ns i64    8 price f64
- *                                                          16 seq u64   24 symbol u32 | recv_us u32
+ *                                                          16 seq u64
+ *                                                          24 seal u16 | symbol u16 | recv_us u32
+ *
+ * What makes damage evident.  A seal is 16 bits of a hash of its record or cell: any single flipped bit
+ * changes it.  The tick at position p has the sequence p + n, where n, the number of sequences left out
+ * before it, never falls and is at most ``skipped``: an overwritten or stale record does not follow on.
+ * next_seq = published + skipped while no write is under way.  The writer keeps its own copy of the words
+ * at 64 to 95 and 104 and compares.  The checksums are CRC-32 of what never changes: of the header up to
+ * byte 32 (book, and its symbols) or 36 (ring), the checksum itself left out.
  *
  * Memory order, valid on arm64 as well as on x86.  Data is written before the word that announces it: a
  * release store, paired with the reader's acquire load.  The word that WITHDRAWS old data (a book slot's
@@ -40,7 +49,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define BOOK_MAGIC 0x4b4f4f4243495250ull /* "PRICBOOK" */
 #define RING_MAGIC 0x474e49524b434954ull /* "TICKRING" */
 #define NO_END UINT64_MAX
@@ -58,7 +67,7 @@ typedef struct {
 
 typedef struct {
     uint64_t magic;
-    uint32_t layout_version, slot_bytes, symbol_count, pad0;
+    uint32_t layout_version, slot_bytes, symbol_count, checksum;
     uint64_t boot_id;
     char pad1[32];
     int64_t heartbeat_ns;
@@ -71,7 +80,7 @@ typedef struct {
     int64_t event_ns;
     double price;
     uint64_t seq;
-    uint32_t symbol;
+    uint16_t seal, symbol;
     uint32_t recv_us;
 } tick_record;
 
@@ -87,11 +96,12 @@ typedef struct {
     uint64_t magic;
     uint32_t layout_version, record_bytes;
     uint64_t capacity, boot_id;
-    uint32_t policy, pad0;
+    uint32_t policy, checksum;
     char pad1[24];
     uint64_t published, claimed, next_seq, end_seq;
     int64_t heartbeat_ns;
-    char pad2[24];
+    uint64_t skipped;
+    char pad2[16];
     uint32_t data_futex, data_waiting;
     char pad3[56];
     uint32_t space_futex, space_waiting;
@@ -108,7 +118,9 @@ _Static_assert(sizeof(tick_record) == 32, "two records a cache line");
 _Static_assert(sizeof(ring_reader) == 64, "readers never share a cache line");
 AT(book_slot, price, 8); AT(book_slot, cell, 16); AT(book_slot, symbol, 64);
 AT(price_book, heartbeat_ns, 64); AT(price_book, slot, 4096);
+AT(price_book, checksum, 20); AT(tick_record, symbol, 26); AT(tick_ring, checksum, 36);
 AT(tick_ring, published, 64); AT(tick_ring, end_seq, 88); AT(tick_ring, data_futex, 128);
+AT(tick_ring, skipped, 104);
 AT(tick_ring, space_futex, 192); AT(tick_ring, reader, 256); AT(tick_ring, record, 8192);
 
 #define load_relaxed(p) __atomic_load_n(&(p), __ATOMIC_RELAXED)
@@ -125,34 +137,82 @@ static inline double bits_to_double(uint64_t bits) {
     return pun.d;
 }
 
-static inline void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, double price,
-                            int64_t recv_ns) {
-    uint64_t stamp = load_relaxed(slot->stamp);
-    uint64_t next = (seq + 1) << 1;
-    if (next <= (stamp & ~1ull)) return; /* a resumed feed repeats ticks that the book already has */
-    uint64_t spare = ~stamp & 1;
-    book_cell *cell = &slot->cell[spare];
-    union { double d; uint64_t u; } pun = { .d = price };
-    fence_release();
-    store_relaxed(cell->event_ns, event_ns);
-    store_relaxed(*(uint64_t *)&cell->price, pun.u);
-    store_relaxed(cell->recv_ns, recv_ns);
-    store_release(slot->stamp, next | spare);
-    store_relaxed(*(uint64_t *)&slot->price, pun.u);
+static inline uint64_t double_to_bits(double value) {
+    union { double d; uint64_t u; } pun = { .d = value };
+    return pun.u;
 }
 
-/* Copies the live cell; returns its sequence, or -1 if the slot was never written.  A retry happens only
- * when the writer has written meanwhile, so a writer that stops halfway cannot make it loop. */
+#define STAMP_LOW 0xffffffffffffull /* the stamp without its seal */
+#define SEAL_XOR 0x5bd1e9955bd1e995ull /* memory full of zeros has no valid seal */
+/* Neither has 16 equal bits in a row, so every bit of a word changes the top 16 of its product. */
+#define SEAL_FACTOR_1 0x9e3779b97f4a7c15ull
+#define SEAL_FACTOR_2 0xd6e8feb86659fd93ull
+
+static inline uint64_t seal_of(uint64_t event_ns, uint64_t price, uint64_t seq, uint64_t rest) {
+    return ((event_ns ^ seq) * SEAL_FACTOR_1 + (price ^ SEAL_XOR ^ rest) * SEAL_FACTOR_2) >> 48;
+}
+
+static inline uint64_t cell_seal(const book_cell *c, uint64_t seq) {
+    return seal_of((uint64_t)c->event_ns, double_to_bits(c->price), seq, (uint64_t)c->recv_ns);
+}
+
+static inline void book_put(book_slot *slot, uint64_t seq, int64_t event_ns, double price,
+                            int64_t recv_ns) {
+    uint64_t stamp = load_relaxed(slot->stamp) & STAMP_LOW;
+    uint64_t next = (seq + 1) << 1;
+    if (next <= (stamp & ~1ull)) return; /* a resumed feed repeats ticks that the book already has */
+    uint64_t spare = ~stamp & 1, bits = double_to_bits(price);
+    book_cell *cell = &slot->cell[spare];
+    next |= spare | seal_of((uint64_t)event_ns, bits, seq, (uint64_t)recv_ns) << 48;
+    fence_release();
+    store_relaxed(cell->event_ns, event_ns);
+    store_relaxed(*(uint64_t *)&cell->price, bits);
+    store_relaxed(cell->recv_ns, recv_ns);
+    store_release(slot->stamp, next);
+    store_relaxed(*(uint64_t *)&slot->price, bits);
+}
+
+/* Completes a record that has event_ns, price and symbol, and puts its tick into the book. */
+static inline void finish_record(tick_record *record, book_slot *slots, uint64_t seq, int64_t recv_ns,
+                                 uint32_t recv_us) {
+    int64_t event_ns = record->event_ns;
+    double price = record->price;
+    uint64_t symbol = record->symbol, rest = (uint64_t)recv_us << 16 | symbol;
+    record->seq = seq;
+    ((uint64_t *)record)[3] = rest << 16
+        | seal_of((uint64_t)event_ns, double_to_bits(price), seq, rest);
+    book_put(&slots[symbol], seq, event_ns, price, recv_ns);
+}
+
+/* 0 if the records have the sequences from first_seq on and valid seals. */
+__attribute__((noinline, optimize("no-tree-vectorize,unroll-loops"))) static int misfit(const tick_record *records, uint64_t count, uint64_t first_seq) {
+    uint64_t seqs = 0, seals = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t *word = (const uint64_t *)&records[i];
+        seqs |= word[2] ^ (first_seq + i);
+        seals |= seal_of(word[0], word[1], word[2], word[3] >> 16) ^ word[3];
+    }
+    return seqs || seals & 0xffff;
+}
+
+#define NEVER_WRITTEN -1
+#define DAMAGED -2
+
+/* Copies the live cell; returns its sequence, NEVER_WRITTEN or DAMAGED.  A retry happens only when
+ * the writer has written meanwhile, so a writer that stops halfway cannot make it loop. */
 static inline int64_t book_get(book_slot *slot, book_cell *out) {
     for (;;) {
         uint64_t stamp = load_acquire(slot->stamp);
-        if (!stamp) return -1;
+        if (!stamp) return NEVER_WRITTEN;
         book_cell *cell = &slot->cell[stamp & 1];
         out->event_ns = load_relaxed(cell->event_ns);
         out->price = bits_to_double(load_relaxed(*(uint64_t *)&cell->price));
         out->recv_ns = load_relaxed(cell->recv_ns);
         fence_acquire();
-        if (load_relaxed(slot->stamp) == stamp) return (int64_t)(stamp >> 1) - 1;
+        if (load_relaxed(slot->stamp) != stamp) continue;
+        uint64_t low = stamp & STAMP_LOW;
+        uint64_t seq = (low >> 1) - 1;
+        return cell_seal(out, seq) == stamp >> 48 ? (int64_t)seq : DAMAGED;
     }
 }
 

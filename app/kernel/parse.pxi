@@ -107,6 +107,8 @@ cdef class FieldParser:
 
     def __cinit__(self, symbols):
         cdef uint64_t size = 64
+        if len(symbols) > SYMBOLS_MAX:
+            raise ValueError(f"{len(symbols)} symbols, at most {SYMBOLS_MAX}")
         self.symbol_count = len(symbols)
         while size < <uint64_t>self.symbol_count * 3:
             size *= 2
@@ -267,7 +269,7 @@ cdef class FieldParser:
                     p, count = symbol[k].tick, k
                     break
                 slot = self.table[slot].index - 1
-                ring[(position[0] + k) & mask].symbol = <uint32_t>slot
+                ring[(position[0] + k) & mask].symbol = <uint16_t>slot
                 if book != NULL:
                     prefetch(&book[slot])
             position[0] += count
@@ -307,7 +309,7 @@ cdef class FieldParser:
                 p = read_percent(p, &out.price) if percent else read_price(p, &out.price)
                 if p != NULL:
                     if p <= end:
-                        out.symbol = <uint32_t>symbol
+                        out.symbol = <uint16_t>symbol
                         at[0] = p
                         return -1
                     at[0] = start

@@ -1,3 +1,14 @@
+def make_read_only(uint8_t[::1] segment, Py_ssize_t start):
+    """Let the kernel refuse writes to the mapped memory from ``start`` on.
+
+    Does nothing where pages are so large that ``start`` is in the middle of one.
+    """
+    cdef uint8_t *at = &segment[start]
+    if <uintptr_t>at % <uintptr_t>sysconf(PAGE_SIZE) == 0:
+        if mprotect(at, segment.shape[0] - start, PROT_READ) != 0:
+            raise OSError(errno, "mprotect")
+
+
 cdef class RingView:
     """One tick ring segment: its state and its reader slots; base of writer and reader."""
     cdef tick_ring *ring
@@ -69,6 +80,8 @@ cdef class TickWriter(RingView):
     cdef price_book *book
     cdef object keep_book
     cdef uint64_t limit
+    # What this writer has written to the header; other words there are damage.
+    cdef uint64_t published, claimed, next_seq, end_seq, skipped
 
     def __init__(self, uint8_t[::1] ring, uint8_t[::1] book, FieldParser parser):
         RingView.__init__(self, ring)
@@ -78,11 +91,51 @@ cdef class TickWriter(RingView):
         self.parser = parser
         if <uint32_t>parser.symbol_count != self.book.symbol_count:
             raise ValueError("parser and book have different symbols")
+        self.take_over()
+
+    cdef take_over(self):
+        """Continue after the last tick in the ring; check that the header fits to it."""
+        cdef tick_ring *ring = self.ring
+        cdef tick_record *last
+        cdef uint64_t seq = ring.next_seq, expected = ring.published + ring.skipped
+        self.published, self.claimed, self.end_seq = ring.published, ring.claimed, ring.end_seq
         # A writer killed after publishing ticks may not have stored next_seq: take it from the last
         # tick.  (That record is intact: a burst overwrites at most the oldest quarter of the ring.)
-        if self.ring.published:
-            known = self.ring.record[(self.ring.published - 1) & self.mask].seq + 1
-            self.set_next_seq(max(known, self.ring.next_seq))
+        if self.published:
+            last = &ring.record[(self.published - 1) & self.mask]
+            seq = max(seq, last.seq + 1)
+            if misfit(last, 1, last.seq) or last.seq < self.published - 1:
+                raise Damaged(f"tick ring: record {self.published - 1} does not fit to the header")
+        if seq > expected or seq < self.published or self.claimed < self.published or (
+                self.claimed - self.published > self.capacity) or (
+                self.end_seq != NO_END_C and self.end_seq != seq):
+            raise Damaged(
+                f"tick ring: published {self.published}, skipped {ring.skipped}, claimed "
+                f"{self.claimed}, next_seq {ring.next_seq} and end_seq {self.end_seq} do not fit")
+        self.next_seq = seq
+        self.skipped = seq - self.published
+        store_release(ring.skipped, self.skipped)
+        store_release(ring.next_seq, seq)
+
+    cdef bint intact(self) noexcept nogil:
+        """Whether the header holds what this writer has written."""
+        cdef tick_ring *ring = self.ring
+        return not ((ring.published ^ self.published) | (ring.claimed ^ self.claimed)
+                    | (ring.next_seq ^ self.next_seq) | (ring.end_seq ^ self.end_seq)
+                    | (ring.skipped ^ self.skipped))
+
+    def check(self):
+        """Check that the ring's header holds what this writer has written.
+
+        Raises:
+            Damaged: it does not.
+        """
+        cdef tick_ring *ring = self.ring
+        if not self.intact():
+            raise Damaged(
+                f"tick ring: published {ring.published}, claimed {ring.claimed}, next_seq "
+                f"{ring.next_seq}, end_seq {ring.end_seq} and skipped {ring.skipped}; the writer wrote "
+                f"{self.published}, {self.claimed}, {self.next_seq}, {self.end_seq} and {self.skipped}")
 
     cdef uint64_t worst_lag(self) noexcept nogil:
         """Published ticks that the slowest lossless reader has not taken yet."""
@@ -111,9 +164,10 @@ cdef class TickWriter(RingView):
         cdef tick_ring *ring = self.ring
         cdef uint64_t position = ring.published, seq = ring.next_seq, goal, parsed
         cdef uint32_t recv_us = <uint32_t>(recv_ns // 1000)
-        cdef tick_record *record
         cdef uint64_t burst = max(<uint64_t>1, min(<uint64_t>BURST_TICKS, self.capacity // 4))
         cdef int stop = -1
+        if not self.intact():
+            return P_DAMAGED
         while stop < 0:
             if position >= self.limit:
                 self.limit = self.writable_to()
@@ -122,7 +176,8 @@ cdef class TickWriter(RingView):
                     break
             # Publish after each burst, so that readers start while we are still parsing.
             goal = min(self.limit, position + burst)
-            if goal > ring.claimed:  # a writer that died may have claimed more
+            if goal > self.claimed:  # a writer that died may have claimed more
+                self.claimed = goal
                 store_relaxed(ring.claimed, goal)
             fence_release()
             while position < goal and stop < 0:
@@ -131,13 +186,11 @@ cdef class TickWriter(RingView):
                 stop = self.parser.read_ticks(
                     at, last, ring.record, self.mask, &parsed, goal, self.book.slot)
                 while position < parsed:
-                    record = &ring.record[position & self.mask]
-                    record.seq = seq
-                    record.recv_us = recv_us
-                    book_put(&self.book.slot[record.symbol], seq, record.event_ns,
-                             record.price, recv_ns)
+                    finish_record(&ring.record[position & self.mask], self.book.slot, seq,
+                                  recv_ns, recv_us)
                     position += 1
                     seq += 1
+            self.published, self.next_seq = position, seq
             store_release(ring.published, position)
             store_release(ring.next_seq, seq)
             futex_wake_if(&ring.data_futex, &ring.data_waiting)
@@ -149,6 +202,9 @@ cdef class TickWriter(RingView):
         """Parse, write book and ring, publish, wake; ``(ticks, position, stop)`` as parse_ticks.
 
         FULL: a lossless reader has not read enough; call wait_space, then push the rest.
+
+        Raises:
+            Damaged: as :meth:`check`; nothing was written.
         """
         cdef const uint8_t *base = parse_view(buffer, start, end)
         cdef const uint8_t *p = base + start
@@ -156,6 +212,8 @@ cdef class TickWriter(RingView):
         cdef int stop
         with nogil:
             stop = self.push_span(&p, base + end, recv_ns)
+        if stop == P_DAMAGED:
+            self.check()
         return self.ring.published - first, p - base, stop
 
     def receive(self, int descriptor, uint8_t[::1] buffer, Py_ssize_t fill, Py_ssize_t piece_bytes,
@@ -168,6 +226,9 @@ cdef class TickWriter(RingView):
         where parsing stopped (0 at NEED_MORE), the bytes in the buffer, and why; CLOCK_MONOTONIC of
         the first receive that brought ticks and of the last that brought bytes; number of receives
         that brought ticks.  Their times from receipt to publication go into ``buckets``.
+
+        Raises:
+            Damaged: as :meth:`check`.
         """
         cdef uint8_t *base = &buffer[0]
         cdef const uint8_t *p = base
@@ -203,6 +264,8 @@ cdef class TickWriter(RingView):
                     p = base
                 if now_ns >= until_ns:
                     break
+        if stop == P_DAMAGED:
+            self.check()
         return (received, self.ring.published - first, p - base, fill, stop, first_ns, recv_ns,
                 pieces)
 
@@ -211,11 +274,16 @@ cdef class TickWriter(RingView):
         return self.worst_lag()
 
     def set_next_seq(self, uint64_t seq):
-        """The next tick is ``seq``: after a resume, or after ticks that were refused."""
+        """The next tick is ``seq``, not below the present one: ticks before it were refused."""
+        if seq < self.next_seq:
+            raise ValueError(f"next_seq {seq}: below {self.next_seq}")
+        self.next_seq, self.skipped = seq, seq - self.published
+        store_release(self.ring.skipped, self.skipped)
         store_release(self.ring.next_seq, seq)
 
     def finish(self, uint64_t seq):
         """The run is over after ``seq`` ticks."""
+        self.end_seq = seq
         store_release(self.ring.end_seq, seq)
         futex_wake_if(&self.ring.data_futex, &self.ring.data_waiting)
 
@@ -235,105 +303,3 @@ cdef class TickWriter(RingView):
                 futex_wait(&ring.space_futex, seen, timeout_ns)
             self.limit = self.writable_to()
         return self.limit > ring.published
-
-
-cdef class TickReader(RingView):
-    """One registered reader of the ring; its cursor is kept in the shared slot."""
-    cdef ring_reader *registration
-    cdef uint64_t cursor
-    cdef readonly uint64_t lost
-
-    def __init__(self, uint8_t[::1] ring, Py_ssize_t slot):
-        RingView.__init__(self, ring)
-        self.registration = self.slot(slot)
-        self.cursor = load_acquire(self.registration.cursor)
-        self.lost = self.registration.lost
-
-    @property
-    def position(self):
-        """Ring position of the next tick to consume."""
-        return self.cursor
-
-    cdef inline uint64_t ahead(self) noexcept nogil:
-        # A lapped reader's new cursor may be ahead of the ``published`` it has read.
-        cdef uint64_t published = load_acquire(self.ring.published)
-        return published - self.cursor if published > self.cursor else 0
-
-    def available(self):
-        """Ticks published and not consumed yet."""
-        return self.ahead()
-
-    def next_seq(self):
-        """Source sequence of the next tick to consume; if there is none yet, one past the last."""
-        cdef tick_ring *ring = self.ring
-        cdef uint64_t position, published, claimed, seq
-        while True:
-            published = load_acquire(ring.published)
-            if published == 0:
-                return 0
-            position = self.cursor if self.cursor < published else published - 1
-            seq = ring.record[position & self.mask].seq
-            fence_acquire()
-            claimed = load_relaxed(ring.claimed)
-            if claimed <= position + self.capacity:
-                return seq + (0 if self.cursor < published else 1)
-            if self.cursor < published:  # lapped
-                self.skip(claimed, published)
-
-    def wait(self, int64_t timeout_ns):
-        """Sleep until there is a tick or the run is over; return the number of unread ticks."""
-        cdef tick_ring *ring = self.ring
-        cdef uint32_t seen
-        if self.ahead() == 0:
-            with nogil:
-                seen = load_word(ring.data_futex)
-                store_word(ring.data_waiting, 1)
-                fence_full()
-                if self.ahead() == 0 and load_acquire(ring.end_seq) == NO_END_C:
-                    futex_wait(&ring.data_futex, seen, timeout_ns)
-        return self.ahead()
-
-    def peek(self, Py_ssize_t most):
-        """``(index, count, last_seq)`` of records to read in place (lossless only); never wraps."""
-        cdef uint64_t start = self.cursor & self.mask
-        cdef uint64_t count = min(self.ahead(), self.capacity - start, <uint64_t>max(most, 0))
-        return start, count, self.ring.record[start + count - 1].seq if count else 0
-
-    def copy(self, tick_record[::1] out):
-        """Latest policy: copy unread ticks, skip overwritten ones; return the number copied.
-
-        A lapped reader resumes half a ring behind the writer, so it is not lapped again at once.
-        """
-        cdef tick_ring *ring = self.ring
-        cdef uint64_t ahead, start, count, claimed
-        cdef uint64_t room = out.shape[0]
-        while True:
-            ahead = self.ahead()
-            start = self.cursor & self.mask
-            count = min(ahead, room, self.capacity - start)
-            if count and ahead <= self.capacity:
-                memcpy(&out[0], &ring.record[start], count * sizeof(tick_record))
-            fence_acquire()
-            claimed = load_relaxed(ring.claimed)
-            if claimed <= self.cursor + self.capacity:
-                return count
-            self.skip(claimed, self.cursor + ahead)
-
-    cdef void skip(self, uint64_t claimed, uint64_t published) noexcept nogil:
-        """Lapped: count the overwritten ticks and move the cursor past them."""
-        cdef uint64_t oldest = claimed - self.capacity
-        if published > self.capacity // 2:
-            oldest = max(oldest, published - self.capacity // 2)
-        self.lost += oldest - self.cursor
-        self.cursor = oldest
-        store_relaxed(self.registration.lost, self.lost)
-        store_release(self.registration.cursor, self.cursor)
-
-    def advance(self, uint64_t count):
-        """Consume ``count`` ticks; the writer may overwrite them."""
-        cdef tick_ring *ring = self.ring
-        self.cursor += count
-        store_release(self.registration.cursor, self.cursor)
-        # Wake the writer only at half a ring of space: a wake-up costs more than a thousand ticks.
-        if self.ahead() <= self.capacity // 2:
-            futex_wake_if(&ring.space_futex, &ring.space_waiting)

@@ -13,7 +13,7 @@ from app.model.money import MAX_PRICE
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
 from app.orderbook.segments import Segments
-from app.runtime.lifecycle import POLL_S, FatalError, Stop
+from app.runtime.lifecycle import POLL_S, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_client import FeedConnection, MalformedTicks
@@ -65,7 +65,14 @@ class FeedWriter:
         Raises:
             FeedClosed: the connection is lost; resume at :attr:`next_seq`.
             RemoteProtocolError: the feed is malformed; resume at :attr:`next_seq`.
+            FatalError: ring or book are damaged or gone.
         """
+        try:
+            self._run(feed)
+        except _kernel.Damaged as error:
+            raise self.segments.start_over(f"damaged: {error}") from None
+
+    def _run(self, feed: FeedConnection) -> None:
         self._feed_is_plain = not feed.sequenced
         if feed.fill:
             self._take(feed, time.monotonic_ns())
@@ -103,8 +110,14 @@ class FeedWriter:
         The segments' heartbeat is the last time at which their prices were known to be
         ``current``.  Every byte of the feed renews it.  It is renewed here while we wait for
         readers, after the end of the run, and for a plain feed, whose silence means nothing.
+
+        Raises:
+            FatalError: a segment was removed or damaged (:meth:`Segments.check`).
         """
-        now_ns = time.monotonic_ns() if now_ns is None else now_ns
+        self.segments.check()
+        self._publish(time.monotonic_ns() if now_ns is None else now_ns, current=current)
+
+    def _publish(self, now_ns: int, *, current: bool = False) -> None:
         self._next_heartbeat_ns = now_ns + int(POLL_S * 1e9)
         if current or self.finished:
             self.writer.heartbeat()
@@ -183,10 +196,8 @@ class FeedWriter:
             return self._refuse(feed, position, _kernel.BAD_TIMESTAMP)
         if seq != self.next_seq:
             self.metrics.add("gaps")
-            self.segments.discard()
-            raise FatalError(
-                f"damaged feed: the gateway has sent {seq} ticks, {self.next_seq} have arrived; "
-                "starting over from tick 0"
+            raise self.segments.start_over(
+                f"damaged feed: the gateway has sent {seq} ticks, {self.next_seq} have arrived"
             )
         if end is not None:
             self.writer.finish(end)
@@ -219,6 +230,6 @@ class FeedWriter:
 
     def close(self) -> None:
         """Close the segments; they stay for the readers and for a successor."""
-        self.heartbeat()
+        self._publish(time.monotonic_ns())
         del self.writer
         self.segments.close()

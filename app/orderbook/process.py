@@ -15,7 +15,7 @@ from app.runtime.process import run_process
 log = get_logger()
 
 
-def _connect(settings: Settings, writer: FeedWriter | None) -> FeedConnection:
+def _connect(settings: Settings, writer: FeedWriter | None, proof: str) -> FeedConnection:
     return FeedConnection(
         settings.gateway_host,
         settings.price_port,
@@ -23,6 +23,7 @@ def _connect(settings: Settings, writer: FeedWriter | None) -> FeedConnection:
         has_symbols=True,
         must_be_sequenced=bool(writer and writer.segments.feed_id),
         silent_s_max=settings.heartbeat_timeout_s,
+        proof=proof,
     )
 
 
@@ -38,14 +39,14 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         while not stop and not (writer and writer.finished):
             feed = None
             try:
-                feed = _connect(settings, writer)
+                feed = _connect(settings, writer, metrics.stack_proof)
                 if writer is None:
                     # The segments need the symbols, and they say where to resume.
                     writer = FeedWriter(settings, metrics, stop, Segments(settings, feed))
                     metrics.set_state("ready")
                     if writer.next_seq:
                         feed.close()
-                        feed = _connect(settings, writer)
+                        feed = _connect(settings, writer, metrics.stack_proof)
                 writer.segments.check_same_run(feed)
                 connections += 1
                 if connections > 1:

@@ -7,6 +7,7 @@ from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedConnection
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
+from app.shared_memory_utils.segment import SegmentDamaged
 from app.shared_memory_utils.tick_ring import TickRing
 
 log = get_logger()
@@ -32,18 +33,17 @@ class Segments:
         same_run = self.metadata.read().get("feed_id") == feed.feed_id
         self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
         if self.book.warm and not same_run:
-            self.book.unlink()
-            self.book.close()
-            self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
+            self._replace_book(settings)
         self.ring = TickRing.open_writer(
             settings.shm_tick_ring,
             settings.ring_capacity_ticks,
             settings.ring_policy,
             fresh=not self.book.warm,
         )
-        self.writer = _kernel.TickWriter(
-            self.ring.buffer, self.book.buffer, _kernel.FieldParser(feed.symbols)
-        )
+        if self.book.warm and not self.ring.warm:
+            # The ring was lost: the book would ignore the run's ticks until the last it knows.
+            self._replace_book(settings)
+        self.writer = self._take_over(feed.symbols)
         self.writer.heartbeat()
         self.metadata.write(
             {
@@ -65,6 +65,24 @@ class Segments:
             next_seq=self.ring.state.next_seq,
         )
 
+    def _take_over(self, symbols: list[str]) -> _kernel.TickWriter:
+        """The writer of new segments, or of a dead writer's.
+
+        Raises:
+            FatalError: those are damaged; they are removed, so a restart begins at tick 0.
+        """
+        parser = _kernel.FieldParser(symbols)
+        try:
+            self.book.check(whole=True)
+            return _kernel.TickWriter(self.ring.buffer, self.book.buffer, parser)
+        except (_kernel.Damaged, SegmentDamaged) as error:
+            raise self.start_over(f"damaged: {error}") from None
+
+    def _replace_book(self, settings: Settings) -> None:
+        self.book.unlink()
+        self.book.close()
+        self.book = SharedPriceBook(self.symbols, settings.shm_price_book)
+
     def check_same_run(self, feed: FeedConnection) -> None:
         """Check that ``feed`` serves the run that the book holds.
 
@@ -78,10 +96,28 @@ class Segments:
                 f"({self.feed_id or 'unnamed'}, {len(self.symbols)} symbols); restarting"
             )
 
-    def discard(self) -> None:
-        """Remove the ticks, so that a successor starts at tick 0."""
+    def check(self) -> None:
+        """Check that readers find the segments, and in them what this process has written.
+
+        Raises:
+            FatalError: a segment was removed, replaced or damaged.  All are removed: after a
+                restart the run is written again from tick 0, and its readers attach again.
+        """
+        try:
+            self.writer.check()
+            self.ring.check_header()
+            self.book.check()
+        except (_kernel.Damaged, SegmentDamaged) as error:
+            raise self.start_over(f"damaged: {error}") from None
+        lost = [each for each in (self.book, self.ring, self.metadata) if not each.is_current()]
+        if lost:
+            raise self.start_over(f"shared memory segment {lost[0].name} was removed or replaced")
+
+    def start_over(self, why: str) -> FatalError:
+        """Remove the ticks, so that a successor starts at tick 0; the error to raise."""
         self.ring.unlink()
         self.book.unlink()
+        return FatalError(f"{why}; starting over from tick 0")
 
     def close(self) -> None:
         """Detach; the segments stay for the readers and for a successor."""

@@ -1,24 +1,57 @@
 """The stack's shared memory as a whole: leftovers, removal, whether the run is over."""
 
+import contextlib
+from collections.abc import Callable
+
 from app.config import Settings
 from app.runtime.lifecycle import FatalError
+from app.runtime.metrics.layout import MAGIC as METRICS_MAGIC
+from app.shared_memory_utils.metadata import SharedMemoryMetadata
+from app.shared_memory_utils.price_book import is_price_book
 from app.shared_memory_utils.segment import (
-    SHM_DIRECTORY,
     WRITER_LOCK_BYTE,
     Segment,
     SegmentError,
+    SegmentForeign,
     SegmentMissing,
 )
-from app.shared_memory_utils.tick_ring import TickRing
+from app.shared_memory_utils.tick_ring import TickRing, is_tick_ring
 
 
-def segment_names(settings: Settings) -> tuple[str, ...]:
-    """Every shared memory segment of a stack."""
-    return (
-        settings.shm_price_book,
-        settings.shm_metadata,
-        settings.shm_tick_ring,
-        settings.shm_metrics,
+def _is_metrics(segment: Segment) -> bool:
+    return bytes(segment.buf[: len(METRICS_MAGIC)]) == METRICS_MAGIC
+
+
+def _is_metadata(segment: Segment) -> bool:
+    return not SharedMemoryMetadata.problem(segment.buf)
+
+
+def segments_of(settings: Settings) -> dict[str, Callable[[Segment], bool]]:
+    """The names of a stack's segments, and whether a segment is of that kind, of any version."""
+    return {
+        settings.shm_price_book: is_price_book,
+        settings.shm_metadata: _is_metadata,
+        settings.shm_tick_ring: is_tick_ring,
+        settings.shm_metrics: _is_metrics,
+    }
+
+
+def _attach_ours(name: str, is_ours: Callable[[Segment], bool]) -> Segment | None:
+    """The segment of that name; None if there is none.
+
+    Raises:
+        SegmentError: something else has the name.
+    """
+    try:
+        segment = Segment.attach(name, writable=False)
+    except SegmentMissing:
+        return None
+    if is_ours(segment):
+        return segment
+    segment.close()
+    raise SegmentForeign(
+        f"shared memory segment {name}: another program's, left alone; remove it, or set another "
+        "name in SHM_*"
     )
 
 
@@ -27,13 +60,14 @@ def remove_leftovers(settings: Settings) -> None:
 
     Raises:
         FatalError: the price book or the tick ring has a living writer.
+        SegmentError: a name belongs to a folder, or to another program's file.
     """
-    for name in (settings.shm_price_book, settings.shm_tick_ring):
-        try:
-            segment = Segment.attach(name)
-        except SegmentMissing:
+    for name, is_ours in segments_of(settings).items():
+        segment = _attach_ours(name, is_ours)
+        if segment is None:
             continue
-        alive = segment.is_locked(WRITER_LOCK_BYTE)
+        has_writer = name in (settings.shm_price_book, settings.shm_tick_ring)
+        alive = has_writer and segment.is_locked(WRITER_LOCK_BYTE)
         segment.close()
         if alive:
             raise FatalError(
@@ -44,9 +78,13 @@ def remove_leftovers(settings: Settings) -> None:
 
 
 def remove_segments(settings: Settings) -> None:
-    """Remove every segment of the stack."""
-    for name in segment_names(settings):
-        (SHM_DIRECTORY / name).unlink(missing_ok=True)
+    """Remove every segment of the stack; what is not a segment of the stack stays."""
+    for name, is_ours in segments_of(settings).items():
+        with contextlib.suppress(SegmentError):
+            segment = _attach_ours(name, is_ours)
+            if segment is not None:
+                segment.unlink()
+                segment.close()
 
 
 def run_is_over(settings: Settings) -> bool:

@@ -31,11 +31,18 @@ class SharedMemoryMetadata(SegmentHandle):
         if create:
             self._segment, _ = create_or_attach(name, b"", size)
         else:
-            self._segment = Segment.attach(name)
-        if self._segment.size != size:
-            found = self._segment.size
+            self._segment = Segment.attach(name, writable=False)
+        problem = self.problem(self._segment.buf)
+        if problem:
             self._segment.close()
-            raise SegmentForeign(f"{name}: {found} bytes, not a metadata segment; remove it")
+            raise SegmentForeign(f"{name}: {problem}; remove it, or set another SHM_METADATA")
+
+    @classmethod
+    def problem(cls, segment: memoryview) -> str:
+        """Why this is no metadata segment; empty if it is one, perhaps half-written."""
+        if len(segment) != cls.METADATA_SIZE + cls._TRAILER.size:
+            return f"{len(segment)} bytes, not a metadata segment"
+        return "" if segment[0] in b"{\0" else "not a metadata segment: it does not begin with {"
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Replace the object.  ``ValueError`` if its JSON exceeds ``METADATA_SIZE`` bytes."""

@@ -15,9 +15,16 @@ import numpy.typing as npt
 from app.kernel import _kernel
 from app.model.money import MAX_PRICE
 from app.model.symbols import symbol_problem
-from app.shared_memory_utils.layout_check import Layout, item_count
+from app.shared_memory_utils.layout_check import (
+    Layout,
+    check_constants,
+    has_magic,
+    item_count,
+    store_checksum,
+)
 from app.shared_memory_utils.segment import (
     Segment,
+    SegmentDamaged,
     SegmentError,
     SegmentHandle,
     open_for_writing,
@@ -30,13 +37,24 @@ PRICES_DTYPE = np.dtype(
 
 _BOOK_HEAD = struct.Struct("<QIIII Q")
 
+
+def _constants(book: memoryview, count: int) -> bytes:
+    slots = np.frombuffer(book, PRICES_DTYPE, count, _kernel.BOOK_HEADER_BYTES)
+    return bytes(book[:20]) + bytes(book[24:32]) + slots["symbol"].tobytes()
+
+
 _LAYOUT = Layout(
     kind="price book",
     magic=_kernel.BOOK_MAGIC,
     header_bytes=_kernel.BOOK_HEADER_BYTES,
     item_bytes=_kernel.BOOK_SLOT_BYTES,
     count_struct=struct.Struct("<I"),
+    checksum_offset=20,
+    constants=_constants,
 )
+
+CHECKED_SLOTS = 512
+"""Slots per :meth:`SharedPriceBook.check`, which so takes some microseconds."""
 
 
 class SharedPriceBook(SegmentHandle):
@@ -68,7 +86,7 @@ class SharedPriceBook(SegmentHandle):
                 name, "price book", image, len(image), lambda old: _stored_symbols(old) == wanted
             )
         else:
-            self._segment, self.warm = Segment.attach(name), True
+            self._segment, self.warm = Segment.attach(name, writable=False), True
             try:
                 stored = _stored_symbols(self._segment)
                 if wanted is not None and wanted != stored:
@@ -77,6 +95,7 @@ class SharedPriceBook(SegmentHandle):
                 self._segment.close()
                 raise
         self._writer = create
+        self._next_checked = 0
         self._view = _kernel.BookView(self._segment.buf)
         self._symbols = _stored_symbols(self._segment)
         self.symbol_to_index = {symbol: i for i, symbol in enumerate(self._symbols)}
@@ -141,8 +160,15 @@ class SharedPriceBook(SegmentHandle):
             self.update(symbol, price)
 
     def read(self, symbol: str) -> float:
-        """Last price of ``symbol``; 0.0 if it has not traded.  ``KeyError`` if unknown."""
-        tick = self._view.get(self.symbol_to_index[symbol])
+        """Last price of ``symbol``; 0.0 if it has not traded.  ``KeyError`` if unknown.
+
+        Raises:
+            SegmentDamaged: the book does not hold what its writer wrote, as in the other reads.
+        """
+        try:
+            tick = self._view.get(self.symbol_to_index[symbol])
+        except _kernel.Damaged as error:
+            raise self._damaged(error) from None
         return float(tick[0]) if tick else 0.0
 
     def read_tick(self, symbol: str) -> tuple[float, int, int, int] | None:
@@ -150,17 +176,42 @@ class SharedPriceBook(SegmentHandle):
 
         ``event_ns`` is UTC since the epoch, ``recv_ns`` is CLOCK_MONOTONIC at receipt.
         """
-        tick: tuple[float, int, int, int] | None = self._view.get(self.symbol_to_index[symbol])
-        return tick
+        try:
+            return self._view.get(self.symbol_to_index[symbol])
+        except _kernel.Damaged as error:
+            raise self._damaged(error) from None
 
     def read_all(self) -> dict[str, float]:
         """Last price of every symbol that has traded."""
-        ticks = ((symbol, self._view.get(i)) for i, symbol in enumerate(self._symbols))
+        ticks = ((symbol, self.read_tick(symbol)) for symbol in self._symbols)
         return {symbol: tick[0] for symbol, tick in ticks if tick}
+
+    def check(self, *, whole: bool = False) -> None:
+        """Check the next :data:`CHECKED_SLOTS` slots, and after the last what never changes.
+
+        ``whole``: check all slots.
+
+        Raises:
+            SegmentDamaged: the book does not hold what its writer wrote.
+        """
+        first, end = self._next_checked, self._next_checked + CHECKED_SLOTS
+        if whole:
+            first, end = 0, len(self._symbols)
+        try:
+            self._view.check(first, end)
+        except _kernel.Damaged as error:
+            raise self._damaged(error) from None
+        self._next_checked = end
+        if end >= len(self._symbols):
+            self._next_checked = 0
+            check_constants(self._segment, _LAYOUT, len(self._symbols))
 
     def get_symbols(self) -> list[str]:
         """The symbols in their order."""
         return list(self._symbols)
+
+    def _damaged(self, error: _kernel.Damaged) -> SegmentDamaged:
+        return SegmentDamaged(f"{self.name}: {error}")
 
     def heartbeat_age_s(self) -> float:
         """Seconds since the writer's last heartbeat."""
@@ -168,10 +219,12 @@ class SharedPriceBook(SegmentHandle):
 
     def heartbeat(self) -> None:
         """Publish a heartbeat; the writer calls this while no tick arrives."""
+        self._require_writer()
         self._view.heartbeat()
 
     def count_gap(self) -> None:
         """Count one interruption of the feed."""
+        self._require_writer()
         self._view.count_gap()
 
     def close(self) -> None:
@@ -206,6 +259,7 @@ def _book_image(symbols: list[str]) -> bytearray:
     )
     slots = np.frombuffer(image, dtype=PRICES_DTYPE, offset=_kernel.BOOK_HEADER_BYTES)
     slots["symbol"] = [symbol.encode() for symbol in symbols]
+    store_checksum(image, _LAYOUT, len(symbols))
     return image
 
 
@@ -220,3 +274,8 @@ def _stored_symbols(segment: Segment) -> list[str]:
         segment.buf, dtype=PRICES_DTYPE, count=count, offset=_kernel.BOOK_HEADER_BYTES
     )
     return [raw.decode() for raw in slots["symbol"].tolist()]
+
+
+def is_price_book(segment: Segment) -> bool:
+    """Whether it is a price book, of any version."""
+    return has_magic(segment, _LAYOUT)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ SEGMENT_MODE = 0o660
 
 WRITER_LOCK_BYTE = 0
 """Price book and tick ring: the process that holds the lock on this byte is the writer."""
+
+_MAP_FIXED = 0x10  # mmap(2); the module has no name for it
 
 # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for open-file-description locks)
 _FLOCK = struct.Struct("hhqqi4x")
@@ -35,6 +38,10 @@ class SegmentMissing(SegmentError):
     """No segment of that name exists (yet)."""
 
 
+class SegmentDamaged(SegmentError):
+    """A segment holds what its writer did not write, for example after a bit has flipped."""
+
+
 class SegmentForeign(SegmentError):
     """Another program's segment has that name; it is left unchanged."""
 
@@ -42,11 +49,12 @@ class SegmentForeign(SegmentError):
 class Segment:
     """One mapped segment.  Use :meth:`create` or :meth:`attach`."""
 
-    def __init__(self, name: str, descriptor: int, size: int) -> None:
+    def __init__(self, name: str, descriptor: int, size: int, *, writable: bool = True) -> None:
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.name = name
         self._descriptor = descriptor
         self._inode = os.fstat(descriptor).st_ino
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, size)
+        self._map: mmap.mmap | None = mmap.mmap(descriptor, size, prot=protection)
         self.buf: memoryview = memoryview(self._map)
 
     @property
@@ -88,15 +96,18 @@ class Segment:
         return cls(name, descriptor, size)
 
     @classmethod
-    def attach(cls, name: str) -> Self:
-        """Map an existing segment.
+    def attach(cls, name: str, *, writable: bool = True) -> Self:
+        """Map an existing segment; not ``writable``: the kernel refuses every write and lock.
 
         Raises:
             SegmentMissing: no segment of that name exists.
+            SegmentForeign: the name is that of a folder, a link or the like.
             SegmentError: it belongs to another user, or is empty.
         """
+        access = (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(SHM_DIRECTORY / name, os.O_RDWR | os.O_NOFOLLOW)
+            _require_file(name, os.lstat(SHM_DIRECTORY / name).st_mode)
+            descriptor = os.open(SHM_DIRECTORY / name, access)
         except FileNotFoundError:
             raise SegmentMissing(f"shared memory segment {name} does not exist") from None
         except OSError as error:
@@ -108,7 +119,7 @@ class Segment:
         if size == 0:
             os.close(descriptor)
             raise SegmentError(f"shared memory segment {name} is empty; remove {name} and restart")
-        return cls(name, descriptor, size)
+        return cls(name, descriptor, size, writable=writable)
 
     def is_current(self) -> bool:
         """Whether the name still refers to this segment: not removed, not replaced."""
@@ -116,6 +127,37 @@ class Segment:
             return os.stat(SHM_DIRECTORY / self.name).st_ino == self._inode
         except FileNotFoundError:
             return False
+
+    def move_to(self, other: "Segment") -> None:
+        """Map ``other``, of the same size, at this segment's address, and take over its locks.
+
+        Every view of this segment, NumPy arrays included, then shows ``other``, which is closed.
+        """
+        # Imported here: only a process whose segment was removed needs it.
+        import ctypes
+
+        assert self._map is not None
+        assert other.size == self.size
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        integer = ctypes.c_int
+        libc.mmap.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            integer,
+            integer,
+            integer,
+            ctypes.c_long,
+        )
+        at = ctypes.addressof(ctypes.c_char.from_buffer(self.buf))
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
+        found = libc.mmap(at, self.size, protection, flags, other._descriptor, 0)
+        if found != at:
+            raise SegmentError(f"{self.name}: {os.strerror(ctypes.get_errno())}; restart")
+        # The locks belong to the open file, so they stay as long as one of its descriptors.
+        os.dup2(other._descriptor, self._descriptor, inheritable=False)
+        self._inode = other._inode
+        other._unmap()
 
     def try_lock(self, byte: int) -> bool:
         """Try to take the exclusive lock on one byte; the kernel frees it when this process dies.
@@ -148,6 +190,10 @@ class Segment:
             return
         # mmap duplicated the descriptor, so closing ours would not free the locks.
         fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, self._flock(fcntl.F_UNLCK, 0, 0))
+        self._unmap()
+
+    def _unmap(self) -> None:
+        assert self._map is not None
         # The mapping stays until the last view of it (a NumPy array, say) is released.
         with contextlib.suppress(BufferError):
             self.buf.release()
@@ -159,6 +205,15 @@ class Segment:
         """Remove the name, unless it now refers to another segment."""
         if self.is_current():
             (SHM_DIRECTORY / self.name).unlink(missing_ok=True)
+
+
+def _require_file(name: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "link" if stat.S_ISLNK(mode) else "special file"
+        raise SegmentForeign(
+            f"shared memory segment {name}: {SHM_DIRECTORY / name} is a {kind}, left alone; "
+            "remove it, or set another name in SHM_*"
+        )
 
 
 def _link(descriptor: int, path: Path) -> None:

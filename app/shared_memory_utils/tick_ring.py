@@ -19,7 +19,13 @@ import numpy.typing as npt
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from app.shared_memory_utils.layout_check import Layout, item_count
+from app.shared_memory_utils.layout_check import (
+    Layout,
+    check_constants,
+    has_magic,
+    item_count,
+    store_checksum,
+)
 from app.shared_memory_utils.segment import (
     WRITER_LOCK_BYTE,
     Segment,
@@ -45,6 +51,8 @@ _LAYOUT = Layout(
     header_bytes=_kernel.RING_HEADER_BYTES,
     item_bytes=TICK_DTYPE.itemsize,
     count_struct=struct.Struct("<Q"),
+    checksum_offset=36,
+    constants=lambda ring, _: bytes(ring[:36]),
 )
 
 
@@ -110,6 +118,7 @@ class TickRing(SegmentHandle):
             secrets.randbits(64),
             POLICIES[policy],
         )
+        store_checksum(image, _LAYOUT, capacity)
         _POSITIONS.pack_into(image, 64, 0, 0, 0, _kernel.NO_END)
         size = _kernel.RING_HEADER_BYTES + capacity * TICK_DTYPE.itemsize
         segment, warm = open_for_writing(
@@ -119,7 +128,9 @@ class TickRing(SegmentHandle):
 
     @classmethod
     def attach(cls, name: str) -> "TickRing":
-        """Attach as a reader.
+        """Attach as a reader, which cannot write to the records: the kernel refuses it.
+
+        The header stays writable, for the reader's slot and the words on which processes wait.
 
         Raises:
             SegmentMissing: the ring does not exist yet.
@@ -127,7 +138,9 @@ class TickRing(SegmentHandle):
         """
         segment = Segment.attach(name)
         try:
-            return cls(segment, warm=True)
+            ring = cls(segment, warm=True)
+            _kernel.make_read_only(segment.buf, _kernel.RING_HEADER_BYTES)
+            return ring
         except SegmentError:
             segment.close()
             raise
@@ -141,6 +154,10 @@ class TickRing(SegmentHandle):
     def capacity(self) -> int:
         """Number of ticks that the ring holds."""
         return len(self.records)
+
+    def check_header(self) -> None:
+        """Check what never changes in the header; raises SegmentDamaged."""
+        check_constants(self._segment, _LAYOUT, self.capacity)
 
     def register(self, client: str, policy: int, number: int | None = None) -> Registration:
         """Take a reader slot named ``client``, or ``client-2``, ``client-3``... if that is in use.
@@ -252,3 +269,8 @@ def _is_like(segment: Segment, image: bytearray) -> bool:
     magic, version, record, capacity, _, policy = _HEAD.unpack_from(segment.buf)
     wanted = _HEAD.unpack_from(image)
     return (magic, version, record, capacity, policy) == (*wanted[:4], wanted[5])
+
+
+def is_tick_ring(segment: Segment) -> bool:
+    """Whether it is a tick ring, of any version."""
+    return has_magic(segment, _LAYOUT)

@@ -70,6 +70,7 @@ class StrategyProcess:
             self._heartbeat,
             lambda count: metrics.add("sentiment_received", count),
             sequenced=bool(self.feed_id),
+            proof=metrics.stack_proof,
         )
         self.orders = OrderClient.from_settings(
             settings,
@@ -95,7 +96,8 @@ class StrategyProcess:
     def finished(self) -> bool:
         """Whether the run is over and every tick of it is consumed."""
         state = self.ring.state
-        return state.end_seq is not None and self.reader.position == state.published
+        ended = state.end_seq is not None and state.end_seq == state.next_seq
+        return ended and self.reader.position == state.published
 
     def recover(self) -> None:
         """Show the strategy the ticks that it saw before a restart, or missed by joining late.
@@ -110,7 +112,7 @@ class StrategyProcess:
             # The gateway's position may be lost with the shared memory; stored orders outlive both.
             last_id = last_order_id(self.orders, self.client)
             if last_id is not None:
-                announce_position(self.settings, self.feed_id, last_id)
+                announce_position(self.settings, self.feed_id, last_id, self.metrics.stack_proof)
         next_seq = self.reader.next_seq()
         if next_seq == 0:
             return
@@ -118,7 +120,12 @@ class StrategyProcess:
         started_s = time.monotonic()
         count = 0
         history = History(
-            self.settings, self.engine.symbols, self.feed_id, self.stop, self._heartbeat
+            self.settings,
+            self.engine.symbols,
+            self.feed_id,
+            self.stop,
+            self._heartbeat,
+            self.metrics.stack_proof,
         )
         for ticks in history.batches(next_seq):
             self.sentiment.reach(int(ticks["seq"][-1]))
@@ -240,13 +247,14 @@ class StrategyProcess:
     def _heartbeat_in_wait(self) -> None:
         """During a wait for an answer: the order manager may not take orders of a replaced ring."""
         self._heartbeat()
-        self._check_ring()
+        self._check_segments()
 
-    def _check_ring(self) -> None:
-        if not self.ring.is_current():
-            raise FatalError(
-                f"tick ring {self.settings.shm_tick_ring} was replaced by a new one; restarting"
-            )
+    def _check_segments(self) -> None:
+        for segment in (self.ring, self.book):
+            if not segment.is_current():
+                raise FatalError(
+                    f"shared memory segment {segment.name} was removed or replaced; restarting"
+                )
 
     def _show_staleness(self) -> None:
         """Tell the health check when prices, sentiment or the order manager are gone too long."""
@@ -268,7 +276,7 @@ class StrategyProcess:
         elif self._stale and not stale:
             log.info("book_fresh")
         self._stale = stale
-        self._check_ring()
+        self._check_segments()
         now_s = time.monotonic()
         if now_s >= self._next_progress_s:
             self._next_progress_s = now_s + PROGRESS_EVERY_S
@@ -337,6 +345,10 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
             return ""
         process.leave()
         return process.client
+    except _kernel.Damaged as error:
+        # The orderbook notices, and writes the run again in a new ring.
+        process.ring.unlink()
+        raise FatalError(f"damaged: {error}; starting over from tick 0") from None
     finally:
         process.close()
 

@@ -37,13 +37,15 @@ class History:
         feed_id: str,
         stop: Stop,
         heartbeat: Callable[[], None],
+        proof: str = "",
     ) -> None:
+        """``proof``: as for :class:`FeedConnection`."""
         if not feed_id:
             raise FatalError(
                 "the gateway sends no sequence numbers, so this strategy cannot catch up; "
                 "restart the whole stack"
             )
-        self._settings, self._feed_id = settings, feed_id
+        self._settings, self._feed_id, self._proof = settings, feed_id, proof
         self._stop, self._heartbeat = stop, heartbeat
         self._parser = _kernel.FieldParser(symbols)
         self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
@@ -66,8 +68,8 @@ class History:
                 if not self._seq:
                     # Tells a restarted gateway how far the run had got: up to there it sends at
                     # full speed.
-                    _connect(self._settings, until_seq, self._feed_id).close()
-                feed = _connect(self._settings, self._seq, self._feed_id)
+                    _connect(self._settings, until_seq, self._feed_id, self._proof).close()
+                feed = _connect(self._settings, self._seq, self._feed_id, self._proof)
                 self._backoff.reset()
                 yield from self._read(feed, until_seq)
             except (FeedClosed, RemoteProtocolError) as error:
@@ -109,19 +111,19 @@ class History:
         raise RemoteProtocolError(f"no tick {malformed_seq} in the history")
 
 
-def announce_position(settings: Settings, feed_id: str, seq: int) -> None:
+def announce_position(settings: Settings, feed_id: str, seq: int, proof: str) -> None:
     """Tell the gateway that the run had reached ``seq``; if restarted, it sends up to there fast.
 
     Raises:
         FatalError: it now serves another run.
     """
     try:
-        _connect(settings, seq, feed_id).close()
+        _connect(settings, seq, feed_id, proof).close()
     except (FeedClosed, RemoteProtocolError) as error:
         log.warning("position_not_announced", seq=seq, error=str(error))
 
 
-def _connect(settings: Settings, seq: int, feed_id: str) -> FeedConnection:
+def _connect(settings: Settings, seq: int, feed_id: str, proof: str) -> FeedConnection:
     feed = FeedConnection(
         settings.gateway_host,
         settings.price_port,
@@ -129,6 +131,7 @@ def _connect(settings: Settings, seq: int, feed_id: str) -> FeedConnection:
         has_symbols=True,
         must_be_sequenced=True,
         silent_s_max=settings.heartbeat_timeout_s,
+        proof=proof,
     )
     if feed.feed_id != feed_id:
         feed.close()

@@ -42,8 +42,13 @@ class SentimentFeed:
         count_received: Callable[[int], None] = lambda _event_count: None,
         *,
         sequenced: bool = False,
+        proof: str = "",
     ) -> None:
-        """``sequenced``: the gateway is known to send marks, so a silent one is not plain."""
+        """``sequenced``: the gateway is known to send marks, so a silent one is not plain.
+
+        ``proof``: as for :class:`FeedConnection`.
+        """
+        self._proof = proof
         self._settings, self._stop, self._heartbeat = settings, stop, heartbeat
         self._count_received = count_received
         self._parser = _kernel.FieldParser(symbols)
@@ -68,6 +73,7 @@ class SentimentFeed:
                     has_symbols=False,
                     must_be_sequenced=self._must_be_sequenced,
                     silent_s_max=self._settings.heartbeat_timeout_s,
+                    proof=self._proof,
                 )
             except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_unreachable", error=str(error))

@@ -18,6 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 
 PROCESSES = ("gateway", "orderbook", "order_manager", "strategy")
+SEGMENTS = ("book", "metadata", "ring", "metrics")
 POLL_S = 0.01
 READY_TIMEOUT_S = 60.0
 
@@ -89,6 +90,14 @@ class HostStack:
     def log_path(self) -> Path:
         """Standard output and error of the stack."""
         return self.folder / "stack.log"
+
+    def segment(self, kind: str) -> str:
+        """The name of one of the :data:`SEGMENTS`."""
+        return f"{self._token}_{kind}"
+
+    def remove(self, kind: str) -> None:
+        """Remove a segment, if it exists just now."""
+        (Path("/dev/shm") / self.segment(kind)).unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start the stack; does not wait for it."""

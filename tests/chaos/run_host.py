@@ -1,4 +1,4 @@
-"""Chaos on the four host processes: killed, terminated and paused at seeded ticks of a run.
+"""Chaos on the four host processes: killed, paused, their segments removed, at seeded ticks.
 
 ``python -m tests.chaos.run_host --runs 200 --seed 1`` compares each run with the backtest of the
 same data and prints equal, or the first difference.  Run ``i`` has the seed ``seed + i``.
@@ -18,7 +18,7 @@ from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
-from tests.chaos.host import PROCESSES, HostStack, StackFailed
+from tests.chaos.host import PROCESSES, SEGMENTS, HostStack, StackFailed
 from tests.chaos.plan import Choice, Fault, RunReport, draw
 from tests.support.paths import ROOT
 
@@ -26,6 +26,7 @@ CHOICES: Final = (
     Choice("kill", 5, PROCESSES),
     Choice("terminate", 2, PROCESSES),
     Choice("pause", 3, PROCESSES, longest_s=2.0),
+    Choice("remove", 2, SEGMENTS),
 )
 RUN_TIMEOUT_S: Final = 90.0
 STALL_S: Final = 4.0
@@ -113,6 +114,9 @@ def undisturbed(data_path: Path, **changes: object) -> Outcome:
 
 def disturb(stack: HostStack, fault: Fault) -> bool:
     """Inject the fault; False if the process does not run."""
+    if fault.action == "remove":
+        stack.remove(fault.target)
+        return True
     if fault.action == "kill":
         return stack.signal(fault.target, signal.SIGKILL)
     if fault.action == "terminate":

@@ -19,6 +19,9 @@ from tests.support.children import DEADLINE_S, eventually
 HEADER = "timestamp,symbol,price\n"
 SYMBOLS_FRAME = b"SYMBOLS|AAPL,MSFT,F*"  # for a file of write_ticks()
 START_NS = 1759311000 * 10**9
+PROOF = "00112233445566778899aabbccddeeff"
+PROVEN = f"PROOF|{PROOF}*".encode()
+"""Begins the hello of a client of the stack."""
 wait_until = eventually
 
 
@@ -105,7 +108,7 @@ class Running(NamedTuple):
 def running(feed: Feed, settings: Settings) -> Iterator[Running]:
     """A server in a thread; the test fails if it does not stop when asked to."""
     stop = threading.Event()
-    server = FeedServer(settings, feed, stop.is_set)
+    server = FeedServer(settings, feed, stop.is_set, proof=PROOF)
     failures: list[BaseException] = []
 
     def work() -> None:

@@ -10,6 +10,9 @@ PONG: Final = b"PONG"
 BEAT: Final = b"BEAT"
 """Hello frame that asks for heartbeats.  Each is ``BEAT|n*``: n is the next tick in the stream."""
 
+PROOF: Final = b"PROOF|"
+"""Begins the hello frame of a process that shares the gateway's memory, and so knows the rest."""
+
 
 def encode_symbol_list(symbols: list[str], delimiter: bytes = DELIMITER) -> bytes:
     """``SYMBOLS|AAPL,MSFT*``, the first frame to each price client.

@@ -10,9 +10,9 @@ Standard library only: health checks import this in a few milliseconds, without 
     12    4  crc32 of the names below      16    8  heartbeat, ns of CLOCK_MONOTONIC
     16    4  number of blocks              24    8  process id, in its own namespace
     20    4  bytes per block               32    8  start of the process, ns since the epoch
-    24   40  zero                          40    8  restarts: takeovers after the owner's death
-    64       block 0, block 1, ...         48    8  zero
-                                           56    8  zero
+    24   16  stack proof, random           40    8  restarts: takeovers after the owner's death
+    40   24  zero                          48    8  zero
+    64       block 0, block 1, ...         56    8  zero
                                            64   32  service name, UTF-8, zero padded
                                            96   96  instance name, UTF-8, zero padded
                                            192 512  64 counters
@@ -26,13 +26,14 @@ on byte 0 of the segment serializes claims.  Readers take no lock.
 
 import mmap
 import os
+import stat
 import struct
 import zlib
 from typing import Final, NamedTuple
 
 SHM_DIRECTORY: Final = "/dev/shm"
 MAGIC: Final = b"TRDSTATS"
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 
 COUNTERS: Final[dict[str, dict[str, str]]] = {
     "gateway": {
@@ -161,10 +162,12 @@ SEGMENT_BYTES: Final = HEADER_BYTES + BLOCK_COUNT * BLOCK_BYTES
 CLAIMS, STATE, HEARTBEAT, PID, STARTED, RESTARTS, SERVICE, INSTANCE = range(8)
 SERVICE_SLICE: Final = slice(64, 96)
 INSTANCE_SLICE: Final = slice(96, 192)
+PROOF_SLICE: Final = slice(24, 40)
+"""In the header: what only processes that share this memory know."""
 
 CLAIM_LOCK_BYTE: Final = 0
 
-assert HEADER.size <= HEADER_BYTES
+assert HEADER.size == PROOF_SLICE.start < PROOF_SLICE.stop <= HEADER_BYTES
 assert BLOCK_HEAD.size == BLOCK_HEAD_BYTES
 assert BUCKET_SLOTS == 4352
 assert BLOCK_BYTES % 64 == 0, "blocks share no cache line"
@@ -226,7 +229,8 @@ def fingerprint() -> int:
 
 def header_image() -> bytes:
     """The header of a new segment."""
-    return HEADER.pack(MAGIC, LAYOUT_VERSION, fingerprint(), BLOCK_COUNT, BLOCK_BYTES)
+    head = HEADER.pack(MAGIC, LAYOUT_VERSION, fingerprint(), BLOCK_COUNT, BLOCK_BYTES)
+    return head + os.urandom(PROOF_SLICE.stop - PROOF_SLICE.start)
 
 
 def _header_problem(segment: bytes | memoryview | mmap.mmap) -> str | None:
@@ -284,12 +288,15 @@ def read_liveness(name: str) -> list[Liveness]:
         MetricsError: the segment does not exist, or belongs to another build.
     """
     try:
-        descriptor = os.open(os.path.join(SHM_DIRECTORY, name), os.O_RDONLY)
+        # Without O_NONBLOCK, opening a named pipe would wait.
+        path = os.path.join(SHM_DIRECTORY, name)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise MetricsError(f"metrics segment {name} does not exist: nothing runs here") from None
     try:
-        if os.fstat(descriptor).st_size < HEADER_BYTES:
-            raise MetricsError(f"metrics segment {name}: too short")
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size < HEADER_BYTES:
+            raise MetricsError(f"metrics segment {name}: not a file, or too short")
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as segment:
             check_header(name, segment)
             heads = [

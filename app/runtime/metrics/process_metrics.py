@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from app.runtime.log import get_logger
 from app.runtime.metrics.histogram import Histogram
 from app.runtime.metrics.layout import (
     BLOCK_COUNT,
@@ -25,6 +26,7 @@ from app.runtime.metrics.layout import (
     INSTANCE,
     INSTANCE_SLICE,
     PID,
+    PROOF_SLICE,
     RESTARTS,
     SEGMENT_BYTES,
     SERVICE,
@@ -44,7 +46,11 @@ from app.runtime.metrics.layout import (
 )
 from app.shared_memory_utils.segment import Segment, create_or_attach
 
+log = get_logger()
+
 CLAIM_TIMEOUT_S = 5.0
+CHECK_EVERY_NS = 200_000_000
+"""How often a process checks that the segment's name still leads to its segment."""
 
 
 class ProcessMetrics:
@@ -56,7 +62,8 @@ class ProcessMetrics:
     def __init__(self, segment: Segment, block: int, service: str, instance: str) -> None:
         self.service = service
         self.instance = instance
-        self._segment = segment
+        self._segment, self._block = segment, block
+        self._next_check_ns = 0
         start = block_offset(block)
         self._index = {name: index for index, name in enumerate(counter_names(service))}
         counters = start + COUNTERS_OFFSET
@@ -98,6 +105,11 @@ class ProcessMetrics:
     def counters(self) -> npt.NDArray[np.uint64]:
         """All counter slots: uint64 ``[64]``, writable, not a copy; index: :meth:`counter`."""
         return np.frombuffer(self._words, dtype=np.uint64)
+
+    @property
+    def stack_proof(self) -> str:
+        """What a client tells the gateway to show that it is a process of this stack."""
+        return bytes(self._segment.buf[PROOF_SLICE]).hex()
 
     @property
     def restarts(self) -> int:
@@ -146,8 +158,40 @@ class ProcessMetrics:
             raise KeyError(f"{self.service} has no histogram {name!r}") from None
 
     def heartbeat(self) -> None:
-        """Publish a heartbeat; call at least every half second."""
-        self._head[HEARTBEAT] = time.monotonic_ns()
+        """Publish a heartbeat; call at least every half second.
+
+        Raises:
+            MetricsError: the segment was removed, and its name now belongs to another program.
+            SegmentError: it was removed and cannot be created again.
+        """
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_check_ns:
+            self._next_check_ns = now_ns + CHECK_EVERY_NS
+            if not self._segment.is_current():
+                self._restore()
+        self._head[HEARTBEAT] = now_ns
+
+    def _restore(self) -> None:
+        """The segment was removed or replaced: continue in a segment of that name.
+
+        The first process creates it with the figures of all; each brings its own block up to date.
+        """
+        name, start = self._segment.name, block_offset(self._block)
+        found, created = create_or_attach(name, bytes(self._segment.buf), SEGMENT_BYTES)
+        try:
+            check_header(name, found.buf)
+            if not found.try_lock(start):
+                raise MetricsError(
+                    f"metrics segment {name} was replaced, and the new one has another "
+                    f"{self.service} in block {self._block}; restarting"
+                )
+            end = block_offset(self._block + 1)
+            found.buf[start:end] = self._segment.buf[start:end]
+        except MetricsError:
+            found.close()
+            raise
+        self._segment.move_to(found)
+        log.warning("metrics_restored", segment=name, created=created)
 
     def set_state(self, state: str) -> None:
         """Publish a state of :data:`STATES` except "free", with a heartbeat.
@@ -158,7 +202,7 @@ class ProcessMetrics:
         if state not in STATES[1:]:
             raise ValueError(f"no state {state!r}; known: {', '.join(STATES[1:])}")
         self._head[STATE] = STATES.index(state)
-        self.heartbeat()
+        self._head[HEARTBEAT] = time.monotonic_ns()
 
     def close(self) -> None:
         """Release the block; its figures stay readable."""

@@ -93,7 +93,7 @@ def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
         SegmentError: it cannot be attached.
     """
     try:
-        segment = Segment.attach(segment_name)
+        segment = Segment.attach(segment_name, writable=False)
     except SegmentMissing:
         raise MetricsError(
             f"metrics segment {segment_name} does not exist: nothing runs here"

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.kernel._kernel import PARSE_SLACK_BYTES, TickWriter
-from app.model.wire.feed_protocol import encode_mark, parse_mark, parse_symbol_list
-from app.model.wire.frames import MAX_FRAME_BYTES, RemoteProtocolError
+from app.model.wire.feed_protocol import PROOF, encode_mark, parse_mark, parse_symbol_list
+from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES, RemoteProtocolError
 
 RECV_BYTES = 384 * 1024
 """Bytes per receive call: enough to amortize the call, few enough to stay in the L2 cache."""
@@ -65,6 +65,7 @@ class FeedConnection:
         has_symbols: bool,
         must_be_sequenced: bool = False,
         silent_s_max: float = 3.0,
+        proof: str = "",
     ) -> None:
         """Connect and exchange the hello.
 
@@ -72,6 +73,7 @@ class FeedConnection:
         dead: it sends a heartbeat twice a second.
         ``must_be_sequenced``: the gateway was sequenced before, so one that does not answer the
         hello is stopped or overloaded, not a plain feed.
+        ``proof``: shows that this is a process of the gateway's stack.
 
         Raises:
             FeedClosed: the gateway cannot be reached, or does not answer.
@@ -91,7 +93,7 @@ class FeedConnection:
             raise FeedClosed(f"{host}:{port}: {error}") from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(b"RUN*BEAT*" + encode_mark("RESUME", resume_seq))
+            self._socket.sendall(_hello(resume_seq, proof))
             self._read_hello(resume_seq, has_symbols)
             if must_be_sequenced and not self.sequenced:
                 raise FeedClosed(f"{host}:{port}: no answer within {HELLO_TIMEOUT_S:g} s")
@@ -225,6 +227,11 @@ class FeedConnection:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+def _hello(resume_seq: int, proof: str) -> bytes:
+    shown = PROOF + proof.encode() + DELIMITER if proof else b""
+    return shown + b"RUN*BEAT*" + encode_mark("RESUME", resume_seq)
 
 
 class MalformedTicks:

@@ -8,6 +8,7 @@ import pytest
 
 from app.market_data.feed import Feed
 from tests.support.feed_helpers import (
+    PROVEN,
     SYMBOLS_FRAME,
     WireClient,
     all_ticks,
@@ -79,7 +80,7 @@ class TestResume:
             feed = make_feed(path, replay=replay)
             with (
                 running(feed, settings) as gateway,
-                WireClient(gateway.price_port, b"RESUME|%d*" % seq) as client,
+                WireClient(gateway.price_port, PROVEN + b"RESUME|%d*" % seq) as client,
             ):
                 client.read_until(lambda data: data.count(b"*") > 3000)
                 ticks = client.data.partition(b"SEQ|%d*" % seq)[2].split(b"*")
@@ -93,7 +94,7 @@ class TestResume:
         settings = make_settings(pace="1/s", replay="loop")
         with (
             running(feed, settings) as gateway,
-            WireClient(gateway.price_port, b"RESUME|5000*") as client,
+            WireClient(gateway.price_port, PROVEN + b"RESUME|5000*") as client,
         ):
             client.read_frames(5)
             assert 5000 < gateway.server.prices.position < 5020

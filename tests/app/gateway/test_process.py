@@ -252,3 +252,20 @@ def test_small_and_idle(start: Start) -> None:
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert peak is not None
     assert int(peak[1]) < 130_000
+
+
+def test_a_process_of_the_stack_and_enough_descriptors_for_a_crowd(start: Start) -> None:
+    """The usual limit of descriptors is 1024; the proof is in the metrics segment."""
+    process = start(pace="10/s", price_subscribers=0, gateway_clients_max=1100)
+    price_port, _ = process.ports()
+    limits = Path(f"/proc/{process.child.pid}/limits").read_text()
+    found = re.search(r"Max open files +(\d+)", limits)
+    assert found
+    assert int(found[1]) >= 1100 + 64 + 100
+    proof = Path(f"/dev/shm/{process.metrics_name}").read_bytes()[24:40].hex()
+    with WireClient(price_port, f"PROOF|{proof}*RESUME|290*".encode()) as ours:
+        # At 10 ticks a second it would be due after 29 s: this client moves the stream.
+        begun_s = time.monotonic()
+        assert ours.read_frames(2)[1] == b"SEQ|290"
+        ours.read_until(lambda data: data.count(b"*") >= 2 + 3)
+        assert time.monotonic() - begun_s < 15

@@ -7,6 +7,7 @@ import pytest
 
 from app.market_data.feed import Feed
 from tests.support.feed_helpers import (
+    PROVEN,
     SYMBOLS_FRAME,
     WireClient,
     all_ticks,
@@ -117,7 +118,7 @@ class TestSentiment:
     def test_missing_sentiment_client_does_not_delay_a_resumed_run(self, feed: Feed) -> None:
         with (
             running(feed, make_settings(sentiment_subscribers=1)) as gateway,
-            WireClient(gateway.price_port, b"RESUME|20*") as prices,
+            WireClient(gateway.price_port, PROVEN + b"RESUME|20*") as prices,
         ):
             assert prices.read_to_end().endswith(b"END|300*")
 

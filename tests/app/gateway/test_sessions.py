@@ -11,6 +11,7 @@ from app.gateway.sessions import send_symbol_list
 from app.market_data.feed import Feed
 from app.model.wire.frames import DELIMITER
 from tests.support.feed_helpers import (
+    PROVEN,
     SYMBOLS_FRAME,
     WireClient,
     all_ticks,
@@ -98,7 +99,7 @@ class TestNeighbors:
         settings = make_settings(pace="500/s", replay="walk")
         with (
             running(feed, settings) as gateway,
-            WireClient(gateway.price_port, b"RESUME|100000*") as live,
+            WireClient(gateway.price_port, PROVEN + b"RESUME|100000*") as live,
         ):
             live.read_frames(5)
             with WireClient(gateway.price_port, b"RESUME|0*", receive_buffer=4096):

@@ -195,7 +195,7 @@ class TestRing:
     def test_a_successor_continues_after_the_last_tick(self, kernel: Any) -> None:
         ring = Ring(kernel, 8)
         ring.push(feed(1, 2, 3))
-        ring.writer.set_next_seq(1)  # killed after publishing, before storing next_seq
+        ring.bytes[80:88] = bytes(8)  # killed after publishing, before storing next_seq
         ring.writer = kernel.TickWriter(ring.bytes, ring.book, kernel.FieldParser(SYMBOLS))
         assert ring.writer.state[:2] == (3, 3)
 

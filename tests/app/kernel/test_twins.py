@@ -276,7 +276,7 @@ def batch(rows: list[tuple[int, int, float]]) -> Any:
     """Ticks in event order."""
     made = np.zeros(len(rows), TICK_DTYPE)
     for i, (event_ns, symbol, value) in enumerate(sorted(rows, key=lambda row: row[0])):
-        made[i] = (event_ns, value, i, symbol, event_ns)
+        made[i] = (event_ns, value, i, 0, symbol, event_ns)
     return made
 
 

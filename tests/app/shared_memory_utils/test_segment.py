@@ -1,13 +1,21 @@
 """Segments that are missing, foreign, damaged, too large or replaced, and their locks."""
 
 import os
+import signal
 
 import pytest
 
 from app.kernel import _kernel
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
-from app.shared_memory_utils.segment import Segment, SegmentError, SegmentForeign, SegmentMissing
+from app.shared_memory_utils.segment import (
+    Segment,
+    SegmentDamaged,
+    SegmentError,
+    SegmentForeign,
+    SegmentMissing,
+)
+from app.shared_memory_utils.tick_ring import TickRing
 from tests.support.children import SHM, Spawn, damage, eventually, open_files
 
 SYMBOLS = ["AAPL", "MSFT", "1234567890"]
@@ -24,7 +32,7 @@ class TestUnusableSegments:
         SharedPriceBook(SYMBOLS, name).close()
         damage(name, 8, "<I", _kernel.LAYOUT_VERSION + 1)
         before = open_files()
-        with pytest.raises(SegmentError, match="layout version 2, this program reads 1"):
+        with pytest.raises(SegmentError, match="layout version 3, this program reads 2"):
             SharedPriceBook(name=name, create=False)
         assert open_files() == before
         with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead, so it is replaced
@@ -35,6 +43,43 @@ class TestUnusableSegments:
             damage(name, 8, "<I", _kernel.LAYOUT_VERSION + 1)
             with pytest.raises(SegmentError, match="another writer is alive"):
                 SharedPriceBook(SYMBOLS, name)
+
+    @pytest.mark.parametrize("offset", [24, 4096 + 64, 4096 + 128 + 73], ids=["boot", "A", "pad"])
+    def test_a_damaged_header_of_a_book(self, name: str, offset: int) -> None:
+        with SharedPriceBook(SYMBOLS, name) as book:
+            book.check()
+            damage(name, offset, "<B", (SHM / name).read_bytes()[offset] ^ 4)
+            with pytest.raises(SegmentDamaged, match=f"{name}: the header .* is damaged"):
+                book.check()
+            with pytest.raises(SegmentDamaged, match=name):
+                SharedPriceBook(name=name, create=False)
+        with SharedPriceBook(SYMBOLS, name) as book:  # its writer is dead, so it is replaced
+            assert not book.warm
+
+    @pytest.mark.parametrize("offset", [24, 32], ids=["boot", "policy"])
+    def test_a_damaged_header_of_a_ring(self, name: str, offset: int) -> None:
+        ring = TickRing.open_writer(name, 16, "lossless")
+        ring.check_header()
+        damage(name, offset, "<B", (SHM / name).read_bytes()[offset] ^ 4)
+        with pytest.raises(SegmentDamaged, match=f"{name}: the header of the tick ring is damaged"):
+            ring.check_header()
+        with pytest.raises(SegmentDamaged, match=name):
+            TickRing.attach(name)
+        ring.close()
+
+    def test_a_damaged_price_in_a_book(self, name: str) -> None:
+        with SharedPriceBook(SYMBOLS, name) as book:
+            for price in (1.5, 2.5):
+                book.update("MSFT", price)
+            at = 4096 + 128 + 16 + 8
+            for cell in (at, at + 24):
+                damage(name, cell + 7, "<B", 0x41)
+            for read in (lambda: book.read("MSFT"), lambda: book.read_tick("MSFT"), book.read_all):
+                with pytest.raises(SegmentDamaged, match=f"{name}: .*seal of slot 1"):
+                    read()
+            with pytest.raises(SegmentDamaged, match=f"{name}: .*seal of slot 1"):
+                book.check()
+            assert book.read("AAPL") == 0.0
 
     def test_truncated(self, name: str) -> None:
         SharedPriceBook(SYMBOLS, name).close()
@@ -93,6 +138,58 @@ class TestUnusableSegments:
         assert open_files() == before
 
 
+READER = """
+    import ctypes, sys
+    from app.shared_memory_utils.metadata import SharedMemoryMetadata
+    from app.shared_memory_utils.price_book import SharedPriceBook
+    from app.shared_memory_utils.tick_ring import TickRing
+    kind, name = sys.argv[1:]
+    if kind == "book":
+        memory = SharedPriceBook(name=name, create=False)
+        place = memory.prices.ctypes.data + 8
+    elif kind == "metadata":
+        import numpy
+        memory = SharedMemoryMetadata(name, create=False)
+        place = numpy.frombuffer(memory.buffer, "u1").ctypes.data
+    else:
+        memory = TickRing.attach(name)
+        place = memory.records.ctypes.data - (1 if kind == "ring header" else 0)
+    print("attached", flush=True)
+    ctypes.memset(place, 255, 1)
+    print("written", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["book", "metadata", "ring records", "ring header"])
+def test_a_reader_cannot_write_what_it_only_reads(name: str, spawn: Spawn, kind: str) -> None:
+    """Not even with a stray pointer."""
+    with (
+        SharedPriceBook(SYMBOLS, f"{name}_book"),
+        SharedMemoryMetadata(f"{name}_metadata"),
+        TickRing.open_writer(f"{name}_ring", 16, "lossless"),
+    ):
+        segment = f"{name}_{kind.split()[0]}"
+        before = (SHM / segment).read_bytes()
+        child = spawn(READER, kind, segment)
+        assert child.line() == "attached"
+        if kind == "ring header":  # the place of readers' slots
+            assert child.line() == "written"
+        else:
+            assert child.process.wait(10) == -signal.SIGSEGV
+            assert (SHM / segment).read_bytes() == before
+
+
+def test_a_readers_book_refuses_to_write(name: str) -> None:
+    with SharedPriceBook(SYMBOLS, name), SharedPriceBook(name=name, create=False) as view:
+        for write in (view.heartbeat, view.count_gap, lambda: view.update("AAPL", 1.0)):
+            with pytest.raises(SegmentError, match="attached for reading"):
+                write()
+        with pytest.raises(TypeError, match="mapped for reading"):
+            _kernel.BookView(view.buffer).heartbeat()
+        with pytest.raises(TypeError, match="mapped for reading"):
+            _kernel.BookView(view.buffer).put(0, 1.0)
+
+
 def test_a_replaced_segment_is_detected(name: str) -> None:
     first = Segment.create(name, b"first")
     assert first.is_current()
@@ -106,6 +203,27 @@ def test_a_replaced_segment_is_detected(name: str) -> None:
         Segment.create(name, b"third")
     for segment in (first, second):
         segment.close()
+
+
+def test_a_segment_moves_to_another_under_its_views(name: str) -> None:
+    first = Segment.create(name, b"first", 4096)
+    view = first.buf[:5]
+    os.unlink(SHM / name)
+    other = Segment.create(name, b"other", 4096)
+    assert other.try_lock(3)
+    before = open_files()
+    first.move_to(other)
+    assert bytes(view) == b"other"
+    view[:] = b"third"
+    assert (SHM / name).read_bytes()[:5] == b"third"
+    assert first.is_current()
+    assert open_files() < before
+    asking = Segment.attach(name)
+    assert asking.is_locked(3)
+    view.release()
+    first.close()
+    assert not asking.is_locked(3)
+    asking.close()
 
 
 def test_locks_end_with_their_holder(name: str, spawn: Spawn) -> None:

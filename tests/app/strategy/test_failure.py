@@ -41,7 +41,7 @@ def decide(engine: Engine) -> None:
     """Three ticks from 7 on, one second apart, of MSFT, AAPL, MSFT."""
     ticks = np.zeros(3, TICK_DTYPE)
     for i, symbol in enumerate((1, 0, 1)):
-        ticks[i] = (1_759_311_000_000_000_000 + i * 10**9, 100.0 + i, 7 + i, symbol, 0)
+        ticks[i] = (1_759_311_000_000_000_000 + i * 10**9, 100.0 + i, 7 + i, 0, symbol, 0)
     engine.signals(ticks, lambda _ticks, _out: None)
 
 

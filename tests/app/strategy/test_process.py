@@ -34,7 +34,7 @@ def ticks_of(*rows: tuple[int, float], first_seq: int = 0) -> Any:
     """Ticks of (symbol index, price), one second apart."""
     ticks = np.zeros(len(rows), TICK_DTYPE)
     for i, (symbol, price) in enumerate(rows):
-        ticks[i] = (i * 10**9, price, first_seq + i, symbol, 0)
+        ticks[i] = (i * 10**9, price, first_seq + i, 0, symbol, 0)
     return ticks
 
 

@@ -41,5 +41,5 @@ def records(*rows: tuple[int, int, float]) -> Any:
     """Ticks of (event_ns, symbol, value)."""
     ticks = np.zeros(len(rows), TICK_DTYPE)
     for i, (event_ns, symbol, value) in enumerate(rows):
-        ticks[i] = (event_ns, value, i, symbol, 0)
+        ticks[i] = (event_ns, value, i, 0, symbol, 0)
     return ticks

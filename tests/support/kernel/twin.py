@@ -6,7 +6,7 @@ Names and signatures are those of :mod:`app.kernel._kernel`, so that one test cl
 from collections import deque
 from typing import Any, NamedTuple
 
-from tests.support.kernel.twin_memory import BookView, RingView, TickReader, TickWriter
+from tests.support.kernel.twin_memory import BookView, Damaged, RingView, TickReader, TickWriter
 from tests.support.kernel.twin_parse import (
     BAD_PRICE,
     BAD_SENTIMENT,
@@ -32,6 +32,7 @@ __all__ = [
     "PARSE_SLACK_BYTES",
     "BookView",
     "CrossAverage",
+    "Damaged",
     "FieldParser",
     "Intent",
     "OrderGate",

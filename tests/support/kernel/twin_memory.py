@@ -15,7 +15,20 @@ MAX_READERS, READER_NAME_BYTES = 63, 40
 NO_END = 2**64 - 1
 LOSSLESS = 1
 BURST_TICKS = 2048
-RECORD = struct.Struct("<qdQII")
+RECORD = struct.Struct("<qdQHHI")
+WORD, STAMP_LOW = 2**64 - 1, 2**48 - 1
+
+
+class Damaged(Exception):
+    """See the kernel."""
+
+
+def seal_of(event_ns: int, price: float, seq: int, rest: int) -> int:
+    """16 bits that change with every single bit of the arguments."""
+    (price_bits,) = struct.unpack("<Q", struct.pack("<d", price))
+    first = ((event_ns & WORD) ^ seq) * 0x9E3779B97F4A7C15
+    second = (price_bits ^ 0x5BD1E9955BD1E995 ^ rest & WORD) * 0xD6E8FEB86659FD93
+    return (first + second & WORD) >> 48
 
 
 def _get(buffer: Any, form: str, offset: int) -> Any:
@@ -29,7 +42,7 @@ def _put(buffer: Any, form: str, offset: int, value: Any) -> None:
 def book_image(symbols: list[str]) -> bytearray:
     """A new book's bytes."""
     image = bytearray(BOOK_HEADER_BYTES + len(symbols) * BOOK_SLOT_BYTES)
-    struct.pack_into("<8sIIIIQ", image, 0, b"PRICBOOK", 1, BOOK_SLOT_BYTES, len(symbols), 0, 7)
+    struct.pack_into("<8sIIIIQ", image, 0, b"PRICBOOK", 2, BOOK_SLOT_BYTES, len(symbols), 0, 7)
     for i, symbol in enumerate(symbols):
         struct.pack_into(
             "10s", image, BOOK_HEADER_BYTES + i * BOOK_SLOT_BYTES + 64, symbol.encode()
@@ -40,7 +53,7 @@ def book_image(symbols: list[str]) -> bytearray:
 def ring_image(capacity: int) -> bytearray:
     """A new lossless ring's bytes."""
     image = bytearray(RING_HEADER_BYTES + capacity * RECORD_BYTES)
-    struct.pack_into("<8sIIQQI", image, 0, b"TICKRING", 1, RECORD_BYTES, capacity, 7, LOSSLESS)
+    struct.pack_into("<8sIIQQI", image, 0, b"TICKRING", 2, RECORD_BYTES, capacity, 7, LOSSLESS)
     struct.pack_into("<Q", image, RingView.END_SEQ, NO_END)
     return image
 
@@ -67,13 +80,14 @@ class BookView:
         slot = self._slot(index)
         if not 0 < price <= 9e9:
             raise ValueError(price)
-        stamp = _get(self.bytes, "Q", slot)
+        stamp = _get(self.bytes, "Q", slot) & STAMP_LOW
         number = (stamp >> 1 if seq is None else seq) + 1
         if number <= stamp >> 1:
             return
         spare = 1 - (stamp & 1)
         struct.pack_into("<qdq", self.bytes, slot + 16 + 24 * spare, event_ns, price, recv_ns)
-        _put(self.bytes, "Q", slot, number << 1 | spare)
+        low = number << 1 | spare
+        _put(self.bytes, "Q", slot, seal_of(event_ns, price, number - 1, recv_ns) << 48 | low)
         _put(self.bytes, "d", slot + 8, price)
 
     def get(self, index: int) -> tuple[float, int, int, int] | None:
@@ -85,7 +99,15 @@ class BookView:
         event_ns, price, recv_ns = struct.unpack_from(
             "<qdq", self.bytes, slot + 16 + 24 * (stamp & 1)
         )
-        return price, event_ns, recv_ns, (stamp >> 1) - 1
+        seq = ((stamp & STAMP_LOW) >> 1) - 1
+        if seal_of(event_ns, price, seq & WORD, recv_ns) != stamp >> 48:
+            raise Damaged(index)
+        return price, event_ns, recv_ns, seq
+
+    def check(self, first: int, end: int) -> None:
+        """See the kernel."""
+        for index in range(first, min(end, self.count)):
+            self.get(index)
 
     def repair(self) -> None:
         """Copy the live cells' prices to the plain ones."""
@@ -98,7 +120,7 @@ class BookView:
 class RingView:
     """A ring's bytes."""
 
-    PUBLISHED, CLAIMED, NEXT_SEQ, END_SEQ, HEARTBEAT = 64, 72, 80, 88, 96
+    PUBLISHED, CLAIMED, NEXT_SEQ, END_SEQ, HEARTBEAT, SKIPPED = 64, 72, 80, 88, 96, 104
 
     def __init__(self, segment: Any) -> None:
         self.bytes = segment
@@ -158,6 +180,15 @@ class RingView:
 
     def record(self, position: int) -> tuple[int, float, int, int, int]:
         """Event time, price, sequence, symbol, receipt."""
+        event_ns, price, seq, _, symbol, recv_us = self._raw(position)
+        return event_ns, price, seq, symbol, recv_us
+
+    def is_sealed(self, position: int) -> bool:
+        """Whether the seal fits to the record."""
+        event_ns, price, seq, seal, symbol, recv_us = self._raw(position)
+        return seal == seal_of(event_ns, price, seq, recv_us << 16 | symbol)
+
+    def _raw(self, position: int) -> tuple[int, float, int, int, int, int]:
         return RECORD.unpack_from(self.bytes, self._record_at(position))
 
     def _record_at(self, position: int) -> int:
@@ -172,9 +203,30 @@ class TickWriter(RingView):
         self.book, self.parser, self.limit = BookView(book), parser, 0
         if parser.symbol_count != self.book.count:
             raise ValueError("symbols")
-        if published := self.word(self.PUBLISHED):
-            known = self.record(published - 1)[2] + 1
-            self.set_next_seq(max(known, self.word(self.NEXT_SEQ)))
+        published, seq = self.word(self.PUBLISHED), self.word(self.NEXT_SEQ)
+        if published:
+            last_seq = self.record(published - 1)[2]
+            if not self.is_sealed(published - 1) or last_seq < published - 1:
+                raise Damaged("last record")
+            seq = max(seq, last_seq + 1)
+        ahead = self.word(self.CLAIMED) - published
+        fits = published <= seq <= published + self.word(self.SKIPPED)
+        if not fits or not 0 <= ahead <= self.capacity:
+            raise Damaged("header")
+        if self.word(self.END_SEQ) not in (NO_END, seq):
+            raise Damaged("end")
+        self.set_word(self.SKIPPED, seq - published)
+        self.set_word(self.NEXT_SEQ, seq)
+        self.mine = self._header()
+
+    def _header(self) -> list[int]:
+        offsets = (self.PUBLISHED, self.CLAIMED, self.NEXT_SEQ, self.END_SEQ, self.SKIPPED)
+        return [self.word(offset) for offset in offsets]
+
+    def check(self) -> None:
+        """See the kernel."""
+        if self._header() != self.mine:
+            raise Damaged("header")
 
     def lag(self) -> int:
         """Ticks that the slowest lossless reader has not taken."""
@@ -193,6 +245,7 @@ class TickWriter(RingView):
     def push(self, buffer: Any, start: int, end: int, recv_ns: int) -> tuple[int, int, Stop]:
         """See the kernel."""
         data = payload(buffer, start, end)
+        self.check()
         first = position = self.word(self.PUBLISHED)
         seq, stop = self.word(self.NEXT_SEQ), -1
         burst = max(1, min(BURST_TICKS, self.capacity // 4))
@@ -210,24 +263,30 @@ class TickWriter(RingView):
                     break
                 event_ns, symbol, price = tick
                 recv_us = recv_ns // 1000 & 0xFFFFFFFF
-                RECORD.pack_into(
-                    self.bytes, self._record_at(position), event_ns, price, seq, symbol, recv_us
-                )
+                seal = seal_of(event_ns, price, seq, recv_us << 16 | symbol)
+                at = self._record_at(position)
+                RECORD.pack_into(self.bytes, at, event_ns, price, seq, seal, symbol, recv_us)
                 self.book.put(symbol, price, event_ns, recv_ns, seq)
                 position, seq = position + 1, seq + 1
             self.set_word(self.PUBLISHED, position)
             self.set_word(self.NEXT_SEQ, seq)
+            self.mine = self._header()
         _put(self.bytes, "q", self.HEARTBEAT, recv_ns)
         _put(self.book.bytes, "q", 64, recv_ns)
         return position - first, start, stop
 
     def set_next_seq(self, seq: int) -> None:
         """See the kernel."""
+        if seq < self.word(self.NEXT_SEQ):
+            raise ValueError(seq)
+        self.set_word(self.SKIPPED, seq - self.word(self.PUBLISHED))
         self.set_word(self.NEXT_SEQ, seq)
+        self.mine = self._header()
 
     def finish(self, seq: int) -> None:
         """See the kernel."""
         self.set_word(self.END_SEQ, seq)
+        self.mine = self._header()
 
     def wait_space(self, timeout_ns: int) -> bool:
         """Never sleeps."""
@@ -242,6 +301,13 @@ class TickReader(RingView):
         super().__init__(ring)
         self.at = self._slot(slot)
         self.position, self.lost = self.word(self.at + 8), self.word(self.at + 16)
+        self.gap = 0
+
+    def _follow(self, position: int) -> None:
+        gap = self.record(position)[2] - position
+        if not self.is_sealed(position) or not self.gap <= gap <= self.word(self.SKIPPED):
+            raise Damaged(position)
+        self.gap = gap
 
     def available(self) -> int:
         """Unread ticks."""
@@ -249,6 +315,7 @@ class TickReader(RingView):
 
     def wait(self, timeout_ns: int) -> int:
         """Never sleeps."""
+        self.set_word(self.at + 8, self.position)
         return self.available()
 
     def next_seq(self) -> int:
@@ -265,6 +332,8 @@ class TickReader(RingView):
         """See the kernel."""
         index = self.position % self.capacity
         count = max(0, min(self.available(), self.capacity - index, most))
+        for position in range(self.position, self.position + count):
+            self._follow(position)
         return index, count, self.record(self.position + count - 1)[2] if count else 0
 
     def copy(self, out: Any) -> int:
@@ -272,7 +341,7 @@ class TickReader(RingView):
         self._skip()
         _, count, _ = self.peek(len(out))
         for i in range(count):
-            out[i] = self.record(self.position + i)
+            out[i] = self._raw(self.position + i)
         return count
 
     def _skip(self) -> None:

@@ -101,7 +101,7 @@ def parse_ticks(
         tick, start, stop = parser.read_tick(data, start, False)
         if tick is None:
             return count, start, stop
-        out[count] = (tick[0], tick[2], first_seq + count, tick[1], 0)
+        out[count] = (tick[0], tick[2], first_seq + count, 0, tick[1], 0)
     return len(out), start, FULL
 
 
@@ -114,7 +114,7 @@ def parse_sentiments(
     while count < len(out):
         tick, start, stop = parser.read_tick(data, start, True)
         if tick is not None:
-            out[count] = (tick[0], tick[2], complete_before, tick[1], 0)
+            out[count] = (tick[0], tick[2], complete_before, 0, tick[1], 0)
             count += 1
             continue
         mark = re.match(rb"SEQ\|([0-9]{1,18})\*", data[start:]) if stop == MARK else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from app.runtime.metrics import layout
+from app.runtime.metrics import layout, process_metrics
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.snapshot import STAGE_COUNTER, ProcessSnapshot, read_metrics, unique_labels
@@ -268,11 +268,11 @@ def test_a_claim_times_out_while_a_stopped_process_holds_the_claim_lock(
 
 
 def damaged_headers() -> list[tuple[str, bytes, str]]:
-    good = layout.HEADER.unpack(layout.header_image())
+    good = layout.HEADER.unpack_from(layout.header_image())
     other = good[1] + 1
     return [
         ("version", layout.HEADER.pack(good[0], other, *good[2:]), f"layout {other}/"),
-        ("names", layout.HEADER.pack(*good[:2], good[2] ^ 1, *good[3:]), "this build has 1/"),
+        ("names", layout.HEADER.pack(*good[:2], good[2] ^ 1, *good[3:]), "this build has 2/"),
         ("magic", layout.HEADER.pack(b"PRICBOOK", *good[1:]), "not a metrics segment"),
     ]
 
@@ -338,3 +338,34 @@ def test_snapshots_are_in_the_order_of_the_data_flow(name: str):
     assert [s.service for s in read_metrics(name)] == list(STAGE_COUNTER)
     for owner in owners:
         owner.close()
+
+
+@pytest.mark.parametrize("owner", ["nobody", "another program"])
+def test_a_removed_segment_is_created_again_with_all_figures(
+    name: str, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    monkeypatch.setattr(process_metrics, "CHECK_EVERY_NS", 0)
+    strategy = ProcessMetrics.open(name, "strategy")
+    gateway = ProcessMetrics.open(name, "gateway")
+    strategy.add("ticks_consumed", 7)
+    buckets = strategy.histogram("order_ack_ns").buckets
+    gateway.add("ticks_sent", 9)
+    (SHM_DIRECTORY / name).unlink()
+    if owner == "another program":
+        (SHM_DIRECTORY / name).write_bytes(b"mine")
+        with pytest.raises(MetricsError, match=f"{name}: 4 bytes, too short for a metrics"):
+            strategy.heartbeat()
+        assert (SHM_DIRECTORY / name).read_bytes() == b"mine"
+    else:
+        gateway.heartbeat()
+        strategy.add("ticks_consumed", 1)  # before it has noticed
+        strategy.heartbeat()
+        buckets[3] += 5  # a view from before the removal
+        found = {block.service: block for block in read_metrics(name)}
+        assert all(block.alive for block in found.values())
+        assert found["gateway"].counters["ticks_sent"] == 9
+        assert found["strategy"].counters["ticks_consumed"] == 8
+        assert found["strategy"].histograms["order_ack_ns"].total == 5
+    del buckets
+    strategy.close()
+    gateway.close()
