@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.order_manager.store import open_files
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import StoreUnavailableError
 from app.order_manager.store.tools import verify
@@ -41,9 +42,9 @@ def acked(client: Any, order: dict[str, Any]) -> dict[str, Any]:
 def test_no_acknowledged_order_is_lost_with_a_file_that_is_removed(
     tmp_path: Path, lost: tuple[str, ...], pause_s: float
 ) -> None:
-    """With a pause the maintenance finds it, without one the next commit; then a kill follows.
+    """With a pause the maintenance finds it, without one a commit soon after; then a kill follows.
 
-    A commit looks only at the files that have the orders.
+    A commit looks only at the files that have the orders, and not each commit looks.
     """
     with OrderManagerProcess(tmp_path) as process:
         with process.client() as client:
@@ -66,7 +67,7 @@ def test_no_acknowledged_order_is_lost_with_a_file_that_is_removed(
         assert verify(str(process.store_path)) == []
 
 
-@pytest.mark.parametrize("pause_s", [0.0, 0.6])
+@pytest.mark.parametrize("pause_s", [2 * open_files.LOOK_EVERY_NS / 1e9, 0.6])
 def test_a_store_that_is_replaced_ends_the_process_and_keeps_both(
     tmp_path: Path, pause_s: float
 ) -> None:
@@ -77,7 +78,7 @@ def test_a_store_that_is_replaced_ends_the_process_and_keeps_both(
             assert client.ask({**ORDER, "id": 1, "client": "me"})["ok"]
             os.replace(other, process.store_path)
             time.sleep(pause_s)
-            if not pause_s:
+            if pause_s < 0.1:
                 assert client.ask({**ORDER, "id": 2, "client": "me"})["ok"] is False
         assert process.process is not None
         assert process.process.wait(timeout=20) == 1
@@ -94,7 +95,10 @@ def test_a_store_that_is_replaced_ends_the_process_and_keeps_both(
     manager.close()
 
 
-def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_files, "LOOK_EVERY_NS", 0)
     path = tmp_path / "folder" / "orders.sqlite3"
     manager = Manager(path)
     manager.ask({**ORDER, "id": 1})
@@ -114,6 +118,7 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
 def test_where_nothing_can_be_saved_nothing_is_acknowledged(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(open_files, "LOOK_EVERY_NS", 0)
     manager = Manager(path)
     manager.ask({**ORDER, "id": 1})
     path.unlink()
