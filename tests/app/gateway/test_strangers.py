@@ -20,6 +20,8 @@ from tests.support.feed_helpers import (
     wait_until,
 )
 
+pytestmark = pytest.mark.medium
+
 COUNT = 300
 STRANGERS = pytest.mark.parametrize(
     "shown", [b"", b"PROOF|*", f"PROOF|{PROOF[::-1]}*".encode(), f"PROOF|{PROOF}0*".encode()]

@@ -16,6 +16,8 @@ from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 from tests.support.orders.process import OrderManagerProcess
 
+pytestmark = pytest.mark.medium
+
 LOST = [
     ("",),
     ("-wal",),

@@ -16,6 +16,8 @@ from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 from tests.support.orders.server import running
 
+pytestmark = pytest.mark.medium
+
 RUNS = ("january", "february", "march")
 RESTING = {**ORDER, "client": "ann", "type": "LIMIT", "tif": "GTC", "price": 1}
 
