@@ -61,7 +61,8 @@ def setup_logging(service: str, level: str = "INFO", form: str = "text") -> None
     render: Any = structlog.processors.JSONRenderer() if form == "json" else _text_line
     structlog.configure(
         processors=[
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Not "iso": it leaves out the microseconds of a whole second.
+            structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True),
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             add_service,

@@ -282,3 +282,20 @@ def start(service: str, folder: Path, **settings: str) -> subprocess.CompletedPr
         )
     finally:
         (Path("/dev/shm") / metrics).unlink(missing_ok=True)
+
+
+def test_a_whole_second_has_its_microseconds() -> None:
+    code = (
+        "import datetime, structlog.processors as processors\n"
+        "from types import SimpleNamespace\n"
+        "from app.runtime.log import get_logger, setup_logging\n"
+        "whole = datetime.datetime(2026, 11, 26, 0, 18, 57, tzinfo=datetime.UTC)\n"
+        "clock = SimpleNamespace(now=lambda tz=None: whole)\n"
+        "processors.datetime = SimpleNamespace(datetime=clock, timezone=datetime.timezone)\n"
+        "setup_logging('gateway')\n"
+        "get_logger().info('ready')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "2026-11-26T00:18:57.000000Z INFO gateway ready\n"
