@@ -60,6 +60,8 @@ class Refusal(msgspec.Struct):
 
     code: str
     msg: str
+    id: int | None = None
+    client: str | None = None
     order: msgspec.Raw = msgspec.Raw(b"")
     """The order that is recorded; empty if there is none."""
 
@@ -100,7 +102,9 @@ class RefusalLog:
         self._seen[kind] = seen = self._seen.get(kind, 0) + 1
         if seen <= REFUSALS_LOGGED:
             reason = refusal.msg[:REASON_CHARACTERS_MAX]
-            log.warning("request_refused", peer=peer, code=refusal.code, reason=reason)
+            order = {"client": refusal.client, "id": refusal.id}
+            named = {key: value for key, value in order.items() if value is not None}
+            log.warning("request_refused", peer=peer, code=refusal.code, reason=reason, **named)
 
     def flush(self, end: bool = False) -> None:
         """At the end of a window, or of the process: one line for each kind that has more."""

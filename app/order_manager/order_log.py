@@ -18,7 +18,6 @@ import msgspec
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order, tick_of_order_id
 from app.model.reject_codes import RejectCode
-from app.model.requests import OrderRequest, Reject
 from app.model.timestamps import utc_text
 from app.model.words import one_word
 from app.runtime.log import get_logger
@@ -48,16 +47,9 @@ EVENT_NAMES: Final = {
 }
 """In a line of text -> ``event`` in a line of JSON."""
 WARNINGS: Final = frozenset({"Denied", "Rejected"})
-"""At level WARNING, as is :class:`Refused`; all other events are at INFO."""
+"""At level WARNING; all other events of orders are at INFO."""
 CODE_NAMES: Final = {int(code): code.name for code in RejectCode}
 """A dictionary, since an order's line should not wait for an enumeration's call."""
-
-
-class Refused(msgspec.Struct):
-    """An order that was refused and not stored."""
-
-    request: OrderRequest
-    reject: Reject
 
 
 class Note(msgspec.Struct):
@@ -69,7 +61,7 @@ class Note(msgspec.Struct):
     warning: bool = False
 
 
-Event = OrderEvent | Refused | Note
+Event = OrderEvent | Note
 _encode = msgspec.json.Encoder().encode
 
 
@@ -151,7 +143,7 @@ class OrderLog:
 def _is_warning(event: Event) -> bool:
     if isinstance(event, tuple):
         return event[0] in WARNINGS
-    return isinstance(event, Refused) or event.warning
+    return event.warning
 
 
 # The lines of orders are made inside the loops: a call per line would cost a tenth more.
@@ -161,7 +153,7 @@ def _text_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
     lines = []
     for event in events:
         if not isinstance(event, tuple):
-            lines.append((warning if _is_warning(event) else info) + _other_text(event))
+            lines.append((warning if _is_warning(event) else info) + event.text)
             continue
         what, order, client = event
         price = "MARKET" if order.price is None else money_text(order.price)
@@ -184,7 +176,7 @@ def _json_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
     quoted = _QuotedTexts()
     for event in events:
         if not isinstance(event, tuple):
-            lines.append((warning if _is_warning(event) else info) + _other_json(event))
+            lines.append((warning if _is_warning(event) else info) + _note_json(event))
             continue
         what, order, client = event
         head, end = info, '"}'
@@ -213,26 +205,9 @@ def _quoted(value: object) -> str:
     return _encode(value).decode()
 
 
-def _other_text(event: Refused | Note) -> str:
-    if isinstance(event, Note):
-        return event.text
-    request, reject = event.request, event.reject
-    order_id = "-" if request.id is None else request.id
-    return f"Refused Order {order_id}: {reject.code.name}: {reject.msg}"
-
-
-def _other_json(event: Refused | Note) -> str:
-    if isinstance(event, Note):
-        fields = "".join(f",{_quoted(key)}:{_quoted(value)}" for key, value in event.fields.items())
-        return f'"{event.name}"{fields}}}'
-    request, reject = event.request, event.reject
-    price = "null" if request.price is None else money_text(request.price)
-    return (
-        f'"order_refused","client":{_quoted(request.client)},"id":{_quoted(request.id)},'
-        f'"symbol":{_quoted(request.symbol)},"side":"{SIDE_NAMES[request.side]}",'
-        f'"qty":{request.qty},"price":{price},"filled_qty":0,'
-        f'"code":"{reject.code.name}","msg":{_quoted(reject.msg)}}}'
-    )
+def _note_json(event: Note) -> str:
+    fields = "".join(f",{_quoted(key)}:{_quoted(value)}" for key, value in event.fields.items())
+    return f'"{event.name}"{fields}}}'
 
 
 def _dropped(count: int, as_json: bool) -> str:

@@ -28,7 +28,7 @@ from app.model.timestamps import utc_text
 from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
-from app.order_manager.order_log import Event, Refused
+from app.order_manager.order_log import Event
 from app.order_manager.queries import OrderQueries
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.log import get_logger
@@ -161,7 +161,6 @@ class OrderService(Generic[Peer]):
             if result.retryable:
                 self.held.hold(peer, request)
             self._answers.append((peer, encode_reject(result)))
-            self.events.append(Refused(request, result))
             return
         order, duplicate = result
         acked = (order, request.client, duplicate)

@@ -13,7 +13,6 @@ import pytest
 
 from app.model.orders import BUY, DENIED, FILLED, GTC, LIMIT, NEW, SELL, Order
 from app.model.reject_codes import RejectCode
-from app.model.requests import OrderRequest, Reject
 from app.order_manager.order_log import (
     BACKLOG_BYTES_MAX,
     DELAY_NS,
@@ -21,7 +20,6 @@ from app.order_manager.order_log import (
     Event,
     Note,
     OrderLog,
-    Refused,
 )
 from tests.support.orders.frames import ORDER
 from tests.support.orders.process import OrderManagerProcess
@@ -160,13 +158,12 @@ RECEIVED = Order(1, 1, 84, 1, BUY, "NVDA", 10, 96_440_000_000, LIMIT, GTC, None,
 RESTING = Order(2, 1, 85, 1, SELL, "NVDA", 10, None, LIMIT, GTC, None, NEW, 3)
 DENIAL = Order(3, 1, 86, 1, BUY, "A*B", 5, 10**9, LIMIT, GTC, None, DENIED)
 DENIAL.code, DENIAL.msg = int(RejectCode.FRAME_RATE), 'too "many"'
-REQUEST = OrderRequest(SELL, "TSLA", 7, None, None, None, CLIENT, LIMIT, GTC)
 EVENTS: list[Event] = [
     ("Received", RECEIVED, CLIENT),
     ("Received", RESTING, CLIENT),
     ("Denied", DENIAL, CLIENT),
     ("Repeated", DENIAL, CLIENT),
-    Refused(REQUEST, Reject(RejectCode.STORE_UNAVAILABLE, "no disk", retryable=True)),
+    Note("trading_mode", "Trading mode of stack is halted", {"mode": "halted"}, warning=True),
 ]
 
 
@@ -184,7 +181,7 @@ def test_text_lines_are_those_that_users_know(pipe: Pipe) -> None:
         'FRAME_RATE: too "many"',
         f"INFO order_manager Repeated Order 86: BUY 5 A*B @ 1.00 client={client} id=86 "
         'FRAME_RATE: too "many"',
-        "WARNING order_manager Refused Order -: STORE_UNAVAILABLE: no disk",
+        "WARNING order_manager Trading mode of stack is halted",
     ]
 
 
@@ -192,7 +189,7 @@ def test_json_lines_have_the_order_as_fields(pipe: Pipe) -> None:
     log = OrderLog("json", descriptor=pipe.writing)
     log.write(EVENTS, NOW_NS)
     log.drain()
-    received, resting, denied, repeated, refused = map(json.loads, pipe.read().splitlines())
+    received, resting, denied, repeated, halted = map(json.loads, pipe.read().splitlines())
     assert received == {
         "ts": "2025-11-22T08:26:40.123456Z",
         "level": "info",
@@ -212,13 +209,15 @@ def test_json_lines_have_the_order_as_fields(pipe: Pipe) -> None:
     assert (denied["code"], denied["msg"]) == ("FRAME_RATE", 'too "many"')
     assert (repeated["event"], repeated["level"]) == ("order_repeated", "info")
     assert {"code", "msg"} <= repeated.keys()
-    assert (refused["event"], refused["level"], refused["id"]) == ("order_refused", "warning", None)
-    assert (refused["client"], refused["symbol"], refused["side"]) == (CLIENT, "TSLA", "SELL")
-    assert (refused["code"], refused["msg"]) == ("STORE_UNAVAILABLE", "no disk")
+    assert (halted["event"], halted["level"], halted["mode"]) == (
+        "trading_mode",
+        "warning",
+        "halted",
+    )
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_level_warning_keeps_denials_and_refusals(pipe: Pipe, form: str) -> None:
+def test_level_warning_keeps_denials_and_other_warnings(pipe: Pipe, form: str) -> None:
     log = OrderLog(form, "WARNING", pipe.writing)
     log.write(EVENTS[:2], NOW_NS)
     assert not log.pending
@@ -227,4 +226,4 @@ def test_level_warning_keeps_denials_and_refusals(pipe: Pipe, form: str) -> None
     lines = pipe.read().splitlines()
     assert len(lines) == 2
     assert "FRAME_RATE" in lines[0]
-    assert "STORE_UNAVAILABLE" in lines[1]
+    assert "halted" in lines[1]
