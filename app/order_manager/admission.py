@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from app.model.reject_codes import RejectCode
+from app.model.repeat_window import OTHER
 from app.model.requests import (
     Auth,
     Limits,
@@ -22,17 +23,17 @@ from app.model.requests import (
 from app.model.wire.order_answers import encode_object, encode_reject
 from app.order_manager.service import OrderService
 from app.order_manager.session import Session
-from app.order_manager.sessions import Sessions
+from app.order_manager.sessions import (
+    REASON_CHARACTERS_MAX,
+    Sessions,
+    host_of,
+    refusal_window,
+)
 from app.runtime.log import get_logger
 from app.runtime.net.access import speaks_another_protocol, token_matches
 
 log = get_logger()
 
-REFUSALS_LOGGED: Final = 5
-"""Lines of one kind of refusal to one host within REFUSALS_WINDOW_S; the others are counted."""
-REFUSALS_WINDOW_S: Final = 10.0
-REFUSAL_KINDS_MAX: Final = 256
-REASON_CHARACTERS_MAX: Final = 300
 NOT_OK: Final = b'{"ok":false'
 CLOSING: Final = frozenset(
     {
@@ -78,9 +79,8 @@ class RefusalLog:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], int] = {}
-        """Host and reject code -> refusals in the window."""
-        self._window_ends = 0.0
+        self._refused = refusal_window()
+        """By host and reject code."""
 
     def note(self, answers: Iterable[tuple[Session, bytes]]) -> int:
         """Log the refusals among the answers of a batch; returns their number."""
@@ -89,32 +89,22 @@ class RefusalLog:
             if answer.startswith(NOT_OK):
                 refusal = _decode_refusal(answer[:-1])
                 if not bytes(refusal.order) and RejectCode[refusal.code] not in CLOSING:
-                    self._add(session.peer, refusal)
+                    self._add(session, refusal)
                     found += 1
         return found
 
-    def _add(self, peer: str, refusal: Refusal) -> None:
-        if not self._seen:
-            self._window_ends = time.monotonic() + REFUSALS_WINDOW_S
-        kind = (peer.rpartition(":")[0], refusal.code)
-        if kind not in self._seen and len(self._seen) >= REFUSAL_KINDS_MAX:
-            kind = ("other", "OTHER")
-        self._seen[kind] = seen = self._seen.get(kind, 0) + 1
-        if seen <= REFUSALS_LOGGED:
+    def _add(self, session: Session, refusal: Refusal) -> None:
+        peer, code = session.peer, refusal.code
+        if self._refused.add((host_of(session), code), (OTHER, OTHER.upper()), time.monotonic()):
             reason = refusal.msg[:REASON_CHARACTERS_MAX]
             order = {"client": refusal.client, "id": refusal.id}
             named = {key: value for key, value in order.items() if value is not None}
-            log.warning("request_refused", peer=peer, code=refusal.code, reason=reason, **named)
+            log.warning("request_refused", peer=peer, code=code, reason=reason, **named)
 
     def flush(self, end: bool = False) -> None:
         """At the end of a window, or of the process: one line for each kind that has more."""
-        if not self._seen or (not end and time.monotonic() < self._window_ends):
-            return
-        for (host, code), seen in self._seen.items():
-            if seen > REFUSALS_LOGGED:
-                more = seen - REFUSALS_LOGGED
-                log.warning("requests_refused", peer=host, code=code, more=more)
-        self._seen.clear()
+        for (host, code), more in self._refused.take_rest(time.monotonic(), end=end):
+            log.warning("requests_refused", peer=host, code=code, more=more)
 
 
 class Admission:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.config import Settings
+from app.model.repeat_window import OTHER, RepeatWindow
 from app.model.token_bucket import TokenBucket
 from app.model.wire.frames import MAX_FRAME_BYTES
 from app.order_manager.session import Session
@@ -25,10 +26,10 @@ TOKEN_S: Final = 5.0
 STRANGERS_OF_HOST_MAX: Final = 64
 """Connections of one host without the token."""
 STRANGER_FRAME_BYTES_MAX: Final = 4096
-REFUSED_LOGGED: Final = 5
-"""Lines about closed sessions of one host within REFUSED_WINDOW_S; the others are counted."""
-REFUSED_WINDOW_S: Final = 10.0
-REFUSED_HOSTS_MAX: Final = 256
+REFUSALS_LOGGED: Final = 5
+"""Lines about one kind of refusal to one host within REFUSALS_WINDOW_S; the others are counted."""
+REFUSALS_WINDOW_S: Final = 10.0
+REFUSAL_KINDS_MAX: Final = 256
 REASON_CHARACTERS_MAX: Final = 300
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
@@ -37,6 +38,11 @@ OUT: Final = select.EPOLLOUT
 def host_of(session: Session) -> str:
     """The address without the port."""
     return session.peer.rpartition(":")[0]
+
+
+def refusal_window() -> RepeatWindow:
+    """Bounds the lines about refusals."""
+    return RepeatWindow(REFUSALS_LOGGED, REFUSALS_WINDOW_S, REFUSAL_KINDS_MAX)
 
 
 class Sessions:
@@ -58,9 +64,8 @@ class Sessions:
         self._needs_token = needs_token
         self._strangers: dict[str, set[Session]] = {}
         """Host -> its sessions that have not sent the token yet."""
-        self._refused: dict[tuple[str, str], int] = {}
-        """Event and host -> closed sessions since the last line about them."""
-        self._refused_ends = 0.0
+        self._refused = refusal_window()
+        """Of closed sessions, by event and host."""
         self._input_bytes = 0
         """At least the bytes that all sessions hold."""
         self._input_max = settings.order_input_bytes_max
@@ -169,23 +174,13 @@ class Sessions:
 
     def _log_refusal(self, event: str, session: Session, reason: str) -> None:
         """A line, unless there were some of this host; then their number later."""
-        if not self._refused:
-            self._refused_ends = time.monotonic() + REFUSED_WINDOW_S
-        key = event, host_of(session)
-        if key not in self._refused and len(self._refused) >= REFUSED_HOSTS_MAX:
-            key = event, "other"
-        self._refused[key] = seen = self._refused.get(key, 0) + 1
-        if seen <= REFUSED_LOGGED:
+        if self._refused.add((event, host_of(session)), (event, OTHER), time.monotonic()):
             log.warning(event, peer=session.peer, reason=reason[:REASON_CHARACTERS_MAX])
 
     def _flush_refusals(self, end: bool = False) -> None:
         """After the window: how many more there were, in one line for each kind and host."""
-        if not self._refused or (not end and time.monotonic() < self._refused_ends):
-            return
-        for (event, host), seen in self._refused.items():
-            if seen > REFUSED_LOGGED:
-                log.warning("clients_refused", peer=host, what=event, more=seen - REFUSED_LOGGED)
-        self._refused.clear()
+        for (event, host), more in self._refused.take_rest(time.monotonic(), end=end):
+            log.warning("clients_refused", peer=host, what=event, more=more)
 
     def _pause(self, reason: str) -> None:
         """Leave new clients in the backlog until a session closes."""

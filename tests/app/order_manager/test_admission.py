@@ -15,10 +15,15 @@ from app.model.requests import OrderRequest, Reject
 from app.model.wire.order_answers import encode_reject
 from app.model.wire.order_json import decode
 from app.order_manager import admission, held_orders, sessions
-from app.order_manager.admission import REFUSALS_LOGGED, REFUSALS_WINDOW_S, RefusalLog
+from app.order_manager.admission import RefusalLog
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.session import Session
-from app.order_manager.sessions import REFUSED_LOGGED, STRANGER_FRAME_BYTES_MAX
+from app.order_manager.sessions import (
+    REFUSAL_KINDS_MAX,
+    REFUSALS_LOGGED,
+    REFUSALS_WINDOW_S,
+    STRANGER_FRAME_BYTES_MAX,
+)
 from tests.support.children import eventually
 from tests.support.orders.frames import ORDER, frame
 from tests.support.orders.process import OrderManagerProcess
@@ -126,7 +131,7 @@ def test_the_log_of_refusals_is_bounded(clock: Clock) -> None:
     for host in range(5000):
         refuse(log, f"10.0.{host >> 8}.{host & 255}:1", RejectCode.BAD_FIELD, "x" * 60_000)
     log.flush(end=True)
-    assert len(clock.lines) <= admission.REFUSAL_KINDS_MAX + REFUSALS_LOGGED + 1
+    assert len(clock.lines) <= REFUSAL_KINDS_MAX + REFUSALS_LOGGED + 1
     assert sum(len(str(line)) for line in clock.lines) < 120_000
     assert clock.lines[-1]["more"] > 4000
 
@@ -167,8 +172,8 @@ def test_silent_connections_of_a_host_lock_nobody_out(
         assert again.ask(ORDER)["ok"]
     assert friend.ask(ORDER)["ok"], "no deadline with the token"
     seen = Counter(line["event"] for line in lines)
-    assert seen["client_refused"] == REFUSED_LOGGED
-    assert seen["client_dropped"] == REFUSED_LOGGED
+    assert seen["client_refused"] == REFUSALS_LOGGED
+    assert seen["client_dropped"] == REFUSALS_LOGGED
     for client in (*silent, *late, friend):
         client.close()
 
