@@ -11,9 +11,8 @@ from typing import Final
 import apsw
 
 from app.model.timestamps import NS_PER_S
-from app.order_manager.store.files import take_lease
 from app.order_manager.store.schema import StoreError
-from app.order_manager.store.tools import reading
+from app.order_manager.store.tools import owning
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -64,13 +63,9 @@ def prune_file(path: str, before_ns: int, keep_run: str | None = None) -> list[s
     Raises:
         StoreError: the store is missing, damaged or in use.
     """
-    lease = take_lease(path)
-    try:
-        with reading(path) as connection:
-            connection.execute("COMMIT")
-            return prune(connection, before_ns, keep_run)
-    finally:
-        os.close(lease)
+    with owning(path) as connection:
+        connection.execute("COMMIT")
+        return prune(connection, before_ns, keep_run)
 
 
 def give_back(path: str) -> None:
@@ -79,14 +74,10 @@ def give_back(path: str) -> None:
     Raises:
         StoreError: the store is missing, damaged or in use.
     """
-    lease = take_lease(path)
-    try:
-        with reading(path) as connection:
-            connection.execute("COMMIT")
-            connection.execute("VACUUM")
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    finally:
-        os.close(lease)
+    with owning(path) as connection:
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def prune_at_start(path: str, keep_days: int, run_id: str) -> None:

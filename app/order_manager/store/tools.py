@@ -56,6 +56,21 @@ def reading(path: str) -> Iterator[apsw.Connection]:
         connection.close()
 
 
+@contextmanager
+def owning(path: str) -> Iterator[apsw.Connection]:
+    """As :func:`reading`, of a store that no other process has; for changes.
+
+    Raises:
+        StoreError: as there, or the store is in use.
+    """
+    lease = take_lease(path)
+    try:
+        with reading(path) as connection:
+            yield connection
+    finally:
+        os.close(lease)
+
+
 def backup(path: str, target: str) -> None:
     """Copy a store, in use or not, to ``target``, which appears complete or not at all.
 
@@ -174,13 +189,9 @@ def rebuild(path: str) -> int:
     Raises:
         StoreError: the store is damaged or in use.
     """
-    lease = take_lease(path)
-    try:
-        with reading(path) as connection:
-            positions = rebuild_positions(connection)
-            connection.execute("DELETE FROM positions")
-            write_positions(connection.cursor(), position_rows(positions).values())
-            connection.execute("COMMIT")
-        return len(positions)
-    finally:
-        os.close(lease)
+    with owning(path) as connection:
+        positions = rebuild_positions(connection)
+        connection.execute("DELETE FROM positions")
+        write_positions(connection.cursor(), position_rows(positions).values())
+        connection.execute("COMMIT")
+    return len(positions)
