@@ -7,7 +7,7 @@ from typing import Final
 from app.execution.prices import PriceSource
 from app.execution.venue import Execution, Report
 from app.model.money import MAX_PRICE, UNITS, divide, money_text
-from app.model.orders import BUY, IOC, MARKET, PLAIN, SIDE_NAMES, Order
+from app.model.orders import BUY, IOC, LIMIT, PLAIN, SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
 
 SLIPPAGE_SCALE: Final = 1_000_000
@@ -46,23 +46,22 @@ class PaperExchange:
 
     def submit(self, order: Order, *, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
-        if order.type == PLAIN and at_tick:
-            assert order.price is not None
-            at_tick_price = self._slipped(order.price, order.side)
-            if at_tick_price > MAX_UNITS:
-                return self._beyond_money(order, at_tick_price)
-            return Report((Execution(self._quantity_now(order), at_tick_price),))
-        price = self._price_now(order)
-        if price is not None and price > MAX_UNITS and order.type == MARKET:
-            return self._beyond_money(order, price)
-        if order.type == PLAIN:
-            return self._at_once(order, price)
-        if order.type == MARKET:
-            if price is None:
-                return Report(
-                    reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book")
-                )
-            return Report((Execution(self._quantity_now(order), price),))
+        tick_price = order.price if at_tick and order.type == PLAIN else None
+        if tick_price is None:
+            price = self._price_now(order)
+        else:
+            price = self._slipped(tick_price, order.side)
+        if order.type == LIMIT:
+            return self._execute_or_rest(order, price)
+        if price is None:
+            return Report(reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book"))
+        if order.type == PLAIN and tick_price is None and not _marketable(order, price):
+            return _off_the_market(order, price)
+        if price > MAX_UNITS:
+            return _beyond_money(order, price)
+        return Report((Execution(self._quantity_now(order), price),))
+
+    def _execute_or_rest(self, order: Order, price: int | None) -> Report:
         done: tuple[Execution, ...] = ()
         if price is not None and _marketable(order, price):
             done = (Execution(self._quantity_now(order), price),)
@@ -70,30 +69,6 @@ class PaperExchange:
         if rests:
             self._rest(order)
         return Report(done, rests)
-
-    def _beyond_money(self, order: Order, price: int) -> Report:
-        """Reject an order whose price is more than the store's 64 bits hold."""
-        msg = (
-            f"{order.symbol} at {money_text(price)}, slippage included, is above the largest price "
-            f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS"
-        )
-        return Report(reject=(RejectCode.PRICE_TOO_HIGH, msg))
-
-    def _at_once(self, order: Order, price: int | None) -> Report:
-        """Execute an order without a type at the market's price, or reject it."""
-        if price is None:
-            return Report(reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book"))
-        if _marketable(order, price):
-            return Report((Execution(self._quantity_now(order), price),))
-        assert order.price is not None
-        what = f"{SIDE_NAMES[order.side]} at {money_text(order.price)}"
-        return Report(
-            reject=(
-                RejectCode.NOT_MARKETABLE,
-                f"{what} does not reach the market's {money_text(price)}: name a price that does, "
-                'or send "type":"LIMIT" to wait for one',
-            )
-        )
 
     def cancel(self, order: Order) -> None:
         """Forget a resting order."""
@@ -150,3 +125,22 @@ class PaperExchange:
 def _marketable(order: Order, price: int) -> bool:
     assert order.price is not None
     return price <= order.price if order.side == BUY else price >= order.price
+
+
+def _off_the_market(order: Order, price: int) -> Report:
+    """Reject an order that executes at once or not at all, and that names a better price."""
+    assert order.price is not None
+    msg = (
+        f"{SIDE_NAMES[order.side]} at {money_text(order.price)} does not reach the market's "
+        f'{money_text(price)}: name a price that does, or send "type":"LIMIT" to wait for one'
+    )
+    return Report(reject=(RejectCode.NOT_MARKETABLE, msg))
+
+
+def _beyond_money(order: Order, price: int) -> Report:
+    """Reject an order whose price is more than the store's 64 bits hold."""
+    msg = (
+        f"{order.symbol} at {money_text(price)}, slippage included, is above the largest price "
+        f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS"
+    )
+    return Report(reject=(RejectCode.PRICE_TOO_HIGH, msg))
