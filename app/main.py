@@ -37,7 +37,7 @@ from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.process import log_stopped
 from app.runtime.run_id import new_run_id
 from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
-from app.runtime.verdict.command import refuse, write
+from app.runtime.verdict.command import refuse
 from app.runtime.verdict.stall import StallWatch
 from app.shared_memory_utils.segment import SegmentError
 
@@ -220,10 +220,12 @@ def _print_report(settings: Settings, cut_short: str, code: int) -> None:
     try:
         result = report.collect(settings, cut_short, fault=code == EXIT_FAULT)
         result = msgspec.structs.replace(result, refused=code == EXIT_SETTINGS)
-        print_text("report", report.to_text(result), verdict=result.verdict)
-        log.info("report_written", path=str(report_files.write(result, settings.output_dir)))
     except (MetricsError, SegmentError, OSError) as error:
         log.error("report_not_written", error=str(error))
+        return
+    print_text("report", report.to_text(result), verdict=result.verdict)
+    if path := report_files.write_or_log(result, settings.output_dir):
+        log.info("report_written", path=str(path))
 
 
 def main() -> int:
@@ -257,7 +259,8 @@ def main() -> int:
                 _print_report(settings, cut_short, code)
             remove_segments(settings)
         elif settings.replay == "once":
-            write(report.of_failure(reason, fault=code == EXIT_FAULT), settings.output_dir)
+            made = report.of_failure(reason, fault=code == EXIT_FAULT)
+            report_files.write_or_log(made, settings.output_dir)
         log_stopped(code, reason)
     return code
 

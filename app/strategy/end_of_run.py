@@ -11,26 +11,30 @@ from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.expectations import bits_of_money
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.snapshot import read_metrics
-from app.runtime.net.position_queries import profit_of
+from app.runtime.net.position_queries import Profit, profit_of
 
 log = get_logger()
 
 REPORT_SETTLE_S: Final = 2.0
-PROFIT_PATIENCE_S: Final = 5.0
+PROFIT_PATIENCE_S: Final = 10.0
 OTHERS_POLL_S: Final = 0.1
 UNDER_WAY: Final = ("starting", "ready", "stale")
 
 
-def settle(settings: Settings, metrics: ProcessMetrics, stop: Stop, client: str) -> None:
-    """After the last tick: complete the figures of the report.  ``client``: name of the orders."""
+def settle(settings: Settings, metrics: ProcessMetrics, stop: Stop, client: str) -> Profit:
+    """After the last tick: complete the figures of the report, and return the run's profit.
+
+    ``client``: name of the orders.
+    """
     metrics.set_state("done")
-    _note_profit(settings, metrics, client)
-    _await_others(settings, metrics, stop)
-
-
-def _note_profit(settings: Settings, metrics: ProcessMetrics, client: str) -> None:
-    """Write the profit of the run into the counters, where every report finds it."""
     profit = profit_of(settings, client, PROFIT_PATIENCE_S)
+    _note_profit(metrics, profit)
+    _await_others(settings, metrics, stop)
+    return profit
+
+
+def _note_profit(metrics: ProcessMetrics, profit: Profit) -> None:
+    """Write the profit of the run into the counters, where every report finds it."""
     if not profit.problem:
         metrics.set("run_pnl", bits_of_money(profit.realized + profit.unrealized))
     metrics.set("run_pnl_known", int(not profit.problem))
@@ -54,11 +58,16 @@ def _await_others(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> No
 
 
 def report_run(
-    settings: Settings, cut_short: str, *, client: str = "", fault: bool = False, final: bool = True
+    settings: Settings,
+    cut_short: str,
+    *,
+    profit: Profit | None = None,
+    fault: bool = False,
+    final: bool = True,
 ) -> int:
     """Write and print the report of a ``REPLAY=once`` run.
 
-    ``client`` is the name of this strategy's orders if the run has ended, else "".  The other
+    ``profit`` is that of this strategy if the run has ended, else None.  The other
     processes publish their counters a few times a second: at the end of the run, wait for their
     last figures.  ``final``: a restart would not change the result.
 
@@ -68,21 +77,15 @@ def report_run(
     # Imported here: rich, which draws the tables, takes 5 MB that a run needs only at its end.
     from app.runtime.metrics import report, report_files
 
-    deadline = time.monotonic() + (REPORT_SETTLE_S if client else 0)
+    deadline = time.monotonic() + (REPORT_SETTLE_S if profit else 0)
     result = report.collect(settings, cut_short, fault=fault)
     while result.problems and time.monotonic() < deadline:
         time.sleep(0.05)
         result = report.collect(settings, cut_short, fault=fault)
-    if client:
-        profit = profit_of(settings, client, PROFIT_PATIENCE_S)
-        result = msgspec.structs.replace(result, profit=profit)
+    result = msgspec.structs.replace(result, profit=profit)
     print_text("report", report.to_text(result), verdict=result.verdict)
-    path = None
-    try:
-        path = report_files.write(result, settings.output_dir)
-    except OSError as error:
-        log.error("report_not_written", folder=settings.output_dir, error=str(error))
+    path = report_files.write_or_log(result, settings.output_dir)
     log.info("run_finished", complete=not result.problems, report=str(path))
     if result.exit_code != EXIT_OK:
-        raise RunFailed(result.exit_code, result.verdict, over=bool(client), final=final)
+        raise RunFailed(result.exit_code, result.verdict, over=profit is not None, final=final)
     return EXIT_OK

@@ -301,28 +301,28 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         started_ns = metrics.get("started_ns") or time.monotonic_ns()
         metrics.set("started_ns", started_ns)
         stop.set_deadline(started_ns / 1e9 + settings.deadline_s, settings.deadline_s)
+    profit = None
     try:
         client = _consume(settings, metrics, stop)
         if client:
-            settle(settings, metrics, stop, client)
-    except StopRequested:
-        client = ""
+            profit = settle(settings, metrics, stop, client)
+    except (StopRequested, Overdue):
+        pass
     except StrategyError as error:
         if settings.replay == "once" and SUPERVISED not in os.environ:
             log.error("fatal", error=str(error), **error.details)
             stop.clear_deadline()
             report_run(settings, str(error), fault=True)
         raise FatalError(str(error), final=True, details=error.details) from error
-    except Overdue:
-        client = ""
     stop.clear_deadline()
-    if not client and (settings.replay != "once" or stop.shm_owner_died):
+    if profit is None and (settings.replay != "once" or stop.shm_owner_died):
         return EXIT_OK
-    if not client and SUPERVISED in os.environ:
+    if profit is None and SUPERVISED in os.environ:
         # The supervisor restarts this process, or reports on the run that it has cut short.
         raise RunFailed(EXIT_INCOMPLETE, stop.reason, over=False)
-    cut_short = "" if client else stop.reason or "stopped"
-    return report_run(settings, cut_short, client=client, final=bool(client) or stop.overdue)
+    if profit is None:
+        return report_run(settings, stop.reason or "stopped", final=stop.overdue)
+    return report_run(settings, "", profit=profit)
 
 
 def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:

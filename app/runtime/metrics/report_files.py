@@ -7,7 +7,10 @@ from typing import Final
 
 import msgspec
 
+from app.runtime.log import get_logger
 from app.runtime.metrics.report import Report, to_markdown
+
+log = get_logger()
 
 FILE_NAME: Final = "performance_report.md"
 JSON_NAME: Final = "report.json"
@@ -57,6 +60,15 @@ def to_junit(report: Report) -> str:
         suite.set(key, str(count))
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode") + "\n"
+
+
+def write_or_log(report: Report, output_dir: str | Path) -> Path | None:
+    """As :func:`write`; a folder that cannot be written is logged and does not change the run."""
+    try:
+        return write(report, output_dir)
+    except OSError as error:
+        log.error("report_not_written", folder=str(output_dir), error=str(error))
+        return None
 
 
 def write(report: Report, output_dir: str | Path) -> Path:

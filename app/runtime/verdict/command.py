@@ -123,23 +123,16 @@ class Verdict:
                 made = report.collect(self._settings, end.reason, fault=fault)
             except (MetricsError, SegmentError) as error:
                 log.warning("no_figures", error=str(error))
-        write(made, self._settings.output_dir)
+        report_files.write_or_log(made, self._settings.output_dir)
         return made
-
-
-def write(made: report.Report, output_dir: str) -> None:
-    """Write the report's files; a volume that cannot be written does not change the verdict."""
-    try:
-        report_files.write(made, output_dir)
-    except OSError as error:
-        log.error("report_not_written", folder=output_dir, error=str(error))
 
 
 def refuse(service: str, problem: SettingsError) -> int:
     """Report invalid settings; returns the exit code."""
     reason = f"invalid settings: {one_line(problem)}"
     output_dir = os.environ.get("OUTPUT_DIR") or dotenv_values(".env").get("OUTPUT_DIR")
-    write(report.of_failure(reason, refused=True), output_dir or Settings().output_dir)
+    made = report.of_failure(reason, refused=True)
+    report_files.write_or_log(made, output_dir or Settings().output_dir)
     print_settings_error(service, problem)
     return EXIT_SETTINGS
 
