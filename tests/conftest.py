@@ -1,4 +1,4 @@
-"""Fixtures of the container tests."""
+"""Fixtures of tests in several folders: segment names, child processes, containers."""
 
 import fcntl
 import os
@@ -9,8 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.children import Spawn, segment_name, spawner
 from tests.support.compose_stack import ComposeStack
 from tests.support.paths import ROOT
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A segment name of this test only."""
+    yield from segment_name()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Starts child processes that do not outlive the test."""
+    yield from spawner()
 
 
 def _engine_problem() -> str:

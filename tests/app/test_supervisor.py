@@ -1,11 +1,8 @@
 """Which exit of the strategy the supervisor takes for the end of the run."""
 
 import os
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from app.config import Settings
 from app.kernel import _kernel
@@ -14,12 +11,6 @@ from app.runtime.lifecycle import Stop
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import TickRing
-from tests.support.children import segment_name
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
 
 
 def test_a_strategy_that_is_cut_short_does_not_end_the_run(name: str) -> None:

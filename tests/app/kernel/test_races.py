@@ -6,14 +6,13 @@ Three outcomes are forbidden: a *torn* tick (fields of two ticks in one), a sequ
 
 import json
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from app.kernel import _kernel
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import TickRing
-from tests.support.children import Child, Spawn, eventually, segment_name, spawner
+from tests.support.children import Child, Spawn, eventually
 from tests.support.kernel.race_workers import DISTINCT_MIN, Findings, Writer
 
 pytestmark = pytest.mark.medium
@@ -23,16 +22,6 @@ SHORT_READS = 300_000
 LONG_READS = 50_000_000
 """Per reader; the two readers of a long run make 10**8."""
 FOREVER = 10**15
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
-
-
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
-    yield from spawner()
 
 
 def start(spawn: Spawn, *arguments: object) -> Child:

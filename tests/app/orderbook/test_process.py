@@ -15,7 +15,7 @@ from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentMissing
 from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
-from tests.support.children import SHM, eventually, segment_name
+from tests.support.children import SHM, eventually
 from tests.support.environ import default_environ
 from tests.support.fake_servers import Connection, FakeServer
 from tests.support.paths import ROOT
@@ -23,11 +23,6 @@ from tests.support.paths import ROOT
 TICKS = 3000
 SYMBOLS = ["AAPL", "MSFT", "TSLA"]
 Handler = Callable[[Connection], None]
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
 
 
 def tick(seq: int) -> bytes:

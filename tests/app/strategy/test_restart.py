@@ -20,7 +20,6 @@ from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import TickRing
 from app.strategy.base import Strategy
 from app.strategy.process import StrategyProcess
-from tests.support.children import segment_name
 from tests.support.fake_servers import Connection, FakeServer
 from tests.support.feed_helpers import make_feed, make_settings, running, ticks_bytes
 from tests.support.kernel.helpers import padded
@@ -121,11 +120,6 @@ class Surroundings(NamedTuple):
     orderbook: Orderbook
     manager: OrderManager
     metrics: ProcessMetrics
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    yield from segment_name()
 
 
 @contextmanager
