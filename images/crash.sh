@@ -3,8 +3,8 @@
 #
 # A container of the service "check" watches from inside the stack's network and shared memory; it says
 # when it is ready, and prints the result.  The fault comes from here, with the engine's means:
-#   kill    SIGKILL to the process inside its container, so that the restart policy applies (after
-#           "docker kill", a manual stop, the engine restarts nothing)
+#   kill    SIGKILL to the process inside its container, which starts it again (after "docker kill", a
+#           manual stop, the engine starts nothing: docker compose up -d does)
 #   freeze  SIGSTOP to it, and SIGCONT after 3 s
 #   cut     the container leaves its network for 1 s, which breaks all its connections
 set -euo pipefail
@@ -14,10 +14,11 @@ service=$1 fault=$2
 inside() { docker compose exec -T "$service" sh -c "$1" </dev/null; }
 
 inject() {
-    # The process is the only child of the container's init.
+    # The process is the only child of the keeper, the only child of the container's init.
+    local find='p=$(cat /proc/1/task/1/children); p=$(cat /proc/${p% }/task/${p% }/children)'
     case $fault in
-        kill) inside 'kill -KILL $(cat /proc/1/task/1/children)' ;;
-        freeze) inside 'p=$(cat /proc/1/task/1/children); kill -STOP $p; sleep 3; kill -CONT $p' ;;
+        kill) inside "$find; kill -KILL \$p" ;;
+        freeze) inside "$find; kill -STOP \$p; sleep 3; kill -CONT \$p" ;;
         cut)
             container=$(docker compose ps -q "$service")
             network=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' \
@@ -33,9 +34,8 @@ coproc check { docker compose run --rm --no-deps -T check crash "$service" --fau
 result=$check_PID
 exec 3<&"${check[0]}" 4>&"${check[1]}"
 if read -r line <&3; then
-    # Killed with its container, the shell that sends the signal reports a failure.
     if [ "$line" != ready ]; then echo "$line"
-    elif inject || [ "$fault" = kill ]; then echo injected >&4
+    elif inject; then echo injected >&4
     fi
 fi
 exec 4>&-

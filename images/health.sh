@@ -9,5 +9,5 @@ pause_s=$1
 shift
 # Remove the mark first: after a failure or an interrupted pause, the next check is immediate.
 if rm "$mark" 2>/dev/null; then sleep "$pause_s"; fi
-timeout -k 1 10 "$@" || exit 1
+timeout -k 1 5 "$@" || exit 1
 touch "$mark" 2>/dev/null || true

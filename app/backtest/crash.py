@@ -20,7 +20,7 @@ from app.market_data.sources.errors import DataError
 from app.model.wire.frames import json_frame
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
-from app.runtime.health import HEALTHY_STATES
+from app.runtime.container.health import HEALTHY_STATES
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from app.runtime.net.access import connect_orders

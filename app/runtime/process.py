@@ -11,7 +11,7 @@ from app.config import (
     load_settings,
     print_settings_error,
 )
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import (
     EXIT_FAULT,
     EXIT_OK,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.config import Settings
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import FatalError
 
 

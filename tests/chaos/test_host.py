@@ -13,7 +13,7 @@ from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
-from app.runtime.health import Unhealthy, check_heartbeat
+from app.runtime.container.health import Unhealthy, check_heartbeat
 from tests.chaos.bad_feed import BadFeed, Faults
 from tests.chaos.host import PROCESSES, HostStack, dying
 from tests.chaos.run_host import run_once, scenarios, undisturbed

@@ -150,8 +150,8 @@ def artefacts(stack: ComposeStack) -> dict[str, bytes]:
     """The files of the report, as ``docker compose cp strategy:...`` gets them."""
     found = {}
     for name in ("report.json", "junit.xml", "performance_report.md"):
-        with contextlib.suppress(docker.errors.APIError, ValueError):
-            found[name] = stack.file_from("orderbook", f"/srv/out/{name}")
+        with contextlib.suppress(docker.errors.APIError, ValueError, IndexError):
+            found[name] = stack.file_from("strategy", f"/srv/out/{name}")
     return found
 
 

@@ -63,7 +63,7 @@ def test_once_consumes_every_row_and_trades_like_the_backtest(
 def test_once_leaves_its_report_in_the_volume(compose_stack: MakeStack) -> None:
     stack = compose_stack(REPLAY="once", PACE="max")
     stack.compose("up", "--exit-code-from", "strategy")
-    volume = f"{stack.project}_output"
+    volume = f"{stack.project}_reports"
     listing = stack.client.containers.run(
         IMAGES["strategy"],
         ["find", "/srv/out", "-name", "performance_report.md"],

@@ -239,15 +239,56 @@ def test_restart_of_orderbook_recovers(running: ComposeStack) -> None:
     assert all(block["ticks_lost"] == 0 for block in running.counters())
 
 
+def process_of(stack: ComposeStack, service: str) -> int:
+    """The process id of a service; 0 while it does not run."""
+    try:
+        return stack.pid(service)
+    except (OSError, IndexError):
+        return 0
+
+
 @pytest.mark.parametrize("service", SERVICES)
-def test_crash_of_one_process_is_survived(running: ComposeStack, service: str) -> None:
-    """A crash of the shared memory's owner restarts the others too: they need its new segments."""
+def test_a_killed_process_starts_again_in_its_container(
+    running: ComposeStack, service: str
+) -> None:
+    """Also the owner of the shared memory, and then nobody else restarts."""
+    wait_until_flowing(running)
+    started = {s: running.started_at(s) for s in SERVICES}
+    before = {s: process_of(running, s) for s in SERVICES}
+    running.crash(service)
+    eventually(lambda: process_of(running, service) not in (0, before[service]), "another", 10)
+    wait_until_healthy(running)
+    wait_until_flowing(running)
+    after = {s: process_of(running, s) for s in SERVICES}
+    assert {s for s in SERVICES if after[s] != before[s]} == {service}
+    assert {s: running.started_at(s) for s in SERVICES} == started
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_that_breaks_down_is_survived(running: ComposeStack, service: str) -> None:
+    """With that of the shared memory the others start again, too: they need its new segments."""
     wait_until_flowing(running)
     restarted = SERVICES if service == "shm" else (service,)
     before = {s: running.started_at(s) for s in restarted}
-    running.crash(service)
+    running.break_down(service)
     for one in restarted:
         eventually(lambda s=one: running.started_at(s) != before[s], f"{one} starts again", 30)
+    wait_until_healthy(running)
+    wait_until_flowing(running)
+
+
+def test_processes_left_without_shared_memory_wait_for_it(running: ComposeStack) -> None:
+    """Once the engine gave up on every container that it tried to start while shm was down."""
+    wait_until_flowing(running)
+    running.container("shm").kill()  # a manual stop, which the engine does not mend
+    started = {s: running.started_at(s) for s in PROCESSES}
+    eventually(lambda: not any(process_of(running, s) for s in PROCESSES), "the ends", 20)
+    time.sleep(2)
+    assert {s: running.health(s) == "exited" for s in PROCESSES} == dict.fromkeys(PROCESSES, False)
+    assert "waiting_for_shm" in running.logs("orderbook")
+    running.container("shm").start()
+    for one in PROCESSES:
+        eventually(lambda s=one: running.started_at(s) != started[s], f"{one} starts again", 30)
     wait_until_healthy(running)
     wait_until_flowing(running)
 
@@ -288,7 +329,7 @@ def test_strategy_file_needs_no_new_image(compose_stack: MakeStack, tmp_path: Pa
 
 def test_idle_processes_use_no_cpu(compose_stack: MakeStack) -> None:
     """The feed waits for a second price subscriber, and no health check falls into the window."""
-    stack = compose_stack(PRICE_SUBSCRIBERS="2", HEALTH_PAUSE_S="45")
+    stack = compose_stack(PRICE_SUBSCRIBERS="2", HEALTH_PAUSE_S="18")
     stack.up()
     pids = {service: stack.pid(service) for service in PROCESSES}
 

@@ -35,6 +35,11 @@ print(json.dumps([[b.service, b.instance, b.state, b.restarts, b.counters]
 T = TypeVar("T")
 
 
+def _child_of(pid: int) -> int:
+    """Its first child.  Raises OSError or IndexError if there is none."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
 def eventually(get: Callable[[], T], what: str, deadline_s: float) -> T:
     """Like that of ``children``, but an error from the engine means: try again."""
     ignore = (docker.errors.APIError, subprocess.CalledProcessError, ValueError)
@@ -127,13 +132,16 @@ class ComposeStack:
         ]
 
     def crash(self, service: str) -> None:
-        """SIGKILL the process inside: unlike after ``docker kill``, the restart policy applies."""
+        """SIGKILL the process inside: it starts again in its container."""
         os.kill(self.pid(service), 9)
 
+    def break_down(self, service: str) -> None:
+        """SIGKILL its init: unlike after ``docker kill``, the restart policy applies."""
+        os.kill(self.container(service).attrs["State"]["Pid"], 9)
+
     def pid(self, service: str) -> int:
-        """The host's process id of ``service``: the only child of the container's init."""
-        init = self.container(service).attrs["State"]["Pid"]
-        return int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
+        """The host's process id of ``service``: the only child of the keeper, that of the init."""
+        return _child_of(_child_of(self.container(service).attrs["State"]["Pid"]))
 
     def health(self, service: str) -> str:
         """``starting``, ``healthy`` or ``unhealthy``; the container's state if it does not run."""
@@ -146,7 +154,7 @@ class ComposeStack:
 
     def file_from(self, service: str, path: str) -> bytes:
         """A file of the container of ``service``, running or not, volumes included."""
-        chunks, _ = self.container(service).get_archive(path)
+        chunks, _ = self.containers(service)[0].get_archive(path)
         with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
             member = archive.extractfile(Path(path).name)
             assert member is not None, path

@@ -18,7 +18,7 @@ from app.config import (
     load_settings,
     print_settings_error,
 )
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, Stop
 from app.runtime.log import get_logger, print_text, setup_logging
 from app.runtime.metrics import report, report_files

@@ -21,7 +21,7 @@ from typing import Final, Self
 
 import msgspec
 
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE
 
 FOLDER: Final = "lives"

@@ -251,7 +251,7 @@ def test_a_traceback_is_a_field_of_one_object(fault: str) -> None:
 
 def test_the_owner_of_the_shared_memory(tmp_path: Path) -> None:
     code = (
-        "import sys; from app.runtime import ipc_owner as o; "
+        "import sys; from app.runtime.container import ipc_owner as o; "
         f"o.LOCK_FILE = {str(tmp_path / 'no' / 'file')!r}; sys.exit(o.main())"
     )
     done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import FatalError
 from app.runtime.run_id import resolve_run_id
 from tests.support.children import eventually
@@ -64,7 +64,8 @@ def test_the_owner_of_the_shared_memory_names_its_container(
     lock = tmp_path / "ipc_owner"
     monkeypatch.setattr(ipc_owner, "LOCK_FILE", str(lock))
     assert ipc_owner.deployment() == ""
-    code = f"from app.runtime import ipc_owner as o; o.LOCK_FILE = {str(lock)!r}; o.hold()"
+    start = "from app.runtime.container import ipc_owner as o"
+    code = f"{start}; o.LOCK_FILE = {str(lock)!r}; o.hold()"
     owner = subprocess.Popen([sys.executable, "-c", code])
     try:
         eventually(lock.exists, "the lock file", 10)

@@ -9,12 +9,12 @@ from secrets import token_hex
 
 import pytest
 
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 from app.runtime.verdict.life import Life, LifeFile, read_lives
 
 RUN = """
 import sys
-from app.runtime import ipc_owner
+from app.runtime.container import ipc_owner
 ipc_owner.LOCK_FILE = sys.argv[1]
 import socket
 socket.gethostname = lambda: "c0ffee"

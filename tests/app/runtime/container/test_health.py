@@ -13,7 +13,7 @@ from secrets import token_hex
 
 import pytest
 
-from app.runtime import health
+from app.runtime.container import health
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 from tests.support.paths import ROOT
@@ -130,7 +130,7 @@ def test_unknown_service():
 def test_starts_without_third_party_packages(segment):
     """``-S`` hides site-packages, so the import of a third-party package would fail here."""
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "app.runtime.health", "orderbook"],
+        [sys.executable, "-S", "-m", "app.runtime.container.health", "orderbook"],
         capture_output=True,
         text=True,
         check=False,
@@ -141,7 +141,8 @@ def test_starts_without_third_party_packages(segment):
 HEARTBEAT_MODULES = {
     "app",
     "app.runtime",
-    "app.runtime.health",
+    "app.runtime.container",
+    "app.runtime.container.health",
     "app.runtime.metrics",
     "app.runtime.metrics.layout",
 }
@@ -151,7 +152,8 @@ PORT_MODULES = {
     "app.model.wire",
     "app.model.wire.frames",
     "app.runtime",
-    "app.runtime.health",
+    "app.runtime.container",
+    "app.runtime.container.health",
     "app.runtime.net",
     "app.runtime.net.receive",
 }
@@ -162,7 +164,7 @@ def modules_after(service: str) -> set[str]:
     """Every module that a healthy ``service``'s check has loaded under ``-S``."""
     code = (
         "import sys\n"
-        "from app.runtime import health\n"
+        "from app.runtime.container import health\n"
         f"assert health.main([{service!r}]) == 0\n"
         "print(*sys.modules)"
     )
