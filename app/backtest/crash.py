@@ -20,6 +20,7 @@ from app.market_data.sources.errors import DataError
 from app.model.wire.frames import json_frame
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
+from app.runtime.container import ipc_owner
 from app.runtime.container.health import HEALTHY_STATES
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
@@ -50,6 +51,11 @@ class Before(NamedTuple):
     ticks_sent: int
     ticks_lost: int
     run_is_over: bool
+
+
+def mend() -> str:
+    """How to start a container that the engine leaves down; empty outside containers."""
+    return "; docker compose up -d starts what is down" if ipc_owner.deployment() else ""
 
 
 class Watch:
@@ -84,7 +90,7 @@ class Watch:
         stack = self.stack()
         problem = self._problem(stack)
         if problem:
-            raise CrashError(f"the stack is not healthy before the crash: {problem}")
+            raise CrashError(f"the stack is not healthy before the crash: {problem}{mend()}")
         return Before(
             stack[self._service].started,
             stack["gateway"].events,
@@ -170,7 +176,7 @@ def wait_for(get_problem: Callable[[], str], timeout_s: float) -> float:
     deadline = time.monotonic() + timeout_s
     while problem := get_problem():
         if time.monotonic() > deadline:
-            raise CrashError(f"not recovered within {timeout_s:g} s: {problem}")
+            raise CrashError(f"not recovered within {timeout_s:g} s: {problem}{mend()}")
         time.sleep(POLL_S)
     return time.monotonic()
 

@@ -2,22 +2,27 @@
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """``action`` on ``target`` when the strategy reaches ``tick``; some last ``for_s`` seconds."""
+    """``action`` on ``target`` when the strategy reaches ``tick``; some last ``for_s`` seconds.
+
+    ``together``: at the same moment as the fault before.
+    """
 
     tick: int
     action: str
     target: str
     for_s: float
+    together: bool = False
 
     def __str__(self) -> str:
         duration = f" for {self.for_s:.2f} s" if self.for_s else ""
-        return f"{self.action} {self.target}{duration}"
+        return f"{'together: ' if self.together else ''}{self.action} {self.target}{duration}"
 
 
 class Choice(NamedTuple):
@@ -34,7 +39,8 @@ def draw(
 ) -> list[Fault]:
     """Draw ``faults`` faults, sorted by tick, at most ``per_target_max`` on one target.
 
-    Half of them share the tick of the one before: they hit the recovery from another fault.
+    Half of them share the tick of the one before.  Of those, half come together with it, at the
+    same moment; the others hit the recovery from it.
     """
     rng = random.Random(f"{seed}/faults")
     used: dict[str, int] = {}
@@ -46,11 +52,32 @@ def draw(
         if used.get(target, 0) >= per_target_max:
             continue
         used[target] = used.get(target, 0) + 1
-        if not drawn or rng.random() < 0.5:
+        new = not drawn or rng.random() < 0.5
+        if new:
             tick = rng.randrange(ticks)
         for_s = 0.05 + rng.random() ** 2 * (choice.longest_s - 0.05) if choice.longest_s else 0.0
-        drawn.append(Fault(tick, choice.action, target, for_s))
+        together = not new and rng.random() < 0.5
+        drawn.append(Fault(tick, choice.action, target, for_s, together))
     return sorted(drawn, key=lambda fault: fault.tick)
+
+
+def bursts(plan: Sequence[Fault]) -> list[list[Fault]]:
+    """The plan in groups that come together."""
+    found: list[list[Fault]] = []
+    for fault in plan:
+        if fault.together and found and found[-1][0].tick == fault.tick:
+            found[-1].append(fault)
+        else:
+            found.append([fault])
+    return found
+
+
+def inject(burst: Sequence[Fault], disturb: Callable[[Fault], str], report: "RunReport") -> None:
+    """Inject the faults of a burst at one moment; ``disturb`` returns what the report says."""
+    at_s = time.monotonic()
+    with ThreadPoolExecutor(len(burst)) as pool:
+        for fault, what in zip(burst, pool.map(disturb, burst), strict=True):
+            report.note(what, fault.tick, at_s)
 
 
 class RunReport:

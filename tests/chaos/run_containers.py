@@ -1,6 +1,6 @@
 """Chaos on the containers: faults on every service, the owner of the shared memory included.
 
-``python -m tests.chaos.run_containers --runs 50 --seed 1`` (``make chaos``) compares each run with
+``python -m tests.chaos.run_containers --runs 100 --seed 1`` (``make chaos``) compares each run with
 the backtest of the same data and prints equal, or the first difference.  Run ``i`` has the seed
 ``seed + i``.  Only containers of its own Compose projects are touched.
 """
@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,14 +22,17 @@ from docker.models.containers import Container
 from app.backtest.outcome import Outcome, first_difference, of_store
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
-from tests.chaos.plan import Choice, Fault, RunReport, draw
-from tests.chaos.run_host import Verdict, run_seeds, undisturbed
+from tests.chaos.damage import STORE_FILES, flip, remove_store
+from tests.chaos.plan import Choice, Fault, RunReport, bursts, draw, inject
+from tests.chaos.run_host import DAMAGE, Verdict, run_seeds, undisturbed
 from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
 from tests.support.paths import ROOT
 
 ON_NETWORK: Final = PROCESSES
+SEGMENTS: Final = ("price_book", "trading_metadata", "tick_ring", "trading_metrics")
 CHOICES: Final = (
     Choice("crash", 4, SERVICES),
+    Choice("break", 2, SERVICES),
     Choice("kill", 2, SERVICES, longest_s=2.0),
     Choice("stop", 2, SERVICES, longest_s=2.0),
     Choice("restart", 2, SERVICES),
@@ -36,6 +40,9 @@ CHOICES: Final = (
     Choice("freeze", 2, PROCESSES, longest_s=4.0),
     Choice("disconnect", 2, ON_NETWORK, longest_s=5.0),
     Choice("fill", 1, ("volume",), longest_s=2.0),
+    Choice("remove", 1, SEGMENTS),
+    Choice("remove-store", 1, tuple(STORE_FILES)),
+    Choice("flip", 1, ("price_book", "tick_ring")),
 )
 PACE_TICKS_PER_S: Final = 4000
 RUN_TIMEOUT_S: Final = 150.0
@@ -46,6 +53,10 @@ FILLER: Final = "/srv/out/filler"
 
 class ChaosFailed(Exception):
     """The run did not end; the text has its last state."""
+
+
+class RunStopped(Exception):
+    """The run ended before its end; the text is the strategy's last line."""
 
 
 class Containers(ComposeStack):
@@ -103,13 +114,17 @@ class Containers(ComposeStack):
 
     def metrics(self, service: str) -> ProcessSnapshot | None:
         """The metrics of a service, read through any running container; None if there are none."""
-        for name in ("shm", *PROCESSES):
-            pid = self.service(name).attrs["State"]["Pid"]
+        for folder in self.shared_memory():
             with contextlib.suppress(MetricsError, OSError):
-                if pid:
-                    blocks = read_metrics(f"/proc/{pid}/root/dev/shm/trading_metrics")
-                    return next((b for b in blocks if b.service == service), None)
+                blocks = read_metrics(f"{folder}/trading_metrics")
+                return next((b for b in blocks if b.service == service), None)
         return None
+
+    def shared_memory(self) -> Iterator[Path]:
+        """/dev/shm of every container that runs, seen from here."""
+        for name in SERVICES:
+            if pid := self.service(name).attrs["State"]["Pid"]:
+                yield Path(f"/proc/{pid}/root/dev/shm")
 
     def counter(self, service: str, name: str) -> int:
         """One counter; 0 before the process has started, and in new shared memory."""
@@ -124,22 +139,19 @@ class Containers(ComposeStack):
             return False
         return b"run_finished" in strategy.logs(tail=80)
 
-    def start_stopped(self) -> list[str]:
-        """Start every service that does not run; returns their names."""
-        started = []
-        for name in SERVICES:
-            container = self.service(name)
-            state = container.attrs["State"]
-            if (
-                state["Running"]
-                or state["Restarting"]
-                or (name == "strategy" and self.run_is_over())
-            ):
-                continue
-            with contextlib.suppress(docker.errors.APIError):
-                container.start()
-                started.append(name)
-        return started
+    def stopped(self) -> list[str]:
+        """The services that do not run."""
+        states = {name: self.service(name).attrs["State"] for name in SERVICES}
+        return [name for name, s in states.items() if not (s["Running"] or s["Restarting"])]
+
+    def has_stopped(self) -> str:
+        """The last words of a strategy whose run is over, but not complete; empty if it is not."""
+        if "strategy" not in self.stopped():
+            return ""
+        lines = self.service("strategy").logs(tail=200).decode().splitlines()
+        said = [line for line in lines if "stopped exit_code=" in line and "reason=" in line]
+        over = any("run_is_over" in line for line in lines)
+        return said[-1] if said and over else ""
 
     def fill(self) -> None:
         """Fill the output volume to the last byte."""
@@ -152,13 +164,17 @@ class Containers(ComposeStack):
         assert self._keeper is not None
         self._keeper.exec_run(["rm", "-f", FILLER])
 
+    def store_folder(self) -> Path:
+        """The folder of the order store, seen from here."""
+        assert self._keeper is not None
+        return Path(f"/proc/{self._keeper.attrs['State']['Pid']}/root/srv/out")
+
     def outcome(self) -> Outcome:
         """The outcome in the order store of the volume."""
         assert self._keeper is not None
         self._keeper.reload()
-        source = Path(f"/proc/{self._keeper.attrs['State']['Pid']}/root/srv/out")
         with tempfile.TemporaryDirectory() as folder:
-            for path in source.glob("orders.sqlite3*"):
+            for path in self.store_folder().glob("orders.sqlite3*"):
                 shutil.copy(path, folder)
             return of_store(Path(folder) / "orders.sqlite3")
 
@@ -177,7 +193,7 @@ def _compose_files() -> list[str]:
     return [*files, "tests/chaos/volume.yml"]
 
 
-def disturb(stack: Containers, fault: Fault) -> None:
+def disturb(stack: Containers, fault: Fault, seed: int) -> None:
     """Inject the fault, and undo what the restart policy does not.
 
     Raises:
@@ -196,10 +212,36 @@ def disturb(stack: Containers, fault: Fault) -> None:
         if action == "freeze":
             time.sleep(for_s)
             os.kill(pid, signal.SIGCONT)
+    elif action == "break":
+        stack.break_down(fault.target)
+    elif action in ("remove", "flip"):
+        for folder in stack.shared_memory():
+            if action == "remove":
+                (folder / fault.target).unlink(missing_ok=True)
+            elif not flip(folder / fault.target, f"{seed}/{fault}"):
+                raise FileNotFoundError(fault.target)
+            break
+    elif action == "remove-store":
+        _remove_store(stack, fault.target)
     elif action == "disconnect":
         stack.disconnect(fault.target, for_s)
     else:
         _by_engine(stack.service(fault.target), action, for_s)
+
+
+def _remove_store(stack: Containers, which: str) -> None:
+    """Where the order manager has been up for a moment, and so will notice."""
+    pid = stack.inner_pid("order_manager")
+    time.sleep(0.5)
+    block = stack.metrics("order_manager")
+    if (
+        pid is None
+        or pid != stack.inner_pid("order_manager")
+        or not block
+        or block.state != "ready"
+    ):
+        raise ProcessLookupError("order_manager is not ready")
+    remove_store(stack.store_folder(), which)
 
 
 def _by_engine(container: Container, action: str, for_s: float) -> None:
@@ -231,10 +273,12 @@ def wait_for(stack: Containers, fault: Fault) -> bool:
 
 
 def wait_for_end(stack: Containers, report: RunReport) -> None:
-    """Wait until the strategy has ended the run; starts services that the engine has given up on.
+    """Wait until the strategy has ended the run.
+
+    Where the engine leaves a service down for :data:`STALL_S`, ``docker compose up -d`` is run.
 
     Raises:
-        ChaosFailed: timeout.
+        ChaosFailed: timeout, or the run is over but not complete.
     """
     deadline = time.monotonic() + RUN_TIMEOUT_S
     check_s = time.monotonic() + STALL_S
@@ -244,9 +288,11 @@ def wait_for_end(stack: Containers, report: RunReport) -> None:
             raise ChaosFailed(f"no end within {RUN_TIMEOUT_S:g} s: {states}\n{stack.logs()}")
         if time.monotonic() > check_s:
             check_s = time.monotonic() + STALL_S
-            started = stack.start_stopped()
-            if started:
-                report.note(f"started {', '.join(started)} by hand")
+            if words := stack.has_stopped():
+                raise RunStopped(words)
+            if stopped := stack.stopped():
+                stack.compose("up", "-d", check=False)
+                report.note(f"docker compose up -d, since {', '.join(stopped)} was down")
         time.sleep(0.1)
 
 
@@ -265,10 +311,11 @@ def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path
     started_s = time.monotonic()
     log = folder / f"chaos-containers-{seed}.log"
     difference: str | None
+    stopped = ""
     try:
         with Containers() as stack:
             try:
-                _disturb_all(stack, plan, report)
+                _disturb_all(stack, plan, seed, report)
                 wait_for_end(stack, report)
                 stack.compose("stop", "order_manager")
                 outcome = stack.outcome()
@@ -276,29 +323,36 @@ def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path
                 log.write_text(stack.logs(tail="all"))
         report.note(f"end of the run: {outcome}")
         difference = first_difference(outcome, expected)
+    except RunStopped as error:
+        damaged = DAMAGE & {fault.action for fault in plan}
+        stopped = str(error) if damaged else ""
+        difference = None if damaged else f"stopped: {error}"
     except (ChaosFailed, AssertionError) as error:
         difference = f"no end: {error}"
-    report.close("Equal." if difference is None else f"Different: {difference}")
-    return Verdict(seed, difference, time.monotonic() - started_s, report.path)
+    end = f"Stopped: {stopped}" if stopped else "Equal."
+    report.close(end if difference is None else f"Different: {difference}")
+    return Verdict(seed, difference, time.monotonic() - started_s, report.path, stopped)
 
 
-def _disturb_all(stack: Containers, plan: list[Fault], report: RunReport) -> None:
-    for fault in plan:
-        if not wait_for(stack, fault):
-            report.note(f"{fault}: the run was over")
-            continue
-        tick, at_s = stack.counter("strategy", "ticks_consumed"), time.monotonic()
+def _disturb_all(stack: Containers, plan: list[Fault], seed: int, report: RunReport) -> None:
+    def one(fault: Fault) -> str:
         try:
-            disturb(stack, fault)
-            report.note(str(fault), tick, at_s)
-        except (docker.errors.APIError, OSError) as error:
+            disturb(stack, fault, seed)
+            return str(fault)
+        except (docker.errors.APIError, OSError, IndexError) as error:
             reason = getattr(error, "explanation", None) or error
-            report.note(f"{fault}: not possible now ({reason})", tick, at_s)
             # An interrupted fault may have left the container stopped or paused.
             with contextlib.suppress(docker.errors.APIError):
                 if fault.target in SERVICES:
                     container = stack.service(fault.target)
                     container.unpause() if container.status == "paused" else container.start()
+            return f"{fault}: not possible now ({reason})"
+
+    for burst in bursts(plan):
+        if wait_for(stack, burst[0]):
+            inject(burst, one, report)
+        else:
+            report.note(f"{', '.join(map(str, burst))}: the run was over")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -312,7 +366,7 @@ def main(argv: list[str] | None = None) -> int:
     def run(seed: int, faults: int, folder: Path) -> Verdict:
         return run_once(seed, undisturbed(data), ticks, faults, folder)
 
-    return run_seeds(argv, parser, run, runs=50)
+    return run_seeds(argv, parser, run, runs=100)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Chaos on the four host processes: killed, paused, their segments removed, at seeded ticks.
+"""Chaos on the four host processes: killed, paused, files removed, bits flipped, at seeded ticks.
 
-``python -m tests.chaos.run_host --runs 200 --seed 1`` compares each run with the backtest of the
-same data and prints equal, or the first difference.  Run ``i`` has the seed ``seed + i``.
+``python -m tests.chaos.run_host --runs 300 --seed 1`` compares each run with the backtest of the
+same data and prints equal, or the first difference.  Run ``i`` has the seed ``seed + i``.  A run
+whose shared memory was damaged may also stop with the reason, and another exit code than 0.
 """
 
 import argparse
 import functools
 import random
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -18,8 +20,9 @@ from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
+from tests.chaos.damage import STORE_FILES, flip, remove_store
 from tests.chaos.host import PROCESSES, SEGMENTS, HostStack, StackFailed
-from tests.chaos.plan import Choice, Fault, RunReport, draw
+from tests.chaos.plan import Choice, Fault, RunReport, bursts, draw, inject
 from tests.support.paths import ROOT
 
 CHOICES: Final = (
@@ -27,7 +30,12 @@ CHOICES: Final = (
     Choice("terminate", 2, PROCESSES),
     Choice("pause", 3, PROCESSES, longest_s=2.0),
     Choice("remove", 2, SEGMENTS),
+    Choice("remove-store", 1, tuple(STORE_FILES)),
+    Choice("flip", 2, ("book", "ring")),
 )
+DAMAGE: Final = frozenset({"flip"})
+"""After one of these, a run may also stop with the reason."""
+STOPPED: Final = re.compile(r" main stopped exit_code=[1-4] reason=.")
 RUN_TIMEOUT_S: Final = 90.0
 STALL_S: Final = 4.0
 """If an earlier fault has stalled the run, the next one is injected after this time."""
@@ -53,12 +61,16 @@ class Scenario(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The result of one run; ``difference`` is None if the undisturbed outcome was reached."""
+    """The result of one run; ``difference`` is None if the undisturbed outcome was reached.
+
+    Or if the run stopped after damage, and said ``stopped``.
+    """
 
     seed: int
     difference: str | None
     took_s: float
     report_path: Path
+    stopped: str = ""
 
 
 def scenarios(folder: Path) -> list[Scenario]:
@@ -112,20 +124,38 @@ def undisturbed(data_path: Path, **changes: object) -> Outcome:
     return of_backtest(backtest.run(settings, open_feed(settings)))
 
 
-def disturb(stack: HostStack, fault: Fault) -> bool:
-    """Inject the fault; False if the process does not run."""
+def disturb(stack: HostStack, fault: Fault, seed: int) -> str:
+    """Inject the fault; returns what was done."""
+    missing = f"{fault}: not running"
     if fault.action == "remove":
         stack.remove(fault.target)
-        return True
-    if fault.action == "kill":
-        return stack.signal(fault.target, signal.SIGKILL)
-    if fault.action == "terminate":
-        return stack.signal(fault.target, signal.SIGTERM)
-    pid = stack.pid_of(fault.target)
-    if pid is None or not stack.signal(fault.target, signal.SIGSTOP):
+    elif fault.action == "flip":
+        where = flip(Path("/dev/shm") / stack.segment(fault.target), f"{seed}/{fault}")
+        return f"{fault}: {where}" if where else missing
+    elif fault.action == "remove-store":
+        return str(fault) if _remove_store(stack, fault.target) else f"{fault}: not now"
+    elif fault.action == "kill":
+        return str(fault) if stack.signal(fault.target, signal.SIGKILL) else missing
+    elif fault.action == "terminate":
+        return str(fault) if stack.signal(fault.target, signal.SIGTERM) else missing
+    else:
+        pid = stack.pid_of(fault.target)
+        if pid is None or not stack.signal(fault.target, signal.SIGSTOP):
+            return missing
+        time.sleep(fault.for_s)
+        if stack.pid_of(fault.target) == pid:
+            stack.signal(fault.target, signal.SIGCONT)
+    return str(fault)
+
+
+def _remove_store(stack: HostStack, which: str) -> bool:
+    """Where the order manager has been up for a moment, and so will notice."""
+    pid = stack.pid_of("order_manager")
+    time.sleep(0.5)
+    block = stack.metrics("order_manager")
+    if pid is None or pid != stack.pid_of("order_manager") or not block or block.state != "ready":
         return False
-    time.sleep(fault.for_s)
-    return stack.pid_of(fault.target) == pid and stack.signal(fault.target, signal.SIGCONT)
+    return remove_store(stack.folder, which)
 
 
 def wait_for(stack: HostStack, fault: Fault) -> bool:
@@ -166,17 +196,18 @@ def run_once(
     try:
         with stack:
             stack.wait_ready()
-            for fault in plan:
-                if not wait_for(stack, fault):
-                    report.note(f"{fault}: the run was over")
-                    continue
-                tick, at_s = stack.counter("strategy", "ticks_consumed"), time.monotonic()
-                done = disturb(stack, fault)
-                report.note(str(fault) if done else f"{fault}: not running", tick, at_s)
+            for burst in bursts(plan):
+                if wait_for(stack, burst[0]):
+                    inject(burst, lambda fault: disturb(stack, fault, seed), report)
+                else:
+                    report.note(f"{', '.join(map(str, burst))}: the run was over")
             code = stack.wait(RUN_TIMEOUT_S)
             outcome = stack.outcome()
         report.note(f"end of the run, exit code {code}: {outcome}")
         difference = first_difference(outcome, expected)
+        if code and DAMAGE & {fault.action for fault in plan} and STOPPED.search(stack.tail(3)):
+            report.close(f"Stopped: {stack.tail(1)}")
+            return Verdict(seed, None, time.monotonic() - started_s, report.path, stack.tail(1))
         if difference is None and code:
             difference = f"same outcome, but exit code {code}: {stack.tail(1)}"
     except StackFailed as error:
@@ -201,13 +232,17 @@ def run_seeds(
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "out" / "chaos")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    different = 0
+    different = stopped = 0
     for seed in range(arguments.seed, arguments.seed + arguments.runs):
         verdict = run(seed, arguments.faults, arguments.out)
         how = "equal" if verdict.difference is None else f"different: {verdict.difference}"
+        if verdict.stopped:
+            how, stopped = f"stopped with the reason: {verdict.stopped}", stopped + 1
         print(f"seed {seed}: {how} ({verdict.took_s:.1f} s, {verdict.report_path})", flush=True)
         different += verdict.difference is not None
-    print(f"{arguments.runs - different} of {arguments.runs} runs equal")
+    equal = arguments.runs - different - stopped
+    said = f", {stopped} stopped with the reason" if stopped else ""
+    print(f"{equal} of {arguments.runs} runs equal{said}")
     return different > 0
 
 
@@ -226,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
         expected = undisturbed(scenario.data_path, **scenario.settings)
         return run_once(seed, scenario, expected, faults, folder)
 
-    return run_seeds(argv, parser, run, runs=200)
+    return run_seeds(argv, parser, run, runs=300)
 
 
 if __name__ == "__main__":
