@@ -50,6 +50,7 @@ GENERATED = re.compile(r"performance_report\.md|orders\.csv|data/out(/.*)?")
 """Paths that exist only after a run."""
 FILE_SUFFIXES = {".py", ".pyx", ".pxi", ".h", ".c", ".sh", ".md", ".yml", ".toml", ".csv", ".lock"}
 SYSTEM_MESSAGES = {os.strerror(errno.ENOSPC), os.strerror(errno.EADDRINUSE)}
+SYSTEM_MESSAGES |= {"Exited (137)", "docker unpause"}  # of the engine
 
 
 def relative(page: Path) -> str:

@@ -1,15 +1,27 @@
-"""A stopped strategy and its effect on another (longer: tests.chaos.stopped_strategy)."""
+"""Short runs of the tools that measure for longer: ``soak`` and ``stopped_strategy``."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.soak import soak
 from tests.chaos.stopped_strategy import RING_TICKS, measure
+
+pytestmark = pytest.mark.slow
 
 SECONDS = 5.0
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_two_minutes_at_50000_ticks_a_second(tmp_path: Path) -> None:
+    """Memory stays flat and no tick is lost."""
+    found = soak(tmp_path, 120.0, 50_000, 20.0)
+    print(found)
+    assert found.ticks > 120 * 50_000 * 0.9
+    # Latency needs an idle machine and more time: python -m tests.chaos.soak.
+    assert found.problems(memory_growth=0.05, latency_growth=float("inf")) == []
+
+
 def test_latest_keeps_the_other_running_and_counts_the_loss(tmp_path: Path) -> None:
     seen = measure(tmp_path, SECONDS, "latest")
     print(seen)
@@ -20,7 +32,6 @@ def test_latest_keeps_the_other_running_and_counts_the_loss(tmp_path: Path) -> N
     assert seen.during.percentile(50) < 1.5 * seen.before.percentile(50) + 500_000
 
 
-@pytest.mark.slow
 def test_lossless_holds_the_feed_and_loses_nothing(tmp_path: Path) -> None:
     seen = measure(tmp_path, SECONDS, "lossless")
     print(seen)
