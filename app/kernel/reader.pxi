@@ -1,7 +1,7 @@
 cdef class TickReader(RingView):
     """One registered reader of the ring; its cursor is kept in the shared slot."""
     cdef ring_reader *registration
-    cdef uint64_t cursor, checked, gap
+    cdef uint64_t cursor, gap, copied, copied_gap
     cdef readonly uint64_t lost
 
     def __init__(self, uint8_t[::1] ring, Py_ssize_t slot):
@@ -9,21 +9,23 @@ cdef class TickReader(RingView):
         self.registration = self.slot(slot)
         self.cursor = load_acquire(self.registration.cursor)
         self.lost = self.registration.lost
-        self.checked = self.cursor
-        self.gap = 0
+        self.gap = self.copied = self.copied_gap = 0
 
     cdef uint64_t follow(self, const tick_record *at, uint64_t position,
                          uint64_t count) noexcept nogil:
         """Check ``count`` records, the first at ring position ``position``; return how many fit."""
-        cdef uint64_t i, gap
-        if not misfit(at, count, position + self.gap):
+        cdef uint64_t i, gap, last_gap = self.gap
+        self.copied = position + count
+        self.copied_gap = last_gap
+        if not misfit(at, count, position + last_gap):
             return count
         # The source has left out sequences, or there is damage.
         for i in range(count):
             gap = at[i].seq - (position + i)
-            if gap < self.gap or gap > load_acquire(self.ring.skipped) or misfit(&at[i], 1, at[i].seq):
+            if gap < last_gap or gap > load_acquire(self.ring.skipped) or misfit(&at[i], 1, at[i].seq):
                 return i
-            self.gap = gap
+            last_gap = gap
+        self.copied_gap = last_gap
         return count
 
     cdef refuse(self, uint64_t position):
@@ -80,30 +82,14 @@ cdef class TickReader(RingView):
                     futex_wait(&ring.data_futex, seen, timeout_ns)
         return self.ahead()
 
-    def peek(self, Py_ssize_t most):
-        """``(index, count, last_seq)`` of records to read in place (lossless only); never wraps.
+    def copy(self, tick_record[::1] out):
+        """Copy unread ticks, skip overwritten ones (latest policy); return the number copied.
+
+        Never in place: a tick that is damaged after its check must not be traded on.  A lapped reader
+        resumes half a ring behind the writer, so it is not lapped again at once.
 
         Raises:
             Damaged: a record does not follow on, or its seal does not fit.
-        """
-        cdef uint64_t start = self.cursor & self.mask
-        cdef uint64_t count = min(self.ahead(), self.capacity - start, <uint64_t>max(most, 0))
-        cdef uint64_t end = self.cursor + count
-        if self.checked < end:
-            with nogil:
-                self.checked += self.follow(
-                    &self.ring.record[self.checked & self.mask], self.checked, end - self.checked)
-            if self.checked < end:
-                self.refuse(self.checked)
-        return start, count, self.ring.record[start + count - 1].seq if count else 0
-
-    def copy(self, tick_record[::1] out):
-        """Latest policy: copy unread ticks, skip overwritten ones; return the number copied.
-
-        A lapped reader resumes half a ring behind the writer, so it is not lapped again at once.
-
-        Raises:
-            Damaged: as :meth:`peek`.
         """
         cdef tick_ring *ring = self.ring
         cdef uint64_t ahead, start, count, claimed, fits
@@ -137,7 +123,8 @@ cdef class TickReader(RingView):
         """Consume ``count`` ticks; the writer may overwrite them."""
         cdef tick_ring *ring = self.ring
         self.cursor += count
-        self.checked = max(self.checked, self.cursor)
+        if self.cursor >= self.copied:
+            self.gap = self.copied_gap
         store_release(self.registration.cursor, self.cursor)
         # Wake the writer only at half a ring of space: a wake-up costs more than a thousand ticks.
         if self.ahead() <= self.capacity // 2:

@@ -80,7 +80,9 @@ class StrategyProcess:
             client=self.client,
             proof=self.book.proof,
         )
-        self._copy_buffer = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE) if policy == LATEST else None
+        self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
+        self._shown = self._batch.view()
+        self._shown.flags.writeable = False  # a strategy reads it
         self._decision_ages = self.counters.decision_ages
         self._traced = settings.log_level == "DEBUG"
         self._next_heartbeat_ns = 0
@@ -208,12 +210,9 @@ class StrategyProcess:
         self.counters.count_batch(signals, decided_ns)
 
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
-        """The next batch and its last sequence; lossless: in place, latest: a checked copy."""
-        if self._copy_buffer is None:
-            index, count, last_seq = self.reader.peek(MAX_BATCH_TICKS)
-            return self.ring.records[index : index + count], last_seq
-        count = self.reader.copy(self._copy_buffer)
-        return self._copy_buffer[:count], int(self._copy_buffer["seq"][count - 1]) if count else 0
+        """The next batch, a checked copy, and its last sequence."""
+        count = self.reader.copy(self._batch)
+        return self._shown[:count], int(self._batch["seq"][count - 1]) if count else 0
 
     def _signals(self, ticks: npt.NDArray[np.void]) -> npt.NDArray[np.int8]:
         if self.sentiment.by_arrival:

@@ -39,10 +39,7 @@ class Stack:
         self.writer.push(padded(data), 0, len(data), 5000)
 
     def read(self) -> int:
-        if self.policy == LATEST:
-            count: int = self.reader.copy(np.zeros(CAPACITY, TICK_DTYPE))
-        else:
-            count = self.reader.peek(CAPACITY)[1]
+        count: int = self.reader.copy(np.zeros(CAPACITY, TICK_DTYPE))
         self.reader.advance(count)
         return count
 
@@ -67,6 +64,32 @@ def test_any_flipped_bit_of_a_record(kernel: Any, policy: int) -> None:
             stack.read()
         stack.flip(bit)
     assert stack.read() == 8
+
+
+@pytest.mark.parametrize("policy", [LOSSLESS, LATEST])
+def test_damage_after_the_check_does_not_reach_the_reader(kernel: Any, policy: int) -> None:
+    """A batch may wait for its turn for long, and is traded as it was checked."""
+    stack, ticks = Stack(kernel, policy), np.zeros(CAPACITY, TICK_DTYPE)
+    assert stack.reader.copy(ticks) == 8
+    before = ticks.copy()
+    for bit in bits_of(8192, 8 * 32):
+        stack.flip(bit)
+    assert (ticks == before).all()
+    with pytest.raises(kernel.Damaged):
+        stack.reader.copy(ticks)
+
+
+@pytest.mark.parametrize("policy", [LOSSLESS, LATEST])
+def test_ticks_after_a_gap_may_be_read_again(kernel: Any, policy: int) -> None:
+    stack, ticks = Stack(kernel, policy), np.zeros(CAPACITY, TICK_DTYPE)
+    stack.writer.set_next_seq(100)
+    stack.push(9, 10)
+    seqs = [*range(8), 100, 101]
+    for consumed in (0, 3, 5, 1, 1):
+        stack.reader.advance(consumed)
+        del seqs[:consumed]
+        for _ in range(2):
+            assert ticks["seq"][: stack.reader.copy(ticks)].tolist() == seqs
 
 
 @pytest.mark.parametrize("policy", [LOSSLESS, LATEST])

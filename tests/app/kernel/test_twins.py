@@ -197,17 +197,13 @@ class Run:
     def take(self, request: tuple[int, int]) -> None:
         """One reader reads up to ``most`` ticks and consumes them."""
         slot, most = request
-        policy, reader = self.readers.get(slot, (0, None))
+        _, reader = self.readers.get(slot, (0, None))
         if reader is None:
             return
-        if policy == LOSSLESS:
-            index, count, last_seq = reader.peek(most)
-            told = np.frombuffer(self.ring, TICK_DTYPE, offset=8192)[index : index + count].tolist()
-            self.returned.append((reader.next_seq(), last_seq))
-        else:
-            out = np.zeros(most, TICK_DTYPE)
-            count = reader.copy(out)
-            told = out[:count].tolist()
+        out = np.zeros(most, TICK_DTYPE)
+        count = reader.copy(out)
+        told = out[:count].tolist()
+        self.returned.append(reader.next_seq())
         reader.advance(count)
         self.returned.append((told, reader.position, reader.lost, reader.available()))
         self.returned.append(self.writer.reader(slot))

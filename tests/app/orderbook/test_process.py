@@ -7,9 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from app.kernel import _kernel
+from app.model.tick import TICK_DTYPE
 from app.runtime.metrics.snapshot import read_metrics
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
@@ -104,13 +106,13 @@ class Orderbook:
         """Read (sequence, price) of each tick until ``until`` is true and the ring is empty."""
         reader = _kernel.TickReader(ring.buffer, ring.register("test", LOSSLESS).slot)
         seen: list[tuple[int, float]] = []
+        batch = np.zeros(1000, TICK_DTYPE)
 
         def consume() -> bool:
             over = until(ring)
-            while count := reader.peek(1000)[1]:
-                index = reader.peek(1000)[0]
-                batch = ring.records[index : index + count]
-                seen.extend(zip(batch["seq"].tolist(), batch["price"].tolist(), strict=True))
+            while count := reader.copy(batch):
+                ticks = batch[:count]
+                seen.extend(zip(ticks["seq"].tolist(), ticks["price"].tolist(), strict=True))
                 reader.advance(count)
             return over
 

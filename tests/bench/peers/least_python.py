@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from app.kernel import _kernel
+from app.model.tick import TICK_DTYPE
 from app.model.wire.order_json import NewOrder
 from app.order_manager.store.files import preallocate_wal
 from app.order_manager.store.schema import PAGE_BYTES
@@ -80,7 +81,7 @@ def _strategy(link: Link, name: str, count: int) -> Figures:
     ports = link.meet()
     ring = TickRing.attach(f"{name}_ring")
     reader = _kernel.TickReader(ring.buffer, ring.register("bench", LOSSLESS).slot)
-    records, stamps = ring.records, []
+    ticks, stamps = np.zeros(64, TICK_DTYPE), []
     with _connect(ports[3]) as peer:
         link.meet()
         start_ns = link.meet()[0]
@@ -88,8 +89,8 @@ def _strategy(link: Link, name: str, count: int) -> Figures:
         while len(stamps) < count:
             if not reader.wait(WAIT_NS):
                 continue
-            index, ready, _ = reader.peek(64)
-            for tick in records[index : index + ready]:
+            ready = reader.copy(ticks)
+            for tick in ticks[:ready]:
                 peer.sendall(ORDER_FORM % len(stamps))
                 if not peer.recv(4096).startswith(b'{"ok":true'):
                     raise AssertionError("not acknowledged")

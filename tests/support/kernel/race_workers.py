@@ -140,12 +140,8 @@ def read_ring(name: str, reads: int, policy: int) -> Findings:
             if ring.state.end_seq is not None:
                 break
             continue
-        if policy == 1:
-            index, count, _ = reader.peek(512)
-            ticks = ring.records[index : index + count]
-        else:
-            count = reader.copy(out)
-            ticks = out[:count]
+        count = reader.copy(out)
+        ticks = out[:count]
         if count:
             last = check_batch(found, ticks, reader.position, last)
             reader.advance(count)

@@ -3,14 +3,19 @@
 import time
 from typing import Any
 
+import numpy as np
+
 from app.kernel import _kernel
+from app.model.tick import TICK_DTYPE
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import TickRing
 from tests.support.kernel.helpers import feed, padded
 
 READER = """
     import sys
+    import numpy as np
     from app.kernel import _kernel
+    from app.model.tick import TICK_DTYPE
     from app.shared_memory_utils.tick_ring import TickRing
     name, client, policy = sys.argv[1:]
     ring = TickRing.attach(name)
@@ -23,8 +28,9 @@ READER = """
             print("waiting", flush=True)
             print(reader.wait(int(count)), flush=True)
         elif command == "take":
-            index, there, last_seq = reader.peek(int(count))
-            prices = ring.records["price"][index : index + there].astype(int)
+            ticks = np.zeros(int(count), TICK_DTYPE)
+            there = reader.copy(ticks)
+            prices = ticks["price"][:there].astype(int)
             reader.advance(there)
             print(*prices, flush=True)
         elif command == "leave":
@@ -59,9 +65,10 @@ class Writer:
         self.book.close()
 
 
-def read(ring: TickRing, reader: Any, most: int = 1000) -> list[float]:
-    """Prices of the unread ticks, read in place (lossless) and consumed."""
-    index, count, _ = reader.peek(most)
-    prices: list[float] = ring.records["price"][index : index + count].tolist()
+def read(reader: Any, most: int = 1000) -> list[float]:
+    """Prices of the unread ticks, which are consumed."""
+    ticks = np.zeros(most, TICK_DTYPE)
+    count = reader.copy(ticks)
+    prices: list[float] = ticks["price"][:count].tolist()
     reader.advance(count)
     return prices

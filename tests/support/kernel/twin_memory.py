@@ -301,13 +301,13 @@ class TickReader(RingView):
         super().__init__(ring)
         self.at = self._slot(slot)
         self.position, self.lost = self.word(self.at + 8), self.word(self.at + 16)
-        self.gap = 0
+        self.gap, self.copied = 0, (0, 0)
 
-    def _follow(self, position: int) -> None:
+    def _follow(self, position: int, last_gap: int) -> int:
         gap = self.record(position)[2] - position
-        if not self.is_sealed(position) or not self.gap <= gap <= self.word(self.SKIPPED):
+        if not self.is_sealed(position) or not last_gap <= gap <= self.word(self.SKIPPED):
             raise Damaged(position)
-        self.gap = gap
+        return gap
 
     def available(self) -> int:
         """Unread ticks."""
@@ -328,20 +328,16 @@ class TickReader(RingView):
         self._skip()
         return self.record(self.position)[2]
 
-    def peek(self, most: int) -> tuple[int, int, int]:
-        """See the kernel."""
-        index = self.position % self.capacity
-        count = max(0, min(self.available(), self.capacity - index, most))
-        for position in range(self.position, self.position + count):
-            self._follow(position)
-        return index, count, self.record(self.position + count - 1)[2] if count else 0
-
     def copy(self, out: Any) -> int:
         """See the kernel."""
         self._skip()
-        _, count, _ = self.peek(len(out))
+        to_wrap = self.capacity - self.position % self.capacity
+        count = max(0, min(self.available(), to_wrap, len(out)))
+        gap = self.gap
         for i in range(count):
+            gap = self._follow(self.position + i, gap)
             out[i] = self._raw(self.position + i)
+        self.copied = (self.position + count, gap)
         return count
 
     def _skip(self) -> None:
@@ -357,4 +353,6 @@ class TickReader(RingView):
     def advance(self, count: int) -> None:
         """See the kernel."""
         self.position += count
+        if self.position >= self.copied[0]:
+            self.gap = self.copied[1]
         self.set_word(self.at + 8, self.position)
