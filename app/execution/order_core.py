@@ -8,15 +8,15 @@ grow with the number of orders.
 If the rows cannot be stored, rebuild the core from the stored ones (:meth:`OrderCore.recover`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_CLIENT_NO, Account, Accounts
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
+from app.execution.repeated import answer_repeated, details_of
 from app.execution.risk import RiskGate
 from app.execution.venue import Execution, Venue
-from app.model.money import money_text
 from app.model.orders import (
     ACCEPT,
     CANCEL,
@@ -27,7 +27,6 @@ from app.model.orders import (
     PENDING_NEW,
     PLAIN,
     REJECT,
-    SIDE_NAMES,
     STATUS_NAMES,
     Order,
 )
@@ -42,6 +41,8 @@ OTHER_BOOK: Final = Reject(
     "the proof is not of the price book in use; only strategies send one",
     retryable=True,
 )
+STRATEGY_PLACES: Final = 1024
+"""For clients with a strategy's name, beyond those of all others: a crowd locks no strategy out."""
 NO_MARKS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -55,7 +56,9 @@ class OrderCore:
         pending: PendingRows,
         lookup: OrderLookup,
         clients_max: int = 10_000,
+        is_strategys: Callable[[str], bool] = lambda _name: False,
     ) -> None:
+        """``is_strategys``: whether a client name has a place beyond ``clients_max``."""
         self.gate = gate
         self._accounts = Accounts(gate.stack)
         self.stack = gate.stack
@@ -66,6 +69,7 @@ class OrderCore:
         self._pending = pending
         self._lookup = lookup
         self._clients_max = clients_max
+        self._is_strategys = is_strategys
         self._next_client_no = 1
         self._next_order_no = 1
         self._next_fill_no = 1
@@ -123,17 +127,20 @@ class OrderCore:
         """
         client = self.clients.get(request.client)
         if client is None:
-            if len(self.clients) >= self._clients_max:
-                return Reject(RejectCode.CLIENTS_MAX, f"over {self._clients_max} clients")
+            places = self._clients_max
+            if self._is_strategys(request.client):
+                places += STRATEGY_PLACES
+            if len(self.clients) >= places:
+                return Reject(RejectCode.CLIENTS_MAX, f"over {places} clients")
             client = Account(self._next_client_no, request.client)
         order_id = request.id
         if order_id is not None and order_id <= client.id_high:
             known = self._lookup.find(client.client_no, order_id)
             if known is not None:
-                return self._repeated(request, known)
+                return answer_repeated(request, known)
         at_tick = self.gate.begin_order(request, marks)
         if at_tick is None:
-            return OTHER_BOOK._replace(details=_details(request))
+            return OTHER_BOOK._replace(details=details_of(request))
         try:
             return self._decide(request, client, now_ns, at_tick)
         finally:
@@ -146,7 +153,7 @@ class OrderCore:
             self._roll_day(client, request, now_ns)
         reject = self.gate.check(request, client, now_ns)
         if reject is not None and reject.retryable:
-            return reject._replace(details=_details(request))
+            return reject._replace(details=details_of(request))
         order = self._record(request, client, now_ns)
         if reject is not None:
             order.apply(DENY)
@@ -158,25 +165,6 @@ class OrderCore:
             self._place(order, client, now_ns, at_tick)
         self._pending.orders.append(order.row())
         return order, False
-
-    def _repeated(self, request: OrderRequest, known: Order) -> tuple[Order, bool] | Reject:
-        if (
-            known.side == request.side
-            and known.symbol == request.symbol
-            and known.qty == request.qty
-            and known.price == request.price
-            and known.type == request.type
-            and known.tif == request.tif
-            and known.ts == request.ts
-        ):
-            return known, True
-        price = "market" if known.price is None else money_text(known.price)
-        return Reject(
-            RejectCode.DUPLICATE_ID,
-            f"id {known.id} of client {one_word(request.client)} is another order: "
-            f"{SIDE_NAMES[known.side]} {known.qty} {known.symbol} @ {price}",
-            _details(request),
-        )
 
     def _record(self, request: OrderRequest, client: Account, now_ns: int) -> Order:
         """Assign the order's numbers; create the account of a new client."""
@@ -317,6 +305,20 @@ class OrderCore:
                     changed.append(order)
         return changed
 
+    def cancel_all(self, client_name: str, reason: str, now_ns: int) -> list[Order]:
+        """Cancel every open order of a client; returns them."""
+        account = self.clients.get(client_name)
+        return [] if account is None else self._cancel_of(account, reason, now_ns)
+
+    def _cancel_of(self, account: Account, reason: str, now_ns: int) -> list[Order]:
+        orders = [
+            o for o in self.open.values() if account.client_no in (STACK_CLIENT_NO, o.client_no)
+        ]
+        for order in orders:
+            self._venue.cancel(order)
+            self._close(order, CANCEL, reason, now_ns)
+        return orders
+
     def _close(self, order: Order, event: int, reason: str, now_ns: int) -> None:
         self._accounts.remove_open(order)
         order.apply(event)
@@ -344,13 +346,7 @@ class OrderCore:
         self._pending.controls.append((account.client_no, mode, reason or MODE_NAMES[mode], now_ns))
         if mode != KILLED:
             return 0
-        orders = [
-            o for o in self.open.values() if account.client_no in (STACK_CLIENT_NO, o.client_no)
-        ]
-        for order in orders:
-            self._venue.cancel(order)
-            self._close(order, CANCEL, "kill switch", now_ns)
-        return len(orders)
+        return len(self._cancel_of(account, "kill switch", now_ns))
 
     def _trip(self, client: Account, reject: Reject, now_ns: int) -> None:
         """Pull the kill switch of each account whose daily loss is beyond its limit."""
@@ -388,10 +384,6 @@ class OrderCore:
         for name, client in self.clients.items():
             for symbol, position in client.positions.items():
                 yield name, symbol, position
-
-
-def _details(request: OrderRequest) -> dict[str, object]:
-    return {} if request.id is None else {"id": request.id, "client": request.client}
 
 
 assert MAX_CLIENT_ID < 1 << 62, "an id assigned above a client's largest still fits 64 bits"

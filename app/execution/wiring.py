@@ -13,6 +13,7 @@ from app.execution.prices import PriceSource
 from app.execution.risk import RiskGate
 from app.execution.risk_config import RiskConfig
 from app.execution.venue import Venue
+from app.model.requests import is_reserved
 
 Values = Mapping[str, Any]
 """Settings by name."""
@@ -44,4 +45,5 @@ def build_core(
     config = RiskConfig.from_values(values)
     gate = RiskGate(config.timeless() if timeless else config, prices, Account(STACK_CLIENT_NO, ""))
     venue = VENUES[values["venue"]](values, prices)
-    return OrderCore(gate, venue, pending, lookup, values["order_clients_max"])
+    own = partial(is_reserved, strategy_client=values["strategy_client"])
+    return OrderCore(gate, venue, pending, lookup, values["order_clients_max"], own)

@@ -26,6 +26,7 @@ class RejectCode(IntEnum):
     BAD_TOKEN = 110
     FRAME_RATE = 111
     OTHER_BOOK = 112
+    NOT_ALLOWED = 113
     DUPLICATE_ID = 120
     CLIENTS_MAX = 121
     BEHIND_HELD = 122

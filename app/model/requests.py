@@ -15,6 +15,18 @@ MAX_ORDER_ID: Final = (1 << 63) - 1
 MAX_QTY: Final = 10**15
 
 
+def is_reserved(client: str, strategy_client: str) -> bool:
+    """Whether only the stack's own processes may send orders under this name.
+
+    These are STRATEGY_CLIENT and all that begins with it and ``-`` or ``@``: a strategy's name in
+    its orders is ``strategy@1a188a0c``, that of the second ``strategy-2@1a188a0c``.
+    """
+    if not client.startswith(strategy_client):
+        return False
+    rest = client[len(strategy_client) :]
+    return not rest or rest[0] in "-@"
+
+
 class Reject(NamedTuple):
     """The reason to answer ``ok: false``; ``details`` are further members of the answer."""
 
@@ -109,8 +121,29 @@ class Auth(msgspec.Struct, tag_field="op", tag="auth", forbid_unknown_fields=Tru
     token: str
 
 
+class Hello(msgspec.Struct, tag_field="op", tag="hello", forbid_unknown_fields=True):
+    """What a connection asks for.
+
+    ``cancel_on_disconnect``: when the connection ends, the open orders of the clients under whose
+    names it has sent orders since are canceled.
+    """
+
+    cancel_on_disconnect: bool = False
+
+
 Command = (
-    Cancel | Status | Positions | Orders | Limits | Halt | Resume | Reduce | Marks | Ping | Auth
+    Cancel
+    | Status
+    | Positions
+    | Orders
+    | Limits
+    | Halt
+    | Resume
+    | Reduce
+    | Marks
+    | Ping
+    | Auth
+    | Hello
 )
 
 Request = OrderRequest | Command | Reject
@@ -128,4 +161,5 @@ COMMANDS: Final = (
     Marks,
     Ping,
     Auth,
+    Hello,
 )

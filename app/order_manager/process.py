@@ -11,6 +11,7 @@ from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
+from app.runtime.net.access_files import warn_of_access_files
 from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.process import run_process
 
@@ -31,6 +32,7 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             f"{settings.bind_host}:{settings.order_port}: {error.strerror}; "
             "stop what uses the port, or set another ORDER_PORT"
         ) from error
+    warn_of_access_files(settings)
     gc.collect()
     gc.freeze()
     # A batch allocates thousands of tuples, none of them in a cycle: collect rarely.

@@ -29,6 +29,7 @@ from app.model.requests import (
 )
 from app.model.wire.order_answers import encode_object, encode_reject, order_member
 from app.model.words import one_word
+from app.order_manager.access.grants import EVERYTHING, Grant
 from app.order_manager.order_log import Event, Note
 from app.order_manager.store.store import SCAN_ORDERS, OrderStore
 
@@ -48,6 +49,7 @@ KEY_SEPARATOR: Final = "\n"
 TOTAL_QUICK_NS: Final = 2_000_000
 TOTAL_REST: Final = 20
 """Totals that take longer are shown for that many times as long."""
+TOTALS_MAX: Final = 64
 
 
 class Growing:
@@ -77,12 +79,15 @@ class OrderQueries:
         self._clients = Growing()
         self._symbols: dict[str, Growing] = {}
         """Client -> its symbols."""
-        self._totals: dict[str | None, tuple[int, dict[str, Any]]] = {}
-        """The total of a symbol, or of all, and until when it is shown."""
+        self._totals: dict[tuple[str | None, str], tuple[int, dict[str, Any]]] = {}
+        """The total of a symbol, or of all, over some clients, and until when it is shown."""
+        self._grant = EVERYTHING
+        """Whose orders and positions the answer may show."""
 
-    def answer(self, command: Command, now_ns: int) -> bytes:
-        """The answer frame."""
+    def answer(self, command: Command, now_ns: int, grant: Grant = EVERYTHING) -> bytes:
+        """The answer frame; ``grant``: of a client that may send this command."""
         self.event = None
+        self._grant = grant
         if isinstance(command, Cancel):
             return self._order(self._core.cancel(command.client, command.id, now_ns), command)
         if isinstance(command, Status):
@@ -105,9 +110,7 @@ class OrderQueries:
         if isinstance(found, Reject):
             return encode_reject(found)
         if isinstance(command, Cancel):
-            client = one_word(command.client)
-            text = f"Canceled Order {found.id} client={client} id={found.id}"
-            self.event = Note("order_canceled", text, order_fields(found, command.client))
+            self.event = canceled_note(found, command.client)
             return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
         fills = "".join(
             f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
@@ -157,11 +160,14 @@ class OrderQueries:
         clients = self._core.clients
         last_client, _, last_symbol = command.after.partition(KEY_SEPARATOR)
         if command.client is None:
-            names = self._clients.names(clients)
+            only = self._grant.only
+            names = self._clients.names(clients) if only is None else sorted(only & clients.keys())
             names = names[bisect_left(names, last_client) :]
         else:
             names = [command.client] if command.client in clients else []
         for name in names:
+            if not self._grant.rules and not self._grant.sees(name):
+                continue
             held = clients[name].positions
             begin = 0
             if command.symbol is not None:
@@ -181,14 +187,16 @@ class OrderQueries:
 
     def _recent_total(self, symbol: str | None, now_ns: int) -> dict[str, Any]:
         """The totals; with many positions not computed again for each page."""
-        until_ns, total = self._totals.get(symbol, (0, {}))
+        key = (symbol, "" if self._grant.rules else self._grant.shown)
+        until_ns, total = self._totals.get(key, (0, {}))
         if now_ns >= until_ns:
             begin_ns = time.monotonic_ns()
             total = self._total(symbol)
             lasts_ns = TOTAL_REST * (time.monotonic_ns() - begin_ns)
-            self._totals.clear()
+            if len(self._totals) >= TOTALS_MAX:
+                self._totals.clear()
             if lasts_ns > TOTAL_REST * TOTAL_QUICK_NS:
-                self._totals[symbol] = now_ns + lasts_ns, total
+                self._totals[key] = now_ns + lasts_ns, total
         return total
 
     def _position(self, symbol: str, position: Position) -> dict[str, Any]:
@@ -212,11 +220,19 @@ class OrderQueries:
         price = self._book[symbol]
         return position.mark if price is None else price
 
+    def _seen_positions(self) -> Iterator[tuple[str, Position]]:
+        """Symbol and position; of few clients without a look at all the others."""
+        grant, clients = self._grant, self._core.clients
+        only = grant.only
+        for client in clients if only is None else only & clients.keys():
+            if grant.rules or grant.sees(client):
+                yield from clients[client].positions.items()
+
     def _total(self, symbol: str | None) -> dict[str, Any]:
-        """Totals over all clients: profit is summed, quantities are net."""
+        """Totals over all clients that may be seen: profit is summed, quantities are net."""
         realized = unrealized = exposure = 0
         qty: dict[str, int] = {}
-        for _, name, position in self._core.positions():
+        for name, position in self._seen_positions():
             if symbol not in (None, name):
                 continue
             mark = self._mark(name, position)
@@ -234,17 +250,21 @@ class OrderQueries:
     def _orders(self, command: Orders) -> bytes:
         """Orders, newest first; ``before`` (an order number) selects the next page."""
         core = self._core
-        client_no = None
-        if command.client is not None:
-            account = core.clients.get(command.client)
+        grant, client_no, client = self._grant, None, command.client
+        if client is None and grant.only is not None and len(grant.only) == 1:
+            (client,) = grant.only
+        if client is not None:
+            account = core.clients.get(client)
+            if account is None and command.client is None:
+                return encode_object({"ok": True, "orders": [], "more": False})
             if account is None:
-                return encode_reject(_no_client(command.client))
+                return encode_reject(_no_client(client))
             client_no = account.client_no
         if command.open:
             found, before = self._open_page(client_no, command.before, command.limit)
         else:
             found, before = self._store.orders_page(client_no, command.before, command.limit)
-        shown = [order for order in found if core.knows(order)]
+        shown = [o for o in found if core.knows(o) and grant.sees(core.name_of(o))]
         rows = within_budget(order_member(o, core.name_of(o)).encode() for o in shown)
         if len(rows) < len(shown):
             before = shown[len(rows) - 1].order_no
@@ -287,6 +307,12 @@ class OrderQueries:
         return {
             name: amount(value) if name in MONEY_LIMITS else value for name, value in limits.items()
         }
+
+
+def canceled_note(order: Order, client: str, more: str = "") -> Note:
+    """The log line of a canceled order; ``more`` ends its text."""
+    text = f"Canceled Order {order.id} client={one_word(client)} id={order.id}{more}"
+    return Note("order_canceled", text, order_fields(order, client))
 
 
 def order_fields(order: Order, client: str) -> dict[str, Any]:

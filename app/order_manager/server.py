@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from app.config import Settings
@@ -20,7 +21,10 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject, Request
 from app.model.wire.frames import DELIMITER
 from app.model.wire.order_json import decode
-from app.order_manager.admission import QUERIES, Admission, RefusalLog, Turn
+from app.order_manager.access.admission import GREETINGS, Admission
+from app.order_manager.access.keyring import Keyring
+from app.order_manager.access.refusals import RefusalLog
+from app.order_manager.access.turn import QUERIES, Turn
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog, trace_orders
 from app.order_manager.service import build_service
@@ -57,14 +61,15 @@ sessions wait half a millisecond for them."""
 class OrderManagerServer:
     """A TCP server of the order port.
 
-    ``OrderManagerServer(host, port)`` without settings keeps its orders in memory and uses the
-    default settings.  Port 0 lets the system choose; ``.port`` is the result.  The constructor
-    binds the port, so a client may connect as soon as the object exists.  :meth:`start` serves
-    until :meth:`stop` is called, from another thread or a signal handler.
+    ``OrderManagerServer(host, port)`` without settings keeps its orders in memory, uses the default
+    settings, and lets everybody do everything.  Port 0 lets the system choose; ``.port`` is the
+    result.  The constructor binds the port, so a client may connect as soon as the object exists.
+    :meth:`start` serves until :meth:`stop` is called, from another thread or a signal handler.
 
     Raises:
         OSError: the port cannot be bound.
-        SettingsError: the token or the certificate cannot be used.
+        FatalError: the token of the stack cannot be written.
+        SettingsError: the tokens or the certificate cannot be used.
         StoreError, StoreUnavailableError: the store cannot be opened.
     """
 
@@ -80,7 +85,7 @@ class OrderManagerServer:
         self.settings = chosen = settings or Settings()
         self._metrics = metrics
         self._stop = Stop() if stop is None else stop
-        token = access.read_token(chosen.order_token_file)
+        keyring = Keyring.open_to_all() if settings is None else Keyring(chosen)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
         run_id = resolve_run_id(chosen)
@@ -95,13 +100,17 @@ class OrderManagerServer:
                 opened.callback(book.close)
                 self._prices = book
             self._service = build_service(chosen, self._store, self._prices)
+            self._service.grant_of = attrgetter("grant")
             listener = opened.enter_context(listen(host, port))
+            if settings is not None:
+                # Nobody is accepted yet: whoever has the file finds that its token is known.
+                keyring.make_stack_token(listener.getsockname()[1])
             self._epoll = opened.enter_context(select.epoll())
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             opened.callback(os.close, self._wake)
             self._epoll.register(self._wake, IN)
-            self._sessions = Sessions(self._epoll, listener, chosen, tls, bool(token))
-            self._admission = Admission(token, self._service, self._sessions)
+            self._sessions = Sessions(self._epoll, listener, chosen, tls, keyring)
+            self._admission = Admission(keyring, self._service, self._sessions)
             self._log = OrderLog(chosen.log_format, chosen.log_level)
             opened.pop_all()
         self.host = host
@@ -151,7 +160,7 @@ class OrderManagerServer:
                     self._sessions.send(session, b"")
             elif fileno == self._listening:
                 self._sessions.accept()
-        if self._waiting or self._service.has_timed_work:
+        if self._waiting or self._sessions.left or self._service.has_timed_work:
             self._process_batch()
         now = time.monotonic()
         if now >= self._next_maintenance or not events:
@@ -206,6 +215,9 @@ class OrderManagerServer:
     def _process_batch(self) -> None:
         """Decide on one batch of requests, commit, answer, log."""
         service = self._service
+        if left_by := self._sessions.left:
+            service.cancel_of_left(left_by)
+            left_by.clear()
         service.begin()
         left = self._batch_max
         waiting = self._waiting
@@ -266,12 +278,15 @@ class OrderManagerServer:
     def _decide(self, session: Session, frames: list[bytes], requests: list[Request]) -> None:
         handle: Callable[[Session, Request], None] = self._service.handle
         allows = self._admission.allows
-        free = session.authorized and session.bucket is None
+        free, known = session.free_pass()
         done = 0
         try:
             for request in requests:
                 act = handle
-                if type(request) is not OrderRequest:
+                if type(request) is OrderRequest:
+                    passes = free or request.client in known
+                else:
+                    passes = free
                     if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
                         self._admission.refuse(session, request.code, request.msg)
                         return
@@ -280,10 +295,14 @@ class OrderManagerServer:
                             self._turn.postpone(session, frames[done:])
                             return
                         act = self._query
-                if free or allows(session, request):
+                    if type(request) in GREETINGS:
+                        passes = False
+                if passes or allows(session, request):
                     act(session, request)
                 elif session.closing:
                     return
+                elif type(request) in GREETINGS:
+                    free, known = session.free_pass()
                 done += 1
         except StoreError:
             raise
@@ -320,6 +339,7 @@ class OrderManagerServer:
             return
         self._next_maintenance = now + MAINTENANCE_S
         self._sessions.maintain()
+        self._admission.look(now)
         self._refusals.flush()
         living = self._sessions.by_fileno
         for kept in (self._service.held, self._service.marks):

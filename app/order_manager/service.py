@@ -9,7 +9,7 @@ processor's caches.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -23,13 +23,14 @@ from app.execution.prices import PriceSource
 from app.execution.wiring import build_core
 from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
 from app.model.reject_codes import RejectCode
-from app.model.requests import Auth, Command, Marks, OrderRequest, Ping, Reject, Request
+from app.model.requests import Command, Marks, OrderRequest, Ping, Reject, Request
 from app.model.timestamps import utc_text
 from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
+from app.order_manager.access.grants import EVERYTHING, Grant
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.order_log import Event
-from app.order_manager.queries import OrderQueries
+from app.order_manager.queries import OrderQueries, canceled_note
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.log import get_logger
 
@@ -85,6 +86,10 @@ class OrderService(Generic[Peer]):
         """Index into the answers, and the request, of each answer that depends on the commit."""
         self.held: HeldOrders[Peer] = HeldOrders(core.gate.config.replaying)
         self.marks: PeerMarks[Peer] = PeerMarks()
+        self.grant_of: Callable[[Peer], Grant] = lambda _peer: EVERYTHING
+        """What a peer's queries may show."""
+        self._left: dict[str, None] = {}
+        """Clients whose open orders are to be canceled, since their connection has ended."""
         self._batch_error = ""
         self._retry_ns = 0
         self._fills_before = 0
@@ -102,8 +107,18 @@ class OrderService(Generic[Peer]):
                 for order in self.core.poll(self.now_ns):
                     status = STATUS_NAMES[order.status]
                     self.events.append((status, order, self.core.name_of(order)))
+                self._cancel_of_left()
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
+
+    def cancel_of_left(self, clients: Iterable[str]) -> None:
+        """Cancel the open orders of these clients in the next batch whose commit succeeds."""
+        self._left.update(dict.fromkeys(clients))
+
+    def _cancel_of_left(self) -> None:
+        for client in self._left:
+            for order in self.core.cancel_all(client, "connection ended", self.now_ns):
+                self.events.append(canceled_note(order, client, " reason=connection_ended"))
 
     def handle(self, peer: Peer, request: Request) -> None:
         """Process one decoded frame; :meth:`finish` returns its answer."""
@@ -181,17 +196,13 @@ class OrderService(Generic[Peer]):
             state = {"ok": True} if self.available else _unavailable("the store does not answer")
             self._answers.append((peer, encode_object(state)))
             return
-        if isinstance(command, Auth):
-            # The token was right, or none is required.
-            self._answers.append((peer, encode_object({"ok": True})))
-            return
         self._uncommitted.append((len(self._answers), command))
         if not self.available or self._batch_error:
             self._batch_error = self._batch_error or "the store is not available"
             self._answers.append((peer, b""))
             return
         try:
-            answer = self._queries.answer(command, self.now_ns)
+            answer = self._queries.answer(command, self.now_ns, self.grant_of(peer))
         except StoreUnavailableError as error:
             self._batch_error = str(error)
             answer = b""
@@ -215,6 +226,8 @@ class OrderService(Generic[Peer]):
                 self._batch_error = str(error)
         if self._batch_error:
             self._fail_batch(answers)
+        elif self.available:
+            self._left.clear()
         self._answers.clear()
         self._uncommitted.clear()
         return answers
@@ -273,7 +286,7 @@ class OrderService(Generic[Peer]):
     @property
     def has_timed_work(self) -> bool:
         """Whether there is work without a request: resting orders, or a store to retry."""
-        return bool(self.core.open) or not self.available
+        return bool(self.core.open or self._left) or not self.available
 
 
 def _warn_of_modes(core: OrderCore, found: Recovered) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from app.model.token_bucket import TokenBucket
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES
+from app.order_manager.access.grants import NOTHING
 
 RECV_BYTES: Final = 32 * 1024
 
@@ -20,13 +21,17 @@ class Session:
     __slots__ = (
         "authorized",
         "bucket",
+        "cancels",
         "closing",
         "ended",
         "fileno",
         "frame_bytes_max",
         "frames",
+        "grant",
         "handshaking",
         "held_bytes",
+        "key",
+        "known",
         "last_ns",
         "lingering",
         "mask",
@@ -67,6 +72,13 @@ class Session:
         """Of ``rest`` and ``frames``."""
         self.bucket: TokenBucket | None = None
         self.authorized = True
+        self.grant = NOTHING
+        self.key = b""
+        """Of the token that it has sent (:meth:`Keyring.key_of`); empty without one."""
+        self.known: set[str] = set()
+        """Client names of its orders that need no other look."""
+        self.cancels: set[str] | None = None
+        """Clients whose open orders are canceled at its end; None if it has not asked for that."""
         self.tls = sock if isinstance(sock, ssl.SSLSocket) else None
         self.handshaking = self.tls is not None
         self.read_any = False
@@ -78,6 +90,12 @@ class Session:
         """Refused: close once everything is sent; discard what the peer still sends."""
         self.lingering = False
         """Our sending side is shut down; the peer has LINGER_S to read the last answer."""
+
+    def free_pass(self) -> tuple[bool, set[str]]:
+        """What needs no check: whether all requests, and else the client names of orders."""
+        if not self.authorized or self.bucket is not None:
+            return False, set()
+        return self.grant.everything and self.cancels is None, self.known
 
     def receive(self) -> bool:
         """Read what has arrived and split it into frames; False when there was nothing to read.

@@ -12,6 +12,8 @@ from app.config import Settings
 from app.model.repeat_window import OTHER, RepeatWindow
 from app.model.token_bucket import TokenBucket
 from app.model.wire.frames import MAX_FRAME_BYTES
+from app.order_manager.access.keyring import Keyring
+from app.order_manager.access.penalties import Penalties
 from app.order_manager.session import Session
 from app.runtime.log import get_logger
 
@@ -54,14 +56,17 @@ class Sessions:
         listener: socket.socket,
         settings: Settings,
         tls: ssl.SSLContext | None,
-        needs_token: bool,
+        keyring: Keyring,
     ) -> None:
         self.dropped = 0
         """Sessions closed by us, for what the client sent or failed to read."""
         self._epoll = epoll
         self._listener = listener
         self._tls = tls
-        self._needs_token = needs_token
+        self._keyring = keyring
+        self.penalties = Penalties()
+        self.left: set[str] = set()
+        """Clients of ended sessions, whose open orders are to be canceled."""
         self._strangers: dict[str, set[Session]] = {}
         """Host -> its sessions that have not sent the token yet."""
         self._refused = refusal_window()
@@ -117,7 +122,8 @@ class Sessions:
             sock.close()
             return
         session = Session(sock, peer)
-        if self._needs_token and not self._welcome(session):
+        session.grant = self._keyring.without_token
+        if self._keyring.needs_token and not self._welcome(session):
             sock.close()
             return
         if self._frames_per_s:
@@ -134,9 +140,14 @@ class Sessions:
         session.frame_bytes_max = STRANGER_FRAME_BYTES_MAX
         host = host_of(session)
         strangers = self._strangers.setdefault(host, set())
-        if len(strangers) >= STRANGERS_OF_HOST_MAX:
+        wrong = self.penalties.places(host, time.monotonic())
+        if len(strangers) + wrong >= STRANGERS_OF_HOST_MAX:
             self.dropped += 1
             reason = f"{len(strangers)} connections without the token already"
+            if wrong:
+                reason += f", and {wrong} wrong tokens lately"
+            if not strangers:
+                del self._strangers[host]
             self._log_refusal("client_refused", session, reason)
             return False
         strangers.add(session)
@@ -251,6 +262,8 @@ class Sessions:
             return
         self._time_limited.discard(session)
         self._forget_stranger(session)
+        if session.cancels:
+            self.left |= session.cancels
         session.frames.clear()
         session.rest = b""
         session.held_bytes = 0
@@ -302,5 +315,6 @@ class Sessions:
         self.stop_accepting()
         self._flush_refusals(end=True)
         for session in self:
+            session.cancels = None  # Its client is still there, and comes back after a restart.
             self.close(session)
         self._listener.close()

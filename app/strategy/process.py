@@ -45,6 +45,14 @@ log = get_logger()
 
 POLL_NS = int(POLL_S * 1e9)
 PROGRESS_EVERY_S = 10.0
+NEVER_ANSWERED_OTHERWISE = {
+    "DUPLICATE_ID": "another order was sent under this id before: by a strategy or a feed that is "
+    "not repeatable, or by somebody else with the stack's token (ORDER_TOKEN_FILE with roles keeps "
+    "others from this name); start a new run with another RUN_ID",
+    "NOT_ALLOWED": "give the strategy and the order manager the same RUN_DIR, or OUTPUT_DIR, which "
+    "has the stack's token, or an ORDER_TOKEN_FILE with a token for this name",
+}
+"""Refusals of a strategy's order that a restart would meet again, and the mend."""
 
 
 class StrategyProcess:
@@ -152,7 +160,10 @@ class StrategyProcess:
                 self.engine.hold(symbols.index(symbol), qty)
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
-            self._skip_decided_ticks(tick_of_order_id(last_id))
+            last_seq, next_seq = tick_of_order_id(last_id), self.ring.state.next_seq
+            if last_seq >= next_seq:
+                log.warning("orders_ahead", client=self.client, id=last_id, seq=next_seq)
+            self._skip_decided_ticks(last_seq)
 
     def _skip_decided_ticks(self, last_seq: int) -> None:
         """Show the strategy the ring's ticks up to ``last_seq``, but send no order for them.
@@ -227,12 +238,9 @@ class StrategyProcess:
             answers = self.orders.submit(orders)
             done_ns = time.monotonic_ns()
             for intent, answer in zip(intents, answers, strict=True):
-                if answer.code == "DUPLICATE_ID":
-                    raise FatalError(
-                        f"{answer.msg}: another order was sent under this id before, so the "
-                        "strategy or the feed is not repeatable; start a new run with another "
-                        "RUN_ID"
-                    )
+                if answer.code in NEVER_ANSWERED_OTHERWISE:
+                    mend = NEVER_ANSWERED_OTHERWISE[answer.code]
+                    raise FatalError(f"{answer.msg}: {mend}", final=True)
                 self.engine.settle(intent, answer.filled_of(self.engine.qty(intent)))
             self.counters.add_trades(intents, answers)
             if counted:

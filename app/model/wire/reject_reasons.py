@@ -64,6 +64,7 @@ EXPECTED: Final = {
     "after": "text",
     "open": "true or false",
     "kill": "true or false",
+    "cancel_on_disconnect": "true or false",
     "reason": "printable text of at most 200 characters",
     "token": "text",
     "proof": "the boot id of the price book, 16 hexadecimal digits",

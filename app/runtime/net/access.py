@@ -1,7 +1,8 @@
-"""Access to the order port: a shared token as the first frame, and TLS.
+"""Access to the order port: a token as the first frame, and TLS.
 
-The token is read from a file, so that it appears neither in the environment nor in a process list.
-Without a token the port accepts every client, which is allowed only on a loopback address.
+Tokens are read from files, so that they appear neither in the environment nor in a process list:
+that of ORDER_TOKEN_FILE (app/runtime/net/credentials.py), or the one that the order manager makes
+for the stack's own processes (app/runtime/net/stack_token.py).
 """
 
 import contextlib
@@ -15,10 +16,11 @@ import msgspec
 
 from app.config import Settings, SettingsError, is_loopback
 from app.model.wire.frames import json_frame
+from app.runtime.net.credentials import Role, read_credentials
 from app.runtime.net.receive import read_until
+from app.runtime.net.stack_token import read_stack_token, stack_token_path
 from app.runtime.readable import why_unreadable
 
-TOKEN_BYTES_MIN: Final = 16
 WRONG_ADDRESS: Final = 64
 WRONG_NAME: Final = frozenset({62, WRONG_ADDRESS})
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
@@ -47,20 +49,37 @@ def speaks_another_protocol(data: bytes) -> bool:
 
 
 def read_token(path: str) -> bytes:
-    """The token in the file, surrounding white space removed; empty if ``path`` is empty.
+    """The token that a client sends: of several in the file the one that may do most.
+
+    Empty if ``path`` is empty.
 
     Raises:
-        SettingsError: the file cannot be read, or the token is shorter than TOKEN_BYTES_MIN.
+        SettingsError: the file cannot be used.
     """
-    if not path:
-        return b""
-    token = _read(f"ORDER_TOKEN_FILE={path}", path).strip()
-    if len(token) < TOKEN_BYTES_MIN:
-        raise SettingsError(
-            f"ORDER_TOKEN_FILE={path}: a token of {len(token)} bytes, at least {TOKEN_BYTES_MIN}; "
-            "make one with: openssl rand -hex 32"
-        )
-    return token
+    return _strongest(path)[0]
+
+
+def _strongest(path: str) -> tuple[bytes, Role]:
+    found = read_credentials(path)
+    if not found:
+        return b"", Role.CLIENT
+    best = max(found, key=lambda each: list(Role).index(each.role))
+    return best.token, best.role
+
+
+def token_to_send(settings: Settings) -> tuple[bytes, bool]:
+    """The token for the order manager, and whether it is the one in the run's folder.
+
+    A file that has one for the stack comes first; then the run's folder, so that a file with the
+    tokens of others alone needs none for the stack; then the best of the file.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    token, role = _strongest(settings.order_token_file)
+    if role != Role.STACK and (own := read_stack_token(settings)):
+        return own, True
+    return token, False
 
 
 def _read(setting: str, path: str) -> bytes:
@@ -182,16 +201,20 @@ def auth_frame(token: bytes) -> bytes:
     return json_frame(msgspec.json.encode({"op": "auth", "token": token.decode()}))
 
 
-def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:
+def connect_orders(
+    settings: Settings, timeout_s: float, *, as_stack: bool = False
+) -> socket.socket:
     """A connection to the order port, ready for orders: TLS set up and token accepted.
 
     The answer to the token is read here, so that the next answer belongs to the next request.
+    ``as_stack``: the order manager must know the token of the run's folder; otherwise one that
+    needs no token may take this client for a stranger.
 
     Raises:
         OSError: no connection, or the order manager refused the token.
         SettingsError: a token or certificate file cannot be used.
     """
-    tls, token = client_tls(settings), read_token(settings.order_token_file)
+    tls, (token, of_run) = client_tls(settings), token_to_send(settings)
     host, port = settings.order_manager_host, settings.order_port
     connection = socket.create_connection((host, port), timeout=timeout_s)
     try:
@@ -205,8 +228,14 @@ def connect_orders(settings: Settings, timeout_s: float) -> socket.socket:
                 ) from error
         if token:
             connection.sendall(auth_frame(token))
-            if not msgspec.json.decode(read_until(connection)[:-1]).get("ok"):
+            answer = msgspec.json.decode(read_until(connection)[:-1])
+            if not answer.get("ok"):
                 raise ConnectionAbortedError("the order manager refused the token")
+            if as_stack and of_run and answer.get("role", Role.STACK) != Role.STACK:
+                raise ConnectionAbortedError(
+                    f"the order manager does not know the token in {stack_token_path(settings)}: "
+                    "give all processes of the stack the same RUN_DIR, or OUTPUT_DIR"
+                )
     except BaseException:
         connection.close()
         raise

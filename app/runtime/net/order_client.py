@@ -146,7 +146,7 @@ class OrderClient:
         """A client of the order manager that the settings name."""
         backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
         host, port = settings.order_manager_host, settings.order_port
-        opener = partial(connect_orders, settings)
+        opener = partial(connect_orders, settings, as_stack=True)
         return cls(host, port, settings.order_timeout_s, backoff=backoff, opener=opener, **keywords)
 
     def connect(self) -> None:

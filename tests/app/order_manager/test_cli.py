@@ -13,7 +13,7 @@ import pytest
 
 from app.__main__ import main
 from app.config import load_settings
-from app.order_manager import admission
+from app.order_manager.access import refusals
 from app.order_manager.cli import target
 from app.order_manager.store import store as order_store
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -44,7 +44,8 @@ def cli(
 ) -> Iterator[Cli]:
     monkeypatch.chdir(tmp_path)
     # The server runs in this process: its warnings would be part of what a command prints.
-    monkeypatch.setattr(admission, "log", Mock())
+    monkeypatch.setattr(refusals, "log", Mock())
+    monkeypatch.setenv("OUTPUT_DIR", str(tmp_path))
     with running(tmp_path) as server:
         yield Cli(server.port, capsys)
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.model.wire.order_json import decode
 from app.order_manager import server as order_manager
-from app.order_manager.admission import TAKEN_BYTES_MAX
+from app.order_manager.access.turn import TAKEN_BYTES_MAX
 from app.order_manager.queries import OrderQueries
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.session import Session
@@ -125,7 +125,7 @@ def test_connections_above_the_limit_wait_in_the_backlog(tmp_path: Path) -> None
         one, two = server.client(), server.client()
         assert one.ask(ORDER)["ok"]
         assert two.ask(ORDER)["ok"]
-        three = server.client()
+        three = server.stranger()
         three.send({"op": "ping"})
         assert not select.select([three.sock], [], [], 0.2)[0]
         one.close()

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from app.config import Settings
 from app.kernel import _kernel
 from app.market_data.feed import Feed
-from app.runtime.lifecycle import Stop
+from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
@@ -67,6 +68,8 @@ class OrderManager:
 
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
+        self.refuses: dict[str, Any] = {}
+        """The answer to every order, if there is one."""
 
     def serve(self, connection: Connection) -> None:
         while True:
@@ -79,6 +82,8 @@ class OrderManager:
                 qty = sum(sides[order["side"]] * order["qty"] for order in self.orders)
                 row = {"symbol": "A", "qty": qty, "open_buy": 0, "open_sell": 0}
                 answer = {"ok": True, "positions": [row] if self.orders else [], "more": False}
+            elif self.refuses:
+                answer = {"ok": False, "id": request["id"], **self.refuses}
             else:
                 number = len(self.orders) + 1
                 self.orders.append({**request, "order_no": number, "status": "Filled"})
@@ -225,6 +230,39 @@ def test_a_flat_position_is_flat_after_a_kill(
             (6, "SELL", 20),
         ]
         assert around.metrics.get("signals_flat") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        ("DUPLICATE_ID", "start a new run with another RUN_ID"),
+        ("NOT_ALLOWED", "the same RUN_DIR, or OUTPUT_DIR"),
+    ],
+)
+def test_a_refusal_that_a_restart_would_meet_again_is_final(
+    tmp_path: Path, name: str, code: str, mend: str
+) -> None:
+    """It crashed, was restarted, and crashed again, for ever."""
+    with surroundings(tmp_path / "ticks.csv", name) as around:
+        around.manager.refuses = {"code": code, "msg": "refused"}
+        process = StrategyProcess(around.settings, around.metrics, Stop())
+        around.orderbook.push_until(FIRST_BATCH)
+        with pytest.raises(FatalError, match=mend) as raised:
+            process._take_batch()
+        assert raised.value.final
+        assert str(raised.value).startswith("refused: ")
+        process.close()
+
+
+def test_orders_ahead_of_the_feed_are_said_once(tmp_path: Path, name: str) -> None:
+    """Somebody with the stack's token has sent one under this name: no silent standstill."""
+    with surroundings(tmp_path / "ticks.csv", name, trading_mode="live") as around:
+        run_and_kill(around)
+        around.manager.orders[-1]["id"] = 5000
+        with capture_logs() as lines:
+            run_to_end(around)
+        ahead = [line for line in lines if line["event"] == "orders_ahead"]
+        assert [(line["id"], line["seq"]) for line in ahead] == [(5000, len(PRICES))]
 
 
 def test_the_client_has_the_number_of_its_container(

@@ -21,10 +21,12 @@ START_TIMEOUT_S = 20.0
 class Client:
     """A blocking client of the order port, frame by frame."""
 
-    def __init__(self, port: int, timeout_s: float = 10.0) -> None:
+    def __init__(self, port: int, timeout_s: float = 10.0, token: str = "") -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout_s)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._rest = b""
+        if token:
+            assert self.ask({"op": "auth", "token": token})["role"] == "stack"
 
     def send(self, request: dict[str, Any] | bytes) -> None:
         """Send one request; bytes are sent unchanged."""
@@ -95,6 +97,11 @@ class OrderManagerProcess:
         return self.folder / "orders.sqlite3"
 
     @property
+    def output_dir(self) -> Path:
+        """The folder with the stack's token."""
+        return Path(self._environ["OUTPUT_DIR"])
+
+    @property
     def log_path(self) -> Path:
         """The output of the process."""
         return self.folder / "order_manager.log"
@@ -138,7 +145,14 @@ class OrderManagerProcess:
         raise AssertionError(f"order manager not ready:\n{self.log()[-2000:]}")
 
     def client(self, timeout_s: float = 10.0) -> Client:
-        """A new connection to it."""
+        """A new connection to it: the stack's, unless it needs a token of its own file."""
+        token = ""
+        if "ORDER_TOKEN_FILE" not in self._environ or not self._environ["ORDER_TOKEN_FILE"]:
+            token = (self.output_dir / f"orders-{self.port}.token").read_text().strip()
+        return Client(self.port, timeout_s, token=token)
+
+    def stranger(self, timeout_s: float = 10.0) -> Client:
+        """A new connection that has sent nothing."""
         return Client(self.port, timeout_s)
 
     def kill(self) -> None:

@@ -10,21 +10,29 @@ from typing import Any
 from app.config import Settings
 from app.order_manager.server import OrderManagerServer
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.stack_token import stack_token_path
 from tests.support.orders.process import Client
 
 
 class RunningServer:
     """The server, its thread, and clients of it."""
 
-    def __init__(self, server: OrderManagerServer, metrics: ProcessMetrics | None) -> None:
+    def __init__(
+        self, server: OrderManagerServer, metrics: ProcessMetrics | None, token: str = ""
+    ) -> None:
         self.server = server
+        self._token = token
         self.metrics = metrics
         self.port = server.port
         self._thread = threading.Thread(target=server.start, daemon=True)
         self._thread.start()
 
     def client(self, timeout_s: float = 10.0) -> Client:
-        """A new connection."""
+        """A new connection: the stack's, unless the server needs a token of its own file."""
+        return Client(self.port, timeout_s, token=self._token)
+
+    def stranger(self, timeout_s: float = 10.0) -> Client:
+        """A new connection that has sent nothing."""
         return Client(self.port, timeout_s)
 
     def count(self, name: str) -> int:
@@ -52,6 +60,7 @@ def running(folder: Path | None = None, **settings: Any) -> Iterator[RunningServ
         chosen = Settings(
             **{
                 "order_store_path": path,
+                "output_dir": str(folder),
                 "shm_price_book": name + "_book",
                 "log_level": "WARNING",
                 "venue": "echo",  # no orderbook here
@@ -59,9 +68,11 @@ def running(folder: Path | None = None, **settings: Any) -> Iterator[RunningServ
             }
         )
     try:
-        started = RunningServer(
-            OrderManagerServer("127.0.0.1", 0, settings=chosen, metrics=metrics), metrics
-        )
+        server = OrderManagerServer("127.0.0.1", 0, settings=chosen, metrics=metrics)
+        token = ""
+        if chosen is not None and not chosen.order_token_file:
+            token = stack_token_path(chosen, server.port).read_text().strip()
+        started = RunningServer(server, metrics, token)
         try:
             yield started
         finally:

@@ -14,8 +14,9 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
 from app.model.wire.order_answers import encode_reject
 from app.model.wire.order_json import decode
-from app.order_manager import admission, held_orders, sessions
-from app.order_manager.admission import RefusalLog
+from app.order_manager import held_orders, sessions
+from app.order_manager.access import refusals
+from app.order_manager.access.refusals import RefusalLog
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.session import Session
 from app.order_manager.sessions import (
@@ -95,8 +96,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock()
-    monkeypatch.setattr(admission, "time", clock)
-    monkeypatch.setattr(admission, "log", clock)
+    monkeypatch.setattr(refusals, "time", clock)
+    monkeypatch.setattr(refusals, "log", clock)
     return clock
 
 

@@ -53,11 +53,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple
     def make(name: str, names: str = "IP:127.0.0.1,DNS:localhost") -> tuple[str, str]:
         cert, key = folder / f"{name}.pem", folder / f"{name}.key"
         if not cert.exists():
-            command = [
-                "openssl",
-                "req",
-                "-x509",
-            ]
+            command = ["openssl", "req", "-x509"]
             command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
             command += ["-nodes", "-days", "2", "-subj", f"/CN={name}", "-out", str(cert)]
             command += ["-keyout", str(key), "-addext", f"subjectAltName={names}"]
@@ -69,7 +65,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple
 
 def test_right_token(tmp_path: Path, token_file: str) -> None:
     with running(tmp_path, order_token_file=token_file) as server, server.client() as client:
-        assert client.ask({"op": "auth", "token": TOKEN}) == {"ok": True}
+        assert client.ask({"op": "auth", "token": TOKEN}) == {"ok": True, "role": "stack"}
         assert client.ask(ORDER)["ok"] is True
 
 
@@ -108,6 +104,7 @@ def test_wrong_or_missing_token(tmp_path: Path, token_file: str, first: Any, cod
 
 
 def test_refusals_are_logged_once_and_counted(tmp_path: Path, token_file: str) -> None:
+    Path(token_file).chmod(0o644)
     with OrderManagerProcess(tmp_path, order_token_file=token_file) as manager:
         for _ in range(3):
             with manager.client() as client:
@@ -117,6 +114,7 @@ def test_refusals_are_logged_once_and_counted(tmp_path: Path, token_file: str) -
         assert manager.stop() == 0
     log = manager.log()
     assert log.count("client_refused") == 3
+    assert log.count("access_file_open setting=ORDER_TOKEN_FILE") == 1
     assert "guess" not in log
     assert TOKEN not in log
 
@@ -129,8 +127,8 @@ def test_ping_needs_no_token(tmp_path: Path, token_file: str) -> None:
 
 
 def test_an_unneeded_token_is_accepted(tmp_path: Path) -> None:
-    with running(tmp_path) as server, server.client() as client:
-        assert client.ask({"op": "auth", "token": "anything"}) == {"ok": True}
+    with running(tmp_path) as server, server.stranger() as client:
+        assert client.ask({"op": "auth", "token": "anything"}) == {"ok": True, "role": "client"}
         assert client.ask(ORDER)["ok"] is True
 
 
@@ -184,7 +182,7 @@ def test_unusable_token_files(tmp_path: Path) -> None:
     ],
 )
 def test_client_of_another_protocol(tmp_path: Path, hello: bytes) -> None:
-    with running(tmp_path) as server, server.client() as other, server.client() as client:
+    with running(tmp_path) as server, server.client() as other, server.stranger() as client:
         client.send(hello)
         assert client.read()["code"] == "OTHER_PROTOCOL"
         assert client.closed()

@@ -1,0 +1,1 @@
+"""Who may do what on the order port: tokens, roles, client names."""
