@@ -182,6 +182,7 @@ class Door:
             self._wrong_tokens.add(host, now_s)
             raise RemoteProtocolError("wrong token: it is not in the gateway's ORDER_TOKEN_FILE")
         self._wrong_tokens.forget(host)
+        subscriber.token = token
         self.let_in(subscriber)
 
     def let_in(self, subscriber: Subscriber) -> None:
@@ -212,7 +213,9 @@ class Door:
                 del self._visitors[subscriber.host]
 
     def maintain(self, now_ns: int) -> None:
-        """Turn away who has shown nothing in time; a few times a second."""
+        """Turn away who has shown nothing in time, or has no valid token any more."""
+        if self._access.look(now_ns / 1e9):
+            self._revoke()
         for (event, host), more in self._refused.take_rest(now_ns / 1e9):
             log.warning("clients_refused", peer=host, what=event, more=more)
         while self._waiting:
@@ -225,6 +228,12 @@ class Door:
                 self.turn_away(oldest, f"no TLS handshake within {TOKEN_S:g} s", "tls_failed")
             else:
                 self.turn_away(oldest, f"no token within {TOKEN_S:g} s")
+
+    def _revoke(self) -> None:
+        for subscriber in list(self._sessions.by_descriptor.values()):
+            if subscriber.token and not self._access.accepts(subscriber.token):
+                reason = "its token is no longer in ORDER_TOKEN_FILE"
+                self._sessions.refuse(subscriber, "credential_revoked", reason=reason)
 
     def close(self) -> None:
         """End the thread of the encrypted connections."""

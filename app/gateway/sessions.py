@@ -76,6 +76,7 @@ class Subscriber:
         "resuming",
         "socket",
         "stage",
+        "token",
         "watching",
     )
 
@@ -91,6 +92,8 @@ class Subscriber:
         self.resuming = False
         # Whether it has shown that it is a process of this stack.
         self.proven = False
+        # With which it may read the feed; empty if it needed none.
+        self.token = ""
         # Whether it has asked who the gateway is.
         self.asked = False
         # Whether its socket is the plain end of a TLS connection.

@@ -27,10 +27,10 @@ from app.order_manager.sessions import (
     REASON_CHARACTERS_MAX,
     Sessions,
     host_of,
+    refusal_window,
 )
 from app.runtime.log import get_logger
 from app.runtime.net.access import speaks_another_protocol, token_matches
-from app.runtime.net.strangers import refusal_window
 
 log = get_logger()
 

@@ -4,46 +4,92 @@ The same token and the same TLS as on the order port.  Without either, the ports
 allowed on a loopback address, or with PUBLISH_FEED_OPEN=true.
 """
 
+import os
 import ssl
-from typing import NamedTuple
+from typing import Final, Self
 
 from app.config import Settings, SettingsError, is_loopback
+from app.runtime.log import get_logger
 from app.runtime.net.access import read_token, server_tls, token_matches
 
+log = get_logger()
 
-class FeedAccess(NamedTuple):
-    """What the gateway needs to know about its clients."""
+LOOK_EVERY_S: Final = 0.5
+"""A changed file is loaded at the second look that finds it unchanged since: nobody writes then."""
 
-    token: bytes = b""
-    tls: ssl.SSLContext | None = None
-    open_to_all: bool = False
-    """Anybody may read the feed, encrypted or not, with a token or without."""
+
+def _read_tokens(path: str) -> tuple[bytes, ...]:
+    """The tokens with which one may read the feed: each that is valid on the order port."""
+    token = read_token(path)
+    return (token,) if token else ()
+
+
+class FeedAccess:
+    """What the gateway asks of its clients; follows the file of tokens while it runs.
+
+    ``open_to_all``: anybody may read the feed, encrypted or not, with a token or without.
+    """
+
+    def __init__(
+        self, token_file: str = "", tls: ssl.SSLContext | None = None, *, open_to_all: bool = False
+    ) -> None:
+        """Read the tokens.
+
+        Raises:
+            SettingsError: the file cannot be used.
+        """
+        self._path = token_file
+        self._seen = self._loaded = _mark_of(token_file)
+        self._tokens = _read_tokens(token_file)
+        self._next_look_s = 0.0
+        self.tls = tls
+        self.needs_token = bool(token_file) and not open_to_all
+        self.needs_tls = tls is not None and not open_to_all
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "FeedAccess":
-        """Read the token and the certificate.
+    def from_settings(cls, settings: Settings) -> Self:
+        """Read tokens and certificate.
 
         Raises:
             SettingsError: one of the files cannot be used, or other machines can reach the ports
                 and nothing says who may read them.
         """
         require_feed_access(settings)
-        token = read_token(settings.order_token_file)
-        return cls(token, server_tls(settings), settings.publish_feed_open)
-
-    @property
-    def needs_token(self) -> bool:
-        """Whether a client has to send the token first."""
-        return bool(self.token) and not self.open_to_all
-
-    @property
-    def needs_tls(self) -> bool:
-        """Whether a client has to speak TLS."""
-        return self.tls is not None and not self.open_to_all
+        return cls(
+            settings.order_token_file, server_tls(settings), open_to_all=settings.publish_feed_open
+        )
 
     def accepts(self, token: str) -> bool:
-        """Whether a token allows to read the feed: each that is valid on the order port does."""
-        return token_matches(self.token, token)
+        """Whether one may read the feed with a token; all are compared, so time tells nothing."""
+        return sum(token_matches(known, token) for known in self._tokens) > 0
+
+    def look(self, now_s: float) -> bool:
+        """Whether the file of tokens has been loaded anew; call it a few times a second."""
+        if not self.needs_token or now_s < self._next_look_s:
+            return False
+        self._next_look_s = now_s + LOOK_EVERY_S
+        mark = _mark_of(self._path)
+        settled, self._seen = mark == self._seen, mark
+        if mark == self._loaded or not settled:
+            return False
+        self._loaded = mark
+        try:
+            self._tokens = _read_tokens(self._path)
+        except SettingsError as error:
+            reason = "; ".join(str(error).splitlines())
+            log.warning("credentials_refused", reason=reason[:1000], action="the old ones hold")
+            return False
+        log.info("credentials_loaded", path=self._path, tokens=len(self._tokens))
+        return True
+
+
+def _mark_of(path: str) -> tuple[int, ...]:
+    """What a changed file changes; empty if there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 def published_host(settings: Settings) -> str:

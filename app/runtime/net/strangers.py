@@ -1,4 +1,4 @@
-"""Clients that have not shown who they are: bounds for them, on every port that needs a token."""
+"""Clients that have not shown who they are: bounds for them, where a token is needed."""
 
 from collections import OrderedDict
 from typing import Final
@@ -14,7 +14,9 @@ REFUSALS_LOGGED: Final = 5
 """Lines about one kind of refusal to one host within REFUSALS_WINDOW_S; the others are counted."""
 REFUSALS_WINDOW_S: Final = 10.0
 REFUSAL_KINDS_MAX: Final = 256
-WAIT_S_MIN: Final = 0.25
+FREE: Final = 3
+"""Wrong tokens of a host without a wait: somebody has mistyped."""
+WAIT_S_MIN: Final = 0.5
 WAIT_S_MAX: Final = 30.0
 FORGET_S: Final = 300.0
 """After this time without a wrong token, a host starts anew."""
@@ -29,9 +31,9 @@ def refusal_window() -> RepeatWindow:
 class WrongTokens:
     """How long a host that has sent wrong tokens has to wait before its next one is looked at.
 
-    The wait doubles with each wrong token, from WAIT_S_MIN to WAIT_S_MAX.  A token that is offered
-    meanwhile is not looked at and does not count.  Of more than HOSTS_MAX hosts, the one whose last
-    wrong token is oldest is forgotten.  Times are CLOCK_MONOTONIC.
+    After FREE of them, the wait doubles with each, from WAIT_S_MIN to WAIT_S_MAX.  A token that is
+    offered meanwhile is not looked at and does not count.  Of more than HOSTS_MAX hosts, the one
+    whose last wrong token is oldest is forgotten.  Times are CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:
@@ -49,8 +51,9 @@ class WrongTokens:
         if now_s - last_s > FORGET_S:
             del self._hosts[host]
             return 0.0
-        doubled = min(count - 1, 30)
-        wait_s: float = min(WAIT_S_MIN * 2**doubled, WAIT_S_MAX)
+        if count <= FREE:
+            return 0.0
+        wait_s: float = min(WAIT_S_MIN * 2 ** min(count - FREE - 1, 30), WAIT_S_MAX)
         return max(0.0, last_s + wait_s - now_s)
 
     def add(self, host: str, now_s: float) -> None:

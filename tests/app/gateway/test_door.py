@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app.gateway import door
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import AUTH, encode_auth
-from app.runtime.net.strangers import REFUSALS_LOGGED, STRANGERS_OF_HOST_MAX, WAIT_S_MIN
+from app.runtime.net.strangers import FREE, REFUSALS_LOGGED, STRANGERS_OF_HOST_MAX, WAIT_S_MIN
 from tests.support.feed_helpers import (
     PROOF,
     PROVEN,
@@ -141,7 +141,8 @@ def test_guesses_of_a_host_wait_longer_and_longer_and_are_logged_within_bounds(
 ) -> None:
     guess = b"AUTH|guess-guess-guess*"
     with capture_logs() as logs:
-        assert b"wrong token: " in answer(guarded.price_port, guess)
+        for _ in range(FREE + 1):
+            assert b"wrong token: " in answer(guarded.price_port, guess)
         for _ in range(20):
             assert b"REFUSED|wrong tokens came from this host" in answer(guarded.price_port, SHOWN)
         with WireClient(guarded.price_port, SHOWN, source=OTHER_HOST) as other:
@@ -152,7 +153,39 @@ def test_guesses_of_a_host_wait_longer_and_longer_and_are_logged_within_bounds(
     refused = [line for line in logs if line["event"] == "client_refused"]
     assert len(refused) == REFUSALS_LOGGED
     assert not any("guess-" in str(line) or TOKEN in str(line) for line in logs)
-    assert guarded.server.sessions.dropped == 21
+    assert guarded.server.sessions.dropped == FREE + 1 + 20
+
+
+def test_a_changed_file_holds_without_a_restart(feed: Feed, token_file: str) -> None:
+    """Also for those who read already; a broken file changes nothing."""
+    settings = make_settings(order_token_file=token_file, price_subscribers=0, pace="1/s")
+    new = encode_auth(b"another token of some length")
+    with (
+        capture_logs() as logs,
+        running(feed, settings) as gateway,
+        WireClient(gateway.price_port, SHOWN) as old,
+        WireClient(gateway.price_port, PROVEN + b"RESUME|0*") as ours,
+    ):
+        old.read_frames(1)
+        Path(token_file).write_text("short")
+        wait_until(lambda: "credentials_refused" in str(logs), "a broken file")
+        with WireClient(gateway.price_port, SHOWN) as again:
+            again.read_frames(1)
+        Path(token_file).write_text("another token of some length")
+        wait_until(lambda: "credentials_loaded" in str(logs), "a good file")
+        with pytest.raises(ConnectionResetError):
+            old.read_to_end()
+        assert b"wrong token" in answer(gateway.price_port, SHOWN)
+        with WireClient(gateway.price_port, new) as reader:
+            reader.read_frames(1)
+        ours.read_until(lambda data: data.count(b"*") >= 5)
+        assert gateway.server.sessions.by_descriptor
+    revoked = [line for line in logs if line["event"] == "credential_revoked"]
+    assert [line["reason"] for line in revoked] == [
+        "its token is no longer in ORDER_TOKEN_FILE"
+    ] * len(revoked)
+    assert 1 <= len(revoked) <= 2
+    assert "horse" not in str(logs)
 
 
 @PORTS

@@ -18,12 +18,11 @@ from app.order_manager import admission, held_orders, sessions
 from app.order_manager.admission import RefusalLog
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.session import Session
-from app.runtime.net.strangers import (
+from app.order_manager.sessions import (
     REFUSAL_KINDS_MAX,
     REFUSALS_LOGGED,
     REFUSALS_WINDOW_S,
     STRANGER_FRAME_BYTES_MAX,
-    STRANGERS_OF_HOST_MAX,
 )
 from tests.support.children import eventually
 from tests.support.orders.frames import ORDER, frame
@@ -163,7 +162,7 @@ def test_silent_connections_of_a_host_lock_nobody_out(
     friend = guarded.client()
     assert friend.ask({"op": "auth", "token": TOKEN})["ok"]
     with capture_logs() as lines:
-        silent = [guarded.client() for _ in range(STRANGERS_OF_HOST_MAX)]
+        silent = [guarded.client() for _ in range(sessions.STRANGERS_OF_HOST_MAX)]
         late = [guarded.client() for _ in range(20)]
         assert all(client.closed() for client in late)
         assert friend.ask(ORDER)["ok"]

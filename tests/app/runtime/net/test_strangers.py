@@ -2,6 +2,7 @@
 
 from app.runtime.net.strangers import (
     FORGET_S,
+    FREE,
     HOSTS_MAX,
     WAIT_S_MAX,
     WAIT_S_MIN,
@@ -17,18 +18,21 @@ def test_the_wait_doubles_up_to_its_maximum() -> None:
         waits.append(wrong.wait_s("a", now_s))
         now_s += waits[-1]
         assert wrong.wait_s("a", now_s) == 0, "then the next token is looked at"
-    assert waits[:3] == [WAIT_S_MIN, 2 * WAIT_S_MIN, 4 * WAIT_S_MIN]
+    assert waits[:FREE] == [0] * FREE
+    assert waits[FREE : FREE + 3] == [WAIT_S_MIN, 2 * WAIT_S_MIN, 4 * WAIT_S_MIN]
     assert waits[-1] == max(waits) == WAIT_S_MAX
 
 
 def test_other_hosts_do_not_wait_and_a_right_token_ends_it() -> None:
     wrong = WrongTokens()
-    wrong.add("a", 1.0)
+    for _ in range(FREE + 1):
+        wrong.add("a", 1.0)
+    assert wrong.wait_s("a", 1.0) == WAIT_S_MIN
     assert wrong.wait_s("b", 1.0) == 0
     wrong.forget("a")
     assert wrong.wait_s("a", 1.0) == 0
     wrong.add("a", 2.0)
-    assert wrong.wait_s("a", 2.0) == WAIT_S_MIN
+    assert wrong.wait_s("a", 2.0) == 0
 
 
 def test_a_host_is_forgotten_in_time() -> None:
