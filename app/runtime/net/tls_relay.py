@@ -170,12 +170,12 @@ class TlsRelay:
             for fd, events in self._epoll.poll(0.0 if again else timeout_s):
                 if fd == self._wake:
                     os.eventfd_read(self._wake)
-                    self._take_new()
                 elif (pair := self._by_fd.get(fd)) is not None:
                     again.discard(pair)
                     self._serve(pair, fd, events)
             for pair in again:
                 self._serve(pair, -1, 0)
+            self._take_new()  # last, as an event above may be of an older owner of a descriptor
             for pair in [each for each in self._ending if time.monotonic() > each.ends_s]:
                 self._end(pair)
         for pair in set(self._by_fd.values()):

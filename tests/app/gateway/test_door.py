@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from app.gateway import door
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import AUTH, encode_auth
+from app.runtime import health
 from app.runtime.net.strangers import FREE, REFUSALS_LOGGED, STRANGERS_OF_HOST_MAX, WAIT_S_MIN
 from tests.support.feed_helpers import (
     PROOF,
@@ -117,6 +118,12 @@ def test_a_process_of_the_stack_needs_no_token(guarded: Running, port: str) -> N
     with WireClient(getattr(guarded, port), PROVEN + b"RUN*BEAT*RESUME|0*") as ours:
         data = ours.read_until(lambda data: b"SEQ|0*" in data)
     assert data.startswith(SYMBOLS_FRAME) == (port == "price_port")
+
+
+def test_the_health_check_needs_no_token(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICE_PORT", str(guarded.price_port))
+    monkeypatch.setenv("SENTIMENT_PORT", str(guarded.sentiment_port))
+    assert health.main(["gateway"]) == 0
 
 
 @PORTS
