@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_host: str = "127.0.0.1"
     order_manager_host: str = "127.0.0.1"
     bind_host: str = "127.0.0.1"
+    publish_feed_open: bool = False
     price_port: Port = 9001
     sentiment_port: Port = 9002
     order_port: Port = 62000

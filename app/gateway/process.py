@@ -14,6 +14,11 @@ from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import EXIT_FAULT, FatalError, RunFailed, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.feed_access import (
+    FeedAccess,
+    published_host,
+    sends_token_in_the_clear,
+)
 from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.process import run_process
 
@@ -21,6 +26,11 @@ log = get_logger()
 
 STACK_CLIENTS: Final = 128
 """Connections of the stack's own processes, which do not count as clients: with many strategies."""
+
+WITHOUT_TLS: Final = (
+    "clients of other machines send the token unencrypted: set ORDER_TLS_CERT_FILE and "
+    "ORDER_TLS_KEY_FILE"
+)
 
 
 def load_data(
@@ -43,6 +53,9 @@ def load_data(
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
+    access = FeedAccess.from_settings(settings)
+    if sends_token_in_the_clear(settings):
+        log.warning("feed_without_tls", host=published_host(settings), mend=WITHOUT_TLS)
     try:
         with LoadProgress(lambda: bool(stop)) as progress:
             feed = open_feed(settings, progress)
@@ -62,7 +75,12 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
     with FeedServer(
-        settings, feed, lambda: bool(stop), metrics, proof=metrics.stack_proof
+        settings,
+        feed,
+        lambda: bool(stop),
+        metrics,
+        proof=metrics.stack_proof,
+        access=access,
     ) as server:
         try:
             price_port, sentiment_port = server.listen()

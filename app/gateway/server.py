@@ -16,6 +16,7 @@ from app.gateway.price_publisher import PricePublisher
 from app.gateway.sentiment_publisher import SentimentPublisher
 from app.gateway.sessions import (
     CLOSING,
+    DOOR,
     HELLO,
     STREAM,
     Publisher,
@@ -26,6 +27,7 @@ from app.gateway.timerfd import Timer
 from app.market_data.feed import Feed
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.listener import listen
 
 log = get_logger()
@@ -50,8 +52,12 @@ class FeedServer:
         metrics: ProcessMetrics | None = None,
         *,
         proof: str = "",
+        access: FeedAccess | None = None,
     ) -> None:
-        """``proof``: what clients of this stack show; without it, every client is a stranger."""
+        """``proof``: what clients of this stack show; without it, every client is a stranger.
+
+        ``access``: what strangers have to show; without it, they may read the feed.
+        """
         self._settings, self._feed, self._metrics = settings, feed, metrics
         self._stopped = stopped
         self._next_maintenance_ns = 0
@@ -72,7 +78,10 @@ class FeedServer:
             on_finish=self._publish_metrics,
             metrics=metrics,
         )
-        self._handshake = Handshake(self.sessions, self._playback, feed, proof)
+        self._handshake = Handshake(self.sessions, self._playback, feed, proof, access)
+        self._door = self._handshake.door
+        if self._door is not None and self._door.relay is not None:
+            self._epoll.register(self._door.relay.event_descriptor, select.EPOLLIN)
         self._wake_write_end, self._wake_read_end = socket.socketpair()
         self._wake_write_end.setblocking(False)
         self._wake_read_end.setblocking(False)
@@ -132,6 +141,8 @@ class FeedServer:
                     subscriber = subscribers.get(descriptor)
                     if subscriber is not None:
                         self._serve(subscriber, events)
+                    elif self._door is not None:
+                        self._door.take_handshakes()
             if unpaced:
                 playback.follow_leader()
             now_ns = time.monotonic_ns()
@@ -166,8 +177,7 @@ class FeedServer:
                 log.warning("client_refused", peer=peer, reason="too many clients")
             self._refusing_logged = guest
             if guest and len(self.sessions.guests) >= GUESTS_MAX:
-                oldest = next(iter(self.sessions.guests))
-                self.sessions.disconnect(oldest, "client_left", reason="too many clients")
+                self._handshake.evict(next(iter(self.sessions.guests)))
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -183,6 +193,8 @@ class FeedServer:
                 self.sessions.finish(subscriber)
             elif subscriber.stage in (HELLO, STREAM):
                 subscriber.publisher.pump(subscriber)
+            elif subscriber.stage == DOOR and self.sessions.flush(subscriber):
+                self.sessions.watch(subscriber, writable=False)
 
     # ---- maintenance
 
@@ -198,6 +210,11 @@ class FeedServer:
                 self._drop_if_stalled(subscriber, now_ns)
             elif subscriber.stage == STREAM and subscriber.heartbeats:
                 subscriber.publisher.heartbeat(subscriber)
+        if self._metrics is not None:
+            # It changes when somebody removes the segment.
+            self._handshake.use_proof(self._metrics.stack_proof)
+        if self._door is not None:
+            self._door.maintain(now_ns)
         self._publish_metrics()
 
     def _drop_if_stalled(self, subscriber: Subscriber, now_ns: int) -> None:
@@ -241,6 +258,8 @@ class FeedServer:
         for listener, _ in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        if self._door is not None:
+            self._door.close()
         self._epoll.close()
         self._timer.close()
         self._wake_write_end.close()

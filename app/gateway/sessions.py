@@ -4,6 +4,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from app.market_data.feed_segment import Block
@@ -13,13 +14,15 @@ from app.runtime.log import get_logger
 
 log = get_logger()
 
-HELLO_BYTES_MAX: Final = 64
+HELLO_BYTES_MAX: Final = 128
+"""Also for a token that is not needed."""
 CLOSE_TIMEOUT_S: Final = 10.0
 """Time a client has to close its side after the end of the run."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
-HELLO, STREAM, CLOSING, GONE = range(4)
+HELLO, STREAM, CLOSING, GONE, DOOR = range(5)
+"""DOOR comes before HELLO, where a client has to show first that it may read the feed."""
 
 
 class Publisher(Protocol):
@@ -54,12 +57,15 @@ class Subscriber:
     """A connected client: its socket, its hello, and a cursor that its publisher moves."""
 
     __slots__ = (
+        "asked",
         "block",
         "deadline_ns",
+        "encrypted",
         "finished",
         "half_closed",
         "heartbeats",
         "hello",
+        "host",
         "next_seq",
         "peer",
         "pending",
@@ -70,6 +76,7 @@ class Subscriber:
         "resuming",
         "socket",
         "stage",
+        "token",
         "watching",
     )
 
@@ -79,11 +86,18 @@ class Subscriber:
         self.socket = connection
         self.publisher = publisher
         self.peer = peer
+        self.host = peer.rpartition(":")[0]
         self.stage = HELLO
         self.hello = FrameBuffer(HELLO_BYTES_MAX)
         self.resuming = False
         # Whether it has shown that it is a process of this stack.
         self.proven = False
+        # With which it may read the feed; empty if it needed none.
+        self.token = ""
+        # Whether it has asked who the gateway is.
+        self.asked = False
+        # Whether its socket is the plain end of a TLS connection.
+        self.encrypted = False
         self.heartbeats = False
         self.half_closed = False
         # Whether it was sent the whole stream.
@@ -91,7 +105,8 @@ class Subscriber:
         self.watching = 0
         # Bytes to send before the stream continues; they end with a whole frame.
         self.pending: memoryview = memoryview(b"")
-        # CLOCK_MONOTONIC; in HELLO the end of the hello, in CLOSING the limit for the close.
+        # CLOCK_MONOTONIC: the end of the time at the door, then of the hello; in CLOSING the limit
+        # for the close.
         self.deadline_ns = deadline_ns
         self.progress_ns = time.monotonic_ns()
         # The cursor.  Prices: a byte position in a block.  Sentiment: the next tick to look at.
@@ -115,6 +130,7 @@ class Sessions:
         self.strangers = 0
         self.bytes_sent = 0
         self.dropped = 0
+        self.on_close: Callable[[Subscriber], None] | None = None
 
     def __len__(self) -> int:
         return len(self.by_descriptor)
@@ -126,6 +142,19 @@ class Sessions:
         self.strangers += 1
         subscriber.watching = select.EPOLLIN
         self._epoll.register(descriptor, subscriber.watching)
+
+    def release_socket(self, subscriber: Subscriber) -> None:
+        """Stop waiting for the socket of a subscriber, which gets another one."""
+        descriptor = subscriber.socket.fileno()
+        self._epoll.unregister(descriptor)
+        del self.by_descriptor[descriptor]
+
+    def take_socket(self, subscriber: Subscriber, connection: socket.socket) -> None:
+        """The other socket."""
+        subscriber.socket = connection
+        self.by_descriptor[connection.fileno()] = subscriber
+        subscriber.watching = select.EPOLLIN
+        self._epoll.register(connection.fileno(), subscriber.watching)
 
     def prove(self, subscriber: Subscriber) -> None:
         """The client is a process of this stack: it has a place, however many others there are."""
@@ -204,6 +233,8 @@ class Sessions:
         self.strangers -= not subscriber.proven
         self.guests.pop(subscriber, None)
         subscriber.publisher.forget(subscriber)
+        if self.on_close is not None:
+            self.on_close(subscriber)
         descriptor = subscriber.socket.fileno()
         self._epoll.unregister(descriptor)
         del self.by_descriptor[descriptor]

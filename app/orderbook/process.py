@@ -10,25 +10,20 @@ from app.runtime.lifecycle import POLL_S, Backoff, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_client import FeedClosed, FeedConnection
+from app.runtime.net.feed_dialer import FeedDialer
 from app.runtime.process import run_process
 
 log = get_logger()
 
 
-def _connect(settings: Settings, writer: FeedWriter | None, proof: str) -> FeedConnection:
-    return FeedConnection(
-        settings.gateway_host,
-        settings.price_port,
-        writer.next_seq if writer else 0,
-        has_symbols=True,
-        must_be_sequenced=bool(writer and writer.segments.feed_id),
-        silent_s_max=settings.heartbeat_timeout_s,
-        proof=proof,
-    )
+def _connect(dialer: FeedDialer, writer: FeedWriter | None, proof: str) -> FeedConnection:
+    known = bool(writer and writer.segments.feed_id)
+    return dialer.prices(writer.next_seq if writer else 0, proof, must_be_sequenced=known)
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+    dialer = FeedDialer(settings)
     writer: FeedWriter | None = None
     connections = 0
 
@@ -39,14 +34,14 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         while not stop and not (writer and writer.finished):
             feed = None
             try:
-                feed = _connect(settings, writer, metrics.stack_proof)
+                feed = _connect(dialer, writer, metrics.stack_proof)
                 if writer is None:
                     # The segments need the symbols, and they say where to resume.
                     writer = FeedWriter(settings, metrics, stop, Segments(settings, feed))
                     metrics.set_state("ready")
                     if writer.next_seq:
                         feed.close()
-                        feed = _connect(settings, writer, metrics.stack_proof)
+                        feed = _connect(dialer, writer, metrics.stack_proof)
                 writer.segments.check_same_run(feed)
                 connections += 1
                 if connections > 1:

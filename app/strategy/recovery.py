@@ -17,6 +17,7 @@ from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, MalformedTicks
+from app.runtime.net.feed_dialer import FeedDialer
 from app.runtime.net.order_client import OrderClient
 from app.strategy.engine import MAX_BATCH_TICKS
 
@@ -39,13 +40,13 @@ class History:
         heartbeat: Callable[[], None],
         proof: str = "",
     ) -> None:
-        """``proof``: as for :class:`FeedConnection`."""
+        """``proof``: as for :class:`FeedDialer`."""
         if not feed_id:
             raise FatalError(
                 "the gateway sends no sequence numbers, so this strategy cannot catch up; "
                 "restart the whole stack"
             )
-        self._settings, self._feed_id, self._proof = settings, feed_id, proof
+        self._dialer, self._feed_id, self._proof = FeedDialer(settings), feed_id, proof
         self._stop, self._heartbeat = stop, heartbeat
         self._parser = _kernel.FieldParser(symbols)
         self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
@@ -68,8 +69,8 @@ class History:
                 if not self._seq:
                     # Tells a restarted gateway how far the run had got: up to there it sends at
                     # full speed.
-                    _connect(self._settings, until_seq, self._feed_id, self._proof).close()
-                feed = _connect(self._settings, self._seq, self._feed_id, self._proof)
+                    _connect(self._dialer, until_seq, self._feed_id, self._proof).close()
+                feed = _connect(self._dialer, self._seq, self._feed_id, self._proof)
                 self._backoff.reset()
                 yield from self._read(feed, until_seq)
             except (FeedClosed, RemoteProtocolError) as error:
@@ -118,21 +119,13 @@ def announce_position(settings: Settings, feed_id: str, seq: int, proof: str) ->
         FatalError: it now serves another run.
     """
     try:
-        _connect(settings, seq, feed_id, proof).close()
+        _connect(FeedDialer(settings), seq, feed_id, proof).close()
     except (FeedClosed, RemoteProtocolError) as error:
         log.warning("position_not_announced", seq=seq, error=str(error))
 
 
-def _connect(settings: Settings, seq: int, feed_id: str, proof: str) -> FeedConnection:
-    feed = FeedConnection(
-        settings.gateway_host,
-        settings.price_port,
-        seq,
-        has_symbols=True,
-        must_be_sequenced=True,
-        silent_s_max=settings.heartbeat_timeout_s,
-        proof=proof,
-    )
+def _connect(dialer: FeedDialer, seq: int, feed_id: str, proof: str) -> FeedConnection:
+    feed = dialer.prices(seq, proof, must_be_sequenced=True)
     if feed.feed_id != feed_id:
         feed.close()
         raise FatalError(

@@ -20,6 +20,7 @@ from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.feed_client import FeedClosed, FeedConnection
+from app.runtime.net.feed_dialer import FeedDialer
 
 log = get_logger()
 
@@ -46,10 +47,11 @@ class SentimentFeed:
     ) -> None:
         """``sequenced``: the gateway is known to send marks, so a silent one is not plain.
 
-        ``proof``: as for :class:`FeedConnection`.
+        ``proof``: as for :class:`FeedDialer`.
         """
         self._proof = proof
-        self._settings, self._stop, self._heartbeat = settings, stop, heartbeat
+        self._stop, self._heartbeat = stop, heartbeat
+        self._dialer = FeedDialer(settings)
         self._count_received = count_received
         self._parser = _kernel.FieldParser(symbols)
         self._store: npt.NDArray[np.void] = np.zeros(16384, TICK_DTYPE)
@@ -66,14 +68,8 @@ class SentimentFeed:
         """Connect, retrying until the gateway answers; returns early on a stop."""
         while self._feed is None and not self._stop:
             try:
-                self._feed = FeedConnection(
-                    self._settings.gateway_host,
-                    self._settings.sentiment_port,
-                    self.complete_before,
-                    has_symbols=False,
-                    must_be_sequenced=self._must_be_sequenced,
-                    silent_s_max=self._settings.heartbeat_timeout_s,
-                    proof=self._proof,
+                self._feed = self._dialer.sentiment(
+                    self.complete_before, self._proof, must_be_sequenced=self._must_be_sequenced
                 )
             except (FeedClosed, RemoteProtocolError) as error:
                 log.warning("sentiment_unreachable", error=str(error))

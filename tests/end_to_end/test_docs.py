@@ -165,10 +165,17 @@ def test_pre_commit_runs_the_tools_of_make_lint() -> None:
     assert hooks == lint
 
 
-def test_each_row_of_the_threat_model_names_a_test() -> None:
-    page = ROOT / "app/order_manager/SECURITY.md"
-    section = page.read_text().partition("## What holds")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("app/order_manager/SECURITY.md", "## What holds"),
+        ("app/shared_memory_utils/README.md", "## Threat model of the feed ports"),
+    ],
+)
+def test_each_row_of_the_threat_model_names_a_test(page: str, title: str) -> None:
+    section = (ROOT / page).read_text().partition(title)[2].partition("\n## ")[0]
+    table = section.partition("| attempt |")[2]
+    rows = [line for line in table.splitlines() if line.startswith("|")][1:]
     assert rows
     for row in rows:
         named = re.findall(r"`(tests/[\w/]+\.py)`: `(test_\w+)`", row)

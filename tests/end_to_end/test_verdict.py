@@ -102,7 +102,7 @@ def test_refused_settings_of_one_process_end_the_run(tmp_path: Path) -> None:
     with HostStack(tmp_path / "run", data_path=SAMPLE, order_token_file=token) as stack:
         assert stack.wait(60) == 2
         assert "main stopped exit_code=2 reason=" in last_line(stack)
-        assert "order_manager: invalid settings: ORDER_TOKEN_FILE=" in last_line(stack)
+        assert "gateway: invalid settings: ORDER_TOKEN_FILE=" in last_line(stack)
     assert verdict(tmp_path / "run")["exit_code"] == 2
 
 

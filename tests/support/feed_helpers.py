@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from app.gateway.server import FeedServer
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed
 from app.model.timestamps import format_timestamp, parse_timestamp
+from app.runtime.net.feed_access import FeedAccess
 from tests.support.children import DEADLINE_S, eventually
 
 HEADER = "timestamp,symbol,price\n"
@@ -108,7 +110,8 @@ class Running(NamedTuple):
 def running(feed: Feed, settings: Settings) -> Iterator[Running]:
     """A server in a thread; the test fails if it does not stop when asked to."""
     stop = threading.Event()
-    server = FeedServer(settings, feed, stop.is_set, proof=PROOF)
+    access = FeedAccess.from_settings(settings)
+    server = FeedServer(settings, feed, stop.is_set, proof=PROOF, access=access)
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -137,12 +140,24 @@ def running(feed: Feed, settings: Settings) -> Iterator[Running]:
 class WireClient:
     """A bare socket and the bytes received over it."""
 
-    def __init__(self, port: int, hello: bytes = b"", receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        hello: bytes = b"",
+        receive_buffer: int | None = None,
+        trusted: str = "",
+        source: str = "127.0.0.1",
+    ) -> None:
+        """``trusted``: a certificate, of which the client speaks TLS; ``source``: its address."""
         self.socket = socket.socket()
+        self.socket.bind((source, 0))
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(DEADLINE_S)
         self.socket.connect(("127.0.0.1", port))
+        if trusted:
+            context = ssl.create_default_context(cafile=trusted)
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         if hello:
             self.socket.sendall(hello)
         self.data = b""

@@ -1,5 +1,6 @@
 """Frames around the ticks on the feed ports: symbol list, hello frames and marks."""
 
+import hmac
 from typing import Final
 
 from app.model.symbols import symbol_problem
@@ -12,6 +13,14 @@ BEAT: Final = b"BEAT"
 
 PROOF: Final = b"PROOF|"
 """Begins the hello frame of a process that shares the gateway's memory, and so knows the rest."""
+
+AUTH: Final = b"AUTH|"
+"""Begins the frame with the token of a client that is not of the gateway's stack."""
+WHO: Final = b"WHO|"
+"""Begins a question, which is a number used once, and the gateway's answer to it."""
+REFUSED: Final = b"REFUSED|"
+"""Begins the last frame to a client that may not read the feed; the rest says why."""
+_STAR: Final = b"\\u002a"
 
 
 def encode_symbol_list(symbols: list[str], delimiter: bytes = DELIMITER) -> bytes:
@@ -63,3 +72,28 @@ def parse_mark(frame: bytes, name: str) -> int | None:
     if not body.isdigit() or len(body) > 18:
         raise RemoteProtocolError(f"{name}: not a sequence number: {body[:40]!r}")
     return int(body)
+
+
+def encode_auth(token: bytes) -> bytes:
+    """``AUTH|token*``; a ``*`` in the token is sent as in JSON."""
+    return AUTH + token.replace(DELIMITER, _STAR) + DELIMITER
+
+
+def parse_auth(frame: bytes) -> str:
+    """The token of an ``AUTH|...`` frame; bytes that are no UTF-8 become a token that is wrong."""
+    return frame[len(AUTH) :].replace(_STAR, DELIMITER).decode("utf-8", "replace")
+
+
+def answer_who(frame: bytes, proof: str) -> bytes:
+    """The gateway's answer to ``WHO|number``: only who knows the proof can give it.
+
+    It differs from a proof, so that an answer to a stranger is worth nothing.  Without a proof it
+    is empty.
+    """
+    shown = hmac.digest(proof.encode(), b"gateway " + frame, "sha256").hex() if proof else ""
+    return WHO + shown.encode() + DELIMITER
+
+
+def encode_refusal(reason: str) -> bytes:
+    """``REFUSED|reason*``."""
+    return REFUSED + reason.encode().replace(DELIMITER, b"") + DELIMITER

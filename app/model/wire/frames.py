@@ -27,16 +27,18 @@ class FrameBuffer:
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._rest = b""
-        self._max = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Add received bytes; returns the frames that they complete, in order."""
         text = self._rest + data if self._rest else bytes(data)
         *frames, self._rest = text.split(DELIMITER)
-        if len(text) > self._max:
+        if len(text) > self.max_frame_bytes:
             longest = max(map(len, [*frames, self._rest]))
-            if longest > self._max:
-                raise RemoteProtocolError(f"frame of over {self._max} bytes: {longest} bytes")
+            if longest > self.max_frame_bytes:
+                raise RemoteProtocolError(
+                    f"frame of over {self.max_frame_bytes} bytes: {longest} bytes"
+                )
         return frames
 
 

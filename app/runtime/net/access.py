@@ -10,7 +10,7 @@ import hmac
 import socket
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -123,6 +123,8 @@ def server_tls(settings: Settings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A client could ask for it without end, and each costs us more than the client.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     certificate = f"ORDER_TLS_CERT_FILE={settings.order_tls_cert_file}"
     key = f"ORDER_TLS_KEY_FILE={settings.order_tls_key_file}"
     _read(certificate, settings.order_tls_cert_file)
@@ -160,32 +162,49 @@ def _trusted(settings: Settings) -> tuple[str, str]:
     return f"ORDER_TLS_CERT_FILE={settings.order_tls_cert_file}", settings.order_tls_cert_file
 
 
+class Server(NamedTuple):
+    """A server of the stack as its clients know it: ``service`` is its host in containers."""
+
+    service: str
+    host: str
+    port: int
+
+
+def order_server(settings: Settings) -> Server:
+    """The order manager."""
+    return Server("order_manager", settings.order_manager_host, settings.order_port)
+
+
 def why_not_trusted(
-    error: ssl.SSLCertVerificationError, settings: Settings, timeout_s: float
+    error: ssl.SSLCertVerificationError,
+    settings: Settings,
+    timeout_s: float,
+    server: Server | None = None,
 ) -> str:
-    """What is wrong with the order manager's certificate, and which setting mends it."""
-    host = settings.order_manager_host
+    """What is wrong with a server's certificate, and which setting mends it."""
+    server = server or order_server(settings)
+    host, name = server.host, server.service.replace("_", " ")
     if error.verify_code not in WRONG_NAME:
         mend = f"{_trusted(settings)[0]} must hold it, or the one that signed it"
         if error.verify_code in WRONG_TIME:
             mend = "make a new one (ORDER_TLS_CERT_FILE), or set the clock"
-        return f"certificate of the order manager on {host}: {error.verify_message}; {mend}"
-    names = _names_of_server(settings, timeout_s)
+        return f"certificate of the {name} on {host}: {error.verify_message}; {mend}"
+    names = _names_of_server(settings, timeout_s, server)
     seen = f"is for {', '.join(names)}, not" if names else "is not"
     kind = "IP" if error.verify_code == WRONG_ADDRESS else "DNS"
     return (
-        f"the order manager's certificate {seen} for {host}: set ORDER_MANAGER_HOST to a name of "
-        f"the certificate (it is fixed to order_manager in containers), or make one that has "
+        f"the {name}'s certificate {seen} for {host}: set {server.service.upper()}_HOST to a name "
+        f"of the certificate (it is fixed to {server.service} in containers), or make one that has "
         f"subjectAltName={kind}:{host}, too (ORDER_TLS_CERT_FILE)"
     )
 
 
-def _names_of_server(settings: Settings, timeout_s: float) -> list[str]:
+def _names_of_server(settings: Settings, timeout_s: float, server: Server) -> list[str]:
     """The names in a certificate that is trusted but of another host; empty if unknown."""
     context = client_tls(settings)
     assert context is not None
     context.check_hostname = False  # the connection is closed at once
-    address = (settings.order_manager_host, settings.order_port)
+    address = (server.host, server.port)
     with (
         contextlib.suppress(OSError),
         socket.create_connection(address, timeout=timeout_s) as connection,

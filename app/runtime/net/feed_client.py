@@ -6,7 +6,10 @@ treated as a plain feed, whose ticks are numbered in the order of their arrival.
 
 import errno
 import os
+import secrets
+import select
 import socket
+import ssl
 import struct
 import time
 from typing import NamedTuple
@@ -15,8 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from app.kernel._kernel import PARSE_SLACK_BYTES, TickWriter
-from app.model.wire.feed_protocol import PROOF, encode_mark, parse_mark, parse_symbol_list
+from app.model.wire.feed_protocol import (
+    PROOF,
+    REFUSED,
+    WHO,
+    answer_who,
+    encode_auth,
+    encode_mark,
+    parse_mark,
+    parse_symbol_list,
+)
 from app.model.wire.frames import DELIMITER, MAX_FRAME_BYTES, RemoteProtocolError
+from app.runtime.net.tls_relay import TlsRelay
 
 RECV_BYTES = 384 * 1024
 """Bytes per receive call: enough to amortize the call, few enough to stay in the L2 cache."""
@@ -31,6 +44,17 @@ CONNECT_TIMEOUT_S = 2.0
 
 class FeedClosed(Exception):
     """The gateway closed the connection, went silent, or could not be reached."""
+
+
+class FeedRefused(FeedClosed):
+    """The gateway does not let this client read the feed, or is not that of this stack."""
+
+
+class Credentials(NamedTuple):
+    """What a client shows to a gateway that is not of its stack."""
+
+    token: bytes
+    tls: ssl.SSLContext | None
 
 
 class Received(NamedTuple):
@@ -66,6 +90,8 @@ class FeedConnection:
         must_be_sequenced: bool = False,
         silent_s_max: float = 3.0,
         proof: str = "",
+        must_know_proof: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
         """Connect and exchange the hello.
 
@@ -74,8 +100,12 @@ class FeedConnection:
         ``must_be_sequenced``: the gateway was sequenced before, so one that does not answer the
         hello is stopped or overloaded, not a plain feed.
         ``proof``: shows that this is a process of the gateway's stack.
+        ``must_know_proof``: the gateway has to show first that it is of the stack, too.
+        ``credentials``: for a gateway of another stack; the proof is then not shown.
 
         Raises:
+            FeedRefused: the gateway wants other credentials, or is of another stack.
+            ssl.SSLCertVerificationError: its certificate is not trusted.
             FeedClosed: the gateway cannot be reached, or does not answer.
             RemoteProtocolError: the answer is malformed or for another tick.
         """
@@ -87,26 +117,70 @@ class FeedConnection:
         self.sequenced = False
         self._silent_s, self._silent_s_max = 0.0, silent_s_max
         self.feed_id = ""
+        self._relay: TlsRelay | None = None
         try:
             self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S)
         except OSError as error:
             raise FeedClosed(f"{host}:{port}: {error}") from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(_hello(resume_seq, proof))
+            if credentials is not None and credentials.tls is not None:
+                self._encrypt(credentials.tls, host)
+            if must_know_proof:
+                self._ask_for_proof(proof)
+            self._socket.sendall(_hello(resume_seq, proof, credentials))
             self._read_hello(resume_seq, has_symbols)
             if must_be_sequenced and not self.sequenced:
                 raise FeedClosed(f"{host}:{port}: no answer within {HELLO_TIMEOUT_S:g} s")
-            # A receive timeout in the kernel: one system call per receive; settimeout makes it two.
-            self._socket.settimeout(None)
-            self._socket.setsockopt(
-                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(WAIT_S * 1e6))
-            )
+            self._wait_in_kernel()
         except BaseException as error:
-            self._socket.close()
-            if isinstance(error, OSError):
+            self.close()
+            if isinstance(error, OSError) and not isinstance(error, ssl.SSLCertVerificationError):
                 raise FeedClosed(f"{host}:{port}: {error}") from error
             raise
+
+    def _wait_in_kernel(self) -> None:
+        """A receive timeout in the kernel: one system call per receive; settimeout makes it two."""
+        self._socket.settimeout(None)
+        wait = struct.pack("ll", 0, int(WAIT_S * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
+
+    def _encrypt(self, tls: ssl.SSLContext, host: str) -> None:
+        """The socket becomes the plain end of an encrypted connection; receiving stays as it is."""
+        self._relay = TlsRelay()
+        self._socket = self._relay.adopt(self._socket, tls, host)
+        self._socket.settimeout(CONNECT_TIMEOUT_S)
+        select.select([self._relay.event_descriptor], [], [], CONNECT_TIMEOUT_S)
+        ended = self._relay.take_handshakes()
+        if not ended:
+            raise TimeoutError(f"no TLS handshake within {CONNECT_TIMEOUT_S:g} s")
+        if ended[0].problem is not None:
+            raise ended[0].problem
+
+    def _ask_for_proof(self, proof: str) -> None:
+        """Let the gateway show that it knows the proof, before it is told to it.
+
+        So nobody on the way can take the place of another machine's gateway, and its TLS.
+        """
+        question = WHO + secrets.token_hex(16).encode()
+        self._socket.sendall(question + DELIMITER)
+        deadline = time.monotonic() + HELLO_TIMEOUT_S
+        self._socket.settimeout(0.1)
+        scanned = 0
+        while time.monotonic() < deadline:
+            while (end := self.buffer.find(b"*", scanned, self.fill)) >= 0:
+                frame = bytes(self.buffer[scanned:end])
+                if not frame.startswith(b"SYMBOLS|"):
+                    if frame + DELIMITER != answer_who(question, proof):
+                        raise FeedRefused("the gateway is not of this stack")
+                    # What came before it is read with the rest of the hello.
+                    after = bytes(self.buffer[end + 1 : self.fill])
+                    self.buffer[scanned : scanned + len(after)] = after
+                    self.fill = scanned + len(after)
+                    return
+                scanned = end + 1
+            self._receive_more()
+        raise FeedClosed(f"no answer within {HELLO_TIMEOUT_S:g} s")
 
     def _read_hello(self, resume_seq: int, has_symbols: bool) -> None:
         """Read up to the first byte of data."""
@@ -118,12 +192,15 @@ class FeedConnection:
                 if time.monotonic() > deadline:
                     raise FeedClosed(f"no symbol list within {HELLO_TIMEOUT_S:g} s")
                 self._receive_more()
-            self.symbols = parse_symbol_list(bytes(self.buffer[:end]))
+            frame = bytes(self.buffer[:end])
+            _check_not_refused(frame)
+            self.symbols = parse_symbol_list(frame)
             self.consume(end + 1)
         while time.monotonic() < deadline and self.fill < RECV_BYTES:
             while (end := self.buffer.find(b"*", scanned, self.fill)) >= 0:
                 frame = bytes(self.buffer[scanned:end])
                 scanned = end + 1
+                _check_not_refused(frame)
                 if frame.startswith(b"RUN|"):
                     self.feed_id = frame[4:].decode("ascii", "replace")[:64]
                 seq = parse_mark(frame, "SEQ")
@@ -227,10 +304,20 @@ class FeedConnection:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+        if self._relay is not None:
+            self._relay.close()
 
 
-def _hello(resume_seq: int, proof: str) -> bytes:
+def _check_not_refused(frame: bytes) -> None:
+    if frame.startswith(REFUSED):
+        reason = frame[len(REFUSED) :].decode("utf-8", "replace")[:200]
+        raise FeedRefused(f"refused by the gateway: {reason}")
+
+
+def _hello(resume_seq: int, proof: str, credentials: Credentials | None) -> bytes:
     shown = PROOF + proof.encode() + DELIMITER if proof else b""
+    if credentials is not None:
+        shown = encode_auth(credentials.token) if credentials.token else b""
     return shown + b"RUN*BEAT*" + encode_mark("RESUME", resume_seq)
 
 

@@ -136,7 +136,7 @@ class TestBrokenHello:
             b"RESUME|\xd9\xa3*",
             b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n",
             b"\x16\x03\x01\x02\x00" + bytes(200),
-            b"x" * 65,
+            b"x" * 129,
             b"x" * 1_000_000,
         ],
     )

@@ -198,10 +198,19 @@ def test_refused_data(start: Start, path: Path) -> None:
     [
         ({"data_path": "no/such.csv"}, 1, "no/such.csv: No such file or directory"),
         ({"sentiment_path": "no/such.csv"}, 1, "no/such.csv: No such file or directory"),
-        ({"bind_host": "203.0.113.1"}, 1, "cannot listen on 203.0.113.1"),
-        ({"bind_host": "no.such.host.invalid"}, 1, "cannot listen on no.such.host.invalid"),
+        (
+            {"bind_host": "203.0.113.1", "publish_feed_open": True},
+            1,
+            "cannot listen on 203.0.113.1",
+        ),
+        (
+            {"bind_host": "no.such.host.invalid", "publish_feed_open": True},
+            1,
+            "cannot listen on no.such.host.invalid",
+        ),
         ({"PACE": "fast", "SEED": "-1"}, 2, "PACE=fast"),
         ({"gateway_cpus": "4095"}, 1, "CPUs 4095"),
+        ({"order_token_file": "no/token"}, 2, "ORDER_TOKEN_FILE=no/token: No such file"),
     ],
 )
 def test_settings_it_cannot_start_with(
@@ -212,6 +221,55 @@ def test_settings_it_cannot_start_with(
     text = "".join(process.lines)
     assert message in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bind_host": "0.0.0.0"},
+        {"bind_host": "0.0.0.0", "order_published_host": "192.0.2.1"},
+        {"order_published_host": "0.0.0.0"},
+    ],
+)
+def test_a_published_feed_without_a_token_is_refused_in_one_line(
+    start: Start, path: Path, changes: dict[str, object]
+) -> None:
+    process = start(**({"data_path": str(path)} | changes))
+    assert process.wait() == 2
+    host = changes.get("order_published_host", "0.0.0.0")
+    assert "".join(process.lines) == (
+        "gateway: invalid settings:\n"
+        "ORDER_TOKEN_FILE: required, because other machines can reach the feed ports on "
+        f"{host} (PUBLISH_HOST in Compose, BIND_HOST on the host); or set "
+        "PUBLISH_FEED_OPEN=true, so that anybody may read the feed\n"
+    )
+
+
+@pytest.mark.parametrize("published", ["", "0.0.0.0"])
+def test_a_feed_that_is_open_or_in_compose_on_loopback_needs_nothing(
+    start: Start, path: Path, published: str
+) -> None:
+    host = published or "127.0.0.1"
+    process = start(
+        data_path=str(path),
+        bind_host="0.0.0.0",
+        order_published_host=host,
+        publish_feed_open=bool(published),
+    )
+    price_port, _ = process.ports()
+    with WireClient(price_port) as client:
+        assert client.read_frames(1) == [b"SYMBOLS|AAPL,MSFT,F"]
+
+
+def test_a_published_feed_without_tls_is_said(start: Start, path: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef")
+    for published, lines in (("0.0.0.0", 1), ("127.0.0.1", 0)):
+        process = start(
+            data_path=str(path), order_token_file=str(token), order_published_host=published
+        )
+        process.ports()
+        assert sum("feed_without_tls" in line for line in process.lines) == lines
 
 
 def test_port_in_use(start: Start, path: Path) -> None:

@@ -101,6 +101,20 @@ def test_a_crowd_does_not_take_the_stacks_places(feed: Feed, port: str, crowd_sa
             assert health_check.read_until(lambda data: b"PONG*" in data)
 
 
+def test_a_proof_that_has_arrived_counts_before_its_guest_gives_way(feed: Feed) -> None:
+    """Many connect before the gateway reads anything: it is busy, or stopped."""
+    settings = make_settings(gateway_clients_max=1, price_subscribers=0, pace="1/s")
+    with running(feed, settings) as gateway, ExitStack() as crowd:
+        crowd.enter_context(WireClient(gateway.price_port)).read_frames(1)
+        server = gateway.server
+        accept, server._accept = server._accept, lambda *_: time.sleep(0.01)  # type: ignore[method-assign]
+        ours = crowd.enter_context(WireClient(gateway.price_port, PROVEN + b"RESUME|0*"))
+        for _ in range(GUESTS_MAX + 20):
+            crowd.enter_context(WireClient(gateway.price_port))
+        server._accept = accept  # type: ignore[method-assign]
+        ours.read_until(lambda data: b"SEQ|0*" in data)
+
+
 def test_many_processes_of_the_stack_leave_the_strangers_their_places(feed: Feed) -> None:
     settings = make_settings(gateway_clients_max=2, price_subscribers=9)
     with running(feed, settings) as gateway, ExitStack() as clients:
