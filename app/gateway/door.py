@@ -28,7 +28,7 @@ from app.runtime.net.strangers import (
     STRANGER_FRAME_BYTES_MAX,
     STRANGERS_OF_HOST_MAX,
     TOKEN_S,
-    WrongTokens,
+    Penalties,
     refusal_window,
 )
 from app.runtime.net.tls_relay import TlsRelay
@@ -76,7 +76,7 @@ class Door:
         """Those of which not even the first byte is known, where they may speak TLS."""
         self._handshakes: dict[socket.socket, Subscriber] = {}
         """By the plain end of the connection, in order of arrival."""
-        self._wrong_tokens = WrongTokens()
+        self._penalties = Penalties()
         self._refused = refusal_window()
 
     def __len__(self) -> int:
@@ -92,7 +92,8 @@ class Door:
         visitors = self._visitors.setdefault(subscriber.host, {})
         self._waiting[subscriber] = visitors[subscriber] = None
         self._unknown.add(subscriber)
-        too_many = self.is_guarded and len(visitors) > STRANGERS_OF_HOST_MAX
+        taken = len(visitors) + self._penalties.places(subscriber.host, time.monotonic())
+        too_many = self.is_guarded and taken > STRANGERS_OF_HOST_MAX
         return next(iter(visitors)) if too_many else None
 
     def make_room(self, oldest: Subscriber) -> None:
@@ -103,6 +104,8 @@ class Door:
         """
         if oldest.stage == DOOR:
             reason = f"over {STRANGERS_OF_HOST_MAX} connections of this host without the token"
+            if wrong := self._penalties.places(oldest.host, time.monotonic()):
+                reason += f", counting {wrong} wrong tokens of late"
             self.turn_away(oldest, reason)
 
     def turns_to_tls(self, subscriber: Subscriber) -> bool:
@@ -174,15 +177,12 @@ class Door:
             raise RemoteProtocolError(NEEDS_TOKEN)
 
     def _check_token(self, subscriber: Subscriber, token: str) -> None:
-        now_s, host = time.monotonic(), subscriber.host
-        if wait_s := self._wrong_tokens.wait_s(host, now_s):
-            raise RemoteProtocolError(
-                f"wrong tokens came from this host: send the right one in {wait_s:.1f} s"
-            )
+        host, now_s = subscriber.host, time.monotonic()
+        if (wrong := self._penalties.places(host, now_s)) >= STRANGERS_OF_HOST_MAX:
+            raise RemoteProtocolError(f"{wrong} wrong tokens of this host of late: try again later")
         if not self._access.accepts(token):
-            self._wrong_tokens.add(host, now_s)
+            self._penalties.add(host, now_s)
             raise RemoteProtocolError("wrong token: it is not in the gateway's ORDER_TOKEN_FILE")
-        self._wrong_tokens.forget(host)
         subscriber.token = token
         self.let_in(subscriber)
 

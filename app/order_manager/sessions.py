@@ -9,13 +9,19 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.config import Settings
-from app.model.repeat_window import OTHER, RepeatWindow
+from app.model.repeat_window import OTHER
 from app.model.token_bucket import TokenBucket
 from app.model.wire.frames import MAX_FRAME_BYTES
 from app.order_manager.access.keyring import Keyring
-from app.order_manager.access.penalties import Penalties
 from app.order_manager.session import Session
 from app.runtime.log import get_logger
+from app.runtime.net.strangers import (
+    STRANGER_FRAME_BYTES_MAX,
+    STRANGERS_OF_HOST_MAX,
+    TOKEN_S,
+    Penalties,
+    refusal_window,
+)
 
 log = get_logger()
 
@@ -23,15 +29,6 @@ ACCEPT_BURST: Final = 64
 LINGER_S: Final = 1.0
 HANDSHAKE_S: Final = 5.0
 MAINTENANCE_S: Final = 0.25
-TOKEN_S: Final = 5.0
-"""Time for the token, where one is needed."""
-STRANGERS_OF_HOST_MAX: Final = 64
-"""Connections of one host without the token."""
-STRANGER_FRAME_BYTES_MAX: Final = 4096
-REFUSALS_LOGGED: Final = 5
-"""Lines about one kind of refusal to one host within REFUSALS_WINDOW_S; the others are counted."""
-REFUSALS_WINDOW_S: Final = 10.0
-REFUSAL_KINDS_MAX: Final = 256
 REASON_CHARACTERS_MAX: Final = 300
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
@@ -40,11 +37,6 @@ OUT: Final = select.EPOLLOUT
 def host_of(session: Session) -> str:
     """The address without the port."""
     return session.peer.rpartition(":")[0]
-
-
-def refusal_window() -> RepeatWindow:
-    """Bounds the lines about refusals."""
-    return RepeatWindow(REFUSALS_LOGGED, REFUSALS_WINDOW_S, REFUSAL_KINDS_MAX)
 
 
 class Sessions:

@@ -9,8 +9,9 @@ import msgspec
 from app.model.reject_codes import RejectCode
 from app.model.repeat_window import OTHER
 from app.order_manager.session import Session
-from app.order_manager.sessions import REASON_CHARACTERS_MAX, host_of, refusal_window
+from app.order_manager.sessions import REASON_CHARACTERS_MAX, host_of
 from app.runtime.log import get_logger
+from app.runtime.net.strangers import refusal_window
 
 log = get_logger()
 

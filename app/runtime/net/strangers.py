@@ -1,6 +1,6 @@
 """Clients that have not shown who they are: bounds for them, where a token is needed."""
 
-from collections import OrderedDict
+from collections import deque
 from typing import Final
 
 from app.model.repeat_window import RepeatWindow
@@ -15,11 +15,11 @@ REFUSALS_LOGGED: Final = 5
 REFUSALS_WINDOW_S: Final = 10.0
 REFUSAL_KINDS_MAX: Final = 256
 FREE: Final = 3
-"""Wrong tokens of a host without a wait: somebody has mistyped."""
-WAIT_S_MIN: Final = 0.5
-WAIT_S_MAX: Final = 30.0
-FORGET_S: Final = 300.0
-"""After this time without a wrong token, a host starts anew."""
+"""Wrong tokens of a host that cost nothing: somebody has mistyped."""
+FIRST_S: Final = 0.5
+LONGEST_S: Final = 30.0
+FORGET_S: Final = 60.0
+"""A host that sent no wrong token for that long begins anew."""
 HOSTS_MAX: Final = 1024
 
 
@@ -28,41 +28,49 @@ def refusal_window() -> RepeatWindow:
     return RepeatWindow(REFUSALS_LOGGED, REFUSALS_WINDOW_S, REFUSAL_KINDS_MAX)
 
 
-class WrongTokens:
-    """How long a host that has sent wrong tokens has to wait before its next one is looked at.
+class _Host:
+    __slots__ = ("count", "last_s", "until_s")
 
-    After FREE of them, the wait doubles with each, from WAIT_S_MIN to WAIT_S_MAX.  A token that is
-    offered meanwhile is not looked at and does not count.  Of more than HOSTS_MAX hosts, the one
-    whose last wrong token is oldest is forgotten.  Times are CLOCK_MONOTONIC.
+    def __init__(self) -> None:
+        self.count = 0
+        self.last_s = 0.0
+        self.until_s: deque[float] = deque()
+
+
+class Penalties:
+    """What a wrong token costs: for a while, one of its host's places for clients without a token.
+
+    The right token is never slowed down, and a client that mistypes once or twice notices nothing.
+    But whoever guesses has used up the places of his host after some dozens of guesses, and from
+    then on has as many guesses as places become free.  ``now_s`` is CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:
-        self._hosts: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        """Host -> wrong tokens in a row, and the time of the last; in order of that time."""
+        self._hosts: dict[str, _Host] = {}
+        """The host with the latest wrong token comes last."""
 
-    def __len__(self) -> int:
-        return len(self._hosts)
-
-    def wait_s(self, host: str, now_s: float) -> float:
-        """The time until a token of this host is looked at; 0: now."""
-        if host not in self._hosts:
+    def add(self, host: str, now_s: float) -> float:
+        """A wrong token; returns for how long it costs a place, seconds."""
+        found = self._hosts.pop(host, None)
+        if found is None or now_s - found.last_s > FORGET_S:
+            found = _Host()
+        if len(self._hosts) >= HOSTS_MAX:
+            del self._hosts[next(iter(self._hosts))]
+        self._hosts[host] = found
+        found.count += 1
+        found.last_s = now_s
+        if found.count <= FREE:
             return 0.0
-        count, last_s = self._hosts[host]
-        if now_s - last_s > FORGET_S:
-            del self._hosts[host]
-            return 0.0
-        if count <= FREE:
-            return 0.0
-        wait_s: float = min(WAIT_S_MIN * 2 ** min(count - FREE - 1, 30), WAIT_S_MAX)
-        return max(0.0, last_s + wait_s - now_s)
+        lasts_s = min(FIRST_S * 2.0 ** min(found.count - FREE - 1, 16), LONGEST_S)
+        found.until_s.append(now_s + lasts_s)
+        return lasts_s
 
-    def add(self, host: str, now_s: float) -> None:
-        """The host has sent a wrong token."""
-        count, _ = self._hosts.pop(host, (0, 0.0))
-        self._hosts[host] = count + 1, now_s
-        if len(self._hosts) > HOSTS_MAX:
-            self._hosts.popitem(last=False)
-
-    def forget(self, host: str) -> None:
-        """The host has sent a right token."""
-        self._hosts.pop(host, None)
+    def places(self, host: str, now_s: float) -> int:
+        """How many places of this host are taken now."""
+        found = self._hosts.get(host)
+        if found is None:
+            return 0
+        # Later penalties are never shorter, so they end in their sequence.
+        while found.until_s and found.until_s[0] <= now_s:
+            found.until_s.popleft()
+        return len(found.until_s)

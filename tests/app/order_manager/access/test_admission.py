@@ -19,7 +19,7 @@ from app.order_manager.access import refusals
 from app.order_manager.access.refusals import RefusalLog
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.session import Session
-from app.order_manager.sessions import (
+from app.runtime.net.strangers import (
     REFUSAL_KINDS_MAX,
     REFUSALS_LOGGED,
     REFUSALS_WINDOW_S,

@@ -1,53 +1,50 @@
-"""The wait after wrong tokens, with a clock of its own."""
+"""Whoever guesses tokens uses up the places of his host."""
 
 from app.runtime.net.strangers import (
-    FORGET_S,
+    FIRST_S,
     FREE,
     HOSTS_MAX,
-    WAIT_S_MAX,
-    WAIT_S_MIN,
-    WrongTokens,
+    LONGEST_S,
+    STRANGERS_OF_HOST_MAX,
+    Penalties,
 )
 
 
-def test_the_wait_doubles_up_to_its_maximum() -> None:
-    wrong, now_s, waits = WrongTokens(), 1000.0, []
-    assert wrong.wait_s("a", now_s) == 0
-    for _ in range(60):
-        wrong.add("a", now_s)
-        waits.append(wrong.wait_s("a", now_s))
-        now_s += waits[-1]
-        assert wrong.wait_s("a", now_s) == 0, "then the next token is looked at"
-    assert waits[:FREE] == [0] * FREE
-    assert waits[FREE : FREE + 3] == [WAIT_S_MIN, 2 * WAIT_S_MIN, 4 * WAIT_S_MIN]
-    assert waits[-1] == max(waits) == WAIT_S_MAX
+def test_each_wrong_token_costs_longer_than_the_one_before() -> None:
+    found = Penalties()
+    costs = [found.add("a", 0.0) for _ in range(FREE + 9)]
+    assert costs[:FREE] == [0.0] * FREE
+    assert costs[FREE : FREE + 3] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S]
+    assert costs[-1] == LONGEST_S
+    assert found.places("a", 0.0) == 9
+    assert found.places("a", FIRST_S) == 8
+    assert found.places("a", LONGEST_S) == 0
+    assert found.places("b", 0.0) == 0
 
 
-def test_other_hosts_do_not_wait_and_a_right_token_ends_it() -> None:
-    wrong = WrongTokens()
-    for _ in range(FREE + 1):
-        wrong.add("a", 1.0)
-    assert wrong.wait_s("a", 1.0) == WAIT_S_MIN
-    assert wrong.wait_s("b", 1.0) == 0
-    wrong.forget("a")
-    assert wrong.wait_s("a", 1.0) == 0
-    wrong.add("a", 2.0)
-    assert wrong.wait_s("a", 2.0) == 0
-
-
-def test_a_host_is_forgotten_in_time() -> None:
-    wrong = WrongTokens()
+def test_a_host_begins_anew_after_a_minute() -> None:
+    found = Penalties()
     for _ in range(10):
-        wrong.add("a", 5.0)
-    assert wrong.wait_s("a", 5.1 + FORGET_S) == 0
-    assert len(wrong) == 0
+        found.add("a", 0.0)
+    assert found.add("a", 61.0) == 0.0
 
 
-def test_the_number_of_hosts_is_bounded_and_the_latest_stay() -> None:
-    wrong = WrongTokens()
-    for number in range(3 * HOSTS_MAX):
-        wrong.add(f"host{number}", number * 1e-6)
-        wrong.add("guesser", number * 1e-6)
-    assert len(wrong) == HOSTS_MAX
-    assert wrong.wait_s("guesser", 1e-3) > WAIT_S_MAX - 1
-    assert wrong.wait_s("host0", 1e-3) == 0
+def test_a_host_that_goes_on_guessing_has_few_guesses() -> None:
+    """A simulation of an hour: a guess whenever there is a place."""
+    found, guesses = Penalties(), 0
+    for tenth in range(36_000):
+        now_s = tenth / 10
+        while found.places("a", now_s) < STRANGERS_OF_HOST_MAX:
+            found.add("a", now_s)
+            guesses += 1
+    assert guesses < 2.2 * 3600 + 200
+
+
+def test_the_table_is_bounded_and_keeps_the_latest() -> None:
+    found = Penalties()
+    for n in range(5 * HOSTS_MAX):
+        for _ in range(FREE + 1):
+            found.add(f"host{n}", 1.0)
+    assert len(found._hosts) == HOSTS_MAX
+    assert found.places(f"host{5 * HOSTS_MAX - 1}", 1.0) == 1
+    assert found.places("host0", 1.0) == 0
