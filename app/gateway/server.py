@@ -163,7 +163,7 @@ class FeedServer:
             peer = f"{address[0]}:{address[1]}"
             guest = self.sessions.strangers >= self._settings.gateway_clients_max
             if guest and not self._refusing_logged:
-                log.warning("client_refused", peer=peer, reason="too many clients")
+                self.sessions.log_refusal("client_refused", peer, reason="too many clients")
             self._refusing_logged = guest
             if guest and len(self.sessions.guests) >= GUESTS_MAX:
                 oldest = next(iter(self.sessions.guests))
@@ -198,6 +198,7 @@ class FeedServer:
                 self._drop_if_stalled(subscriber, now_ns)
             elif subscriber.stage == STREAM and subscriber.heartbeats:
                 subscriber.publisher.heartbeat(subscriber)
+        self.sessions.flush_refusals()
         self._publish_metrics()
 
     def _drop_if_stalled(self, subscriber: Subscriber, now_ns: int) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Final, Protocol
 
 from app.market_data.feed_segment import Block
+from app.model.repeat_window import OTHER, RepeatWindow
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import DELIMITER, FrameBuffer
 from app.runtime.log import get_logger
@@ -16,6 +17,11 @@ log = get_logger()
 HELLO_BYTES_MAX: Final = 64
 CLOSE_TIMEOUT_S: Final = 10.0
 """Time a client has to close its side after the end of the run."""
+
+REFUSALS_LOGGED: Final = 5
+"""Lines about one kind of refusal to one host within REFUSALS_WINDOW_S; the others are counted."""
+REFUSALS_WINDOW_S: Final = 10.0
+REFUSAL_KINDS_MAX: Final = 256
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -115,6 +121,7 @@ class Sessions:
         self.strangers = 0
         self.bytes_sent = 0
         self.dropped = 0
+        self._refused = RepeatWindow(REFUSALS_LOGGED, REFUSALS_WINDOW_S, REFUSAL_KINDS_MAX)
 
     def __len__(self) -> int:
         return len(self.by_descriptor)
@@ -189,8 +196,19 @@ class Sessions:
         if subscriber.stage != GONE:
             subscriber.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.dropped += 1
-            log.warning(event, peer=subscriber.peer, **why)
+            self.log_refusal(event, subscriber.peer, **why)
             self._close(subscriber)
+
+    def log_refusal(self, event: str, peer: str, **why: object) -> None:
+        """A line, unless there were some of this host; then their number later."""
+        host = peer.rpartition(":")[0]
+        if self._refused.add((event, host), (event, OTHER), time.monotonic()):
+            log.warning(event, peer=peer, **why)
+
+    def flush_refusals(self, end: bool = False) -> None:
+        """After the window: how many more there were, in one line for each kind and host."""
+        for (event, host), more in self._refused.take_rest(time.monotonic(), end=end):
+            log.warning("clients_refused", peer=host, what=event, more=more)
 
     def disconnect(self, subscriber: Subscriber, event: str, **why: object) -> None:
         """Close the connection of a client that left; logged as debug if it never subscribed."""
@@ -211,6 +229,7 @@ class Sessions:
 
     def close(self) -> None:
         """Close every connection."""
+        self.flush_refusals(end=True)
         for subscriber in list(self.by_descriptor.values()):
             self._close(subscriber)
 
