@@ -21,8 +21,10 @@ START_TIMEOUT_S = 20.0
 class Client:
     """A blocking client of the order port, frame by frame."""
 
-    def __init__(self, port: int, timeout_s: float = 10.0) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout_s)
+    def __init__(self, port: int, timeout_s: float = 10.0, source: str = "") -> None:
+        """``source``: the address to connect from, such as 127.0.0.2; each is a host of its own."""
+        own = (source, 0) if source else None
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout_s, own)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._rest = b""
 
@@ -77,7 +79,7 @@ class OrderManagerProcess:
         self.folder = folder
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
-        self._environ = {
+        self.environ = {
             **default_environ(),
             "PYTHONPATH": str(ROOT),
             "ORDER_PORT": "0",
@@ -111,7 +113,7 @@ class OrderManagerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.order_manager"],
                 cwd=self.folder,
-                env=self._environ,
+                env=self.environ,
                 stdout=log,
                 stderr=log,
             )
@@ -176,4 +178,4 @@ class OrderManagerProcess:
     ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        Path(f"/dev/shm/{self._environ['SHM_METRICS']}").unlink(missing_ok=True)
+        Path(f"/dev/shm/{self.environ['SHM_METRICS']}").unlink(missing_ok=True)
