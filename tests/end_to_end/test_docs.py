@@ -42,6 +42,7 @@ NOT_RUN = {
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
     "make chaos RUNS=5 SEED=1": "minutes; tests/chaos/test_containers.py has one run",
     "make chaos-host RUNS=5 SEED=1": "minutes; tests/chaos/test_host.py has one run",
+    "WRITE_ATTACKS=1 .venv/bin/python -m pytest tests/attacks": "minutes of measuring",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
 }
 """Command -> why no test runs it."""
@@ -164,16 +165,25 @@ def test_pre_commit_runs_the_tools_of_make_lint() -> None:
     assert hooks == lint
 
 
-def test_each_row_of_the_threat_model_names_a_test() -> None:
-    page = ROOT / "app/order_manager/SECURITY.md"
-    section = page.read_text().partition("## What holds")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+THREAT_MODELS = {
+    "app/order_manager/SECURITY.md": "## What holds",
+    "app/shared_memory_utils/README.md": "## Threat model",
+}
+
+
+@pytest.mark.parametrize("page", THREAT_MODELS)
+def test_each_promise_of_a_threat_model_names_a_test(page: str) -> None:
+    """A row without one says in bold what does not hold."""
+    section = (ROOT / page).read_text().partition(THREAT_MODELS[page])[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if re.match(r"\| (?!what happens|attempt)", line)]
     assert rows
     for row in rows:
-        named = re.findall(r"`(tests/[\w/]+\.py)`: `(test_\w+)`", row)
-        assert named, row
-        for file, test in named:
-            assert f"def {test}(" in (ROOT / file).read_text(), (file, test)
+        named = re.findall(r"`(tests/[\w/]+\.py)`: ((?:(?:, )?`test_\w+`)+)", row)
+        assert named or "**" in row, row
+        for file, tests in named:
+            text = (ROOT / file).read_text()
+            for test in re.findall(r"\w+", tests):
+                assert re.search(rf"^(    )?def {test}\(", text, re.MULTILINE), (file, test)
 
 
 # ---- Commands
