@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 from app.gateway.sessions import CLOSING, DOOR, Sessions, Subscriber
-from app.model.repeat_window import OTHER
 from app.model.wire.feed_protocol import (
     AUTH,
     PING,
@@ -21,7 +20,6 @@ from app.model.wire.feed_protocol import (
     parse_auth,
 )
 from app.model.wire.frames import DELIMITER, RemoteProtocolError
-from app.runtime.log import get_logger
 from app.runtime.net.access import speaks_another_protocol
 from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.strangers import (
@@ -29,11 +27,8 @@ from app.runtime.net.strangers import (
     STRANGERS_OF_HOST_MAX,
     TOKEN_S,
     Penalties,
-    refusal_window,
 )
 from app.runtime.net.tls_relay import TlsRelay
-
-log = get_logger()
 
 HANDSHAKES_MAX: Final = 128
 """TLS handshakes at once; the oldest gives way."""
@@ -77,7 +72,6 @@ class Door:
         self._handshakes: dict[socket.socket, Subscriber] = {}
         """By the plain end of the connection, in order of arrival."""
         self._penalties = Penalties()
-        self._refused = refusal_window()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -194,8 +188,8 @@ class Door:
     def turn_away(self, subscriber: Subscriber, reason: str, event: str = "client_refused") -> None:
         """Say why, in a frame and a line, and close the connection."""
         self.forget(subscriber)
-        if self._refused.add((event, subscriber.host), (event, OTHER), time.monotonic()):
-            log.warning(event, peer=subscriber.peer, port=subscriber.publisher.name, reason=reason)
+        port = subscriber.publisher.name
+        self._sessions.log_refusal(event, subscriber.peer, port=port, reason=reason)
         self._sessions.dropped += 1
         subscriber.queue(encode_refusal(reason))
         self._sessions.finish(subscriber)
@@ -217,8 +211,6 @@ class Door:
         """Turn away who has shown nothing in time, or has no valid token any more."""
         if self._access.look(now_ns / 1e9):
             self._revoke()
-        for (event, host), more in self._refused.take_rest(now_ns / 1e9):
-            log.warning("clients_refused", peer=host, what=event, more=more)
         while self._waiting:
             oldest = next(iter(self._waiting))
             if now_ns < oldest.deadline_ns:
@@ -238,7 +230,5 @@ class Door:
 
     def close(self) -> None:
         """End the thread of the encrypted connections."""
-        for (event, host), more in self._refused.take_rest(time.monotonic(), end=True):
-            log.warning("clients_refused", peer=host, what=event, more=more)
         if self.relay is not None:
             self.relay.close()

@@ -174,7 +174,7 @@ class FeedServer:
             peer = f"{address[0]}:{address[1]}"
             guest = self.sessions.strangers >= self._settings.gateway_clients_max
             if guest and not self._refusing_logged:
-                log.warning("client_refused", peer=peer, reason="too many clients")
+                self.sessions.log_refusal("client_refused", peer, reason="too many clients")
             self._refusing_logged = guest
             if guest and len(self.sessions.guests) >= GUESTS_MAX:
                 self._handshake.evict(next(iter(self.sessions.guests)))
@@ -215,6 +215,7 @@ class FeedServer:
             self._handshake.use_proof(self._metrics.stack_proof)
         if self._door is not None:
             self._door.maintain(now_ns)
+        self.sessions.flush_refusals()
         self._publish_metrics()
 
     def _drop_if_stalled(self, subscriber: Subscriber, now_ns: int) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from app.market_data.feed_segment import Block
+from app.model.repeat_window import OTHER
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import DELIMITER, FrameBuffer
 from app.runtime.log import get_logger
+from app.runtime.net.strangers import refusal_window
 
 log = get_logger()
 
@@ -131,6 +133,7 @@ class Sessions:
         self.bytes_sent = 0
         self.dropped = 0
         self.on_close: Callable[[Subscriber], None] | None = None
+        self._refused = refusal_window()
 
     def __len__(self) -> int:
         return len(self.by_descriptor)
@@ -218,8 +221,19 @@ class Sessions:
         if subscriber.stage != GONE:
             subscriber.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.dropped += 1
-            log.warning(event, peer=subscriber.peer, **why)
+            self.log_refusal(event, subscriber.peer, **why)
             self._close(subscriber)
+
+    def log_refusal(self, event: str, peer: str, **why: object) -> None:
+        """A line, unless there were some of this host; then their number later."""
+        host = peer.rpartition(":")[0]
+        if self._refused.add((event, host), (event, OTHER), time.monotonic()):
+            log.warning(event, peer=peer, **why)
+
+    def flush_refusals(self, end: bool = False) -> None:
+        """After the window: how many more there were, in one line for each kind and host."""
+        for (event, host), more in self._refused.take_rest(time.monotonic(), end=end):
+            log.warning("clients_refused", peer=host, what=event, more=more)
 
     def disconnect(self, subscriber: Subscriber, event: str, **why: object) -> None:
         """Close the connection of a client that left; logged as debug if it never subscribed."""
@@ -242,6 +256,7 @@ class Sessions:
 
     def close(self) -> None:
         """Close every connection."""
+        self.flush_refusals(end=True)
         for subscriber in list(self.by_descriptor.values()):
             self._close(subscriber)
 

@@ -1,12 +1,15 @@
 """The four processes on this host under ``app.main``, for tests that disturb them."""
 
+import mmap
 import os
 import secrets
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +24,9 @@ PROCESSES = ("gateway", "orderbook", "order_manager", "strategy")
 SEGMENTS = ("book", "metadata", "ring", "metrics")
 POLL_S = 0.01
 READY_TIMEOUT_S = 60.0
+RING_TICKS = 65536
+PUBLISHED, NEXT_SEQ, END_SEQ, RECORDS = 64, 80, 88, 8192
+"""Where the ring has what."""
 
 
 DYING = """
@@ -243,3 +249,48 @@ class HostStack:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+# ---- Damage to segments
+
+
+@contextmanager
+def opened(stack: HostStack, kind: str) -> Iterator[mmap.mmap]:
+    """The bytes of a segment."""
+    with (
+        (Path("/dev/shm") / stack.segment(kind)).open("r+b") as file,
+        mmap.mmap(file.fileno(), 0) as memory,
+    ):
+        yield memory
+
+
+def word(memory: mmap.mmap, offset: int) -> int:
+    """One of its numbers of 64 bits."""
+    return int(struct.unpack_from("<Q", memory, offset)[0])
+
+
+def flip_published(ring: mmap.mmap) -> None:
+    """Ticks that were never written become readable."""
+    struct.pack_into("<Q", ring, PUBLISHED, word(ring, PUBLISHED) ^ 1 << 12)
+
+
+def forge_end(ring: mmap.mmap) -> None:
+    """The run seems to be over at the present tick."""
+    struct.pack_into("<Q", ring, END_SEQ, word(ring, NEXT_SEQ))
+
+
+def flip_unread_price(ring: mmap.mmap) -> None:
+    """The newest price doubles, or the like; the strategy has been stopped for a while."""
+    position = word(ring, PUBLISHED) - 1
+    ring[RECORDS + position % RING_TICKS * 32 + 14] ^= 0x10
+
+
+def flip_header(ring: mmap.mmap) -> None:
+    """Of the run's constants."""
+    ring[24] ^= 1
+
+
+def flip_book_price(book: mmap.mmap) -> None:
+    """Of the first symbol, in the cell that readers look at."""
+    live = book[4096] & 1
+    book[4096 + 16 + 24 * live + 14] ^= 0x10

@@ -6,23 +6,30 @@ The run ends in the same trades, or with the reason; never in others, never "com
 import mmap
 import re
 import signal
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.backtest.outcome import first_difference
-from tests.chaos.host import SEGMENTS, HostStack
+from tests.chaos.host import (
+    PUBLISHED,
+    SEGMENTS,
+    HostStack,
+    flip_book_price,
+    flip_header,
+    flip_published,
+    flip_unread_price,
+    forge_end,
+    opened,
+    word,
+)
 from tests.chaos.run_host import undisturbed
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.medium
 
 SAMPLE = ROOT / "data" / "market_data.csv"
-RING_TICKS = 65536
-PUBLISHED, NEXT_SEQ, END_SEQ, CURSOR, RECORDS = 64, 80, 88, 256 + 8, 8192
 
 
 def wait_for_tick(stack: HostStack, tick: int) -> None:
@@ -60,41 +67,6 @@ def test_same_trades_if_the_ring_is_removed_while_the_orderbook_is_dead(tmp_path
 # ---- Damage
 
 
-@contextmanager
-def opened(stack: HostStack, kind: str) -> Iterator[mmap.mmap]:
-    with (
-        (Path("/dev/shm") / stack.segment(kind)).open("r+b") as file,
-        mmap.mmap(file.fileno(), 0) as memory,
-    ):
-        yield memory
-
-
-def word(memory: mmap.mmap, offset: int) -> int:
-    return int(struct.unpack_from("<Q", memory, offset)[0])
-
-
-def flip_published(ring: mmap.mmap) -> None:
-    """Ticks that were never written become readable."""
-    struct.pack_into("<Q", ring, PUBLISHED, word(ring, PUBLISHED) ^ 1 << 12)
-
-
-def forge_end(ring: mmap.mmap) -> None:
-    """The run seems to be over at the present tick."""
-    struct.pack_into("<Q", ring, END_SEQ, word(ring, NEXT_SEQ))
-
-
-def flip_unread_price(ring: mmap.mmap) -> None:
-    """A price doubles, or the like, before the strategy reads it."""
-    position = word(ring, CURSOR) + 20
-    assert position < word(ring, PUBLISHED)
-    ring[RECORDS + position % RING_TICKS * 32 + 14] ^= 0x10
-
-
-def flip_header(ring: mmap.mmap) -> None:
-    """Of the run's constants."""
-    ring[24] ^= 1
-
-
 @pytest.mark.parametrize("harm", [flip_published, forge_end, flip_unread_price, flip_header])
 def test_a_damaged_ring(tmp_path: Path, harm: Callable[[mmap.mmap], None]) -> None:
     with HostStack(tmp_path, data_path=SAMPLE, pace="10000/s") as stack:
@@ -103,8 +75,8 @@ def test_a_damaged_ring(tmp_path: Path, harm: Callable[[mmap.mmap], None]) -> No
         # While the strategy does not read, there are unread ticks.
         assert stack.signal("strategy", signal.SIGSTOP)
         with opened(stack, "ring") as ring:
-            read = word(ring, CURSOR)
-            stack.wait_until("unread ticks", lambda: word(ring, PUBLISHED) > read + 1000, 10)
+            begin = word(ring, PUBLISHED)
+            stack.wait_until("unread ticks", lambda: word(ring, PUBLISHED) > begin + 1000, 10)
             if harm is forge_end:
                 assert stack.signal("orderbook", signal.SIGSTOP)
             harm(ring)
@@ -133,8 +105,7 @@ def test_a_damaged_book(tmp_path: Path) -> None:
         while consumed != (consumed := stack.counter("orderbook", "ticks_received")):
             stack.wait_until("silence", lambda: True, 1)
         with opened(stack, "book") as book:
-            live = book[4096] & 1
-            book[4096 + 16 + 24 * live + 14] ^= 0x10
+            flip_book_price(book)
         stack.wait_until("it is noticed", lambda: "damaged: " in stack.log_path.read_text(), 5)
         assert stack.signal("gateway", signal.SIGCONT)
         assert stack.wait(60) == 0, stack.tail()

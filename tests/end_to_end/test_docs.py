@@ -15,11 +15,11 @@ from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.strategy.base import Strategy
-from tests.support import markdown
 from tests.support.children import segment_name
 from tests.support.compose_stack import ComposeStack
-from tests.support.doc_commands import ContainerCommands, HostCommands
-from tests.support.markdown import Block
+from tests.support.docs import markdown
+from tests.support.docs.commands import ContainerCommands, HostCommands
+from tests.support.docs.markdown import Block
 from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
@@ -42,6 +42,7 @@ NOT_RUN = {
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
     "make chaos RUNS=5 SEED=1": "minutes; tests/chaos/test_containers.py has one run",
     "make chaos-host RUNS=5 SEED=1": "minutes; tests/chaos/test_host.py has one run",
+    "WRITE_ATTACKS=1 .venv/bin/python -m pytest tests/attacks": "minutes of measuring",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
 }
 """Command -> why no test runs it."""
@@ -165,23 +166,27 @@ def test_pre_commit_runs_the_tools_of_make_lint() -> None:
     assert hooks == lint
 
 
-@pytest.mark.parametrize(
-    ("page", "title"),
-    [
-        ("app/order_manager/SECURITY.md", "## What holds"),
-        ("app/shared_memory_utils/README.md", "## Threat model of the feed ports"),
-    ],
-)
-def test_each_row_of_the_threat_model_names_a_test(page: str, title: str) -> None:
+THREAT_MODELS = [
+    ("app/order_manager/SECURITY.md", "## What holds"),
+    ("app/shared_memory_utils/README.md", "## Threat model\n"),
+    ("app/shared_memory_utils/README.md", "## Threat model of the feed ports"),
+]
+
+
+@pytest.mark.parametrize(("page", "title"), THREAT_MODELS)
+def test_each_promise_of_a_threat_model_names_a_test(page: str, title: str) -> None:
+    """A row without one says in bold what does not hold."""
     section = (ROOT / page).read_text().partition(title)[2].partition("\n## ")[0]
-    table = section.partition("| attempt |")[2]
+    table = section.partition(" | test |\n")[2]
     rows = [line for line in table.splitlines() if line.startswith("|")][1:]
     assert rows
     for row in rows:
-        named = re.findall(r"`(tests/[\w/]+\.py)`: `(test_\w+)`", row)
-        assert named, row
-        for file, test in named:
-            assert f"def {test}(" in (ROOT / file).read_text(), (file, test)
+        named = re.findall(r"`(tests/[\w/]+\.py)`: ((?:(?:, )?`test_\w+`)+)", row)
+        assert named or "**" in row, row
+        for file, tests in named:
+            text = (ROOT / file).read_text()
+            for test in re.findall(r"\w+", tests):
+                assert re.search(rf"^(    )?def {test}\(", text, re.MULTILINE), (file, test)
 
 
 # ---- Commands

@@ -142,14 +142,10 @@ class OrderStore:
 
     def find(self, client_no: int, order_id: int) -> Order | None:
         """The order as it was acknowledged (in this batch, too), or None."""
-        self.flush()
-        try:
-            row = self._cursor.execute(
-                "SELECT * FROM orders WHERE client_no = ? AND id = ?", (client_no, order_id)
-            ).fetchone()
-        except apsw.Error as error:
-            raise StoreUnavailableError(str(error)) from None
-        return None if row is None else order_of(row)
+        rows = self._fetch(
+            "SELECT * FROM orders WHERE client_no = ? AND id = ?", (client_no, order_id)
+        )
+        return order_of(rows[0]) if rows else None
 
     def current(self, order: Order) -> Order:
         """The same order in its current state."""
@@ -199,7 +195,10 @@ class OrderStore:
         return count <= FEW_ORDERS
 
     def _fetch(self, query: str, values: tuple[object, ...]) -> list[Any]:
-        """Rows of a query, the pending ones written before it."""
+        """All rows of a query, the pending ones written before it.
+
+        A query that is not read to its end stays open, and no checkpoint is possible meanwhile.
+        """
         self.flush()
         try:
             rows: list[Any] = self._cursor.execute(query, values).fetchall()

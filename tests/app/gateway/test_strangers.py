@@ -1,13 +1,16 @@
 """Clients that are not of the stack: they do not move the stream, nor take the stack's places."""
 
 import time
+from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.gateway.server import GUESTS_MAX
 from app.market_data.feed import Feed
+from app.runtime.net.strangers import REFUSALS_LOGGED
 from tests.support.feed_helpers import (
     PROOF,
     PROVEN,
@@ -127,3 +130,15 @@ def test_many_processes_of_the_stack_leave_the_strangers_their_places(feed: Feed
             clients.enter_context(WireClient(gateway.price_port)).read_frames(1)
         with WireClient(gateway.price_port) as third:
             assert third.read_to_end() == b""
+
+
+def test_bad_hellos_are_logged_within_bounds(feed: Feed) -> None:
+    with capture_logs() as lines, running(feed, make_settings()) as gateway:
+        for number in range(30):
+            port = (gateway.price_port, gateway.sentiment_port)[number % 2]
+            with WireClient(port, b"HELLO*") as stranger, suppress(ConnectionError):
+                stranger.read_to_end()
+    seen = Counter(line["event"] for line in lines)
+    assert seen["client_refused"] == REFUSALS_LOGGED
+    (rest,) = [line for line in lines if line["event"] == "clients_refused"]
+    assert (rest["peer"], rest["what"], rest["more"]) == ("127.0.0.1", "client_refused", 25)

@@ -21,8 +21,12 @@ START_TIMEOUT_S = 20.0
 class Client:
     """A blocking client of the order port, frame by frame."""
 
-    def __init__(self, port: int, timeout_s: float = 10.0, token: str = "") -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout_s)
+    def __init__(
+        self, port: int, timeout_s: float = 10.0, token: str = "", source: str = ""
+    ) -> None:
+        """``source``: the address to connect from, such as 127.0.0.2; each is a host of its own."""
+        own = (source, 0) if source else None
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout_s, own)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._rest = b""
         if token:
@@ -79,7 +83,7 @@ class OrderManagerProcess:
         self.folder = folder
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
-        self._environ = {
+        self.environ = {
             **default_environ(),
             "PYTHONPATH": str(ROOT),
             "ORDER_PORT": "0",
@@ -99,7 +103,7 @@ class OrderManagerProcess:
     @property
     def output_dir(self) -> Path:
         """The folder with the stack's token."""
-        return Path(self._environ["OUTPUT_DIR"])
+        return Path(self.environ["OUTPUT_DIR"])
 
     @property
     def log_path(self) -> Path:
@@ -118,7 +122,7 @@ class OrderManagerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.order_manager"],
                 cwd=self.folder,
-                env=self._environ,
+                env=self.environ,
                 stdout=log,
                 stderr=log,
             )
@@ -147,7 +151,7 @@ class OrderManagerProcess:
     def client(self, timeout_s: float = 10.0) -> Client:
         """A new connection to it: the stack's, unless it needs a token of its own file."""
         token = ""
-        if "ORDER_TOKEN_FILE" not in self._environ or not self._environ["ORDER_TOKEN_FILE"]:
+        if "ORDER_TOKEN_FILE" not in self.environ or not self.environ["ORDER_TOKEN_FILE"]:
             token = (self.output_dir / f"orders-{self.port}.token").read_text().strip()
         return Client(self.port, timeout_s, token=token)
 
@@ -190,4 +194,4 @@ class OrderManagerProcess:
     ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        Path(f"/dev/shm/{self._environ['SHM_METRICS']}").unlink(missing_ok=True)
+        Path(f"/dev/shm/{self.environ['SHM_METRICS']}").unlink(missing_ok=True)

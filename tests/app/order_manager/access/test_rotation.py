@@ -151,7 +151,7 @@ def test_the_stacks_token_is_written_again_and_stays_the_same(tmp_path: Path) ->
 def test_the_stacks_token_outlives_a_killed_order_manager(tmp_path: Path) -> None:
     with OrderManagerProcess(tmp_path) as manager:
         token = (tmp_path / f"orders-{manager.port}.token").read_text()
-        manager._environ["ORDER_PORT"] = str(manager.port)
+        manager.environ["ORDER_PORT"] = str(manager.port)
         manager.kill()
         manager.start()
         assert (tmp_path / f"orders-{manager.port}.token").read_text() == token

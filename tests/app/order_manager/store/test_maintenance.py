@@ -114,3 +114,16 @@ def test_the_server_publishes_both_counters(
             time.sleep(0.01)
         disk.failing = None
     assert {event for event, _ in warnings} == {"positions_not_written", "checkpoint_failed"}
+
+
+def test_a_repeated_order_leaves_the_log_free_for_a_checkpoint(
+    path: Path, warnings: Warnings
+) -> None:
+    manager = Manager(path)
+    manager.ask({**ORDER, "id": 1})
+    assert manager.ask({**ORDER, "id": 1})[0]["duplicate"] is True
+    manager.store.checkpointer.wal_pages = 9000
+    manager.store.maintain(idle=True)
+    assert warnings == []
+    assert manager.store.checkpointer.wal_pages == 0
+    manager.close()

@@ -1,0 +1,96 @@
+"""The order port with a token, and with TLS."""
+
+import contextlib
+import socket
+import ssl
+
+from tests.attacks.model import Attacker, Family, order
+from tests.attacks.stages import TOKEN
+
+TOKENS = Family("Order port: token", "guarded")
+TLS = Family("Order port: TLS", "encrypted")
+
+
+@TOKENS.attack("orders without the token, 50 a second", "AUTH_REQUIRED, closed", "client_refused",
+               small=True)  # fmt: skip
+def no_token(attacker: Attacker) -> None:
+    attacker.refused(50, order())
+
+
+@TOKENS.attack("wrong tokens, 100 a second", "BAD_TOKEN, closed", "client_refused")
+def wrong_tokens(attacker: Attacker) -> None:
+    for number in attacker.beats(100):
+        guess = (TOKEN[:-1], TOKEN + "x", "", "x" * 2000, "\u00e9\u00e9")[number % 5]
+        with attacker.client() as client:
+            attacker.ask(client, {"op": "auth", "token": guess})
+            if client.closed():
+                attacker.see("closed")
+    assert TOKEN not in attacker.stage.log()
+
+
+@TOKENS.attack("a halt of all trading without the token, 50 a second", "AUTH_REQUIRED, closed",
+               "client_refused")  # fmt: skip
+def halt_by_a_stranger(attacker: Attacker) -> None:
+    attacker.refused(50, b'{"op":"halt","kill":true,"reason":"mine"}*')
+
+
+@TOKENS.attack("100 silent connections of one host", "64 stay and the others are closed",
+               "client_refused")  # fmt: skip
+def silent_strangers(attacker: Attacker) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(attacker.client(5.0)) for _ in range(100)]
+        assert all(client.closed() for client in clients[64:])
+        for client in clients[:64:8]:
+            client.sock.settimeout(0.02)
+            with contextlib.suppress(TimeoutError):
+                assert not client.closed()
+        attacker.see("64 stay and the others are closed")
+        for _ in attacker.beats(10):
+            pass
+
+
+@TOKENS.attack("a long frame before the token, 50 a second", "FRAME_TOO_LONG, closed",
+               "client_refused")  # fmt: skip
+def long_frame_before_the_token(attacker: Attacker) -> None:
+    attacker.refused(50, b'{"op":"auth","token":"' + b"x" * 5000 + b'"}*')
+
+
+@TOKENS.attack("pings without the token, 300 a second", "acknowledged")
+def pings(attacker: Attacker) -> None:
+    attacker.repeat(300, {"op": "ping"})
+
+
+# ---- TLS
+
+
+@TLS.attack("plain orders on the port with TLS, 50 a second", "closed", "tls_failed", small=True)
+def plain_on_tls(attacker: Attacker) -> None:
+    for _ in attacker.beats(50):
+        with attacker.client() as client, contextlib.suppress(ConnectionError):
+            client.send(order())
+            while client.sock.recv(1000):
+                pass
+        attacker.see("closed")
+
+
+@TLS.attack("50 connections that do not begin the handshake", "nothing", "tls_failed")
+def silent_on_tls(attacker: Attacker) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(attacker.client())
+        for _ in attacker.beats(10):
+            pass
+        attacker.see("nothing")
+
+
+@TLS.attack("handshakes, 20 a second", "accepted")
+def handshakes(attacker: Attacker) -> None:
+    context = ssl.create_default_context(cafile=attacker.stage.certificate)
+    for _ in attacker.beats(20):
+        with attacker.client() as client, _closing(context, client.sock) as sock:
+            assert sock.version()
+            attacker.see("accepted")
+
+
+def _closing(context: ssl.SSLContext, sock: socket.socket) -> ssl.SSLSocket:
+    return context.wrap_socket(sock, server_hostname="localhost")
