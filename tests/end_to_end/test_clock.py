@@ -85,9 +85,8 @@ def test_nothing_on_the_path_of_a_tick_reads_the_wall_clock() -> None:
     app = Path(order_service.__file__).parents[1]
     rooms = ("gateway", "orderbook", "strategy", "execution", "runtime/net")
     paths = {path for room in rooms for path in (app / room).glob("*.py")}
-    paths.discard(
-        app / "runtime/net/access_files.py"
-    )  # at the start only: until when a file is valid
+    # At the start only: until when a certificate is valid.
+    paths.discard(app / "runtime/net/access_files.py")
     single = ("order_manager/book_prices.py", "shared_memory_utils/tick_ring.py")
     for path in sorted(paths | {app / name for name in single}):
         text, name = path.read_text(), str(path.relative_to(app))
