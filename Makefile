@@ -58,8 +58,11 @@ images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed
 	@images/build.sh
 
-test: setup ## All tests; container tests only if an engine answers
-	$(PYTEST) -m "not bench"
+# In four parts: what runs beside others does; what measures, or starts whole stacks of containers, does not.
+test: setup test-fast ## All tests; container tests only if an engine answers
+	$(PYTEST) -n $$(nproc) --dist worksteal -m "(medium or slow) and not bench and not container" --ignore=tests/attacks
+	$(PYTEST) -m "not bench" tests/attacks
+	$(PYTEST) -m "container and not bench"
 
 # More workers than cores: a third of the time the tests wait for sockets and timers.
 test-fast: setup ## Unit and property tests on all cores, within a minute
