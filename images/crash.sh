@@ -6,7 +6,7 @@
 #   kill    SIGKILL to the process inside its container, so that the restart policy applies (after
 #           "docker kill", a manual stop, the engine restarts nothing)
 #   freeze  SIGSTOP to it, and SIGCONT after 3 s
-#   cut     the container leaves its network for 1 s, which breaks all its connections
+#   cut     the container leaves its networks for 1 s, which breaks all its connections
 set -euo pipefail
 cd "$(dirname "$0")/.."
 service=$1 fault=$2
@@ -20,11 +20,13 @@ inject() {
         freeze) inside 'p=$(cat /proc/1/task/1/children); kill -STOP $p; sleep 3; kill -CONT $p' ;;
         cut)
             container=$(docker compose ps -q "$service")
-            network=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' \
-                "$container" | cut -d' ' -f1)
-            docker network disconnect "$network" "$container"
+            networks=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' \
+                "$container")
+            for network in $networks; do docker network disconnect "$network" "$container"; done
             sleep 1
-            docker network connect --alias "$service" "$network" "$container"
+            for network in $networks; do
+                docker network connect --alias "$service" "$network" "$container"
+            done
             ;;
     esac
 }
