@@ -7,18 +7,19 @@
 set -eu
 cd /
 
-unwanted="apt libapt-pkg7.0 libapt-pkg6.0 sqv gpgv debian-archive-keyring
-    perl-base perl perl-modules-5.36 perl-modules-5.40 debconf libdebconfclient0
+unwanted="apt libapt-pkg* sqv gpgv debian-archive-keyring
+    perl perl-* libperl* lib*-perl debconf libdebconfclient0
     passwd login login.defs mount util-linux util-linux-extra bsdutils libpam-runtime libpam-modules
     libpam-modules-bin libpam0g libaudit1 libaudit-common libsemanage2 libsemanage-common libsepol2
     liblastlog2-2 libcap-ng0 init-system-helpers sysvinit-utils hostname
     bash mawk tar gzip diffutils ncurses-bin openssl openssl-provider-legacy dpkg"
 info=/var/lib/dpkg/info
 present=
-for package in $unwanted; do
-    for list in "$info/$package.list" "$info/$package":*.list; do
+for pattern in $unwanted; do
+    for list in "$info"/$pattern.list "$info"/$pattern:*.list; do
         [ -e "$list" ] || continue
-        present="$present $package"
+        package=${list#"$info"/}
+        present="$present ${package%.list}"
         # Their scripts need packages that go, too.
         rm -f "${list%.list}.prerm" "${list%.list}.postrm"
     done

@@ -42,6 +42,9 @@ NOT_RUN = {
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
     "make chaos RUNS=5 SEED=1": "minutes; tests/chaos/test_containers.py has one run",
     "make chaos-host RUNS=5 SEED=1": "minutes; tests/chaos/test_host.py has one run",
+    "make pin": "changes .env; tests/end_to_end/hardening/test_supply_chain.py runs it elsewhere",
+    "make sbom": "tests/end_to_end/hardening/test_supply_chain.py runs it",
+    "make audit": "needs advisories; tests/end_to_end/hardening/test_supply_chain.py has its own",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
 }
 """Command -> why no test runs it."""
@@ -164,9 +167,12 @@ def test_pre_commit_runs_the_tools_of_make_lint() -> None:
     assert hooks == lint
 
 
-def test_each_row_of_the_threat_model_names_a_test() -> None:
-    page = ROOT / "app/order_manager/SECURITY.md"
-    section = page.read_text().partition("## What holds")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [("app/order_manager/SECURITY.md", "What holds"), ("images/README.md", "Threat model")],
+)
+def test_each_row_of_the_threat_model_names_a_test(page: str, heading: str) -> None:
+    section = (ROOT / page).read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")][2:]
     assert rows
     for row in rows:

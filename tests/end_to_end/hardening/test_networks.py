@@ -10,6 +10,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.models.containers import Container
 
 from tests.support.compose_stack import IMAGES, PROCESSES, ComposeStack, eventually
 
@@ -167,22 +168,23 @@ def test_published_ports_answer_again_after_a_cut(
     eventually(lambda: stack.health("strategy") == "healthy", "healthy", 40)
 
 
-def cpu_stat(container_id: str) -> dict[str, int]:
+def cpu_stat(container: Container) -> dict[str, int]:
     """The counters of the container's CPU quota; of control groups, version 1 or 2."""
-    found = [
-        path
-        for root in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup")
-        for path in Path(root).rglob(f"*{container_id}*/cpu.stat")
-    ]
-    assert found, "no cpu.stat"
-    return {k: int(v) for k, v in (line.split() for line in found[0].read_text().splitlines())}
+    groups = Path(f"/proc/{container.attrs['State']['Pid']}/cgroup").read_text().splitlines()
+    places = {}
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        places.update(dict.fromkeys(controllers.split(","), path))
+    folder = f"cpu{places['cpu']}" if "cpu" in places else places[""].lstrip("/")
+    text = Path("/sys/fs/cgroup", folder, "cpu.stat").read_text()
+    return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
 
 
 def test_the_cpu_limits_do_not_throttle_at_full_pace(running: ComposeStack) -> None:
     """At full pace a process needs a CPU at most; the limit is for what gets out of hand."""
 
     def stats() -> dict[str, dict[str, int]]:
-        return {s: cpu_stat(running.container(s).id) for s in PROCESSES}
+        return {s: cpu_stat(running.container(s)) for s in PROCESSES}
 
     before = stats()
     time.sleep(5)  # measurement window
@@ -191,3 +193,17 @@ def test_the_cpu_limits_do_not_throttle_at_full_pace(running: ComposeStack) -> N
     assert all(count > 5 for count in periods.values()), "a quota is set, and the process works"
     throttled = {s: after[s]["nr_throttled"] - before[s]["nr_throttled"] for s in PROCESSES}
     assert sum(throttled.values()) <= 0.01 * sum(periods.values()), (throttled, periods)
+
+
+def test_a_limit_that_is_too_low_shows(images: None) -> None:
+    """The counters of the test above, of a container that its limit slows down."""
+    client = docker.from_env()
+    container = client.containers.run(
+        *(IMAGES["shm"], ["python3", "-c", "while True: pass"]), nano_cpus=50_000_000, detach=True
+    )
+    try:
+        container.reload()
+        eventually(lambda: cpu_stat(container)["nr_throttled"] > 2, "a throttled container", 30)
+    finally:
+        container.remove(force=True)
+        client.close()
