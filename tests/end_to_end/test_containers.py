@@ -203,7 +203,8 @@ def test_plain_clients_reach_the_published_ports(running: ComposeStack) -> None:
     assert symbols.startswith(b"SYMBOLS|")
     assert symbol in symbols[len(b"SYMBOLS|") :].split(b",")
 
-    order = {"side": "BUY", "symbol": symbol.decode(), "qty": 1, "price": float(price)}
+    # The market moves on before the order arrives: name a price that reaches it.
+    order = {"side": "BUY", "symbol": symbol.decode(), "qty": 1, "price": 2 * float(price)}
     with socket.create_connection(("127.0.0.1", running.order_port), 5) as orders:
         orders.sendall(json.dumps(order).encode() + b"*")
         answer = b""
