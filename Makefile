@@ -10,8 +10,8 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up down logs stat crash compare test test-fast lint format engine base-image images bench \
-	bench-quick chaos chaos-host backup restore data lock clean
+.PHONY: help setup up down logs stat crash compare test test-fast lint format engine base-image images pin sbom audit \
+	bench bench-quick chaos chaos-host backup restore data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,18 @@ engine: ## Install and start a Docker engine and Compose if they are missing (De
 
 base-image: ## Build a Python base image from Debian packages and use it for the images
 	@images/base_image.sh
+
+pin: ## Pin PYTHON_IMAGE in .env to the digest that its tag has in the registry now
+	@images/supply_chain/pin.sh
+
+sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
+	@bin=$$(images/supply_chain/tools.sh) && mkdir -p build/sbom \
+	&& for image in shm gateway orderbook strategy order-manager; do \
+		"$$bin/python" images/supply_chain/sbom.py trading-$$image build/sbom/trading-$$image.cdx.json || exit 1; \
+	done
+
+audit: ## Audit the locked packages for known vulnerabilities; AUDIT_OFFLINE_OK=1: 0 if no advisories
+	@bin=$$(images/supply_chain/tools.sh) && "$$bin/python" images/supply_chain/audit.py
 
 bench: setup ## All benchmarks (minutes)
 	$(BIN)/python -m tests.bench

@@ -6,7 +6,7 @@
 #   kill    SIGKILL to the process inside its container, which starts it again (after "docker kill", a
 #           manual stop, the engine starts nothing: docker compose up -d does)
 #   freeze  SIGSTOP to it, and SIGCONT after 3 s
-#   cut     the container leaves its network for 1 s, which breaks all its connections
+#   cut     the container leaves its networks for 1 s, which breaks all its connections
 set -euo pipefail
 cd "$(dirname "$0")/.."
 service=$1 fault=$2
@@ -21,11 +21,13 @@ inject() {
         freeze) inside "$find; kill -STOP \$p; sleep 3; kill -CONT \$p" ;;
         cut)
             container=$(docker compose ps -q "$service")
-            network=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' \
-                "$container" | cut -d' ' -f1)
-            docker network disconnect "$network" "$container"
+            networks=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' \
+                "$container")
+            for network in $networks; do docker network disconnect "$network" "$container"; done
             sleep 1
-            docker network connect --alias "$service" "$network" "$container"
+            for network in $networks; do
+                docker network connect --alias "$service" "$network" "$container"
+            done
             ;;
     esac
 }

@@ -6,10 +6,14 @@ set -eu
 cd "$(dirname "$0")/.."
 uv=$1
 
-compile() {  # compile OUTPUT [uv options]
+compile() {  # compile OUTPUT [uv options]: the dependencies of the project and of groups
+    compile_only "$@" pyproject.toml
+}
+
+compile_only() {  # compile_only OUTPUT [uv options]: those of groups only
     output=$1
     shift
-    "$uv" pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+    "$uv" pip compile -q --universal --python-version 3.11 --generate-hashes \
         --no-annotate --no-emit-index-url --no-emit-find-links \
         --custom-compile-command "make lock" -o "$output" "$@"
     echo "lock: $output"
@@ -28,3 +32,4 @@ compile $locks/order_manager.txt $like --group order_manager $(without $locks/ba
 compile $locks/tests.txt $like --group test \
     $(without $locks/base.txt $locks/order_manager.txt)
 compile $locks/build.txt $like --group build $(without $locks/base.txt)
+compile_only $locks/supply_chain.txt $like --group supply_chain

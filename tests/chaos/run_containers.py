@@ -179,12 +179,10 @@ class Containers(ComposeStack):
             return of_store(Path(folder) / "orders.sqlite3")
 
     def disconnect(self, service: str, for_s: float) -> None:
-        """Disconnect a container from the network, then reconnect it under its name."""
-        network = self.client.networks.get(f"{self.project}_default")
-        container = self.service(service)
-        network.disconnect(container, force=True)
+        """Disconnect a container from its networks, then reconnect it under its name."""
+        networks = self.cut(service)
         time.sleep(for_s)
-        network.connect(container, aliases=[service])
+        self.reconnect(service, networks)
 
 
 def _compose_files() -> list[str]:

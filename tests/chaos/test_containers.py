@@ -84,14 +84,12 @@ def test_same_trades_if_several_die_at_once_while_shared_memory_recovers(
 def test_a_cut_gateway_link_shows_and_heals() -> None:
     with Containers() as stack:
         eventually(lambda: consumed(stack) > 3000, "ticks", 60)
-        network = stack.client.networks.get(f"{stack.project}_default")
-        gateway = stack.service("gateway")
-        network.disconnect(gateway, force=True)
+        networks = stack.cut("gateway")
         try:
             eventually(lambda: stack.health("orderbook") == "unhealthy", "unhealthy", 20)
             assert stack.metrics("orderbook").state == "stale"
         finally:
-            network.connect(gateway, aliases=["gateway"])
+            stack.reconnect("gateway", networks)
         eventually(lambda: stack.health("orderbook") == "healthy", "healthy", 20)
         eventually(stack.run_is_over, "the end", 60)
         stack.compose("stop", "order_manager")

@@ -172,6 +172,18 @@ def test_data_and_strategies_are_read_only_inside(running: ComposeStack) -> None
         assert "Read-only file system" in output
 
 
+def test_only_the_order_manager_has_the_store(running: ComposeStack) -> None:
+    for service in PROCESSES:
+        code, output = running.run_in(service, "ls", "/srv/out")
+        assert code == 0
+        assert ("orders.sqlite3" in output.split()) == (service == "order_manager"), service
+    code, output = running.run_in("strategy", "touch", "/srv/out/x")
+    assert code == 0, output
+    for service in ("gateway", "orderbook"):  # they write nothing
+        code, output = running.run_in(service, "touch", "/srv/out/x")
+        assert "Read-only file system" in output
+
+
 def test_processes_share_the_memory_of_shm(running: ComposeStack) -> None:
     owner = running.container("shm")
     assert owner.attrs["HostConfig"]["IpcMode"] == "shareable"
@@ -203,7 +215,8 @@ def test_plain_clients_reach_the_published_ports(running: ComposeStack) -> None:
     assert symbols.startswith(b"SYMBOLS|")
     assert symbol in symbols[len(b"SYMBOLS|") :].split(b",")
 
-    order = {"side": "BUY", "symbol": symbol.decode(), "qty": 1, "price": float(price)}
+    # The market moves on before the order arrives: name a price that reaches it.
+    order = {"side": "BUY", "symbol": symbol.decode(), "qty": 1, "price": 2 * float(price)}
     with socket.create_connection(("127.0.0.1", running.order_port), 5) as orders:
         orders.sendall(json.dumps(order).encode() + b"*")
         answer = b""

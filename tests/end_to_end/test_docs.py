@@ -43,6 +43,9 @@ NOT_RUN = {
     "make chaos RUNS=5 SEED=1": "minutes; tests/chaos/test_containers.py has one run",
     "make chaos-host RUNS=5 SEED=1": "minutes; tests/chaos/test_host.py has one run",
     "WRITE_ATTACKS=1 .venv/bin/python -m pytest tests/attacks": "minutes of measuring",
+    "make pin": "changes .env; tests/end_to_end/hardening/test_supply_chain.py runs it elsewhere",
+    "make sbom": "tests/end_to_end/hardening/test_supply_chain.py runs it",
+    "make audit": "needs advisories; tests/end_to_end/hardening/test_supply_chain.py has its own",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
 }
 """Command -> why no test runs it."""
@@ -170,6 +173,7 @@ THREAT_MODELS = [
     ("app/order_manager/SECURITY.md", "## What holds"),
     ("app/shared_memory_utils/README.md", "## Threat model\n"),
     ("app/shared_memory_utils/README.md", "## Threat model of the feed ports"),
+    ("images/README.md", "## Threat model\n"),
 ]
 
 

@@ -139,6 +139,19 @@ class ComposeStack:
         """SIGKILL its init: unlike after ``docker kill``, the restart policy applies."""
         os.kill(self.container(service).attrs["State"]["Pid"], 9)
 
+    def cut(self, service: str) -> list[str]:
+        """Disconnect a container from all its networks; returns them, for :meth:`reconnect`."""
+        container = self.container(service)
+        networks = list(container.attrs["NetworkSettings"]["Networks"])
+        for network in networks:
+            self.client.networks.get(network).disconnect(container, force=True)
+        return networks
+
+    def reconnect(self, service: str, networks: list[str]) -> None:
+        """Connect a container again, under the name of its service."""
+        for network in networks:
+            self.client.networks.get(network).connect(self.container(service), aliases=[service])
+
     def pid(self, service: str) -> int:
         """The host's process id of ``service``: the only child of the keeper, that of the init."""
         return _child_of(_child_of(self.container(service).attrs["State"]["Pid"]))
