@@ -185,6 +185,11 @@ class Whole(Stage):
     def _prepare(self) -> None:
         """Before the processes start."""
 
+    def operator(self) -> dict[str, str]:
+        """The frame that makes a client an operator: with the token of the stack's own folder."""
+        path = self.stack.folder / f"orders-{self.order_port}.token"
+        return {"op": "auth", "token": path.read_text().strip()}
+
     def wait_ticks(self, count: int) -> None:
         """Until the strategy has consumed that many more ticks."""
         end = self.ticks() + count

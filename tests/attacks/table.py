@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.attacks.families.access import TLS, TOKENS
+from tests.attacks.families.access import RIGHTS, TLS, TOKENS
 from tests.attacks.families.feed import LINK, PORTS
 from tests.attacks.families.files import FILES
 from tests.attacks.families.floods import FLOODS
@@ -18,6 +18,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     VALUES,
     NAMES,
     FLOODS,
+    RIGHTS,
     TOKENS,
     TLS,
     PORTS,

@@ -4,11 +4,71 @@ import contextlib
 import socket
 import ssl
 
-from tests.attacks.model import Attacker, Family, order
+from tests.attacks.model import Attacker, Family, order, priced
 from tests.attacks.stages import TOKEN
 
+RIGHTS = Family("Order port: names and roles", "whole")
 TOKENS = Family("Order port: token", "guarded")
 TLS = Family("Order port: TLS", "encrypted")
+
+
+@RIGHTS.attack("orders under the strategy's name, with ids of the future, 200 a second",
+               "NOT_ALLOWED", "request_refused", small=True)  # fmt: skip
+def orders_of_the_strategy(attacker: Attacker) -> None:
+    with attacker.client() as client:
+        for number in attacker.beats(200):
+            name = ("strategy", "strategy-2", "strategy@1")[number % 3]
+            attacker.ask(client, order(client=name, id=10**9 + number))
+
+
+@RIGHTS.attack("halt, reduce and resume of the stack by nobody, 100 a second", "NOT_ALLOWED",
+               "request_refused")  # fmt: skip
+def modes_by_nobody(attacker: Attacker) -> None:
+    ops = ({"op": "halt", "kill": True}, {"op": "reduce"}, {"op": "resume"})
+    attacker.repeat(100, *({**op, "reason": "mine"} if op["op"] != "resume" else op for op in ops))
+
+
+@RIGHTS.attack("halt of the strategy's account, cancel of its orders, 100 a second", "NOT_ALLOWED",
+               "request_refused")  # fmt: skip
+def account_of_the_strategy(attacker: Attacker) -> None:
+    attacker.repeat(
+        100,
+        {"op": "halt", "client": "strategy", "reason": "mine"},
+        {"op": "cancel", "client": "strategy", "id": 1},
+    )
+
+
+@RIGHTS.attack("queries of the strategy's orders and positions, 100 a second", "NOT_ALLOWED",
+               "request_refused")  # fmt: skip
+def queries_of_the_strategy(attacker: Attacker) -> None:
+    attacker.repeat(
+        100,
+        {"op": "orders", "client": "strategy"},
+        {"op": "positions", "client": "strategy"},
+        {"op": "status", "client": "strategy", "id": 1},
+    )
+
+
+@RIGHTS.attack("a made-up token where none is needed, then a halt, 50 a second",
+               "NOT_ALLOWED, acknowledged", "request_refused")  # fmt: skip
+def tokens_where_none_is_needed(attacker: Attacker) -> None:
+    for number in attacker.beats(50):
+        with attacker.client() as client:
+            assert (
+                attacker.ask(client, {"op": "auth", "token": f"{number:064x}"})["role"] == "client"
+            )
+            attacker.ask(client, {"op": "halt", "kill": True, "reason": "mine"})
+
+
+@RIGHTS.attack("cancel on disconnect asked for, then connections cut, 100 a second", "acknowledged",
+               stage="plain")  # fmt: skip
+def cancel_on_disconnect(attacker: Attacker) -> None:
+    """It cancels the attacker's own resting orders, nobody else's."""
+    for number in attacker.beats(100):
+        with attacker.client() as client:
+            attacker.ask(client, {"op": "hello", "cancel_on_disconnect": True})
+            resting = {"type": "LIMIT", "tif": "GTC", "price": 1, "client": "cutter"}
+            attacker.ask(client, priced(id=number + 1, **resting))
 
 
 @TOKENS.attack("orders without the token, 50 a second", "AUTH_REQUIRED, closed", "client_refused",
@@ -22,7 +82,9 @@ def wrong_tokens(attacker: Attacker) -> None:
     for number in attacker.beats(100):
         guess = (TOKEN[:-1], TOKEN + "x", "", "x" * 2000, "\u00e9\u00e9")[number % 5]
         with attacker.client() as client:
-            attacker.ask(client, {"op": "auth", "token": guess})
+            # Once its host has used up its places, a connection is closed at once.
+            with contextlib.suppress(OSError, EOFError):
+                attacker.ask(client, {"op": "auth", "token": guess})
             if client.closed():
                 attacker.see("closed")
     assert TOKEN not in attacker.stage.log()

@@ -3,6 +3,7 @@
 import json
 
 from tests.attacks.model import Attacker, Family, order, priced
+from tests.attacks.stages import Whole
 
 FLOODS = Family("Order port: floods, cancels, queries, kill switch", "whole")
 
@@ -83,12 +84,14 @@ def absurd_pages(attacker: Attacker) -> None:
     attacker.repeat(200, *(json.dumps(page).encode() + b"*" for page in pages))
 
 
-@FLOODS.attack("an account halts, kills and resumes itself, 100 a second",
+@FLOODS.attack("an operator halts, kills and resumes an account, 100 a second",
                "KILL_SWITCH, acknowledged", "order_denied")  # fmt: skip
 def kill_switch(attacker: Attacker) -> None:
+    assert isinstance(attacker.stage, Whole)
     own = {"client": "killer"}
     attacker.repeat(
         100,
+        attacker.stage.operator(),
         order(**own),
         {"op": "halt", "kill": True, "reason": "x" * 200, **own},
         order(**own),
@@ -96,13 +99,20 @@ def kill_switch(attacker: Attacker) -> None:
     )
 
 
-@FLOODS.attack("a halt with a reason that looks like a line of the log, 100 a second",
+@FLOODS.attack("an operator's reason that looks like a line of the log, 100 a second",
                "BAD_FIELD, acknowledged, quoted in the log", "request_refused")  # fmt: skip
 def reasons(attacker: Attacker) -> None:
+    assert isinstance(attacker.stage, Whole)
     begin = len(attacker.stage.log())
     reasons = ("a\nERROR", 'all well" client=trader mode=KILLED', "x" * 201)
     halts = [{"op": "halt", "client": "halted", "reason": reason} for reason in reasons]
-    attacker.repeat(100, order(client="halted"), *halts, {"op": "resume", "client": "halted"})
+    attacker.repeat(
+        100,
+        attacker.stage.operator(),
+        order(client="halted"),
+        *halts,
+        {"op": "resume", "client": "halted"},
+    )
     lines = [line for line in attacker.stage.log()[begin:].splitlines() if "all well" in line]
     assert lines
     assert all(r'"all well\" client=trader mode=KILLED"' in line for line in lines), lines[0]

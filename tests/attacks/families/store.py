@@ -49,7 +49,8 @@ def all_files(attacker: Attacker) -> None:
     _lose(attacker, "", "-wal", "-shm", ".lock")
 
 
-@LOST.attack("the folder removed, then a SIGKILL", WAITS, LOGS, measured=False)
+@LOST.attack("the folder removed, then a SIGKILL", WAITS, LOGS + " stack_token_restored?",
+             measured=False)  # fmt: skip
 def whole_folder(attacker: Attacker) -> None:
     manager = attacker.stage
     assert isinstance(manager, Manager)
