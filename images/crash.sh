@@ -14,8 +14,9 @@ service=$1 fault=$2
 inside() { docker compose exec -T "$service" sh -c "$1" </dev/null; }
 
 inject() {
-    # The process is the only child of the keeper, the only child of the container's init.
-    local find='p=$(cat /proc/1/task/1/children); p=$(cat /proc/${p% }/task/${p% }/children)'
+    # The process is the child of the keeper, the first child of the container's init (others are
+    # orphans, such as the pause of a health check that has timed out).
+    local find='read -r p _ </proc/1/task/1/children; read -r p _ </proc/$p/task/$p/children'
     case $fault in
         kill) inside "$find; kill -KILL \$p" ;;
         freeze) inside "$find; kill -STOP \$p; sleep 3; kill -CONT \$p" ;;

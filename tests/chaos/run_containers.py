@@ -60,7 +60,7 @@ class RunStopped(Exception):
 
 
 class Containers(ComposeStack):
-    """A project whose output volume is in memory; an extra container, the keeper, holds it."""
+    """A project whose output volume is in memory; an extra container, the holder, keeps it."""
 
     PREFIX = "trading-chaos"
 
@@ -75,15 +75,15 @@ class Containers(ComposeStack):
                 **settings,
             }
         )
-        self._keeper: Container | None = None
+        self._holder: Container | None = None
 
     def __enter__(self) -> Self:
         try:
             self.compose("up", "-d")
-            self._keeper = self.client.containers.run(
+            self._holder = self.client.containers.run(
                 "trading-shm",
                 ["sleep", "3600"],
-                name=f"{self.project}-keeper",
+                name=f"{self.project}-holder",
                 user="10001:10001",
                 network_mode="none",
                 labels={"com.docker.compose.project": self.project},
@@ -155,24 +155,24 @@ class Containers(ComposeStack):
 
     def fill(self) -> None:
         """Fill the output volume to the last byte."""
-        assert self._keeper is not None
-        self._keeper.exec_run(["dd", "if=/dev/zero", f"of={FILLER}", "bs=64k"])
-        self._keeper.exec_run(["sh", "-c", f"cat /dev/zero >> {FILLER}"])
+        assert self._holder is not None
+        self._holder.exec_run(["dd", "if=/dev/zero", f"of={FILLER}", "bs=64k"])
+        self._holder.exec_run(["sh", "-c", f"cat /dev/zero >> {FILLER}"])
 
     def free(self) -> None:
         """Free the space again."""
-        assert self._keeper is not None
-        self._keeper.exec_run(["rm", "-f", FILLER])
+        assert self._holder is not None
+        self._holder.exec_run(["rm", "-f", FILLER])
 
     def store_folder(self) -> Path:
         """The folder of the order store, seen from here."""
-        assert self._keeper is not None
-        return Path(f"/proc/{self._keeper.attrs['State']['Pid']}/root/srv/out")
+        assert self._holder is not None
+        return Path(f"/proc/{self._holder.attrs['State']['Pid']}/root/srv/out")
 
     def outcome(self) -> Outcome:
         """The outcome in the order store of the volume."""
-        assert self._keeper is not None
-        self._keeper.reload()
+        assert self._holder is not None
+        self._holder.reload()
         with tempfile.TemporaryDirectory() as folder:
             for path in self.store_folder().glob("orders.sqlite3*"):
                 shutil.copy(path, folder)

@@ -41,7 +41,10 @@ class Keeper:
     def __init__(self, command: list[str], joins: bool) -> None:
         self._command, self._joins = command, joins
         self._service = command[-1].rpartition(".")[2] if joins else "shm"
-        self._restarts = os.environ.get("RESTART_POLICY", "on-failure") != "no"
+        policy, _, most = os.environ.get("RESTART_POLICY", "on-failure").partition(":")
+        self._restarts = policy != "no"
+        self._left = int(most) if most.isdigit() else None
+        """Restarts of short lives until the engine decides; None: no limit."""
         self._delay_s = RESTART_DELAY_S
         self._child: subprocess.Popen[bytes] | None = None
         self._stop = False
@@ -61,10 +64,17 @@ class Keeper:
                 break
             if not self._is_at_home():
                 self._wait_for_way_back()
-            if not (killed and self._is_at_home()):
+            if not (killed and self._is_at_home() and self._may_restart(started_s)):
                 break
             self._delay(time.monotonic() - started_s, code)
         return 128 - code if code < 0 else code
+
+    def _may_restart(self, started_s: float) -> bool:
+        """``on-failure:3`` bounds lives that end soon, as the engine does."""
+        if self._left is None or time.monotonic() - started_s > LIFE_S:
+            return True
+        self._left -= 1
+        return self._left >= 0
 
     def _live(self) -> int:
         """The exit code of one life; a negative one is a signal."""
@@ -88,7 +98,7 @@ class Keeper:
         """Before a start: the engine does not know that the owner has to be ready."""
         deadline = time.monotonic() + OWNER_TIMEOUT_S
         while self._joins and not (self._stop or ipc_owner.is_here()):
-            if time.monotonic() > deadline:
+            if ipc_owner.is_elsewhere() or time.monotonic() > deadline:
                 return
             time.sleep(POLL_S)
 

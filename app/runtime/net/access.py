@@ -74,12 +74,16 @@ def token_to_send(settings: Settings) -> tuple[bytes, bool]:
     tokens of others alone needs none for the stack; then the best of the file.
 
     Raises:
-        SettingsError: the file cannot be used.
+        SettingsError: the file cannot be used, and the run's folder has no token.
     """
-    token, role = _strongest(settings.order_token_file)
-    if role != Role.STACK and (own := read_stack_token(settings)):
-        return own, True
-    return token, False
+    own = read_stack_token(settings)
+    try:
+        token, role = _strongest(settings.order_token_file)
+    except SettingsError:
+        if own:  # The file is being written, or wrong: that ends nobody.
+            return own, True
+        raise
+    return (own, True) if own and role != Role.STACK else (token, False)
 
 
 def _read(setting: str, path: str) -> bytes:

@@ -8,7 +8,7 @@ is needed.
 
 import ssl
 
-from app.config import Settings, is_loopback
+from app.config import Settings, SettingsError, is_loopback
 from app.runtime.log import get_logger
 from app.runtime.net.access import Server, client_tls, read_token, why_not_trusted
 from app.runtime.net.feed_client import (
@@ -39,6 +39,8 @@ class FeedDialer:
         self._can_authenticate = self._tls_is_set or bool(settings.order_token_file)
         self._is_foreign = False
         """Whether the gateway was one of another stack the last time."""
+        self._files_were_good = False
+        """Then a wrong one is being changed, and a later attempt reads it again."""
 
     def prices(self, seq: int, proof: str, *, must_be_sequenced: bool = False) -> FeedConnection:
         """The price port, from tick ``seq`` on."""
@@ -89,4 +91,12 @@ class FeedDialer:
         return feed
 
     def _credentials(self) -> Credentials:
-        return Credentials(read_token(self._settings.order_token_file), client_tls(self._settings))
+        try:
+            token = read_token(self._settings.order_token_file)
+            found = Credentials(token, client_tls(self._settings))
+        except SettingsError as error:
+            if self._files_were_good:
+                raise FeedClosed(str(error)) from error
+            raise
+        self._files_were_good = True
+        return found

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.config import Settings, load_settings
+from app.config import Settings, SettingsError, load_settings
 from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
 from app.model.wire.order_json import encode_marks
 from app.runtime.lifecycle import POLL_S, Backoff, Stop
@@ -164,7 +164,10 @@ class OrderClient:
     def _try_to_connect(self) -> bool:
         try:
             connection = self._open(POLL_S * 4)
-        except OSError as error:
+        except (OSError, SettingsError) as error:
+            # A token file that is wrong at the start is refused; one that is being changed is not.
+            if isinstance(error, SettingsError) and not self._connected_before:
+                raise
             self._waits()
             log.warning("order_manager_unreachable", error=str(error))
             return False

@@ -109,6 +109,12 @@ def test_without_a_restart_policy_it_dies_with_it(kept: Kept) -> None:
     assert kept.count() == 1
 
 
+def test_a_policy_with_a_number_bounds_short_lives(kept: Kept) -> None:
+    """Then the engine counts its own restarts."""
+    assert kept.start(100, 0, RESTART_POLICY="on-failure:2").wait(10) == 137
+    assert kept.count() == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_passed_on(kept: Kept, number: signal.Signals) -> None:
     process = kept.start(1, "wait")

@@ -118,6 +118,24 @@ def test_with_a_token_alone(feed: Feed, token_file: str) -> None:
             dialer(gateway).prices(0, OTHER_PROOF)
 
 
+def test_a_token_file_that_is_being_changed_is_read_again_later(
+    feed: Feed, token_file: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine"
+    file.write_text("short")
+    with gateway_with(feed, None, order_token_file=token_file) as gateway:
+        reader = dialer(gateway, order_token_file=str(file))
+        with pytest.raises(SettingsError):
+            reader.prices(0, OTHER_PROOF)
+        file.write_text(TOKEN)
+        reader.prices(0, OTHER_PROOF).close()
+        file.write_text("short")
+        with pytest.raises(FeedClosed, match="a token of"):
+            reader.prices(0, OTHER_PROOF)
+        file.write_text(TOKEN)
+        reader.prices(0, OTHER_PROOF).close()
+
+
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_a_wrong_token_says_so(
     feed: Feed, certificate: Certificate, token_file: str, tmp_path: Path, encrypted: bool

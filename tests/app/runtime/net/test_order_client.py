@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings
+from app.config import Settings, SettingsError
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import Backoff, Stop
 from app.runtime.net.order_client import EncodedOrder, OrderClient, StopRequested, send_order
@@ -244,6 +244,27 @@ class TestWaiting:
             eventually(lambda: (client.maintain(), fake.connections)[1] == 2, "a new connection")
             assert client.waiting_s == 0
             client.close()
+
+    def test_a_token_file_that_is_being_changed_does_not_end_a_client(
+        self,
+    ) -> None:
+        wrong: list[str] = []
+
+        def opener(timeout_s: float) -> socket.socket:
+            if wrong:
+                raise SettingsError(wrong.pop())
+            return socket.create_connection(("127.0.0.1", fake.port), timeout_s)
+
+        with OrderServer(closed).server as fake:
+            client = OrderClient("", 0, 5.0, backoff=Backoff(1, 2), opener=opener)
+            client.connect()
+            wrong += ["ORDER_TOKEN_FILE=...: half a line"] * 2
+            eventually(lambda: (client.maintain(), fake.connections)[1] == 2, "a new connection")
+            assert not wrong
+            client.close()
+            wrong.append("ORDER_TOKEN_FILE=...: half a line")
+            with pytest.raises(SettingsError):
+                OrderClient("", 0, 5.0, opener=opener).connect()
 
     def test_while_there_is_no_order_manager_the_time_counts_from_the_loss(self) -> None:
         with OrderServer(closed).server as fake:

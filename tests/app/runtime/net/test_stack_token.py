@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config import Settings, SettingsError
 from app.runtime.lifecycle import FatalError
 from app.runtime.net.access import token_to_send
 from app.runtime.net.stack_token import keep_stack_token, read_stack_token, stack_token_path
@@ -120,5 +120,10 @@ def test_a_token_for_the_stack_in_the_file_comes_first_and_others_after(tmp_path
     assert token_to_send(settings) == (bare.encode(), False)
     file.write_text(f"{desk} client=desk")
     assert token_to_send(settings) == (own, True)
+    file.write_text("half a li")
+    assert token_to_send(settings) == (own, True), "a wrong file ends nobody who needs none"
     stack_token_path(settings).unlink()
+    with pytest.raises(SettingsError, match="a token of"):
+        token_to_send(settings)
+    file.write_text(f"{desk} client=desk")
     assert token_to_send(settings) == (desk.encode(), False)
