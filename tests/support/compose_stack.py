@@ -137,7 +137,10 @@ class ComposeStack:
 
     def break_down(self, service: str) -> None:
         """SIGKILL its init: unlike after ``docker kill``, the restart policy applies."""
-        os.kill(self.container(service).attrs["State"]["Pid"], 9)
+        pid = self.container(service).attrs["State"]["Pid"]
+        if not pid:  # 0 would be the process group of this test
+            raise ProcessLookupError(f"{service} does not run")
+        os.kill(pid, 9)
 
     def cut(self, service: str) -> list[str]:
         """Disconnect a container from all its networks; returns them, for :meth:`reconnect`."""
