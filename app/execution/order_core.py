@@ -8,11 +8,11 @@ grow with the number of orders.
 If the rows cannot be stored, rebuild the core from the stored ones (:meth:`OrderCore.recover`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, STACK_CLIENT_NO, Account, Accounts
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, Account, Accounts
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.repeated import answer_repeated, details_of
 from app.execution.risk import RiskGate
@@ -305,15 +305,15 @@ class OrderCore:
                     changed.append(order)
         return changed
 
-    def cancel_all(self, client_name: str, reason: str, now_ns: int) -> list[Order]:
-        """Cancel every open order of a client; returns them."""
-        account = self.clients.get(client_name)
-        return [] if account is None else self._cancel_of(account, reason, now_ns)
+    def open_of(self, client_names: Iterable[str]) -> list[tuple[int, int]]:
+        """Client number and id of every open order of these clients, found in one pass."""
+        accounts = (self.clients.get(name) for name in client_names)
+        numbers = {account.client_no for account in accounts if account and account.open_orders}
+        return [key for key in self.open if key[0] in numbers] if numbers else []
 
-    def _cancel_of(self, account: Account, reason: str, now_ns: int) -> list[Order]:
-        orders = [
-            o for o in self.open.values() if account.client_no in (STACK_CLIENT_NO, o.client_no)
-        ]
+    def cancel_all(self, keys: Iterable[tuple[int, int]], reason: str, now_ns: int) -> list[Order]:
+        """Cancel those of these orders that are still open; returns them."""
+        orders = [self.open[key] for key in keys if key in self.open]
         for order in orders:
             self._venue.cancel(order)
             self._close(order, CANCEL, reason, now_ns)
@@ -346,7 +346,8 @@ class OrderCore:
         self._pending.controls.append((account.client_no, mode, reason or MODE_NAMES[mode], now_ns))
         if mode != KILLED:
             return 0
-        return len(self._cancel_of(account, "kill switch", now_ns))
+        keys = list(self.open) if account is self.stack else self.open_of((account.name,))
+        return len(self.cancel_all(keys, "kill switch", now_ns))
 
     def _trip(self, client: Account, reject: Reject, now_ns: int) -> None:
         """Pull the kill switch of each account whose daily loss is beyond its limit."""

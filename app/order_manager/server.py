@@ -160,15 +160,18 @@ class OrderManagerServer:
                     self._sessions.send(session, b"")
             elif fileno == self._listening:
                 self._sessions.accept()
-        if self._waiting or self._sessions.left or self._service.has_timed_work:
+        if self._has_work() or self._service.has_timed_work:
             self._process_batch()
         now = time.monotonic()
         if now >= self._next_maintenance or not events:
             self._maintain(now, idle=not events)
         return bool(events)
 
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._sessions.left or self._service.cancels_wait)
+
     def _timeout_s(self) -> float:
-        if self._waiting:
+        if self._has_work():
             return 0.0
         if self._service.has_timed_work:
             return self._poll_s
@@ -237,10 +240,7 @@ class OrderManagerServer:
                 continue
             session.waiting = False
             if session.oversize and not session.closing:
-                reason = f"frame of over {session.frame_bytes_max} bytes"
-                if not session.authorized:
-                    reason += " before the token"
-                self._admission.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
+                self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
         self._send(answers)
@@ -290,7 +290,7 @@ class OrderManagerServer:
                     if isinstance(request, Reject) and request.code == RejectCode.BAD_UTF8:
                         self._admission.refuse(session, request.code, request.msg)
                         return
-                    if type(request) in QUERIES:
+                    if type(request) in QUERIES and session.authorized:
                         if self._turn.query_waits():
                             self._turn.postpone(session, frames[done:])
                             return
@@ -376,9 +376,9 @@ class OrderManagerServer:
         self._epoll.unregister(self._wake)
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
-            happened = self._iterate(0.0 if self._waiting else DRAIN_POLL_S)
+            happened = self._iterate(0.0 if self._has_work() else DRAIN_POLL_S)
             unsent = any(session.unsent for session in self._sessions)
-            if not (happened or self._waiting or unsent):
+            if not (happened or unsent or self._has_work()):
                 return
 
     def _close(self) -> None:

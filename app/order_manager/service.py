@@ -10,6 +10,7 @@ processor's caches.
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -38,6 +39,8 @@ log = get_logger()
 
 RETRY_NS: Final = 100_000_000
 """Time between attempts to use a store that failed."""
+CANCELS_MAX: Final = 200
+"""Orders of ended connections that a batch cancels: about as long as a batch of orders takes."""
 NOT_ORDERS: Final = frozenset({RejectCode.BAD_JSON, RejectCode.UNKNOWN_OP})
 """Rejects of frames that are not counted as orders."""
 
@@ -89,7 +92,11 @@ class OrderService(Generic[Peer]):
         self.grant_of: Callable[[Peer], Grant] = lambda _peer: EVERYTHING
         """What a peer's queries may show."""
         self._left: dict[str, None] = {}
-        """Clients whose open orders are to be canceled, since their connection has ended."""
+        """Clients whose connection has ended, and whose open orders are still to be found."""
+        self._to_cancel: dict[tuple[int, int], None] = {}
+        """Client number and id of their orders; those are stored, so the numbers never change."""
+        self._canceling: list[tuple[int, int]] = []
+        """Of these, the ones of the current batch."""
         self._batch_error = ""
         self._retry_ns = 0
         self._fills_before = 0
@@ -102,7 +109,7 @@ class OrderService(Generic[Peer]):
         if not self.available:
             self._retry_store()
         self._fills_before = self.core.last_fill_no
-        if self.available and self.core.open:
+        if self.available and (self.core.open or self._left or self._to_cancel):
             try:
                 for order in self.core.poll(self.now_ns):
                     status = STATUS_NAMES[order.status]
@@ -112,13 +119,26 @@ class OrderService(Generic[Peer]):
                 self._batch_error = str(error)
 
     def cancel_of_left(self, clients: Iterable[str]) -> None:
-        """Cancel the open orders of these clients in the next batch whose commit succeeds."""
+        """Cancel the orders of these clients that are open now, in the next batches.
+
+        What they place after that stays, under the same names too.
+        """
         self._left.update(dict.fromkeys(clients))
 
+    @property
+    def cancels_wait(self) -> bool:
+        """Whether the next batch has orders of ended connections to cancel."""
+        return bool(self._to_cancel) and self.available
+
     def _cancel_of_left(self) -> None:
-        for client in self._left:
-            for order in self.core.cancel_all(client, "connection ended", self.now_ns):
-                self.events.append(canceled_note(order, client, " reason=connection_ended"))
+        core = self.core
+        if self._left:
+            self._to_cancel.update(dict.fromkeys(core.open_of(self._left)))
+            self._left.clear()
+        self._canceling = list(islice(self._to_cancel, CANCELS_MAX))
+        for order in core.cancel_all(self._canceling, "connection ended", self.now_ns):
+            name = core.name_of(order)
+            self.events.append(canceled_note(order, name, " reason=connection_ended"))
 
     def handle(self, peer: Peer, request: Request) -> None:
         """Process one decoded frame; :meth:`finish` returns its answer."""
@@ -227,7 +247,9 @@ class OrderService(Generic[Peer]):
         if self._batch_error:
             self._fail_batch(answers)
         elif self.available:
-            self._left.clear()
+            for key in self._canceling:
+                del self._to_cancel[key]
+        self._canceling = []
         self._answers.clear()
         self._uncommitted.clear()
         return answers
@@ -286,7 +308,7 @@ class OrderService(Generic[Peer]):
     @property
     def has_timed_work(self) -> bool:
         """Whether there is work without a request: resting orders, or a store to retry."""
-        return bool(self.core.open or self._left) or not self.available
+        return bool(self.core.open or self._left or self._to_cancel) or not self.available
 
 
 def _warn_of_modes(core: OrderCore, found: Recovered) -> None:

@@ -141,6 +141,13 @@ class Session:
         self.frames = good
         self.held_bytes = sum(map(len, good)) + len(good)
 
+    def forget_input(self) -> None:
+        """Drop all that the peer has sent; nothing of it waits for a turn any more."""
+        self.frames.clear()
+        self.rest = b""
+        self.held_bytes = 0
+        self.oversize = self.postponed = False
+
     def first_bytes(self) -> bytes:
         """The first frame, or as much of it as has arrived."""
         return self.frames[0] if self.frames else self.rest

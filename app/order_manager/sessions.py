@@ -242,9 +242,7 @@ class Sessions:
         """Accept nothing more from this peer, and close once its answers are sent."""
         if not session.closing:
             session.closing = True
-            session.frames.clear()
-            session.rest = b""
-            session.held_bytes = 0
+            session.forget_input()
             self.dropped += 1
             self._log_refusal(event, session, reason)
 
@@ -256,9 +254,7 @@ class Sessions:
         self._forget_stranger(session)
         if session.cancels:
             self.left |= session.cancels
-        session.frames.clear()
-        session.rest = b""
-        session.held_bytes = 0
+        session.forget_input()
         self._epoll.unregister(session.fileno)
         session.sock.close()
         if not self._accepting and len(self.by_fileno) < self._max:

@@ -44,8 +44,12 @@ KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 11_000),
 )
-"""For cancel_on_disconnect: a peer that vanishes without a word is noticed after 11 s."""
+"""For cancel_on_disconnect: a peer that vanishes without a word is noticed after 11 s.
+
+The last is for a peer that owes acknowledgements: the kernel sends it data again, and no keepalive.
+"""
 HOW: Final = (
     "use a token with that role (ORDER_TOKEN_FILE), or the command line where the stack runs "
     "(python -m app orders; docker compose exec order_manager python3 -m app orders)"
@@ -123,6 +127,8 @@ class Admission:
     def _assume(session: Session, grant: Grant) -> None:
         session.grant = grant
         session.known.clear()
+        if session.cancels:  # Whose name it is now decides about its orders.
+            session.cancels = {name for name in session.cancels if grant.has(name)}
 
     def look(self, now_s: float) -> None:
         """Follow the file with the tokens: close the sessions of those that are gone."""
@@ -180,6 +186,13 @@ class Admission:
         self._service.counts["frames_bad"] += 1
         self._service.answer(session, encode_reject(Reject(code, reason)))
         self._sessions.refuse(session, "client_refused", f"{code.name}: {reason}")
+
+    def refuse_oversize(self, session: Session) -> None:
+        """A frame above the limit, after the answers to those before it."""
+        reason = f"frame of over {session.frame_bytes_max} bytes"
+        if not session.authorized:
+            reason += " before the token"
+        self.refuse(session, RejectCode.FRAME_TOO_LONG, reason)
 
     def refuse_after_bug(self, session: Session, frame: bytes) -> None:
         """A bug in our code: drop this session, keep serving the others."""

@@ -42,7 +42,7 @@ class Turn:
         frames = session.frames
         if session.postponed:
             session.postponed = False
-            count = 1
+            count = min(count, 1)
         if session.held_bytes <= TAKEN_BYTES_MAX:
             if count == len(frames):
                 taken = list(frames)

@@ -10,10 +10,11 @@ import pytest
 
 from app.model.wire.order_json import decode
 from app.order_manager import server as order_manager
-from app.order_manager.access.turn import TAKEN_BYTES_MAX
+from app.order_manager.access.turn import TAKEN_BYTES_MAX, Turn
 from app.order_manager.queries import OrderQueries
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.session import Session
+from tests.support.children import eventually
 from tests.support.orders.frames import ORDER, frame
 from tests.support.orders.server import RunningServer, running
 
@@ -89,6 +90,42 @@ def test_queries_wait_for_the_orders_of_others_and_for_each_other(
     assert all_s > 0.9
     assert order_s < 0.3
     assert few_s < 0.6
+
+
+def test_queries_whose_sender_is_gone_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for their turn, and their connection ends first."""
+    limits = OrderQueries._limits
+
+    def slow(self: OrderQueries, client: str | None) -> bytes:
+        time.sleep(0.005)
+        return limits(self, client)
+
+    monkeypatch.setattr(OrderQueries, "_limits", slow)
+    with running(tmp_path) as server, server.client() as other:
+        crowd = [server.client() for _ in range(8)]
+        for client in crowd:
+            client.send(b'{"op":"limits"}*' * 200)
+        for client in crowd:
+            client.read()
+            client.reset()
+        eventually(lambda: len(server.server._sessions) == 1, "the crowd is gone")
+        assert other.ask(ORDER)["ok"] is True
+        assert not server.server._waiting
+
+
+def test_a_stranger_is_refused_before_its_query_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Turn, "query_waits", lambda _self: True)
+    (tmp_path / "token").write_text("t" * 32)
+    with running(tmp_path, order_token_file=str(tmp_path / "token")) as server:
+        client = server.stranger()
+        client.sock.settimeout(3)
+        assert client.ask({"op": "orders"})["code"] == "AUTH_REQUIRED"
+        assert client.closed()
+        client.close()
 
 
 def test_long_frames_of_one_client_do_not_make_one_long_batch(

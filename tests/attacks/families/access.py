@@ -6,6 +6,7 @@ import ssl
 
 from tests.attacks.model import Attacker, Family, order, priced
 from tests.attacks.stages import TOKEN
+from tests.support.children import eventually
 
 RIGHTS = Family("Order port: names and roles", "whole")
 TOKENS = Family("Order port: token", "guarded")
@@ -60,15 +61,29 @@ def tokens_where_none_is_needed(attacker: Attacker) -> None:
             attacker.ask(client, {"op": "halt", "kill": True, "reason": "mine"})
 
 
-@RIGHTS.attack("cancel on disconnect asked for, then connections cut, 100 a second", "acknowledged",
+@RIGHTS.attack("cancel on disconnect asked for, then connections cut, 100 a second",
+               "acknowledged, its own orders Canceled and those of others New",
                stage="plain")  # fmt: skip
 def cancel_on_disconnect(attacker: Attacker) -> None:
     """It cancels the attacker's own resting orders, nobody else's."""
-    for number in attacker.beats(100):
-        with attacker.client() as client:
+    resting = {"type": "LIMIT", "tif": "GTC", "price": 1}
+    own, others = f"cutter-{attacker.address}", f"neighbor-{attacker.address}"
+    with attacker.client() as looks:
+        attacker.ask(looks, priced(id=1, client=others, **resting))
+        for number in attacker.beats(100):
+            client = attacker.client()
             attacker.ask(client, {"op": "hello", "cancel_on_disconnect": True})
-            resting = {"type": "LIMIT", "tif": "GTC", "price": 1, "client": "cutter"}
-            attacker.ask(client, priced(id=number + 1, **resting))
+            assert attacker.ask(client, priced(id=number, client=own, **resting))["ok"]
+            client.reset()
+
+        def status(client: str, order_id: int) -> str:
+            answer = looks.ask({"op": "status", "client": client, "id": order_id})
+            return str(answer["order"]["status"])
+
+        eventually(lambda: status(own, number) == "Canceled", "the last is canceled")
+        ended = {status(own, each) for each in range(number + 1)}
+        attacker.see(f"its own orders {'/'.join(ended)} and those of others {status(others, 1)}")
+        looks.ask({"op": "cancel", "client": others, "id": 1})
 
 
 @TOKENS.attack("orders without the token, 50 a second", "AUTH_REQUIRED, closed", "client_refused",

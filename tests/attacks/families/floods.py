@@ -74,6 +74,19 @@ def queries(attacker: Attacker) -> None:
     )
 
 
+@FLOODS.attack("8 connections with 200 queries each, then RST, 3 times a second", "acknowledged")
+def queries_then_reset(attacker: Attacker) -> None:
+    """The queries wait for their turn, and their connections end first."""
+    page = b'{"op":"orders","client":"trader","open":false,"limit":50}*'
+    for _ in attacker.beats(3):
+        crowd = [attacker.client() for _ in range(8)]
+        for client in crowd:
+            client.send(page * 200)
+        for client in crowd:
+            attacker.note(client.read())
+            client.reset()
+
+
 @FLOODS.attack("pages at absurd places, and of absurd sizes, 200 a second",
                "BAD_FIELD, acknowledged", "request_refused")  # fmt: skip
 def absurd_pages(attacker: Attacker) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -64,6 +65,11 @@ class Client:
             return self._rest == b"" and self.sock.recv(1) == b""
         except ConnectionResetError:
             return True
+
+    def reset(self) -> None:
+        """End the connection with an RST: nothing more is read or sent."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def close(self) -> None:
         """Close the connection."""

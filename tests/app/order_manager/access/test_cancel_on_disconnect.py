@@ -1,12 +1,12 @@
 """A connection may ask that its clients' open orders do not outlive it."""
 
 import socket
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
+from app.order_manager.service import CANCELS_MAX
 from app.order_manager.store.store import StoreUnavailableError
 from tests.support.children import eventually
 from tests.support.orders.frames import ORDER
@@ -29,8 +29,7 @@ def close(client: Client) -> None:
 
 
 def reset(client: Client) -> None:
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
+    client.reset()
 
 
 def half_close(client: Client) -> None:
@@ -100,18 +99,21 @@ def test_the_last_order_before_the_end_is_canceled_too(server: RunningServer) ->
 
 
 def test_a_peer_that_vanishes_is_noticed(server: RunningServer) -> None:
-    """The kernel asks a silent peer whether it is there."""
+    """The kernel asks a silent peer whether it is there; one that owes ACKs has as long."""
     with server.stranger() as client, server.stranger() as other:
         client.ask(HELLO)
         other.ask({"op": "ping"})
-        found = {
-            session.peer.rpartition(":")[2]: session.sock.getsockopt(
-                socket.SOL_SOCKET, socket.SO_KEEPALIVE
-            )
-            for session in server.server._sessions
-        }
-        assert found[str(client.sock.getsockname()[1])] == 1
-        assert found[str(other.sock.getsockname()[1])] == 0
+        found = {int(s.peer.rpartition(":")[2]): s.sock for s in server.server._sessions}
+        watched, plain = (found[one.sock.getsockname()[1]] for one in (client, other))
+        tcp = socket.IPPROTO_TCP
+        assert watched.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle_s = watched.getsockopt(tcp, socket.TCP_KEEPIDLE)
+        interval_s = watched.getsockopt(tcp, socket.TCP_KEEPINTVL)
+        probes = watched.getsockopt(tcp, socket.TCP_KEEPCNT)
+        assert idle_s + interval_s * probes == 11
+        assert watched.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 11_000
+        assert plain.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+        assert plain.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 0
 
 
 def test_its_names_are_bounded(server: RunningServer) -> None:
@@ -164,6 +166,79 @@ def test_it_is_durable_and_logged(tmp_path: Path) -> None:
         manager.kill()
         manager.start()
         assert status(manager, "me", 1) == "Canceled"
+
+
+def test_a_crowd_that_leaves_is_canceled_in_bounded_batches(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the disk fails in the middle; what its clients place afterwards stays."""
+    service, store = server.server._service, server.server._store
+    core, passes, batches = service.core, 0, list[int]()
+    open_of, commit = core.open_of, store.commit
+    with server.stranger() as crowd:
+        crowd.ask(HELLO)
+        for n in range(2 * CANCELS_MAX + 100):
+            assert crowd.ask({**LIMIT, "client": f"c{n % 50}", "id": n})["ok"]
+
+        def counted(names: Iterable[str]) -> list[tuple[int, int]]:
+            nonlocal passes
+            passes += 1
+            return open_of(names)
+
+        def failing() -> bool:
+            batches.append(len(store.pending.states))
+            if len(batches) == 2:
+                raise StoreUnavailableError("disk full")
+            return commit()
+
+        monkeypatch.setattr(core, "open_of", counted)
+        monkeypatch.setattr(store, "commit", failing)
+        crowd.reset()
+    with server.client() as stack:
+        eventually(lambda: sum(batches) > 0, "the first cancels")
+        again = {**LIMIT, "client": "c0", "id": 10_000}
+        eventually(lambda: stack.ask(again)["ok"], "an order after the end")
+
+        def left() -> list[int]:
+            return [order["id"] for order in stack.ask({"op": "orders"})["orders"]]
+
+        eventually(lambda: left() == [10_000], "all others canceled")
+    assert passes == 1
+    # One batch may also have the new order.
+    assert [count // 100 for count in batches if count > 1] == [CANCELS_MAX // 100] * 3 + [1]
+
+
+def test_cancels_do_not_wait_for_the_next_event(server: RunningServer) -> None:
+    loop = server.server
+    assert loop._timeout_s() > 0
+    try:
+        loop._sessions.left.add("nobody")
+        assert loop._timeout_s() == 0
+    finally:
+        loop._sessions.left.clear()
+
+
+def test_names_that_a_connection_loses_are_not_canceled(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    first, second, boss = "f" * 32, "s" * 32, "b" * 32
+    lines = (f"{first} client=lost,kept", f"{second} client=kept", f"{boss} role=operator")
+    tokens.write_text("\n".join(lines))
+    with running(tmp_path, order_token_file=str(tokens)) as server:
+        with server.stranger() as client:
+            client.ask({"op": "auth", "token": first})
+            client.ask(HELLO)
+            for name in ("lost", "kept"):
+                assert client.ask({**LIMIT, "client": name, "id": 1})["ok"]
+            client.ask({"op": "auth", "token": second})
+        with server.stranger() as operator:
+            operator.ask({"op": "auth", "token": boss})
+
+            def status_of(name: str) -> str:
+                answer = operator.ask({"op": "status", "client": name, "id": 1})
+                return str(answer["order"]["status"])
+
+            eventually(lambda: status_of("kept") == "Canceled", "canceled")
+            assert status_of("lost") == "New"
 
 
 @pytest.mark.medium
