@@ -59,8 +59,8 @@ class Sessions:
         self.penalties = Penalties()
         self.left: set[str] = set()
         """Clients of ended sessions, whose open orders are to be canceled."""
-        self._strangers: dict[str, set[Session]] = {}
-        """Host -> its sessions that have not sent the token yet."""
+        self._strangers: dict[str, dict[Session, None]] = {}
+        """Host -> its sessions that have not sent the token yet, in order of arrival."""
         self._refused = refusal_window()
         """Of closed sessions, by event and host."""
         self._input_bytes = 0
@@ -115,9 +115,8 @@ class Sessions:
             return
         session = Session(sock, peer)
         session.grant = self._keyring.without_token
-        if self._keyring.needs_token and not self._welcome(session):
-            sock.close()
-            return
+        if self._keyring.needs_token:
+            self._welcome(session)
         if self._frames_per_s:
             session.bucket = TokenBucket(self._frames_per_s)
         if session.handshaking:
@@ -126,24 +125,25 @@ class Sessions:
         session.mask = IN
         self._epoll.register(session.fileno, IN)
 
-    def _welcome(self, session: Session) -> bool:
-        """Whether a session may stay without the token for a while; few of one host may."""
+    def _welcome(self, session: Session) -> None:
+        """A session may stay without the token for a while; of too many, the oldest gives way.
+
+        Not the newest: that may be a process of the stack, whose token comes with the next packet.
+        """
         session.authorized = False
         session.frame_bytes_max = STRANGER_FRAME_BYTES_MAX
         host = host_of(session)
-        strangers = self._strangers.setdefault(host, set())
-        wrong = self.penalties.places(host, time.monotonic())
-        if len(strangers) + wrong >= STRANGERS_OF_HOST_MAX:
-            self.dropped += 1
-            reason = f"{len(strangers)} connections without the token already"
-            if wrong:
-                reason += f", and {wrong} wrong tokens lately"
-            if not strangers:
-                del self._strangers[host]
-            self._log_refusal("client_refused", session, reason)
-            return False
-        strangers.add(session)
-        return True
+        if len(self._strangers.get(host, ())) >= STRANGERS_OF_HOST_MAX:
+            oldest = next(iter(self._strangers[host]))
+            reason = f"over {STRANGERS_OF_HOST_MAX} connections of this host without the token"
+            self.turn_away(oldest, reason)
+        self._strangers.setdefault(host, {})[session] = None
+
+    def turn_away(self, session: Session, reason: str) -> None:
+        """Close at once: whoever asks too often gets no answer."""
+        self.dropped += 1
+        self._log_refusal("client_refused", session, reason)
+        self.close(session)
 
     def authorize(self, session: Session) -> None:
         """The session has sent the token."""
@@ -155,7 +155,7 @@ class Sessions:
         host = host_of(session)
         strangers = self._strangers.get(host)
         if strangers is not None:
-            strangers.discard(session)
+            strangers.pop(session, None)
             if not strangers:
                 del self._strangers[host]
 

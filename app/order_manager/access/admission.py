@@ -32,6 +32,7 @@ from app.order_manager.session import Session
 from app.order_manager.sessions import Sessions, host_of
 from app.runtime.log import get_logger
 from app.runtime.net.access import speaks_another_protocol
+from app.runtime.net.strangers import STRANGERS_OF_HOST_MAX
 
 log = get_logger()
 
@@ -111,8 +112,13 @@ class Admission:
     def _authenticate(self, session: Session, request: Auth) -> None:
         key = self._keyring.key_of(request.token.encode())
         grant = self._keyring.find(key)
+        host, now_s, penalties = host_of(session), time.monotonic(), self._sessions.penalties
+        wrong = penalties.places(host, now_s)
+        if wrong >= STRANGERS_OF_HOST_MAX and not self._keyring.is_of_run(key):
+            self._sessions.turn_away(session, f"{wrong} wrong tokens of this host of late")
+            return
         if grant is None and self._keyring.needs_token:
-            lasts_s = self._sessions.penalties.add(host_of(session), time.monotonic())
+            lasts_s = penalties.add(host, now_s)
             reason = "wrong token"
             if lasts_s:
                 reason += f"; many of this host, this one costs a place for {lasts_s:g} s"

@@ -77,6 +77,10 @@ class Keyring:
         """The hash under which a token is kept."""
         return hashlib.blake2b(token, key=self._secret, digest_size=32).digest()
 
+    def is_of_run(self, key: bytes) -> bool:
+        """Whether it is the token in the run's folder, which nobody can guess."""
+        return any(hmac.compare_digest(known, key) for known in self._stack)
+
     def find(self, key: bytes) -> Grant | None:
         """What a token may do now; None if there is no such token (any more)."""
         for keys in (self._stack, self._file):

@@ -10,7 +10,7 @@ import hmac
 import socket
 import ssl
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -67,8 +67,8 @@ def _strongest(path: str) -> tuple[bytes, Role]:
     return best.token, best.role
 
 
-def token_to_send(settings: Settings) -> tuple[bytes, bool]:
-    """The token for the order manager, and whether it is the one in the run's folder.
+def token_to_send(settings: Settings) -> bytes:
+    """The token for the order manager.
 
     A file that has one for the stack comes first; then the run's folder, so that a file with the
     tokens of others alone needs none for the stack; then the best of the file.
@@ -81,9 +81,9 @@ def token_to_send(settings: Settings) -> tuple[bytes, bool]:
         token, role = _strongest(settings.order_token_file)
     except SettingsError:
         if own:  # The file is being written, or wrong: that ends nobody.
-            return own, True
+            return own
         raise
-    return (own, True) if own and role != Role.STACK else (token, False)
+    return own if own and role != Role.STACK else token
 
 
 def _read(setting: str, path: str) -> bytes:
@@ -230,14 +230,36 @@ def connect_orders(
     """A connection to the order port, ready for orders: TLS set up and token accepted.
 
     The answer to the token is read here, so that the next answer belongs to the next request.
-    ``as_stack``: the order manager must know the token of the run's folder; otherwise one that
-    needs no token may take this client for a stranger.
+    ``as_stack``: the order manager must know the token of the run's folder, which is sent first: it
+    is accepted also while somebody guesses tokens on this host.
 
     Raises:
         OSError: no connection, or the order manager refused the token.
         SettingsError: a token or certificate file cannot be used.
     """
-    tls, (token, of_run) = client_tls(settings), token_to_send(settings)
+    tls = client_tls(settings)
+    if as_stack and (own := read_stack_token(settings)):
+        connection, answer = _try_token(settings, timeout_s, tls, own)
+        if answer.get("role", Role.STACK) == Role.STACK and answer.get("ok"):
+            return connection
+        connection.close()
+        if not settings.order_token_file:
+            raise ConnectionAbortedError(
+                f"the order manager does not know the token in {stack_token_path(settings)}: "
+                "give all processes of the stack the same RUN_DIR, or OUTPUT_DIR"
+            )
+    token = token_to_send(settings)
+    connection, answer = _try_token(settings, timeout_s, tls, token)
+    if not answer.get("ok"):
+        connection.close()
+        raise ConnectionAbortedError("the order manager refused the token")
+    return connection
+
+
+def _try_token(
+    settings: Settings, timeout_s: float, tls: ssl.SSLContext | None, token: bytes
+) -> tuple[socket.socket, dict[str, Any]]:
+    """A connection, and the answer to the token; without a token nothing is sent."""
     host, port = settings.order_manager_host, settings.order_port
     connection = socket.create_connection((host, port), timeout=timeout_s)
     try:
@@ -249,17 +271,10 @@ def connect_orders(
                 raise ssl.SSLCertVerificationError(
                     why_not_trusted(error, settings, timeout_s)
                 ) from error
-        if token:
-            connection.sendall(auth_frame(token))
-            answer = msgspec.json.decode(read_until(connection)[:-1])
-            if not answer.get("ok"):
-                raise ConnectionAbortedError("the order manager refused the token")
-            if as_stack and of_run and answer.get("role", Role.STACK) != Role.STACK:
-                raise ConnectionAbortedError(
-                    f"the order manager does not know the token in {stack_token_path(settings)}: "
-                    "give all processes of the stack the same RUN_DIR, or OUTPUT_DIR"
-                )
+        if not token:
+            return connection, {"ok": True}
+        connection.sendall(auth_frame(token))
+        return connection, msgspec.json.decode(read_until(connection)[:-1])
     except BaseException:
         connection.close()
         raise
-    return connection

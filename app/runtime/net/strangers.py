@@ -38,11 +38,11 @@ class _Host:
 
 
 class Penalties:
-    """What a wrong token costs: for a while, one of its host's places for clients without a token.
+    """What a wrong token costs: for a while, one of its host's STRANGERS_OF_HOST_MAX places.
 
-    The right token is never slowed down, and a client that mistypes once or twice notices nothing.
-    But whoever guesses has used up the places of his host after some dozens of guesses, and from
-    then on has as many guesses as places become free.  ``now_s`` is CLOCK_MONOTONIC.
+    A client that mistypes once or twice notices nothing.  But whoever guesses has used up the
+    places of his host after some dozens of guesses, and from then on has as many guesses as places
+    become free.  Only the stack's own processes need no place.  ``now_s`` is CLOCK_MONOTONIC.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Whoever guesses tokens uses up the places of his host; the right token is never slowed down."""
+"""Whoever guesses tokens is soon not listened to; the stack's own processes are, from any host."""
 
 import time
 from pathlib import Path
@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from app.runtime.net.strangers import FREE, REFUSALS_LOGGED, STRANGERS_OF_HOST_MAX
 from tests.support.orders.frames import ORDER
+from tests.support.orders.process import Client
 from tests.support.orders.server import running
 
 TOKEN = "correct-horse-battery-staple"
@@ -27,6 +28,14 @@ def test_a_crowd_of_wrong_tokens_is_refused_without_a_look(tmp_path: Path) -> No
                 started_s = time.monotonic()
                 assert friend.ask(ORDER)["ok"], "who has the token notices nothing"
                 assert time.monotonic() - started_s < 0.5
-        assert asked <= STRANGERS_OF_HOST_MAX + FREE + 5
+            assert asked <= STRANGERS_OF_HOST_MAX + FREE + 5
+            with server.stranger() as late:
+                late.send({"op": "auth", "token": TOKEN})
+                assert late.closed(), "nobody of this host is listened to for a while"
+            (file,) = tmp_path.glob("orders-*.token")  # of the run's folder
+            for _ in range(20):
+                with Client(server.port, token=file.read_text().strip()) as own:
+                    answer = own.ask(ORDER)
+                    assert answer["ok"], answer
         assert len(lines) <= 2 * REFUSALS_LOGGED
         assert "costs a place for 0.5 s" in str(lines)

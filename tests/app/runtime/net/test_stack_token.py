@@ -102,7 +102,7 @@ def test_only_the_order_manager_of_this_stack_gets_it(
     base = {"output_dir": str(tmp_path), "order_port": 1}
     token, _ = keep_stack_token(stack_token_path(Settings(**base)))  # type: ignore[arg-type]
     settings = Settings(**{**base, **changes})  # type: ignore[arg-type]
-    assert token_to_send(settings) == ((token, True) if found else (b"", False))
+    assert token_to_send(settings) == (token if found else b"")
 
 
 def test_in_containers_it_is_in_the_volume_and_the_host_has_a_name(tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_token_for_the_stack_in_the_file_comes_first_and_others_after(tmp_path
     own, _ = keep_stack_token(stack_token_path(settings))
     bare, desk = "b" * 32, "d" * 32
     file.write_text(bare)
-    assert token_to_send(settings) == (bare.encode(), False)
+    assert token_to_send(settings) == bare.encode()
     file.write_text(f"{desk} client=desk")
-    assert token_to_send(settings) == (own, True)
+    assert token_to_send(settings) == own
     file.write_text("half a li")
-    assert token_to_send(settings) == (own, True), "a wrong file ends nobody who needs none"
+    assert token_to_send(settings) == own, "a wrong file ends nobody who needs none"
     stack_token_path(settings).unlink()
     with pytest.raises(SettingsError, match="a token of"):
         token_to_send(settings)
     file.write_text(f"{desk} client=desk")
-    assert token_to_send(settings) == (desk.encode(), False)
+    assert token_to_send(settings) == desk.encode()
