@@ -86,8 +86,9 @@ class Door:
         visitors = self._visitors.setdefault(subscriber.host, {})
         self._waiting[subscriber] = visitors[subscriber] = None
         self._unknown.add(subscriber)
-        taken = len(visitors) + self._penalties.places(subscriber.host, time.monotonic())
-        too_many = self.is_guarded and taken > STRANGERS_OF_HOST_MAX
+        # Wrong tokens do not count here: they would turn away a process of the stack on that host
+        # before its proof arrives.  They count where a token is looked at.
+        too_many = self.is_guarded and len(visitors) > STRANGERS_OF_HOST_MAX
         return next(iter(visitors)) if too_many else None
 
     def make_room(self, oldest: Subscriber) -> None:
@@ -98,8 +99,6 @@ class Door:
         """
         if oldest.stage == DOOR:
             reason = f"over {STRANGERS_OF_HOST_MAX} connections of this host without the token"
-            if wrong := self._penalties.places(oldest.host, time.monotonic()):
-                reason += f", counting {wrong} wrong tokens of late"
             self.turn_away(oldest, reason)
 
     def turns_to_tls(self, subscriber: Subscriber) -> bool:
