@@ -122,9 +122,16 @@ class Door:
         return False
 
     def _start_tls(self, subscriber: Subscriber, relay: TlsRelay) -> None:
-        self._sessions.release_socket(subscriber)
         assert self._access.tls is not None
-        plain = relay.adopt(subscriber.socket, self._access.tls)
+
+        def release() -> None:
+            self._sessions.release_socket(subscriber)
+
+        try:
+            plain = relay.adopt(subscriber.socket, self._access.tls, release=release)
+        except OSError as error:  # out of descriptors
+            self.turn_away(subscriber, f"no TLS now: {error.strerror}", "tls_failed")
+            return
         plain.setblocking(False)
         self._sessions.take_socket(subscriber, plain)
         subscriber.encrypted = True
