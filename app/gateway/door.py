@@ -86,8 +86,9 @@ class Door:
         visitors = self._visitors.setdefault(subscriber.host, {})
         self._waiting[subscriber] = visitors[subscriber] = None
         self._unknown.add(subscriber)
-        taken = len(visitors) + self._penalties.places(subscriber.host, time.monotonic())
-        too_many = self.is_guarded and taken > STRANGERS_OF_HOST_MAX
+        # Wrong tokens do not count here: they would turn away a process of the stack on that host
+        # before its proof arrives.  They count where a token is looked at.
+        too_many = self.is_guarded and len(visitors) > STRANGERS_OF_HOST_MAX
         return next(iter(visitors)) if too_many else None
 
     def make_room(self, oldest: Subscriber) -> None:
@@ -98,8 +99,6 @@ class Door:
         """
         if oldest.stage == DOOR:
             reason = f"over {STRANGERS_OF_HOST_MAX} connections of this host without the token"
-            if wrong := self._penalties.places(oldest.host, time.monotonic()):
-                reason += f", counting {wrong} wrong tokens of late"
             self.turn_away(oldest, reason)
 
     def turns_to_tls(self, subscriber: Subscriber) -> bool:
@@ -123,9 +122,16 @@ class Door:
         return False
 
     def _start_tls(self, subscriber: Subscriber, relay: TlsRelay) -> None:
-        self._sessions.release_socket(subscriber)
         assert self._access.tls is not None
-        plain = relay.adopt(subscriber.socket, self._access.tls)
+
+        def release() -> None:
+            self._sessions.release_socket(subscriber)
+
+        try:
+            plain = relay.adopt(subscriber.socket, self._access.tls, release=release)
+        except OSError as error:  # out of descriptors
+            self.turn_away(subscriber, f"no TLS now: {error.strerror}", "tls_failed")
+            return
         plain.setblocking(False)
         self._sessions.take_socket(subscriber, plain)
         subscriber.encrypted = True

@@ -20,6 +20,7 @@ from app.runtime.net.feed_access import (
     sends_token_in_the_clear,
 )
 from app.runtime.net.listener import raise_descriptor_limit
+from app.runtime.net.tls_relay import DESCRIPTORS_EACH
 from app.runtime.process import run_process
 
 log = get_logger()
@@ -71,7 +72,10 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
     metrics.set("rows_skipped", feed.rows_skipped)
     metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
-    raise_descriptor_limit(settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS)
+    raise_descriptor_limit(
+        settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS,
+        descriptors_each=DESCRIPTORS_EACH if access.tls is not None else 1,
+    )
     # The loaded data stays until the end: keep the garbage collector from scanning it.
     gc.freeze()
     with FeedServer(

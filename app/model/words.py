@@ -1,6 +1,10 @@
 """Text of other people in a line of text: always one word, so that it cannot imitate others."""
 
+import codecs
 from functools import lru_cache
+
+# Python loads a codec from a file at its first use: too late for "out of descriptors".
+codecs.lookup("unicode_escape")
 
 
 @lru_cache(maxsize=16384)

@@ -2,13 +2,11 @@
 
 import hashlib
 import hmac
-import os
 import secrets
 from functools import partial
 from pathlib import Path
-from typing import Final
 
-from app.config import Settings, SettingsError
+from app.config import Settings
 from app.model.requests import is_reserved
 from app.order_manager.access.grants import (
     EVERYTHING,
@@ -19,16 +17,10 @@ from app.order_manager.access.grants import (
 )
 from app.runtime.lifecycle import FatalError
 from app.runtime.log import get_logger
-from app.runtime.net.credentials import read_credentials
+from app.runtime.net.credentials import WatchedTokens, read_credentials
 from app.runtime.net.stack_token import keep_stack_token, stack_token_path
 
 log = get_logger()
-
-LOOK_EVERY_S: Final = 0.5
-"""A changed file is loaded at the second look that finds it unchanged since: nobody writes then."""
-
-Mark = tuple[int, ...]
-"""What a changed file changes; empty if there is no file."""
 
 
 class Keyring:
@@ -46,12 +38,10 @@ class Keyring:
         self._own = settings.strategy_client
         self._settings = settings
         self._secret = secrets.token_bytes(32)
-        self._seen = self._loaded = _mark_of(self._path)
-        self._file = self._load()
+        self._watched = WatchedTokens(self._path, self._load)
         self._stack: dict[bytes, Grant] = {}
         self._stack_path = Path()
         self._stack_token = b""
-        self._next_look_s = 0.0
         self.needs_token = bool(self._path)
         self.without_token = NOTHING if self._path else without_token(self._own)
         """What a connection may do before it has sent a token."""
@@ -83,7 +73,7 @@ class Keyring:
 
     def find(self, key: bytes) -> Grant | None:
         """What a token may do now; None if there is no such token (any more)."""
-        for keys in (self._stack, self._file):
+        for keys in (self._stack, self._watched.tokens):
             for known, grant in keys.items():
                 if hmac.compare_digest(known, key):
                     return grant
@@ -96,23 +86,9 @@ class Keyring:
 
     def look(self, now_s: float) -> bool:
         """Whether the file has been loaded anew; call it a few times a second."""
-        if now_s < self._next_look_s:
-            return False
-        self._next_look_s = now_s + LOOK_EVERY_S
-        self._restore_stack_token()
-        mark = _mark_of(self._path)
-        settled, self._seen = mark == self._seen, mark
-        if mark == self._loaded or not settled:
-            return False
-        self._loaded = mark
-        try:
-            self._file = self._load()
-        except SettingsError as error:
-            reason = "; ".join(str(error).splitlines())
-            log.warning("credentials_refused", reason=reason[:1000], action="the old ones hold")
-            return False
-        log.info("credentials_loaded", path=self._path, tokens=len(self._file))
-        return True
+        if self._watched.is_due(now_s):
+            self._restore_stack_token()
+        return self._watched.look(now_s)
 
     def _restore_stack_token(self) -> None:
         """A file that was removed or changed is written again; the stack needs it to reconnect."""
@@ -127,13 +103,3 @@ class Keyring:
             return  # A full volume, for example: at the next look.
         if made:
             log.warning("stack_token_restored", path=str(self._stack_path))
-
-
-def _mark_of(path: str) -> Mark:
-    if not path:
-        return ()
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)

@@ -10,14 +10,23 @@ Blank lines, and lines that begin with ``#``, are skipped.  No message shows a t
 that may be one.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sized
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from app.config import SettingsError
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
+from app.runtime.log import get_logger
 from app.runtime.readable import why_unreadable
+
+log = get_logger()
+
+Tokens = TypeVar("Tokens", bound=Sized)
+
+LOOK_EVERY_S: Final = 0.5
+"""A changed file is loaded at the second look that finds it unchanged since: nobody writes then."""
 
 TOKEN_BYTES_MIN: Final = 16
 FILE_BYTES_MAX: Final = 1 << 20
@@ -166,3 +175,53 @@ def _clients(text: str, reserved: Callable[[str], bool]) -> tuple[str, ...]:
         if reserved(name.removesuffix("*")):
             raise _Wrong(f"{shown} is a name of the strategies; only role=stack has them")
     return names
+
+
+class WatchedTokens(Generic[Tokens]):
+    """What a process keeps of a file of tokens; follows the file while the process runs.
+
+    ``tokens`` is what ``load`` made of the file the last time that it was sound.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+
+    def __init__(self, path: str, load: Callable[[], Tokens]) -> None:
+        self._path, self._load = path, load
+        self._seen = self._loaded = _mark_of(path)
+        self.tokens = load()
+        self._next_look_s = 0.0
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether the next :meth:`look` looks at the file."""
+        return now_s >= self._next_look_s
+
+    def look(self, now_s: float) -> bool:
+        """Whether the file has been loaded anew; call it a few times a second."""
+        if not self.is_due(now_s):
+            return False
+        self._next_look_s = now_s + LOOK_EVERY_S
+        mark = _mark_of(self._path)
+        settled, self._seen = mark == self._seen, mark
+        if mark == self._loaded or not settled:
+            return False
+        self._loaded = mark
+        try:
+            self.tokens = self._load()
+        except SettingsError as error:
+            reason = "; ".join(str(error).splitlines())
+            log.warning("credentials_refused", reason=reason[:1000], action="the old ones hold")
+            return False
+        log.info("credentials_loaded", path=self._path, tokens=len(self.tokens))
+        return True
+
+
+def _mark_of(path: str) -> tuple[int, ...]:
+    """What a changed file changes; empty if there is no file."""
+    if not path:
+        return ()
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)

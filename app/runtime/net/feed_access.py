@@ -4,19 +4,13 @@ The same token and the same TLS as on the order port.  Without either, the ports
 allowed on a loopback address, or with PUBLISH_FEED_OPEN=true.
 """
 
-import os
 import ssl
-from typing import Final, Self
+from functools import partial
+from typing import Self
 
 from app.config import Settings, SettingsError, is_loopback
-from app.runtime.log import get_logger
 from app.runtime.net.access import server_tls, token_matches
-from app.runtime.net.credentials import read_credentials
-
-log = get_logger()
-
-LOOK_EVERY_S: Final = 0.5
-"""A changed file is loaded at the second look that finds it unchanged since: nobody writes then."""
+from app.runtime.net.credentials import WatchedTokens, read_credentials
 
 
 def _read_tokens(path: str) -> tuple[bytes, ...]:
@@ -38,10 +32,7 @@ class FeedAccess:
         Raises:
             SettingsError: the file cannot be used.
         """
-        self._path = token_file
-        self._seen = self._loaded = _mark_of(token_file)
-        self._tokens = _read_tokens(token_file)
-        self._next_look_s = 0.0
+        self._watched = WatchedTokens(token_file, partial(_read_tokens, token_file))
         self.tls = tls
         self.needs_token = bool(token_file) and not open_to_all
         self.needs_tls = tls is not None and not open_to_all
@@ -61,35 +52,11 @@ class FeedAccess:
 
     def accepts(self, token: str) -> bool:
         """Whether one may read the feed with a token; all are compared, so time tells nothing."""
-        return sum(token_matches(known, token) for known in self._tokens) > 0
+        return sum(token_matches(known, token) for known in self._watched.tokens) > 0
 
     def look(self, now_s: float) -> bool:
         """Whether the file of tokens has been loaded anew; call it a few times a second."""
-        if not self.needs_token or now_s < self._next_look_s:
-            return False
-        self._next_look_s = now_s + LOOK_EVERY_S
-        mark = _mark_of(self._path)
-        settled, self._seen = mark == self._seen, mark
-        if mark == self._loaded or not settled:
-            return False
-        self._loaded = mark
-        try:
-            self._tokens = _read_tokens(self._path)
-        except SettingsError as error:
-            reason = "; ".join(str(error).splitlines())
-            log.warning("credentials_refused", reason=reason[:1000], action="the old ones hold")
-            return False
-        log.info("credentials_loaded", path=self._path, tokens=len(self._tokens))
-        return True
-
-
-def _mark_of(path: str) -> tuple[int, ...]:
-    """What a changed file changes; empty if there is no file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        return self.needs_token and self._watched.look(now_s)
 
 
 def published_host(settings: Settings) -> str:

@@ -10,7 +10,7 @@ log = get_logger()
 
 BACKLOG: Final = 4096
 SPARE_DESCRIPTORS: Final = 64
-"""For files, segments and the listening socket, in addition to one per connection."""
+"""For files, segments and the listening socket, in addition to those of the connections."""
 
 
 def listen(
@@ -39,12 +39,13 @@ def listen(
     return listener
 
 
-def raise_descriptor_limit(connections_max: int) -> None:
-    """Allow this process a descriptor for every connection, as far as the system permits."""
-    wanted = connections_max + SPARE_DESCRIPTORS
+def raise_descriptor_limit(connections_max: int, *, descriptors_each: int = 1) -> None:
+    """Allow this process descriptors for every connection, as far as the system permits."""
+    wanted = connections_max * descriptors_each + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < wanted:
-            log.warning("few_descriptors", connections_max=allowed - SPARE_DESCRIPTORS)
+            enough_for = max(0, allowed - SPARE_DESCRIPTORS) // descriptors_each
+            log.warning("few_descriptors", connections_max=enough_for)

@@ -2,8 +2,8 @@
 
 The owner of a connection keeps a plain stream socket (one end of a pair) and uses it as if it were
 the TCP connection: it reads, sends, shuts down and closes it, and is held back when the peer does
-not read.  The thread owns the TCP connection.  So handshakes and ciphers cost the owner's loop
-nothing, and its code for plain connections serves encrypted ones unchanged.
+not read.  The thread owns the TCP connection.  So no handshake blocks the owner's loop, and its
+code for plain connections serves encrypted ones unchanged.
 """
 
 import contextlib
@@ -14,12 +14,15 @@ import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from app.runtime.log import get_logger
 
 log = get_logger()
 
+DESCRIPTORS_EACH: Final = 3
+"""Of an encrypted connection: its own, and the plain pair."""
 CHUNK_BYTES: Final = 64 * 1024
 CHUNKS_MAX: Final = 16
 """Of one connection and direction, before the others get their turn."""
@@ -121,17 +124,33 @@ class TlsRelay:
         self._thread.start()
 
     def adopt(
-        self, connection: socket.socket, context: ssl.SSLContext, server_name: str | None = None
+        self,
+        connection: socket.socket,
+        context: ssl.SSLContext,
+        server_name: str | None = None,
+        *,
+        release: Callable[[], None] = lambda: None,
     ) -> socket.socket:
         """Take over a TCP connection; returns its plain end, which is usable at once.
 
         ``server_name``: the name that the server's certificate must have, on the client's side;
-        without it this is the server's side.
+        without it this is the server's side.  ``release`` is called just before the thread gets the
+        connection, when nothing can fail any more: the owner forgets the connection there.
+
+        Raises:
+            OSError: no descriptors are left, or no memory; the connection is the owner's still.
         """
         plain, inner = socket.socketpair()
-        connection.setblocking(False)
-        inner.setblocking(False)
-        self._new.append(_Pair(connection, inner, plain, context, server_name))
+        try:
+            connection.setblocking(False)
+            inner.setblocking(False)
+            pair = _Pair(connection, inner, plain, context, server_name)
+            release()
+        except BaseException:
+            plain.close()
+            inner.close()
+            raise
+        self._new.append(pair)
         os.eventfd_write(self._wake, 1)
         return plain
 

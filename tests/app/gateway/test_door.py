@@ -156,15 +156,32 @@ def test_guesses_use_up_the_places_of_their_host_and_are_logged_within_bounds(
         for _ in range(3 * STRANGERS_OF_HOST_MAX):
             looked_at += b"wrong token: " in answer(guarded.price_port, guess)
         assert looked_at <= STRANGERS_OF_HOST_MAX + FREE + 5
-        for hello in (b"PROOF|" + PROOF.encode() + b"*PING*",):
-            with WireClient(guarded.price_port, hello) as stack:
-                stack.read_frames(1)  # nor the stack's own processes
         with WireClient(guarded.price_port, SHOWN, source=OTHER_HOST) as other:
             other.read_frames(1)
     refused = [line for line in logs if line["event"] == "client_refused"]
     assert len(refused) == REFUSALS_LOGGED
     assert not any("guess-" in str(line) or TOKEN in str(line) for line in logs)
     assert guarded.server.sessions.dropped == FREE + 1 + 3 * STRANGERS_OF_HOST_MAX
+
+
+@PORTS
+@pytest.mark.parametrize(
+    ("hello", "first"),
+    [(b"PROOF|" + PROOF.encode() + b"*RUN*RESUME|0*", b"SEQ|0*"), (b"PING*", b"PONG*")],
+)
+def test_guesses_of_a_host_do_not_close_the_door_to_the_stack(
+    guarded: Running, port: str, hello: bytes, first: bytes
+) -> None:
+    """The proof and the ping of a health check arrive a while after their connection."""
+    at_door = guarded.server._handshake.door
+    assert at_door is not None
+    for _ in range(FREE + 2 * STRANGERS_OF_HOST_MAX):
+        at_door._penalties.add("127.0.0.1", time.monotonic())
+    with WireClient(getattr(guarded, port)) as stack:
+        time.sleep(0.05)
+        stack.socket.sendall(hello)
+        stack.read_until(lambda data: first in data)
+    assert b"wrong tokens of this host of late" in answer(getattr(guarded, port), SHOWN)
 
 
 def test_a_changed_file_holds_without_a_restart(feed: Feed, token_file: str) -> None:

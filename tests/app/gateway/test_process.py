@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -9,12 +10,14 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from app.gateway.process import load_data
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
+from tests.support.certificates import make_certificate
 from tests.support.feed_helpers import (
     WireClient,
     make_feed,
@@ -327,3 +330,33 @@ def test_a_process_of_the_stack_and_enough_descriptors_for_a_crowd(start: Start)
         assert ours.read_frames(2)[1] == b"SEQ|290"
         ours.read_until(lambda data: data.count(b"*") >= 2 + 3)
         assert time.monotonic() - begun_s < 15
+
+
+def test_readers_over_tls_have_descriptors_and_it_survives_when_none_are_left(
+    start: Start, tmp_path: Path
+) -> None:
+    """Each needs three; the limit at the start is the usual one."""
+    certificate = make_certificate(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        process = start(
+            pace="10/s",
+            price_subscribers=0,
+            gateway_clients_max=500,
+            order_tls_cert_file=certificate.cert,
+            order_tls_key_file=certificate.key,
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    price_port, _ = process.ports()
+    pid = process.child.pid
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] >= 3 * 500
+    highest = max(int(each) for each in os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 10, hard))
+    with ExitStack() as crowd:
+        for _ in range(20):
+            crowd.enter_context(WireClient(price_port, b"\x16\x03\x01"))
+        process.read_until(" accept_failed ")
+    with WireClient(price_port, b"PING*") as ping:
+        assert ping.read_to_end() == b"PONG*"

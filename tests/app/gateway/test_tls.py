@@ -1,10 +1,12 @@
 """Readers over TLS: the same stream as on plain TCP, and nothing that they do delays the others."""
 
+import os
 import socket
 import ssl
 import threading
 import time
 from contextlib import ExitStack, suppress
+from errno import EMFILE
 from pathlib import Path
 
 import pytest
@@ -226,6 +228,24 @@ def test_unfinished_handshakes_are_bounded_in_number_and_time(
         with WireClient(gateway.price_port, SHOWN, trusted=certificate.cert) as reader:
             assert reader.read_to_end() == SYMBOLS_FRAME + all_ticks(feed)
         wait_until(lambda: settled(gateway), "no handshake is left after the deadline")
+
+
+def test_a_tls_client_without_descriptors_for_it_is_turned_away(
+    feed: Feed, certificate: Certificate, token_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(EMFILE, os.strerror(EMFILE))
+
+    with running(feed, tls_settings(certificate, token_file)) as gateway, capture_logs() as logs:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socketpair", none_left)
+            for _ in range(3):
+                with WireClient(gateway.price_port, b"\x16\x03\x01") as client:
+                    assert client.read_to_end() == b"REFUSED|no TLS now: Too many open files*"
+        with WireClient(gateway.price_port, SHOWN, trusted=certificate.cert) as reader:
+            assert reader.read_to_end() == SYMBOLS_FRAME + all_ticks(feed)
+        wait_until(lambda: len(gateway.server.sessions) == 0, "nobody is left")
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["tls_failed"] * 3
 
 
 class _Handshakes(threading.Thread):

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.config import Settings
-from app.order_manager.access import keyring
 from app.order_manager.access.keyring import Keyring
+from app.runtime.net.credentials import LOOK_EVERY_S
 from app.runtime.net.stack_token import stack_token_path
 from tests.support.children import eventually
 from tests.support.orders.frames import ORDER
@@ -113,7 +113,7 @@ def test_a_file_that_is_being_written_is_not_loaded(
     for part in range(len(text)):
         tokens.write_text(text[: part + 1])
         os.utime(tokens, ns=(part, part))
-        assert not ring.look(part * keyring.LOOK_EVERY_S)
+        assert not ring.look(part * LOOK_EVERY_S)
         assert ring.find(key)
     assert ring.look(1000.0)
     assert ring.find(ring.key_of(NEW.encode()))

@@ -8,7 +8,14 @@ import pytest
 from app.config import SettingsError
 from app.model.requests import is_reserved
 from app.runtime.net.access import read_token
-from app.runtime.net.credentials import Credential, Role, parse_credentials, read_credentials
+from app.runtime.net.credentials import (
+    LOOK_EVERY_S,
+    Credential,
+    Role,
+    WatchedTokens,
+    parse_credentials,
+    read_credentials,
+)
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 RESERVED = partial(is_reserved, strategy_client="strategy")
@@ -129,3 +136,23 @@ def test_a_client_sends_the_token_that_may_do_most(
 )
 def test_reserved_names(name: str, reserved: bool) -> None:
     assert is_reserved(name, "strategy") is reserved
+
+
+def test_a_watched_file_is_loaded_when_it_is_whole_and_sound(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(A)
+    watched = WatchedTokens(str(path), lambda: [x.token for x in read_credentials(str(path))])
+    looks = (n * LOOK_EVERY_S for n in range(100))
+    assert not watched.look(next(looks))
+    for text, loaded in (("short", A), (B, B), (f"{A} role=stack\n{C} role=admin", B), (C, C)):
+        before = [x.decode() for x in watched.tokens]
+        path.write_text(text)
+        now_s = next(looks)
+        assert not watched.look(now_s), "somebody may still be writing"
+        assert not watched.look(now_s + LOOK_EVERY_S / 2), "too early for a look"
+        assert watched.look(next(looks)) == ([loaded] != before)
+        assert watched.tokens == [loaded.encode()]
+    path.unlink()
+    assert not watched.look(next(looks))
+    assert not watched.look(next(looks))
+    assert watched.tokens == [C.encode()]

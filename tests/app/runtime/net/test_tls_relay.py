@@ -75,6 +75,31 @@ def test_the_handshake_is_reported_once(ends: Ends) -> None:
     assert not select.select([ends.relay.event_descriptor], [], [], 0)[0]
 
 
+def test_a_connection_that_cannot_be_taken_stays_with_its_owner(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Released only when nothing can fail any more, and no descriptor is lost."""
+    released: list[bool] = []
+    relay = TlsRelay()
+    client, accepted = socket.socketpair()
+    try:
+        before = open_files()
+        with pytest.raises(ValueError, match="server_hostname"):
+            relay.adopt(
+                accepted,
+                ssl.create_default_context(cafile=certificate.cert),
+                "",
+                release=lambda: released.append(True),
+            )
+        assert (released, open_files()) == ([], before)
+        client.sendall(b"still here")
+        assert accepted.recv(100) == b"still here"
+    finally:
+        client.close()
+        accepted.close()
+        relay.close()
+
+
 def test_both_directions_at_once_and_both_ends_of_stream(ends: Ends) -> None:
     down, up = os.urandom(3_000_000), os.urandom(2_000_000)
     got: dict[str, bytes] = {}
