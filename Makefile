@@ -114,9 +114,9 @@ backup: ## Copy the order store, in use or not, to BACKUP=file
 restore: ## Replace the order store with BACKUP=file; the replaced file is kept
 	@test -f "$(BACKUP)" || { echo "restore: no file \"$(BACKUP)\"; make restore BACKUP=orders-monday.sqlite3"; exit 2; }
 	@if $(IN_CONTAINERS); then \
-		docker compose stop order_manager \
+		docker compose stop strategy order_manager \
 		&& docker compose run --rm -T order_manager python3 -m app store restore - <"$(BACKUP)" \
-		&& docker compose start order_manager; \
+		&& docker compose start order_manager strategy; \
 	else $(BIN)/python -m app store restore "$(BACKUP)"; fi
 
 chaos: setup images ## Faults in containers, compared with the backtest: RUNS=100 SEED=1 (35 minutes)

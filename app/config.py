@@ -361,7 +361,9 @@ def print_settings_error(service: str, error: SettingsError, env_file: str | Pat
     if form.strip() == "json":
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
         head = {"ts": f"{now}Z", "level": "error", "service": service}
-        text = json.dumps(head | {"event": "invalid_settings", "error": str(error)})
+        reason = "; ".join(line.strip() for line in str(error).splitlines())
+        end = {"error": str(error), "reason": reason, "exit_code": EXIT_SETTINGS}
+        text = json.dumps(head | {"event": "invalid_settings"} | end)
         # Where the log turns what is printed into JSON, this line is JSON already.
         print(text, file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
         return

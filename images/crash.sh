@@ -13,6 +13,13 @@ service=$1 fault=$2
 
 inside() { docker compose exec -T "$service" sh -c "$1" </dev/null; }
 
+reconnect() {
+    local network
+    for network in $networks; do
+        docker network connect --alias "$service" "$network" "$container" 2>/dev/null || true
+    done
+}
+
 inject() {
     # The process is the child of the keeper, the first child of the container's init (others are
     # orphans, such as the pause of a health check that has timed out).
@@ -24,11 +31,11 @@ inject() {
             container=$(docker compose ps -q "$service")
             networks=$(docker inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}' \
                 "$container")
+            trap reconnect EXIT # also after Ctrl-C
             for network in $networks; do docker network disconnect "$network" "$container"; done
             sleep 1
-            for network in $networks; do
-                docker network connect --alias "$service" "$network" "$container"
-            done
+            trap - EXIT
+            reconnect
             ;;
     esac
 }

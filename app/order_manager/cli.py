@@ -250,7 +250,12 @@ def run(
         return EXIT_SETTINGS
     except OSError as error:
         address = f"{settings.order_manager_host}:{settings.order_port}"
-        print(f"orders: no answer from the order manager on {address}: {error}", file=sys.stderr)
+        hint = "" if settings.order_tls_ca_file else "; if it speaks TLS, set ORDER_TLS_CA_FILE"
+        if not isinstance(error, ConnectionError) or "token" in str(error):
+            hint = ""
+        print(
+            f"orders: no answer from the order manager on {address}: {error}{hint}", file=sys.stderr
+        )
         return 1
     if as_json:
         print(frame.decode())

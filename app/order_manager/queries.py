@@ -81,13 +81,15 @@ class OrderQueries:
         """Client -> its symbols."""
         self._totals: dict[tuple[str | None, str], tuple[int, dict[str, Any]]] = {}
         """The total of a symbol, or of all, over some clients, and until when it is shown."""
-        self._grant = EVERYTHING
-        """Whose orders and positions the answer may show."""
+        self._grant, self._peer = EVERYTHING, ""
+        """Whose orders and positions the answer may show, and where it is."""
 
-    def answer(self, command: Command, now_ns: int, grant: Grant = EVERYTHING) -> bytes:
-        """The answer frame; ``grant``: of a client that may send this command."""
+    def answer(
+        self, command: Command, now_ns: int, grant: Grant = EVERYTHING, peer: str = ""
+    ) -> bytes:
+        """The answer frame; ``grant``: of the client at ``peer``, which may send this command."""
         self.event = None
-        self._grant = grant
+        self._grant, self._peer = grant, peer
         if isinstance(command, Cancel):
             return self._order(self._core.cancel(command.client, command.id, now_ns), command)
         if isinstance(command, Status):
@@ -125,10 +127,18 @@ class OrderQueries:
             return encode_reject(done)
         account = "stack" if client is None else one_word(client)
         given = one_word(reason) if reason else "no reason given"
+        role, peer = str(self._grant.role), self._peer
         self.event = Note(
             "trading_mode",
-            f"Trading mode of {account} is {MODE_NAMES[mode]}: {given}",
-            {"client": client, "mode": MODE_NAMES[mode], "reason": reason},
+            f"Trading mode of {account} is {MODE_NAMES[mode]}: {given} (role {role} at {peer})",
+            {
+                "client": client,
+                "mode": MODE_NAMES[mode],
+                "reason": reason,
+                "role": role,
+                "peer": peer,
+            },
+            warning=mode != ACTIVE,
         )
         return encode_object(
             {"ok": True, "client": client, "mode": MODE_NAMES[mode], "canceled": done}

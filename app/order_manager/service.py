@@ -222,7 +222,8 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, b""))
             return
         try:
-            answer = self._queries.answer(command, self.now_ns, self.grant_of(peer))
+            asker = getattr(peer, "peer", "")
+            answer = self._queries.answer(command, self.now_ns, self.grant_of(peer), asker)
         except StoreUnavailableError as error:
             self._batch_error = str(error)
             answer = b""

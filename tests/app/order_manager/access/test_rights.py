@@ -8,6 +8,7 @@ import pytest
 
 from app.config import Settings
 from app.order_manager.server import OrderManagerServer
+from app.runtime.net.access import connect_orders
 from app.runtime.net.order_client import OrderClient, ask_once
 from app.runtime.net.stack_token import keep_stack_token, stack_token_path
 from tests.support.orders.frames import ORDER, frame
@@ -120,6 +121,34 @@ def test_the_run_folders_token_holds_beside_a_file_without_one_for_the_stack(
     with running(tmp_path, **files) as server:
         settings = Settings(order_port=server.port, **files)
         assert ask_once({**ORDER, "client": STRATEGY, "id": 1}, settings)["ok"]
+
+
+def test_a_token_of_another_stack_in_the_folder_is_no_obstacle(tmp_path: Path) -> None:
+    """An earlier run on this host has left one; the file's is sent after it is refused."""
+    (tmp_path / "tokens").write_text(f"{ALICE} client=alice\n")
+    with running(tmp_path, order_token_file=str(tmp_path / "tokens")) as server:
+        mine = {"output_dir": str(tmp_path / "mine"), "order_token_file": str(tmp_path / "tokens")}
+        settings = Settings(order_port=server.port, **mine)
+        keep_stack_token(stack_token_path(settings))
+        assert ask_once({**ORDER, "client": "alice"}, settings)["ok"]
+        (tmp_path / "tokens2").write_text("0" * 32)
+        wrong = Settings(order_port=server.port, order_token_file=str(tmp_path / "tokens2"))
+        with pytest.raises(ConnectionError, match="refused the token in"):
+            ask_once({**ORDER, "client": "alice"}, wrong)
+
+
+def test_the_stacks_own_processes_get_in_while_somebody_guesses(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(BOSS)  # a bare token, which alone would have to wait
+    files = {"output_dir": str(tmp_path), "order_token_file": str(tmp_path / "tokens")}
+    with running(tmp_path, **files) as server:
+        settings = Settings(order_port=server.port, **files)
+        for _ in range(300):
+            with server.stranger() as guesser:
+                guesser.send({"op": "auth", "token": "guess " * 5})
+                guesser.closed()
+        with connect_orders(settings, 5.0, as_stack=True) as connection:
+            connection.sendall(b'{"op":"positions"}*')
+            assert connection.recv(1000).startswith(b'{"ok":true')
 
 
 def test_a_strategy_does_not_trade_as_a_stranger(
