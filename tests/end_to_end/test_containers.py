@@ -78,6 +78,22 @@ def test_shell_comes_before_env_file(compose_stack: MakeStack) -> None:
         assert environment["BIND_HOST"] == "0.0.0.0"
 
 
+def test_only_who_serves_other_machines_has_their_tokens(compose_stack: MakeStack) -> None:
+    done = compose_stack(ORDER_TOKEN_FILE="/etc/hostname").compose(
+        "--profile", "*", "config", "--format", "json"
+    )
+    services = json.loads(done.stdout)["services"]
+    mounted = {
+        name
+        for name, service in services.items()
+        if any(each["source"] == "order_token" for each in service.get("secrets") or ())
+    }
+    named = {
+        name for name, s in services.items() if s.get("environment", {}).get("ORDER_TOKEN_FILE")
+    }
+    assert mounted == named == {"gateway", "order_manager"}
+
+
 @pytest.mark.parametrize("service", ["verdict", "check"])
 def test_a_service_beside_the_stack_is_locked_down(compose_stack: MakeStack, service: str) -> None:
     done = compose_stack().compose("--profile", "*", "config", "--format", "json")
