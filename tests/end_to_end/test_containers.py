@@ -89,7 +89,9 @@ def test_only_who_serves_other_machines_has_their_tokens(compose_stack: MakeStac
         if any(each["source"] == "order_token" for each in service.get("secrets") or ())
     }
     named = {
-        name for name, s in services.items() if s.get("environment", {}).get("ORDER_TOKEN_FILE")
+        name
+        for name, service in services.items()
+        if service.get("environment", {}).get("ORDER_TOKEN_FILE")
     }
     assert mounted == named == {"gateway", "order_manager"}
 
