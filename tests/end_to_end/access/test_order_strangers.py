@@ -80,13 +80,16 @@ def test_whoever_has_the_shared_token_can_end_the_run_but_not_make_it_crash_for_
 
 
 def test_a_new_token_in_the_middle_of_a_run_changes_no_trade(tmp_path: Path) -> None:
+    """Whoever has the old one is cut off; the strategy has the token of the run's folder."""
     expected = undisturbed(SAMPLE)
     token = tmp_path / "token"
     token.write_text("the token of Monday, in hexadecimal")
     files = {"data_path": SAMPLE, "order_token_file": token}
     with HostStack(tmp_path / "run", pace="8000/s", **files) as stack:
         strategys_name(stack)
-        token.write_text("the token of Tuesday, in hexadecimal")
+        with Client(stack.order_port, token=token.read_text()) as friend:
+            token.write_text("the token of Tuesday, in hexadecimal")
+            assert friend.closed()
         assert stack.wait(60) == 0, stack.tail()
         assert first_difference(stack.outcome(), expected) is None
         assert log(stack).count("credential_revoked") == 1
