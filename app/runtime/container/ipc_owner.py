@@ -110,10 +110,15 @@ def _is_locked(path: str) -> bool:
     except OSError:
         return False
     try:
-        asked = _FLOCK.pack(fcntl.F_RDLCK, 0, 0, 1, 0)
-        answer = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
+        return holds_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def holds_lock(descriptor: int) -> bool:
+    """Whether a living process has locked this file for itself."""
+    asked = _FLOCK.pack(fcntl.F_RDLCK, 0, 0, 1, 0)
+    answer = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
     return bool(answer[0] != fcntl.F_UNLCK)
 
 

@@ -135,18 +135,12 @@ def _records(folder: Path) -> Iterator[tuple[Path, Life, bool]]:
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                alive = _is_locked(descriptor)
+                alive = ipc_owner.holds_lock(descriptor)
                 life = _parse(os.pread(descriptor, BYTES_MAX, 0))
             finally:
                 os.close(descriptor)
             if life is not None:
                 yield path, life, alive
-
-
-def _is_locked(descriptor: int) -> bool:
-    asked = _FLOCK.pack(fcntl.F_RDLCK, 0, 0, 1, 0)
-    answer = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
-    return bool(answer[0] != fcntl.F_UNLCK)
 
 
 def _parse(text: bytes) -> Life | None:
