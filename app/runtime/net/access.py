@@ -237,28 +237,27 @@ def connect_orders(
         OSError: no connection, or the order manager refused the token.
         SettingsError: a token or certificate file cannot be used.
     """
-    tls = client_tls(settings)
-    if as_stack and (own := read_stack_token(settings)):
-        connection, answer = _try_token(settings, timeout_s, tls, own)
-        if answer.get("role", Role.STACK) == Role.STACK and answer.get("ok"):
-            return connection
-        connection.close()
-        if not settings.order_token_file:
-            raise ConnectionAbortedError(
-                f"the order manager does not know the token in {stack_token_path(settings)}: "
-                "give all processes of the stack the same RUN_DIR, or OUTPUT_DIR"
-            )
-    token = token_to_send(settings)
-    others = _strongest(settings.order_token_file)[0]
+    tls, own = client_tls(settings), read_stack_token(settings)
+    token = own if as_stack and own else token_to_send(settings)
     connection, answer = _try_token(settings, timeout_s, tls, token)
-    if not answer.get("ok") and others not in (b"", token):
+    is_known = answer.get("ok")
+    if as_stack and token == own:
+        is_known = is_known and answer.get("role", Role.STACK) == Role.STACK
+    if not is_known and token == own and settings.order_token_file:
         connection.close()  # The run's folder may be that of another stack.
-        connection, answer = _try_token(settings, timeout_s, tls, others)
-    if not answer.get("ok"):
-        connection.close()
-        path = settings.order_token_file or stack_token_path(settings)
-        raise ConnectionRefusedError(f"it refused the token in {path}")
-    return connection
+        token = read_token(settings.order_token_file)
+        connection, answer = _try_token(settings, timeout_s, tls, token)
+        is_known = answer.get("ok")
+    if is_known:
+        return connection
+    connection.close()
+    if as_stack and not settings.order_token_file:
+        raise ConnectionAbortedError(
+            f"the order manager does not know the token in {stack_token_path(settings)}: "
+            "give all processes of the stack the same RUN_DIR, or OUTPUT_DIR"
+        )
+    path = settings.order_token_file or stack_token_path(settings)
+    raise ConnectionRefusedError(f"it refused the token in {path}")
 
 
 def _try_token(

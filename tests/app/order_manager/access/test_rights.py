@@ -137,6 +137,15 @@ def test_a_token_of_another_stack_in_the_folder_is_no_obstacle(tmp_path: Path) -
             ask_once({**ORDER, "client": "alice"}, wrong)
 
 
+def test_a_wrong_token_file_ends_nobody_who_has_the_token_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"{ALICE} client=alice\n")
+    files = {"output_dir": str(tmp_path), "order_token_file": str(tmp_path / "tokens")}
+    with running(tmp_path, **files) as server:
+        settings = Settings(order_port=server.port, **files)
+        (tmp_path / "tokens").write_text("half a li")
+        assert ask_once({"op": "positions"}, settings)["ok"]
+
+
 def test_the_stacks_own_processes_get_in_while_somebody_guesses(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(BOSS)  # a bare token, which alone would have to wait
     files = {"output_dir": str(tmp_path), "order_token_file": str(tmp_path / "tokens")}
