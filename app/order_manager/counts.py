@@ -1,31 +1,56 @@
 """Counts of one batch of the order manager, for the metrics."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
+NAMES: Final = (
+    "orders_received",
+    "orders_acked",
+    "orders_rejected",
+    "orders_duplicate",
+    "fills",
+    "frames_bad",
+    "requests_refused",
+    "commits",
+)
+"""Counters of the metrics that count a batch's events."""
 
-class Counts(Counter[str]):
-    """Counter of the metrics -> events since :meth:`clear`.
 
-    ``commit_ns`` is the duration of the commit.
+class Counts:
+    """Events since :meth:`clear`, one attribute for each of :data:`NAMES`.
+
+    ``commit_ns`` is the duration of the commit.  Attributes, because a dictionary of names takes
+    three times as long, and every order is counted.
     """
 
+    __slots__ = (*NAMES, "commit_ns")
+
+    orders_received: int
+    orders_acked: int
+    orders_rejected: int
+    orders_duplicate: int
+    fills: int
+    frames_bad: int
+    requests_refused: int
+    commits: int
+    commit_ns: int
+
     def __init__(self) -> None:
-        super().__init__()
-        self.commit_ns = 0
+        self.clear()
 
     def clear(self) -> None:
         """Set all counts to zero."""
-        super().clear()
-        self.commit_ns = 0
+        self.orders_received = self.orders_acked = self.orders_rejected = 0
+        self.orders_duplicate = self.fills = self.frames_bad = 0
+        self.requests_refused = self.commits = self.commit_ns = 0
 
     @property
     def positive(self) -> int:
         """Orders answered with an ACK; a batch with other answers has commands or rejects."""
-        return self.get("orders_acked", 0) + self.get("orders_duplicate", 0)
+        return self.orders_acked + self.orders_duplicate
 
     def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int]) -> None:
         """Add the counts to the counters in shared memory.
@@ -33,12 +58,13 @@ class Counts(Counter[str]):
         ``received_ns``: for each answer, when its request arrived (CLOCK_MONOTONIC).
         """
         now_ns = time.monotonic_ns()
-        for name, count in self.items():
-            metrics.add(name, count)
-        if self["orders_received"]:
+        for name in NAMES:
+            if count := getattr(self, name):
+                metrics.add(name, count)
+        if self.orders_received:
             metrics.mark_event(now_ns)
             record = metrics.histogram("order_ack_ns").record
             for at_ns in received_ns:
                 record(now_ns - at_ns)
-        if self["commits"]:
+        if self.commits:
             metrics.histogram("commit_ns").record(self.commit_ns)

@@ -4,7 +4,7 @@ A container's log is a pipe.  With a slow reader an ordinary write would block t
 And each write wakes the container engine's log driver: at 2,000 orders/s on two cores, that
 increased the latency from tick to durable ACK from 360 to 550 us.  So lines wait up to DELAY_NS in
 a bounded backlog and are written together; lines that do not fit are dropped, and their number is
-logged.
+logged.  The text is made then, too: for many orders in a row it takes a third of the time.
 """
 
 import os
@@ -27,6 +27,8 @@ log = get_logger()
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
 WRITE_BYTES: Final = 16 * 1024
 """A backlog of this size is written at once, whatever its age."""
+EVENTS_MAX: Final = 256
+"""The lines of that many orders are made at once, whatever their age."""
 DELAY_NS: Final = 20_000_000
 """A killed process loses up to this much of its log; the store has every order.  Other events of
 the process are written immediately, so they may precede lines with earlier times."""
@@ -75,7 +77,11 @@ class OrderLog:
         self._json = form == "json"
         self._descriptor = descriptor
         self._backlog = b""
+        self._unmade: list[tuple[int, list[Event]]] = []
+        """Batches without lines so far: their time, their events."""
+        self._unmade_events = 0
         self._oldest_ns = 0
+        """Time of the oldest event or line that waits; 0: none does."""
         # A file never blocks; a pipe that polls writable takes PIPE_BUF bytes without blocking.
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._chunk_bytes = BACKLOG_BYTES_MAX if self._is_file else select.PIPE_BUF
@@ -83,18 +89,29 @@ class OrderLog:
         self._poll.register(descriptor, select.POLLOUT)
 
     def write(self, events: Sequence[Event], now_ns: int) -> None:
-        """Append a batch's lines, if any; write without blocking when they are many or old.
+        """Append a batch's events, if any; write without blocking when they are many or old.
 
-        The caller calls :meth:`drain` when idle, for the lines that are left.
+        The caller calls :meth:`drain` when idle, for the lines that are left.  An order of an event
+        must not change any more.
         """
         if not self._enabled:
             return
         if self._only_warnings:
             events = [event for event in events if _is_warning(event)]
         if events:
-            self._append(events, now_ns)
+            self._unmade.append((now_ns, list(events)))
+            self._unmade_events += len(events)
+            self._oldest_ns = self._oldest_ns or now_ns
+        if self._unmade_events >= EVENTS_MAX:
+            self._make_lines()
         if len(self._backlog) >= WRITE_BYTES or now_ns - self._oldest_ns >= DELAY_NS:
             self.drain()
+
+    def _make_lines(self) -> None:
+        for now_ns, events in self._unmade:
+            self._append(events, now_ns)
+        self._unmade.clear()
+        self._unmade_events = 0
 
     def _append(self, events: Sequence[Event], now_ns: int) -> None:
         stamp = utc_text(now_ns, 6)
@@ -111,12 +128,11 @@ class OrderLog:
             if self.dropped:
                 text = f"{info}{_dropped(self.dropped, self._json)}\n{text}"
                 self.dropped = 0
-            if not self._backlog:
-                self._oldest_ns = now_ns
             self._backlog += text.encode()
 
     def drain(self) -> None:
         """Write as much of the backlog as the descriptor takes without blocking."""
+        self._make_lines()
         while self._backlog:
             if not self._is_file:
                 events = self._poll.poll(0)
@@ -133,11 +149,12 @@ class OrderLog:
                 self._backlog = b""
                 return
             self._backlog = self._backlog[written:]
+        self._oldest_ns = 0
 
     @property
     def pending(self) -> bool:
         """Whether lines wait for the descriptor."""
-        return bool(self._backlog)
+        return bool(self._backlog or self._unmade)
 
 
 def _is_warning(event: Event) -> bool:

@@ -53,9 +53,6 @@ DRAIN_POLL_S: Final = 0.01
 BATCH_NS: Final = 2_000_000
 """About the time for ORDER_GROUP_MAX requests, which is the wait that batching adds to an order."""
 BATCH_GROWTH_MAX: Final = 8
-QUANTUM_MIN: Final = 64
-"""Requests of one session in a row, so that its answers go out in one system call.  The other
-sessions wait half a millisecond for them."""
 
 
 class OrderManagerServer:
@@ -230,12 +227,10 @@ class OrderManagerServer:
             if left <= 0 or self._turn.is_over():
                 break
             session = waiting.popleft()
-            frames = session.frames
-            quantum = min(max(left // (len(waiting) + 1), QUANTUM_MIN), len(frames))
-            taken = self._turn.take(session, quantum)
+            taken = self._turn.take(session, left, len(waiting))
             left -= len(taken)
             self._handle(session, taken)
-            if frames:
+            if session.frames:
                 (postponed if session.postponed else waiting).append(session)
                 continue
             session.waiting = False
@@ -246,7 +241,7 @@ class OrderManagerServer:
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
-            service.counts["requests_refused"] += self._refusals.note(answers)
+            service.counts.requests_refused += self._refusals.note(answers)
         if self._metrics is not None:
             received_ns = [session.last_ns for session, _ in answers]
             service.counts.publish(self._metrics, received_ns)

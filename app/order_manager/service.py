@@ -10,6 +10,7 @@ processor's caches.
 
 import time
 from collections.abc import Callable, Iterable
+from copy import copy
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -113,7 +114,7 @@ class OrderService(Generic[Peer]):
             try:
                 for order in self.core.poll(self.now_ns):
                     status = STATUS_NAMES[order.status]
-                    self.events.append((status, order, self.core.name_of(order)))
+                    self.events.append((status, copy(order), self.core.name_of(order)))
                 self._cancel_of_left()
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
@@ -148,10 +149,10 @@ class OrderService(Generic[Peer]):
             self._take_marks(peer, request)
         elif isinstance(request, Reject):
             if request.code in NOT_ORDERS:
-                self.counts["frames_bad"] += 1
+                self.counts.frames_bad += 1
             else:
-                self.counts["orders_received"] += 1
-                self.counts["orders_rejected"] += 1
+                self.counts.orders_received += 1
+                self.counts.orders_rejected += 1
             self._answers.append((peer, encode_reject(request)))
         else:
             self._command(peer, request)
@@ -174,10 +175,10 @@ class OrderService(Generic[Peer]):
 
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
         counts = self.counts
-        counts["orders_received"] += 1
+        counts.orders_received += 1
         waits = self.held.check(peer, request)
         if waits is not None:
-            counts["orders_rejected"] += 1
+            counts.orders_rejected += 1
             self._answers.append((peer, encode_reject(waits)))
             return
         self._uncommitted.append((len(self._answers), request))
@@ -192,23 +193,27 @@ class OrderService(Generic[Peer]):
             self._answers.append((peer, b""))
             return
         if isinstance(result, Reject):
-            counts["orders_rejected"] += 1
+            counts.orders_rejected += 1
             if result.retryable:
                 self.held.hold(peer, request)
             self._answers.append((peer, encode_reject(result)))
             return
         order, duplicate = result
         acked = (order, request.client, duplicate)
-        # An open order may still change in this batch: encode its ACK as the order stands now.
-        self._answers.append((peer, encode_ack(*acked) if order.status in OPEN_STATES else acked))
+        if order.status in OPEN_STATES:
+            # It may still change: its ACK and its log line show the order as it stands now.
+            self._answers.append((peer, encode_ack(*acked)))
+            order = copy(order)
+        else:
+            self._answers.append((peer, acked))
         if duplicate:
-            counts["orders_duplicate"] += 1
+            counts.orders_duplicate += 1
             self.events.append(("Repeated", order, request.client))
         elif order.code:
-            counts["orders_rejected"] += 1
+            counts.orders_rejected += 1
             self.events.append((STATUS_NAMES[order.status], order, request.client))
         else:
-            counts["orders_acked"] += 1
+            counts.orders_acked += 1
             self.events.append(("Received", order, request.client))
 
     def _command(self, peer: Peer, command: Command) -> None:
@@ -240,8 +245,8 @@ class OrderService(Generic[Peer]):
             try:
                 if self.store.commit():
                     self.counts.commit_ns = time.monotonic_ns() - begin_ns
-                    self.counts["commits"] += 1
-                    self.counts["fills"] += self.core.last_fill_no - self._fills_before
+                    self.counts.commits += 1
+                    self.counts.fills += self.core.last_fill_no - self._fills_before
                     self.core.committed()
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
@@ -279,8 +284,8 @@ class OrderService(Generic[Peer]):
             if isinstance(request, OrderRequest):
                 self.held.hold(peer, request)
         # Every order of the batch is answered with a reject.
-        self.counts["orders_rejected"] = self.counts["orders_received"]
-        self.counts["orders_acked"] = self.counts["orders_duplicate"] = 0
+        self.counts.orders_rejected = self.counts.orders_received
+        self.counts.orders_acked = self.counts.orders_duplicate = 0
         self.events.clear()
         self.store.rollback()
         if self.available:

@@ -179,8 +179,8 @@ class Admission:
         counts = self._service.counts
         details: dict[str, object] = {}
         if isinstance(request, OrderRequest):
-            counts["orders_received"] += 1
-            counts["orders_rejected"] += 1
+            counts.orders_received += 1
+            counts.orders_rejected += 1
             details = {"client": request.client}
             if request.id is not None:
                 details["id"] = request.id
@@ -189,7 +189,7 @@ class Admission:
 
     def refuse(self, session: Session, code: RejectCode, reason: str) -> None:
         """Send one error answer, then close the session."""
-        self._service.counts["frames_bad"] += 1
+        self._service.counts.frames_bad += 1
         self._service.answer(session, encode_reject(Reject(code, reason)))
         self._sessions.refuse(session, "client_refused", f"{code.name}: {reason}")
 

@@ -14,6 +14,13 @@ QUERY_NS_MAX: Final = 1_000_000
 """After this time the other queries of a batch wait; one of any length is always answered."""
 TAKEN_BYTES_MAX: Final = 256 * 1024
 """Of one session's frames in a batch: usual orders are far below."""
+QUANTUM_MIN: Final = 64
+"""Requests of one session in a row, so that its answers go out in one system call.  The other
+sessions wait half a millisecond for them."""
+FAIR_FRAMES: Final = 32
+"""Requests of one session in a batch while others are active: about 0.3 ms, a commit's time."""
+SHARED_NS: Final = 1_000_000_000
+"""For so long after a change from one session to another, more than one counts as active."""
 
 
 class Turn:
@@ -27,22 +34,37 @@ class Turn:
         self.batch_ns_max = batch_ns_max
         self._begin_ns = 0
         self._query_ns = 0
+        self._latest: Session | None = None
+        self._switched_ns = -SHARED_NS
+        """When another session than before had its turn (CLOCK_MONOTONIC)."""
 
     def begin(self) -> None:
         """A new batch."""
         self._begin_ns = time.monotonic_ns()
         self._query_ns = 0
 
+    @property
+    def _shared(self) -> bool:
+        return self._begin_ns - self._switched_ns < SHARED_NS
+
     def is_over(self) -> bool:
         """Whether the sessions that are left have to wait for the next batch."""
         return time.monotonic_ns() - self._begin_ns > self.batch_ns_max
 
-    def take(self, session: Session, count: int) -> list[bytes]:
-        """Up to ``count`` frames of a session, fewer if they are long."""
+    def take(self, session: Session, left: int, others: int) -> list[bytes]:
+        """The next frames of a session, fewer if they are long.
+
+        ``left``: requests that the batch still takes; ``others``: sessions that wait, too.
+        """
         frames = session.frames
-        if session.postponed:
-            session.postponed = False
-            count = min(count, 1)
+        if session is not self._latest:
+            self._latest = session
+            self._switched_ns = self._begin_ns
+        count = len(frames)
+        if count > 1:
+            fair = FAIR_FRAMES if self._shared else max(left // (others + 1), QUANTUM_MIN)
+            count = 1 if session.postponed else min(count, fair)
+        session.postponed = False
         if session.held_bytes <= TAKEN_BYTES_MAX:
             if count == len(frames):
                 taken = list(frames)
@@ -63,7 +85,7 @@ class Turn:
 
     def query_waits(self) -> bool:
         """Whether a query has to wait for the next batch; it is the first there."""
-        return self._query_ns >= QUERY_NS_MAX
+        return self._query_ns >= (1 if self._shared else QUERY_NS_MAX)
 
     def postpone(self, session: Session, frames: list[bytes]) -> None:
         """Put frames back for the next batch, the first of which is a query that waits."""

@@ -125,10 +125,10 @@ def test_lines_dropped_for_a_stalled_reader_are_counted_and_logged(pipe: Pipe) -
     line = "x" * 60_000
     written = 0
     while not log.dropped:
-        log.write([line_of(line)], NOW_NS)
         written += 1
+        log.write([line_of(line)], NOW_NS + written * DELAY_NS)
     assert written * 60_000 > BACKLOG_BYTES_MAX
-    log.write([line_of(line)], NOW_NS)
+    log.write([line_of(line)], NOW_NS + (written + 1) * DELAY_NS)
     assert log.dropped == 2
     while log.pending:
         pipe.read()
