@@ -26,6 +26,7 @@ from app.config import (
     is_loopback,
     settings_or_exit,
 )
+from app.model.requests import Orders
 from app.model.wire.frames import json_frame
 from app.runtime.metrics import tables
 from app.runtime.metrics.layout import MetricsError, read_liveness
@@ -213,6 +214,32 @@ def render(answer: dict[str, Any]) -> list[RenderableType]:
     return blocks or [Text("ok")]
 
 
+def _ask_for_all(request: dict[str, Any], settings: Settings, timeout_s: float) -> bytes:
+    """The answer to a request; short pages of orders are joined, up to the number asked for."""
+    frame = ask(request, settings, timeout_s)
+    if request.get("op") != "orders":
+        return frame
+    page = msgspec.json.decode(frame, type=_Page)
+    if not (page.ok and page.more):
+        return frame
+    rows, wanted = page.orders, request.get("limit", Orders().limit)
+    while page.ok and page.more and len(rows) < wanted:
+        rest = {**request, "before": page.before, "limit": wanted - len(rows)}
+        frame = ask(rest, settings, timeout_s)
+        page = msgspec.json.decode(frame, type=_Page)
+        rows += page.orders
+    return msgspec.json.encode(msgspec.structs.replace(page, orders=rows)) if page.ok else frame
+
+
+class _Page(msgspec.Struct, omit_defaults=True):
+    """An answer to ``orders``; its rows stay as they were sent, digit for digit."""
+
+    ok: bool
+    orders: list[msgspec.Raw] = []
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+    before: int | msgspec.UnsetType = msgspec.UNSET
+
+
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table | Text:
     if not rows:
         return Text("none")
@@ -238,13 +265,9 @@ def run(
     try:
         settings = target(settings, host, port)
         request = request_of(name, parameters)
-        frame = ask(request, settings, timeout_s)
+        frame = _ask_for_all(request, settings, timeout_s)
         # Keep money as text, exact to the last digit.
         answer = json.loads(frame, parse_float=str)
-        while answer.get("more") and answer.get("orders") == []:
-            # Only a part of the store is looked through at once.
-            frame = ask({**request, "before": answer["before"]}, settings, timeout_s)
-            answer = json.loads(frame, parse_float=str)
     except SettingsError as error:
         print(f"orders: {error}", file=sys.stderr)
         return EXIT_SETTINGS

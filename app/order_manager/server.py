@@ -27,6 +27,7 @@ from app.order_manager.access.refusals import RefusalLog
 from app.order_manager.access.turn import QUERIES, Turn
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.order_log import OrderLog, trace_orders
+from app.order_manager.queries import ROWS_MAX, ROWS_SHARED
 from app.order_manager.service import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
@@ -307,6 +308,7 @@ class OrderManagerServer:
             self._admission.refuse_after_bug(session, frames[done])
 
     def _query(self, session: Session, request: Request) -> None:
+        self._service.queries.rows_max = ROWS_SHARED if self._turn.shared else ROWS_MAX
         with self._turn.query():
             self._service.handle(session, request)
 

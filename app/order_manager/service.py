@@ -82,7 +82,7 @@ class OrderService(Generic[Peer]):
         core.recover(found)
         _warn_of_modes(core, found)
         self._clock = clock or AnchoredClock(found.last_at_ns)
-        self._queries = OrderQueries(core, store)
+        self.queries = OrderQueries(core, store)
         store.checkpointer.read_marks = core.market_prices
         self._answers: list[tuple[Peer, bytes | _Acked]] = []
         """In the order of the requests; ACKs of closed orders are encoded by :meth:`finish`."""
@@ -228,12 +228,12 @@ class OrderService(Generic[Peer]):
             return
         try:
             asker = getattr(peer, "peer", "")
-            answer = self._queries.answer(command, self.now_ns, self.grant_of(peer), asker)
+            answer = self.queries.answer(command, self.now_ns, self.grant_of(peer), asker)
         except StoreUnavailableError as error:
             self._batch_error = str(error)
             answer = b""
         self._answers.append((peer, answer))
-        if event := self._queries.event:
+        if event := self.queries.event:
             self.events.append(event)
 
     def finish(self) -> list[tuple[Peer, bytes]]:
@@ -305,7 +305,7 @@ class OrderService(Generic[Peer]):
         try:
             self.store.probe()
             self.core.recover(self.store.load())
-            self._queries.forget()
+            self.queries.forget()
         except StoreUnavailableError:
             return
         self.available = True

@@ -17,8 +17,8 @@ TAKEN_BYTES_MAX: Final = 256 * 1024
 QUANTUM_MIN: Final = 64
 """Requests of one session in a row, so that its answers go out in one system call.  The other
 sessions wait half a millisecond for them."""
-FAIR_FRAMES: Final = 32
-"""Requests of one session in a batch while others are active: about 0.3 ms, a commit's time."""
+FAIR_FRAMES: Final = 16
+"""Requests of one session in a batch while others are active: about 0.2 ms, as long as a commit."""
 SHARED_NS: Final = 1_000_000_000
 """For so long after a change from one session to another, more than one counts as active."""
 
@@ -44,7 +44,8 @@ class Turn:
         self._query_ns = 0
 
     @property
-    def _shared(self) -> bool:
+    def shared(self) -> bool:
+        """Whether more than one session was active lately."""
         return self._begin_ns - self._switched_ns < SHARED_NS
 
     def is_over(self) -> bool:
@@ -62,7 +63,7 @@ class Turn:
             self._switched_ns = self._begin_ns
         count = len(frames)
         if count > 1:
-            fair = FAIR_FRAMES if self._shared else max(left // (others + 1), QUANTUM_MIN)
+            fair = FAIR_FRAMES if self.shared else max(left // (others + 1), QUANTUM_MIN)
             count = 1 if session.postponed else min(count, fair)
         session.postponed = False
         if session.held_bytes <= TAKEN_BYTES_MAX:
@@ -85,7 +86,7 @@ class Turn:
 
     def query_waits(self) -> bool:
         """Whether a query has to wait for the next batch; it is the first there."""
-        return self._query_ns >= (1 if self._shared else QUERY_NS_MAX)
+        return self._query_ns >= (1 if self.shared else QUERY_NS_MAX)
 
     def postpone(self, session: Session, frames: list[bytes]) -> None:
         """Put frames back for the next batch, the first of which is a query that waits."""

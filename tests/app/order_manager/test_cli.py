@@ -13,6 +13,7 @@ import pytest
 
 from app.__main__ import main
 from app.config import load_settings
+from app.order_manager import server as order_server
 from app.order_manager.access import refusals
 from app.order_manager.cli import target
 from app.order_manager.store import store as order_store
@@ -70,6 +71,19 @@ def test_a_day_at_the_desk(cli: Cli) -> None:
     assert cli("list")[1] == "none\n"
     assert "qty_max" in cli("limits")[1]
     assert cli("ping") == (0, "ok\n")
+
+
+def test_short_pages_are_joined_up_to_the_limit(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_server, "ROWS_SHARED", 2)
+    for number in range(1, 8):
+        assert cli("send", "BUY", "5", "AAPL", "9.10", "--id", str(number))[0] == 0
+    answer = cli.json("list", "--all", "--limit", "5")
+    assert [order["id"] for order in answer["orders"]] == [7, 6, 5, 4, 3]
+    assert (answer["ok"], answer["more"]) == (True, True)
+    assert '"price":9.10' in cli("list", "--all", "--json")[1].replace(" ", "")
+    everything = cli.json("list", "--all")
+    assert [order["id"] for order in everything["orders"]] == [7, 6, 5, 4, 3, 2, 1]
+    assert not everything["more"]
 
 
 def test_list_finds_orders_that_are_far_apart(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_pages_of_positions_have_each_once_whatever_the_names(path: Path) -> Non
     assert positions_of(manager, limit=2, client="a/b") == sorted(k for k in keys if k[0] == "a/b")
     assert positions_of(manager, limit=2, symbol="c") == sorted(k for k in keys if k[1] == "c")
     assert positions_of(manager, client="nobody") == []
-    manager.service._queries.forget()
+    manager.service.queries.forget()
     assert positions_of(manager, limit=7) == sorted(keys)
     manager.close()
 
