@@ -7,7 +7,7 @@ SQLite goes on writing, and everything is lost when the process ends.
 import contextlib
 import os
 import time
-from os import stat
+from os import fstat
 from pathlib import Path
 from typing import Final
 
@@ -33,33 +33,32 @@ class OpenFiles:
         self._seen: dict[str, tuple[int, int]] = {}
         """Tail -> device and inode; a file that does not exist yet is noted when it appears."""
 
-        self._quick: list[tuple[str, tuple[int, int]]] = []
+        self._handles: list[int] = []
+        """Of the files that have the orders.  O_PATH: closing them releases none of SQLite's locks."""
         self._looked_ns = 0
         self._kept = ""
         """Where all orders are, once another file has the store's name."""
 
     def forget(self) -> None:
-        """The files are opened anew."""
+        """The files are closed, or opened anew."""
         self._seen.clear()
-        self._quick.clear()
+        self._close_handles()
+
+    def _close_handles(self) -> None:
+        while self._handles:
+            os.close(self._handles.pop())
 
     def intact(self) -> bool:
-        """A quick look before a commit, at the files that have the orders.
+        """A quick look before a commit: whether the files that have the orders still have a name.
 
-        Not before each commit: the system calls would take a fiftieth of an order's time.
+        By descriptor, which takes a tenth of the time that a look at the name takes; a file that
+        was moved is found by :meth:`lost`.  Not before each commit, for the same reason.
         """
         now_ns = time.monotonic_ns()
         if now_ns - self._looked_ns < LOOK_EVERY_NS:
             return True
         self._looked_ns = now_ns
-        try:
-            for name, identity in self._quick:
-                found = stat(name)
-                if (found.st_ino, found.st_dev) != identity:
-                    return False
-        except OSError:
-            return False
-        return True
+        return all(fstat(handle).st_nlink for handle in self._handles)
 
     def lost(self) -> list[str]:
         """The tails whose names lead to another file, or to none."""
@@ -71,12 +70,18 @@ class OpenFiles:
                 self._seen[tail] = identity
             elif identity != known:
                 lost.append(tail)
-        self._quick = [
-            (self._path + tail, (found[1], found[0]))
-            for tail, found in self._seen.items()
-            if tail in ("", "-wal")
-        ]
+        if not lost:
+            self._open_handles()
         return lost
+
+    def _open_handles(self) -> None:
+        names = [self._path + tail for tail in ("", "-wal") if tail in self._seen]
+        if len(self._handles) == len(names):
+            return
+        self._close_handles()
+        # Ignore: the names are looked at again a few times a second.
+        with contextlib.suppress(OSError):
+            self._handles += [os.open(name, os.O_PATH | os.O_CLOEXEC) for name in names]
 
     def _identity(self, tail: str) -> tuple[int, int] | None:
         with contextlib.suppress(OSError):

@@ -394,6 +394,7 @@ class OrderStore:
                 connection.close()
             except apsw.Error as error:
                 log.warning("store_not_closed", path=self.path, reason=str(error))
+        self._files.forget()
         if self._lease >= 0:
             os.close(self._lease)
             self._lease = -1
