@@ -114,6 +114,7 @@ class TickWriter(RingView):
 
 class TickReader(RingView):
     lost: int
+    last_seq: int
     def __init__(self, ring: Bytes, slot: int) -> None: ...
     @property
     def position(self) -> int: ...

@@ -7,7 +7,7 @@ runs the inner loops of strategies.  Memory layout, fences and futexes are in ``
 in ``tests/support/kernel/twin.py`` implements the same behavior in plain Python.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport errno
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -160,6 +160,29 @@ for _i in range(10):
 
 class Damaged(Exception):
     """Shared memory holds what its writer did not write; the message says what and where."""
+
+
+cdef struct tick_span:
+    const tick_record *at
+    Py_ssize_t count
+
+
+cdef tick_span span_of(object ticks, int flags=PyBUF_SIMPLE) except *:
+    """The records of a TICK_DTYPE array (or a slice of one, C-contiguous).
+
+    A typed memoryview would do the same but cost a microsecond a call, because it parses the array's
+    format string every time.  The caller's reference keeps the memory alive.
+    """
+    cdef Py_buffer view
+    cdef tick_span span
+    PyObject_GetBuffer(ticks, &view, flags)
+    span.at = <const tick_record *>view.buf
+    span.count = view.len // <Py_ssize_t>sizeof(tick_record)
+    cdef bint whole = view.len == span.count * <Py_ssize_t>sizeof(tick_record)
+    PyBuffer_Release(&view)
+    if not whole:
+        raise ValueError(f"{view.len} bytes are not a whole number of ticks")
+    return span
 
 
 include "parse.pxi"

@@ -5,29 +5,6 @@ FLAT = S_FLAT
 INVALID_SIGNAL = "signals must be +1 (BUY), -1 (SELL), 2 (FLAT) or 0 (HOLD)"
 
 
-cdef struct tick_span:
-    const tick_record *at
-    Py_ssize_t count
-
-
-cdef tick_span span_of(object ticks) except *:
-    """The records of a TICK_DTYPE array (or a slice of one, C-contiguous).
-
-    A typed memoryview would do the same but cost a microsecond a call, because it parses the array's
-    format string every time.  The caller's reference keeps the memory alive.
-    """
-    cdef Py_buffer view
-    cdef tick_span span
-    PyObject_GetBuffer(ticks, &view, PyBUF_SIMPLE)
-    span.at = <const tick_record *>view.buf
-    span.count = view.len // <Py_ssize_t>sizeof(tick_record)
-    cdef bint whole = view.len == span.count * <Py_ssize_t>sizeof(tick_record)
-    PyBuffer_Release(&view)
-    if not whole:
-        raise ValueError(f"{view.len} bytes are not a whole number of ticks")
-    return span
-
-
 cdef class Intent:
     """An order that the strategy wants to send.
 

@@ -3,13 +3,15 @@ cdef class TickReader(RingView):
     cdef ring_reader *registration
     cdef uint64_t cursor, gap, copied, copied_gap
     cdef readonly uint64_t lost
+    cdef readonly uint64_t last_seq
+    """Of the ticks copied last."""
 
     def __init__(self, uint8_t[::1] ring, Py_ssize_t slot):
         RingView.__init__(self, ring)
         self.registration = self.slot(slot)
         self.cursor = load_acquire(self.registration.cursor)
         self.lost = self.registration.lost
-        self.gap = self.copied = self.copied_gap = 0
+        self.gap = self.copied = self.copied_gap = self.last_seq = 0
 
     cdef uint64_t follow(self, const tick_record *at, uint64_t position,
                          uint64_t count) noexcept nogil:
@@ -82,8 +84,8 @@ cdef class TickReader(RingView):
                     futex_wait(&ring.data_futex, seen, timeout_ns)
         return self.ahead()
 
-    def copy(self, tick_record[::1] out):
-        """Copy unread ticks, skip overwritten ones (latest policy); return the number copied.
+    def copy(self, out):
+        """Copy unread ticks to ``out``, skip overwritten ones (latest policy); return the number copied.
 
         Never in place: a tick that is damaged after its check must not be traded on.  A lapped reader
         resumes half a ring behind the writer, so it is not lapped again at once.
@@ -93,19 +95,22 @@ cdef class TickReader(RingView):
         """
         cdef tick_ring *ring = self.ring
         cdef uint64_t ahead, start, count, claimed, fits
-        cdef uint64_t room = out.shape[0]
+        cdef tick_span room = span_of(out, PyBUF_WRITABLE)
+        cdef tick_record *to = <tick_record *>room.at
         while True:
             ahead = self.ahead()
             start = self.cursor & self.mask
-            count = min(ahead, room, self.capacity - start)
+            count = min(ahead, <uint64_t>room.count, self.capacity - start)
             if count and ahead <= self.capacity:
-                memcpy(&out[0], &ring.record[start], count * sizeof(tick_record))
+                memcpy(to, &ring.record[start], count * sizeof(tick_record))
             fence_acquire()
             claimed = load_relaxed(ring.claimed)
             if claimed <= self.cursor + self.capacity:
-                fits = self.follow(&out[0], self.cursor, count) if count else 0
+                fits = self.follow(to, self.cursor, count) if count else 0
                 if fits < count:
                     self.refuse(self.cursor + fits)
+                if count:
+                    self.last_seq = to[count - 1].seq
                 return count
             self.skip(claimed, self.cursor + ahead)
 

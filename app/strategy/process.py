@@ -223,7 +223,7 @@ class StrategyProcess:
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
         """The next batch, a checked copy, and its last sequence."""
         count = self.reader.copy(self._batch)
-        return self._shown[:count], int(self._batch["seq"][count - 1]) if count else 0
+        return self._shown[:count], self.reader.last_seq if count else 0
 
     def _signals(self, ticks: npt.NDArray[np.void]) -> npt.NDArray[np.int8]:
         if self.sentiment.by_arrival:

@@ -34,7 +34,7 @@ class OpenFiles:
         """Tail -> device and inode; a file that does not exist yet is noted when it appears."""
 
         self._handles: list[int] = []
-        """Of the files that have the orders.  O_PATH: closing them releases none of SQLite's locks."""
+        """O_PATH, of the files that have the orders: closing it releases none of SQLite's locks."""
         self._looked_ns = 0
         self._kept = ""
         """Where all orders are, once another file has the store's name."""

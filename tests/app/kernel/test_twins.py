@@ -206,6 +206,7 @@ class Run:
         self.returned.append(reader.next_seq())
         reader.advance(count)
         self.returned.append((told, reader.position, reader.lost, reader.available()))
+        self.returned.append(reader.last_seq)
         self.returned.append(self.writer.reader(slot))
 
     def visible(self) -> tuple[Any, ...]:

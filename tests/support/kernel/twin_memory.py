@@ -301,7 +301,7 @@ class TickReader(RingView):
         super().__init__(ring)
         self.at = self._slot(slot)
         self.position, self.lost = self.word(self.at + 8), self.word(self.at + 16)
-        self.gap, self.copied = 0, (0, 0)
+        self.gap, self.copied, self.last_seq = 0, (0, 0), 0
 
     def _follow(self, position: int, last_gap: int) -> int:
         gap = self.record(position)[2] - position
@@ -337,6 +337,7 @@ class TickReader(RingView):
         for i in range(count):
             gap = self._follow(self.position + i, gap)
             out[i] = self._raw(self.position + i)
+            self.last_seq = int(out[i]["seq"])
         self.copied = (self.position + count, gap)
         return count
 
