@@ -26,6 +26,10 @@ class HeldOrders(Generic[Peer]):
         self._replaying = replaying
         self._ids: dict[tuple[Peer, str], int] = {}
 
+    def __bool__(self) -> bool:
+        """Whether any order has to be repeated."""
+        return bool(self._ids)
+
     def hold(self, peer: Peer, request: OrderRequest) -> None:
         """The order was answered with a retryable code."""
         if request.id is not None and self._replaying:
@@ -36,7 +40,7 @@ class HeldOrders(Generic[Peer]):
 
     def check(self, peer: Peer, request: OrderRequest) -> Reject | None:
         """Why the order has to wait, or None if it may execute now."""
-        if not self._ids or request.id is None:
+        if request.id is None:
             return None
         held_id = self._ids.get((peer, request.client))
         if held_id is None:

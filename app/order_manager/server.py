@@ -51,6 +51,8 @@ IDLE_S: Final = 0.25
 LOG_RETRY_S: Final = 0.02
 DRAIN_S: Final = 2.0
 DRAIN_POLL_S: Final = 0.01
+EVENTS_MAX: Final = 256
+"""Of one poll; each allocates room for so many."""
 BATCH_NS: Final = 2_000_000
 """About the time for ORDER_GROUP_MAX requests, which is the wait that batching adds to an order."""
 BATCH_GROWTH_MAX: Final = 8
@@ -147,7 +149,7 @@ class OrderManagerServer:
 
     def _iterate(self, timeout_s: float) -> bool:
         """One iteration of the loop; returns whether there was any event."""
-        events = self._epoll.poll(timeout_s)
+        events = self._epoll.poll(timeout_s, EVENTS_MAX)
         get = self._sessions.by_fileno.get
         for fileno, event in events:
             session = get(fileno)
@@ -158,7 +160,7 @@ class OrderManagerServer:
                     self._sessions.send(session, b"")
             elif fileno == self._listening:
                 self._sessions.accept()
-        if self._has_work() or self._service.has_timed_work:
+        if self._waiting or self._has_work() or self._service.has_timed_work:
             self._process_batch()
         now = time.monotonic()
         if now >= self._next_maintenance or not events:
@@ -224,8 +226,8 @@ class OrderManagerServer:
         waiting = self._waiting
         self._turn.begin()
         postponed: list[Session] = []
-        for _ in range(len(waiting)):
-            if left <= 0 or self._turn.is_over():
+        for number in range(len(waiting)):
+            if number and (left <= 0 or self._turn.is_over()):
                 break
             session = waiting.popleft()
             taken = self._turn.take(session, left, len(waiting))

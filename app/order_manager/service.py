@@ -176,8 +176,7 @@ class OrderService(Generic[Peer]):
     def _new_order(self, peer: Peer, request: OrderRequest) -> None:
         counts = self.counts
         counts.orders_received += 1
-        waits = self.held.check(peer, request)
-        if waits is not None:
+        if self.held and (waits := self.held.check(peer, request)) is not None:
             counts.orders_rejected += 1
             self._answers.append((peer, encode_reject(waits)))
             return

@@ -59,8 +59,9 @@ class Turn:
         """
         frames = session.frames
         if session is not self._latest:
+            if self._latest is not None:
+                self._switched_ns = self._begin_ns
             self._latest = session
-            self._switched_ns = self._begin_ns
         count = len(frames)
         if count > 1:
             fair = FAIR_FRAMES if self.shared else max(left // (others + 1), QUANTUM_MIN)

@@ -50,7 +50,7 @@ class Checkpointer:
         self._marks_read_s = 0.0
         """When the marks were last looked at (CLOCK_MONOTONIC)."""
         self.wal_pages = 0
-        """Pages in the log since the last checkpoint."""
+        """Pages written to the log since the last checkpoint."""
         self.unwritten: dict[Key, PositionRow] = {}
         """Positions that the table lacks, as they stood after the latest commit."""
         self._path = path
@@ -59,13 +59,17 @@ class Checkpointer:
         self._errors: Counter[str] = Counter()
         self._next_warning_s: dict[str, float] = {}
 
-    def note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        """SQLite's hook after each commit: the length of the log."""
-        self.wal_pages = pages
-        return apsw.SQLITE_OK
+    def log_is_empty(self, connection: apsw.Connection) -> None:
+        """The log starts over: count its pages from here."""
+        connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
+        self.wal_pages = 0
 
-    def end_batch(self, changed: dict[Key, Position]) -> None:
-        """Keep the positions that a committed batch has changed."""
+    def end_batch(self, connection: apsw.Connection, changed: dict[Key, Position]) -> None:
+        """Keep the positions that a committed batch has changed, and count its pages.
+
+        Not by SQLite's hook after a commit, which would call Python before the answer is sent.
+        """
+        self.wal_pages += connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)[0]
         self.unwritten.update(position_rows(changed))
         self._last_batch_s = time.monotonic()
 
@@ -123,7 +127,7 @@ class Checkpointer:
         except apsw.Error as error:
             self._failed("checkpoint_errors", "checkpoint_failed", error)
         else:
-            self.wal_pages = 0
+            self.log_is_empty(connection)
 
     def _failed(self, counter: str, event: str, error: apsw.Error) -> None:
         self._errors[counter] += 1

@@ -58,7 +58,7 @@ class OpenFiles:
         if now_ns - self._looked_ns < LOOK_EVERY_NS:
             return True
         self._looked_ns = now_ns
-        return all(fstat(handle).st_nlink for handle in self._handles)
+        return 0 not in [fstat(handle).st_nlink for handle in self._handles]
 
     def lost(self) -> list[str]:
         """The tails whose names lead to another file, or to none."""

@@ -104,7 +104,6 @@ class OrderStore:
             connection.pragma("journal_mode", "WAL")
             connection.pragma("synchronous", self._synchronous)
             connection.pragma("wal_autocheckpoint", 0)
-            connection.set_wal_hook(self.checkpointer.note_wal)
             connection.set_busy_timeout(2000)
             if self.path != ":memory:":
                 self._soundness.run(connection)
@@ -115,7 +114,7 @@ class OrderStore:
             self._cursor = connection.cursor()
             if self.path != ":memory:":
                 preallocate_wal(connection, self.path)
-                self.checkpointer.wal_pages = 0
+                self.checkpointer.log_is_empty(connection)
                 self._files.lost()
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
@@ -289,7 +288,7 @@ class OrderStore:
         So the next batch does not wait for BEGIN.  Holding the write lock in the meantime is
         harmless, because this process is the only writer.
         """
-        self.checkpointer.end_batch(self.pending.positions)
+        self.checkpointer.end_batch(self._connection, self.pending.positions)
         self.pending.positions.clear()
         self._begin_early()
 
