@@ -106,13 +106,11 @@ def reset(attacker: Attacker) -> None:
     attacker.see("nothing")
 
 
-@FRAMES.attack(
-    "pages of 200 orders, 60 a second, and no answer is read", "dropped", "client_dropped"
-)
+@FRAMES.attack("pages of orders, 240 a second, and no answer is read", "dropped", "client_dropped")
 def reads_nothing(attacker: Attacker) -> None:
     with attacker.client() as client:
         attacker.until_s += 5
-        for _ in attacker.beats(60):
+        for _ in attacker.beats(240):
             try:
                 client.send(b'{"op":"orders","client":"trader","open":false,"limit":200}*')
             except OSError:
