@@ -203,10 +203,9 @@ class Run:
         out = np.zeros(most, TICK_DTYPE)
         count = reader.copy(out)
         told = out[:count].tolist()
-        self.returned.append(reader.next_seq())
+        self.returned += (reader.last_seq, reader.next_seq())
         reader.advance(count)
         self.returned.append((told, reader.position, reader.lost, reader.available()))
-        self.returned.append(reader.last_seq)
         self.returned.append(self.writer.reader(slot))
 
     def visible(self) -> tuple[Any, ...]:
