@@ -19,6 +19,8 @@ QUANTUM_MIN: Final = 64
 sessions wait half a millisecond for them."""
 FAIR_FRAMES: Final = 16
 """Requests of one session in a batch while others are active: about 0.2 ms, as long as a commit."""
+CROWD: Final = 8
+"""So many sessions that wait get larger shares: otherwise the system calls take the time."""
 SHARED_NS: Final = 1_000_000_000
 """For so long after a change from one session to another, more than one counts as active."""
 
@@ -64,7 +66,8 @@ class Turn:
             self._latest = session
         count = len(frames)
         if count > 1:
-            fair = FAIR_FRAMES if self.shared else max(left // (others + 1), QUANTUM_MIN)
+            few = self.shared and others < CROWD
+            fair = FAIR_FRAMES if few else max(left // (others + 1), QUANTUM_MIN)
             count = 1 if session.postponed else min(count, fair)
         session.postponed = False
         if session.held_bytes <= TAKEN_BYTES_MAX:

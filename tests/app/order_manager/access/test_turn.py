@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.order_manager.access import turn
-from app.order_manager.access.turn import FAIR_FRAMES, QUANTUM_MIN, SHARED_NS, Turn
+from app.order_manager.access.turn import CROWD, FAIR_FRAMES, QUANTUM_MIN, SHARED_NS, Turn
 from app.order_manager.session import Session
 
 BATCH_MAX = 256
@@ -78,6 +78,16 @@ def test_several_that_wait_share_the_batch(clock: Clock, sessions: tuple[Session
     clock.now_ns += SHARED_NS
     turns.begin()
     assert len(turns.take(sessions[0], BATCH_MAX, 9)) == QUANTUM_MIN
+
+
+def test_a_crowd_gets_larger_shares(clock: Clock, sessions: tuple[Session, Session]) -> None:
+    turns = Turn(4_000_000)
+    for session in sessions:
+        give(session, 4000)
+        take(turns, session)
+    for others, share in ((0, FAIR_FRAMES), (CROWD - 1, FAIR_FRAMES), (CROWD, QUANTUM_MIN)):
+        turns.begin()
+        assert len(turns.take(sessions[0], BATCH_MAX, others)) == share
 
 
 def test_the_bytes_that_a_session_holds_are_counted_down(
