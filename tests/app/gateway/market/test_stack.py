@@ -183,7 +183,7 @@ def disturb(market: Market, draw: random.Random, commands: int) -> list[str]:
         elif name in ("pause", "resume"):
             answer = market.tell(name)
         else:
-            time.sleep(draw.uniform(0.05, 0.6))
+            time.sleep(draw.uniform(0.05, 1.2))
             continue
         done.append(f"{name} at {tick}: {answer}")
         if draw.random() < 0.5:
@@ -198,7 +198,7 @@ def one_history(folder: Path, seed: int) -> None:
     with HostStack(folder, data_path=SAMPLE, pace=pace, start_paused=paused) as stack:
         stack.wait_ready()
         market = Market(stack)
-        done = disturb(market, draw, 14)
+        done = disturb(market, draw, 20)
         try:
             finish(market)
         except BaseException as error:
