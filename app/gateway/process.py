@@ -70,8 +70,6 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         raise RunFailed(EXIT_FAULT, "; ".join(lines[:2]), over=False, final=True) from None
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
-    metrics.set("rows_skipped", feed.rows_skipped)
-    metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
     raise_descriptor_limit(
         settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS,
         descriptors_each=DESCRIPTORS_EACH if access.tls is not None else 1,
@@ -88,10 +86,12 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     ) as server:
         try:
             price_port, sentiment_port = server.listen()
+            control_port = server.listen_control()
         except OSError as error:
             raise FatalError(
-                f"cannot listen on {settings.bind_host}, ports {settings.price_port} and "
-                f"{settings.sentiment_port}: {error.strerror or error}"
+                f"cannot listen on {settings.bind_host}, ports {settings.price_port}, "
+                f"{settings.sentiment_port} and {settings.control_port}: "
+                f"{error.strerror or error}"
             ) from None
         signal.set_wakeup_fd(server.waker_descriptor, warn_on_full_buffer=False)
         metrics.set_state("ready")
@@ -103,6 +103,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             ticks_in_file=feed.file.ticks,
             replay=settings.replay,
             feed_id=feed.feed_id,
+            control_port=control_port,
         )
         try:
             server.run()

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from app.config import Settings
 from app.gateway.handshake import Handshake
+from app.gateway.mirror import publish
 from app.gateway.playback import Playback
 from app.gateway.price_publisher import PricePublisher
 from app.gateway.sentiment_publisher import SentimentPublisher
@@ -24,16 +25,20 @@ from app.gateway.sessions import (
     Subscriber,
 )
 from app.gateway.timerfd import Timer
+from app.gateway.transport import Transport
 from app.market_data.feed import Feed
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.listener import listen
+from app.runtime.run_id import next_run, number_of
+from app.runtime.stack_segments import remove_ticks
 
 log = get_logger()
 
 HEARTBEAT_S: Final = 0.5
 BACKLOG: Final = 1024
+TWOS_COMPLEMENT: Final = (1 << 64) - 1
 SEND_BUFFER_BYTES: Final = 1 << 18
 WAKE_BYTES: Final = 4096
 GUESTS_MAX: Final = 64
@@ -59,6 +64,7 @@ class FeedServer:
         ``access``: what strangers have to show; without it, they may read the feed.
         """
         self._settings, self._feed, self._metrics = settings, feed, metrics
+        self._access = access
         self._stopped = stopped
         self._next_maintenance_ns = 0
         self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
@@ -75,10 +81,12 @@ class FeedServer:
             self.prices,
             self.sentiments,
             arm=self._timer.arm,
-            on_finish=self._publish_metrics,
+            on_change=self._publish_metrics,
             metrics=metrics,
         )
-        self._handshake = Handshake(self.sessions, self._playback, feed, proof, access)
+        self._handshake = Handshake(
+            self.sessions, self._playback, feed, proof, access, self._begin_run
+        )
         self._door = self._handshake.door
         if self._door is not None and self._door.relay is not None:
             self._epoll.register(self._door.relay.event_descriptor, select.EPOLLIN)
@@ -87,6 +95,8 @@ class FeedServer:
         self._wake_read_end.setblocking(False)
         self._epoll.register(self._wake_read_end, select.EPOLLIN)
         self._listeners: dict[int, tuple[socket.socket, Publisher]] = {}
+        if metrics is not None:
+            self._describe_run(metrics)
 
     def __enter__(self) -> Self:
         return self
@@ -104,19 +114,28 @@ class FeedServer:
             (self._settings.price_port, self.prices),
             (self._settings.sentiment_port, self.sentiments),
         ]
-        ports = []
-        for port, publisher in publishers:
-            listener = listen(
-                self._settings.bind_host,
-                port,
-                backlog=BACKLOG,
-                send_buffer_bytes=SEND_BUFFER_BYTES,
-            )
-            self._listeners[listener.fileno()] = (listener, publisher)
-            self._epoll.register(listener.fileno(), select.EPOLLIN)
-            ports.append(listener.getsockname()[1])
+        prices, sentiments = [self._listen_on(port, publisher) for port, publisher in publishers]
         self._playback.start_when_ready(time.monotonic_ns())
-        return ports[0], ports[1]
+        return prices, sentiments
+
+    def listen_control(self) -> int:
+        """Open the control port; returns its number.
+
+        Raises:
+            OSError: as :meth:`listen`.
+        """
+        return self._listen_on(self._settings.control_port, self._handshake.control)
+
+    def _listen_on(self, port: int, publisher: Publisher) -> int:
+        listener = listen(
+            self._settings.bind_host,
+            port,
+            backlog=BACKLOG,
+            send_buffer_bytes=SEND_BUFFER_BYTES,
+        )
+        self._listeners[listener.fileno()] = (listener, publisher)
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        return int(listener.getsockname()[1])
 
     @property
     def waker_descriptor(self) -> int:
@@ -128,7 +147,7 @@ class FeedServer:
         self._maintain(time.monotonic_ns())
         timer, wake = self._timer.fileno(), self._wake_read_end.fileno()
         subscribers, waiting = self.sessions.by_descriptor, self._handshake.waiting
-        playback, unpaced = self._playback, self._playback.unpaced
+        playback = self._playback
         while not self._stopped():
             for descriptor, events in self._epoll.poll(self._timeout_s()):
                 if descriptor == timer:
@@ -143,9 +162,9 @@ class FeedServer:
                         self._serve(subscriber, events)
                     elif self._door is not None:
                         self._door.take_handshakes()
-            if unpaced:
-                playback.follow_leader()
             now_ns = time.monotonic_ns()
+            if playback.unpaced:
+                playback.follow_leader(now_ns)
             if waiting:
                 self._handshake.join_silent_clients(now_ns)
             if now_ns >= self._next_maintenance_ns:
@@ -196,6 +215,35 @@ class FeedServer:
             elif subscriber.stage == DOOR and self.sessions.flush(subscriber):
                 self.sessions.watch(subscriber, writable=False)
 
+    def _begin_run(self, transport: Transport) -> None:
+        """The market jumps back: the whole stack begins another run.
+
+        The state is in the counters before the run begins, for a gateway that is killed meanwhile.
+        The other processes notice the run, and start again; the ticks of the old one are gone
+        before they can.  Last, the old connections are closed: who resumes is of the new run.
+
+        Raises:
+            OSError: the new run cannot be noted; nothing has changed.
+        """
+        metrics = self._metrics
+        if metrics is not None:
+            run = next_run(self._settings, metrics.run)
+            publish(metrics, transport, 0, 0, 0)
+            metrics.begin_run(run)
+            remove_ticks(self._settings)
+            self._describe_run(metrics)
+            self._handshake.use_proof(metrics.stack_proof)
+        for subscriber in list(self.sessions.by_descriptor.values()):
+            if subscriber.publisher is not self._handshake.control:
+                self.sessions.disconnect(subscriber, "client_left", reason="a new run begins")
+        log.info("run_begins", run=number_of(metrics.run) if metrics else None)
+        self._playback.begin_again(transport, time.monotonic_ns())
+
+    def _describe_run(self, metrics: ProcessMetrics) -> None:
+        metrics.set("run_number", number_of(metrics.run))
+        metrics.set("rows_skipped", self._feed.rows_skipped)
+        metrics.set("ticks_total", self._feed.total if self._settings.replay == "once" else 0)
+
     # ---- maintenance
 
     def _maintain(self, now_ns: int) -> None:
@@ -215,6 +263,8 @@ class FeedServer:
             self._handshake.use_proof(self._metrics.stack_proof)
         if self._door is not None:
             self._door.maintain(now_ns)
+        elif self._access is not None:
+            self._access.look(now_ns / 1e9)
         self.sessions.flush_refusals()
         self._publish_metrics()
 
@@ -240,6 +290,7 @@ class FeedServer:
         if self._playback.started and position != metrics.get("ticks_sent"):
             metrics.set("ticks_sent", position)
             metrics.set("sentiment_sent", self._feed.sentiment_count(position))
+            metrics.set("event_ns", self._feed.event_ns(max(position, 1) - 1) & TWOS_COMPLEMENT)
             metrics.mark_event(time.monotonic_ns())
         metrics.set("clients", len(sessions))
         totals = {

@@ -37,7 +37,9 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
                 feed = _connect(dialer, writer, metrics.stack_proof)
                 if writer is None:
                     # The segments need the symbols, and they say where to resume.
-                    writer = FeedWriter(settings, metrics, stop, Segments(settings, feed))
+                    writer = FeedWriter(
+                        settings, metrics, stop, Segments(settings, feed, metrics.run)
+                    )
                     metrics.set_state("ready")
                     if writer.next_seq:
                         feed.close()

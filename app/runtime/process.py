@@ -12,9 +12,11 @@ from app.config import (
     print_settings_error,
 )
 from app.runtime.container import ipc_owner
+from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
     EXIT_FAULT,
     EXIT_OK,
+    NEW_RUN,
     FatalError,
     RunFailed,
     Stop,
@@ -50,10 +52,9 @@ def run_process(
     try:
         if life:
             life.announce()
-        pin(getattr(settings, f"{service}_cpus"))
-        if service in TIME_SLICES_NS:
-            set_time_slice(TIME_SLICES_NS[service])
+        _place(settings, service)
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)
+        metrics.on_new_run = stop.on_new_run
         metrics.set_state("starting")
         code = body(settings, metrics, stop)
         if stop.shm_owner_died:
@@ -79,6 +80,8 @@ def run_process(
         log.exception("bug")
     finally:
         if metrics is not None:
+            if not metrics.is_of_this_run:  # whatever has ended it
+                code, reason, state, final = EXIT_NEW_RUN, NEW_RUN, "draining", False
             metrics.set_state(state)
             metrics.close()
         if final and code in (EXIT_FAULT, EXIT_SETTINGS):
@@ -86,6 +89,12 @@ def run_process(
         if code != EXIT_SETTINGS:  # the reason, already printed, is the last line
             log_stopped(code, reason)
     return _end(life, code, reason, final=final)
+
+
+def _place(settings: Settings, service: str) -> None:
+    pin(getattr(settings, f"{service}_cpus"))
+    if service in TIME_SLICES_NS:
+        set_time_slice(TIME_SLICES_NS[service])
 
 
 def _end(life: LifeFile | None, code: int, reason: str, *, final: bool) -> int:
@@ -123,7 +132,7 @@ def one_line(error: Exception) -> str:
 def log_stopped(code: int, reason: str) -> None:
     """The last line of every process: its exit code and, unless all is well, the reason."""
     log = get_logger()
-    if code == EXIT_OK:
+    if code in (EXIT_OK, EXIT_NEW_RUN):
         log.info("stopped", exit_code=code, **({"reason": reason} if reason else {}))
     else:
         log.error("stopped", exit_code=code, reason=reason or "see above")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from app.backtest.outcome import Outcome, of_store
+from app.config import Settings
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.support.environ import default_environ
@@ -68,7 +69,7 @@ class HostStack:
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
-        prices, sentiment, orders = free_ports(3)
+        prices, sentiment, orders, self.control_port = free_ports(4)
         self.price_port, self.sentiment_port, self.order_port = prices, sentiment, orders
         self._token = f"chaos_{secrets.token_hex(4)}"
         self.metrics_name = f"{self._token}_metrics"
@@ -80,6 +81,7 @@ class HostStack:
             "PRICE_PORT": str(prices),
             "SENTIMENT_PORT": str(sentiment),
             "ORDER_PORT": str(orders),
+            "CONTROL_PORT": str(self.control_port),
             "SHM_PRICE_BOOK": f"{self._token}_book",
             "SHM_METADATA": f"{self._token}_metadata",
             "SHM_TICK_RING": f"{self._token}_ring",
@@ -91,6 +93,10 @@ class HostStack:
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         self._main: subprocess.Popen[bytes] | None = None
+
+    def settings(self) -> Settings:
+        """The settings of its processes."""
+        return Settings.from_environ(self._environ)
 
     @property
     def log_path(self) -> Path:

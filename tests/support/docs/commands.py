@@ -30,7 +30,8 @@ ENDLESS = (
 )
 """Commands that run until Ctrl-C, and what they print once they work.  Not with REPLAY=once."""
 
-NEEDS_STACK = re.compile(r"-m app (stat|report|orders|store)\b|make backup|/dev/tcp/")
+NEEDS_STACK = re.compile(r"-m app (stat|report|orders|store|replay)\b|make backup|/dev/tcp/")
+MOVES_STACK = re.compile(r"-m app replay (?!status)")
 NEEDS_STOPPED_STORE = re.compile(r"-m app store (restore|rebuild)\b|make restore")
 STARTS_STACK = re.compile(r"docker compose up\b|docker compose run .*\bverdict$|make up\b")
 
@@ -132,7 +133,7 @@ class HostCommands:
 
     def _environ(self, name: str, **settings: str) -> dict[str, str]:
         """Settings of a stack of our own."""
-        prices, sentiment, orders = free_ports(3)
+        prices, sentiment, orders, control = free_ports(4)
         token = f"{self._token}_{secrets.token_hex(2)}"
         return {
             **default_environ(),
@@ -140,6 +141,7 @@ class HostCommands:
             "PRICE_PORT": str(prices),
             "SENTIMENT_PORT": str(sentiment),
             "ORDER_PORT": str(orders),
+            "CONTROL_PORT": str(control),
             "SHM_PRICE_BOOK": f"{token}_book",
             "SHM_METADATA": f"{token}_metadata",
             "SHM_TICK_RING": f"{token}_ring",
@@ -189,11 +191,17 @@ class HostCommands:
         finally:
             for running in reversed(left_running):
                 running.interrupt()
+            if any(MOVES_STACK.search(command) for command in commands):
+                self._stop_stack()  # other blocks begin with an undisturbed one
+
+    def _stop_stack(self) -> None:
+        if self._stack is not None:
+            self._stack.interrupt()
+            self._stack = None
 
     def close(self) -> None:
         """Stop the shared stack and remove its segments."""
-        if self._stack is not None:
-            self._stack.interrupt()
+        self._stop_stack()
         for path in Path("/dev/shm").glob(f"{self._token}*"):
             path.unlink(missing_ok=True)
 
