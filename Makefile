@@ -88,7 +88,7 @@ pin: ## Pin PYTHON_IMAGE in .env to the digest that its tag has in the registry 
 
 sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
 	@bin=$$(images/supply_chain/tools.sh) && mkdir -p build/sbom \
-	&& for image in shm gateway orderbook strategy order-manager; do \
+	&& for image in shm gateway orderbook strategy order-manager dashboard; do \
 		"$$bin/python" images/supply_chain/sbom.py trading-$$image build/sbom/trading-$$image.cdx.json || exit 1; \
 	done
 

@@ -19,7 +19,7 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
-    "run": ("app.main:main", "Run the four processes on this host."),
+    "run": ("app.main:main", "Run the stack on this host."),
     "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     price_port: Port = 9001
     sentiment_port: Port = 9002
     order_port: Port = 62000
+    dashboard_host: str = ""
+    dashboard_port: Port = 8080
 
     # Data and pace
     data_path: str = "data/market_data.csv"

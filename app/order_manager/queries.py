@@ -27,7 +27,12 @@ from app.model.requests import (
     Resume,
     Status,
 )
-from app.model.wire.order_answers import encode_object, encode_reject, order_member
+from app.model.wire.order_answers import (
+    encode_object,
+    encode_reject,
+    listed_order,
+    order_member,
+)
 from app.model.words import one_word
 from app.order_manager.access.grants import EVERYTHING, Grant
 from app.order_manager.order_log import Event, Note
@@ -275,7 +280,7 @@ class OrderQueries:
         else:
             found, before = self._store.orders_page(client_no, command.before, command.limit)
         shown = [o for o in found if core.knows(o) and grant.sees(core.name_of(o))]
-        rows = within_budget(order_member(o, core.name_of(o)).encode() for o in shown)
+        rows = within_budget(listed_order(o, core.name_of(o)).encode() for o in shown)
         if len(rows) < len(shown):
             before = shown[len(rows) - 1].order_no
         more = b"true" if before else b"false"

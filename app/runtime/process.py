@@ -50,7 +50,7 @@ def run_process(
     try:
         if life:
             life.announce()
-        pin(getattr(settings, f"{service}_cpus"))
+        pin(getattr(settings, f"{service}_cpus", ""))
         if service in TIME_SLICES_NS:
             set_time_slice(TIME_SLICES_NS[service])
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)

@@ -8,7 +8,7 @@ from app.strategy.attach import decides_orders, fingerprint
 
 NEUTRAL = (
     "gateway_", "order_manager_", "orderbook_", "bind_host", "publish_feed_open", "price_",
-    "sentiment_port", "order_port",
+    "sentiment_port", "order_port", "dashboard_",
     "data_path", "sentiment_path", "timestamp_column", "symbol_column", "sentiment_column",
     "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "replay",
     "sentiment_subscribers", "client_", "shm_", "ring_", "reader_grace_s", "attach_timeout_s",
