@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
     "orders": ("app.order_manager.cli:command", "Send orders, ask about them, halt trading."),
+    "replay": ("app.runtime.control.command:command", "Pause the market, step, speed, jump."),
     "verdict": (
         "app.runtime.verdict.command:main",
         "Wait for the end of the containers' run, judge it.",

@@ -44,6 +44,13 @@ CpuList = Annotated[
     ),
 ]
 
+PACE = r"^(max|[0-9]{1,12}(\.[0-9]{1,6})?(x|/s))$"
+
+
+def is_zero(pace: str) -> bool:
+    """Whether nothing would ever be sent at this pace."""
+    return pace != "max" and float(pace.removesuffix("/s").removesuffix("x")) == 0
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach ``host``."""
@@ -67,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     order_port: Port = 62000
     dashboard_host: str = ""
     dashboard_port: Port = 8080
+    control_port: Port = 9003
 
     # Data and pace
     data_path: str = "data/market_data.csv"
@@ -82,10 +90,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pace: Annotated[
         str,
         Meta(
-            pattern=r"^(max|[0-9]+(\.[0-9]+)?x|[0-9]+(\.[0-9]+)?/s)$",
+            pattern=PACE,
             description="max, ticks per second (1000/s), or a multiple of event time (60x)",
         ),
     ] = "1000/s"
+    start_paused: bool = False
     replay: Literal["once", "loop", "walk"] = "walk"
     price_subscribers: NonNegative = 1
     sentiment_subscribers: NonNegative = 1
@@ -234,7 +243,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"SHM_*: the four segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
         found.extend(self._verdict_problems())
-        if self.pace != "max" and float(self.pace.removesuffix("/s").removesuffix("x")) <= 0:
+        if is_zero(self.pace):
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
         return found
 

@@ -1,4 +1,7 @@
-"""A client's hello: ``PING``, ``PROOF|x``, ``RUN``, ``BEAT``, ``RESUME|n``, or nothing: plain."""
+"""A client's hello: ``PING``, ``PROOF|x``, ``RUN``, ``BEAT``, ``RESUME|n``, or nothing: plain.
+
+On the control port requests follow it, or replace it.
+"""
 
 import hmac
 import select
@@ -6,6 +9,7 @@ import socket
 import time
 from typing import Final
 
+from app.gateway.control import ControlPort
 from app.gateway.door import Door
 from app.gateway.playback import Playback
 from app.gateway.sessions import (
@@ -63,6 +67,7 @@ class Handshake:
     ) -> None:
         self._sessions, self._playback, self._feed = sessions, playback, feed
         self.use_proof(proof)
+        self.control = ControlPort(sessions, playback, feed, lambda: self._proof_text, access)
         self.waiting: set[Subscriber] = set()
         self.resumes = 0
         self.door: Door | None = None
@@ -90,6 +95,9 @@ class Handshake:
                 self.receive(oldest)  # its proof or token may have arrived
                 self.door.make_room(oldest)
             return
+        if publisher is self.control and not guest:
+            self.control.subscribe(subscriber)
+            return
         self.waiting.add(subscriber)
         if not guest:
             self._greet(subscriber)
@@ -105,6 +113,9 @@ class Handshake:
         assert self.door is not None
         if subscriber in self._sessions.guests:
             self.door.turn_away(subscriber, TOO_MANY)
+            return
+        if subscriber.publisher is self.control:
+            self.control.subscribe(subscriber)
             return
         subscriber.stage = HELLO
         subscriber.hello.max_frame_bytes = HELLO_BYTES_MAX
@@ -157,7 +168,8 @@ class Handshake:
 
     def _end_of_input(self, subscriber: Subscriber) -> None:
         """A plain client may shut down its sending side and keep reading; any other has left."""
-        if subscriber.stage == STREAM and self._playback.started and not subscriber.resuming:
+        reads = subscriber in subscriber.publisher.subscribers and not subscriber.resuming
+        if reads and self._playback.started:
             subscriber.half_closed = True
             self._sessions.watch(subscriber, bool(subscriber.watching & select.EPOLLOUT))
         else:
@@ -173,6 +185,9 @@ class Handshake:
             return
         if subscriber in self._sessions.guests and not frame.startswith((PING, WHO)):
             self._sessions.disconnect(subscriber, "client_left", reason=TOO_MANY)
+            return
+        if subscriber.publisher is self.control:
+            self._take_request(subscriber, frame)
             return
         if subscriber.stage == DOOR and self.door is not None:
             self.door.take(subscriber, frame)
@@ -200,6 +215,12 @@ class Handshake:
         else:
             raise RemoteProtocolError(f"unknown hello {frame!r}")
 
+    def _take_request(self, subscriber: Subscriber, frame: bytes) -> None:
+        if subscriber.stage == DOOR and self.door is not None:
+            self.door.take(subscriber, self.control.as_hello(frame))
+        if subscriber.stage == STREAM:
+            self.control.take(subscriber, frame)
+
     def _take_proof(self, subscriber: Subscriber, frame: bytes) -> None:
         """A wrong proof is ignored: it may be that of a stack with its own shared memory."""
         if not self._proof or not hmac.compare_digest(frame, self._proof):
@@ -208,6 +229,8 @@ class Handshake:
         self._sessions.prove(subscriber)
         if subscriber.stage == DOOR and self.door is not None:
             self.door.let_in(subscriber)
+        elif guest and subscriber.publisher is self.control:
+            self.control.subscribe(subscriber)
         elif guest:
             self._greet(subscriber)
 

@@ -1,4 +1,4 @@
-"""The stream's progress: when it starts, which ticks are due, when it ends.
+"""The stream's progress: when it starts, which ticks are due, when it stands still or ends.
 
 No clock and no socket here: each call is told the time (CLOCK_MONOTONIC, ns).
 """
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from app.config import Settings
-from app.gateway.pacing import make_pace
+from app.gateway.mirror import publish, restored
+from app.gateway.pacing import Pace, make_pace
 from app.gateway.price_publisher import PricePublisher
 from app.gateway.sentiment_publisher import SentimentPublisher
+from app.gateway.transport import Mode, Transport
 from app.market_data.feed import Feed
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -23,8 +25,8 @@ WAKE_NS_MIN: Final = 200_000
 class Playback:
     """Moves the publishers of both ports through the feed.
 
-    ``arm(at_ns)`` asks for a call of :meth:`release_due` at that time.  ``on_finish`` is called
-    once, when the last tick has been released.
+    ``arm(at_ns)`` asks for a call of :meth:`release_due` at that time.  ``on_change`` is called
+    when the market has been told something, has arrived where it hurried to, or has ended.
     """
 
     def __init__(
@@ -35,24 +37,39 @@ class Playback:
         sentiments: SentimentPublisher,
         *,
         arm: Callable[[int], None],
-        on_finish: Callable[[], None],
+        on_change: Callable[[], None],
         metrics: ProcessMetrics | None = None,
     ) -> None:
-        self._settings, self._total, self._metrics = settings, feed.total, metrics
+        self._settings, self._feed, self._metrics = settings, feed, metrics
+        self._total = feed.total
         self._prices, self._sentiments = prices, sentiments
-        self._arm, self._on_finish = arm, on_finish
-        self._pace = make_pace(settings.pace, feed)
+        self._arm, self._on_change = arm, on_change
+        self._pace: Pace | None = None
+        """The schedule that runs; None while the market stands still, or hurries."""
+        self.unpaced = False
+        """Whether each subscriber gets ticks as fast as it reads: call :meth:`follow_leader`."""
         self._armed_ns = 0
         self._traced = settings.log_level == "DEBUG"
         self._traced_seq = 0
         # The previous process died before its stream was finished.
         self._restarted = metrics is not None and metrics.restarts > 0
-        self.started = self._finished = False
+        self.transport = Transport(settings.pace, paused=settings.start_paused)
+        self.started = self.finished = False
+        if metrics is not None and self._restarted:
+            self._restore(metrics)
+        self._publish(0, 0)
+
+    def _restore(self, metrics: ProcessMetrics) -> None:
+        """The state of the process that died; where the market stood still, also its place."""
+        self.transport = restored(metrics, self.transport)
+        if self.transport.mode is Mode.PAUSED:
+            self._prices.release(min(metrics.get("ticks_sent"), self._total))
+            self._sentiments.advance(self._prices.released)
 
     @property
-    def unpaced(self) -> bool:
-        """Whether there is no schedule, so that each subscriber gets ticks as fast as it reads."""
-        return self._pace is None
+    def position(self) -> int:
+        """How many ticks of the run the clients were sent, or at least the fastest of them."""
+        return self._prices.position
 
     @property
     def released(self) -> int:
@@ -67,12 +84,44 @@ class Playback:
         if self._metrics is not None:
             self._metrics.mark_event(now_ns)
         self._traced_seq = self._prices.released
-        log.info("stream_started", seq=self._prices.released, pace=self._settings.pace)
-        if self._pace is None:
-            self._prices.start_unpaced()
+        log.info("stream_started", seq=self._prices.released, pace=self.transport.pace)
+        self._move(now_ns)
+
+    def tell(self, transport: Transport, now_ns: int) -> None:
+        """Do what a command has decided."""
+        self.transport = transport
+        if self.started and not self.finished:
+            self._move(now_ns)
+            if self.unpaced:
+                self.follow_leader(now_ns)  # it may have arrived
         else:
+            self._publish(0, 0)
+        self._on_change()
+
+    def _publish(self, seq: int, due_ns: int) -> None:
+        """The state, and when a tick is due: latency is measured from it."""
+        if self._metrics is not None:
+            publish(self._metrics, self.transport, seq, due_ns)
+
+    def _move(self, now_ns: int) -> None:
+        """Begin what the state says."""
+        self._prices.stop_hurry()
+        self.unpaced, self._pace = False, None
+        mode = self.transport.mode
+        pace = make_pace(self.transport.pace, self._feed) if mode is Mode.PLAY else None
+        if pace is not None:
+            self._pace = pace
             self._schedule(now_ns)
             self.release_due(now_ns)
+            return
+        self._publish(0, 0)
+        if mode is not Mode.PAUSED:
+            self.unpaced = True
+            self._prices.hurry(self._end_of_hurry)
+
+    @property
+    def _end_of_hurry(self) -> int:
+        return self._total if self.transport.until is None else self.transport.until
 
     def _is_ready(self) -> bool:
         """Whether all expected subscribers are there, or the run began before we were restarted.
@@ -90,12 +139,11 @@ class Playback:
         )
 
     def _schedule(self, now_ns: int) -> None:
-        """Start the schedule at the next tick; publish it, so that latency is measured from it."""
+        """Start the schedule at the next tick."""
         assert self._pace is not None
+        self._armed_ns = 0
         self._pace.begin(self._prices.released, now_ns)
-        if self._metrics is not None:
-            self._metrics.set("schedule_seq", self._prices.released)
-            self._metrics.set("schedule_ns", now_ns)
+        self._publish(self._prices.released, now_ns)
 
     def release_due(self, now_ns: int) -> None:
         """Set the timer for the next tick, then send every tick that is due.
@@ -103,7 +151,7 @@ class Playback:
         Sending is the last step: on a shared core, work after it delays the processes that wait for
         the tick.
         """
-        if self._pace is None or not self.started or self._finished:
+        if self._pace is None or not self.started or self.finished:
             return
         due = min(self._pace.due(now_ns), self._total)
         if due < self._total:
@@ -127,17 +175,26 @@ class Playback:
             self.release_due(now_ns)
         self._sentiments.advance(self._prices.position)
 
-    def follow_leader(self) -> None:
-        """At full pace: move the sentiment to the position of the fastest price subscriber."""
-        if not self.started:
+    def follow_leader(self, now_ns: int) -> None:
+        """In a hurry: move the sentiment to the fastest price subscriber; see if it has arrived."""
+        if not self.started or self.finished:
             return
-        position = self._prices.position
-        if not self._settings.price_subscribers and not self._prices.subscribers:
-            position = self._total
+        end, position = self._end_of_hurry, self._prices.position
+        alone = not self._prices.leads and (
+            not self._settings.price_subscribers or bool(self._prices.subscribers)
+        )
+        if alone:
+            position = end
         self._sentiments.advance(position)
         if self._traced:
             self._trace(position)
-        if self._prices.position == self._total and not self._finished:
+        if self.transport.until is not None and position >= end:
+            self.transport = self.transport.arrived()
+            self._prices.stop_hurry(skip=alone)
+            if self._prices.position < self._total:
+                self._move(now_ns)
+                self._on_change()
+        if self._prices.position == self._total:
             self._finish()
 
     def _trace(self, seq: int) -> None:
@@ -147,6 +204,8 @@ class Playback:
         self._traced_seq = max(seq, self._traced_seq)
 
     def _finish(self) -> None:
-        self._finished = True
+        self.finished = True
+        self._pace = None
         log.info("stream_finished", ticks=self._total)
-        self._on_finish()
+        self._publish(0, 0)
+        self._on_change()

@@ -33,9 +33,10 @@ class PricePublisher:
         # Those that asked for a later tick than is released; it is their ``next_seq``.
         self._parked: set[Subscriber] = set()
         self._tail_block, self._tail = self._locate(0)
-        # At full pace everything is released; the position is that of the leader, the fastest
-        # subscriber.
+        # In a hurry everything up to its end is released; the position is that of the leader, the
+        # fastest subscriber.  If there are processes of this stack, it is one of these.
         self._unpaced = False
+        self._stack: set[Subscriber] = set()
         self._leader_block, self._leader = self._tail_block, self._tail
 
     def _locate(self, seq: int) -> tuple[Block, int]:
@@ -79,17 +80,56 @@ class PricePublisher:
         else:
             subscriber.block, subscriber.position = self._locate(seq)
             self.release(seq)
+            if self._unpaced:
+                # It has what is before: after a restart of the gateway, the hurry is there.
+                self._note_leader(subscriber, subscriber.block)
         self.pump(subscriber)
 
     def _subscribe(self, subscriber: Subscriber) -> None:
         self.subscribers.add(subscriber)
+        if subscriber.proven:
+            self._stack.add(subscriber)
         subscriber.stage = STREAM
 
-    def start_unpaced(self) -> None:
-        """Release everything: from now on each subscriber is sent as fast as it reads."""
+    def hurry(self, seq: int) -> None:
+        """Release the ticks below ``seq``: each subscriber is sent them as fast as it reads."""
         self._leader_block, self._leader = self._locate(self.released)
         self._unpaced = True
-        self.release(self._feed.total)
+        self.release(seq)
+
+    @property
+    def leads(self) -> bool:
+        """Whether a subscriber reads, so that a hurry gets on."""
+        return len(self.subscribers) > len(self._parked)
+
+    def stop_hurry(self, skip: bool = False) -> None:
+        """No tick is released any more that the leader was not sent, at least in part.
+
+        ``skip``: nobody reads, so the hurry is at its end.
+        """
+        if not self._unpaced:
+            return
+        self._unpaced = False
+        if skip:
+            return
+        seq = _next_whole(self._leader_block, self._leader)
+        if self.released <= seq:
+            return
+        for subscriber in self._take_caught_up():
+            subscriber.block, subscriber.position = self._tail_block, self._tail
+        self.released = seq
+        for subscriber in tuple(self.subscribers):
+            if subscriber.block is not None:
+                self._park_if_ahead(subscriber, subscriber.block)
+
+    def _park_if_ahead(self, subscriber: Subscriber, block: Block) -> None:
+        """A client that is none of this stack, and asked for later ticks, waits for them."""
+        next_seq = _next_whole(block, subscriber.position)
+        if next_seq > self.released:
+            subscriber.queue(_rest_of_frame(block, subscriber.position))
+            subscriber.block, subscriber.next_seq = None, next_seq
+            self._parked.add(subscriber)
+            self.pump(subscriber)
 
     def release(self, seq: int) -> None:
         """Release the ticks below ``seq``; a smaller number than before does nothing."""
@@ -170,6 +210,8 @@ class PricePublisher:
         self._sessions.watch(subscriber, writable=True)
 
     def _note_leader(self, subscriber: Subscriber, block: Block) -> None:
+        if self._stack and subscriber not in self._stack:
+            return
         if (block.first, subscriber.position) > (self._leader_block.first, self._leader):
             self._leader_block, self._leader = block, subscriber.position
 
@@ -199,7 +241,7 @@ class PricePublisher:
         rest, seq = b"", self.released
         if not caught_up:
             rest = _rest_of_frame(subscriber.block, subscriber.position)
-            seq = subscriber.block.seq_at(subscriber.position) + bool(rest)
+            seq = _next_whole(subscriber.block, subscriber.position)
             subscriber.position += len(rest)
         subscriber.queue(rest + encode_mark("BEAT", seq))
         if not self._sessions.flush(subscriber) and subscriber in self._caught_up:
@@ -210,6 +252,7 @@ class PricePublisher:
         """Remove a subscriber whose connection is closed."""
         self.subscribers.discard(subscriber)
         self._parked.discard(subscriber)
+        self._stack.discard(subscriber)
         self.completed += subscriber.finished
         if subscriber in self._caught_up:
             self._caught_up.remove(subscriber)
@@ -220,6 +263,12 @@ class PricePublisher:
             return len(subscriber.pending)
         lag_ticks = self.position - subscriber.block.seq_at(subscriber.position)
         return len(subscriber.pending) + int(lag_ticks * self._feed.frame_bytes_mean)
+
+
+def _next_whole(block: Block, position: int) -> int:
+    """The first tick of which nothing is sent at ``position``."""
+    seq = block.seq_at(position)
+    return seq + (block.offsets[seq - block.first] != position)
 
 
 def _rest_of_frame(block: Block, position: int) -> bytes:

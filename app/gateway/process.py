@@ -88,10 +88,12 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     ) as server:
         try:
             price_port, sentiment_port = server.listen()
+            control_port = server.listen_control()
         except OSError as error:
             raise FatalError(
-                f"cannot listen on {settings.bind_host}, ports {settings.price_port} and "
-                f"{settings.sentiment_port}: {error.strerror or error}"
+                f"cannot listen on {settings.bind_host}, ports {settings.price_port}, "
+                f"{settings.sentiment_port} and {settings.control_port}: "
+                f"{error.strerror or error}"
             ) from None
         signal.set_wakeup_fd(server.waker_descriptor, warn_on_full_buffer=False)
         metrics.set_state("ready")
@@ -103,6 +105,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             ticks_in_file=feed.file.ticks,
             replay=settings.replay,
             feed_id=feed.feed_id,
+            control_port=control_port,
         )
         try:
             server.run()

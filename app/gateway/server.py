@@ -34,6 +34,7 @@ log = get_logger()
 
 HEARTBEAT_S: Final = 0.5
 BACKLOG: Final = 1024
+TWOS_COMPLEMENT: Final = (1 << 64) - 1
 SEND_BUFFER_BYTES: Final = 1 << 18
 WAKE_BYTES: Final = 4096
 GUESTS_MAX: Final = 64
@@ -59,6 +60,7 @@ class FeedServer:
         ``access``: what strangers have to show; without it, they may read the feed.
         """
         self._settings, self._feed, self._metrics = settings, feed, metrics
+        self._access = access
         self._stopped = stopped
         self._next_maintenance_ns = 0
         self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
@@ -75,7 +77,7 @@ class FeedServer:
             self.prices,
             self.sentiments,
             arm=self._timer.arm,
-            on_finish=self._publish_metrics,
+            on_change=self._publish_metrics,
             metrics=metrics,
         )
         self._handshake = Handshake(self.sessions, self._playback, feed, proof, access)
@@ -104,19 +106,28 @@ class FeedServer:
             (self._settings.price_port, self.prices),
             (self._settings.sentiment_port, self.sentiments),
         ]
-        ports = []
-        for port, publisher in publishers:
-            listener = listen(
-                self._settings.bind_host,
-                port,
-                backlog=BACKLOG,
-                send_buffer_bytes=SEND_BUFFER_BYTES,
-            )
-            self._listeners[listener.fileno()] = (listener, publisher)
-            self._epoll.register(listener.fileno(), select.EPOLLIN)
-            ports.append(listener.getsockname()[1])
+        prices, sentiments = [self._listen_on(port, publisher) for port, publisher in publishers]
         self._playback.start_when_ready(time.monotonic_ns())
-        return ports[0], ports[1]
+        return prices, sentiments
+
+    def listen_control(self) -> int:
+        """Open the control port; returns its number.
+
+        Raises:
+            OSError: as :meth:`listen`.
+        """
+        return self._listen_on(self._settings.control_port, self._handshake.control)
+
+    def _listen_on(self, port: int, publisher: Publisher) -> int:
+        listener = listen(
+            self._settings.bind_host,
+            port,
+            backlog=BACKLOG,
+            send_buffer_bytes=SEND_BUFFER_BYTES,
+        )
+        self._listeners[listener.fileno()] = (listener, publisher)
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+        return int(listener.getsockname()[1])
 
     @property
     def waker_descriptor(self) -> int:
@@ -128,7 +139,7 @@ class FeedServer:
         self._maintain(time.monotonic_ns())
         timer, wake = self._timer.fileno(), self._wake_read_end.fileno()
         subscribers, waiting = self.sessions.by_descriptor, self._handshake.waiting
-        playback, unpaced = self._playback, self._playback.unpaced
+        playback = self._playback
         while not self._stopped():
             for descriptor, events in self._epoll.poll(self._timeout_s()):
                 if descriptor == timer:
@@ -143,9 +154,9 @@ class FeedServer:
                         self._serve(subscriber, events)
                     elif self._door is not None:
                         self._door.take_handshakes()
-            if unpaced:
-                playback.follow_leader()
             now_ns = time.monotonic_ns()
+            if playback.unpaced:
+                playback.follow_leader(now_ns)
             if waiting:
                 self._handshake.join_silent_clients(now_ns)
             if now_ns >= self._next_maintenance_ns:
@@ -215,6 +226,8 @@ class FeedServer:
             self._handshake.use_proof(self._metrics.stack_proof)
         if self._door is not None:
             self._door.maintain(now_ns)
+        elif self._access is not None:
+            self._access.look(now_ns / 1e9)
         self.sessions.flush_refusals()
         self._publish_metrics()
 
@@ -240,6 +253,7 @@ class FeedServer:
         if self._playback.started and position != metrics.get("ticks_sent"):
             metrics.set("ticks_sent", position)
             metrics.set("sentiment_sent", self._feed.sentiment_count(position))
+            metrics.set("event_ns", self._feed.event_ns(max(position, 1) - 1) & TWOS_COMPLEMENT)
             metrics.mark_event(time.monotonic_ns())
         metrics.set("clients", len(sessions))
         totals = {

@@ -4,6 +4,7 @@ Ticks are numbered from 0.  The file segment comes first; a loop or a random wal
 """
 
 import hashlib
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
@@ -65,6 +66,18 @@ class Feed:
     def frame(self, seq: int) -> bytes:
         """The frame of tick ``seq``."""
         return self.block_at(seq).frame(seq)
+
+    def event_ns(self, seq: int) -> int:
+        """The event time of tick ``seq``."""
+        block = self.block_at(seq)
+        return int(block.event_ns[seq - block.first])
+
+    def tick_at(self, event_ns: int) -> int:
+        """The first tick of that event time or later; ``total`` if there is none.
+
+        Times never decrease within a feed.
+        """
+        return bisect_left(range(self.total), event_ns, key=self.event_ns)
 
     def snapshot(self, seq: int) -> bytes:
         """The last tick of each symbol before tick ``seq``, in stream order."""

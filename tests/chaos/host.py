@@ -68,7 +68,7 @@ class HostStack:
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
-        prices, sentiment, orders = free_ports(3)
+        prices, sentiment, orders, self.control_port = free_ports(4)
         self.price_port, self.sentiment_port, self.order_port = prices, sentiment, orders
         self._token = f"chaos_{secrets.token_hex(4)}"
         self.metrics_name = f"{self._token}_metrics"
@@ -80,6 +80,7 @@ class HostStack:
             "PRICE_PORT": str(prices),
             "SENTIMENT_PORT": str(sentiment),
             "ORDER_PORT": str(orders),
+            "CONTROL_PORT": str(self.control_port),
             "SHM_PRICE_BOOK": f"{self._token}_book",
             "SHM_METADATA": f"{self._token}_metadata",
             "SHM_TICK_RING": f"{self._token}_ring",

@@ -63,6 +63,7 @@ def make_settings(**changes: object) -> Settings:
     fixed = {
         "price_port": 0,
         "sentiment_port": 0,
+        "control_port": 0,
         "pace": "max",
         "replay": "once",
         "price_subscribers": 1,

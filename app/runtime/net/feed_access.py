@@ -10,12 +10,12 @@ from typing import Self
 
 from app.config import Settings, SettingsError, is_loopback
 from app.runtime.net.access import server_tls, token_matches
-from app.runtime.net.credentials import WatchedTokens, read_credentials
+from app.runtime.net.credentials import Credential, Role, WatchedTokens, read_credentials
 
 
-def _read_tokens(path: str) -> tuple[bytes, ...]:
+def _read_tokens(path: str) -> tuple[Credential, ...]:
     """The tokens with which one may read the feed: each that is valid on the order port."""
-    return tuple(each.token for each in read_credentials(path))
+    return tuple(read_credentials(path))
 
 
 class FeedAccess:
@@ -34,6 +34,7 @@ class FeedAccess:
         """
         self._watched = WatchedTokens(token_file, partial(_read_tokens, token_file))
         self.tls = tls
+        self.has_tokens = bool(token_file)
         self.needs_token = bool(token_file) and not open_to_all
         self.needs_tls = tls is not None and not open_to_all
 
@@ -52,11 +53,16 @@ class FeedAccess:
 
     def accepts(self, token: str) -> bool:
         """Whether one may read the feed with a token; all are compared, so time tells nothing."""
-        return sum(token_matches(known, token) for known in self._watched.tokens) > 0
+        return sum(token_matches(known.token, token) for known in self._watched.tokens) > 0
+
+    def is_operator(self, token: str) -> bool:
+        """Whether one may command the market with a token."""
+        known = (each for each in self._watched.tokens if each.role != Role.CLIENT)
+        return sum(token_matches(each.token, token) for each in known) > 0
 
     def look(self, now_s: float) -> bool:
         """Whether the file of tokens has been loaded anew; call it a few times a second."""
-        return self.needs_token and self._watched.look(now_s)
+        return self.has_tokens and self._watched.look(now_s)
 
 
 def published_host(settings: Settings) -> str:

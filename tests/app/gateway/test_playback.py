@@ -30,7 +30,7 @@ class Player:
             self.prices,
             SentimentPublisher(feed, sessions),
             arm=self.armed.append,
-            on_finish=self._count_finish,
+            on_change=self._count_finish,
         )
 
     def _count_finish(self) -> None:

@@ -280,7 +280,7 @@ def test_port_in_use(start: Start, path: Path) -> None:
         port = taken.getsockname()[1]
         process = start(data_path=str(path), price_port=port)
         assert process.wait() == 1
-    assert f"ports {port} and 0: Address already in use" in "".join(process.lines)
+    assert f"ports {port}, 0 and 0: Address already in use" in "".join(process.lines)
 
 
 @pytest.mark.medium

@@ -19,6 +19,12 @@ SUBCOMMANDS = [
     ["orders", "resume"],
     ["orders", "send"],
     ["orders", "status"],
+    ["replay", "pause"],
+    ["replay", "resume"],
+    ["replay", "seek"],
+    ["replay", "speed"],
+    ["replay", "status"],
+    ["replay", "step"],
     ["store", "backup"],
     ["store", "export"],
     ["store", "rebuild"],
@@ -50,6 +56,7 @@ def test_help_lists_the_commands_and_loads_none_of_them():
     listed = {line.split()[0] for line in lines[lines.index("Commands:") + 1 :]}
     assert listed == {
         "run", "backtest", "stat", "report", "orders", "store", "compare", "crash", "verdict",
+        "replay",
     }  # fmt: skip
     assert last == "0 []"
 

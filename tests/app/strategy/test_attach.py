@@ -8,9 +8,9 @@ from app.strategy.attach import decides_orders, fingerprint
 
 NEUTRAL = (
     "gateway_", "order_manager_", "orderbook_", "bind_host", "publish_feed_open", "price_",
-    "sentiment_port", "order_port", "dashboard_",
+    "sentiment_port", "order_port", "control_port", "dashboard_",
     "data_path", "sentiment_path", "timestamp_column", "symbol_column", "sentiment_column",
-    "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "replay",
+    "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "start_paused", "replay",
     "sentiment_subscribers", "client_", "shm_", "ring_", "reader_grace_s", "attach_timeout_s",
     "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_", "order_group_max",
     "run_id", "run_dir", "order_published_host", "order_token_file", "order_tls_",

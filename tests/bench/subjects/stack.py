@@ -42,6 +42,7 @@ def settings_for(work_dir: Path, place: Placement, **changes: object) -> Setting
         "price_port": price_port,
         "sentiment_port": sentiment_port,
         "order_port": order_port,
+        "control_port": 0,
         "shm_price_book": f"bench_{token}_book",
         "shm_metadata": f"bench_{token}_metadata",
         "shm_tick_ring": f"bench_{token}_ring",

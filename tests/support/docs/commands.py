@@ -132,7 +132,7 @@ class HostCommands:
 
     def _environ(self, name: str, **settings: str) -> dict[str, str]:
         """Settings of a stack of our own."""
-        prices, sentiment, orders = free_ports(3)
+        prices, sentiment, orders, control = free_ports(4)
         token = f"{self._token}_{secrets.token_hex(2)}"
         return {
             **default_environ(),
@@ -140,6 +140,7 @@ class HostCommands:
             "PRICE_PORT": str(prices),
             "SENTIMENT_PORT": str(sentiment),
             "ORDER_PORT": str(orders),
+            "CONTROL_PORT": str(control),
             "SHM_PRICE_BOOK": f"{token}_book",
             "SHM_METADATA": f"{token}_metadata",
             "SHM_TICK_RING": f"{token}_ring",

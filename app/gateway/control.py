@@ -1,0 +1,264 @@
+"""The control port: tells the market to stand still, to step, to play, or to jump.
+
+A third publisher beside the feed ports, so its clients pass the same door.  Everybody who may come
+in may ask for the state; to change it, one is a process of this stack, or an operator.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from app.config import PACE, is_zero
+from app.gateway.door import NEEDS_TLS
+from app.gateway.playback import Playback
+from app.gateway.sessions import STREAM, Sessions, Subscriber
+from app.gateway.transport import Transport
+from app.market_data.feed import Feed
+from app.model.timestamps import format_timestamp
+from app.model.wire.control_json import (
+    Auth,
+    BadRequest,
+    Pause,
+    Ping,
+    Request,
+    Resume,
+    Seek,
+    Speed,
+    Status,
+    Step,
+    event_ns_of,
+    parse_request,
+)
+from app.model.wire.feed_protocol import AUTH, PING, PONG, WHO, answer_who, encode_auth
+from app.model.wire.frames import DELIMITER, RemoteProtocolError, json_frame
+from app.runtime.log import get_logger
+from app.runtime.net.feed_access import FeedAccess
+from app.runtime.net.strangers import STRANGERS_OF_HOST_MAX, Penalties
+
+log = get_logger()
+
+FRAME_BYTES_MAX: Final = 4096
+ANSWER_BYTES_MAX: Final = 64 * 1024
+"""Answers that a client does not read, before its connection is closed."""
+STRANGERS_MAX: Final = 32
+"""Connections that may change nothing; the oldest gives way.  Operators and the stack always get
+in."""
+
+_PACE: Final = re.compile(PACE)
+
+
+class Refused(Exception):
+    """A request is not carried out: a code, and why."""
+
+    def __init__(self, code: str, msg: str) -> None:
+        super().__init__(msg)
+        self.code = code
+
+
+class ControlPort:
+    """Takes requests, and answers each."""
+
+    name = "control"
+    has_symbols = False
+    takes_requests = True
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        playback: Playback,
+        feed: Feed,
+        proof: Callable[[], str],
+        access: FeedAccess | None = None,
+    ) -> None:
+        self._sessions, self._playback, self._feed = sessions, playback, feed
+        self._proof, self._access = proof, access
+        self.subscribers: set[Subscriber] = set()
+        """Stays empty: that a client comes and goes is no event."""
+        self.completed = 0
+        self._clients: dict[Subscriber, None] = {}
+        self._penalties = Penalties()
+
+    # ---- what every port does with its clients
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """The client may send requests."""
+        subscriber.stage = STREAM
+        subscriber.hello.max_frame_bytes = FRAME_BYTES_MAX
+        self._clients[subscriber] = None
+        strangers = [each for each in self._clients if not self._may_command(each)]
+        if len(strangers) > STRANGERS_MAX:
+            reason = f"over {STRANGERS_MAX} connections without the right to command"
+            self._sessions.refuse(strangers[0], "client_refused", port=self.name, reason=reason)
+
+    def resume(self, subscriber: Subscriber, seq: int) -> None:
+        """There is no stream here."""
+        raise RemoteProtocolError(f"RESUME|{seq}: this is the control port")
+
+    def pump(self, subscriber: Subscriber) -> None:
+        """Send answers: the socket is writable."""
+        if self._sessions.flush(subscriber):
+            self._sessions.watch(subscriber, writable=False)
+
+    def heartbeat(self, subscriber: Subscriber) -> None:
+        """There is no stream here."""
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """Remove a client whose connection is closed."""
+        self._clients.pop(subscriber, None)
+
+    def lag_bytes(self, subscriber: Subscriber) -> int:
+        """Answers not yet sent; they have a bound of their own."""
+        return 0
+
+    # ---- requests
+
+    def as_hello(self, frame: bytes) -> bytes:
+        """A frame for the door: a token may be shown as on the order port, in JSON."""
+        if frame.startswith(b"{"):
+            try:
+                request = parse_request(frame)
+            except BadRequest:
+                return frame
+            if isinstance(request, Auth):
+                return encode_auth(request.token.encode())[: -len(DELIMITER)]
+        return frame
+
+    def take(self, subscriber: Subscriber, frame: bytes) -> None:
+        """Carry out a request, and answer it.
+
+        Raises:
+            RemoteProtocolError: the client does not read its answers.
+        """
+        if frame == PING:
+            subscriber.queue(PONG + DELIMITER)
+            self._sessions.finish(subscriber)
+            return
+        if frame.startswith(WHO):
+            subscriber.queue(answer_who(frame, self._proof()))
+        elif not frame.startswith(AUTH):
+            subscriber.queue(json_frame(msgspec.json.encode(self._answer(subscriber, frame))))
+        if len(subscriber.pending) > ANSWER_BYTES_MAX:
+            raise RemoteProtocolError(f"over {ANSWER_BYTES_MAX} bytes of answers not read")
+        self.pump(subscriber)
+
+    def _answer(self, subscriber: Subscriber, frame: bytes) -> dict[str, Any]:
+        try:
+            request = parse_request(frame)
+            extra = self._carry_out(subscriber, request)
+        except (BadRequest, Refused) as error:
+            code = error.code if isinstance(error, Refused) else "BAD_REQUEST"
+            self._sessions.log_refusal(
+                "command_refused", subscriber.peer, code=code, reason=str(error)
+            )
+            return {"ok": False, "code": code, "msg": str(error)}
+        return {"ok": True, **extra, "market": self.state()}
+
+    def _carry_out(self, subscriber: Subscriber, request: Request) -> dict[str, Any]:
+        if isinstance(request, Auth):
+            self._check_token(subscriber, request.token)
+            return {"role": "operator" if self._may_command(subscriber) else "client"}
+        if isinstance(request, Ping | Status):
+            return {}
+        if not self._may_command(subscriber):
+            raise Refused(
+                "NOT_ALLOWED",
+                'only an operator may: send {"op":"auth","token":...} with the token of one '
+                "(ORDER_TOKEN_FILE), or run the command where the stack's shared memory is",
+            )
+        transport = self._decide(request)
+        self._playback.tell(transport, time.monotonic_ns())
+        log.info(
+            "market_told",
+            peer=subscriber.peer,
+            op=type(request).__name__.lower(),
+            mode=transport.mode.value,
+            paused=transport.paused,
+            pace=transport.pace,
+            tick=self._playback.position,
+            until=transport.until,
+        )
+        return {}
+
+    def _decide(self, request: Request) -> Transport:
+        """The state that a request leads to.
+
+        Raises:
+            Refused: it cannot be carried out.
+        """
+        now, position, total = self._playback.transport, self._playback.position, self._feed.total
+        if isinstance(request, Pause):
+            return now.pause()
+        if isinstance(request, Resume):
+            return now.resume()
+        if isinstance(request, Speed):
+            if not _PACE.match(request.pace) or is_zero(request.pace):
+                raise Refused(
+                    "BAD_REQUEST",
+                    f"pace={request.pace[:40]}: must be max, ticks per second above zero (1000/s), "
+                    "or a multiple of event time (60x)",
+                )
+            return now.at_pace(request.pace)
+        if self._playback.finished:
+            raise Refused("RUN_OVER", "the run is over: every tick was sent; start the next run")
+        if isinstance(request, Step):
+            return now.step(request.ticks, position, total)
+        assert isinstance(request, Seek)
+        return now.seek(self._tick_of(request, position), position)
+
+    def _tick_of(self, request: Seek, position: int) -> int:
+        total = self._feed.total
+        if request.tick is not None:
+            tick = request.tick
+        else:
+            tick = self._feed.tick_at(event_ns_of(request.time or ""))
+        if tick > total or (request.time is not None and tick == total):
+            last = format_timestamp(self._feed.event_ns(total - 1)).decode()
+            raise Refused("NO_SUCH_TICK", f"the run has {total:,} ticks and ends at {last}")
+        if tick < position:
+            raise Refused("NO_SUCH_TICK", f"tick {tick} was sent; the market is at {position}")
+        return tick
+
+    def _may_command(self, subscriber: Subscriber) -> bool:
+        return subscriber.proven or bool(
+            subscriber.token and self._access and self._access.is_operator(subscriber.token)
+        )
+
+    def _check_token(self, subscriber: Subscriber, token: str) -> None:
+        """The door has looked at it, unless anybody may come in.
+
+        Raises:
+            Refused: it is wrong.
+        """
+        if subscriber.token == token:
+            return
+        host, now_s = subscriber.host, time.monotonic()
+        if self._access is None or not self._access.has_tokens:
+            raise Refused("NOT_ALLOWED", "no token is known here: ORDER_TOKEN_FILE is not set")
+        if self._access.tls is not None and not subscriber.encrypted:
+            raise Refused("NOT_ALLOWED", NEEDS_TLS)
+        if self._penalties.places(host, now_s) >= STRANGERS_OF_HOST_MAX:
+            raise Refused("NOT_ALLOWED", "too many wrong tokens of this host: try again later")
+        if not self._access.accepts(token):
+            self._penalties.add(host, now_s)
+            raise Refused("NOT_ALLOWED", "wrong token: it is not in the gateway's ORDER_TOKEN_FILE")
+        subscriber.token = token
+
+    def state(self) -> dict[str, Any]:
+        """What the market does, for the answer."""
+        playback, transport = self._playback, self._playback.transport
+        position = playback.position
+        last_ns = self._feed.event_ns(position - 1) if position else None
+        return {
+            "mode": transport.mode.value,
+            "paused": transport.paused,
+            "pace": transport.pace,
+            "tick": position,
+            "until": transport.until,
+            "event_time": None if last_ns is None else format_timestamp(last_ns).decode(),
+            "ticks": self._feed.total,
+            "started": playback.started,
+            "finished": playback.finished,
+        }

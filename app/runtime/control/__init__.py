@@ -1,0 +1,1 @@
+"""The client of the gateway's control port, and its command line."""
