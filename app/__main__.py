@@ -31,6 +31,7 @@ COMMANDS: Final = {
     ),
     "compare": ("app.backtest.compare:command", "Compare the run so far with a backtest."),
     "crash": ("app.backtest.crash:command", "Crash a process, check its recovery."),
+    "chaos": ("app.runtime.chaos.command:command", "Ask a process of the stack to fail."),
     "store": (
         "app.order_manager.store.command:command",
         "Back up, restore, export, check the store.",

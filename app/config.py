@@ -209,6 +209,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_delay_ms: Positive = 50
     reconnect_delay_ms_max: Positive = 2000
 
+    # Faults on request
+    chaos: bool = False
+
     # Placement: CPU lists as in `taskset -c`; empty means any CPU
     gateway_cpus: CpuList = ""
     orderbook_cpus: CpuList = ""

@@ -18,8 +18,8 @@ from tests.support.paths import ROOT
 
 MODEL = {"model", "model/wire"}
 SHARED = MODEL | {"config", "kernel", "shared_memory_utils"}
-RUNTIME = {
-    f"runtime{room}" for room in ("", "/container", "/control", "/net", "/metrics", "/verdict")
+RUNTIME = {"runtime"} | {
+    f"runtime/{room}" for room in ("chaos", "container", "control", "net", "metrics", "verdict")
 }
 FEED = {"market_data", "market_data/sources"}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shared_memory_utils": {"model", "kernel"},
     # What every process needs: life cycle, log, network, metrics.
     "runtime": SHARED | RUNTIME,
+    "runtime/chaos": SHARED | RUNTIME,
     "runtime/container": SHARED | RUNTIME,
     "runtime/net": SHARED | RUNTIME,
     "runtime/metrics": SHARED | RUNTIME,
