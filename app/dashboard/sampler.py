@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from app.config import Settings
-from app.dashboard.commands import Commands
+from app.dashboard.commands import Commands, market_of
 from app.dashboard.hub import Everything, Hub, Snapshot
 from app.dashboard.sources import processes
 from app.dashboard.sources.desk import ORDERS_MAX, REFUSED_MAX, Desk
@@ -98,7 +98,9 @@ class Sampler:
         self._number += 1
         self._metrics.add("snapshots")
         self._metrics.mark_event(time.monotonic_ns())
-        state = msgspec.json.encode(self._state(sample))
+        latency = self._processes.latency(sample) if sample else None
+        self._latency = latency or self._latency
+        state = msgspec.json.encode(self._state(sample) | ({"latency": latency} if latency else {}))
         fresh = self.market.fresh()
         self.hub.publish(Snapshot(self._number, state, changed, profit, fresh, reset))
 
@@ -138,7 +140,7 @@ class Sampler:
         history = self.market.history(shown) if shown else None
         points = list(history.points) if history else []
         orders = list(self._orders.values())
-        return Everything(self._static(), orders, list(self._profit), points, shown)
+        return Everything(self._static(), self._latency, orders, list(self._profit), points, shown)
 
     def _static(self) -> dict[str, Any]:
         """What does not change while the page is open."""
@@ -161,15 +163,12 @@ class Sampler:
         }
 
     def _state(self, sample: Sample | None) -> dict[str, Any]:
-        latency = self._processes.latency(sample) if sample else None
-        self._latency = latency or self._latency
         return {
             "at_ms": round(time.time() * 1000),
             "problem": self._processes.problem or self.market.problem,
             "run": self._run(sample),
             "services": self._processes.services(sample) if sample else [],
             "losses": processes.losses(sample) if sample else [],
-            "latency": self._latency,
             "account": self._account(),
             "proof": {"line": self.proof.line, "problem": self.proof.problem},
             "prices": self.market.prices(),
@@ -203,7 +202,7 @@ class Sampler:
             "rate": tick_rate,
             "multiple": speed,
             "feed_age_s": self.market.feed_age_s(),
-            "transport": self._commands.transport_state(counters),
+            "market": market_of(counters),
         }
 
     def _account(self) -> dict[str, Any]:

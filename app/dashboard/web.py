@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -42,12 +42,11 @@ class File(NamedTuple):
 
 def load_static() -> dict[str, File]:
     """Every file of the page, by name.  They are read once: no path of a request is ever opened."""
-    folder = files("app.dashboard") / "static"
+    folder = Path(__file__).with_name("static")
     return {
-        entry.name: File(entry.read_bytes(), kind)
-        for entry in folder.iterdir()
-        for ending, kind in TYPES.items()
-        if entry.name.endswith(ending)
+        path.relative_to(folder).as_posix(): File(path.read_bytes(), TYPES[path.suffix])
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in TYPES
     }
 
 
@@ -116,7 +115,7 @@ class Web:
             Route("/login", self._login_page, methods=["GET"]),
             Route("/login", self._login, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
-            Route("/static/{name}", self._file),
+            Route("/static/{name:path}", self._file),
             Route("/events", self._events),
             Route("/commands/transport", self._transport, methods=["POST"]),
             Route("/commands/fault", self._fault, methods=["POST"]),
