@@ -18,7 +18,9 @@ from tests.support.paths import ROOT
 
 MODEL = {"model", "model/wire"}
 SHARED = MODEL | {"config", "kernel", "shared_memory_utils"}
-RUNTIME = {f"runtime{room}" for room in ("", "/container", "/net", "/metrics", "/verdict")}
+RUNTIME = {
+    f"runtime{room}" for room in ("", "/container", "/net", "/metrics", "/trace", "/verdict")
+}
 FEED = {"market_data", "market_data/sources"}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager"}
 
@@ -36,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/container": SHARED | RUNTIME,
     "runtime/net": SHARED | RUNTIME,
     "runtime/metrics": SHARED | RUNTIME,
+    "runtime/trace": SHARED | RUNTIME,
     "runtime/verdict": SHARED | RUNTIME,
     # What a feed consists of, and where it comes from.
     "market_data": MODEL | {"config"},
