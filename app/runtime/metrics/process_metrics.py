@@ -7,6 +7,7 @@ The figures of a dead process stay.  Names and byte layout: :mod:`app.runtime.me
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -75,6 +76,8 @@ class ProcessMetrics:
             for slot, name in enumerate(histogram_names(service))
         }
         self._closed = False
+        self.also_check: list[Callable[[], None]] = []
+        """Called with each check of the segment's name, a few times a second."""
 
     @classmethod
     def open(cls, segment_name: str, service: str, instance: str = "") -> Self:
@@ -169,6 +172,8 @@ class ProcessMetrics:
             self._next_check_ns = now_ns + CHECK_EVERY_NS
             if not self._segment.is_current():
                 self._restore()
+            for check in self.also_check:
+                check()
         self._head[HEARTBEAT] = now_ns
 
     def _restore(self) -> None:
