@@ -44,7 +44,7 @@ class Sampler:
         self._sentiments = Sentiments(settings)
         self.market = Market(settings, self._sentiments)
         self.desk = Desk(settings)
-        self.proof = Proof()
+        self.proof = Proof(lambda: run_id(settings))
         self._number = 0
         self._generation = -1
         self._orders: dict[int, dict[str, Any]] = {}

@@ -71,6 +71,7 @@ class Desk:
         self.account = Account()
         self.changes: SimpleQueue[Changes] = SimpleQueue()
         self._orders: OrderedDict[int, Row] = OrderedDict()
+        self._run_id: str | None = None
         self._stopped, self._watched = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="desk", daemon=True)
 
@@ -149,6 +150,9 @@ class Desk:
         for _ in range(PAGES_MAX):
             request = {"op": "orders", "open": False, "limit": PAGE}
             answer = ask(request if before is None else {**request, "before": before})
+            if answer.get("run") != self._run_id:  # the market jumped back: another run
+                self._run_id, begins = answer.get("run"), True
+                self._orders.clear()
             new = [row for row in answer["orders"] if self._orders.get(row["order_no"]) != row]
             known = sum(row["order_no"] in self._orders for row in answer["orders"])
             changed += new

@@ -87,6 +87,8 @@ function draw() {
     rows.push(el("tr", {}, el("td", { colspan: "11", class: "none" }, why)));
   }
   body.replaceChildren(...rows);
+  const clients = new Set(newest.map((row) => row.client));
+  $("blotter").classList.toggle("one-client", clients.size < 2);
   const refused = newest.filter((row) => REFUSED.has(row.status)).length;
   text($("orders-count"), `${number(found.length)} of the newest ${number(newest.length)}${refused ? `, ${number(refused)} refused` : ""}`);
   note();

@@ -1,31 +1,37 @@
 // The proof: the same run, computed a second time without disturbance, has the same trades.
 
-import { $, kind, light, number, text } from "../dom.js";
+import { $, el, kind, light, number, text } from "../dom.js";
+
+const BEHIND = 50; // orders that are on their way, rather than a computation that catches up
+let shown = "";
 
 export function update(snapshot) {
   const { line, problem } = snapshot.state.proof;
+  const key = JSON.stringify([line, problem]);
+  if (key === shown) return;
+  shown = key;
   const [name, words, more] = judge(line, problem);
   kind($("proof"), "panel proof", name);
   light($("proof").querySelector(".light"), name);
-  text($("proof-text"), words);
+  if (Array.isArray(words)) $("proof-text").replaceChildren(...words);
+  else text($("proof-text"), words);
   text($("proof-more"), more);
 }
 
 function judge(line, problem) {
   if (!line) return ["off", `No proof here: ${problem}`, ""];
-  if (line.problem) return ["off", `No proof here: ${line.problem}`, ""];
-  if (line.difference) return ["bad", "The trades differ.", tell(line.difference)];
-  const { equal, expected, seen, ticks } = line;
-  const hash = line.hash ? `, hash ${line.hash}` : "";
-  const more = `Computed a second time without disturbance: ${number(ticks)} ticks, ${number(expected)} orders; the order manager has ${number(seen)}.`;
-  if (!expected && !seen) return ["busy", "No order to compare yet.", more];
-  const state = equal === seen && equal === expected ? "ok" : "busy";
-  return [state, `Same trades: ${number(equal)} of ${number(Math.max(expected, seen))} orders equal${hash}`, more];
+  const { equal, expected, seen, ticks, hash, note, difference } = line;
+  const all = Math.max(expected, seen);
+  if (difference) return ["bad", tell(difference), `${number(equal)} of ${number(all)} orders are equal. The first difference counts; later ones may follow from it.`];
+  const more = [`Computed a second time, undisturbed: ${number(ticks)} ticks.`, note || problem].filter(Boolean).join(" ");
+  if (!equal) return ["busy", note ? `No order compared yet: ${note}` : "No order compared yet.", more];
+  const words = ["Same trades: ", el("b", {}, `${number(equal)} of ${number(all)}`), " orders equal, hash ", el("code", {}, hash)];
+  return [all - equal > BEHIND ? "busy" : "ok", words, more];
 }
 
-// The first difference, whatever members it has, in words.
-function tell(difference) {
-  if (typeof difference === "string") return difference;
-  if (difference.text) return difference.text;
-  return Object.entries(difference).map(([name, value]) => `${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join("; ");
+function tell({ client, id, tick, field, expected, seen }) {
+  const order = `order ${number(id)} of ${client}, on tick ${number(tick)}`;
+  if (seen === null) return `The trades differ: ${order} is missing. Expected: ${expected}.`;
+  if (expected === null) return `The trades differ: ${order} should not be there: ${seen}.`;
+  return `The trades differ: ${order} has ${field} ${seen}, and should have ${expected}.`;
 }
