@@ -6,7 +6,6 @@ Without a page it only keeps what cannot be read again later: nobody looks, so n
 import asyncio
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -44,7 +43,7 @@ class Sampler:
         self._sentiments = Sentiments(settings)
         self.market = Market(settings, self._sentiments)
         self.desk = Desk(settings)
-        self.proof = Proof(lambda: run_id(settings))
+        self.proof = Proof(lambda: self.desk.run_id)
         self._number = 0
         self._generation = -1
         self._orders: dict[int, dict[str, Any]] = {}
@@ -80,12 +79,13 @@ class Sampler:
 
     def read(self) -> None:
         """Read everything, and publish it if there are pages."""
+        if not self._metrics.is_of_this_run:
+            self._metrics.go_along()
         sample = self._processes.read()
         self.market.attach()
         gateway = processes.current(sample, "gateway") if sample else []
         if any(process.counters["ticks_sent"] for process in gateway):
-            alive = any(process.alive for process in gateway)
-            self._sentiments.read(self._metrics.stack_proof if alive else "")
+            self._sentiments.read(of_stack=any(process.alive for process in gateway))
         changed, reset = self._take_orders()
         profit = self._take_profit(reset)
         if not self.hub.pages:
@@ -194,7 +194,7 @@ class Sampler:
                 speed = round((event_ns - times[0][1]) / 1e9 / passed_s, 2)
                 tick_rate = round((seq - times[0][2]) / passed_s, 1)
         return {
-            "id": run_id(self.settings),
+            "id": self.desk.run_id,
             "event_ms": None if event_ns is None else event_ns / 1e6,
             "seq": seq,
             "ticks_total": counters.get("ticks_total", 0),
@@ -221,13 +221,3 @@ class Sampler:
         await self.proof.stop()
         self._sentiments.close()
         self.market.close()
-
-
-def run_id(settings: Settings) -> str:
-    """The id of the run: RUN_ID, or what the order manager has chosen (app/runtime/run_id.py)."""
-    if settings.run_id or not settings.run_dir:
-        return settings.run_id
-    try:
-        return (Path(settings.run_dir) / "run_id").read_text().partition(" ")[0].strip()
-    except OSError:
-        return ""

@@ -30,6 +30,10 @@ class PricePublisher:
         self.times: BatchTimes | None = None
         """Where to note when ticks are sent, for the trace of orders."""
         self.subscribers: set[Subscriber] = set()
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """From tick 0; nobody subscribes yet, or any more."""
         # Subscribers that were sent the whole stream and have left.
         self.completed = 0
         self.released = 0
@@ -112,8 +116,6 @@ class PricePublisher:
 
         ``skip``: nobody reads, so the hurry is at its end.
         """
-        if not self._unpaced:
-            return
         self._unpaced = False
         if skip:
             return
@@ -151,8 +153,10 @@ class PricePublisher:
 
     def _send_released(self, seq: int) -> None:
         if self._unpaced:
+            # The first that is caught up again moves the tail.
+            block, start = self._tail_block, self._tail
             for subscriber in self._take_caught_up():
-                subscriber.block, subscriber.position = self._tail_block, self._tail
+                subscriber.block, subscriber.position = block, start
                 self.pump(subscriber)
             return
         block, start = self._tail_block, self._tail

@@ -71,8 +71,6 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         raise RunFailed(EXIT_FAULT, "; ".join(lines[:2]), over=False, final=True) from None
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
-    metrics.set("rows_skipped", feed.rows_skipped)
-    metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
     raise_descriptor_limit(
         settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS,
         descriptors_each=DESCRIPTORS_EACH if access.tls is not None else 1,

@@ -89,7 +89,7 @@ class OrderManagerServer:
         keyring = Keyring.open_to_all() if settings is None else Keyring(chosen)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
-        run_id = resolve_run_id(chosen)
+        run_id = resolve_run_id(chosen, metrics.run if metrics else 0)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
             prune_at_start(path, chosen.order_store_keep_days, run_id)
             self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)

@@ -39,7 +39,9 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
                 feed = _connect(dialer, writer, metrics.stack_proof)
                 if writer is None:
                     # The segments need the symbols, and they say where to resume.
-                    writer = FeedWriter(settings, metrics, stop, Segments(settings, feed))
+                    writer = FeedWriter(
+                        settings, metrics, stop, Segments(settings, feed, metrics.run)
+                    )
                     if trace is not None:
                         writer.writer.note_times(trace.orderbook)
                     metrics.set_state("ready")

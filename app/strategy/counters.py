@@ -28,7 +28,8 @@ POSITION_NAMES = {1: "LONG", 0: "FLAT", -1: "SHORT"}
 class StrategyCounters:
     """Counts for one strategy process.
 
-    ``feed_gaps``: how often the feed was interrupted so far.  ``client``: the name on the orders.
+    ``feed_gaps``: how often the feed was interrupted so far.  ``published``: the next tick to
+    arrive.  ``client``: the name on the orders.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class StrategyCounters:
         metrics: ProcessMetrics,
         engine: Engine,
         feed_gaps: Callable[[], int],
+        published: Callable[[], int],
         client: str = "",
     ) -> None:
         self._client = client
@@ -45,7 +47,7 @@ class StrategyCounters:
         self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
         self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
         self._ack_times = metrics.histogram("order_ack_ns").buckets
-        self._schedule = Schedule(settings, feed_gaps)
+        self._schedule = Schedule(settings, feed_gaps, published)
         self._logs_positions = settings.order_mode != "every"
         # Where a restarted strategy sends the whole run again, these count it from its start.
         self._has_hash = settings.resends_run
@@ -173,6 +175,10 @@ class StrategyCounters:
         metrics.set("run_refused", self._trades.refused)
         metrics.set("trades_hash", self._trades.value if self._has_hash else 0)
         metrics.heartbeat()
+
+    def close(self) -> None:
+        """Detach from the gateway's counters."""
+        self._schedule.close()
 
     def log_progress(self, reader: _kernel.TickReader) -> None:
         """Log how far the run has got."""

@@ -70,7 +70,12 @@ class StrategyProcess:
             load_strategy(settings.strategy), self.book.get_symbols(), settings, self.book.proof
         )
         self.counters = StrategyCounters(
-            settings, metrics, self.engine, lambda: self.book.gaps, self.client
+            settings,
+            metrics,
+            self.engine,
+            lambda: self.book.gaps,
+            lambda: self.ring.state.next_seq,
+            self.client,
         )
         self.sentiment = SentimentFeed(
             settings,
@@ -268,6 +273,8 @@ class StrategyProcess:
         self._check_segments()
 
     def _check_segments(self) -> None:
+        if self.stop:
+            return  # perhaps of a run that is over: its segments are gone
         for segment in (self.ring, self.book):
             if not segment.is_current():
                 raise FatalError(
@@ -309,6 +316,7 @@ class StrategyProcess:
         self._heartbeat()
         self.orders.close()
         self.sentiment.close()
+        self.counters.close()
         del self.reader
         self.ring.close()
         self.book.close()
@@ -333,7 +341,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             report_run(settings, str(error), fault=True)
         raise FatalError(str(error), final=True, details=error.details) from error
     stop.clear_deadline()
-    if profit is None and (settings.replay != "once" or stop.shm_owner_died):
+    if profit is None and (settings.replay != "once" or stop.shm_owner_died or stop.new_run):
         return EXIT_OK
     if profit is None and SUPERVISED in os.environ:
         # The supervisor restarts this process, or reports on the run that it has cut short.
