@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from app.config import EXIT_SETTINGS, Settings, SettingsError, load_settings
+from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
     EXIT_EXPECTATION,
     EXIT_FAULT,
@@ -146,7 +147,9 @@ class Supervisor:
             if self._state(child) in ("ready", "draining", "done"):
                 return
             code = child.process.poll()
-            if code is not None:
+            if code == EXIT_NEW_RUN:
+                self._start_again(child)
+            elif code is not None:
                 self._end_if_final(child, code)
                 raise FatalError(f"{service} exited with code {code} before it was ready")
             if time.monotonic() > deadline:
@@ -170,6 +173,9 @@ class Supervisor:
             for child in self.children.values():
                 code = child.process.poll()
                 if code is None:
+                    continue
+                if code == EXIT_NEW_RUN:
+                    self._start_again(child)
                     continue
                 if self._has_ended(child, code):
                     self.verdict = report.collect(self.settings).verdict
@@ -204,8 +210,12 @@ class Supervisor:
         elif now_s >= child.restart_at_s:
             child.restart_at_s = None
             child.restarts_s.append(now_s)
-            os.close(child.reasons)
-            child.process, child.reasons = self._spawn(child.service)
+            self._start_again(child)
+
+    def _start_again(self, child: Child) -> None:
+        """Start it at once; for a new run, that is all there is to do."""
+        os.close(child.reasons)
+        child.process, child.reasons = self._spawn(child.service)
 
     def _tend_dashboard(self) -> None:
         """Restart it when it has died; do without it if that cannot help."""

@@ -4,45 +4,48 @@ They are checked here, so that a page learns at once what is wrong, and passed o
 """
 
 import asyncio
-import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from app.config import Settings
+from app.config import Settings, SettingsError
+from app.model.wire.control_json import (
+    BadRequest,
+    Pause,
+    Request,
+    Resume,
+    Seek,
+    Speed,
+    Step,
+    parse_request,
+)
+from app.runtime.chaos import requests as faults
+from app.runtime.chaos.sender import NotDelivered, send
+from app.runtime.control.client import ControlClient
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
 log = get_logger()
 
-TRANSPORT: Final = frozenset({"pause", "resume", "step", "speed", "seek"})
-FAULTS: Final = frozenset({"kill", "freeze", "cut"})
-SERVICES: Final = frozenset({"gateway", "orderbook", "strategy", "order_manager"})
-FREEZE_S_MAX: Final = 60.0
-STEPS_MAX: Final = 1_000_000
-SPEED: Final = re.compile(r"max|[0-9]{1,9}(\.[0-9]{1,9})?(x|/s)")
-WHERE_BYTES_MAX: Final = 40
+TIMEOUT_S: Final = 3.0
+WAITING_MAX: Final = 8
+"""Commands under way; a gateway that is frozen answers none of them."""
+MILLION: Final = 1_000_000
+PACES: Final = {1: "max", 2: "/s", 3: "x"}
+"""Counter ``pace_kind`` -> how the pace is written."""
 
 
 class CommandRefused(Exception):
     """The command is not passed on, or whoever does it has refused; the message says why."""
 
 
-class TransportCommand(msgspec.Struct, forbid_unknown_fields=True):
-    """``n``: ticks of a step; ``speed``: 60x, 1000/s or max; ``to``: a tick or a time."""
-
-    op: str
-    n: int = 1
-    speed: str = ""
-    to: str = ""
-
-
 class FaultCommand(msgspec.Struct, forbid_unknown_fields=True):
-    """A fault of one service."""
+    """A fault of one process; ``seconds``: None for the usual time."""
 
     op: str
     service: str
-    seconds: float = 3.0
+    seconds: float | None = None
 
 
 class Commands:
@@ -50,17 +53,11 @@ class Commands:
 
     def __init__(self, settings: Settings, metrics: ProcessMetrics) -> None:
         self._settings, self._metrics = settings, metrics
+        self._waiting = 0
 
     def offers(self) -> dict[str, Any]:
-        """What the page may offer, and why not what it may not."""
-        return {
-            "transport": "this build has no transport control",
-            "chaos": False,
-        }
-
-    def transport_state(self, counters: dict[str, int]) -> dict[str, Any] | None:
-        """Paused, speed and position as the gateway's counters show them; None if they do not."""
-        return None
+        """What the page may offer."""
+        return {"chaos": self._settings.chaos}
 
     async def transport(self, body: bytes) -> dict[str, Any]:
         """Pass on a command of the transport.
@@ -68,9 +65,13 @@ class Commands:
         Raises:
             CommandRefused: why not.
         """
-        command = _decode(body, TransportCommand)
-        request = transport_request(command)
-        return await self._pass_on("transport", self._transport, request)
+        try:
+            request = parse_request(body)
+        except BadRequest as error:
+            raise CommandRefused(f"not a command: {error}") from None
+        if not isinstance(request, Pause | Resume | Step | Speed | Seek):
+            raise CommandRefused("not a command: pause, resume, step, speed or seek")
+        return await self._pass_on(self._tell_gateway, request)
 
     async def fault(self, body: bytes) -> dict[str, Any]:
         """Pass on a fault.
@@ -78,68 +79,51 @@ class Commands:
         Raises:
             CommandRefused: why not.
         """
-        command = _decode(body, FaultCommand)
-        check_fault(command)
-        return await self._pass_on("fault", self._fault, command)
-
-    async def _pass_on(self, kind: str, do: Any, command: Any) -> dict[str, Any]:
-        self._metrics.add("commands")
         try:
-            answer: dict[str, Any] = await asyncio.to_thread(do, command)
-        except (OSError, ValueError, CommandRefused) as error:
+            command = msgspec.json.decode(body, type=FaultCommand)
+            asked = faults.make(command.op, command.seconds)
+        except (msgspec.MsgspecError, faults.BadRequest) as error:
+            raise CommandRefused(f"not a fault: {error}") from None
+        if not self._settings.chaos:
+            raise CommandRefused("faults on purpose need a stack with CHAOS=true (make demo)")
+
+        def tell(_request: Any) -> dict[str, Any]:
+            send(self._settings, command.service, asked)
+            return {}
+
+        return await self._pass_on(tell, command)
+
+    async def _pass_on(self, do: Callable[[Any], dict[str, Any]], command: Any) -> dict[str, Any]:
+        if self._waiting >= WAITING_MAX:
+            raise CommandRefused(f"{WAITING_MAX} commands wait for an answer; try again later")
+        self._metrics.add("commands")
+        self._waiting += 1
+        try:
+            answer = await asyncio.to_thread(do, command)
+        except (OSError, ValueError, SettingsError, NotDelivered, CommandRefused) as error:
             self._metrics.add("commands_failed")
             raise CommandRefused(" ".join(str(error).split())) from error
-        log.info("page_command", kind=kind, command=str(command))
+        finally:
+            self._waiting -= 1
+        log.info("page_command", command=msgspec.json.encode(command).decode())
         return answer
 
-    def _transport(self, request: dict[str, Any]) -> dict[str, Any]:
-        raise CommandRefused("this build has no transport control")
-
-    def _fault(self, command: FaultCommand) -> dict[str, Any]:
-        raise CommandRefused("CHAOS=true is needed for faults on purpose")
-
-
-def _decode(body: bytes, kind: Any) -> Any:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise CommandRefused(f"not a command: {error}") from None
+    def _tell_gateway(self, request: Request) -> dict[str, Any]:
+        client = ControlClient(self._settings, TIMEOUT_S)
+        answer = client.request(msgspec.to_builtins(request))
+        if not answer.get("ok"):
+            raise CommandRefused(str(answer.get("msg")))
+        return {"market": answer["market"]}
 
 
-def transport_request(command: TransportCommand) -> dict[str, Any]:
-    """The request of the control port for a command.
-
-    Raises:
-        CommandRefused: what is wrong with it.
-    """
-    if command.op not in TRANSPORT:
-        raise CommandRefused(f"op={command.op[:40]}: one of {', '.join(sorted(TRANSPORT))}")
-    request: dict[str, Any] = {"op": command.op}
-    if command.op == "step":
-        if not 1 <= command.n <= STEPS_MAX:
-            raise CommandRefused(f"n={command.n}: 1 to {STEPS_MAX} ticks")
-        request["n"] = command.n
-    elif command.op == "speed":
-        if not SPEED.fullmatch(command.speed):
-            raise CommandRefused(f"speed={command.speed[:40]}: such as 60x, 1000/s or max")
-        request["speed"] = command.speed
-    elif command.op == "seek":
-        if not command.to.strip() or len(command.to.encode()) > WHERE_BYTES_MAX:
-            raise CommandRefused("to: a tick, such as 5000, or a time, such as 2025-10-01 10:00:00")
-        request["to"] = command.to.strip()
-    return request
-
-
-def check_fault(command: FaultCommand) -> None:
-    """Check a fault.
-
-    Raises:
-        CommandRefused: what is wrong with it.
-    """
-    if command.op not in FAULTS:
-        raise CommandRefused(f"op={command.op[:40]}: one of {', '.join(sorted(FAULTS))}")
-    if command.service not in SERVICES:
-        names = ", ".join(sorted(SERVICES))
-        raise CommandRefused(f"service={command.service[:40]}: one of {names}")
-    if not 0 < command.seconds <= FREEZE_S_MAX:
-        raise CommandRefused(f"seconds={command.seconds}: above 0, at most {FREEZE_S_MAX:g}")
+def market_of(counters: dict[str, int]) -> dict[str, Any] | None:
+    """What the market does, as the gateway's counters show it; None where they do not."""
+    kind = counters.get("pace_kind", 0)
+    if kind not in PACES:
+        return None
+    number = f"{counters['pace_millionths'] / MILLION:.6f}".rstrip("0").rstrip(".")
+    return {
+        "paused": bool(counters["paused"]),
+        "until": counters["hurries_to"] or None,
+        "pace": PACES[kind] if kind == 1 else number + PACES[kind],
+    }

@@ -39,6 +39,7 @@ class Everything(NamedTuple):
     """What a page gets first."""
 
     static: dict[str, Any]
+    latency: dict[str, Any] | None
     orders: list[dict[str, Any]]
     profit: list[tuple[float, float, float]]
     series: list[Point]
@@ -116,6 +117,7 @@ class Hub:
             body |= {
                 "reset": True,
                 "static": all_of.static,
+                "latency": all_of.latency,
                 "orders": all_of.orders,
                 "profit": all_of.profit,
                 "series": columns(all_of.series),

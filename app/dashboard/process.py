@@ -23,6 +23,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         return _wait(metrics, stop)
     require_token(settings)
     access = Access(settings)
+    metrics.on_new_run = None  # The page stays open when the market jumps back.
     for gauge in ("pages", "connections"):
         metrics.set(gauge, 0)
     commands = Commands(settings, metrics)

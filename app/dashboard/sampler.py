@@ -6,13 +6,12 @@ Without a page it only keeps what cannot be read again later: nobody looks, so n
 import asyncio
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from app.config import Settings
-from app.dashboard.commands import Commands
+from app.dashboard.commands import Commands, market_of
 from app.dashboard.hub import Everything, Hub, Snapshot
 from app.dashboard.sources import processes
 from app.dashboard.sources.desk import ORDERS_MAX, REFUSED_MAX, Desk
@@ -44,7 +43,7 @@ class Sampler:
         self._sentiments = Sentiments(settings)
         self.market = Market(settings, self._sentiments)
         self.desk = Desk(settings)
-        self.proof = Proof()
+        self.proof = Proof(lambda: self.desk.run_id)
         self._number = 0
         self._generation = -1
         self._orders: dict[int, dict[str, Any]] = {}
@@ -80,12 +79,13 @@ class Sampler:
 
     def read(self) -> None:
         """Read everything, and publish it if there are pages."""
+        if not self._metrics.is_of_this_run:
+            self._metrics.go_along()
         sample = self._processes.read()
         self.market.attach()
         gateway = processes.current(sample, "gateway") if sample else []
         if any(process.counters["ticks_sent"] for process in gateway):
-            alive = any(process.alive for process in gateway)
-            self._sentiments.read(self._metrics.stack_proof if alive else "")
+            self._sentiments.read(of_stack=any(process.alive for process in gateway))
         changed, reset = self._take_orders()
         profit = self._take_profit(reset)
         if not self.hub.pages:
@@ -98,7 +98,9 @@ class Sampler:
         self._number += 1
         self._metrics.add("snapshots")
         self._metrics.mark_event(time.monotonic_ns())
-        state = msgspec.json.encode(self._state(sample))
+        latency = self._processes.latency(sample) if sample else None
+        self._latency = latency or self._latency
+        state = msgspec.json.encode(self._state(sample) | ({"latency": latency} if latency else {}))
         fresh = self.market.fresh()
         self.hub.publish(Snapshot(self._number, state, changed, profit, fresh, reset))
 
@@ -138,7 +140,7 @@ class Sampler:
         history = self.market.history(shown) if shown else None
         points = list(history.points) if history else []
         orders = list(self._orders.values())
-        return Everything(self._static(), orders, list(self._profit), points, shown)
+        return Everything(self._static(), self._latency, orders, list(self._profit), points, shown)
 
     def _static(self) -> dict[str, Any]:
         """What does not change while the page is open."""
@@ -161,15 +163,12 @@ class Sampler:
         }
 
     def _state(self, sample: Sample | None) -> dict[str, Any]:
-        latency = self._processes.latency(sample) if sample else None
-        self._latency = latency or self._latency
         return {
             "at_ms": round(time.time() * 1000),
             "problem": self._processes.problem or self.market.problem,
             "run": self._run(sample),
             "services": self._processes.services(sample) if sample else [],
             "losses": processes.losses(sample) if sample else [],
-            "latency": self._latency,
             "account": self._account(),
             "proof": {"line": self.proof.line, "problem": self.proof.problem},
             "prices": self.market.prices(),
@@ -195,7 +194,7 @@ class Sampler:
                 speed = round((event_ns - times[0][1]) / 1e9 / passed_s, 2)
                 tick_rate = round((seq - times[0][2]) / passed_s, 1)
         return {
-            "id": run_id(self.settings),
+            "id": self.desk.run_id,
             "event_ms": None if event_ns is None else event_ns / 1e6,
             "seq": seq,
             "ticks_total": counters.get("ticks_total", 0),
@@ -203,7 +202,7 @@ class Sampler:
             "rate": tick_rate,
             "multiple": speed,
             "feed_age_s": self.market.feed_age_s(),
-            "transport": self._commands.transport_state(counters),
+            "market": market_of(counters),
         }
 
     def _account(self) -> dict[str, Any]:
@@ -222,13 +221,3 @@ class Sampler:
         await self.proof.stop()
         self._sentiments.close()
         self.market.close()
-
-
-def run_id(settings: Settings) -> str:
-    """The id of the run: RUN_ID, or what the order manager has chosen (app/runtime/run_id.py)."""
-    if settings.run_id or not settings.run_dir:
-        return settings.run_id
-    try:
-        return (Path(settings.run_dir) / "run_id").read_text().partition(" ")[0].strip()
-    except OSError:
-        return ""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,8 +14,10 @@ from starlette.routing import Route
 from app.dashboard.access import BODY_BYTES_MAX, COOKIE, HEADERS, SESSION_S, Access, Refusal
 from app.dashboard.commands import CommandRefused, Commands
 from app.dashboard.hub import PAGES_MAX
+from app.dashboard.order_trace import Traces
 from app.dashboard.sampler import Sampler
 from app.model.repeat_window import RepeatWindow
+from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.strangers import refusal_window
@@ -42,12 +44,11 @@ class File(NamedTuple):
 
 def load_static() -> dict[str, File]:
     """Every file of the page, by name.  They are read once: no path of a request is ever opened."""
-    folder = files("app.dashboard") / "static"
+    folder = Path(__file__).with_name("static")
     return {
-        entry.name: File(entry.read_bytes(), kind)
-        for entry in folder.iterdir()
-        for ending, kind in TYPES.items()
-        if entry.name.endswith(ending)
+        path.relative_to(folder).as_posix(): File(path.read_bytes(), TYPES[path.suffix])
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in TYPES
     }
 
 
@@ -110,14 +111,16 @@ class Web:
         self, sampler: Sampler, commands: Commands, access: Access, metrics: ProcessMetrics
     ) -> None:
         self._sampler, self._commands, self._access = sampler, commands, access
+        self._traces = Traces(sampler.settings)
         self._static = load_static()
         routes = [
             Route("/", self._page),
             Route("/login", self._login_page, methods=["GET"]),
             Route("/login", self._login, methods=["POST"]),
             Route("/logout", self._logout, methods=["POST"]),
-            Route("/static/{name}", self._file),
+            Route("/static/{name:path}", self._file),
             Route("/events", self._events),
+            Route("/trace", self._trace),
             Route("/commands/transport", self._transport, methods=["POST"]),
             Route("/commands/fault", self._fault, methods=["POST"]),
             Route("/healthz", self._healthz),
@@ -192,6 +195,14 @@ class Web:
                 yield message
         finally:
             self._sampler.page_closed()
+
+    async def _trace(self, request: Request) -> Response:
+        client, order_id = (request.query_params.get(name, "") for name in ("client", "id"))
+        digits = order_id.isascii() and order_id.isdigit() and len(order_id) < 19
+        if not digits or not client or len(client.encode()) > MAX_CLIENT_BYTES:
+            return JSONResponse({"ok": False, "msg": "trace needs client=NAME and id=NUMBER"}, 400)
+        answer = await self._traces.of_order(client, int(order_id))
+        return JSONResponse(answer, 200 if answer["ok"] else 404)
 
     async def _transport(self, request: Request) -> Response:
         return await self._command(request, self._commands.transport)

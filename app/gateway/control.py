@@ -72,8 +72,11 @@ class ControlPort:
         feed: Feed,
         proof: Callable[[], str],
         access: FeedAccess | None = None,
+        new_run: Callable[[Transport], None] = lambda _transport: None,
     ) -> None:
+        """``new_run``: begins another run of the stack, for a jump back."""
         self._sessions, self._playback, self._feed = sessions, playback, feed
+        self._new_run = new_run
         self._proof, self._access = proof, access
         self.subscribers: set[Subscriber] = set()
         """Stays empty: that a client comes and goes is no event."""
@@ -168,8 +171,11 @@ class ControlPort:
                 'only an operator may: send {"op":"auth","token":...} with the token of one '
                 "(ORDER_TOKEN_FILE), or run the command where the stack's shared memory is",
             )
-        transport = self._decide(request)
-        self._playback.tell(transport, time.monotonic_ns())
+        transport, again = self._decide(request)
+        if again:
+            self._begin_again(transport)
+        else:
+            self._playback.tell(transport, time.monotonic_ns())
         log.info(
             "market_told",
             peer=subscriber.peer,
@@ -182,17 +188,23 @@ class ControlPort:
         )
         return {}
 
-    def _decide(self, request: Request) -> Transport:
-        """The state that a request leads to.
+    def _begin_again(self, transport: Transport) -> None:
+        try:
+            self._new_run(transport)
+        except OSError as error:
+            raise Refused("NO_NEW_RUN", f"RUN_DIR cannot be written: {error.strerror}") from None
+
+    def _decide(self, request: Request) -> tuple[Transport, bool]:
+        """The state that a request leads to, and whether in a new run.
 
         Raises:
             Refused: it cannot be carried out.
         """
         now, position, total = self._playback.transport, self._playback.position, self._feed.total
         if isinstance(request, Pause):
-            return now.pause()
+            return now.pause(), False
         if isinstance(request, Resume):
-            return now.resume()
+            return now.resume(), False
         if isinstance(request, Speed):
             if not _PACE.match(request.pace) or is_zero(request.pace):
                 raise Refused(
@@ -200,15 +212,17 @@ class ControlPort:
                     f"pace={request.pace[:40]}: must be max, ticks per second above zero (1000/s), "
                     "or a multiple of event time (60x)",
                 )
-            return now.at_pace(request.pace)
+            return now.at_pace(request.pace), False
         if self._playback.finished:
             raise Refused("RUN_OVER", "the run is over: every tick was sent; start the next run")
         if isinstance(request, Step):
-            return now.step(request.ticks, position, total)
+            return now.step(request.ticks, position, total), False
         assert isinstance(request, Seek)
-        return now.seek(self._tick_of(request, position), position)
+        tick = self._tick_of(request)
+        again = tick < position
+        return now.seek(tick, 0 if again else position), again
 
-    def _tick_of(self, request: Seek, position: int) -> int:
+    def _tick_of(self, request: Seek) -> int:
         total = self._feed.total
         if request.tick is not None:
             tick = request.tick
@@ -217,8 +231,6 @@ class ControlPort:
         if tick > total or (request.time is not None and tick == total):
             last = format_timestamp(self._feed.event_ns(total - 1)).decode()
             raise Refused("NO_SUCH_TICK", f"the run has {total:,} ticks and ends at {last}")
-        if tick < position:
-            raise Refused("NO_SUCH_TICK", f"tick {tick} was sent; the market is at {position}")
         return tick
 
     def _may_command(self, subscriber: Subscriber) -> bool:

@@ -7,6 +7,7 @@ import hmac
 import select
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 from app.gateway.control import ControlPort
@@ -22,6 +23,7 @@ from app.gateway.sessions import (
     Subscriber,
     send_symbol_list,
 )
+from app.gateway.transport import Transport
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import (
     AUTH,
@@ -64,10 +66,13 @@ class Handshake:
         feed: Feed,
         proof: str = "",
         access: FeedAccess | None = None,
+        new_run: Callable[[Transport], None] = lambda _transport: None,
     ) -> None:
         self._sessions, self._playback, self._feed = sessions, playback, feed
         self.use_proof(proof)
-        self.control = ControlPort(sessions, playback, feed, lambda: self._proof_text, access)
+        self.control = ControlPort(
+            sessions, playback, feed, lambda: self._proof_text, access, new_run
+        )
         self.waiting: set[Subscriber] = set()
         self.resumes = 0
         self.door: Door | None = None

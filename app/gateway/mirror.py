@@ -5,10 +5,13 @@ from app.gateway.transport import Transport
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
 
-def publish(metrics: ProcessMetrics, transport: Transport, seq: int, due_ns: int) -> None:
+def publish(
+    metrics: ProcessMetrics, transport: Transport, seq: int, due_ns: int, unpaced_until: int
+) -> None:
     """Write the state, and that tick ``seq`` is due at ``due_ns`` (0: no tick is due at a time).
 
-    ``market_changes`` is odd meanwhile, so that no reader takes half of it.
+    ``unpaced_until``: ticks before that one were sent without a pace, so they may still be waiting
+    for a slow reader.  ``market_changes`` is odd meanwhile, so that no reader takes half of it.
     """
     changes = metrics.get("market_changes") | 1
     metrics.set("market_changes", changes)
@@ -21,6 +24,7 @@ def publish(metrics: ProcessMetrics, transport: Transport, seq: int, due_ns: int
     metrics.set("hurries_to", transport.until or 0)
     metrics.set("schedule_seq", seq)
     metrics.set("schedule_ns", due_ns)
+    metrics.set("unpaced_until", unpaced_until)
     metrics.set("market_changes", changes + 1)
 
 

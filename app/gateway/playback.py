@@ -48,21 +48,21 @@ class Playback:
         """The schedule that runs; None while the market stands still, or hurries."""
         self.unpaced = False
         """Whether each subscriber gets ticks as fast as it reads: call :meth:`follow_leader`."""
-        self._armed_ns = 0
+        self._armed_ns = self._unpaced_until = 0
         self._traced = settings.log_level == "DEBUG"
         self._traced_seq = 0
         # The previous process died before its stream was finished.
         self._restarted = metrics is not None and metrics.restarts > 0
         self.transport = Transport(settings.pace, paused=settings.start_paused)
         self.started = self.finished = False
-        if metrics is not None and self._restarted:
+        if metrics is not None:
             self._restore(metrics)
         self._publish(0, 0)
 
     def _restore(self, metrics: ProcessMetrics) -> None:
         """The state of the process that died; where the market stood still, also its place."""
         self.transport = restored(metrics, self.transport)
-        if self.transport.mode is Mode.PAUSED:
+        if self._restarted and self.transport.mode is Mode.PAUSED:
             self._prices.release(min(metrics.get("ticks_sent"), self._total))
             self._sentiments.advance(self._prices.released)
 
@@ -98,15 +98,27 @@ class Playback:
             self._publish(0, 0)
         self._on_change()
 
+    def begin_again(self, transport: Transport, now_ns: int) -> None:
+        """A new run, from tick 0; the clients of the old one are gone."""
+        self.transport = transport
+        self._prices.begin_again()
+        self._sentiments.begin_again()
+        self._pace = None
+        self._armed_ns = self._unpaced_until = self._traced_seq = 0
+        self._restarted = self.started = self.finished = self.unpaced = False
+        self._publish(0, 0)
+        self.start_when_ready(now_ns)
+        self._on_change()
+
     def _publish(self, seq: int, due_ns: int) -> None:
         """The state, and when a tick is due: latency is measured from it."""
         if self._metrics is not None:
-            publish(self._metrics, self.transport, seq, due_ns)
+            publish(self._metrics, self.transport, seq, due_ns, self._unpaced_until)
 
     def _move(self, now_ns: int) -> None:
         """Begin what the state says."""
-        self._prices.stop_hurry()
-        self.unpaced, self._pace = False, None
+        self._stop_hurry()
+        self._pace = None
         mode = self.transport.mode
         pace = make_pace(self.transport.pace, self._feed) if mode is Mode.PLAY else None
         if pace is not None:
@@ -118,6 +130,11 @@ class Playback:
         if mode is not Mode.PAUSED:
             self.unpaced = True
             self._prices.hurry(self._end_of_hurry)
+
+    def _stop_hurry(self, skip: bool = False) -> None:
+        if self.unpaced:
+            self._prices.stop_hurry(skip)
+            self.unpaced, self._unpaced_until = False, self._prices.released
 
     @property
     def _end_of_hurry(self) -> int:
@@ -190,7 +207,7 @@ class Playback:
             self._trace(position)
         if self.transport.until is not None and position >= end:
             self.transport = self.transport.arrived()
-            self._prices.stop_hurry(skip=alone)
+            self._stop_hurry(skip=alone)
             if self._prices.position < self._total:
                 self._move(now_ns)
                 self._on_change()
@@ -205,7 +222,8 @@ class Playback:
 
     def _finish(self) -> None:
         self.finished = True
-        self._pace = None
+        self.unpaced, self._pace = False, None
+        self._sentiments.advance(self._total)
         log.info("stream_finished", ticks=self._total)
         self._publish(0, 0)
         self._on_change()

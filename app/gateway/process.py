@@ -22,6 +22,7 @@ from app.runtime.net.feed_access import (
 from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.net.tls_relay import DESCRIPTORS_EACH
 from app.runtime.process import run_process
+from app.runtime.trace.writer import TraceSegment
 
 log = get_logger()
 
@@ -70,8 +71,6 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         raise RunFailed(EXIT_FAULT, "; ".join(lines[:2]), over=False, final=True) from None
     if feed.rows_skipped:
         log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
-    metrics.set("rows_skipped", feed.rows_skipped)
-    metrics.set("ticks_total", feed.total if settings.replay == "once" else 0)
     raise_descriptor_limit(
         settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS,
         descriptors_each=DESCRIPTORS_EACH if access.tls is not None else 1,
@@ -86,6 +85,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         proof=metrics.stack_proof,
         access=access,
     ) as server:
+        if trace := TraceSegment.open(settings, metrics):
+            server.prices.times = trace.gateway
         try:
             price_port, sentiment_port = server.listen()
             control_port = server.listen_control()

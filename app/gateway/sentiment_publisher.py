@@ -30,6 +30,10 @@ class SentimentPublisher:
     def __init__(self, feed: Feed, sessions: Sessions) -> None:
         self._feed, self._sessions = feed, sessions
         self.subscribers: set[Subscriber] = set()
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """From tick 0; nobody subscribes yet, or any more."""
         # Subscribers that were sent the whole stream and have left.
         self.completed = 0
         self.position = 0

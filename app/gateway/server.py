@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from app.config import Settings
 from app.gateway.handshake import Handshake
+from app.gateway.mirror import publish
 from app.gateway.playback import Playback
 from app.gateway.price_publisher import PricePublisher
 from app.gateway.sentiment_publisher import SentimentPublisher
@@ -24,11 +25,14 @@ from app.gateway.sessions import (
     Subscriber,
 )
 from app.gateway.timerfd import Timer
+from app.gateway.transport import Transport
 from app.market_data.feed import Feed
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.listener import listen
+from app.runtime.run_id import next_run, number_of
+from app.runtime.stack_segments import remove_ticks
 
 log = get_logger()
 
@@ -80,7 +84,9 @@ class FeedServer:
             on_change=self._publish_metrics,
             metrics=metrics,
         )
-        self._handshake = Handshake(self.sessions, self._playback, feed, proof, access)
+        self._handshake = Handshake(
+            self.sessions, self._playback, feed, proof, access, self._begin_run
+        )
         self._door = self._handshake.door
         if self._door is not None and self._door.relay is not None:
             self._epoll.register(self._door.relay.event_descriptor, select.EPOLLIN)
@@ -89,6 +95,8 @@ class FeedServer:
         self._wake_read_end.setblocking(False)
         self._epoll.register(self._wake_read_end, select.EPOLLIN)
         self._listeners: dict[int, tuple[socket.socket, Publisher]] = {}
+        if metrics is not None:
+            self._describe_run(metrics)
 
     def __enter__(self) -> Self:
         return self
@@ -206,6 +214,35 @@ class FeedServer:
                 subscriber.publisher.pump(subscriber)
             elif subscriber.stage == DOOR and self.sessions.flush(subscriber):
                 self.sessions.watch(subscriber, writable=False)
+
+    def _begin_run(self, transport: Transport) -> None:
+        """The market jumps back: the whole stack begins another run.
+
+        The state is in the counters before the run begins, for a gateway that is killed meanwhile.
+        The other processes notice the run, and start again; the ticks of the old one are gone
+        before they can.  Last, the old connections are closed: who resumes is of the new run.
+
+        Raises:
+            OSError: the new run cannot be noted; nothing has changed.
+        """
+        metrics = self._metrics
+        if metrics is not None:
+            run = next_run(self._settings, metrics.run)
+            publish(metrics, transport, 0, 0, 0)
+            metrics.begin_run(run)
+            remove_ticks(self._settings)
+            self._describe_run(metrics)
+            self._handshake.use_proof(metrics.stack_proof)
+        for subscriber in list(self.sessions.by_descriptor.values()):
+            if subscriber.publisher is not self._handshake.control:
+                self.sessions.disconnect(subscriber, "client_left", reason="a new run begins")
+        log.info("run_begins", run=number_of(metrics.run) if metrics else None)
+        self._playback.begin_again(transport, time.monotonic_ns())
+
+    def _describe_run(self, metrics: ProcessMetrics) -> None:
+        metrics.set("run_number", number_of(metrics.run))
+        metrics.set("rows_skipped", self._feed.rows_skipped)
+        metrics.set("ticks_total", self._feed.total if self._settings.replay == "once" else 0)
 
     # ---- maintenance
 

@@ -52,9 +52,9 @@ class Transport(NamedTuple):
     def seek(self, tick: int, position: int) -> Self:
         """Hurry to a tick, and do there what it did before the jump.
 
-        A tick before ``position`` needs a new run, which begins at tick 0.
+        A tick before ``position`` needs a new run: then ``position`` is 0.
         """
-        return self._replace(until=None if tick in (0, position) else tick)
+        return self._replace(until=None if tick == position else tick)
 
     def arrived(self) -> Self:
         """The jump has ended."""

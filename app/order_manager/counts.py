@@ -10,17 +10,17 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 class Counts(Counter[str]):
     """Counter of the metrics -> events since :meth:`clear`.
 
-    ``commit_ns`` is the duration of the commit.
+    ``commit_ns`` is the duration of the commit, ``committed_ns`` its end (CLOCK_MONOTONIC).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.commit_ns = 0
+        self.commit_ns = self.committed_ns = 0
 
     def clear(self) -> None:
         """Set all counts to zero."""
         super().clear()
-        self.commit_ns = 0
+        self.commit_ns = self.committed_ns = 0
 
     @property
     def positive(self) -> int:

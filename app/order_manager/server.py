@@ -41,6 +41,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
 from app.runtime.net.listener import listen
 from app.runtime.run_id import resolve_run_id
+from app.runtime.trace.writer import OrderManagerTrace
 
 MESSAGE_DELIMITER: Final = DELIMITER
 
@@ -88,7 +89,7 @@ class OrderManagerServer:
         keyring = Keyring.open_to_all() if settings is None else Keyring(chosen)
         tls = access.server_tls(chosen)
         path = ":memory:" if settings is None else store_path(settings)
-        run_id = resolve_run_id(chosen)
+        run_id = resolve_run_id(chosen, metrics.run if metrics else 0)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
             prune_at_start(path, chosen.order_store_keep_days, run_id)
             self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
@@ -119,6 +120,7 @@ class OrderManagerServer:
         """Keeps :meth:`stop` from writing to a descriptor that is already closed."""
         self._listening = listener.fileno()
         self._refusals = RefusalLog()
+        self.trace = OrderManagerTrace()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
         self._turn = Turn(2 * BATCH_NS)
@@ -144,8 +146,6 @@ class OrderManagerServer:
         with self._wake_lock:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
-
-    # The loop
 
     def _iterate(self, timeout_s: float) -> bool:
         """One iteration of the loop; returns whether there was any event."""
@@ -243,13 +243,14 @@ class OrderManagerServer:
                 self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
+        sent_ns = time.monotonic_ns()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts["requests_refused"] += self._refusals.note(answers)
+        self.trace.handled(answers, service.counts, service.events, sent_ns)
         if self._metrics is not None:
-            received_ns = [session.last_ns for session, _ in answers]
-            service.counts.publish(self._metrics, received_ns)
+            service.counts.publish(self._metrics, [session.last_ns for session, _ in answers])
         service.counts.clear()
         self._log.write(service.events, service.now_ns)
         if self._traced:

@@ -114,6 +114,9 @@ class FeedWriter:
         Raises:
             FatalError: a segment was removed or damaged (:meth:`Segments.check`).
         """
+        self.metrics.heartbeat()
+        if self.stop:
+            return  # perhaps of a run that is over: its segments are gone
         self.segments.check()
         self._publish(time.monotonic_ns() if now_ns is None else now_ns, current=current)
 

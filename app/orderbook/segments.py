@@ -19,8 +19,8 @@ class Segments:
     They outlive this process: readers stay attached, and a successor continues at ``next_seq``.
     """
 
-    def __init__(self, settings: Settings, feed: FeedConnection) -> None:
-        """Open the segments for ``feed``.
+    def __init__(self, settings: Settings, feed: FeedConnection, run: int = 0) -> None:
+        """Open the segments for ``feed``; ``run``: that of the stack, 0 for the first.
 
         Raises:
             FatalError: the feed has no symbol list.
@@ -30,7 +30,8 @@ class Segments:
             raise FatalError("the price feed sent no symbol list")
         self.symbols, self.feed_id = feed.symbols, feed.feed_id
         self.metadata = SharedMemoryMetadata(settings.shm_metadata)
-        same_run = self.metadata.read().get("feed_id") == feed.feed_id
+        known = self.metadata.read()
+        same_run = known.get("feed_id") == feed.feed_id and known.get("run", 0) == run
         self.book = SharedPriceBook(feed.symbols, settings.shm_price_book)
         if self.book.warm and not same_run:
             self._replace_book(settings)
@@ -49,6 +50,7 @@ class Segments:
             {
                 "layout_version": _kernel.LAYOUT_VERSION,
                 "feed_id": feed.feed_id,
+                "run": run,
                 "price_book": settings.shm_price_book,
                 "tick_ring": settings.shm_tick_ring,
                 "symbols": len(feed.symbols),

@@ -17,6 +17,8 @@ EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_EXPECTATION = 0, 1, 3, 4
 SUPERVISED = "TRADING_SUPERVISED"
 """Environment variable of a process whose supervisor reports on the run."""
 
+NEW_RUN = "the market has jumped back: this process starts again, for a new run"
+
 REASON_BYTES_MAX = 4096
 
 POLL_S = 0.25
@@ -80,12 +82,13 @@ class Stop:
     """True after SIGTERM or SIGINT; the loops check it between two units of work.
 
     ``shm_owner_died``: the process stops because the container that owns /dev/shm has died.
+    ``new_run``: it stops because the stack has begun another run, and starts again for that.
     ``overdue``: it stops because of its deadline.  ``reason``: why the stop was requested.
     """
 
     def __init__(self) -> None:
         self.requested = self.overdue = False
-        self.shm_owner_died = False
+        self.shm_owner_died = self.new_run = False
         self.reason = ""
 
     def install(self) -> None:
@@ -122,6 +125,11 @@ class Stop:
         """Stop; may be called from any thread.  The signal interrupts a blocked main thread."""
         self.shm_owner_died = True
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_new_run(self) -> None:
+        """Stop."""
+        self.reason = self.reason or NEW_RUN
+        self.requested = self.new_run = True
 
     def __bool__(self) -> bool:
         return self.requested

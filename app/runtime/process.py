@@ -12,9 +12,11 @@ from app.config import (
     print_settings_error,
 )
 from app.runtime.container import ipc_owner
+from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
     EXIT_FAULT,
     EXIT_OK,
+    NEW_RUN,
     FatalError,
     RunFailed,
     Stop,
@@ -52,6 +54,7 @@ def run_process(
             life.announce()
         _place(settings, service, instance)
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)
+        metrics.on_new_run = stop.on_new_run
         metrics.set_state("starting")
         code = body(settings, metrics, stop)
         if stop.shm_owner_died:
@@ -77,6 +80,8 @@ def run_process(
         log.exception("bug")
     finally:
         if metrics is not None:
+            if not metrics.is_of_this_run:  # whatever has ended it
+                code, reason, state, final = EXIT_NEW_RUN, NEW_RUN, "draining", False
             metrics.set_state(state)
             metrics.close()
         if final and code in (EXIT_FAULT, EXIT_SETTINGS):
@@ -133,7 +138,7 @@ def one_line(error: Exception) -> str:
 def log_stopped(code: int, reason: str) -> None:
     """The last line of every process: its exit code and, unless all is well, the reason."""
     log = get_logger()
-    if code == EXIT_OK:
+    if code in (EXIT_OK, EXIT_NEW_RUN):
         log.info("stopped", exit_code=code, **({"reason": reason} if reason else {}))
     else:
         log.error("stopped", exit_code=code, reason=reason or "see above")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from app.config import Settings
 from app.runtime.lifecycle import FatalError
 from app.runtime.metrics.layout import MAGIC as METRICS_MAGIC
+from app.runtime.trace.layout import is_trace
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import is_price_book
 from app.shared_memory_utils.segment import (
@@ -33,6 +34,7 @@ def segments_of(settings: Settings) -> dict[str, Callable[[Segment], bool]]:
         settings.shm_metadata: _is_metadata,
         settings.shm_tick_ring: is_tick_ring,
         settings.shm_metrics: _is_metrics,
+        settings.shm_trace: lambda segment: is_trace(segment.buf),
     }
 
 
@@ -80,11 +82,21 @@ def remove_leftovers(settings: Settings) -> None:
 def remove_segments(settings: Settings) -> None:
     """Remove every segment of the stack; what is not a segment of the stack stays."""
     for name, is_ours in segments_of(settings).items():
-        with contextlib.suppress(SegmentError):
-            segment = _attach_ours(name, is_ours)
-            if segment is not None:
-                segment.unlink()
-                segment.close()
+        _remove(name, is_ours)
+
+
+def _remove(name: str, is_ours: Callable[[Segment], bool]) -> None:
+    with contextlib.suppress(SegmentError):
+        segment = _attach_ours(name, is_ours)
+        if segment is not None:
+            segment.unlink()
+            segment.close()
+
+
+def remove_ticks(settings: Settings) -> None:
+    """Remove price book and tick ring: their run is over, and nobody shall decide on it."""
+    for name in (settings.shm_tick_ring, settings.shm_price_book):
+        _remove(name, segments_of(settings)[name])
 
 
 def run_is_over(settings: Settings) -> bool:

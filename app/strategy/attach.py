@@ -58,19 +58,22 @@ def fingerprint(settings: Settings, feed_id: str) -> str:
 def attach(
     settings: Settings, metrics: ProcessMetrics, stop: Stop
 ) -> tuple[SharedPriceBook, TickRing, str]:
-    """Wait for the orderbook's segments; containers may start in any order.
+    """Wait for the orderbook's segments of this run; containers may start in any order.
 
     Raises:
         FatalError: they did not appear within ``ATTACH_TIMEOUT_S``.
         StopRequested: a stop was requested meanwhile.
     """
     deadline = time.monotonic() + settings.attach_timeout_s
-    waiting_logged = False
+    waiting_logged = behind = False
     while not stop:
         try:
             with SharedMemoryMetadata(settings.shm_metadata, create=False) as metadata:
                 values = metadata.read()
-            if values:
+            # An order manager that has not noticed a new run yet would take its orders for the old
+            # one.
+            behind = metrics.is_behind("order_manager")
+            if values and values.get("run", 0) == metrics.run and not behind:
                 ring = TickRing.attach(settings.shm_tick_ring)
                 book = SharedPriceBook(name=settings.shm_price_book, create=False)
                 if values.get("boot_id") == f"{book.boot_id:016x}" and ring.writer_alive():
@@ -83,6 +86,10 @@ def attach(
             log.info("waiting_for_orderbook", segments=settings.shm_metadata)
             waiting_logged = True
         if time.monotonic() > deadline:
+            if behind:
+                raise FatalError(
+                    "the order manager has not started again for this run; does it run?"
+                )
             raise FatalError(
                 f"no live orderbook on {settings.shm_tick_ring} within "
                 f"{settings.attach_timeout_s:g} s; is it running with the same SHM_* names?"

@@ -28,7 +28,8 @@ POSITION_NAMES = {1: "LONG", 0: "FLAT", -1: "SHORT"}
 class StrategyCounters:
     """Counts for one strategy process.
 
-    ``feed_gaps``: how often the feed was interrupted so far.  ``client``: the name on the orders.
+    ``feed_gaps``: how often the feed was interrupted so far.  ``published``: the next tick to
+    arrive.  ``client``: the name on the orders.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class StrategyCounters:
         metrics: ProcessMetrics,
         engine: Engine,
         feed_gaps: Callable[[], int],
+        published: Callable[[], int],
         client: str = "",
     ) -> None:
         self._client = client
@@ -45,7 +47,7 @@ class StrategyCounters:
         self._ack_ages = metrics.histogram("tick_to_ack_ns").buckets
         self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
         self._ack_times = metrics.histogram("order_ack_ns").buckets
-        self._schedule = Schedule(settings, feed_gaps)
+        self._schedule = Schedule(settings, feed_gaps, published)
         self._logs_positions = settings.order_mode != "every"
         # Where a restarted strategy sends the whole run again, these count it from its start.
         self._has_hash = settings.resends_run
@@ -105,19 +107,30 @@ class StrategyCounters:
         metrics.add("batches")
         metrics.mark_event(decided_ns)
 
+    def due_ns(self, intents: list[Intent]) -> list[int]:
+        """When the tick of each was due at the gateway, CLOCK_MONOTONIC; 0 if unknown."""
+        return [self._schedule.due_ns(intent.seq) or 0 for intent in intents]
+
     def count_orders(
-        self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
+        self,
+        intents: list[Intent],
+        answers: list[Answer],
+        due_ns: list[int],
+        sent_ns: int,
+        done_ns: int,
     ) -> None:
-        """Count orders sent at ``sent_ns`` and answered by ``done_ns``, CLOCK_MONOTONIC."""
+        """Count orders sent at ``sent_ns`` and answered by ``done_ns``, CLOCK_MONOTONIC.
+
+        ``due_ns``: as :meth:`due_ns` returns it.
+        """
         metrics = self._metrics
         _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
         acked = duplicate = 0
-        for intent, answer in zip(intents, answers, strict=True):
+        for intent, answer, due in zip(intents, answers, due_ns, strict=True):
             age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
             _kernel.record_latency(self._ack_ages, age_us * 1000)
-            due_ns = self._schedule.due_ns(intent.seq)
-            if due_ns is not None:
-                _kernel.record_latency(self._due_ages, done_ns - due_ns)
+            if due:
+                _kernel.record_latency(self._due_ages, done_ns - due)
             acked += answer.ok
             duplicate += answer.duplicate
             if not answer.ok:
@@ -162,6 +175,10 @@ class StrategyCounters:
         metrics.set("run_refused", self._trades.refused)
         metrics.set("trades_hash", self._trades.value if self._has_hash else 0)
         metrics.heartbeat()
+
+    def close(self) -> None:
+        """Detach from the gateway's counters."""
+        self._schedule.close()
 
     def log_progress(self, reader: _kernel.TickReader) -> None:
         """Log how far the run has got."""

@@ -31,6 +31,7 @@ from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.net.position_queries import held
 from app.runtime.net.replica import replica_number
 from app.runtime.process import run_process
+from app.runtime.trace.writer import StrategyTrace, TraceSegment
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
 from app.strategy.base import load_strategy
@@ -69,7 +70,12 @@ class StrategyProcess:
             load_strategy(settings.strategy), self.book.get_symbols(), settings, self.book.proof
         )
         self.counters = StrategyCounters(
-            settings, metrics, self.engine, lambda: self.book.gaps, self.client
+            settings,
+            metrics,
+            self.engine,
+            lambda: self.book.gaps,
+            lambda: self.ring.state.next_seq,
+            self.client,
         )
         self.sentiment = SentimentFeed(
             settings,
@@ -80,6 +86,7 @@ class StrategyProcess:
             sequenced=bool(self.feed_id),
             proof=metrics.stack_proof,
         )
+        self.trace = StrategyTrace(TraceSegment.open(settings, metrics), self.client)
         self.orders = OrderClient.from_settings(
             settings,
             stop=stop,
@@ -87,6 +94,7 @@ class StrategyProcess:
             count=metrics.add,
             client=self.client,
             proof=self.book.proof,
+            on_sent=self.trace.sent,
         )
         self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
         self._shown = self._batch.view()
@@ -141,7 +149,7 @@ class StrategyProcess:
             self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
             if self._whole_run:
-                self._trade(ticks, signals, counted=False)
+                self._trade(ticks, signals, time.monotonic_ns(), counted=False)
             else:
                 self.engine.follow(ticks)
             count += len(ticks)
@@ -213,7 +221,7 @@ class StrategyProcess:
             return
         signals = self._signals(ticks)
         decided_ns = time.monotonic_ns()
-        self._trade(ticks, signals, counted=True)
+        self._trade(ticks, signals, decided_ns, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
         if self._traced:
             self.counters.trace(ticks, signals)
@@ -231,9 +239,15 @@ class StrategyProcess:
         return self.engine.signals(ticks, self.sentiment.join)
 
     def _trade(
-        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
+        self,
+        ticks: npt.NDArray[np.void],
+        signals: npt.NDArray[np.int8],
+        decided_ns: int,
+        *,
+        counted: bool,
     ) -> None:
         for intents, orders in self.engine.orders(ticks, signals, self.client):
+            self.trace.begin(intents, orders, decided_ns, live=counted)
             sent_ns = time.monotonic_ns()
             answers = self.orders.submit(orders)
             done_ns = time.monotonic_ns()
@@ -243,8 +257,10 @@ class StrategyProcess:
                     raise FatalError(f"{answer.msg}: {mend}", final=True)
                 self.engine.settle(intent, answer.filled_of(self.engine.qty(intent)))
             self.counters.add_trades(intents, answers)
+            due_ns = self.counters.due_ns(intents) if counted else [0] * len(intents)
+            self.trace.acked(answers, due_ns, done_ns)
             if counted:
-                self.counters.count_orders(intents, answers, sent_ns, done_ns)
+                self.counters.count_orders(intents, answers, due_ns, sent_ns, done_ns)
 
     def _heartbeat(self) -> None:
         self._show_staleness()
@@ -257,6 +273,8 @@ class StrategyProcess:
         self._check_segments()
 
     def _check_segments(self) -> None:
+        if self.stop:
+            return  # perhaps of a run that is over: its segments are gone
         for segment in (self.ring, self.book):
             if not segment.is_current():
                 raise FatalError(
@@ -298,6 +316,7 @@ class StrategyProcess:
         self._heartbeat()
         self.orders.close()
         self.sentiment.close()
+        self.counters.close()
         del self.reader
         self.ring.close()
         self.book.close()
@@ -322,7 +341,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             report_run(settings, str(error), fault=True)
         raise FatalError(str(error), final=True, details=error.details) from error
     stop.clear_deadline()
-    if profit is None and (settings.replay != "once" or stop.shm_owner_died):
+    if profit is None and (settings.replay != "once" or stop.shm_owner_died or stop.new_run):
         return EXIT_OK
     if profit is None and SUPERVISED in os.environ:
         # The supervisor restarts this process, or reports on the run that it has cut short.

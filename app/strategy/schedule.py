@@ -1,45 +1,92 @@
 """When a tick was due at the gateway; latency measured from then has no coordinated omission.
 
 A paced gateway that falls behind sends late; latency measured from the receipt would not show it.
+A pause is no latency, nor is a changed pace: each begins a new schedule, which holds for the ticks
+after it.  Of ticks that were sent without a pace, none was due at a time.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from app.config import Settings
 from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.snapshot import read_metrics
+from app.runtime.metrics.snapshot import LiveCounters
+from app.shared_memory_utils.segment import SegmentError
+
+TICKS_PER_S: Final = 2
+"""``pace_kind``: the only one whose due times follow from the tick's number."""
+NS_AND_MILLIONTHS: Final = 10**15
+NAMES: Final = (
+    "pace_kind",
+    "pace_millionths",
+    "schedule_seq",
+    "schedule_ns",
+    "unpaced_until",
+)
 
 
 class Schedule:
     """The gateway's schedule, read from its counters; only for a pace in ticks per second.
 
-    ``gaps``: how often the feed was interrupted; each time the gateway may start a new schedule.
+    ``gaps``: how often the feed was interrupted; each time the counters may have moved.
+    ``published``: the next tick to arrive.
     """
 
-    def __init__(self, settings: Settings, gaps: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: Settings, gaps: Callable[[], int], published: Callable[[], int]
+    ) -> None:
         self._segment = settings.shm_metrics
-        pace = settings.pace
-        self._rate = float(pace.removesuffix("/s")) if pace.endswith("/s") else 0.0
-        self._gaps = gaps
+        self._gaps, self._published = gaps, published
         self._gaps_seen = -1
-        self._origin: tuple[int, int] | None = None
+        self._counters: LiveCounters | None = None
+        self._changes_at = 0
+        self._changes = -1
+        self._millionths = self._seq = self._due_ns = self._first = 0
+        self._catches_up = False
 
     def due_ns(self, seq: int) -> int | None:
         """When tick ``seq`` was due, CLOCK_MONOTONIC; None if unknown."""
-        if not self._rate:
-            return None
         if self._gaps_seen != (gaps := self._gaps()):
-            self._gaps_seen, self._origin = gaps, self._read()
-        if self._origin is None or seq < self._origin[0]:
+            self._gaps_seen = gaps
+            self._attach()
+        if self._counters is None:
             return None
-        return self._origin[1] + int((seq - self._origin[0]) * 1e9 / self._rate)
+        if self._counters.words[self._changes_at] != self._changes:
+            self._read(self._counters)
+        if not self._due_ns or seq < self._seq:
+            return None
+        if self._catches_up:
+            # What has arrived by now had to wait for the ticks before it, which had no pace.
+            self._catches_up, self._first = False, self._published()
+        if seq < self._first:
+            return None
+        return self._due_ns + (seq - self._seq) * NS_AND_MILLIONTHS // self._millionths
 
-    def _read(self) -> tuple[int, int] | None:
+    def _attach(self) -> None:
+        self.close()
         try:
-            blocks = read_metrics(self._segment)
-        except MetricsError:
-            return None
-        for block in blocks:
-            if block.service == "gateway" and block.counters["schedule_ns"]:
-                return block.counters["schedule_seq"], block.counters["schedule_ns"]
-        return None
+            self._counters = LiveCounters(self._segment, "gateway")
+        except (MetricsError, SegmentError):
+            return
+        self._changes_at = self._counters.index("market_changes")
+
+    def _read(self, counters: LiveCounters) -> None:
+        """Take the schedule, unless it is being changed: then the next order tries again."""
+        changes = counters.words[self._changes_at]
+        kind, millionths, seq, due_ns, unpaced_until = [
+            counters.words[counters.index(name)] for name in NAMES
+        ]
+        self._due_ns = 0
+        if changes % 2 or counters.words[self._changes_at] != changes:
+            return
+        self._changes = changes
+        if kind == TICKS_PER_S and millionths:
+            self._millionths, self._seq, self._due_ns = millionths, seq, due_ns
+            self._catches_up, self._first = unpaced_until == seq > 0, 0
+
+    def close(self) -> None:
+        """Detach from the counters."""
+        if self._counters is not None:
+            self._counters.close()
+            self._counters, self._changes = None, -1
+            self._due_ns = 0

@@ -71,6 +71,8 @@ class Desk:
         self.account = Account()
         self.changes: SimpleQueue[Changes] = SimpleQueue()
         self._orders: OrderedDict[int, Row] = OrderedDict()
+        self.run_id = ""
+        """Of the run whose orders these are; empty before the first answer."""
         self._stopped, self._watched = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="desk", daemon=True)
 
@@ -145,10 +147,14 @@ class Desk:
         """Ask for the newest orders, page by page until all are known, or ``whole``."""
         if begins:
             self._orders.clear()
-        before, changed = None, []
+        before, changed = None, list[Row]()
         for _ in range(PAGES_MAX):
             request = {"op": "orders", "open": False, "limit": PAGE}
             answer = ask(request if before is None else {**request, "before": before})
+            if answer.get("run", "") != self.run_id:  # the market has jumped back: another run
+                self.run_id, begins = answer.get("run", ""), True
+                self._orders.clear()
+                changed.clear()
             new = [row for row in answer["orders"] if self._orders.get(row["order_no"]) != row]
             known = sum(row["order_no"] in self._orders for row in answer["orders"])
             changed += new

@@ -10,12 +10,16 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 NICE: Final = 10
 RETRY_S: Final = 5.0
+RETRY_S_MAX: Final = 60.0
+EXIT_EQUAL, EXIT_DIFFERENT, EXIT_CANNOT_TELL = 0, 1, 3
+"""Exit codes of the child; the first two at the end of a run."""
 LINE_BYTES_MAX: Final = 64 * 1024
 STOP_S: Final = 1.0
 PR_SET_PDEATHSIG: Final = 1
@@ -29,15 +33,18 @@ def _in_child() -> None:
 
 
 class Proof:
-    """Runs the child, and keeps its last line."""
+    """Runs the child, and keeps its last line.
 
-    def __init__(self, command: list[str] | None = None) -> None:
+    ``run_id``: tells the name of the run, because a proof that has ended begins anew with the next.
+    """
+
+    def __init__(self, run_id: Callable[[], str], command: list[str] | None = None) -> None:
+        self._run_id = run_id
         self._command = command or [sys.executable, "-m", "app", "proof"]
         self._task: asyncio.Task[None] | None = None
-        self._child: asyncio.subprocess.Process | None = None
         self.line: dict[str, Any] | None = None
         """The last line; None before the first."""
-        self.problem = "begins with the first page"
+        self.problem = "it begins with the first page"
         """Why there is no line, or no newer one; empty if there is."""
 
     def start(self) -> None:
@@ -47,16 +54,23 @@ class Proof:
             self._task = asyncio.create_task(self._keep_running())
 
     async def _keep_running(self) -> None:
+        delay_s = RETRY_S
         while True:
+            began = self._run_id()
             try:
-                await self._run_once()
+                code = await self._run_once()
             except OSError as error:
-                self.problem = f"python -m app proof does not start: {error}"
+                code, self.problem = EXIT_CANNOT_TELL, f"python -m app proof: {error}"
+            if code in (EXIT_EQUAL, EXIT_DIFFERENT) and self.line is not None:
+                while self._run_id() == began:  # the run is over, and its proof stays
+                    await asyncio.sleep(RETRY_S)
+                delay_s = 0.0
             self.line = None
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(delay_s)
+            delay_s = min(max(2 * delay_s, RETRY_S), RETRY_S_MAX)
 
-    async def _run_once(self) -> None:
-        self._child = child = await asyncio.create_subprocess_exec(
+    async def _run_once(self) -> int:
+        child = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -76,8 +90,10 @@ class Proof:
             code = await child.wait()
             said = await errors
             self.problem = said or f"python -m app proof ended with code {code}"
-        except ValueError:  # a line over LINE_BYTES_MAX
+            return code
+        except ValueError:
             self.problem = f"python -m app proof printed a line of over {LINE_BYTES_MAX} bytes"
+            return EXIT_CANNOT_TELL
         finally:
             errors.cancel()
             if child.returncode is None:

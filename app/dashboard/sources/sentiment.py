@@ -18,6 +18,7 @@ from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import PROOF
 from app.model.wire.frames import DELIMITER
+from app.runtime.control.client import stack_proof
 
 NONE: Final = -1
 """No sentiment is known."""
@@ -64,14 +65,14 @@ class Sentiments:
         found = bisect.bisect_right(times, event_ns)
         return values[found - 1] if found else NONE
 
-    def read(self, proof: str) -> None:
+    def read(self, *, of_stack: bool) -> None:
         """Take what has arrived; connect if there is no connection.
 
-        ``proof``: for a gateway that shares this stack's memory; empty for any other.
+        ``of_stack``: the gateway shares this stack's memory, so it is shown the stack's proof.
         """
         if self._parser is None:
             return
-        if self._socket is None and not self._connect(proof):
+        if self._socket is None and not self._connect(of_stack):
             return
         assert self._socket is not None
         try:
@@ -88,7 +89,7 @@ class Sentiments:
             self.problem = str(error)
             self.close()
 
-    def _connect(self, proof: str) -> bool:
+    def _connect(self, of_stack: bool) -> bool:
         now_s = time.monotonic()
         if now_s < self._next_try_s:
             return False
@@ -96,7 +97,7 @@ class Sentiments:
         address = (self._settings.gateway_host, self._settings.sentiment_port)
         try:
             self._socket = socket.create_connection(address, CONNECT_TIMEOUT_S)
-            if proof:
+            if of_stack and (proof := stack_proof(self._settings)):
                 self._socket.sendall(PROOF + proof.encode() + DELIMITER)
             self._socket.setblocking(False)
         except OSError as error:

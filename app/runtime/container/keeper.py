@@ -6,7 +6,8 @@ container while the owner of its IPC namespace is down, tries only once, and lea
 
 A process that exits with a code has decided to.  Then this one exits with the same code, and the
 engine's restart policy applies; but a code other than 0 waits until an owner lives, so that the
-engine's one attempt succeeds.  What this cannot mend: a container's init that is killed while the
+engine's one attempt succeeds.  With EXIT_NEW_RUN it asks to be started again, at once: the stack
+has begun another run.  What this cannot mend: a container's init that is killed while the
 owner's container is down.  ``docker compose up -d`` starts what is left.
 
 ``--owner``: the command is the owner itself (app/runtime/container/ipc_owner.py); it waits for
@@ -22,6 +23,9 @@ from types import FrameType
 
 from app.runtime.container import ipc_owner
 from app.runtime.container.plain_log import print_line
+
+EXIT_NEW_RUN = 75
+"""Exit code of a process that is to be started again, because the market has jumped back."""
 
 RESTART_DELAY_S, RESTART_DELAY_S_MAX = 0.1, 10.0
 LIFE_S = 10.0
@@ -59,6 +63,8 @@ class Keeper:
                 return 0
             started_s = time.monotonic()
             code = self._live()
+            if code == EXIT_NEW_RUN and not self._stop:
+                continue
             killed = code < 0
             if self._stop or code == 0 or not self._restarts:
                 break

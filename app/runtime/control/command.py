@@ -19,7 +19,8 @@ SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
         [click.Argument(["ticks"], type=click.IntRange(min=1), default=1)],
     ),
     "speed": (
-        "Play at PACE: 500/s, 60x or max.\n\n500/s: ticks per second; 60x: 60 times the speed of the data.",
+        "Play at PACE: 500/s, 60x or max.\n\n"
+        "500/s: ticks per second; 60x: 60 times the speed of the data.",
         [click.Argument(["pace"])],
     ),
     "seek": (

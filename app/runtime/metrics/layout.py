@@ -11,7 +11,8 @@ Standard library only: health checks import this in a few milliseconds, without 
     16    4  number of blocks              24    8  process id, in its own namespace
     20    4  bytes per block               32    8  start of the process, ns since the epoch
     24   16  stack proof, random           40    8  restarts: takeovers after the owner's death
-    40   24  zero                          48    8  zero
+    40    8  the run, 0 for the first      48    8  the run that the figures belong to
+    48   16  zero                                   (words of the head after BLOCK_HEAD's)
     64       block 0, block 1, ...         56    8  zero
                                            64   32  service name, UTF-8, zero padded
                                            96   96  instance name, UTF-8, zero padded
@@ -33,7 +34,7 @@ from typing import Final, NamedTuple
 
 SHM_DIRECTORY: Final = "/dev/shm"
 MAGIC: Final = b"TRDSTATS"
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 
 COUNTERS: Final[dict[str, dict[str, str]]] = {
     "gateway": {
@@ -46,11 +47,13 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "resumes": "RESUME frames answered",
         "schedule_seq": "tick from which the pace is counted",
         "schedule_ns": "when that tick was due, CLOCK_MONOTONIC; 0: no tick is due at a time",
-        "market_changes": "changes of the six around this one, times two; odd during a change",
+        "run_number": "1 for the first run of the stack, and one more for each jump back",
+        "market_changes": "twice the changes of the words around this one; odd during a change",
         "pace_kind": "1: as fast as clients read, 2: ticks per second, 3: multiple of event time",
         "pace_millionths": "that number of ticks per second, or that multiple, in millionths",
         "paused": "1 while the market stands still, or will at the end of a jump",
         "hurries_to": "the tick to which the market jumps now; 0: it does not",
+        "unpaced_until": "the tick at which the last jump or step, or the pace max, has ended",
         "event_ns": "event time of the last tick sent, ns since the epoch, two's complement",
         "ticks_total": "ticks of a run with REPLAY=once; 0 if the run does not end",
     },
@@ -127,6 +130,12 @@ in the run (set to the next sequence number), so a tick that is repeated after a
 once.
 """
 
+KEPT: Final = {
+    "gateway": ("market_changes", "pace_kind", "pace_millionths", "paused", "hurries_to"),
+    "strategy": ("started_ns",),
+}
+"""Counters that go on in a new run of the stack; all others begin at 0, as do the histograms."""
+
 COMMON_COUNTERS: Final = {
     "first_event_ns": "CLOCK_MONOTONIC at the first event, 0 before it",
     "last_event_ns": "CLOCK_MONOTONIC at the latest event",
@@ -182,6 +191,10 @@ SERVICE_SLICE: Final = slice(64, 96)
 INSTANCE_SLICE: Final = slice(96, 192)
 PROOF_SLICE: Final = slice(24, 40)
 """In the header: what only processes that share this memory know."""
+RUN_SLICE: Final = slice(40, 48)
+"""In the header: the run of the stack.  It changes when the market jumps back."""
+RUN: Final = 6
+"""The run of a block's figures, a word of its head."""
 
 CLAIM_LOCK_BYTE: Final = 0
 

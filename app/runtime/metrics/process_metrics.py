@@ -6,7 +6,9 @@ The figures of a dead process stay.  Names and byte layout: :mod:`app.runtime.me
 
 import contextlib
 import os
+import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from app.runtime.log import get_logger
 from app.runtime.metrics.histogram import Histogram
 from app.runtime.metrics.layout import (
+    BLOCK_BYTES,
     BLOCK_COUNT,
     BLOCK_HEAD,
     CLAIM_LOCK_BYTE,
@@ -25,9 +28,12 @@ from app.runtime.metrics.layout import (
     HISTOGRAMS_OFFSET,
     INSTANCE,
     INSTANCE_SLICE,
+    KEPT,
     PID,
     PROOF_SLICE,
     RESTARTS,
+    RUN,
+    RUN_SLICE,
     SEGMENT_BYTES,
     SERVICE,
     SERVICE_SLICE,
@@ -64,6 +70,9 @@ class ProcessMetrics:
         self.instance = instance
         self._segment, self._block = segment, block
         self._next_check_ns = 0
+        self._run = self.run
+        self.on_new_run: Callable[[], None] | None = None
+        """Called by :meth:`heartbeat`, once, when the stack has begun another run."""
         start = block_offset(block)
         self._index = {name: index for index, name in enumerate(counter_names(service))}
         counters = start + COUNTERS_OFFSET
@@ -75,6 +84,8 @@ class ProcessMetrics:
             for slot, name in enumerate(histogram_names(service))
         }
         self._closed = False
+        self.also_check: list[Callable[[], None]] = []
+        """Called with each check of the segment's name, a few times a second."""
 
     @classmethod
     def open(cls, segment_name: str, service: str, instance: str = "") -> Self:
@@ -108,8 +119,52 @@ class ProcessMetrics:
 
     @property
     def stack_proof(self) -> str:
-        """What a client tells the gateway to show that it is a process of this stack."""
-        return bytes(self._segment.buf[PROOF_SLICE]).hex()
+        """What a client tells the gateway to show that it is a process of this stack.
+
+        Empty once the stack has begun another run: a process of the old one has no place in it.
+        """
+        proof = bytes(self._segment.buf[PROOF_SLICE]).hex()
+        return proof if self.is_of_this_run else ""
+
+    @property
+    def run(self) -> int:
+        """The stack's run; 0 is the first."""
+        return int.from_bytes(self._segment.buf[RUN_SLICE], sys.byteorder)
+
+    @property
+    def is_of_this_run(self) -> bool:
+        """Whether the stack is still in the run in which this process started."""
+        return self.run == self._run
+
+    def go_along(self) -> None:
+        """Belong to the stack's run of now: one that only looks on need not start again for it."""
+        self._run = self._head[RUN] = self.run
+
+    def is_behind(self, service: str) -> bool:
+        """Whether a process of another service has still to start again for this run."""
+        for block in range(BLOCK_COUNT):
+            start = block_offset(block)
+            head = BLOCK_HEAD.unpack_from(self._segment.buf, start)
+            if head[CLAIMS] and text_of(head[SERVICE]) == service:
+                run = self._segment.buf[start + RUN * WORD : start + (RUN + 1) * WORD]
+                return int.from_bytes(run, sys.byteorder) != self._run
+        return False
+
+    def begin_run(self, run: int) -> None:
+        """The stack begins another run; for the gateway, which goes on.
+
+        The others notice with their next heartbeat.  The proof changes after the run: nobody can
+        have the new proof and not see that his run is over.
+        """
+        self._segment.buf[RUN_SLICE] = run.to_bytes(WORD, sys.byteorder)
+        self._segment.buf[PROOF_SLICE] = os.urandom(PROOF_SLICE.stop - PROOF_SLICE.start)
+        self._run = run
+        start = block_offset(self._block)
+        claims = self._segment.buf[start : start + WORD].cast("Q")
+        claims[0] |= 1
+        _forget_run(self._segment, start, self.service, run)
+        claims[0] += 1
+        claims.release()
 
     @property
     def restarts(self) -> int:
@@ -169,7 +224,12 @@ class ProcessMetrics:
             self._next_check_ns = now_ns + CHECK_EVERY_NS
             if not self._segment.is_current():
                 self._restore()
+            for check in self.also_check:
+                check()
         self._head[HEARTBEAT] = now_ns
+        if self.on_new_run is not None and not self.is_of_this_run:
+            told, self.on_new_run = self.on_new_run, None
+            told()
 
     def _restore(self) -> None:
         """The segment was removed or replaced: continue in a segment of that name.
@@ -217,6 +277,21 @@ class ProcessMetrics:
         self._segment.close()
 
 
+def _forget_run(segment: Segment, start: int, service: str, run: int) -> None:
+    """The figures of a block begin anew, for another run, but for those that go on."""
+    words = segment.buf[start : start + BLOCK_BYTES].cast("Q")
+    names, first = counter_names(service), COUNTERS_OFFSET // WORD
+    places = [first + names.index(name) for name in KEPT.get(service, ())]
+    kept = [(place, words[place]) for place in places]
+    figures = segment.buf[start + COUNTERS_OFFSET : start + BLOCK_BYTES]
+    figures[:] = bytes(len(figures))
+    for place, value in kept:
+        words[place] = value
+    words[RESTARTS], words[RUN] = 0, run
+    words.release()
+    figures.release()
+
+
 def _claim(segment: Segment, service: str, instance: str) -> int:
     """Lock a block and prepare it; only one process claims at a time."""
     deadline = time.monotonic() + CLAIM_TIMEOUT_S
@@ -262,11 +337,15 @@ def _prepare(segment: Segment, block: int, service: str, instance: str, *, resum
     bytes_of_block = segment.buf[start : start + HISTOGRAMS_OFFSET]
     head = segment.buf[start : start + 8 * WORD].cast("Q")
     head[CLAIMS] |= 1
-    if not resume:
+    run = int.from_bytes(segment.buf[RUN_SLICE], sys.byteorder)
+    if resume and head[RUN] != run:
+        _forget_run(segment, start, service, run)
+    elif not resume:
         end = block_offset(block + 1)
         segment.buf[start + WORD : end] = bytes(end - start - WORD)
         bytes_of_block[SERVICE_SLICE] = service.encode().ljust(32, b"\0")
         bytes_of_block[INSTANCE_SLICE] = instance.encode().ljust(96, b"\0")
+        head[RUN] = run
     else:
         head[RESTARTS] += 1
     head[PID] = os.getpid()

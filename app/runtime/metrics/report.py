@@ -255,6 +255,7 @@ def _segments(settings: Settings) -> list[SegmentSize]:
         (settings.shm_metadata, "metadata"),
         (settings.shm_tick_ring, f"tick ring of {settings.ring_capacity_ticks:,} ticks"),
         (settings.shm_metrics, "counters and histograms"),
+        (settings.shm_trace, f"times of {settings.trace_orders:,} orders"),
     )
     return [SegmentSize(name, what, _size_of(name)) for name, what in named]
 

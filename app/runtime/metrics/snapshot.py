@@ -1,7 +1,8 @@
-"""Read the metrics segment: a snapshot of every block."""
+"""Read the metrics segment: a snapshot of every block, or one counter again and again."""
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ from app.runtime.metrics.layout import (
     BLOCK_COUNT,
     BLOCK_HEAD,
     CLAIMS,
+    COUNTER_SLOTS,
     COUNTERS_OFFSET,
     HEARTBEAT,
     INSTANCE,
@@ -112,6 +114,49 @@ def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
         (snapshot for snapshot in found if snapshot),
         key=lambda snapshot: (order.index(snapshot.service), snapshot.instance),
     )
+
+
+class LiveCounters:
+    """The counters of one service, read where they are while its process writes them."""
+
+    def __init__(self, segment_name: str, service: str) -> None:
+        """Find the block of ``service``, the first if it has several.
+
+        Raises:
+            MetricsError: there is none, or the segment belongs to another build.
+            SegmentError: the segment cannot be attached.
+        """
+        self._segment = Segment.attach(segment_name, writable=False)
+        try:
+            check_header(segment_name, self._segment.buf)
+            start = next(start for start in _starts(self._segment, service))
+        except StopIteration:
+            self._segment.close()
+            raise MetricsError(f"metrics segment {segment_name}: no {service} yet") from None
+        except BaseException:
+            self._segment.close()
+            raise
+        first = start + COUNTERS_OFFSET
+        self.words = self._segment.buf[first : first + COUNTER_SLOTS * WORD].cast("Q")
+        """By the index of :meth:`index`."""
+        self._names = counter_names(service)
+
+    def index(self, name: str) -> int:
+        """The place of a counter."""
+        return self._names.index(name)
+
+    def close(self) -> None:
+        """Detach."""
+        self.words.release()
+        self._segment.close()
+
+
+def _starts(segment: Segment, service: str) -> Iterator[int]:
+    """Where the blocks of a service begin."""
+    for block in range(BLOCK_COUNT):
+        head = BLOCK_HEAD.unpack_from(segment.buf, block_offset(block))
+        if head[CLAIMS] and head[CLAIMS] % 2 == 0 and text_of(head[SERVICE]) == service:
+            yield block_offset(block)
 
 
 def unique_labels(snapshots: list[ProcessSnapshot]) -> list[str]:

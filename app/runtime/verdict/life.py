@@ -22,6 +22,7 @@ from typing import Final, Self
 import msgspec
 
 from app.runtime.container import ipc_owner
+from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE
 
 FOLDER: Final = "lives"
@@ -36,8 +37,8 @@ class Life(msgspec.Struct, frozen=True):
     """One life of a container's process.
 
     ``host``: the container's id; ``epoch``: the life of the owner of /dev/shm; ``starts``: number
-    of this life; ``started_ns``: UTC, since 1970; ``final``: a restart would end in the same way,
-    or the run is over.
+    of this life, to which the new runs that begin within it belong; ``started_ns``: UTC, since
+    1970; ``final``: a restart would end in the same way, or the run is over.
     """
 
     service: str
@@ -89,7 +90,7 @@ class LifeFile:
         except OSError:
             return None
         before = _parse(os.pread(descriptor, BYTES_MAX, 0))
-        starts = before.starts + 1 if before else 1
+        starts = before.starts + (before.exit_code != EXIT_NEW_RUN) if before else 1
         life = Life(service, host, epoch, starts, time.time_ns())
         return cls(descriptor, life, before if before and before.epoch == epoch else None)
 

@@ -272,7 +272,7 @@ def damaged_headers() -> list[tuple[str, bytes, str]]:
     other = good[1] + 1
     return [
         ("version", layout.HEADER.pack(good[0], other, *good[2:]), f"layout {other}/"),
-        ("names", layout.HEADER.pack(*good[:2], good[2] ^ 1, *good[3:]), "this build has 2/"),
+        ("names", layout.HEADER.pack(*good[:2], good[2] ^ 1, *good[3:]), "this build has 3/"),
         ("magic", layout.HEADER.pack(b"PRICBOOK", *good[1:]), "not a metrics segment"),
     ]
 
