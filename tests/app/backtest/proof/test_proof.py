@@ -255,6 +255,23 @@ def test_a_new_run_is_a_new_proof(tmp_path: Path) -> None:
             assert proof.end(signal.SIGTERM) == 0
 
 
+def test_a_jump_back_is_a_new_proof(tmp_path: Path) -> None:
+    """Also paused and stepped: the orders stay those of an undisturbed run."""
+    with HostStack(tmp_path, replay="walk", pace="1500/s") as stack:
+        stack.wait_ready()
+        with proving(stack) as proof:
+            first = proof.wait_for(all_equal(60), "equal")
+            for words in (["pause"], ["step", "5"], ["seek", "1000"], ["resume"]):
+                done = stack.command("replay", *words)
+                assert done.returncode == 0, (done, stack.tail())
+            line = proof.wait_for(lambda line: line["run"] != first["run"], "the new run")
+            line = proof.wait_for(
+                lambda line: line["run"] != first["run"] and all_equal(40)(line), "equal again"
+            )
+            assert line["difference"] is None
+            assert proof.end(signal.SIGTERM) == 0
+
+
 def test_several_strategies_a_late_one_and_the_loop_of_a_file(tmp_path: Path) -> None:
     strategy = "data/strategies/breakout.py:Breakout"
     with HostStack(tmp_path, replay="loop", pace="12000/s", strategy=strategy) as stack:
