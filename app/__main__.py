@@ -30,6 +30,7 @@ COMMANDS: Final = {
         "Wait for the end of the containers' run, judge it.",
     ),
     "compare": ("app.backtest.compare:command", "Compare the run so far with a backtest."),
+    "proof": ("app.backtest.proof.command:command", "Compare the run with a backtest, live."),
     "crash": ("app.backtest.crash:command", "Crash a process, check its recovery."),
     "chaos": ("app.runtime.chaos.command:command", "Ask a process of the stack to fail."),
     "store": (

@@ -35,6 +35,8 @@ NOT_RUN = {
     "make test": "runs this very test",
     "make test-fast": "part of make test",
     "make demo": "make up with two settings; tests/app/runtime/chaos/test_stack.py checks them",
+    ".venv/bin/python -m app proof": "ends with Ctrl-C; tests/app/backtest/proof runs it",
+    "docker compose run --rm --no-deps check proof": "the same",
     "docker compose exec strategy python3 -m app chaos kill order_manager": "nobody listens there",
     "docker compose exec strategy python3 -m app chaos freeze orderbook 2": "the same",
     "docker compose exec strategy python3 -m app chaos cut gateway 0.5": "the same",
