@@ -158,7 +158,7 @@ class Sampler:
             "replay": settings.replay,
             "mode": settings.trading_mode,
             "losses": processes.loss_names(),
-            "stale_s": settings.heartbeat_timeout_s,
+            "token": bool(settings.order_token_file),
             **self._commands.offers(),
         }
 

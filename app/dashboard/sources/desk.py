@@ -151,8 +151,8 @@ class Desk:
         for _ in range(PAGES_MAX):
             request = {"op": "orders", "open": False, "limit": PAGE}
             answer = ask(request if before is None else {**request, "before": before})
-            if answer.get("run", "") != self.run_id:  # the market has jumped back: another run
-                self.run_id, begins = answer.get("run", ""), True
+            if answer["run"] != self.run_id:  # the market has jumped back: another run
+                self.run_id, begins = answer["run"], True
                 self._orders.clear()
                 changed.clear()
             new = [row for row in answer["orders"] if self._orders.get(row["order_no"]) != row]

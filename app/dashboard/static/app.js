@@ -54,6 +54,7 @@ function take(snapshot) {
   say(true);
   if (snapshot.reset) {
     staticData = snapshot.static;
+    $("logout").hidden = !staticData.token;
     if (snapshot.symbol && snapshot.symbol !== view.symbol && view.symbol) setView({ symbol: snapshot.symbol });
   }
   for (const panel of panels) panel.update(snapshot, context);

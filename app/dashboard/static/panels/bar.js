@@ -58,7 +58,12 @@ function describe(found) {
   return found.paused ? `Stands still ${at}.` : `Plays at ${found.pace}, ${at}.`;
 }
 
+let said = 0;
+
+// An answer is news for a while; a refusal stays until the next command.
 function say(words, ok) {
+  clearTimeout(said);
+  if (ok) said = setTimeout(() => text($("answer"), ""), 8000);
   kind($("answer"), "answer", ok ? "" : "bad");
   text($("answer"), words);
 }
