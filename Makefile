@@ -10,7 +10,7 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up down logs stat crash compare test test-fast lint format engine base-image images pin sbom audit \
+.PHONY: help setup up demo down logs stat crash compare test test-fast lint format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host backup restore data lock clean
 
 help: ## List the targets
@@ -35,6 +35,11 @@ up: ## Run the stack: in containers if a Docker engine answers, else on this hos
 		echo "up: no Docker engine answers; running on this host (Ctrl-C stops it)"; \
 		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app run; \
 	fi
+
+# A pace that people can follow: about one order a second.
+demo: export CHAOS = true
+demo: export PACE ?= 50/s
+demo: up ## The same with faults on request, at 50 ticks/s: python -m app chaos kill strategy
 
 down: ## Stop and remove the containers; reports and orders stay in the volume "output"
 	docker compose down
@@ -88,7 +93,7 @@ pin: ## Pin PYTHON_IMAGE in .env to the digest that its tag has in the registry 
 
 sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
 	@bin=$$(images/supply_chain/tools.sh) && mkdir -p build/sbom \
-	&& for image in shm gateway orderbook strategy order-manager; do \
+	&& for image in shm gateway orderbook strategy order-manager dashboard; do \
 		"$$bin/python" images/supply_chain/sbom.py trading-$$image build/sbom/trading-$$image.cdx.json || exit 1; \
 	done
 

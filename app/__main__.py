@@ -19,7 +19,7 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
-    "run": ("app.main:main", "Run the four processes on this host."),
+    "run": ("app.main:main", "Run the stack on this host."),
     "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
@@ -30,7 +30,9 @@ COMMANDS: Final = {
         "Wait for the end of the containers' run, judge it.",
     ),
     "compare": ("app.backtest.compare:command", "Compare the run so far with a backtest."),
+    "proof": ("app.backtest.proof.command:command", "Compare the run with a backtest, live."),
     "crash": ("app.backtest.crash:command", "Crash a process, check its recovery."),
+    "chaos": ("app.runtime.chaos.command:command", "Ask a process of the stack to fail."),
     "store": (
         "app.order_manager.store.command:command",
         "Back up, restore, export, check the store.",

@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     price_port: Port = 9001
     sentiment_port: Port = 9002
     order_port: Port = 62000
+    dashboard_host: str = ""
+    dashboard_port: Port = 8080
     control_port: Port = 9003
 
     # Data and pace
@@ -109,6 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ring_policy: Literal["lossless", "latest"] = "lossless"
     reader_grace_s: Seconds = 30.0
     attach_timeout_s: Seconds = 60.0
+    trace_orders: Annotated[int, Meta(ge=0, le=1 << 20)] = 4096
 
     # Strategy
     strategy: Annotated[
@@ -207,6 +210,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_delay_ms: Positive = 50
     reconnect_delay_ms_max: Positive = 2000
 
+    # Faults on request
+    chaos: bool = False
+
     # Placement: CPU lists as in `taskset -c`; empty means any CPU
     gateway_cpus: CpuList = ""
     orderbook_cpus: CpuList = ""
@@ -237,8 +243,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"e.g. {1 << self.ring_capacity_ticks.bit_length()}"
             )
         names = [self.shm_price_book, self.shm_metadata, self.shm_tick_ring, self.shm_metrics]
+        names.append(self.shm_trace)
         if len(set(names)) != len(names):
-            found.append(f"SHM_*: the four segment names must differ, got {', '.join(names)}")
+            found.append(f"SHM_*: the five segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
         found.extend(self._verdict_problems())
         if is_zero(self.pace):
@@ -278,6 +285,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "TRADING_MODE=replay and RING_POLICY=lossless has a trades hash"
             )
         return found
+
+    @property
+    def shm_trace(self) -> str:
+        """The segment with the trace of orders; each stack has its own, beside its metrics."""
+        return f"{self.shm_metrics.removesuffix('_metrics')}_trace"
 
     @property
     def resends_run(self) -> bool:

@@ -1,10 +1,11 @@
-"""Run the four processes on this host and print the report at the end.
+"""Run the four processes on this host, with the dashboard, and print the report at the end.
 
     gateway -> orderbook -> strategy -> order manager
 
 Each process starts when the one it depends on is ready.  A process that dies is restarted and
 resumes where it left off.  The run ends on SIGTERM or SIGINT, at the end of a ``REPLAY=once``
-run or at its deadline, or when a process keeps dying.
+run or at its deadline, or when a process keeps dying.  The dashboard only looks on: nothing waits
+for it, and whether it lives changes nothing.
 """
 
 import contextlib
@@ -46,6 +47,8 @@ log = get_logger()
 
 START_SEQUENCE = ("gateway", "orderbook", "order_manager", "strategy")
 STOP_SEQUENCE = ("strategy", "orderbook", "gateway", "order_manager")
+DASHBOARD = "dashboard"
+DASHBOARD_STOP_S = 1.0
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
@@ -62,7 +65,7 @@ def _die_with_parent() -> None:
 
 @dataclass
 class Child:
-    """One of the four processes, when it was restarted, and when the next restart is due.
+    """One of the processes, when it was restarted, and when the next restart is due.
 
     ``reasons``: a descriptor from which to read why a restart cannot help; mostly empty.
     """
@@ -75,11 +78,12 @@ class Child:
 
 
 class Supervisor:
-    """Starts, watches and stops the four processes."""
+    """Starts, watches and stops the processes."""
 
     def __init__(self, settings: Settings, stop: Stop) -> None:
         self.settings, self.stop = settings, stop
         self.children: dict[str, Child] = {}
+        self.dashboard: Child | None = None
         run_id = settings.run_id or new_run_id()
         # NumPy's linear algebra starts one thread per CPU; the processes never use it.
         threads = {"OPENBLAS_NUM_THREADS": "1"}
@@ -101,6 +105,8 @@ class Supervisor:
                 self.children[service] = Child(service, *self._spawn(service))
                 self._wait_ready(service)
             log.info("stack_ready", took_s=round(time.monotonic() - started_s, 3))
+            if self.settings.dashboard_port:
+                self.dashboard = Child(DASHBOARD, *self._spawn(DASHBOARD))
             return self._watch()
         finally:
             self.stop.clear_deadline()
@@ -175,6 +181,7 @@ class Supervisor:
                     self.verdict = report.collect(self.settings).verdict
                     return code
                 self._restart(child, code)
+            self._tend_dashboard()
             time.sleep(POLL_S)
         return EXIT_OK if self.settings.replay != "once" else EXIT_INCOMPLETE
 
@@ -210,8 +217,30 @@ class Supervisor:
         os.close(child.reasons)
         child.process, child.reasons = self._spawn(child.service)
 
+    def _tend_dashboard(self) -> None:
+        """Restart it when it has died; do without it if that cannot help."""
+        if self.dashboard is None or (code := self.dashboard.process.poll()) is None:
+            return
+        try:
+            self._restart(self.dashboard, code)
+        except FatalError as error:
+            log.warning("dashboard_off", reason=str(error), action="the run goes on without it")
+            self.dashboard = None
+
+    def _stop_dashboard(self) -> None:
+        """One that hangs delays nothing."""
+        if self.dashboard is None:
+            return
+        try:
+            self.dashboard.process.wait(DASHBOARD_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.dashboard.process.kill()
+            self.dashboard.process.wait()
+
     def _stop_all(self) -> None:
         """Stop the processes one by one; kill any that does not stop in time."""
+        if self.dashboard is not None and self.dashboard.process.poll() is None:
+            self.dashboard.process.terminate()
         for service in STOP_SEQUENCE:
             child = self.children.get(service)
             if child is None or child.process.poll() is not None:
@@ -223,6 +252,7 @@ class Supervisor:
                 log.error("process_killed", process=service, after_s=STOP_TIMEOUT_S)
                 child.process.kill()
                 child.process.wait()
+        self._stop_dashboard()
 
 
 def _print_report(settings: Settings, cut_short: str, code: int) -> None:

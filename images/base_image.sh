@@ -9,7 +9,7 @@ readonly LOCAL_IMAGE=trading-python:3.13
 readonly SUITE=trixie  # its Python is 3.13
 readonly OVERRIDE=docker-compose.override.yml
 readonly APT_LOG=/tmp/base-image-apt.log
-readonly TARGETS="shm gateway orderbook strategy order_manager tests"
+readonly TARGETS="shm gateway orderbook strategy order_manager dashboard tests"
 
 say() { echo "base-image: $*"; }
 fail() { echo "base-image: $*" >&2; exit 1; }

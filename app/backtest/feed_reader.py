@@ -16,6 +16,7 @@ class FeedReader:
 
     def __init__(self, feed: Feed, total: int) -> None:
         self.total = total
+        self.next_seq = 0
         self._feed = feed
         self._parser = _kernel.FieldParser(feed.symbols)
         self._buffer = bytearray(1 << 19)
@@ -24,9 +25,12 @@ class FeedReader:
         self._latest = np.full(len(feed.symbols), -1, np.int16)
 
     def batches(self) -> Iterator[npt.NDArray[np.void]]:
-        """Batches of at most MAX_BATCH_TICKS, each valid until the next is read."""
-        seq = 0
-        while seq < self.total:
+        """Batches of at most MAX_BATCH_TICKS, each valid until the next is read.
+
+        After ``total`` has grown, it continues with the tick after the last.
+        """
+        while self.next_seq < self.total:
+            seq = self.next_seq
             block = self._feed.block_at(seq)
             end = min(seq + MAX_BATCH_TICKS, block.end, self.total)
             frames = block.data[block.offsets[seq - block.first] : block.offsets[end - block.first]]
@@ -35,8 +39,8 @@ class FeedReader:
                 self._parser, self._buffer, 0, len(frames), self._ticks[: end - seq], seq
             )
             assert (count, position) == (end - seq, len(frames)), "the loader has checked it"
+            self.next_seq = end
             yield self._ticks[: end - seq]
-            seq = end
 
     def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
         """Write each tick's sentiment to ``out``; call it once per batch, in order."""

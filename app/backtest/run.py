@@ -44,7 +44,7 @@ def run(
     started_s = time.perf_counter()
     for ticks in reader.batches():
         signals = engine.signals(ticks, reader.join)
-        curve.take(ticks, _trade(engine, broker, client, ticks, signals))
+        curve.take(ticks, trade(engine, broker, client, ticks, signals))
         tally += np.bincount(signals + 1, minlength=4)
         done = int(ticks["seq"][-1]) + 1
         if done >= next_progress:
@@ -67,7 +67,7 @@ def run(
     )
 
 
-def _trade(
+def trade(
     engine: Engine,
     broker: PaperBroker,
     client: str,

@@ -1,8 +1,11 @@
 """The price port's subscribers: each is a cursor into the shared feed, so no tick is copied."""
 
+import time
+from bisect import bisect_right
 from typing import Final
 
 from app.gateway.sessions import GONE, STREAM, Sessions, Subscriber
+from app.kernel._kernel import BatchTimes
 from app.market_data.feed import Feed
 from app.market_data.feed_segment import Block
 from app.model.wire.feed_protocol import encode_mark
@@ -24,6 +27,8 @@ class PricePublisher:
 
     def __init__(self, feed: Feed, sessions: Sessions) -> None:
         self._feed, self._sessions = feed, sessions
+        self.times: BatchTimes | None = None
+        """Where to note when ticks are sent, for the trace of orders."""
         self.subscribers: set[Subscriber] = set()
         self.begin_again()
 
@@ -137,6 +142,8 @@ class PricePublisher:
         """Release the ticks below ``seq``; a smaller number than before does nothing."""
         if seq <= self.released:
             return
+        if self.times is not None and not self._unpaced:
+            self.times.note(self.released, seq, time.monotonic_ns())
         self.released = seq
         self._send_released(seq)
         for subscriber in [each for each in self._parked if each.next_seq <= seq]:
@@ -200,6 +207,8 @@ class PricePublisher:
                 subscriber.block, subscriber.position = self._feed.block_at(block.end), 0
                 continue
             size = min(limit - subscriber.position, budget)
+            if self.times is not None and subscriber.proven:
+                self._note_send(self.times, block, subscriber.position)
             sent = self._sessions.send(
                 subscriber, block.data[subscriber.position : subscriber.position + size]
             )
@@ -212,6 +221,11 @@ class PricePublisher:
             if sent < size:
                 break
         self._sessions.watch(subscriber, writable=True)
+
+    def _note_send(self, times: BatchTimes, block: Block, position: int) -> None:
+        """Ticks from ``position`` on are sent now; those that do not fit are noted again later."""
+        first = block.first + bisect_right(block.offsets, position) - 1
+        times.note(first, min(self.released, block.end), time.monotonic_ns())
 
     def _note_leader(self, subscriber: Subscriber, block: Block) -> None:
         if self._stack and subscriber not in self._stack:

@@ -22,6 +22,7 @@ from app.runtime.net.feed_access import (
 from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.net.tls_relay import DESCRIPTORS_EACH
 from app.runtime.process import run_process
+from app.runtime.trace.writer import TraceSegment
 
 log = get_logger()
 
@@ -84,6 +85,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         proof=metrics.stack_proof,
         access=access,
     ) as server:
+        if trace := TraceSegment.open(settings, metrics):
+            server.prices.times = trace.gateway
         try:
             price_port, sentiment_port = server.listen()
             control_port = server.listen_control()

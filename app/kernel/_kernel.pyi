@@ -1,6 +1,7 @@
 """Types of the compiled kernel; its docstrings are in the ``.pxi`` files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,17 @@ BAD_TIMESTAMP: int
 BAD_SYMBOL: int
 BAD_PRICE: int
 BAD_SENTIMENT: int
+
+TRACE_STAGES: int
+TRACE_CLIENT_BYTES: int
+TRACE_HEAD_BYTES: int
+TRACE_RECORD_BYTES: int
+TRACE_BATCH_BYTES: int
+TRACE_SENT: int
+TRACE_HANDLED: int
+TRACE_ACKED: int
+TRACE_OK: int
+TRACE_DUPLICATE: int
 
 UNDECIDED: int
 FLAT: int
@@ -95,6 +107,7 @@ class RingView:
 
 class TickWriter(RingView):
     def __init__(self, ring: Bytes, book: Bytes, parser: FieldParser) -> None: ...
+    def note_times(self, times: BatchTimes) -> None: ...
     def push(self, buffer: Bytes, start: int, end: int, recv_ns: int) -> tuple[int, int, int]: ...
     def receive(
         self,
@@ -140,6 +153,45 @@ class Intent:
     target: int
     price: float
     recv_us: int
+
+class BatchTimes:
+    def __init__(self, memory: Bytes) -> None: ...
+    def note(self, first_seq: int, end_seq: int, at_ns: int, done_ns: int = 0) -> None: ...
+    def find(self, seq: int, limit_ns: int) -> tuple[int, int] | None: ...
+
+class OrderTrace:
+    def __init__(self, memory: Bytes) -> None: ...
+    def append(
+        self, kind: int, flags: int, order_id: int, client: bytes, stages: Sequence[int]
+    ) -> None: ...
+    def sent(
+        self,
+        client: bytes,
+        orders: Sequence[tuple[Any, ...]],
+        intents: Sequence[Intent],
+        first: int,
+        decided_ns: int,
+        sent_ns: int,
+        gateway: BatchTimes | None,
+        orderbook: BatchTimes | None,
+    ) -> None: ...
+    def acked(
+        self,
+        client: bytes,
+        orders: Sequence[tuple[Any, ...]],
+        answers: Sequence[Any],
+        due_ns: Sequence[int],
+        sent_ns: Sequence[int],
+        acked_ns: int,
+    ) -> None: ...
+    def handled(
+        self,
+        answers: Sequence[tuple[Any, bytes]],
+        only: Container[int] | None,
+        committed_ns: int,
+        sent_ns: int,
+        repeats: OrderTrace,
+    ) -> None: ...
 
 def call_on_tick(
     on_tick: Callable[[Tick], str | None],

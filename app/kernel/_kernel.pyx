@@ -12,7 +12,7 @@ from libc.errno cimport errno
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcpy, memmove, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 cimport cython
 
@@ -94,6 +94,27 @@ cdef extern from "layout.h" nogil:
     double decimal_to_double(const char *text, char **end)
     int64_t monotonic_ns()
     uint64_t histogram_index(uint64_t value)
+
+cdef extern from "trace.h" nogil:
+    const int TRACE_STAGES_C "TRACE_STAGES"
+    const int TRACE_CLIENT_BYTES_C "TRACE_CLIENT_BYTES"
+    ctypedef struct trace_record:
+        int64_t id
+        uint32_t kind, flags
+        int64_t *stage_ns
+        char *client
+    ctypedef struct trace_ring:
+        uint64_t claimed
+    ctypedef struct trace_batch:
+        int64_t at_ns, done_ns
+    ctypedef struct trace_batches:
+        uint64_t count
+    uint64_t trace_claim(trace_ring *ring, uint64_t count)
+    void trace_put(trace_ring *ring, uint64_t capacity, uint64_t position, trace_record *source)
+    void batch_note(trace_batches *times, uint64_t capacity, uint64_t first_seq, uint64_t end_seq,
+                    int64_t at_ns, int64_t done_ns)
+    bint batch_find(trace_batches *times, uint64_t capacity, uint64_t seq, int64_t limit_ns,
+                    trace_batch *out)
 
 cdef extern from "scan.h" nogil:
     ctypedef struct tick_fields:
@@ -188,6 +209,7 @@ cdef tick_span span_of(object ticks, int flags=PyBUF_SIMPLE) except *:
 include "parse.pxi"
 include "sentiment.pxi"
 include "book.pxi"
+include "trace.pxi"
 include "ring.pxi"
 include "reader.pxi"
 include "loops.pxi"

@@ -79,6 +79,7 @@ cdef class TickWriter(RingView):
     cdef FieldParser parser
     cdef price_book *book
     cdef object keep_book
+    cdef BatchTimes times
     cdef uint64_t limit
     # What this writer has written to the header; other words there are damage.
     cdef uint64_t published, claimed, next_seq, end_seq, skipped
@@ -92,6 +93,10 @@ cdef class TickWriter(RingView):
         if <uint32_t>parser.symbol_count != self.book.symbol_count:
             raise ValueError("parser and book have different symbols")
         self.take_over()
+
+    def note_times(self, BatchTimes times):
+        """From now on, note in ``times`` when each burst of ticks was received and published."""
+        self.times = times
 
     cdef take_over(self):
         """Continue after the last tick in the ring; check that the header fits to it."""
@@ -190,6 +195,10 @@ cdef class TickWriter(RingView):
                                   recv_ns, recv_us)
                     position += 1
                     seq += 1
+            if self.times is not None and seq != self.next_seq:
+                # Before anybody sees the ticks: whoever decides on them finds the time.
+                batch_note(self.times.times, self.times.capacity, self.next_seq, seq, recv_ns,
+                           monotonic_ns())
             self.published, self.next_seq = position, seq
             store_release(ring.published, position)
             store_release(ring.next_seq, seq)

@@ -27,7 +27,13 @@ from app.model.requests import (
     Resume,
     Status,
 )
-from app.model.wire.order_answers import encode_object, encode_reject, order_member
+from app.model.wire.order_answers import (
+    encode_object,
+    encode_reject,
+    json_text,
+    listed_order,
+    order_member,
+)
 from app.model.words import one_word
 from app.order_manager.access.grants import EVERYTHING, Grant
 from app.order_manager.order_log import Event, Note
@@ -76,6 +82,8 @@ class OrderQueries:
     def __init__(self, core: OrderCore, store: OrderStore) -> None:
         self._core = core
         self._store = store
+        self._run_id = store.run_id
+        self._run = json_text(store.run_id).encode()
         self.event: Event | None = None
         self._book: dict[str, int | None] = {}
         """Symbol -> price; read once per answer, so that its rows and totals agree."""
@@ -271,9 +279,11 @@ class OrderQueries:
         if client is not None:
             account = core.clients.get(client)
             if account is None and command.client is None:
-                return encode_object({"ok": True, "orders": [], "more": False})
+                return encode_object(
+                    {"ok": True, "orders": [], "run": msgspec.Raw(self._run), "more": False}
+                )
             if account is None:
-                return encode_reject(_no_client(client))
+                return encode_reject(_no_client(client, run=self._run_id))
             client_no = account.client_no
         limit = min(command.limit, self.rows_max)
         if command.open:
@@ -281,12 +291,13 @@ class OrderQueries:
         else:
             found, before = self._store.orders_page(client_no, command.before, limit)
         shown = [o for o in found if core.knows(o) and grant.sees(core.name_of(o))]
-        rows = within_budget(order_member(o, core.name_of(o)).encode() for o in shown)
+        rows = within_budget(listed_order(o, core.name_of(o)).encode() for o in shown)
         if len(rows) < len(shown):
             before = shown[len(rows) - 1].order_no
         more = b"true" if before else b"false"
         tail = b',"before":%d' % before if before else b""
-        return b'{"ok":true,"orders":[%b],"more":%b%b}*' % (b",".join(rows), more, tail)
+        shape = b'{"ok":true,"orders":[%b],"run":%b,"more":%b%b}*'
+        return shape % (b",".join(rows), self._run, more, tail)
 
     def _open_page(self, client_no: int | None, before: int, limit: int) -> tuple[list[Order], int]:
         """As :meth:`OrderStore.orders_page`, of open orders, which the core holds by number."""
@@ -357,5 +368,6 @@ def within_budget(rows: Iterable[bytes]) -> list[bytes]:
     return taken
 
 
-def _no_client(client: str | None) -> Reject:
-    return Reject(RejectCode.UNKNOWN_CLIENT, f"no client {client}", {"client": client})
+def _no_client(client: str | None, **more: str) -> Reject:
+    details = {"client": client, **more}
+    return Reject(RejectCode.UNKNOWN_CLIENT, f"no client {client}", details)

@@ -42,6 +42,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
 from app.runtime.net.listener import listen
 from app.runtime.run_id import resolve_run_id
+from app.runtime.trace.writer import OrderManagerTrace
 
 MESSAGE_DELIMITER: Final = DELIMITER
 
@@ -119,6 +120,7 @@ class OrderManagerServer:
         """Keeps :meth:`stop` from writing to a descriptor that is already closed."""
         self._listening = listener.fileno()
         self._refusals = RefusalLog()
+        self.trace = OrderManagerTrace()
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
         self._turn = Turn(2 * BATCH_NS)
@@ -144,8 +146,6 @@ class OrderManagerServer:
         with self._wake_lock:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
-
-    # The loop
 
     def _iterate(self, timeout_s: float) -> bool:
         """One iteration of the loop; returns whether there was any event."""
@@ -241,13 +241,14 @@ class OrderManagerServer:
                 self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
+        sent_ns = time.monotonic_ns()
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts.requests_refused += self._refusals.note(answers)
+        self.trace.handled(answers, service.counts, service.events, sent_ns)
         if self._metrics is not None:
-            received_ns = [session.last_ns for session, _ in answers]
-            service.counts.publish(self._metrics, received_ns)
+            service.counts.publish(self._metrics, [session.last_ns for session, _ in answers])
         service.counts.clear()
         self._log.write(service.events, service.now_ns)
         if self._traced:

@@ -243,7 +243,8 @@ class OrderService(Generic[Peer]):
             begin_ns = time.monotonic_ns()
             try:
                 if self.store.commit():
-                    self.counts.commit_ns = time.monotonic_ns() - begin_ns
+                    self.counts.committed_ns = time.monotonic_ns()
+                    self.counts.commit_ns = self.counts.committed_ns - begin_ns
                     self.counts.commits += 1
                     self.counts.fills += self.core.last_fill_no - self._fills_before
                     self.core.committed()

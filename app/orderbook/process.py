@@ -12,6 +12,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_client import FeedClosed, FeedConnection
 from app.runtime.net.feed_dialer import FeedDialer
 from app.runtime.process import run_process
+from app.runtime.trace.writer import TraceSegment
 
 log = get_logger()
 
@@ -30,6 +31,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     def heartbeat() -> None:
         writer.heartbeat() if writer else metrics.heartbeat()
 
+    trace = TraceSegment.open(settings, metrics)
     try:
         while not stop and not (writer and writer.finished):
             feed = None
@@ -40,6 +42,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
                     writer = FeedWriter(
                         settings, metrics, stop, Segments(settings, feed, metrics.run)
                     )
+                    if trace is not None:
+                        writer.writer.note_times(trace.orderbook)
                     metrics.set_state("ready")
                     if writer.next_seq:
                         feed.close()

@@ -52,7 +52,7 @@ def run_process(
     try:
         if life:
             life.announce()
-        _place(settings, service)
+        _place(settings, service, instance)
         metrics = ProcessMetrics.open(settings.shm_metrics, service, instance)
         metrics.on_new_run = stop.on_new_run
         metrics.set_state("starting")
@@ -91,10 +91,16 @@ def run_process(
     return _end(life, code, reason, final=final)
 
 
-def _place(settings: Settings, service: str) -> None:
-    pin(getattr(settings, f"{service}_cpus"))
+def _place(settings: Settings, service: str, instance: str) -> None:
+    """CPUs, time slice, and what it does on request."""
+    pin(getattr(settings, f"{service}_cpus", ""))
     if service in TIME_SLICES_NS:
         set_time_slice(TIME_SLICES_NS[service])
+    if settings.chaos:
+        # Imported here: every other stack does without.
+        from app.runtime.chaos.listener import listen
+
+        listen(settings, f"{service}-{instance}" if instance else service)
 
 
 def _end(life: LifeFile | None, code: int, reason: str, *, final: bool) -> int:

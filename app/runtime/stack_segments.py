@@ -6,6 +6,7 @@ from collections.abc import Callable
 from app.config import Settings
 from app.runtime.lifecycle import FatalError
 from app.runtime.metrics.layout import MAGIC as METRICS_MAGIC
+from app.runtime.trace.layout import is_trace
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import is_price_book
 from app.shared_memory_utils.segment import (
@@ -33,6 +34,7 @@ def segments_of(settings: Settings) -> dict[str, Callable[[Segment], bool]]:
         settings.shm_metadata: _is_metadata,
         settings.shm_tick_ring: is_tick_ring,
         settings.shm_metrics: _is_metrics,
+        settings.shm_trace: lambda segment: is_trace(segment.buf),
     }
 
 

@@ -107,19 +107,30 @@ class StrategyCounters:
         metrics.add("batches")
         metrics.mark_event(decided_ns)
 
+    def due_ns(self, intents: list[Intent]) -> list[int]:
+        """When the tick of each was due at the gateway, CLOCK_MONOTONIC; 0 if unknown."""
+        return [self._schedule.due_ns(intent.seq) or 0 for intent in intents]
+
     def count_orders(
-        self, intents: list[Intent], answers: list[Answer], sent_ns: int, done_ns: int
+        self,
+        intents: list[Intent],
+        answers: list[Answer],
+        due_ns: list[int],
+        sent_ns: int,
+        done_ns: int,
     ) -> None:
-        """Count orders sent at ``sent_ns`` and answered by ``done_ns``, CLOCK_MONOTONIC."""
+        """Count orders sent at ``sent_ns`` and answered by ``done_ns``, CLOCK_MONOTONIC.
+
+        ``due_ns``: as :meth:`due_ns` returns it.
+        """
         metrics = self._metrics
         _kernel.record_latency(self._ack_times, done_ns - sent_ns, len(intents))
         acked = duplicate = 0
-        for intent, answer in zip(intents, answers, strict=True):
+        for intent, answer, due in zip(intents, answers, due_ns, strict=True):
             age_us = (done_ns // 1000 - intent.recv_us) & 0xFFFFFFFF
             _kernel.record_latency(self._ack_ages, age_us * 1000)
-            due_ns = self._schedule.due_ns(intent.seq)
-            if due_ns is not None:
-                _kernel.record_latency(self._due_ages, done_ns - due_ns)
+            if due:
+                _kernel.record_latency(self._due_ages, done_ns - due)
             acked += answer.ok
             duplicate += answer.duplicate
             if not answer.ok:

@@ -31,6 +31,7 @@ from app.runtime.net.order_client import OrderClient, StopRequested
 from app.runtime.net.position_queries import held
 from app.runtime.net.replica import replica_number
 from app.runtime.process import run_process
+from app.runtime.trace.writer import StrategyTrace, TraceSegment
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
 from app.strategy.base import load_strategy
@@ -85,6 +86,7 @@ class StrategyProcess:
             sequenced=bool(self.feed_id),
             proof=metrics.stack_proof,
         )
+        self.trace = StrategyTrace(TraceSegment.open(settings, metrics), self.client)
         self.orders = OrderClient.from_settings(
             settings,
             stop=stop,
@@ -92,6 +94,7 @@ class StrategyProcess:
             count=metrics.add,
             client=self.client,
             proof=self.book.proof,
+            on_sent=self.trace.sent,
         )
         self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
         self._shown = self._batch.view()
@@ -146,7 +149,7 @@ class StrategyProcess:
             self.sentiment.reach(int(ticks["seq"][-1]))
             signals = self._signals(ticks)
             if self._whole_run:
-                self._trade(ticks, signals, counted=False)
+                self._trade(ticks, signals, time.monotonic_ns(), counted=False)
             else:
                 self.engine.follow(ticks)
             count += len(ticks)
@@ -218,7 +221,7 @@ class StrategyProcess:
             return
         signals = self._signals(ticks)
         decided_ns = time.monotonic_ns()
-        self._trade(ticks, signals, counted=True)
+        self._trade(ticks, signals, decided_ns, counted=True)
         _kernel.record_ages(self._decision_ages, ticks, decided_ns)
         if self._traced:
             self.counters.trace(ticks, signals)
@@ -236,9 +239,15 @@ class StrategyProcess:
         return self.engine.signals(ticks, self.sentiment.join)
 
     def _trade(
-        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], *, counted: bool
+        self,
+        ticks: npt.NDArray[np.void],
+        signals: npt.NDArray[np.int8],
+        decided_ns: int,
+        *,
+        counted: bool,
     ) -> None:
         for intents, orders in self.engine.orders(ticks, signals, self.client):
+            self.trace.begin(intents, orders, decided_ns, live=counted)
             sent_ns = time.monotonic_ns()
             answers = self.orders.submit(orders)
             done_ns = time.monotonic_ns()
@@ -248,8 +257,10 @@ class StrategyProcess:
                     raise FatalError(f"{answer.msg}: {mend}", final=True)
                 self.engine.settle(intent, answer.filled_of(self.engine.qty(intent)))
             self.counters.add_trades(intents, answers)
+            due_ns = self.counters.due_ns(intents) if counted else [0] * len(intents)
+            self.trace.acked(answers, due_ns, done_ns)
             if counted:
-                self.counters.count_orders(intents, answers, sent_ns, done_ns)
+                self.counters.count_orders(intents, answers, due_ns, sent_ns, done_ns)
 
     def _heartbeat(self) -> None:
         self._show_staleness()

@@ -54,7 +54,10 @@ def test_the_environment_overrides_the_file(tmp_path) -> None:
     assert (settings.pace, settings.seed) == ("9/s", 7)
 
 
-@pytest.mark.parametrize("service", ["gateway", "orderbook", "strategy", "order_manager", "main"])
+SERVICES = ("gateway", "orderbook", "strategy", "order_manager", "dashboard", "main")
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_process_with_wrong_settings_exits_2_and_says_why(service: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"app.{service}"],

@@ -19,7 +19,7 @@ from tests.support.environ import default_environ
 from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 
-PROCESSES = ("gateway", "orderbook", "strategy", "order_manager")
+PROCESSES = ("gateway", "orderbook", "strategy", "order_manager", "dashboard")
 SERVICES = ("shm", *PROCESSES)
 IMAGES = {service: f"trading-{service.replace('_', '-')}" for service in SERVICES}
 
@@ -53,13 +53,15 @@ class ComposeStack:
 
     def __init__(self, **settings: str) -> None:
         self.project = f"{self.PREFIX}-{secrets.token_hex(4)}"
-        self.price_port, self.sentiment_port, self.order_port = free_ports(3)
+        self.price_port, self.sentiment_port, self.order_port, self.page_port = free_ports(4)
         self.environ = {
             **default_environ(),
             "COMPOSE_PROJECT_NAME": self.project,
             "PUBLISHED_PRICE_PORT": str(self.price_port),
             "PUBLISHED_SENTIMENT_PORT": str(self.sentiment_port),
             "PUBLISHED_ORDER_PORT": str(self.order_port),
+            "PUBLISHED_DASHBOARD_PORT": str(self.page_port),
+            "DASHBOARD_PORT": "8080",
             **settings,
         }
         self.client = docker.from_env()

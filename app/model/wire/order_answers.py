@@ -48,6 +48,15 @@ def order_member(order: Order, client: str) -> str:
     )
 
 
+def listed_order(order: Order, client: str) -> str:
+    """An order in a list of orders: also when it arrived, and why it was refused."""
+    tail = f',"at_ns":{order.at_ns}'
+    if order.code:
+        code = RejectCode(order.code).name
+        tail += f',"code":"{code}","msg":{json_text(order.msg or "")}'
+    return f"{order_member(order, client)[:-1]}{tail}}}"
+
+
 def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
     """The answer to an accepted or denied order: the same bytes each time it is sent."""
     mark = ',"duplicate":true' if duplicate else ""

@@ -1,9 +1,9 @@
 """Health check of one process.
 
-``python -S -m app.runtime.container.health gateway|orderbook|strategy|order_manager`` exits 0 if
-the service is healthy: its ports answer, or its heartbeat in shared memory is fresh and its state
-is good.  Otherwise it prints the reason and exits 1.  Settings come from the environment only, as
-Compose sets them.
+``python -S -m app.runtime.container.health SERVICE`` (gateway, orderbook, strategy, order_manager
+or dashboard) exits 0 if the service is healthy: its ports answer, or its heartbeat in shared memory
+is fresh and its state is good.  Otherwise it prints the reason and exits 1.  Settings come from the
+environment only, as Compose sets them.
 
 The check runs every few seconds beside the process, so it must start fast: ``-S`` skips
 site-packages, and what only one check needs is imported inside it (``json`` alone would add a
@@ -97,11 +97,12 @@ def main(arguments: list[str]) -> int:
             check_gateway()
         elif service == "order_manager":
             check_order_manager()
-        elif service in ("orderbook", "strategy"):
+        elif service in ("orderbook", "strategy", "dashboard"):
             check_heartbeat(service)
         else:
             print(
-                "usage: app.runtime.container.health gateway|orderbook|strategy|order_manager",
+                "usage: app.runtime.container.health "
+                "gateway|orderbook|strategy|order_manager|dashboard",
                 file=sys.stderr,
             )
             return 2

@@ -1,6 +1,6 @@
 """Whether a run was complete, by comparing the stages' counters; no I/O."""
 
-from app.runtime.metrics.snapshot import STAGE_COUNTER, ProcessSnapshot
+from app.runtime.metrics.snapshot import ONLOOKERS, STAGE_COUNTER, ProcessSnapshot
 
 Labeled = list[tuple[str, ProcessSnapshot]]
 
@@ -32,7 +32,7 @@ def find_problems(labeled: Labeled, *, endless: bool, cut_short: str = "") -> li
     """
     services = {process.service for _, process in labeled}
     problems = [cut_short] if cut_short else []
-    problems += [f"no {name} has run" for name in STAGE_COUNTER if name not in services]
+    problems += [f"no {name} has run" for name in STAGE_COUNTER if name not in services | ONLOOKERS]
     problems += [f"{label} failed" for label, process in labeled if process.state == "failed"]
     for label, process in labeled:
         for name, phrase in LOSS_COUNTERS.items():

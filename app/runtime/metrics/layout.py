@@ -112,6 +112,17 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "store_bytes": "size of the order store's files",
         "store_free_bytes": "free space on the volume of the order store",
     },
+    "dashboard": {
+        "snapshots": "snapshots made for the open pages, each once for all of them",
+        "pages": "pages open now",
+        "pages_dropped": "pages dropped because they did not read",
+        "requests": "HTTP requests answered",
+        "requests_refused": "HTTP requests refused: host, origin, header, token, size or method",
+        "connections": "connections open now",
+        "connections_refused": "connections closed at once, or because they said nothing",
+        "commands": "commands passed on to the stack",
+        "commands_failed": "commands that the stack refused or did not answer",
+    },
 }
 """Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow from them.
 
@@ -154,6 +165,7 @@ HISTOGRAMS: Final[dict[str, dict[str, str]]] = {
         "order_ack_ns": "order received until its ACK is sent, commit included",
         "commit_ns": "one commit of the order store",
     },
+    "dashboard": {},
 }
 """Service -> histogram -> meaning.  At most :data:`HISTOGRAM_SLOTS` each."""
 

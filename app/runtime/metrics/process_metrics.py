@@ -84,6 +84,8 @@ class ProcessMetrics:
             for slot, name in enumerate(histogram_names(service))
         }
         self._closed = False
+        self.also_check: list[Callable[[], None]] = []
+        """Called with each check of the segment's name, a few times a second."""
 
     @classmethod
     def open(cls, segment_name: str, service: str, instance: str = "") -> Self:
@@ -133,6 +135,10 @@ class ProcessMetrics:
     def is_of_this_run(self) -> bool:
         """Whether the stack is still in the run in which this process started."""
         return self.run == self._run
+
+    def go_along(self) -> None:
+        """Belong to the stack's run of now: one that only looks on need not start again for it."""
+        self._run = self._head[RUN] = self.run
 
     def is_behind(self, service: str) -> bool:
         """Whether a process of another service has still to start again for this run."""
@@ -218,6 +224,8 @@ class ProcessMetrics:
             self._next_check_ns = now_ns + CHECK_EVERY_NS
             if not self._segment.is_current():
                 self._restore()
+            for check in self.also_check:
+                check()
         self._head[HEARTBEAT] = now_ns
         if self.on_new_run is not None and not self.is_of_this_run:
             told, self.on_new_run = self.on_new_run, None

@@ -20,7 +20,12 @@ from app.runtime.metrics.completeness import find_problems, unanswered
 from app.runtime.metrics.expectations import Expectation, check_expectations
 from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
 from app.runtime.metrics.histogram import HistogramSnapshot
-from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
+from app.runtime.metrics.snapshot import (
+    ONLOOKERS,
+    ProcessSnapshot,
+    read_metrics,
+    unique_labels,
+)
 from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
 from app.runtime.net.position_queries import Profit
 from app.shared_memory_utils.segment import SHM_DIRECTORY
@@ -151,7 +156,7 @@ def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> 
         MetricsError: there is no metrics segment, or it is another build's.
         SegmentError: it cannot be attached.
     """
-    processes = read_metrics(settings.shm_metrics)
+    processes = [p for p in read_metrics(settings.shm_metrics) if p.service not in ONLOOKERS]
     labeled = list(zip(unique_labels(processes), processes, strict=True))
     segments = _segments(settings)
     endless = settings.replay != "once"
@@ -250,6 +255,7 @@ def _segments(settings: Settings) -> list[SegmentSize]:
         (settings.shm_metadata, "metadata"),
         (settings.shm_tick_ring, f"tick ring of {settings.ring_capacity_ticks:,} ticks"),
         (settings.shm_metrics, "counters and histograms"),
+        (settings.shm_trace, f"times of {settings.trace_orders:,} orders"),
     )
     return [SegmentSize(name, what, _size_of(name)) for name, what in named]
 

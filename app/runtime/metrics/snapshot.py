@@ -39,8 +39,12 @@ STAGE_COUNTER: Final = {
     "orderbook": "ticks_received",
     "strategy": "ticks_consumed",
     "order_manager": "orders_received",
+    "dashboard": "snapshots",
 }
 """The counter of each service's throughput, in the order of the data flow."""
+
+ONLOOKERS: Final = frozenset({"dashboard"})
+"""Services that show a run and are no part of it: whether they run or fail changes no verdict."""
 
 
 class ProcessSnapshot(NamedTuple):

@@ -107,13 +107,15 @@ class OrderClient:
         opener: Callable[[float], socket.socket] | None = None,
         client: str = "",
         proof: str = "",
+        on_sent: Callable[[int, int], None] = lambda _first, _sent_ns: None,
     ) -> None:
         """``opener`` makes the connection, given a timeout in seconds; by default plain TCP.
 
         ``client``: whose orders these are, for the log.  ``proof``: of the sender of the marks
-        (:class:`OrderRequest`).
+        (:class:`OrderRequest`).  ``on_sent``: told the index of the first order of :meth:`submit`
+        that was sent, again where necessary, and when (CLOCK_MONOTONIC).
         """
-        self._proof = proof
+        self._proof, self._on_sent = proof, on_sent
         self._marks: dict[str, float] = {}
         """As of the last answered order; a new connection begins with them."""
         self._marks_sent = False
@@ -249,10 +251,12 @@ class OrderClient:
         """Send the orders without an answer once; append each answer to ``answers``."""
         assert self._socket is not None
         first = len(answers)
+        sent_ns = time.monotonic_ns()
         if orders[0].marks is None:
             self._socket.sendall(b"".join([order.frame for order in orders[first:]]))
         else:
             self._socket.sendall(self._with_marks(orders[first:]))
+        self._on_sent(first, sent_ns)
         deadline = time.monotonic() + self._timeout_s
         while len(answers) < len(orders):
             for frame in self._receive(deadline):

@@ -8,16 +8,17 @@ from app.strategy.attach import decides_orders, fingerprint
 
 NEUTRAL = (
     "gateway_", "order_manager_", "orderbook_", "bind_host", "publish_feed_open", "price_",
-    "sentiment_port", "order_port", "control_port",
+    "sentiment_port", "order_port", "control_port", "dashboard_",
     "data_path", "sentiment_path", "timestamp_column", "symbol_column", "sentiment_column",
     "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "start_paused", "replay",
     "sentiment_subscribers", "client_", "shm_", "ring_", "reader_grace_s", "attach_timeout_s",
-    "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_", "order_group_max",
-    "run_id", "run_dir", "order_published_host", "order_token_file", "order_tls_",
+    "trace_orders", "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_",
+    "order_group_max", "run_id", "run_dir", "order_published_host", "order_token_file",
+    "order_tls_",
     "order_connections_max", "order_clients_max", "order_frames_", "order_unsent_", "order_idle_",
     "order_input_",
     "book_poll_ms", "heartbeat_timeout_s", "reconnect_", "output_dir", "log_",
-    "expect_", "deadline_s", "stall_timeout_s",
+    "expect_", "deadline_s", "stall_timeout_s", "chaos",
 )  # fmt: skip
 """Settings that decide nothing about orders, or that the feed's id stands for."""
 

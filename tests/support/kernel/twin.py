@@ -20,6 +20,7 @@ from tests.support.kernel.twin_parse import (
     parse_sentiments,
     parse_ticks,
 )
+from tests.support.kernel.twin_trace import BatchTimes, OrderTrace
 
 __all__ = [
     "BAD_PRICE",
@@ -30,12 +31,14 @@ __all__ = [
     "MARK",
     "NEED_MORE",
     "PARSE_SLACK_BYTES",
+    "BatchTimes",
     "BookView",
     "CrossAverage",
     "Damaged",
     "FieldParser",
     "Intent",
     "OrderGate",
+    "OrderTrace",
     "RingView",
     "TickReader",
     "TickWriter",

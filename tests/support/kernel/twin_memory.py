@@ -5,6 +5,7 @@ also tests the diagram.  For one process only: it has no fences and never sleeps
 """
 
 import struct
+import time
 from typing import Any
 
 from tests.support.kernel.twin_parse import FULL, FieldParser, Stop, payload
@@ -201,6 +202,7 @@ class TickWriter(RingView):
     def __init__(self, ring: Any, book: Any, parser: FieldParser) -> None:
         super().__init__(ring)
         self.book, self.parser, self.limit = BookView(book), parser, 0
+        self.times: Any = None
         if parser.symbol_count != self.book.count:
             raise ValueError("symbols")
         published, seq = self.word(self.PUBLISHED), self.word(self.NEXT_SEQ)
@@ -227,6 +229,10 @@ class TickWriter(RingView):
         """See the kernel."""
         if self._header() != self.mine:
             raise Damaged("header")
+
+    def note_times(self, times: Any) -> None:
+        """See the kernel."""
+        self.times = times
 
     def lag(self) -> int:
         """Ticks that the slowest lossless reader has not taken."""
@@ -268,6 +274,9 @@ class TickWriter(RingView):
                 RECORD.pack_into(self.bytes, at, event_ns, price, seq, seal, symbol, recv_us)
                 self.book.put(symbol, price, event_ns, recv_ns, seq)
                 position, seq = position + 1, seq + 1
+            if self.times is not None and seq != self.word(self.NEXT_SEQ):
+                now_ns = time.monotonic_ns()
+                self.times.note(self.word(self.NEXT_SEQ), seq, recv_ns, now_ns)
             self.set_word(self.PUBLISHED, position)
             self.set_word(self.NEXT_SEQ, seq)
             self.mine = self._header()

@@ -55,8 +55,8 @@ def test_help_lists_the_commands_and_loads_none_of_them():
     assert lines[0] == "Usage: python -m app [OPTIONS] COMMAND [ARGS]..."
     listed = {line.split()[0] for line in lines[lines.index("Commands:") + 1 :]}
     assert listed == {
-        "run", "backtest", "stat", "report", "orders", "store", "compare", "crash", "verdict",
-        "replay",
+        "run", "backtest", "stat", "report", "orders", "store", "compare", "crash", "chaos",
+        "verdict", "replay", "proof",
     }  # fmt: skip
     assert last == "0 []"
 
@@ -115,7 +115,7 @@ def test_the_container_that_has_a_missing_package_is_named(command: str):
 
 @pytest.mark.medium
 def test_the_other_commands_need_no_apsw():
-    for command in ("run", "backtest", "stat", "report"):
+    for command in ("run", "backtest", "stat", "report", "proof"):
         assert without("apsw", command, "--help").returncode == 0
 
 

@@ -1,0 +1,1 @@
+"""The proof, live: the running stack's orders against an undisturbed computation of its run."""

@@ -1,0 +1,5 @@
+"""``python -m app.dashboard``."""
+
+from app.dashboard.process import main
+
+raise SystemExit(main())

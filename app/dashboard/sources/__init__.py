@@ -1,0 +1,1 @@
+"""What the dashboard reads: counters, prices, sentiment, orders, the proof."""

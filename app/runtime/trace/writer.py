@@ -1,0 +1,162 @@
+"""The writers of the trace: what each process notes about ticks and orders.
+
+Nobody trades differently because of the trace: a segment that cannot be used is one warning, and
+the process goes on without.  With ``TRACE_ORDERS=0`` there is no segment.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+from app.config import Settings
+from app.kernel._kernel import BatchTimes, Intent, OrderTrace
+from app.runtime.log import get_logger
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.trace.layout import HEADER_BYTES, check_header, header_image, layout_for
+from app.shared_memory_utils.segment import Segment, SegmentError, create_or_attach
+
+log = get_logger()
+
+
+class TraceSegment:
+    """The mapped segment with its rings; get one with :meth:`open`."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        layout = check_header(segment.name, segment.buf)
+        self.orders = OrderTrace(layout.ring(segment.buf, repeats=False))
+        self.repeats = OrderTrace(layout.ring(segment.buf, repeats=True))
+        self.gateway = BatchTimes(layout.times(segment.buf, of_orderbook=False))
+        self.orderbook = BatchTimes(layout.times(segment.buf, of_orderbook=True))
+
+    @classmethod
+    def open(cls, settings: Settings, metrics: ProcessMetrics) -> Self | None:
+        """Create or attach it; None if it is switched off or cannot be used, which is logged.
+
+        The size of a segment that exists stays as it is.  With the heartbeats of ``metrics`` it is
+        checked whether it was removed.
+        """
+        if not settings.trace_orders:
+            return None
+        layout = layout_for(settings.trace_orders, settings.ring_capacity_ticks)
+        segment: Segment | None = None
+        try:
+            segment, _ = create_or_attach(settings.shm_trace, header_image(layout), layout.nbytes)
+            trace = cls(segment)
+        except SegmentError as error:
+            if segment is not None:
+                segment.close()
+            log.warning("trace_unavailable", error=str(error))
+            return None
+        metrics.also_check.append(trace.check)
+        return trace
+
+    def check(self) -> None:
+        """Where the segment was removed, continue in one of that name."""
+        if self._segment.is_current():
+            return
+        header, size = bytes(self._segment.buf[:HEADER_BYTES]), self._segment.size
+        with contextlib.suppress(SegmentError):
+            found, _ = create_or_attach(self._segment.name, header, size)
+            if found.size == size and bytes(found.buf[:HEADER_BYTES]) == header:
+                self._segment.move_to(found)
+            else:
+                found.close()
+
+    def close(self) -> None:
+        """Unmap; the segment stays."""
+        del self.orders, self.repeats, self.gateway, self.orderbook
+        self._segment.close()
+
+
+class StrategyTrace:
+    """What a strategy notes about its orders, a group at a time.
+
+    :meth:`begin` before the orders are sent, :meth:`sent` for each attempt, :meth:`acked` at the
+    end; they do nothing without a trace.  ``client``: the name on the orders.
+    """
+
+    def __init__(self, trace: TraceSegment | None, client: str) -> None:
+        self._trace, self._client = trace, client.encode()
+        self._intents: Sequence[Intent] = ()
+        self._orders: Sequence[tuple[Any, ...]] = ()
+        self._decided_ns = 0
+        self._sent_ns: list[int] = []
+        """Of each order, the last time that it was sent."""
+        self._live = True
+
+    def begin(
+        self,
+        intents: Sequence[Intent],
+        orders: Sequence[tuple[Any, ...]],
+        decided_ns: int,
+        *,
+        live: bool,
+    ) -> None:
+        """The next group; ``live``: its ticks come from the ring, not from a recovery."""
+        self._intents, self._orders = intents, orders
+        self._decided_ns, self._live = decided_ns, live
+
+    def sent(self, first: int, sent_ns: int) -> None:
+        """The orders from number ``first`` on are in the socket."""
+        trace, live = self._trace, self._live
+        if trace is None:
+            return
+        self._sent_ns[first:] = [sent_ns] * (len(self._orders) - first)
+        (trace.orders if live else trace.repeats).sent(
+            self._client,
+            self._orders,
+            self._intents,
+            first,
+            self._decided_ns,
+            sent_ns,
+            trace.gateway if live else None,
+            trace.orderbook if live else None,
+        )
+
+    def acked(self, answers: Sequence[Any], due_ns: Sequence[int], acked_ns: int) -> None:
+        """The group is answered; ``due_ns``: of each tick, 0 if it has no time."""
+        if self._trace is not None:
+            ring = self._trace.orders if self._live else self._trace.repeats
+            ring.acked(self._client, self._orders, answers, due_ns, self._sent_ns, acked_ns)
+
+
+class BatchCounts(Protocol):
+    """What the order manager has counted of a batch."""
+
+    committed_ns: int
+    """End of the commit, 0 if the batch needed none."""
+
+    @property
+    def positive(self) -> int:
+        """Orders answered with an ACK."""
+
+
+class OrderManagerTrace:
+    """What the order manager notes about its answers, once they are sent."""
+
+    def __init__(self, trace: TraceSegment | None = None) -> None:
+        self._trace = trace
+
+    def handled(
+        self,
+        answers: list[tuple[Any, bytes]],
+        counts: BatchCounts,
+        events: Sequence[Any],
+        sent_ns: int,
+    ) -> None:
+        """A batch was answered, from ``sent_ns`` on.
+
+        ``answers``: each with its session, whose ``last_ns`` is when its request was received.
+        ``events``: for the log; those of orders are tuples with the order second.  An answer that
+        needed no commit is of an order that was committed before.
+        """
+        trace = self._trace
+        if trace is None:
+            return
+        only = None
+        if counts.positive != len(answers):
+            # Others look alike: the answer to a cancel has the order, too.
+            only = {event[1].id for event in events if isinstance(event, tuple)}
+        committed_ns = counts.committed_ns or sent_ns
+        trace.orders.handled(answers, only, committed_ns, sent_ns, trace.repeats)

@@ -1,0 +1,26 @@
+"""A browser, and a stack that it looks at."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser, open_browser
+from tests.support.page import PageStack
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for all tests of a file."""
+    yield from open_browser(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture(scope="module")
+def stack(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
+    """It refuses some orders, and fails on request."""
+    folder: Path = tmp_path_factory.mktemp("stack")
+    with PageStack(
+        folder, replay="walk", pace="200/s", chaos=True, risk_client_notional_max=3000
+    ) as made:
+        made.wait_page()
+        yield made
