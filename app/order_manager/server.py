@@ -243,12 +243,11 @@ class OrderManagerServer:
                 self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
-        sent_ns = time.monotonic_ns()
+        self.trace.answering(answers, service.counts, service.events)
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts["requests_refused"] += self._refusals.note(answers)
-        self.trace.handled(answers, service.counts, service.events, sent_ns)
         if self._metrics is not None:
             service.counts.publish(self._metrics, [session.last_ns for session, _ in answers])
         service.counts.clear()

@@ -281,7 +281,8 @@ def start(service: str, folder: Path, **settings: str) -> subprocess.CompletedPr
             timeout=30,
         )
     finally:
-        (Path("/dev/shm") / metrics).unlink(missing_ok=True)
+        for segment in Path("/dev/shm").glob(f"{metrics}*"):
+            segment.unlink(missing_ok=True)
 
 
 def test_a_whole_second_has_its_microseconds() -> None:
