@@ -174,6 +174,8 @@ def test_one_order_and_one_tick_can_be_followed_through_all(run: Path) -> None:
         ("orderbook", "tick_published"),
         ("strategy", "tick_decided"),
     ]
+    by_id = {entry["service"] for entry in entries if entry.get("id") == denied["id"]}
+    assert by_id == {"gateway", "orderbook", "strategy", "order_manager"}
 
 
 @pytest.mark.slow
