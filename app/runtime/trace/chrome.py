@@ -4,7 +4,8 @@ Each process of the stack has a group of tracks with a slice for each step of an
 from process to process, and an asynchronous track has each order from its first time to its last.
 Slices of one track must not overlap, so orders that are under way together get tracks of their own.
 
-Format: "Trace Event Format", Google, 2016; flow events bind to the slice that encloses them.
+Format: "Trace Event Format", Google, 2016.  An arrow binds to the slice that encloses its time, and
+the end of a slice does not count: so each arrow passes at the beginning of one.
 """
 
 import heapq
@@ -19,15 +20,18 @@ GATEWAY, ORDERBOOK, ORDER_MANAGER, FIRST_STRATEGY = 1, 2, 3, 4
 PROCESS_NAMES: Final = {1: "gateway", 2: "orderbook", 3: "order_manager"}
 
 STEPS: Final = (
-    (GATEWAY, "wait for the socket", "due", "tick_sent"),
+    (GATEWAY, "wait for the turn", "due", "tick_sent"),
+    (GATEWAY, "send", "tick_sent", "tick_received"),
     (ORDERBOOK, "parse and publish", "tick_received", "published"),
     (FIRST_STRATEGY, "decide", "published", "decided"),
     (FIRST_STRATEGY, "encode", "decided", "order_sent"),
     (FIRST_STRATEGY, "wait for the ACK", "order_sent", "ack_received"),
+    (FIRST_STRATEGY, "take the ACK", "ack_received", "ack_received"),
     (ORDER_MANAGER, "check and commit", "order_received", "committed"),
     (ORDER_MANAGER, "answer", "committed", "ack_sent"),
 )
-"""Process, name, first and last stage of each slice."""
+"""Process, name, first and last stage of each slice; of one stage: :data:`SHORT_NS` long."""
+SHORT_NS: Final = 1000
 ARROWS: Final = (
     (GATEWAY, "tick_sent"),
     (ORDERBOOK, "tick_received"),
@@ -103,7 +107,8 @@ def _spans(order: OrderTimes, number: int, attempt: Attempt, own_pid: int) -> li
     at = attempt.stage_ns
     for pid, name, first, last in STEPS:
         if first in at and last in at:
-            by_pid.setdefault(_pid(pid, own_pid), []).append((name, at[first], at[last]))
+            end_ns = at[last] if last != first else at[first] + SHORT_NS
+            by_pid.setdefault(_pid(pid, own_pid), []).append((name, at[first], end_ns))
     said = {"id": order.id, "client": order.client, "attempt": number}
     said["outcome"] = outcome(attempt)
     return [
@@ -155,8 +160,8 @@ def _arrows(
     key = _key(order, number)
     at = attempt.stage_ns
     shown = [step for step in STEPS if step[2] in at and step[3] in at]
-    ends = {(pid, stage) for pid, _, first, last in shown for stage in (first, last)}
-    passes = [(_pid(pid, own_pid), at[stage]) for pid, stage in ARROWS if (pid, stage) in ends]
+    begins = {(pid, first) for pid, _, first, _ in shown}
+    passes = [(_pid(pid, own_pid), at[stage]) for pid, stage in ARROWS if (pid, stage) in begins]
     if len(passes) < 2:
         return []
     phases = ["s", *"t" * (len(passes) - 2), "f"]
