@@ -241,7 +241,7 @@ class OrderManagerServer:
                 self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
-        sent_ns = time.monotonic_ns()
+        self.trace.answering(answers, service.counts, service.events)
         self._send(answers)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
