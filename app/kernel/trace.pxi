@@ -148,7 +148,7 @@ cdef class OrderTrace:
 
     def handled(self, list answers, only, int64_t committed_ns, int64_t sent_ns,
                 OrderTrace repeats):
-        """The order manager sends ``answers``: of each, its session and its frame.
+        """The order manager has sent ``answers``: of each, its session and its frame.
 
         ``only``: ids of the orders among them, None: all.  A repeated answer goes into ``repeats``.
         """

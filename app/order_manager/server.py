@@ -242,8 +242,9 @@ class OrderManagerServer:
                 self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
-        self.trace.answering(answers, service.counts, service.events)
+        sent_ns = time.monotonic_ns()
         self._send(answers)
+        self.trace.answered(answers, service.counts, service.events, sent_ns)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts.requests_refused += self._refusals.note(answers)

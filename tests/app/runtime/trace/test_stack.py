@@ -38,6 +38,7 @@ STRATEGY_DIES_AT = (4_000 + EVERY - 1, 15_000 + EVERY - 1)
 """On ticks with an order: while it is on its way, or soon after."""
 BUCKET_ERROR = 0.008
 TICK_STAGES = ("due", "tick_sent", "tick_received", "published")
+WITHOUT_ORDER_MANAGER = (*STAGE_NAMES[: STAGE_NAMES.index("order_received")], "ack_received")
 STRATEGYS_SHARE = STAGE_NAMES[: STAGE_NAMES.index("order_sent") + 1]
 
 
@@ -82,14 +83,19 @@ Found = tuple[list[OrderTimes], ProcessSnapshot]
 def test_every_order_has_every_stage_in_order(found: Found) -> None:
     orders = [order for order in found[0] if order.id <= EVERY * ORDERS]
     assert sorted(order.id for order in orders) == [EVERY * n for n in range(1, ORDERS + 1)]
+    cut_off = 0
     for order in orders:
         answered = [attempt for attempt in live(order) if "ack_received" in attempt.stage_ns]
         assert len(answered) == 1, order
-        assert tuple(answered[0].stage_ns) == STAGE_NAMES, order
         assert answered[0].ok
+        if tuple(answered[0].stage_ns) != STAGE_NAMES:
+            # The order manager was killed between the ACK and its note.
+            assert tuple(answered[0].stage_ns) == WITHOUT_ORDER_MANAGER, order
+            cut_off += 1
         for attempt in order.attempts:
             times = list(attempt.stage_ns.values())
             assert times == sorted(times), order
+    assert cut_off <= sum(service == "order_manager" for _, service in KILLS)
 
 
 def test_an_order_that_a_crash_came_upon_has_both_attempts(found: Found) -> None:
