@@ -37,8 +37,8 @@ from app.runtime.log import get_logger, print_text, setup_logging
 from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.process import log_stopped
-from app.runtime.run_id import new_run_id
-from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
+from app.runtime.run.run_id import new_run_id
+from app.runtime.run.stack_segments import remove_leftovers, remove_segments, run_is_over
 from app.runtime.verdict.command import refuse
 from app.runtime.verdict.stall import StallWatch
 from app.shared_memory_utils.segment import SegmentError

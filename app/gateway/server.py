@@ -31,8 +31,8 @@ from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.listener import listen
-from app.runtime.run_id import next_run, number_of
-from app.runtime.stack_segments import remove_ticks
+from app.runtime.run.run_id import next_run, number_of
+from app.runtime.run.stack_segments import remove_ticks
 
 log = get_logger()
 

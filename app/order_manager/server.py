@@ -42,7 +42,7 @@ from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
 from app.runtime.net.listener import listen
-from app.runtime.run_id import resolve_run_id
+from app.runtime.run.run_id import resolve_run_id
 from app.runtime.trace.writer import OrderManagerTrace
 
 MESSAGE_DELIMITER: Final = DELIMITER

@@ -11,7 +11,7 @@ from app.config import Settings
 from app.runtime.container.health import Unhealthy, check_heartbeat
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.stack_segments import remove_leftovers, remove_segments
+from app.runtime.run.stack_segments import remove_leftovers, remove_segments
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentError, SegmentForeign

@@ -10,7 +10,7 @@ import pytest
 from app.config import Settings
 from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import FatalError
-from app.runtime.run_id import resolve_run_id
+from app.runtime.run.run_id import resolve_run_id
 from tests.support.children import eventually
 
 

@@ -1,0 +1,1 @@
+"""The run: its name, and its shared memory as a whole."""
