@@ -20,7 +20,7 @@ MODEL = {"model", "model/wire"}
 SHARED = MODEL | {"config", "kernel", "shared_memory_utils"}
 RUNTIME = {"runtime"} | {
     f"runtime/{room}"
-    for room in ("chaos", "container", "control", "net", "metrics", "trace", "verdict")
+    for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
 FEED = {"market_data", "market_data/sources"}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/container": SHARED | RUNTIME,
     "runtime/net": SHARED | RUNTIME,
     "runtime/metrics": SHARED | RUNTIME,
+    "runtime/run": SHARED | RUNTIME,
     "runtime/trace": SHARED | RUNTIME,
     "runtime/verdict": SHARED | RUNTIME,
     "runtime/control": SHARED | RUNTIME,
