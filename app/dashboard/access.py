@@ -17,6 +17,8 @@ from app.runtime.net.strangers import Penalties
 
 COMMAND_HEADER: Final = "x-trading-command"
 """Needed for a command: a page of another origin cannot send it without this one's consent."""
+SERVICE: Final = "dashboard"
+"""Its host in the containers' network."""
 COOKIE: Final = "trading_session"
 SESSION_S: Final = 12 * 3600.0
 SESSIONS_MAX: Final = 256
@@ -102,10 +104,16 @@ class Access:
         if self._tokens is not None:
             self._tokens.look(time.monotonic())
 
-    def refuse_origin(self, headers: dict[str, str], scheme: str) -> Refusal | None:
-        """Refuse another site's page, and a name that is not this machine's."""
+    def refuse_origin(
+        self, headers: dict[str, str], scheme: str, *, scraped: bool = False
+    ) -> Refusal | None:
+        """Refuse another site's page, and a name that is not this machine's.
+
+        ``scraped``: Prometheus in a container of the stack asks, by the name of the service.
+        """
         host = headers.get("host", "")
-        if not self.needs_token and not is_loopback(host_name(host)):
+        own = scraped and host_name(host) == SERVICE
+        if not self.needs_token and not own and not is_loopback(host_name(host)):
             return Refusal(421, "Host: this page answers to localhost and 127.0.0.1 only")
         origin = headers.get("origin")
         if origin is not None and origin != f"{scheme}://{host}":

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -15,6 +16,7 @@ from app.dashboard.access import BODY_BYTES_MAX, COOKIE, HEADERS, SESSION_S, Acc
 from app.dashboard.commands import CommandRefused, Commands
 from app.dashboard.hub import PAGES_MAX
 from app.dashboard.order_trace import Traces
+from app.dashboard.prometheus import metrics_answer
 from app.dashboard.sampler import Sampler
 from app.model.repeat_window import RepeatWindow
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
@@ -30,6 +32,7 @@ TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+METRICS: Final = "/metrics"
 OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz", "/login"})
 """Needed before a token can be shown; they tell nothing about the run."""
 SYMBOL: Final = re.compile(r"[!-~]{0,10}")
@@ -95,7 +98,7 @@ class Guard:
             return Refusal(405, f"{method[:20]}: GET, HEAD or POST")
         if method != "POST" and ("content-length" in headers or "transfer-encoding" in headers):
             return Refusal(400, "a body: only commands have one")
-        refusal = access.refuse_origin(headers, scope["scheme"])
+        refusal = access.refuse_origin(headers, scope["scheme"], scraped=path == METRICS)
         if refusal is None and method == "POST":
             refusal = access.refuse_command(headers)
         if refusal is None and path not in OPEN_TO_ALL and not path.startswith("/static/"):
@@ -123,6 +126,7 @@ class Web:
             Route("/trace", self._trace),
             Route("/commands/transport", self._transport, methods=["POST"]),
             Route("/commands/fault", self._fault, methods=["POST"]),
+            Route(METRICS, self._metrics),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
@@ -216,6 +220,10 @@ class Web:
             return JSONResponse({"ok": True, **await do(await read_body(request))})
         except CommandRefused as error:
             return JSONResponse({"ok": False, "msg": str(error)}, 409)
+
+    async def _metrics(self, _request: Request) -> Response:
+        answer = await run_in_threadpool(metrics_answer, self._sampler.settings)
+        return Response(answer.body, answer.status, media_type=answer.content_type)
 
     async def _healthz(self, _request: Request) -> Response:
         return JSONResponse({"ok": True})

@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
+from app.order_manager.session import Session
+from app.order_manager.sessions import Sessions
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
 
@@ -42,3 +44,14 @@ class Counts(Counter[str]):
                 record(now_ns - at_ns)
         if self["commits"]:
             metrics.histogram("commit_ns").record(self.commit_ns)
+
+
+def publish_now(
+    metrics: ProcessMetrics, sessions: Sessions, waiting: Iterable[Session], mode: int
+) -> None:
+    """What is so at the moment: connections, frames that wait, the stack's trading mode."""
+    metrics.set("connections", len(sessions))
+    metrics.set("queue_depth", sum(len(session.frames) for session in waiting))
+    metrics.set("trading_mode", mode)
+    metrics.add("connections_dropped", sessions.dropped)
+    sessions.dropped = 0

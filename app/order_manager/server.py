@@ -26,6 +26,7 @@ from app.order_manager.access.keyring import Keyring
 from app.order_manager.access.refusals import RefusalLog
 from app.order_manager.access.turn import QUERIES, Turn
 from app.order_manager.book_prices import SharedBookPrices
+from app.order_manager.counts import publish_now
 from app.order_manager.order_log import OrderLog, trace_orders
 from app.order_manager.service import build_service
 from app.order_manager.session import Session
@@ -349,10 +350,8 @@ class OrderManagerServer:
             self._prices.refresh()
         if self._metrics is not None:
             self._metrics.heartbeat()
-            self._metrics.set("connections", len(self._sessions))
-            self._metrics.set("queue_depth", sum(len(c.frames) for c in self._waiting))
-            self._metrics.add("connections_dropped", self._sessions.dropped)
-            self._sessions.dropped = 0
+            mode = self._service.core.stack.mode
+            publish_now(self._metrics, self._sessions, self._waiting, mode)
             self._publish_store(self._metrics)
 
     def _publish_store(self, metrics: ProcessMetrics) -> None:

@@ -34,6 +34,8 @@ NOT_RUN = {
     "make setup": "changes the environment that runs the tests",
     "make test": "runs this very test",
     "make test-fast": "part of make test",
+    "curl -s http://127.0.0.1:8080/metrics": "tests/app/dashboard/observability does the same",
+    "docker compose --profile observability up -d": "needs a registry for two images",
     "make demo": "make up with two settings; tests/app/runtime/chaos/test_stack.py checks them",
     ".venv/bin/python -m app proof": "ends with Ctrl-C; tests/app/backtest/proof runs it",
     "docker compose run --rm --no-deps check proof": "the same",

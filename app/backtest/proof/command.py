@@ -99,10 +99,11 @@ class Run:
         return ""
 
     def _pause(self, worked_s: float, until_s: float) -> None:
-        if self._follower.behind:
+        behind = self._follower.behind
+        if self._follower.ends_within(NEAR_END_S, self._ticks_per_s):
+            nap_s = 0.0 if behind else NEAR_END_POLL_S
+        elif behind:
             nap_s = min((DUTY - 1) * worked_s, NAP_S_MAX)
-        elif self._follower.ends_within(NEAR_END_S, self._ticks_per_s):
-            nap_s = NEAR_END_POLL_S
         else:
             nap_s = until_s - time.monotonic()
         time.sleep(min(max(nap_s, 0.001), EVERY_S))

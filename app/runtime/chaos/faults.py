@@ -27,19 +27,13 @@ def kill() -> None:
 def freeze(seconds: float) -> None:
     """Stop all threads of this process, and continue them after ``seconds``.
 
-    A child does both, through a descriptor of this process: it never meets another one that has
-    got the same id, and it ends when this process does.
+    A child does both; it ends when this process does.
     """
-    own = os.pidfd_open(os.getpid())
-    try:
-        subprocess.run(
-            [sys.executable, "-S", "-E", str(FREEZER), str(own), str(seconds)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(own,),
-            check=True,
-        )
-    finally:
-        os.close(own)
+    subprocess.run(
+        [sys.executable, "-S", "-E", str(FREEZER), str(os.getpid()), str(seconds)],
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def cut(seconds: float) -> int:

@@ -110,6 +110,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "position_write_errors": "writes of the positions that failed; each is tried again",
         "store_bytes": "size of the order store's files",
         "store_free_bytes": "free space on the volume of the order store",
+        "trading_mode": "of the whole stack; 0: active, 1: reduce, 2: halted, 3: killed",
     },
     "dashboard": {
         "snapshots": "snapshots made for the open pages, each once for all of them",

@@ -106,6 +106,22 @@ def test_it_follows_a_run_whatever_fails_until_its_end(tmp_path: Path) -> None:
         assert line["hash"] in json.dumps(report)
 
 
+def test_many_orders_that_are_refused_or_filled_in_part(tmp_path: Path) -> None:
+    """Limits that need the prices of all that is held, too."""
+    settings = {
+        "pace": "6000/s", "order_mode": "every", "paper_fill_percent": 30, "paper_slippage_bps": 3,
+        "risk_client_position_qty_max": 60, "risk_client_exposure_max": 20_000,
+        "risk_client_daily_loss_max": 300,
+    }  # fmt: skip
+    with HostStack(tmp_path, **settings) as stack, proving(stack) as proof:
+        assert proof.end() == 0, (proof.why(), stack.tail())
+        assert all_equal(10_000)(proof.line), proof.line
+        assert stack.wait(30) == 0
+        report = (tmp_path / "report.json").read_text()
+        assert proof.line["hash"] in report
+        assert "POSITION" in stack.log_path.read_text()
+
+
 def test_it_is_stopped_while_all_is_equal(running: HostStack) -> None:
     with proving(running) as proof:
         proof.wait_for(all_equal(15), "equal")
