@@ -206,7 +206,7 @@ class ControlPort:
         if isinstance(request, Resume):
             return now.resume(), False
         if isinstance(request, Speed):
-            if not _PACE.match(request.pace) or is_zero(request.pace):
+            if not _PACE.fullmatch(request.pace) or is_zero(request.pace):
                 raise Refused(
                     "BAD_REQUEST",
                     f"pace={request.pace[:40]}: must be max, ticks per second above zero (1000/s), "

@@ -1,5 +1,7 @@
 """The market's state in the gateway's counters: for readers, and for the gateway's next life."""
 
+import zlib
+
 from app.gateway.pacing import pace_numbers, pace_text
 from app.gateway.transport import Transport
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -29,9 +31,14 @@ def publish(
 
 
 def restored(metrics: ProcessMetrics, default: Transport) -> Transport:
-    """The state that the previous process left; the pace of ``default`` if it left none."""
-    kind = metrics.get("pace_kind")
-    pace = pace_text(kind, metrics.get("pace_millionths")) if kind else default.pace
+    """The state that the previous process left; ``default``, that of the settings, if it left none.
+
+    A setting that has changed since then holds: the pace that was told was told for the other one.
+    """
+    setting = zlib.crc32(default.pace.encode())
+    kind, is_known = metrics.get("pace_kind"), metrics.get("pace_setting") == setting
+    pace = pace_text(kind, metrics.get("pace_millionths")) if kind and is_known else default.pace
+    metrics.set("pace_setting", setting)
     if not metrics.get("market_changes"):
         return default
     return Transport(pace, bool(metrics.get("paused")), metrics.get("hurries_to") or None)

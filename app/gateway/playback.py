@@ -60,8 +60,13 @@ class Playback:
         self._publish(0, 0)
 
     def _restore(self, metrics: ProcessMetrics) -> None:
-        """The state of the process that died; where the market stood still, also its place."""
-        self.transport = restored(metrics, self.transport)
+        """The state of the process that died; where the market stood still, also its place.
+
+        The place of a jump may be beyond the end: data and settings may be others now.
+        """
+        found = restored(metrics, self.transport)
+        until = None if found.until is None else min(found.until, self._total)
+        self.transport = found._replace(until=until)
         if self._restarted and self.transport.mode is Mode.PAUSED:
             self._prices.release(min(metrics.get("ticks_sent"), self._total))
             self._sentiments.advance(self._prices.released)

@@ -40,6 +40,7 @@ def test_every_wrong_value_is_named_at_once() -> None:
         ({"RING_CAPACITY_TICKS": "5000"}, "RING_CAPACITY_TICKS"),
         ({"SHM_METRICS": "price_book"}, "SHM_"),
         ({"PACE": "0/s"}, "PACE"),
+        ({"PACE": "0.0000001/s"}, "PACE"),
     ],
 )
 def test_contradictory_settings(environ: dict[str, str], names: str) -> None:

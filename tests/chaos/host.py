@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from app.backtest.outcome import Outcome, of_store
+from app.config import Settings
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.support.environ import default_environ
@@ -92,6 +93,10 @@ class HostStack:
             **{name.upper(): str(value) for name, value in settings.items()},
         }
         self._main: subprocess.Popen[bytes] | None = None
+
+    def settings(self) -> Settings:
+        """The settings of its processes."""
+        return Settings.from_environ(self._environ)
 
     @property
     def log_path(self) -> Path:

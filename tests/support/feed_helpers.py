@@ -105,6 +105,7 @@ class Running(NamedTuple):
     server: FeedServer
     price_port: int
     sentiment_port: int
+    control_port: int
 
 
 @contextmanager
@@ -122,7 +123,7 @@ def running(feed: Feed, settings: Settings) -> Iterator[Running]:
             failures.append(error)
 
     try:
-        ports = server.listen()
+        ports = (*server.listen(), server.listen_control())
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         try:

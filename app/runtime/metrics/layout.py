@@ -51,6 +51,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "market_changes": "twice the changes of the words around this one; odd during a change",
         "pace_kind": "1: as fast as clients read, 2: ticks per second, 3: multiple of event time",
         "pace_millionths": "that number of ticks per second, or that multiple, in millionths",
+        "pace_setting": "checksum of PACE, the pace at the start",
         "paused": "1 while the market stands still, or will at the end of a jump",
         "hurries_to": "the tick to which the market jumps now; 0: it does not",
         "unpaced_until": "the tick at which the last jump or step, or the pace max, has ended",
@@ -132,7 +133,14 @@ once.
 """
 
 KEPT: Final = {
-    "gateway": ("market_changes", "pace_kind", "pace_millionths", "paused", "hurries_to"),
+    "gateway": (
+        "market_changes",
+        "pace_kind",
+        "pace_millionths",
+        "pace_setting",
+        "paused",
+        "hurries_to",
+    ),
     "strategy": ("started_ns",),
 }
 """Counters that go on in a new run of the stack; all others begin at 0, as do the histograms."""

@@ -30,7 +30,8 @@ ENDLESS = (
 )
 """Commands that run until Ctrl-C, and what they print once they work.  Not with REPLAY=once."""
 
-NEEDS_STACK = re.compile(r"-m app (stat|report|orders|store)\b|make backup|/dev/tcp/")
+NEEDS_STACK = re.compile(r"-m app (stat|report|orders|store|replay)\b|make backup|/dev/tcp/")
+MOVES_STACK = re.compile(r"-m app replay (?!status)")
 NEEDS_STOPPED_STORE = re.compile(r"-m app store (restore|rebuild)\b|make restore")
 STARTS_STACK = re.compile(r"docker compose up\b|docker compose run .*\bverdict$|make up\b")
 
@@ -190,11 +191,17 @@ class HostCommands:
         finally:
             for running in reversed(left_running):
                 running.interrupt()
+            if any(MOVES_STACK.search(command) for command in commands):
+                self._stop_stack()  # other blocks begin with an undisturbed one
+
+    def _stop_stack(self) -> None:
+        if self._stack is not None:
+            self._stack.interrupt()
+            self._stack = None
 
     def close(self) -> None:
         """Stop the shared stack and remove its segments."""
-        if self._stack is not None:
-            self._stack.interrupt()
+        self._stop_stack()
         for path in Path("/dev/shm").glob(f"{self._token}*"):
             path.unlink(missing_ok=True)
 

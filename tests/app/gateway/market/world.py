@@ -5,6 +5,8 @@ import select
 import socket
 from typing import cast
 
+import msgspec
+
 from app.gateway.playback import Playback
 from app.gateway.price_publisher import PricePublisher
 from app.gateway.sentiment_publisher import SentimentPublisher
@@ -99,9 +101,11 @@ class World:
         )
         self.playback.start_when_ready(self.now_ns)
 
-    def crash(self) -> None:
+    def crash(self, feed: Feed | None = None, **settings: object) -> None:
         """The gateway is killed, and comes back with the counters that it left."""
         self.counters.restarts += 1
+        self.feed = feed or self.feed
+        self._settings = msgspec.structs.replace(self._settings, **settings)
         self.start()
 
     def _arm(self, at_ns: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime.container import ipc_owner
+from app.runtime.container import ipc_owner, keeper
 from tests.support.children import eventually
 from tests.support.paths import ROOT
 
@@ -193,6 +193,25 @@ def test_an_owner_is_kept_without_waiting(tmp_path: Path) -> None:
         [sys.executable, "-c", KEEPER, str(tmp_path / "none"), *command], cwd=ROOT, check=False
     )
     assert done.returncode == 5
+
+
+@pytest.mark.parametrize("policy", ["no", "on-failure", "on-failure:1"])
+def test_a_process_that_asks_for_it_starts_again_at_once(tmp_path: Path, policy: str) -> None:
+    """For a new run of the stack; however often, and without a line."""
+    lives = tmp_path / "lives"
+    code = (
+        f"import sys; path = {str(lives)!r}; open(path, 'a').write('x'); "
+        f"sys.exit({keeper.EXIT_NEW_RUN} if len(open(path).read()) < 5 else 7)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPER, str(tmp_path / "none"), sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "RESTART_POLICY": policy},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, lives.read_text(), done.stderr) == (7, "xxxxx", "")
 
 
 def test_without_a_command_it_says_how() -> None:

@@ -10,6 +10,7 @@ from secrets import token_hex
 import pytest
 
 from app.runtime.container import ipc_owner
+from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.verdict.life import Life, LifeFile, read_lives
 
 RUN = """
@@ -58,6 +59,16 @@ def test_a_life_and_its_end_are_read(owner: Path, tmp_path: Path) -> None:
     file.end(1, "line one\n  line two", final=True)
     ((life, _),) = read_lives(str(tmp_path))
     assert (life.ended, life.exit_code, life.reason) == (True, 1, "line one line two")
+
+
+def test_a_new_run_is_no_restart(owner: Path, tmp_path: Path) -> None:
+    """Somebody who jumps back in the market again and again is no process that keeps dying."""
+    for starts, code in ((1, EXIT_NEW_RUN), (1, EXIT_NEW_RUN), (1, 1), (2, 0)):
+        file = begun()
+        file.announce()
+        assert file.life.starts == starts
+        file.end(code, "", final=False)
+        leave(file)
 
 
 def test_a_killed_process_is_seen_as_dead(owner: Path, tmp_path: Path) -> None:
