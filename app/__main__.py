@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
+    "trace": ("app.runtime.trace.command:command", "Show where the time of an order went."),
     "orders": ("app.order_manager.cli:command", "Send orders, ask about them, halt trading."),
     "replay": ("app.runtime.control.command:command", "Pause the market, step, speed, jump."),
     "verdict": (

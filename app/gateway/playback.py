@@ -13,6 +13,7 @@ from app.gateway.price_publisher import PricePublisher
 from app.gateway.sentiment_publisher import SentimentPublisher
 from app.gateway.transport import Mode, Transport
 from app.market_data.feed import Feed
+from app.model.orders import order_id_of_tick
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
@@ -222,7 +223,7 @@ class Playback:
     def _trace(self, seq: int) -> None:
         """At DEBUG: the ticks released since the last call, up to ``seq``."""
         for released in range(self._traced_seq, seq):
-            log.debug("tick_released", seq=released)
+            log.debug("tick_released", seq=released, id=order_id_of_tick(released))
         self._traced_seq = max(seq, self._traced_seq)
 
     def _finish(self) -> None:

@@ -246,10 +246,10 @@ class OrderManagerServer:
         answers = service.finish()
         sent_ns = time.monotonic_ns()
         self._send(answers)
+        self.trace.answered(answers, service.counts, service.events, sent_ns)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts["requests_refused"] += self._refusals.note(answers)
-        self.trace.handled(answers, service.counts, service.events, sent_ns)
         if self._metrics is not None:
             service.counts.publish(self._metrics, [session.last_ns for session, _ in answers])
         service.counts.clear()

@@ -10,6 +10,7 @@ from typing import Final
 from app.config import Settings
 from app.kernel import _kernel
 from app.model.money import MAX_PRICE
+from app.model.orders import order_id_of_tick
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
 from app.orderbook.segments import Segments
@@ -101,7 +102,7 @@ class FeedWriter:
         """At DEBUG: the ticks published since the last call."""
         seq = self.next_seq
         for published in range(self._traced_seq, seq):
-            log.debug("tick_published", seq=published)
+            log.debug("tick_published", seq=published, id=order_id_of_tick(published))
         self._traced_seq = seq
 
     def heartbeat(self, now_ns: int | None = None, *, current: bool = False) -> None:

@@ -92,6 +92,7 @@ class StrategyCounters:
                 "tick_decided",
                 client=self._client,
                 seq=seq,
+                id=order_id_of_tick(seq),
                 symbol=self._engine.symbols[symbol],
                 signal=SIGNAL_NAMES[signal],
             )

@@ -31,6 +31,7 @@ FLOOR = "floor (C)"
 FLOOR_COMMIT = "floor (C), synced to disk"
 FLOOR_CONTAINED = "floor (C), synced to disk, in containers"
 UNSYNCED = f"{STACK}, not synced"
+UNTRACED = f"{STACK}, not synced, without the trace of orders"
 LEAST = "minimal Python, not synced"
 CLASSROOM = "classroom design"
 LATENCY = (
@@ -136,6 +137,7 @@ def latency(place: Placement) -> Comparison:
         Subject(FLOOR, _on(floor.chain, place)),
         Subject(LEAST, _on(least_python.chain, place), quick=False),
         Subject(UNSYNCED, lambda context: ours.latency(context, place, synced=False)),
+        Subject(UNTRACED, partial(ours.latency, place=place, synced=False, traced=False)),
         Subject(FLOOR_COMMIT, lambda context: floor.chain(context, place, commit=True)),
         Subject(STACK, _on(ours.latency, place)),
     ]
@@ -162,6 +164,7 @@ def latency(place: Placement) -> Comparison:
     ratios += [
         Ratio("recv_to_ack_us_p50", LEAST, FLOOR),
         Ratio("recv_to_ack_us_p50", UNSYNCED, LEAST),
+        Ratio("recv_to_ack_us_p50", UNSYNCED, UNTRACED, at_most=1.03),
         Ratio("recv_to_ack_us_p50", STACK, FLOOR),
         Ratio("scheduled_to_ack_us_p50", STACK, FLOOR_COMMIT),
         Ratio("recv_to_ack_us_p50", two, STACK, at_most=1.1),

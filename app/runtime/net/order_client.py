@@ -217,8 +217,14 @@ class OrderClient:
             except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
                 self._waits()
-                waiting = len(orders) - len(answers)
-                log.warning("orders_unanswered", error=str(error), waiting=waiting)
+                waiting = [order.id for order in orders[len(answers) :]]
+                log.warning(
+                    "orders_unanswered",
+                    client=self._client,
+                    id=waiting[0] if waiting else None,
+                    error=str(error),
+                    waiting=len(waiting),
+                )
                 self._backoff.sleep(self._stop, self._heartbeat)
         self._waiting_since_s = None
         return answers

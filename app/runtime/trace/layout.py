@@ -43,7 +43,7 @@ STAGES: Final[dict[str, str]] = {
     "ack_sent": "the order manager hands the ACK to its socket",
     "ack_received": "the strategy has the ACK",
 }
-"""In their order."""
+"""In their order: an attempt that is complete has all of them, none before the one above it."""
 STAGE_NAMES: Final = tuple(STAGES)
 
 SENT: Final = _kernel.TRACE_SENT

@@ -33,10 +33,11 @@ READS_MAX: Final = 5
 SEAL_FACTOR_1: Final = np.uint64(0x9E3779B97F4A7C15)
 SEAL_FACTOR_2: Final = np.uint64(0xD6E8FEB86659FD93)
 
-TICK_STAGES: Final = STAGE_NAMES[: STAGE_NAMES.index("decided")]
 DUE, TICK_SENT = STAGE_NAMES.index("due"), STAGE_NAMES.index("tick_sent")
 ORDER_SENT, ORDER_RECEIVED = STAGE_NAMES.index("order_sent"), STAGE_NAMES.index("order_received")
 ACK_SENT, ACK_RECEIVED = STAGE_NAMES.index("ack_sent"), STAGE_NAMES.index("ack_received")
+
+BY_STRATEGY: Final = frozenset({"decided", "order_sent", "ack_received"})
 
 Records = npt.NDArray[np.void]
 
@@ -81,8 +82,8 @@ class OrderTimes(msgspec.Struct):
     @property
     def tick(self) -> int | None:
         """The tick of a strategy's order; None for an order of anybody else."""
-        by_strategy = any("decided" in attempt.stage_ns for attempt in self.attempts)
-        return tick_of_order_id(self.id) if by_strategy else None
+        known = {name for attempt in self.attempts for name in attempt.stage_ns}
+        return tick_of_order_id(self.id) if known & BY_STRATEGY else None
 
     @property
     def begin_ns(self) -> int:

@@ -92,7 +92,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.child.wait()
         if process.child.stderr:
             process.child.stderr.close()
-    Path("/dev/shm", name).unlink(missing_ok=True)
+    for segment in Path("/dev/shm").glob(f"{name}*"):
+        segment.unlink(missing_ok=True)
 
 
 def test_load_data(path: Path) -> None:

@@ -55,8 +55,8 @@ def test_help_lists_the_commands_and_loads_none_of_them():
     assert lines[0] == "Usage: python -m app [OPTIONS] COMMAND [ARGS]..."
     listed = {line.split()[0] for line in lines[lines.index("Commands:") + 1 :]}
     assert listed == {
-        "run", "backtest", "stat", "report", "orders", "store", "compare", "crash", "chaos",
-        "verdict", "replay", "proof",
+        "run", "backtest", "stat", "report", "trace", "orders", "store", "compare", "crash",
+        "chaos", "verdict", "replay", "proof",
     }  # fmt: skip
     assert last == "0 []"
 

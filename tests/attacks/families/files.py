@@ -26,7 +26,8 @@ def _fails(attacker: Attacker, module: str, pattern: str, phrase: str, **setting
         done = run_process(module, attacker.folder, shm_metrics=name, order_port=0, price_port=0,
                            sentiment_port=0, **settings)  # fmt: skip
     finally:
-        Path(f"/dev/shm/{name}").unlink(missing_ok=True)
+        for segment in Path("/dev/shm").glob(f"{name}*"):
+            segment.unlink(missing_ok=True)
     attacker.own_log += done.stdout
     attacker.see(f"exit code {done.returncode}")
     attacker.expect(done.stdout.splitlines()[-1], pattern, f"the last line says {phrase}")

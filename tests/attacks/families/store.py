@@ -98,7 +98,8 @@ def _fails(attacker: Attacker, pattern: str, phrase: str, **settings: object) ->
     """An order manager that does not start."""
     done = run_process("app.order_manager", attacker.folder, order_port=0,
                        shm_metrics=f"attack_{os.getpid()}", **settings)  # fmt: skip
-    Path(f"/dev/shm/attack_{os.getpid()}").unlink(missing_ok=True)
+    for segment in Path("/dev/shm").glob(f"attack_{os.getpid()}*"):
+        segment.unlink(missing_ok=True)
     attacker.own_log += done.stdout
     attacker.see(f"exit code {done.returncode}")
     attacker.expect(done.stdout.splitlines()[-1], pattern, f"the last line says {phrase}")

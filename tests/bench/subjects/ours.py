@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
+from app.config import Settings
 from app.runtime.metrics.snapshot import ProcessSnapshot
 from tests.bench.model import (
     ANYWHERE,
@@ -139,11 +140,16 @@ def _trader(found: Metrics, events: int) -> ProcessSnapshot | None:
 
 
 def latency(
-    context: Context, place: Placement, strategies: int = 1, synced: bool = True
+    context: Context,
+    place: Placement,
+    strategies: int = 1,
+    synced: bool = True,
+    traced: bool = True,
 ) -> Figures:
     """Tick to ACK at the fixed rate, one order per tick; further strategies send no orders.
 
-    Not ``synced``: the kernel decides when a commit reaches the disk.
+    Not ``synced``: the kernel decides when a commit reaches the disk.  Not ``traced``: no trace of
+    orders.
     """
     # No orders until the long window of every symbol is full.
     quiet = 40 * LATENCY_SYMBOLS
@@ -156,6 +162,7 @@ def latency(
         pace=f"{RATE_PER_S}/s",
         sentiment_subscribers=strategies,
         order_store_synchronous="FULL" if synced else "NORMAL",
+        trace_orders=Settings().trace_orders if traced else 0,
     )
     others = {f"silent{i}": SILENT for i in range(1, strategies)}
     with Stack(settings, {"bench": EVERY_TICK, **others}) as stack:

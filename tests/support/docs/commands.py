@@ -30,7 +30,7 @@ ENDLESS = (
 )
 """Commands that run until Ctrl-C, and what they print once they work.  Not with REPLAY=once."""
 
-NEEDS_STACK = re.compile(r"-m app (stat|report|orders|store|replay)\b|make backup|/dev/tcp/")
+NEEDS_STACK = re.compile(r"-m app (stat|trace|report|orders|store|replay)\b|make backup|/dev/tcp/")
 MOVES_STACK = re.compile(r"-m app replay (?!status)")
 NEEDS_STOPPED_STORE = re.compile(r"-m app store (restore|rebuild)\b|make restore")
 STARTS_STACK = re.compile(r"docker compose up\b|docker compose run .*\bverdict$|make up\b")
@@ -118,7 +118,8 @@ def user_folder(folder: Path) -> Path:
 def with_own_paths(command: str, user: Path) -> str:
     """The command with its placeholders and outputs in the test's folder."""
     command = command.replace("/path/to", str(user)).replace("./export", f"{user}/export")
-    command = command.replace("orders-monday.sqlite3", f"{user}/orders-monday.sqlite3")
+    for name in ("orders-monday.sqlite3", "orders.json"):
+        command = command.replace(name, f"{user}/{name}")
     return re.sub(r"(docker compose cp \S+) \.$", rf"\1 {user}", command)
 
 

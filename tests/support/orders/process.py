@@ -200,4 +200,5 @@ class OrderManagerProcess:
     ) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        Path(f"/dev/shm/{self.environ['SHM_METRICS']}").unlink(missing_ok=True)
+        for segment in Path("/dev/shm").glob(f"{self.environ['SHM_METRICS']}*"):
+            segment.unlink(missing_ok=True)
