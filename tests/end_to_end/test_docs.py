@@ -183,6 +183,7 @@ THREAT_MODELS = [
     ("app/shared_memory_utils/README.md", "## Threat model\n"),
     ("app/shared_memory_utils/README.md", "## Threat model of the feed ports"),
     ("images/README.md", "## Threat model\n"),
+    ("app/dashboard/README.md", "## Threat model\n"),
 ]
 
 

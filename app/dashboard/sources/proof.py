@@ -90,6 +90,10 @@ class Proof:
             code = await child.wait()
             said = await errors
             self.problem = said or f"python -m app proof ended with code {code}"
+            if code == -signal.SIGKILL:
+                self.problem = (
+                    "its process was killed: has it too little memory (DASHBOARD_MEMORY)?"
+                )
             return code
         except ValueError:
             self.problem = f"python -m app proof printed a line of over {LINE_BYTES_MAX} bytes"

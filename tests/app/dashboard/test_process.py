@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.dashboard.page_stack import PageStack
 from tests.support.children import eventually
-from tests.support.page import PageStack
 
 pytestmark = [pytest.mark.medium, pytest.mark.timeout(120)]
 

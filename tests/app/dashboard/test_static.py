@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,11 @@ from app.dashboard.web import load_static
 from tests.support.paths import ROOT
 
 STATIC = ROOT / "app/dashboard/static"
-README = STATIC / "vendor/README.md"
+VENDORED = {
+    STATIC / "vendor": ROOT / "app/dashboard/README.md",
+    ROOT / "tests/end_to_end/dashboard/axe": ROOT / "tests/README.md",
+}
+"""Folder -> the page with its table."""
 OWN = sorted(
     path
     for path in STATIC.rglob("*")
@@ -19,16 +24,20 @@ OWN = sorted(
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ([\d.]+) \| ([^|]+) \| `([0-9a-f]{64})` \|", re.M)
 
 
-@pytest.mark.skipif(not README.exists(), reason="images are built without Markdown pages")
-def test_each_vendored_file_has_version_licence_and_hash() -> None:
+@pytest.mark.parametrize("folder", VENDORED, ids=lambda folder: folder.name)
+def test_each_vendored_file_has_version_licence_and_hash(folder: Path) -> None:
+    page = VENDORED[folder]
+    if not page.exists():
+        pytest.skip("the image has no documentation")
     rows = {
-        name: (version, digest) for name, _, version, _, digest in ROW.findall(README.read_text())
+        name: (version, licence.strip(), digest)
+        for name, _, version, licence, digest in ROW.findall(page.read_text())
     }
-    files = {path.name for path in README.parent.iterdir()} - {"README.md"}
-    assert rows.keys() == files
-    for name, (version, digest) in rows.items():
-        data = (README.parent / name).read_bytes()
+    assert rows.keys() == {path.name for path in folder.iterdir()}
+    for name, (version, licence, digest) in rows.items():
+        data = (folder / name).read_bytes()
         assert hashlib.sha256(data).hexdigest() == digest, name
+        assert licence in ("MIT", "MPL-2.0")
         if name.endswith(".js"):
             assert f"v{version}".encode() in data[:200]
 

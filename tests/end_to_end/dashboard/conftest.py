@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser import Browser, open_browser
-from tests.support.page import PageStack
+from tests.end_to_end.dashboard.browser import Browser, open_browser
+from tests.end_to_end.dashboard.page_stack import PageStack
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import PHONE, PROJECTOR, Browser
-from tests.support.page import PageStack
+from tests.end_to_end.dashboard.browser import PHONE, PROJECTOR, Browser
+from tests.end_to_end.dashboard.page_stack import PageStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.support.browser import Browser, open_browser
-from tests.support.page import PageStack
+from tests.end_to_end.dashboard.browser import Browser, open_browser
+from tests.end_to_end.dashboard.page_stack import PageStack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -24,10 +24,17 @@ def compare(stack: PageStack) -> str:
     return done.stdout + done.stderr
 
 
-def is_proven(browser: Browser) -> bool:
-    """Whether the page says that all orders so far are equal, and has seen some."""
-    light = browser.find("#proof .light").get_attribute("data-light")
-    return light == "ok" and browser.text("#proof-text").startswith("Same trades")
+def wait_for_proof(browser: Browser) -> None:
+    """Wait until the page says that all orders so far are equal, and has seen some."""
+
+    def proven() -> bool:
+        light = browser.find("#proof .light").get_attribute("data-light")
+        return light == "ok" and browser.text("#proof-text").startswith("Same trades")
+
+    try:
+        browser.wait("proof", proven, 60)
+    except AssertionError:
+        pytest.fail(f"{browser.text('#proof')}; tick {browser.text('#tick')}")
 
 
 def test_the_walk(browser: Browser, tmp_path: Path) -> None:
@@ -35,7 +42,7 @@ def test_the_walk(browser: Browser, tmp_path: Path) -> None:
     with PageStack(tmp_path, replay="walk", pace="100/s", chaos=True, run_id="walk") as stack:
         stack.wait_page()
         browser.open(stack.url)
-        browser.wait("proof", lambda: is_proven(browser), 60)
+        wait_for_proof(browser)
         browser.click("#play")
         browser.wait("paused", lambda: browser.text("#market") == "PAUSED")
         browser.type("#step-n", "5")
@@ -55,13 +62,13 @@ def test_the_walk(browser: Browser, tmp_path: Path) -> None:
         browser.wait("healed", lambda: browser.find(light).get_attribute("data-light") == "ok", 20)
         browser.click("#stage-gateway button.cut")
         browser.wait("asked", lambda: "gateway to cut" in browser.text("#answer"))
-        browser.wait("proof", lambda: is_proven(browser), 30)
+        wait_for_proof(browser)
         assert compare(stack).startswith("equal"), compare(stack)
 
         browser.type("#seek", "300")
         browser.click("#seek-go")
         browser.wait("another run", lambda: browser.text("#run-id").startswith("walk.2"), 30)
-        browser.wait("proof of it", lambda: is_proven(browser), 60)
+        wait_for_proof(browser)
         assert browser.text("#stream") == "live", "the page stayed open"
         assert compare(stack).startswith("equal"), compare(stack)
 

@@ -11,8 +11,8 @@ from app.model.orders import STATUS_NAMES
 from app.model.reject_codes import RejectCode
 from app.model.trades_hash import hash_text
 from app.order_manager.store.tools import reading
-from tests.support.browser import PHONE, PROJECTOR, Browser
-from tests.support.page import PageStack
+from tests.end_to_end.dashboard.browser import PHONE, PROJECTOR, Browser
+from tests.end_to_end.dashboard.page_stack import PageStack
 
 MINUS = "\u2212"
 

@@ -21,8 +21,16 @@ pytestmark = [
     pytest.mark.usefixtures("images"),
 ]
 
-PORTS = {"gateway": (9001, 9002), "order_manager": (62000,)}
-MAY_CONNECT = {("orderbook", "gateway"), ("strategy", "gateway"), ("strategy", "order_manager")}
+PORTS = {"gateway": (9001, 9002, 9003), "order_manager": (62000,), "dashboard": (8080,)}
+MAY_CONNECT = {
+    ("orderbook", "gateway"),
+    ("strategy", "gateway"),
+    ("strategy", "order_manager"),
+    ("dashboard", "gateway"),
+    ("dashboard", "order_manager"),
+    # It is on their networks; its page asks for a token where there is one.
+    *((service, "dashboard") for service in ("gateway", "orderbook", "strategy", "order_manager")),
+}
 
 # Prints the addresses among its arguments that answer.
 _CONNECT = """

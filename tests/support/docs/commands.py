@@ -30,7 +30,7 @@ ENDLESS = (
 )
 """Commands that run until Ctrl-C, and what they print once they work.  Not with REPLAY=once."""
 
-NEEDS_STACK = re.compile(r"-m app (stat|trace|report|orders|store|replay)|make backup|/dev/tcp/")
+NEEDS_STACK = re.compile(r"-m app (stat|trace|report|orders|store|replay)\b|make backup|/dev/tcp/")
 MOVES_STACK = re.compile(r"-m app replay (?!status)")
 NEEDS_STOPPED_STORE = re.compile(r"-m app store (restore|rebuild)\b|make restore")
 STARTS_STACK = re.compile(r"docker compose up\b|docker compose run .*\bverdict$|make up\b")
