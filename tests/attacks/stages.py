@@ -16,7 +16,7 @@ from tests.chaos.bad_feed import BadFeed, Faults
 from tests.chaos.host import HostStack
 from tests.support.children import eventually
 from tests.support.environ import default_environ
-from tests.support.faulty_disk import faulty_disk
+from tests.support.orders.faulty_disk import faulty_disk
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import running
 from tests.support.paths import ROOT

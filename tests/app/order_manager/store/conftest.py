@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.faulty_disk import faulty_disk
+from tests.support.orders.faulty_disk import faulty_disk
 
 
 @pytest.fixture

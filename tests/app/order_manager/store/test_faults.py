@@ -11,7 +11,7 @@ import pytest
 
 from app.order_manager import service as order_service
 from app.order_manager.store.tools import verify
-from tests.support.faulty_disk import FaultyDisk
+from tests.support.orders.faulty_disk import FaultyDisk
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 from tests.support.orders.process import OrderManagerProcess

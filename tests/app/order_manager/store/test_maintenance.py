@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from app.order_manager.store import checkpoint
-from tests.support.faulty_disk import FaultyDisk
+from tests.support.orders.faulty_disk import FaultyDisk
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 from tests.support.orders.server import running

@@ -10,7 +10,7 @@ import pytest
 from app.model.wire.order_json import decode
 from app.order_manager.store.positions import position_rows, read_positions, rebuild_positions
 from app.order_manager.store.tools import verify
-from tests.support.faulty_disk import FaultyDisk
+from tests.support.orders.faulty_disk import FaultyDisk
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 
