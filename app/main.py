@@ -21,6 +21,7 @@ import msgspec
 
 from app.config import EXIT_SETTINGS, Settings, SettingsError, load_settings
 from app.runtime.container.keeper import EXIT_NEW_RUN
+from app.runtime.control.run_id import new_run_id
 from app.runtime.lifecycle import (
     EXIT_EXPECTATION,
     EXIT_FAULT,
@@ -37,7 +38,6 @@ from app.runtime.log import get_logger, print_text, setup_logging
 from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.process import log_stopped
-from app.runtime.run_id import new_run_id
 from app.runtime.stack_segments import remove_leftovers, remove_segments, run_is_over
 from app.runtime.verdict.command import refuse
 from app.runtime.verdict.stall import StallWatch

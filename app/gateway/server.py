@@ -27,11 +27,11 @@ from app.gateway.sessions import (
 from app.gateway.timerfd import Timer
 from app.gateway.transport import Transport
 from app.market_data.feed import Feed
+from app.runtime.control.run_id import next_run, number_of
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.listener import listen
-from app.runtime.run_id import next_run, number_of
 from app.runtime.stack_segments import remove_ticks
 
 log = get_logger()

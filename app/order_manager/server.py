@@ -36,12 +36,12 @@ from app.order_manager.store.prune import prune_at_start
 from app.order_manager.store.room import RoomWatch
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.store import OrderStore
+from app.runtime.control.run_id import resolve_run_id
 from app.runtime.lifecycle import Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
 from app.runtime.net.listener import listen
-from app.runtime.run_id import resolve_run_id
 from app.runtime.trace.writer import OrderManagerTrace
 
 MESSAGE_DELIMITER: Final = DELIMITER

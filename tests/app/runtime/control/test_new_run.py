@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from app.config import Settings
 from app.runtime.container import ipc_owner
+from app.runtime.control.run_id import next_run, number_of, resolve_run_id
 from app.runtime.metrics.layout import KEPT, counter_names, histogram_names
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.snapshot import read_metrics
-from app.runtime.run_id import next_run, number_of, resolve_run_id
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 

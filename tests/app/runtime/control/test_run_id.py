@@ -9,8 +9,8 @@ import pytest
 
 from app.config import Settings
 from app.runtime.container import ipc_owner
+from app.runtime.control.run_id import resolve_run_id
 from app.runtime.lifecycle import FatalError
-from app.runtime.run_id import resolve_run_id
 from tests.support.children import eventually
 
 
