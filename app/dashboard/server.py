@@ -45,6 +45,8 @@ class BoundedProtocol(H11Protocol):
 
     metrics: ClassVar[ProcessMetrics]
     open: ClassVar[set["BoundedProtocol"]] = set()
+    accepted: ClassVar[WeakSet["BoundedProtocol"]] = WeakSet()
+    """Also those whose TLS handshake is not over; one that fails is never told of its end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; closes it at once if there are too many."""
@@ -63,6 +65,7 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self.open.discard(self)
+        self.accepted.discard(self)  # not left to the garbage collector, which may take long
         self.metrics.set("connections", len(self.open))
         super().connection_lost(exc)
 
@@ -108,8 +111,6 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
         super().__init__(config)
         self._tls = tls
-        self._accepted: WeakSet[BoundedProtocol] = WeakSet()
-        """Also those whose TLS handshake is not over, or fails."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, but a TLS handshake has a time limit, and counts as a connection."""
@@ -130,11 +131,11 @@ class Server(uvicorn.Server):
         Raises:
             ConnectionRefusedError: there are too many; asyncio then closes it.
         """
-        if len(self._accepted) >= CONNECTIONS_MAX:
+        if len(BoundedProtocol.accepted) >= CONNECTIONS_MAX:
             BoundedProtocol.metrics.add("connections_refused")
             raise ConnectionRefusedError
         made = BoundedProtocol(self.config, self.server_state, self.lifespan.state)
-        self._accepted.add(made)
+        BoundedProtocol.accepted.add(made)
         return made
 
     @contextlib.contextmanager

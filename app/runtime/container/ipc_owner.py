@@ -7,9 +7,9 @@ dies.  Waiting costs no CPU.  An owner that was killed alone comes back in the s
 the lock of the same file, and nobody restarts.
 
 The lock file contains the name of the owner's container.  It stays the same over restarts and is
-new after ``docker compose down``, so it identifies a deployment (app/runtime/run/run_id.py).  A
-second locked file, in the volume that all containers mount, shows a new owner to the processes that
-are left in an old namespace (app/runtime/container/keeper.py).
+new after ``docker compose down``, so it identifies a deployment (app/runtime/run/run_id.py).
+A second locked file, in the volume that all containers mount, shows a new owner to the processes
+that are left in an old namespace (app/runtime/container/keeper.py).
 
 Standard library only: it is started with ``python -S``.
 """

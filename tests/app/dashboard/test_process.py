@@ -183,6 +183,14 @@ def _rss_kb(pid: int) -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
+def test_connections_that_have_ended_do_not_count(stack: PageStack) -> None:
+    """More pages than there may be connections, one after the other."""
+    before = stack.counter("dashboard", "connections_refused")
+    for _ in range(400):
+        assert stack.snapshot()["reset"] is True
+    assert stack.counter("dashboard", "connections_refused") == before
+
+
 def test_a_request_that_never_ends_is_ended(stack: PageStack) -> None:
     before = stack.counter("dashboard", "connections_refused")
     begin_s = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -71,8 +71,8 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str) -> str:
-        """What a reader sees of an element; empty while it is being replaced."""
-        with contextlib.suppress(StaleElementReferenceException):
+        """What a reader sees of an element; empty while it is replaced, or not there yet."""
+        with contextlib.suppress(StaleElementReferenceException, NoSuchElementException):
             return self.find(selector).text
         return ""
 
@@ -100,7 +100,7 @@ class Browser:
 
     def wait(self, what: str, get: Callable[[], T], deadline_s: float = 15) -> T:
         """Poll until it is true."""
-        ignore = (StaleElementReferenceException,)
+        ignore = (StaleElementReferenceException, NoSuchElementException)
         return eventually(get, what, deadline_s, poll_s=0.1, ignore=ignore)
 
     def problems(self) -> list[str]:
