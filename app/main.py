@@ -200,17 +200,22 @@ class Supervisor:
         if child.restart_at_s is None:
             self._end_if_final(child, code)
             child.restarts_s = [t for t in child.restarts_s if now_s - t < RESTARTS_WINDOW_S]
-            if code == EXIT_SETTINGS or len(child.restarts_s) >= RESTARTS_MAX:
+            often = len(child.restarts_s) >= RESTARTS_MAX and not self._was_asked_for(code)
+            if code == EXIT_SETTINGS or often:
                 raise FatalError(
                     f"{child.service} exited with code {code} "
                     f"({len(child.restarts_s)} restarts in {RESTARTS_WINDOW_S:g} s)"
                 )
             log.warning("process_died", process=child.service, exit_code=code, action="restarting")
-            child.restart_at_s = now_s + 0.05 * 2 ** len(child.restarts_s)
+            child.restart_at_s = now_s + 0.05 * 2 ** min(len(child.restarts_s), RESTARTS_MAX)
         elif now_s >= child.restart_at_s:
             child.restart_at_s = None
             child.restarts_s.append(now_s)
             self._start_again(child)
+
+    def _was_asked_for(self, code: int) -> bool:
+        """Whether it has killed itself on request, which ends no run, however often."""
+        return self.settings.chaos and code == -signal.SIGKILL
 
     def _start_again(self, child: Child) -> None:
         """Start it at once; for a new run, that is all there is to do."""

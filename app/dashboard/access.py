@@ -12,8 +12,12 @@ import time
 from typing import Final, NamedTuple
 
 from app.config import Settings, SettingsError, is_loopback
+from app.model.repeat_window import OTHER
+from app.runtime.log import get_logger
 from app.runtime.net.credentials import Role, WatchedTokens, read_credentials
-from app.runtime.net.strangers import Penalties
+from app.runtime.net.strangers import Penalties, refusal_window
+
+log = get_logger()
 
 COMMAND_HEADER: Final = "x-trading-command"
 """Needed for a command: a page of another origin cannot send it without this one's consent."""
@@ -89,6 +93,7 @@ class Access:
         self._sessions: dict[str, tuple[bytes, float]] = {}
         """Cookie -> digest of the token that it stands for, and until when."""
         self._penalties = Penalties()
+        self._refused = refusal_window()
 
     def _load(self) -> frozenset[bytes]:
         found = read_credentials(self._path)
@@ -100,9 +105,18 @@ class Access:
         return self._tokens is not None
 
     def look(self) -> None:
-        """Follow the token file; call it about once a second."""
+        """Follow the token file, and count refusals; call it about once a second."""
+        now_s = time.monotonic()
         if self._tokens is not None:
-            self._tokens.look(time.monotonic())
+            self._tokens.look(now_s)
+        for (status, host), more in self._refused.take_rest(now_s):
+            log.warning("pages_refused", peer=host, status=int(status), more=more)
+
+    def log_refusal(self, peer: str, refusal: Refusal) -> None:
+        """A line, unless there were some of this host; then their number later."""
+        status = str(refusal.status)
+        if self._refused.add((status, peer), (status, OTHER), time.monotonic()):
+            log.warning("page_refused", peer=peer, status=refusal.status, reason=refusal.reason)
 
     def refuse_origin(
         self, headers: dict[str, str], scheme: str, *, scraped: bool = False
@@ -131,6 +145,8 @@ class Access:
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return Refusal(415, "content-type: application/json is needed")
         length = headers.get("content-length", "")
+        if "transfer-encoding" in headers:  # then the length would not count
+            return Refusal(411, "transfer-encoding: a body of a known length is needed")
         if not length.isascii() or not length.isdigit() or len(length) > 9:
             return Refusal(411, "content-length: a number of bytes is needed")
         if int(length) > BODY_BYTES_MAX:

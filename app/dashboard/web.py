@@ -8,23 +8,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.dashboard.access import BODY_BYTES_MAX, COOKIE, HEADERS, SESSION_S, Access, Refusal
+from app.dashboard.access import COOKIE, HEADERS, SESSION_S, Access, Refusal
 from app.dashboard.commands import CommandRefused, Commands
 from app.dashboard.hub import PAGES_MAX
 from app.dashboard.order_trace import Traces
 from app.dashboard.prometheus import metrics_answer
 from app.dashboard.sampler import Sampler
-from app.model.repeat_window import RepeatWindow
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
-from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.strangers import refusal_window
-
-log = get_logger()
 
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -60,7 +55,6 @@ class Guard:
 
     def __init__(self, app: Any, access: Access, metrics: ProcessMetrics) -> None:
         self._app, self._access, self._metrics = app, access, metrics
-        self._refusals: RepeatWindow = refusal_window()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -81,7 +75,7 @@ class Guard:
             return
         self._metrics.add("requests_refused")
         host = scope["client"][0] if scope["client"] else "?"
-        log.warning("page_refused", peer=host, status=refusal.status, reason=refusal.reason)
+        self._access.log_refusal(host, refusal)
         answer: Response = JSONResponse({"ok": False, "msg": refusal.reason}, refusal.status)
         if refusal.status == 401:
             if scope["path"] == "/" and scope["method"] == "GET":
@@ -149,17 +143,17 @@ class Web:
         return Response(file.body, headers=headers)
 
     async def _login(self, request: Request) -> Response:
-        body = await read_body(request)
         try:
-            token = str(msgspec.json.decode(body, type=dict[str, str])["token"]).strip()
-        except (msgspec.MsgspecError, KeyError):
+            body = await read_body(request)
+            token = msgspec.json.decode(body, type=dict[str, str])["token"].strip()
+        except (CommandRefused, msgspec.MsgspecError, KeyError):
             return JSONResponse({"ok": False, "msg": "token: missing"}, 400)
         if not self._access.needs_token:
             return JSONResponse({"ok": True})
         peer = request.client.host if request.client else "?"
         refusal = self._access.check_token(token, peer)
         if refusal is not None:
-            log.warning("page_refused", peer=peer, status=refusal.status, reason=refusal.reason)
+            self._access.log_refusal(peer, refusal)
             return JSONResponse({"ok": False, "msg": refusal.reason}, refusal.status)
         answer = JSONResponse({"ok": True})
         answer.set_cookie(
@@ -234,6 +228,16 @@ class Web:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body of a command; its length has been checked, so the server reads no more."""
-    body = await request.body()
-    return body[: BODY_BYTES_MAX + 1]
+    """The body of a command; its length has been checked, so the server reads no more.
+
+    Raises:
+        CommandRefused: it is no text, or the client leaves before its end.
+    """
+    try:
+        body = await request.body()
+        body.decode()
+    except ClientDisconnect:
+        raise CommandRefused("the client has left") from None
+    except UnicodeDecodeError:
+        raise CommandRefused("not a command: not UTF-8") from None
+    return body

@@ -32,7 +32,7 @@ from app.model.wire.control_json import (
     event_ns_of,
     parse_request,
 )
-from app.model.wire.feed_protocol import AUTH, PING, PONG, WHO, answer_who, encode_auth
+from app.model.wire.feed_protocol import AUTH, PING, PONG, WHO, answer_who, encode_auth, parse_auth
 from app.model.wire.frames import DELIMITER, RemoteProtocolError, json_frame
 from app.runtime.log import get_logger
 from app.runtime.net.feed_access import FeedAccess
@@ -141,11 +141,25 @@ class ControlPort:
             return
         if frame.startswith(WHO):
             subscriber.queue(answer_who(frame, self._proof()))
-        elif not frame.startswith(AUTH):
+        elif frame.startswith(AUTH):
+            self._take_token(subscriber, frame)
+        else:
             subscriber.queue(json_frame(msgspec.json.encode(self._answer(subscriber, frame))))
         if len(subscriber.pending) > ANSWER_BYTES_MAX:
             raise RemoteProtocolError(f"over {ANSWER_BYTES_MAX} bytes of answers not read")
         self.pump(subscriber)
+
+    def _take_token(self, subscriber: Subscriber, frame: bytes) -> None:
+        """As on the feed ports, without an answer; where tokens are not needed, nothing closes."""
+        if self._access is None or not self._access.has_tokens:
+            return
+        try:
+            self._check_token(subscriber, parse_auth(frame))
+        except Refused as error:
+            self._log_refusal(subscriber, error.code, error)
+
+    def _log_refusal(self, subscriber: Subscriber, code: str, error: Exception) -> None:
+        self._sessions.log_refusal("command_refused", subscriber.peer, code=code, reason=str(error))
 
     def _answer(self, subscriber: Subscriber, frame: bytes) -> dict[str, Any]:
         try:
@@ -153,9 +167,7 @@ class ControlPort:
             extra = self._carry_out(subscriber, request)
         except (BadRequest, Refused) as error:
             code = error.code if isinstance(error, Refused) else "BAD_REQUEST"
-            self._sessions.log_refusal(
-                "command_refused", subscriber.peer, code=code, reason=str(error)
-            )
+            self._log_refusal(subscriber, code, error)
             return {"ok": False, "code": code, "msg": str(error)}
         return {"ok": True, **extra, "market": self.state()}
 
@@ -244,7 +256,7 @@ class ControlPort:
         Raises:
             Refused: it is wrong.
         """
-        if subscriber.token == token:
+        if subscriber.token and subscriber.token == token:
             return
         host, now_s = subscriber.host, time.monotonic()
         if self._access is None or not self._access.has_tokens:

@@ -63,7 +63,11 @@ class OrderPort:
             Unavailable: no answer.
             OtherRun: the order manager has begun another run since the answer before.
         """
-        page = _page.decode(self._ask(client, before, limit))
+        try:
+            page = _page.decode(self._ask(client, before, limit))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.close()
+            raise Unavailable(f"not an answer of an order manager: {error}") from None
         known = self.run
         if page.run is not None:
             self.run = page.run

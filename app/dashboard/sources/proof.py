@@ -19,7 +19,7 @@ NICE: Final = 10
 RETRY_S: Final = 5.0
 RETRY_S_MAX: Final = 60.0
 EXIT_EQUAL, EXIT_DIFFERENT, EXIT_CANNOT_TELL = 0, 1, 3
-"""Exit codes of the child; the first two at the end of a run."""
+"""Exit codes of the child; the first two at the end of a run (app/backtest/proof/command.py)."""
 LINE_BYTES_MAX: Final = 64 * 1024
 STOP_S: Final = 1.0
 PR_SET_PDEATHSIG: Final = 1
@@ -61,13 +61,19 @@ class Proof:
                 code = await self._run_once()
             except OSError as error:
                 code, self.problem = EXIT_CANNOT_TELL, f"python -m app proof: {error}"
-            if code in (EXIT_EQUAL, EXIT_DIFFERENT) and self.line is not None:
+            if self._is_verdict(code):
                 while self._run_id() == began:  # the run is over, and its proof stays
                     await asyncio.sleep(RETRY_S)
                 delay_s = 0.0
             self.line = None
             await asyncio.sleep(delay_s)
             delay_s = min(max(2 * delay_s, RETRY_S), RETRY_S_MAX)
+
+    def _is_verdict(self, code: int) -> bool:
+        """Whether the last line says what the code does; Python's own code of a crash is 1, too."""
+        if self.line is None:
+            return False
+        return code == (EXIT_DIFFERENT if self.line.get("difference") else EXIT_EQUAL)
 
     async def _run_once(self) -> int:
         child = await asyncio.create_subprocess_exec(

@@ -83,7 +83,7 @@ def parse_request(frame: bytes) -> Request:
     try:
         request: Request = _decode(frame)
         return request
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(str(error)) from None
 
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.config import Settings, SettingsError
-from app.dashboard.access import Access, require_token, serves_strangers
+from app.dashboard.access import Access, Refusal, require_token, serves_strangers
+from app.runtime.net.strangers import REFUSALS_LOGGED, REFUSALS_WINDOW_S
 
 OPERATOR, STACK, CLIENT = "operator-token-0123", "stack-token-01234567", "client-token-0123456"
 COMMAND = {
@@ -79,6 +81,7 @@ def test_a_link_on_another_site_may_open_the_page() -> None:
         ("content-length", "-1", 411),
         ("content-length", "²", 411),
         ("content-length", "4097", 413),
+        ("transfer-encoding", "chunked", 411),
     ],
 )
 def test_a_command_that_a_foreign_form_could_send_is_refused(
@@ -135,6 +138,24 @@ def test_whoever_guesses_has_to_wait_and_nobody_else(tmp_path: Path) -> None:
     assert statuses[-1] == 429
     assert access.check_token(OPERATOR, "guesser") is not None, "also with the right one"
     assert access.check_token(OPERATOR, "other") is None
+
+
+def test_refusals_are_few_lines_and_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("app.dashboard.access.time.monotonic", lambda: now[0])
+    access = Access(Settings())
+    with capture_logs() as logs:
+        for _ in range(300):
+            access.log_refusal("10.0.0.9", Refusal(403, "Origin"))
+        access.log_refusal("10.0.0.8", Refusal(403, "Origin"))
+        access.look()
+        now[0] += REFUSALS_WINDOW_S
+        access.look()
+    assert [line["event"] for line in logs] == ["page_refused"] * (REFUSALS_LOGGED + 1) + [
+        "pages_refused"
+    ]
+    assert logs[-1]["peer"] == "10.0.0.9"
+    assert logs[-1]["more"] == 300 - REFUSALS_LOGGED
 
 
 @pytest.mark.parametrize(

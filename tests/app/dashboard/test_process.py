@@ -116,6 +116,38 @@ def test_a_wrong_command_says_what_is_wrong_and_changes_nothing(
     assert part in answer["msg"]
 
 
+COMMAND_HEAD = (
+    b"POST %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Trading-Command: 1\r\n"
+    b"Content-Type: application/json\r\n"
+)
+
+
+@pytest.mark.parametrize("path", [b"/commands/fault", b"/commands/transport", b"/login"])
+def test_a_body_that_is_no_text_or_ends_early_is_no_bug(stack: PageStack, path: bytes) -> None:
+    head = COMMAND_HEAD % path
+    answer = stack.raw(head + b'Content-Length: 11\r\n\r\n{"op":"\xff\xfe"}')
+    assert answer.startswith((b"HTTP/1.1 409", b"HTTP/1.1 400")), answer[:100]
+    with socket.create_connection(("127.0.0.1", stack.page_port)) as leaving:
+        leaving.sendall(head + b"Content-Length: 100\r\n\r\n{")
+    assert stack.get("/healthz")[0] == 200
+    assert "Traceback" not in stack.log_path.read_text()
+
+
+def test_a_body_without_a_length_is_not_read(stack: PageStack) -> None:
+    pid = stack.pid_of("dashboard")
+    assert pid is not None
+    before_kb = _rss_kb(pid)
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    with contextlib.suppress(ConnectionError):
+        answer = stack.raw(
+            COMMAND_HEAD % b"/commands/transport"
+            + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + 30 * chunk
+        )
+        assert answer.startswith(b"HTTP/1.1 411"), answer[:100]
+    assert _rss_kb(pid) < before_kb + 10_000
+
+
 def test_commands_reach_the_market(stack: PageStack) -> None:
     status, answer = stack.post("/commands/transport", {"op": "pause"})
     assert (status, answer["market"]["paused"]) == (200, True)

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from app.backtest.proof.order_line import OrderLine
-from app.backtest.proof.order_pages import WINDOW, OrderPages, OrderPort, OtherRun
+from app.backtest.proof.order_pages import (
+    WINDOW,
+    OrderPages,
+    OrderPort,
+    OtherRun,
+    Unavailable,
+)
 from app.config import Settings
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
@@ -133,3 +139,12 @@ def test_a_store_that_lost_its_orders_is_noticed(
     with pytest.raises(OtherRun):
         pages.read()
     port.manager.close()
+
+
+@pytest.mark.parametrize("answer", [b"nonsense", b'{"ok":"yes"}', b"[]", b"\xff"])
+def test_what_is_no_answer_is_none(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """It ended the proof with the exit code of a difference."""
+    port = OrderPort(Settings())
+    monkeypatch.setattr(port, "_ask", lambda *_: answer)
+    with pytest.raises(Unavailable, match="not an answer"):
+        OrderPages(port, "strategy@1").read()

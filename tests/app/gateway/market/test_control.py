@@ -125,6 +125,23 @@ def test_a_token_gives_its_role(feed: Feed, token_file: str, form: str) -> None:
                 assert client.ask({"op": "step"})["ok"] == may
 
 
+def test_a_token_in_the_form_of_the_feed_counts_where_none_is_needed(
+    feed: Feed, token_file: str
+) -> None:
+    settings = make_settings(
+        order_token_file=token_file, publish_feed_open=True, price_subscribers=0, start_paused=True
+    )
+    with running(feed, settings) as market:
+        for token, may in (("wrong-0123456789", False), (DESK, False), (OPERATOR, True)):
+            with Client(market.control_port, encode_auth(token.encode())) as client:
+                assert client.ask({"op": "step"})["ok"] == may, token
+
+
+def test_no_token_is_none(market: Running) -> None:
+    with Client(market.control_port) as client:
+        assert client.ask(auth(""))["code"] == "NOT_ALLOWED"
+
+
 def test_where_a_token_is_needed_nothing_is_said_without(feed: Feed, token_file: str) -> None:
     settings = make_settings(order_token_file=token_file, price_subscribers=0, start_paused=True)
     frames = (b'{"op":"status"}*', b'{"op":"pause"}*', b'{"op":"auth","token":"wrong"}*', b"x*")
@@ -239,6 +256,8 @@ BAD = (
     b'{"op":"seek","time":"9999-01-01"}*',
     b'\xff\xfe{"op":"pause"}*',
     b'{"op":"pause"*',
+    b'{"x":' + b"[" * 3000 + b"*",
+    b'{"x":' * 700 + b"*",
 )
 
 
