@@ -93,7 +93,7 @@ def test_only_who_serves_other_machines_has_their_tokens(compose_stack: MakeStac
         for name, service in services.items()
         if service.get("environment", {}).get("ORDER_TOKEN_FILE")
     }
-    assert mounted == named == {"gateway", "order_manager"}
+    assert mounted == named == {"gateway", "order_manager", "dashboard"}
 
 
 @pytest.mark.parametrize("service", ["verdict", "check"])
@@ -184,7 +184,9 @@ def test_container_is_locked_down(running: ComposeStack, service: str) -> None:
 
 
 def test_data_and_strategies_are_read_only_inside(running: ComposeStack) -> None:
-    for service, path in (("gateway", "/srv/data/x"), ("strategy", "/srv/data/strategies/x")):
+    data, strategies = "/srv/data/x", "/srv/data/strategies/x"
+    places = {"gateway": [data], "strategy": [strategies], "dashboard": [data, strategies]}
+    for service, path in ((service, path) for service in places for path in places[service]):
         code, output = running.run_in(service, "touch", path)
         assert code != 0
         assert "Read-only file system" in output
@@ -197,7 +199,7 @@ def test_only_the_order_manager_has_the_store(running: ComposeStack) -> None:
         assert ("orders.sqlite3" in output.split()) == (service == "order_manager"), service
     code, output = running.run_in("strategy", "touch", "/srv/out/x")
     assert code == 0, output
-    for service in ("gateway", "orderbook"):  # they write nothing
+    for service in ("gateway", "orderbook", "dashboard"):  # they write nothing
         code, output = running.run_in(service, "touch", "/srv/out/x")
         assert "Read-only file system" in output
 

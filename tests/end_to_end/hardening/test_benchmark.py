@@ -18,7 +18,11 @@ if not PAGE.exists():
 
 ROWS = dict(re.findall(r"^\| (S?\d[\d.]*) \| [^|]+ \| (yes|no) \|", PAGE.read_text(), re.MULTILINE))
 Container = dict[str, Any]
-PORTS = {"gateway": {"9001/tcp", "9002/tcp"}, "order_manager": {"62000/tcp"}}
+PORTS = {
+    "gateway": {"9001/tcp", "9002/tcp"},
+    "order_manager": {"62000/tcp"},
+    "dashboard": {"8080/tcp"},
+}
 Check = Callable[[Container, str], bool]
 CHECKS: dict[str, Check] = {}
 

@@ -18,6 +18,7 @@ LOCKS = {
     "shm": (),
     **dict.fromkeys(("gateway", "orderbook", "strategy"), BASE),
     "order_manager": (*BASE, "order_manager.txt"),
+    "dashboard": (*BASE, "dashboard.txt"),
 }
 # Finds all of sys.path, and of the places where other Pythons look.
 _DISTRIBUTIONS = """
