@@ -184,7 +184,9 @@ def test_container_is_locked_down(running: ComposeStack, service: str) -> None:
 
 
 def test_data_and_strategies_are_read_only_inside(running: ComposeStack) -> None:
-    for service, path in (("gateway", "/srv/data/x"), ("strategy", "/srv/data/strategies/x")):
+    data, strategies = "/srv/data/x", "/srv/data/strategies/x"
+    places = {"gateway": [data], "strategy": [strategies], "dashboard": [data, strategies]}
+    for service, path in ((service, path) for service in places for path in places[service]):
         code, output = running.run_in(service, "touch", path)
         assert code != 0
         assert "Read-only file system" in output
