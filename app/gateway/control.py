@@ -91,10 +91,22 @@ class ControlPort:
         subscriber.stage = STREAM
         subscriber.hello.max_frame_bytes = FRAME_BYTES_MAX
         self._clients[subscriber] = None
+
+    def one_too_many(self) -> Subscriber | None:
+        """The client that gives way; None if there is room.
+
+        The oldest that has not even asked who the gateway is: a process of the stack does that
+        first, and needs a moment for its proof.
+        """
         strangers = [each for each in self._clients if not self._may_command(each)]
-        if len(strangers) > STRANGERS_MAX:
-            reason = f"over {STRANGERS_MAX} connections without the right to command"
-            self._sessions.refuse(strangers[0], "client_refused", port=self.name, reason=reason)
+        if len(strangers) <= STRANGERS_MAX:
+            return None
+        return next((each for each in strangers if not each.asked), strangers[0])
+
+    def make_room(self, oldest: Subscriber) -> None:
+        """Close the connection of :meth:`one_too_many`."""
+        reason = f"over {STRANGERS_MAX} connections without the right to command"
+        self._sessions.refuse(oldest, "client_refused", port=self.name, reason=reason)
 
     def resume(self, subscriber: Subscriber, seq: int) -> None:
         """There is no stream here."""
@@ -140,6 +152,7 @@ class ControlPort:
             self._sessions.finish(subscriber)
             return
         if frame.startswith(WHO):
+            subscriber.asked = True
             subscriber.queue(answer_who(frame, self._proof()))
         elif frame.startswith(AUTH):
             self._take_token(subscriber, frame)

@@ -342,6 +342,24 @@ def test_a_crowd_does_not_keep_anybody_out(market: Running) -> None:
         assert len(control._clients) <= STRANGERS_MAX + 1
 
 
+def test_a_crowd_in_between_does_not_turn_away_the_stack(market: Running) -> None:
+    """Between its question, the answer and its proof there may be hundreds of others."""
+    with ExitStack() as crowd:
+
+        def come(count: int) -> None:
+            for _ in range(count):
+                crowd.enter_context(socket.create_connection(("127.0.0.1", market.control_port)))
+            time.sleep(0.1)
+
+        stack = crowd.enter_context(Client(market.control_port, b"WHO|12345*"))
+        come(3 * STRANGERS_MAX)
+        assert stack.read_until(lambda data: b"*" in data) == answer_who(b"WHO|12345", PROOF)
+        stack.data = b""
+        stack.socket.sendall(PROVEN)
+        come(3 * STRANGERS_MAX)
+        assert stack.ask({"op": "step"})["ok"]
+
+
 def test_nothing_on_the_control_port_disturbs_the_feed(feed: Feed) -> None:
     with (
         running(feed, make_settings(pace="600/s")) as market,
