@@ -47,6 +47,9 @@ STRANGERS_MAX: Final = 32
 """Connections that may change nothing; the oldest gives way.  Operators and the stack always get
 in."""
 
+WHO_S: Final = 1.0
+"""A client that has asked who the gateway is has this time for the rest of its hello."""
+
 _PACE: Final = re.compile(PACE)
 
 
@@ -95,13 +98,15 @@ class ControlPort:
     def one_too_many(self) -> Subscriber | None:
         """The client that gives way; None if there is room.
 
-        The oldest that has not even asked who the gateway is: a process of the stack does that
-        first, and needs a moment for its proof.
+        The oldest, but not one that has just asked who the gateway is: a process of the stack does
+        that first, and needs a moment for its proof.  Nor the newest, which has not said anything.
         """
         strangers = [each for each in self._clients if not self._may_command(each)]
         if len(strangers) <= STRANGERS_MAX:
             return None
-        return next((each for each in strangers if not each.asked), strangers[0])
+        now_ns = time.monotonic_ns()
+        waits = [each.asked and now_ns < each.deadline_ns for each in strangers[:-1]]
+        return strangers[waits.index(False) if False in waits else 0]
 
     def make_room(self, oldest: Subscriber) -> None:
         """Close the connection of :meth:`one_too_many`."""
@@ -153,6 +158,7 @@ class ControlPort:
             return
         if frame.startswith(WHO):
             subscriber.asked = True
+            subscriber.deadline_ns = time.monotonic_ns() + int(WHO_S * 1e9)
             subscriber.queue(answer_who(frame, self._proof()))
         elif frame.startswith(AUTH):
             self._take_token(subscriber, frame)

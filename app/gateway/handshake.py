@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from app.gateway.control import ControlPort
+from app.gateway.control import WHO_S, ControlPort
 from app.gateway.door import Door
 from app.gateway.playback import Playback
 from app.gateway.sessions import (
@@ -45,8 +45,6 @@ HELLO_S: Final = 0.05
 """A client that has not sent ``RESUME`` within this time is a plain client."""
 GUEST_HELLO_S: Final = 1.0
 """A client above the limit of clients has this time to prove that it is of this stack."""
-WHO_S: Final = 1.0
-"""A client that has asked who the gateway is has this time for the rest of its hello."""
 RECEIVE_BYTES: Final = 4096
 TOO_MANY: Final = "too many clients"
 

@@ -38,6 +38,16 @@ def test_a_crowd_does_not_keep_anybody_out(market: Running) -> None:
         assert len(control._clients) <= STRANGERS_MAX + 1
 
 
+def test_who_only_asks_gives_way_like_any_other(market: Running) -> None:
+    with ExitStack() as crowd:
+        for _ in range(2 * STRANGERS_MAX):
+            crowd.enter_context(Client(market.control_port, b"WHO|12345*"))
+        time.sleep(0.1)
+        for _ in range(3):
+            with Client(market.control_port) as last:
+                assert last.ask({"op": "status"})["ok"]
+
+
 def test_a_crowd_in_between_does_not_turn_away_the_stack(market: Running) -> None:
     """Between its question, the answer and its proof there may be hundreds of others."""
     with ExitStack() as crowd:
