@@ -23,6 +23,7 @@ from app.model.wire.control_json import (
 from app.runtime.chaos import requests as faults
 from app.runtime.chaos.sender import NotDelivered, send
 from app.runtime.control.client import ControlClient
+from app.runtime.control.pace import KINDS, pace_text
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
@@ -31,9 +32,6 @@ log = get_logger()
 TIMEOUT_S: Final = 3.0
 WAITING_MAX: Final = 8
 """Commands under way; a gateway that is frozen answers none of them."""
-MILLION: Final = 1_000_000
-PACES: Final = {1: "max", 2: "/s", 3: "x"}
-"""Counter ``pace_kind`` -> how the pace is written."""
 
 
 class CommandRefused(Exception):
@@ -119,11 +117,10 @@ class Commands:
 def market_of(counters: dict[str, int]) -> dict[str, Any] | None:
     """What the market does, as the gateway's counters show it; None where they do not."""
     kind = counters.get("pace_kind", 0)
-    if kind not in PACES:
+    if kind not in KINDS:
         return None
-    number = f"{counters['pace_millionths'] / MILLION:.6f}".rstrip("0").rstrip(".")
     return {
         "paused": bool(counters["paused"]),
         "until": counters["hurries_to"] or None,
-        "pace": PACES[kind] if kind == 1 else number + PACES[kind],
+        "pace": pace_text(kind, counters["pace_millionths"]),
     }

@@ -49,8 +49,11 @@ class Everything(NamedTuple):
 class Hub:
     """Holds the last snapshots, and the pages that wait for the next."""
 
-    def __init__(self, everything: Callable[[str], Everything]) -> None:
-        self._everything = everything
+    def __init__(
+        self, everything: Callable[[str], Everything], shown: Callable[[str], str]
+    ) -> None:
+        """``shown``: the symbol that a page gets that asks for another one, or for none."""
+        self._everything, self._shown = everything, shown
         self._boot = secrets.token_hex(4)
         self._kept: deque[Snapshot] = deque(maxlen=KEPT)
         self._messages: dict[tuple[int | None, str], bytes] = {}
@@ -95,7 +98,7 @@ class Hub:
         while not self.ended:
             waiting = self._next
             if self._kept and has != self.number:
-                message = self._message(has, symbol)
+                message = self._message(has, self._shown(symbol))
                 has = self.number
                 yield message
             else:

@@ -38,7 +38,7 @@ class Sampler:
 
     def __init__(self, settings: Settings, metrics: ProcessMetrics, commands: Commands) -> None:
         self.settings, self._metrics, self._commands = settings, metrics, commands
-        self.hub = Hub(self._everything)
+        self.hub = Hub(self._everything, self._shown)
         self._processes = ProcessReader(settings.shm_metrics, settings.heartbeat_timeout_s)
         self._sentiments = Sentiments(settings)
         self.market = Market(settings, self._sentiments)
@@ -134,9 +134,11 @@ class Sampler:
         self._profit.append(point)
         return [point]
 
-    def _everything(self, symbol: str) -> Everything:
+    def _shown(self, symbol: str) -> str:
         symbols = self.market.symbols
-        shown = symbol if symbol in symbols else next(iter(symbols), "")
+        return symbol if symbol in symbols else next(iter(symbols), "")
+
+    def _everything(self, shown: str) -> Everything:
         history = self.market.history(shown) if shown else None
         points = list(history.points) if history else []
         orders = list(self._orders.values())

@@ -47,6 +47,9 @@ STRANGERS_MAX: Final = 32
 """Connections that may change nothing; the oldest gives way.  Operators and the stack always get
 in."""
 
+WHO_S: Final = 1.0
+"""A client that has asked who the gateway is has this time for the rest of its hello."""
+
 _PACE: Final = re.compile(PACE)
 
 
@@ -91,10 +94,24 @@ class ControlPort:
         subscriber.stage = STREAM
         subscriber.hello.max_frame_bytes = FRAME_BYTES_MAX
         self._clients[subscriber] = None
+
+    def one_too_many(self) -> Subscriber | None:
+        """The client that gives way; None if there is room.
+
+        The oldest, but not one that has just asked who the gateway is: a process of the stack does
+        that first, and needs a moment for its proof.  Nor the newest, which has not said anything.
+        """
         strangers = [each for each in self._clients if not self._may_command(each)]
-        if len(strangers) > STRANGERS_MAX:
-            reason = f"over {STRANGERS_MAX} connections without the right to command"
-            self._sessions.refuse(strangers[0], "client_refused", port=self.name, reason=reason)
+        if len(strangers) <= STRANGERS_MAX:
+            return None
+        now_ns = time.monotonic_ns()
+        waits = [each.asked and now_ns < each.deadline_ns for each in strangers[:-1]]
+        return strangers[waits.index(False) if False in waits else 0]
+
+    def make_room(self, oldest: Subscriber) -> None:
+        """Close the connection of :meth:`one_too_many`."""
+        reason = f"over {STRANGERS_MAX} connections without the right to command"
+        self._sessions.refuse(oldest, "client_refused", port=self.name, reason=reason)
 
     def resume(self, subscriber: Subscriber, seq: int) -> None:
         """There is no stream here."""
@@ -140,6 +157,8 @@ class ControlPort:
             self._sessions.finish(subscriber)
             return
         if frame.startswith(WHO):
+            subscriber.asked = True
+            subscriber.deadline_ns = time.monotonic_ns() + int(WHO_S * 1e9)
             subscriber.queue(answer_who(frame, self._proof()))
         elif frame.startswith(AUTH):
             self._take_token(subscriber, frame)

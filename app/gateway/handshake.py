@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from app.gateway.control import ControlPort
+from app.gateway.control import WHO_S, ControlPort
 from app.gateway.door import Door
 from app.gateway.playback import Playback
 from app.gateway.sessions import (
@@ -45,8 +45,6 @@ HELLO_S: Final = 0.05
 """A client that has not sent ``RESUME`` within this time is a plain client."""
 GUEST_HELLO_S: Final = 1.0
 """A client above the limit of clients has this time to prove that it is of this stack."""
-WHO_S: Final = 1.0
-"""A client that has asked who the gateway is has this time for the rest of its hello."""
 RECEIVE_BYTES: Final = 4096
 TOO_MANY: Final = "too many clients"
 
@@ -101,7 +99,7 @@ class Handshake:
                 self.door.make_room(oldest)
             return
         if publisher is self.control and not guest:
-            self.control.subscribe(subscriber)
+            self._join_control(subscriber)
             return
         self.waiting.add(subscriber)
         if not guest:
@@ -120,13 +118,24 @@ class Handshake:
             self.door.turn_away(subscriber, TOO_MANY)
             return
         if subscriber.publisher is self.control:
-            self.control.subscribe(subscriber)
+            self._join_control(subscriber)
             return
         subscriber.stage = HELLO
         subscriber.hello.max_frame_bytes = HELLO_BYTES_MAX
         subscriber.deadline_ns = time.monotonic_ns() + int(HELLO_S * 1e9)
         self.waiting.add(subscriber)
         self._greet(subscriber)
+
+    def _join_control(self, subscriber: Subscriber) -> None:
+        """The client may send requests; where there are too many, another one gives way."""
+        self.control.subscribe(subscriber)
+        looked = None
+        while (oldest := self.control.one_too_many()) is not None:
+            if oldest is looked:
+                self.control.make_room(oldest)
+            else:
+                looked = oldest
+                self.receive(oldest)  # its proof, or its question, may have arrived
 
     def evict(self, guest: Subscriber) -> None:
         """Close the connection of a guest, unless it turns out to be of the stack."""
@@ -235,7 +244,7 @@ class Handshake:
         if subscriber.stage == DOOR and self.door is not None:
             self.door.let_in(subscriber)
         elif guest and subscriber.publisher is self.control:
-            self.control.subscribe(subscriber)
+            self._join_control(subscriber)
         elif guest:
             self._greet(subscriber)
 

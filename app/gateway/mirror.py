@@ -2,8 +2,8 @@
 
 import zlib
 
-from app.gateway.pacing import pace_numbers, pace_text
 from app.gateway.transport import Transport
+from app.runtime.control.pace import pace_numbers, pace_text
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
 

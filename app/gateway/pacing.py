@@ -6,14 +6,12 @@ fraction and not a float.
 """
 
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from app.market_data.feed import Feed
 from app.model.timestamps import NS_PER_S
-
-MILLION: Final = 1_000_000
 
 
 class Pace(Protocol):
@@ -78,27 +76,6 @@ class EventTimePace:
         """When tick ``seq`` is due."""
         ahead = self._feed.event_ns(seq) - self._first_event_ns
         return self._begin_ns - -ahead * self._factor.denominator // self._factor.numerator
-
-
-_KINDS: Final = {1: "max", 2: "/s", 3: "x"}
-"""The number that stands for a kind of pace in the counters, and the end of its text."""
-
-
-def pace_numbers(text: str) -> tuple[int, int]:
-    """A pace as two counters, ``pace_kind`` and ``pace_millionths``.
-
-    A pace has at most six decimals, so this is exact.
-    """
-    kind = next(number for number, end in _KINDS.items() if text.endswith(end))
-    number = text.removesuffix(_KINDS[kind])
-    return kind, int(Fraction(number) * MILLION) if number else 0
-
-
-def pace_text(kind: int, millionths: int) -> str:
-    """The pace that :func:`pace_numbers` made these numbers of."""
-    whole, rest = divmod(millionths, MILLION)
-    number = f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
-    return _KINDS[kind] if kind == 1 else number + _KINDS[kind]
 
 
 def make_pace(text: str, feed: Feed) -> Pace | None:

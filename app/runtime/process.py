@@ -75,11 +75,7 @@ def run_process(
     except (SegmentError, MetricsError) as error:
         reason = str(error)
         log.error("fatal", error=reason)
-    except SystemExit as error:
-        # Of a strategy or a library: to a supervisor, its code would say something else.
-        reason = f"sys.exit({error.code!r}) was called"
-        log.error("fatal", error=reason)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # also that of a strategy, whose code is not ours
         reason = f"{type(error).__name__}: {error}"
         log.exception("bug")
     finally:

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 from app.config import Settings
+from app.runtime.control.pace import TICKS_PER_S
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import LiveCounters
 from app.shared_memory_utils.segment import SegmentError
 
-TICKS_PER_S: Final = 2
-"""``pace_kind``: the only one whose due times follow from the tick's number."""
 NS_AND_MILLIONTHS: Final = 10**15
 NAMES: Final = (
     "pace_kind",
@@ -27,6 +26,8 @@ NAMES: Final = (
 
 class Schedule:
     """The gateway's schedule, read from its counters; only for a pace in ticks per second.
+
+    Of another pace, the due times do not follow from the ticks' numbers.
 
     ``gaps``: how often the feed was interrupted; each time the counters may have moved.
     ``published``: the next tick to arrive.

@@ -1,1 +1,1 @@
-"""The client of the gateway's control port, and its command line."""
+"""What the market is told: the client of the gateway's control port, its command line, the pace."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ class World:
         self.profit: list[tuple[float, float, float]] = []
         self.series: dict[str, list[Point]] = {symbol: [] for symbol in SYMBOLS}
         self.number = 0
-        self.hub = Hub(self.everything)
+        self.hub = Hub(self.everything, lambda symbol: symbol if symbol in SYMBOLS else "A")
 
     def everything(self, symbol: str) -> Everything:
         return Everything(
@@ -112,6 +113,23 @@ def test_whatever_interrupts_it_the_page_has_everything_once(
         await page.read()
         await page.read()
         page.check(world)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("symbol", ["", "GONE"])
+def test_a_page_without_a_symbol_follows_the_first_one(symbol: str) -> None:
+    """Not only when it is opened."""
+
+    async def run() -> None:
+        world = World()
+        page = Page(world.hub, symbol)
+        for _ in range(5):
+            world.go_on()
+            await page.read()
+        page.symbol = "A"
+        page.check(world)
+        assert page.resets == 1
 
     asyncio.run(run())
 

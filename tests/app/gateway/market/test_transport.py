@@ -3,7 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateway.pacing import pace_numbers, pace_text
 from app.gateway.transport import Mode, Transport
 
 PLAYS = Transport("1000/s")
@@ -80,15 +79,3 @@ def test_it_always_stands_still_or_gets_somewhere(
         assert state.until is None or position <= state.until <= 100
         assert (state.mode is Mode.HURRY) == (state.until is not None)
         assert state.arrived().mode is (Mode.PAUSED if state.paused else Mode.PLAY)
-
-
-@given(st.integers(1, 10**12 - 1), st.integers(0, 999_999), st.sampled_from(["/s", "x"]))
-def test_the_counters_hold_every_pace_exactly(whole: int, millionths: int, end: str) -> None:
-    text = f"{whole}.{millionths:06d}".rstrip("0").rstrip(".") + end
-    numbers = pace_numbers(text)
-    assert pace_text(*numbers) == text
-    assert numbers[1] < 1 << 63
-
-
-def test_max_has_no_number() -> None:
-    assert pace_text(*pace_numbers("max")) == "max"

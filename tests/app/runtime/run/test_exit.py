@@ -31,4 +31,4 @@ def test_a_strategy_that_calls_exit_is_a_fault(name: str, said: object) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert f"sys.exit({said!r}) was called" in done.stderr + done.stdout
+    assert "SystemExit: " in done.stderr + done.stdout
