@@ -204,7 +204,11 @@ def test_container_is_locked_down(running: ComposeStack, service: str) -> None:
 
 def test_data_and_strategies_are_read_only_inside(running: ComposeStack) -> None:
     data, strategies = "/srv/data/x", "/srv/data/strategies/x"
-    places = {"gateway": [data], "strategy": [strategies], "dashboard": [data, strategies]}
+    places = {
+        "gateway": [data],
+        "strategy": [strategies],
+        "dashboard": ["/srv/feed/data/x", strategies],
+    }
     for service, path in ((name, path) for name in places for path in places[name]):
         code, output = running.run_in(service, "touch", path)
         assert code != 0
