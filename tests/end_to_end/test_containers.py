@@ -110,6 +110,25 @@ def test_a_service_beside_the_stack_is_locked_down(compose_stack: MakeStack, ser
     assert not config.get("ports")
 
 
+@pytest.mark.parametrize("service", ["prometheus", "grafana"])
+def test_what_watches_the_stack_is_locked_down(compose_stack: MakeStack, service: str) -> None:
+    """Only the files that it needs, on loopback, and no name or network that the stack's have."""
+    services = json.loads(
+        compose_stack().compose("--profile", "observability", "config", "--format", "json").stdout
+    )["services"]
+    config = services[service]
+    assert config["user"] == "10001:10001"
+    assert config["read_only"] is True
+    assert config["cap_drop"] == ["ALL"]
+    assert config["security_opt"] == ["no-new-privileges:true"]
+    assert int(config["mem_limit"]) == int(config["memswap_limit"]) > 0
+    assert config["pids_limit"] > 0
+    assert all(mount["read_only"] for mount in config["volumes"])
+    assert [port["host_ip"] for port in config["ports"]] == ["127.0.0.1"]
+    asked = services["dashboard" if service == "prometheus" else "prometheus"]
+    assert set(config["networks"]) & set(asked["networks"]) == {"observability"}
+
+
 @pytest.mark.parametrize("service", PROCESSES)
 def test_image_adds_at_most_200_mb_to_its_base(service: str) -> None:
     client = docker.from_env()
@@ -185,8 +204,12 @@ def test_container_is_locked_down(running: ComposeStack, service: str) -> None:
 
 def test_data_and_strategies_are_read_only_inside(running: ComposeStack) -> None:
     data, strategies = "/srv/data/x", "/srv/data/strategies/x"
-    places = {"gateway": [data], "strategy": [strategies], "dashboard": [data, strategies]}
-    for service, path in [(name, path) for name in places for path in places[name]]:
+    places = {
+        "gateway": [data],
+        "strategy": [strategies],
+        "dashboard": ["/srv/feed/data/x", strategies],
+    }
+    for service, path in ((name, path) for name in places for path in places[name]):
         code, output = running.run_in(service, "touch", path)
         assert code != 0
         assert "Read-only file system" in output

@@ -62,6 +62,7 @@ class ComposeStack:
             "PUBLISHED_ORDER_PORT": str(self.order_port),
             "PUBLISHED_DASHBOARD_PORT": str(self.page_port),
             "DASHBOARD_PORT": "8080",
+            "CONTROL_PORT": "9003",
             **settings,
         }
         self.client = docker.from_env()

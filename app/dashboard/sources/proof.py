@@ -29,6 +29,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _in_child() -> None:
     os.nice(NICE)
+    # Where memory is short, the kernel is to kill this one, not the page.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -95,11 +98,7 @@ class Proof:
                     self.problem = ""
             code = await child.wait()
             said = await errors
-            self.problem = said or f"python -m app proof ended with code {code}"
-            if code == -signal.SIGKILL:
-                self.problem = (
-                    "its process was killed: has it too little memory (DASHBOARD_MEMORY)?"
-                )
+            self.problem = said or _why_ended(code)
             return code
         except ValueError:
             self.problem = f"python -m app proof printed a line of over {LINE_BYTES_MAX} bytes"
@@ -116,6 +115,13 @@ class Proof:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._task, STOP_S)
+
+
+def _why_ended(code: int) -> str:
+    text = f"python -m app proof ended with code {code}"
+    if code == -signal.SIGKILL:
+        text += "; if memory is short: in containers, raise DASHBOARD_MEMORY"
+    return text
 
 
 async def _last_line(stream: asyncio.StreamReader) -> str:

@@ -13,18 +13,12 @@ from tests.support.ports import free_ports
 COMMAND = {"X-Trading-Command": "1", "Content-Type": "application/json"}
 
 
-class PageStack(HostStack):
-    """A stack that shows its page on a port of its own."""
+class Page:
+    """A page at a port of this host."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
-        (self.page_port,) = free_ports(1)
-        super().__init__(folder, dashboard_port=self.page_port, **settings)
-        self.url = f"http://127.0.0.1:{self.page_port}"
-
-    def wait_page(self) -> None:
-        """Wait until the page is served."""
-        self.wait_ready()
-        self.wait_until("page", lambda: "page_ready" in self.log_path.read_text(), 20)
+    def __init__(self, port: int) -> None:
+        self.page_port = port
+        self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **headers: str) -> tuple[int, bytes]:
         """Status and body of a GET."""
@@ -63,3 +57,17 @@ class PageStack(HostStack):
                     found: dict[str, Any] = json.loads(line[6:])
                     return found
         raise AssertionError("the stream ended")
+
+
+class PageStack(Page, HostStack):
+    """A stack that shows its page on a port of its own."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        (port,) = free_ports(1)
+        Page.__init__(self, port)
+        HostStack.__init__(self, folder, dashboard_port=port, **settings)
+
+    def wait_page(self) -> None:
+        """Wait until the page is served."""
+        self.wait_ready()
+        self.wait_until("page", lambda: "page_ready" in self.log_path.read_text(), 20)

@@ -118,7 +118,7 @@ def verified(container: Container, service: str) -> bool:
 
 @row("5.6")
 def mounts(container: Container, service: str) -> bool:
-    own = {"/srv/data", "/srv/data/strategies", "/srv/out", "/srv/run"}
+    own = {"/srv/data", "/srv/feed/data", "/srv/data/strategies", "/srv/out", "/srv/run"}
     return all(
         mount["Destination"] in own | {f"/run/secrets/{name}" for name in SECRETS}
         and (mount["Type"] == "volume" or not mount["RW"])

@@ -21,9 +21,10 @@ POLL_S = 0.05
 
 ENDLESS = (
     (r"docker compose up(?!.* (-d|--exit-code-from))", "Received Order"),
-    (r"(docker compose|make) logs\b", "strategy"),
+    (r"(docker compose|make) logs\b(?!.*fault_injected)", "strategy"),
     (r"-m app run\b", "stack_ready"),
     (r"-m app stat\b(?!.*(--once|--hgrm))", "order_manager"),
+    (r"\bcheck proof\b", '"difference":null'),
     (r"-m app\.gateway$", " ready "),
     (r"-m app\.orderbook$", "segments_ready"),
     (r"-m app\.order_manager$", " ready "),
