@@ -11,7 +11,7 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
 .PHONY: help setup up demo down logs stat crash compare test test-fast lint format engine base-image images pin sbom audit \
-	bench bench-quick chaos chaos-host backup restore data lock clean
+	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -105,6 +105,9 @@ bench: setup ## All benchmarks (minutes)
 
 bench-quick: setup ## The essential benchmarks (under a minute)
 	$(BIN)/python -m tests.bench --quick
+
+pictures: setup ## Make the pictures of README.md again, from the page of a real run (needs chromium)
+	$(BIN)/python -m tests.end_to_end.dashboard.pictures
 
 backup: ## Copy the order store, in use or not, to BACKUP=file
 	@test -n "$(BACKUP)" || { echo "usage: make backup BACKUP=orders-monday.sqlite3"; exit 2; }

@@ -48,7 +48,7 @@ class Sampler:
         self._generation = -1
         self._orders: dict[int, dict[str, Any]] = {}
         self._profit: deque[tuple[float, float, float]] = deque(maxlen=PROFIT_MAX)
-        self._profit_at_s = 0.0
+        self._profit_at_s, self._profit_run = 0.0, ""
         self._latency: dict[str, Any] | None = None
         self._times: deque[tuple[float, int, int]] = deque()
         self._taken_s = 0.0
@@ -87,7 +87,7 @@ class Sampler:
         if any(process.counters["ticks_sent"] for process in gateway):
             self._sentiments.read(of_stack=any(process.alive for process in gateway))
         changed, reset = self._take_orders()
-        profit = self._take_profit(reset)
+        profit = self._take_profit()
         if not self.hub.pages:
             self.market.rest()
             return
@@ -105,7 +105,7 @@ class Sampler:
         self.hub.publish(Snapshot(self._number, state, changed, profit, fresh, reset))
 
     def _take_orders(self) -> tuple[list[dict[str, Any]], bool]:
-        """The orders that have changed, and whether they are those of another run."""
+        """The orders that have changed, and whether all others are to be forgotten."""
         changed: dict[int, dict[str, Any]] = {}
         reset = False
         while not self.desk.changes.empty():
@@ -121,9 +121,10 @@ class Sampler:
                 del self._orders[number]
         return list(changed.values()), reset
 
-    def _take_profit(self, reset: bool) -> list[tuple[float, float, float]]:
+    def _take_profit(self) -> list[tuple[float, float, float]]:
         """The new points of the profit's history: time, realised, unrealised."""
-        if reset:
+        if self.desk.run_id != self._profit_run:  # not after each restart of the order manager
+            self._profit_run = self.desk.run_id
             self._profit.clear()
         account = self.desk.account
         if account.problem or account.at_s <= self._profit_at_s:

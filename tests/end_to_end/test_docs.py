@@ -40,6 +40,7 @@ NOT_RUN = {
     ".venv/bin/python -m app proof": "ends with Ctrl-C; tests/app/backtest/proof runs it",
     "make lint": ".ci/run runs it before the tests",
     ".ci/run": "runs make test",
+    "make pictures": "changes the pictures of the README; its folder's tests look at them",
     "make bench": "eleven minutes",
     "make bench-quick": "a minute of measuring",
     ".venv/bin/python -m tests.bench --only wire": "minutes of measuring",

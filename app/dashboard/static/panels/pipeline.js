@@ -4,6 +4,7 @@ import { $, age, attr, command, el, kind, light, number, rate, svg, text } from 
 
 const NAMES = { gateway: "Gateway", orderbook: "Orderbook", strategy: "Strategy", order_manager: "Order manager" };
 const ORDER = Object.keys(NAMES);
+const FRESH_MS = 10000;
 const cards = new Map();
 let drawn = "";
 let labels = {};
@@ -26,7 +27,7 @@ function makeCard(service) {
   }
   const faults = el("div", { class: "faults", hidden: "" });
   const card = el("li", { class: "stage", id: `stage-${service}` }, el("div", { class: "stage-head" }, icon, name, word), list, faults);
-  cards.set(service, { card, icon, name, word, values, faults });
+  cards.set(service, { card, icon, name, word, values, faults, known: null, restartedAt: -Infinity });
   fillFaults(service, faults);
   return card;
 }
@@ -42,7 +43,8 @@ function fillFaults(service, node) {
     text($("answer"), answer.ok ? `Asked the ${name} to ${op} itself.` : answer.msg);
   };
   const button = (op, label, extra) => el("button", { type: "button", class: op, "aria-label": `${label} the ${name}`, onclick: () => press(op, extra()) }, label);
-  node.append(button("kill", "Kill", () => ({})), button("freeze", "Freeze", () => ({ seconds: Number(seconds.value) })), seconds, el("span", { class: "unit", "aria-hidden": "true" }, "s"), button("cut", "Cut", () => ({})), said);
+  const freeze = el("span", { class: "freezes" }, button("freeze", "Freeze", () => ({ seconds: Number(seconds.value) })), seconds, el("span", { class: "unit", "aria-hidden": "true" }, "s"));
+  node.append(button("kill", "Kill", () => ({})), button("cut", "Cut", () => ({})), freeze, said);
 }
 
 export function update(snapshot, context) {
@@ -62,6 +64,7 @@ export function update(snapshot, context) {
 
 function show(row, chaos) {
   const { card, icon, name, word, values, faults } = cards.get(row.service);
+  markRestart(cards.get(row.service), row.restarts);
   kind(card, "stage", row.light);
   light(icon, row.light);
   text(name, NAMES[row.service] + (row.instances > 1 ? ` ×${row.instances}` : ""));
@@ -72,6 +75,13 @@ function show(row, chaos) {
   text(values.queue, row.queue === null || row.queue === undefined ? "–" : number(row.queue));
   text(values.restarts, row.restarts === undefined ? "-" : number(row.restarts));
   if (faults.hidden === chaos) faults.hidden = !chaos;
+}
+
+// A process is often back before anybody has looked: its counter stands out for a while.
+function markRestart(made, restarts = null) {
+  if (made.known !== null && restarts > made.known) made.restartedAt = performance.now();
+  made.known = restarts ?? made.known;
+  kind(made.values.restarts, "", performance.now() - made.restartedAt < FRESH_MS ? "fresh" : "");
 }
 
 // Lines from card to card where they are now: in a row, or on a narrow screen in a column.

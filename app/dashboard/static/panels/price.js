@@ -66,7 +66,7 @@ function draw(anew) {
   const last = shown.price.at(-1);
   const first = shown.price[0];
   text($("last"), money(last));
-  text($("change"), shown.price.length > 1 ? `${signed(last - first)} (${signed(((last - first) / first) * 100)} %) over what is shown` : " ");
+  text($("change"), shown.price.length > 1 ? `${signed(last - first)} (${signed(((last - first) / first) * 100)} %) in view` : " ");
   fillTable(anew);
   const words = shown.price.length ? `Price of ${symbol}: ${money(last)} at ${clock(shown.event_ms.at(-1), { date: true })}, between ${money(Math.min(...shown.price))} and ${money(Math.max(...shown.price))} in the ${shown.price.length} points shown. The table below has the values.` : `No price of ${symbol} yet.`;
   if (anew || performance.now() - tableAt < 50) {
@@ -170,13 +170,14 @@ function ribbon(plot, colors) {
 
 function markers(plot, colors, size) {
   const { ctx, bbox } = plot;
-  const r = size * 0.42 * devicePixelRatio;
+  const r = size * 0.5 * devicePixelRatio;
   const [low, high] = [plot.scales.x.min, plot.scales.x.max];
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
-  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.setLineDash([]); // the dotted line before has left its own
+  ctx.lineWidth = 1.2 * devicePixelRatio;
   for (const order of ordersOf(symbol)) {
     if (order.seq < low || order.seq > high || order.at === null) continue;
     const x = plot.valToPos(order.seq, "x", true);
