@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.page import Page
+from tests.end_to_end.dashboard.page_stack import Page
 
 from app.order_manager.store.tools import reading
 from tests.support.compose_stack import ComposeStack, eventually
