@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.end_to_end.dashboard.page_stack import Page
 
 from app.order_manager.store.tools import reading
+from tests.end_to_end.dashboard.page_stack import Page
 from tests.support.compose_stack import ComposeStack, eventually
 from tests.support.paths import ROOT
 
