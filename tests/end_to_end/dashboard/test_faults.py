@@ -49,11 +49,13 @@ def test_the_walk(browser: Browser, tmp_path: Path) -> None:
         browser.click("#step")
         browser.wait("stepped", lambda: "Stands still" in browser.text("#answer"))
         browser.click("#play")
+        begun_s = stack.snapshot()["profit"][0][0]
         for service in ("strategy", "order_manager"):
             browser.click(f"#stage-{service} button.kill")
             card = f"#stage-{service}"
             restarts = f"{card} dl div:nth-child(4) dd"
             browser.wait("restarted", lambda r=restarts: browser.text(r) == "1", 30)
+            assert browser.find(restarts).get_attribute("class") == "fresh", "it stands out"
             browser.wait("healthy", lambda c=card: browser.text(f"{c} .word") == "ready", 30)
         browser.type("#stage-orderbook .faults input", "5")
         browser.click("#stage-orderbook button.freeze")
@@ -63,6 +65,7 @@ def test_the_walk(browser: Browser, tmp_path: Path) -> None:
         browser.click("#stage-gateway button.cut")
         browser.wait("asked", lambda: "gateway to cut" in browser.text("#answer"))
         wait_for_proof(browser)
+        assert stack.snapshot()["profit"][0][0] == begun_s, "the restarts have forgotten it"
         assert compare(stack).startswith("equal"), compare(stack)
 
         browser.type("#seek", "300")
@@ -70,6 +73,7 @@ def test_the_walk(browser: Browser, tmp_path: Path) -> None:
         browser.wait("another run", lambda: browser.text("#run-id").startswith("walk.2"), 30)
         wait_for_proof(browser)
         assert browser.text("#stream") == "live", "the page stayed open"
+        assert stack.snapshot()["profit"][0][0] > begun_s, "another run has its own"
         assert compare(stack).startswith("equal"), compare(stack)
 
 

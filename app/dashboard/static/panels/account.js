@@ -25,7 +25,9 @@ export function update(snapshot) {
   for (const column of profit) if (column.length > KEPT) column.splice(0, column.length - KEPT);
   if (snapshot.reset || snapshot.profit.length) draw();
   const known = account.age_s !== null;
-  text($("account-note"), account.problem && (known ? `last news ${age(account.age_s)} ago: ${account.problem}` : account.problem));
+  const note = account.problem && (known ? `last news ${age(account.age_s)} ago: ${account.problem}` : account.problem);
+  text($("account-note"), note);
+  attr($("account-note"), "title", note);
   if (!known) return;
   const { realised, unrealised, exposure } = account.total;
   amount($("pnl"), realised + unrealised);

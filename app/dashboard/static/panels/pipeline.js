@@ -81,7 +81,7 @@ function show(row, chaos) {
 function markRestart(made, restarts = null) {
   if (made.known !== null && restarts > made.known) made.restartedAt = performance.now();
   made.known = restarts ?? made.known;
-  kind(made.values.restarts, "", performance.now() - made.restartedAt < FRESH_MS ? "fresh" : "");
+  made.values.restarts.classList.toggle("fresh", performance.now() - made.restartedAt < FRESH_MS);
 }
 
 // Lines from card to card where they are now: in a row, or on a narrow screen in a column.

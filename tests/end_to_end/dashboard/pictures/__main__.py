@@ -28,6 +28,7 @@ SETTINGS = {
     "risk_stack_open_orders_max": 100,
 }
 SYMBOL = "AAPL"
+FILM_S = 23.0
 WARM_UP_S = 30.0
 """Until the charts have something to show."""
 FONTS = """<?xml version="1.0"?>
@@ -72,10 +73,10 @@ def set_window(browser: Browser, height: int) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
 
 
-def fit_window(browser: Browser, last: str) -> None:
-    """Make it end a little below an element."""
+def fit_window(browser: Browser, last: str, more: int) -> None:
+    """Make it end so many pixels below an element."""
     code = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom"
-    set_window(browser, round(browser.script(code, last)) + 12)
+    set_window(browser, round(browser.script(code, last)) + more)
 
 
 def kill(camera: Camera, page: Page, service: str) -> None:
@@ -92,7 +93,7 @@ def kill(camera: Camera, page: Page, service: str) -> None:
 
 def take_screenshots(browser: Browser, camera: Camera, output: Path) -> None:
     """In both themes, down to the end of the price chart's panel."""
-    fit_window(browser, "#price")
+    fit_window(browser, "#price", 8)
     for scheme in ("dark", "light"):
         browser.prefer(scheme)
         time.sleep(1.0)  # the charts are painted anew
@@ -111,15 +112,15 @@ def make(folder: Path, output: Path) -> None:
             camera, page = Camera(browser, SCALE), Page(browser)
             time.sleep(WARM_UP_S)
             browser.wait("same trades", page.is_proven, 30)
-            fit_window(browser, "#price-chart")
+            fit_window(browser, "#price-chart", 3)
             camera.place((WIDTH * 0.62, HEIGHT * 0.55))
             camera.roll(1.5)
             kill(camera, page, "strategy")
-            camera.roll(3.5)
+            camera.roll(3.0)
             kill(camera, page, "order_manager")
             camera.roll(2.0)
             camera.move_to("#proof-text", 1.0)
-            camera.roll(5.0)
+            camera.roll(max(FILM_S - camera.seconds(), 4.0))
             assert page.is_proven(), browser.text("#proof")
             take_screenshots(browser, camera, output)
             assert browser.problems() == []
