@@ -41,6 +41,10 @@ function connect() {
   });
 }
 
+// A browser keeps a page that was left, and with it one of the six connections that it has to a host.
+addEventListener("pagehide", () => source?.close());
+addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
+
 async function recover() {
   if (source.readyState !== EventSource.CLOSED) return;
   const answer = await fetch("/readyz").catch(() => null);
