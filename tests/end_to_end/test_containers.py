@@ -57,6 +57,32 @@ def wait_until_healthy(stack: ComposeStack, timeout_s: float = 40) -> None:
     eventually(lambda: {stack.health(s) for s in SERVICES} == {"healthy"}, "all healthy", timeout_s)
 
 
+# ---- Images
+
+
+@pytest.mark.parametrize("service", PROCESSES)
+def test_image_adds_at_most_200_mb_to_its_base(service: str) -> None:
+    client = docker.from_env()
+    image = client.images.get(IMAGES[service])
+    # The shm image is the base and one small file.
+    base = client.images.get(IMAGES["shm"])
+    assert image.attrs["Size"] - base.attrs["Size"] <= 200 * 1000 * 1000
+
+
+def test_builder_leaves_nothing_private_in_the_images() -> None:
+    client = docker.from_env()
+    for service in SERVICES:
+        found = client.containers.run(
+            IMAGES[service],
+            ["sh", "-c", "ls -d /ca /venv /site /usr/bin/gcc /srv/.env 2>/dev/null; true"],
+            remove=True,
+        )
+        assert found.decode() == "", service
+
+
+# ---- A running stack
+
+
 def test_ready_in_time_and_acknowledges_orders(compose_stack: MakeStack) -> None:
     names = {name: f"test_{secrets.token_hex(4)}" for name in SEGMENTS}
     stack = compose_stack(**names)

@@ -269,8 +269,6 @@ def test_keys_do_the_same(page: Browser, stack: PageStack) -> None:
     page.wait("playing", lambda: page.text("#market") == "PLAYING")
 
 
-@pytest.mark.parametrize("size", [PHONE, PROJECTOR], ids=["phone", "projector"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_page_that_was_left_keeps_no_connection(page: Browser, stack: PageStack) -> None:
     """A browser has six to a host; it keeps pages that were left, and would wait at the seventh."""
     for number in range(8):
@@ -278,6 +276,8 @@ def test_a_page_that_was_left_keeps_no_connection(page: Browser, stack: PageStac
     page.wait("one stream", lambda: page.text("#pages") == "1 open page")
 
 
+@pytest.mark.parametrize("size", [PHONE, PROJECTOR], ids=["phone", "projector"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_fits_and_has_its_theme(
     page: Browser, stack: PageStack, size: tuple[int, int], theme: str
 ) -> None:
