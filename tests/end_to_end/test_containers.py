@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
-from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack, eventually
+from tests.support.compose_stack import IMAGES, PROCESSES, SERVICES, ComposeStack, eventually
 
 pytestmark = [
     pytest.mark.container,
