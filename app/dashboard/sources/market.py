@@ -172,32 +172,33 @@ class Market:
         if self._ring is None:
             return
         try:
-            ticks, complete = self._copy(self._position, TICKS_PER_READ_MAX)
+            ticks, complete, self._position = self._copy(self._position, TICKS_PER_READ_MAX)
         except _kernel.Damaged as error:
             self.problem = str(error)
             return
-        self._position = self._ring.state.published if not len(ticks) else self._read_to
         for history in self._histories.values():
             if not complete:
                 history.forget_tail()
             own = ticks[ticks["symbol"] == history.index] if len(ticks) else ticks
             history.add(own, self._sentiments, POINTS_PER_READ_MAX)
 
-    def _copy(self, begin: int, ticks_max: int) -> tuple[Ticks, bool]:
-        """Ticks from position ``begin`` on, the newest at most, and whether none is missing."""
+    def _copy(self, begin: int, ticks_max: int) -> tuple[Ticks, bool, int]:
+        """Ticks from position ``begin`` on, the newest at most.
+
+        Also returns whether none is missing, and the position after the last.
+        """
         ring = self._ring
         assert ring is not None
         published = ring.state.published
         first = max(begin, published - min(ticks_max, ring.capacity // 2))
-        self._read_to = published
         if first >= published:
-            return np.zeros(0, TICK_DTYPE), begin <= published
+            return np.zeros(0, TICK_DTYPE), begin <= published, published
         positions = np.arange(first, published) & (ring.capacity - 1)
         ticks = ring.records[positions]  # a copy
         safe = ring.state.published - ring.capacity + ring.capacity // UNSAFE_SHARE
         if safe > first:
             ticks, first = ticks[min(safe - first, len(ticks)) :], safe
-        return ticks, first == begin
+        return ticks, first == begin, published
 
     def history(self, symbol: str) -> History | None:
         """The history of a symbol, from what the ring holds if it is new; None if unknown."""
@@ -206,11 +207,10 @@ class Market:
         found = self._histories.pop(symbol, None)
         if found is None:
             found = History(symbol, self._book.symbol_to_index[symbol], self._settings)
-            before = self._position
             assert self._ring is not None
-            ticks, _ = self._copy(0, self._ring.capacity)
+            ticks, _, end = self._copy(0, self._ring.capacity)
             # Up to what the other histories have: the next read continues all of them.
-            ticks = ticks[: len(ticks) - max(self._read_to - before, 0)]
+            ticks = ticks[: len(ticks) - max(end - self._position, 0)]
             own = ticks[ticks["symbol"] == found.index]
             found.add(own, self._sentiments, POINTS_MAX)
             found.fresh = []
