@@ -16,6 +16,7 @@ from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
+    PAGE_ROWS_MAX,
     Cancel,
     Command,
     Halt,
@@ -52,7 +53,6 @@ def amount(units: int) -> msgspec.Raw:
 
 ROWS_SHARED: Final = 50
 """Orders in a page while other clients are active, whose orders wait for it: about 0.2 ms."""
-ROWS_MAX: Final = 200
 KEY_SEPARATOR: Final = "\n"
 """In ``after`` of positions; neither clients nor symbols contain it."""
 TOTAL_QUICK_NS: Final = 2_000_000
@@ -92,7 +92,7 @@ class OrderQueries:
         """Client -> its symbols."""
         self._totals: dict[tuple[str | None, str], tuple[int, dict[str, Any]]] = {}
         """The total of a symbol, or of all, over some clients, and until when it is shown."""
-        self.rows_max = ROWS_MAX
+        self.rows_max = PAGE_ROWS_MAX
         """Of a page of orders."""
         self._grant, self._peer = EVERYTHING, ""
         """Whose orders and positions the answer may show, and where it is."""

@@ -18,7 +18,7 @@ from typing import Final
 from app.config import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
-from app.model.requests import OrderRequest, Reject, Request
+from app.model.requests import PAGE_ROWS_MAX, OrderRequest, Reject, Request
 from app.model.wire.frames import DELIMITER
 from app.model.wire.order_json import decode
 from app.order_manager.access.admission import GREETINGS, Admission
@@ -28,7 +28,7 @@ from app.order_manager.access.turn import QUERIES, Turn
 from app.order_manager.book_prices import SharedBookPrices
 from app.order_manager.counts import publish_now
 from app.order_manager.order_log import OrderLog, trace_orders
-from app.order_manager.queries import ROWS_MAX, ROWS_SHARED
+from app.order_manager.queries import ROWS_SHARED
 from app.order_manager.service import build_service
 from app.order_manager.session import Session
 from app.order_manager.sessions import IN, MAINTENANCE_S, OUT, Sessions
@@ -161,7 +161,7 @@ class OrderManagerServer:
                     self._sessions.send(session, b"")
             elif fileno == self._listening:
                 self._sessions.accept()
-        if self._waiting or self._has_work() or self._service.has_timed_work:
+        if self._has_work() or self._service.has_timed_work:
             self._process_batch()
         now = time.monotonic()
         if now >= self._next_maintenance or not events:
@@ -312,7 +312,7 @@ class OrderManagerServer:
             self._admission.refuse_after_bug(session, frames[done])
 
     def _query(self, session: Session, request: Request) -> None:
-        self._service.queries.rows_max = ROWS_SHARED if self._turn.shared else ROWS_MAX
+        self._service.queries.rows_max = ROWS_SHARED if self._turn.shared else PAGE_ROWS_MAX
         with self._turn.query():
             self._service.handle(session, request)
 

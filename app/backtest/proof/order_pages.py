@@ -11,7 +11,7 @@ import msgspec
 
 from app.backtest.proof.order_line import OrderLine, Row, of_row
 from app.config import Settings, SettingsError
-from app.model.requests import MAX_ORDER_ID
+from app.model.requests import MAX_ORDER_ID, PAGE_ROWS_MAX
 from app.model.wire.frames import json_frame
 from app.runtime.net.access import connect_orders
 from app.runtime.net.receive import read_until
@@ -21,7 +21,6 @@ WINDOW: Final = 150
 """Numbers asked for at once: about as many orders as fit into a frame."""
 WINDOW_MAX: Final = 9_600
 """While windows are empty: few of the store's orders are of this client."""
-PAGE_MAX: Final = 200
 
 
 class Page(msgspec.Struct):
@@ -77,7 +76,7 @@ class OrderPort:
 
     def clients(self) -> set[str]:
         """The clients of the latest orders."""
-        return {row.client for row in self.page(None, MAX_ORDER_ID, PAGE_MAX).orders}
+        return {row.client for row in self.page(None, MAX_ORDER_ID, PAGE_ROWS_MAX).orders}
 
     def _ask(self, client: str | None, before: int, limit: int) -> bytes:
         request = {"op": "orders", "open": False, "before": before, "limit": limit}
@@ -183,7 +182,7 @@ class OrderPages:
         """The orders numbered ``begin`` to ``end - 1``, oldest first."""
         rows: list[Row] = []
         while begin < end:
-            page = self._ask(end, min(end - begin, PAGE_MAX))
+            page = self._ask(end, min(end - begin, PAGE_ROWS_MAX))
             rows.extend(row for row in page.orders if row.order_no >= begin)
             if not page.more or page.before <= begin:
                 break

@@ -31,6 +31,7 @@ from app.model.requests import (
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
     MAX_QTY,
+    PAGE_ROWS_MAX,
     Cancel,
     Command,
     Marks,
@@ -229,7 +230,7 @@ def _decode_with_op(frame: bytes, as_order: Exception | None = None) -> Command 
 def _checked_command(command: Command) -> Command | Reject:
     if isinstance(command, Cancel | Status) and not 0 <= command.id <= MAX_ORDER_ID:
         return _bad("id", f"a whole number from 0 to {MAX_ORDER_ID}, got {short(command.id)}")
-    if isinstance(command, Positions | Orders) and not 1 <= command.limit <= 200:
+    if isinstance(command, Positions | Orders) and not 1 <= command.limit <= PAGE_ROWS_MAX:
         return _bad("limit", f"{EXPECTED['limit']}, got {short(command.limit)}")
     if isinstance(command, Orders) and not 0 <= command.before <= MAX_ORDER_ID:
         return _bad("before", f"{EXPECTED['before']}, got {short(command.before)}")
