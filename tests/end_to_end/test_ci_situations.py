@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
         """What is not as it has to be."""
         wanted = self.situation
         found = []
-        if self.code not in (wanted.code, wanted.or_code):
+        if self.code not in (wanted.code, *wanted.or_codes):
             found.append(f"exit code {self.code}, expected {wanted.code}")
         if not re.search(wanted.last, self.last_line):
             found.append(f"last line does not match {wanted.last!r}")

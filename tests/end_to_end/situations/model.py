@@ -57,7 +57,7 @@ class Situation:
     ``meanwhile``: said in the table; done by ``action`` once the strategy is at ``tick``.
     ``data``: text of a data file of its own; ``strategy``: body of a strategy's class;
     ``token``: text and mode of a token file.  ``last``: a regular expression for the last line.
-    ``or_code``: the code of other versions of Docker.  ``reports``: whether the files of the report
+    ``or_codes``: those of other versions of Docker.  ``reports``: whether the files of the report
     are there.  ``small``: one of the few that run with the other container tests.
     """
 
@@ -71,7 +71,7 @@ class Situation:
     data: str = ""
     strategy: str = ""
     token: tuple[str, int] | None = None
-    or_code: int | None = None
+    or_codes: tuple[int, ...] = ()
     reports: bool = True
     deadline_s: int = 60
     small: bool = False
