@@ -22,7 +22,7 @@ from tests.bench.peers import (
     pyzmq_peer,
 )
 from tests.bench.peers.common import version_of
-from tests.bench.subjects import containers, floor, our_book, ours
+from tests.bench.subjects import containers, floor, our_book, ours, pages
 
 Run = Callable[[Context], Figures]
 
@@ -214,6 +214,31 @@ def orders() -> Comparison:
     )
 
 
+def open_pages() -> Comparison:
+    """What the dashboard and its proof cost the orders."""
+    name = f"{STACK}, with its page"
+    return Comparison(
+        name="pages",
+        title="Order to ACK at 1,000 orders/s beside open pages of the dashboard",
+        subjects=(Subject(name, pages.latency),),
+        figures=(
+            "order_to_ack_us_p50",
+            "with_one_page",
+            "with_50_pages",
+            "page_core_percent",
+            "page_mib",
+        ),
+        goals=(
+            Goal("with_50_pages", name, at_most=1.05),
+            Goal("page_mib", name, at_most=100.0),
+        ),
+        leaves_out="`order_to_ack_us_p50` is with dashboard and proof stopped, the next two are "
+        "times of it; one of the 50 pages never reads. Core and memory are those of both "
+        "processes with one page. The readers of the pages share the cores of the stack.",
+        quick=False,
+    )
+
+
 def books() -> Comparison:
     """Price books with one writer and one reader."""
     ours_name, kernel = f"{STACK}, Python writer", f"{STACK}, orderbook's writer"
@@ -251,4 +276,5 @@ def all_comparisons() -> list[Comparison]:
         *(latency(place) for place in placements()),
         orders(),
         books(),
+        open_pages(),
     ]

@@ -70,11 +70,12 @@ class Stack:
         strategies: dict[str, dict[str, object]] | None = None,
         order_manager: bool = True,
         feed: bool = True,
+        dashboard: bool = False,
     ) -> None:
         self.settings = settings
         self.folder = Path(settings.output_dir)
         self._strategies = {} if strategies is None else strategies
-        self._order_manager, self._feed = order_manager, feed
+        self._order_manager, self._feed, self._dashboard = order_manager, feed, dashboard
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -87,6 +88,8 @@ class Stack:
                 self._start("orderbook")
             for name, changes in self._strategies.items():
                 self._start("strategy", strategy_client=name, **changes)
+            if self._dashboard:
+                self._start("dashboard")
         except BaseException:
             self.stop()
             raise
@@ -107,6 +110,10 @@ class Stack:
 
     def _log_path(self, label: str) -> Path:
         return self.folder / f"{label.replace('/', '_')}.log"
+
+    def pid(self, service: str) -> int:
+        """The process of a service of which there is one."""
+        return self._children[service].pid
 
     def metrics(self) -> Metrics:
         """Current metrics of every process; empty before the first has started."""
