@@ -41,7 +41,7 @@ NOT_RUN = {
     "make lint": ".ci/run runs it before the tests",
     ".ci/run": "runs make test",
     "make pictures": "changes the pictures of the README; its folder's tests look at them",
-    "make bench": "eleven minutes",
+    "make bench": "fifteen minutes",
     "make bench-quick": "a minute of measuring",
     ".venv/bin/python -m tests.bench --only wire": "minutes of measuring",
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
