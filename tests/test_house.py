@@ -58,7 +58,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": SHARED | RUNTIME | {"dashboard/sources"},
     "dashboard/sources": SHARED | RUNTIME,
     # Above the processes.  The main process starts them by name.
-    "backtest": SHARED | RUNTIME | FEED | {"execution", "strategy", "order_manager/store"},
+    "backtest/performance": set(),
+    "backtest": SHARED
+    | RUNTIME
+    | FEED
+    | {"execution", "strategy", "order_manager/store", "backtest/performance"},
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES

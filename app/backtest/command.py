@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from app.backtest import report as backtest_report
+from app.backtest.performance.summary import DEFAULT_CAPITAL
 from app.backtest.run import run
 from app.config import settings_or_exit
 from app.market_data.sources.errors import DataError
@@ -22,9 +23,21 @@ from app.strategy.failure import StrategyError
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
 @click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
 @click.option("--out", metavar="FOLDER", help="folder for orders.csv and equity.svg")
+@click.option(
+    "--capital",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULT_CAPITAL,
+    show_default=True,
+    help="what the returns are measured on",
+)
 @click.option("--no-plot", is_flag=True, help="write no equity.svg")
 def command(
-    data: str | None, strategy: str | None, ticks: int | None, out: str | None, no_plot: bool
+    data: str | None,
+    strategy: str | None,
+    ticks: int | None,
+    out: str | None,
+    capital: float,
+    no_plot: bool,
 ) -> int:
     """Exit code 0: done, 1: unusable data or strategy, or no output, 2: wrong usage or settings."""
     settings = settings_or_exit("backtest")
@@ -40,7 +53,7 @@ def command(
     except (DataError, StrategyError) as error:
         print(f"backtest: {error}", file=sys.stderr)
         return 1
-    show(*backtest_report.blocks(result, settings.data_path), file=sys.stdout)
+    show(*backtest_report.blocks(result, settings.data_path, capital), file=sys.stdout)
     folder = Path(out or Path(settings.output_dir) / "backtest")
     try:
         folder.mkdir(parents=True, exist_ok=True)

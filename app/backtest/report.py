@@ -6,8 +6,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from rich.console import RenderableType
 
+from app.backtest.performance import measures
+from app.backtest.performance.summary import (
+    CapitalLost,
+    Summary,
+    benchmark_returns,
+    strategy_returns,
+    summarize,
+)
 from app.model.money import UNITS
 from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row
 from app.model.orders import tick_of_order_id
@@ -25,8 +34,8 @@ class PlotUnavailable(Exception):
     """The plot needs a package that is not installed."""
 
 
-def blocks(result: "Result", data_path: str) -> list[RenderableType]:
-    """The summary as tables: the run, each symbol's trades and profit, the sum."""
+def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableType]:
+    """The summary as tables: the run, each symbol's trades and profit, the returns by day."""
     buys, sells, flats, holds = result.signals
     filled = sum(1 for order in result.orders if order.filled_qty)
     head = [
@@ -51,12 +60,43 @@ def blocks(result: "Result", data_path: str) -> list[RenderableType]:
     tables: list[RenderableType] = [
         table(("fact", "value"), head),
         table(header, _symbol_rows(result)),
+        _performance(result, capital),
     ]
     denied = Counter(order.msg or "" for order in result.orders if order.code)
     if denied:
         rows = [(message, number(count)) for message, count in denied.most_common(10)]
         tables.append(table(("reason for refusal", "orders"), rows))
     return tables
+
+
+def _performance(result: "Result", capital: float) -> RenderableType:
+    """Measures of the daily returns on ``capital``, beside buy and hold."""
+    daily = result.curve.daily
+    a_year = measures.periods_a_year(np.array(daily.event_ns, np.int64))
+    buy_and_hold = summarize(benchmark_returns(daily), a_year)
+    try:
+        ours = summarize(strategy_returns(daily, capital), a_year)
+    except CapitalLost as error:
+        return table(("returns by day", "value"), [("cannot be told", str(error))])
+    days = len(daily.event_ns)
+    notional = sum(order.filled_notional for order in result.orders) / UNITS
+    rows = [
+        [name.replace("_", " "), *(_measure(name, of) for of in (ours, buy_and_hold))]
+        for name in Summary._fields
+    ]
+    head = f"{days:,} day{'s' if days != 1 else ''}, {a_year} a year, on {capital:,.0f}"
+    turnover = f"{notional / capital:,.2f} x"
+    return table((head, "strategy", "buy and hold"), [*rows, ["turnover", turnover, "-"]])
+
+
+PERCENT: Final = {"total_return", "annual_return", "volatility", "max_drawdown"}
+
+
+def _measure(name: str, summary: Summary) -> str:
+    value = getattr(summary, name)
+    if value is None:
+        return number(None)
+    return f"{100 * value:,.2f} %" if name in PERCENT else number(value, 2)
 
 
 def _symbol_rows(result: "Result") -> list[list[str]]:

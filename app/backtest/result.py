@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from app.backtest.performance.daily import DAY_NS, DailyCloses, day_starts
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import Position
@@ -35,15 +36,23 @@ class Curve:
         self._qty = np.zeros(symbols)
         self._cash = 0.0
         self._unplotted_ns: int | None = None
+        self.daily = DailyCloses(symbols)
+        self._latest_ns: int | None = None
 
     def take(self, ticks: npt.NDArray[np.void], fills: list[Fill]) -> None:
         """Add a batch and its fills, in order of sequence."""
         first, start, at = int(ticks["seq"][0]), 0, 0
         count = len(ticks)
+        latest_day = None if self._latest_ns is None else self._latest_ns // DAY_NS
+        days = [*day_starts(ticks["event_ns"], latest_day), count]
         while start < count:
+            if start == days[0]:
+                self._close_day()
+                del days[0]
             # One point after every step-th tick.
-            stop = min(count, start + self.step - (first + start) % self.step)
+            stop = min(days[0], start + self.step - (first + start) % self.step)
             piece = ticks[start:stop]
+            self.daily.see(piece)
             # NumPy keeps the last assignment to a repeated index: the symbol's latest tick.
             self.last_price[piece["symbol"]] = piece["price"]
             while at < len(fills) and fills[at].seq < first + stop:
@@ -53,19 +62,27 @@ class Curve:
                 at += 1
             start = stop
             event_ns = int(ticks["event_ns"][stop - 1])
-            self._unplotted_ns = event_ns
+            self._unplotted_ns = self._latest_ns = event_ns
             if (first + stop) % self.step == 0:
                 self._point(event_ns)
 
     def close(self) -> None:
-        """Add the point at the end of the run, unless it was just added."""
+        """Add the point at the end of the run, unless it was just added, and the last day."""
         if self._unplotted_ns is not None:
             self._point(self._unplotted_ns)
+        self._close_day()
+
+    def _close_day(self) -> None:
+        if self._latest_ns is not None:
+            self.daily.close(self._latest_ns, self._equity(), self.last_price)
+
+    def _equity(self) -> float:
+        return self._cash + float(self._qty @ self.last_price)
 
     def _point(self, event_ns: int) -> None:
         self._unplotted_ns = None
         self.event_ns.append(event_ns)
-        self.equity.append(self._cash + float(self._qty @ self.last_price))
+        self.equity.append(self._equity())
 
 
 class Result(msgspec.Struct):

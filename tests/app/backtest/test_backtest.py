@@ -124,7 +124,7 @@ def test_limits_deny_orders_as_the_order_manager_does() -> None:
     denied = [order for order in result.orders if order.code]
     assert denied
     assert all(order.qty * order.price > 1500 * 10**9 for order in denied if order.price)
-    assert "above the limit" in plain_text(*backtest_report.blocks(result, "x"))
+    assert "above the limit" in plain_text(*backtest_report.blocks(result, "x", 100_000))
 
 
 def test_more_ticks_than_the_file_has_follow_the_replay_setting() -> None:

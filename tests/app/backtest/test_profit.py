@@ -87,7 +87,7 @@ def test_all_that_shows_a_profit_shows_the_same(
     shown = [float(cell.replace(",", "")) for cell in rows[-1].strip("| ").split(" | ")[1:]]
     assert shown == pytest.approx(wanted, abs=0.011)
     assert "Profit at the last prices" in printed
-    summary = plain_text(*backtest_report.blocks(result, "x"))
+    summary = plain_text(*backtest_report.blocks(result, "x", 100_000))
     cells = next(line for line in summary.splitlines() if line.startswith("all")).split()
     assert [float(cell.replace(",", "")) for cell in cells[-3:]] == shown
     assert result.curve.equity[-1] == pytest.approx(sum(theirs))
