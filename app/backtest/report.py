@@ -31,6 +31,7 @@ def blocks(result: "Result", data_path: str) -> list[RenderableType]:
     filled = sum(1 for order in result.orders if order.filled_qty)
     head = [
         ("data", data_path),
+        ("parameters", result.params or "none"),
         ("ticks", number(result.ticks)),
         ("ticks/s", number(result.ticks_per_s)),
         ("signals", f"{buys:,} BUY, {sells:,} SELL, {flats:,} FLAT, {holds:,} HOLD"),
