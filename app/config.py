@@ -124,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     strategy_client: Annotated[
         str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="1 to 32 of A-Z a-z 0-9 _ . -")
     ] = "strategy"
+    strategy_params: str = ""
     short_window_ticks: Positive = 5
     long_window_ticks: Positive = 20
     bullish_threshold: Percent = 50

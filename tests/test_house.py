@@ -50,7 +50,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,
     "orderbook": SHARED | RUNTIME,
-    "strategy": SHARED | RUNTIME,
+    "strategy": SHARED | RUNTIME | {"strategy/kit"},
+    "strategy/kit": SHARED | RUNTIME,
     "order_manager": SHARED | RUNTIME
     | {"execution", "order_manager/access", "order_manager/store"},
     "order_manager/access": SHARED | RUNTIME | {"order_manager"},
@@ -59,10 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard/sources": SHARED | RUNTIME,
     # Above the processes.  The main process starts them by name.
     "backtest/performance": set(),
-    "backtest": SHARED
-    | RUNTIME
-    | FEED
-    | {"execution", "strategy", "order_manager/store", "backtest/performance"},
+    "backtest": SHARED | RUNTIME | FEED
+    | {"execution", "strategy", "strategy/kit", "order_manager/store", "backtest/performance"},
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES

@@ -9,7 +9,7 @@ import msgspec
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import DEFAULT_CAPITAL
 from app.backtest.run import run
-from app.config import settings_or_exit
+from app.config import EXIT_SETTINGS, SettingsError, print_settings_error, settings_or_exit
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
@@ -21,6 +21,7 @@ from app.strategy.failure import StrategyError
 @click.command()
 @click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
+@click.option("--params", help="such as 'short=8 long=40'; default: STRATEGY_PARAMS")
 @click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
 @click.option("--out", metavar="FOLDER", help="folder for orders.csv and equity.svg")
 @click.option(
@@ -34,6 +35,7 @@ from app.strategy.failure import StrategyError
 def command(
     data: str | None,
     strategy: str | None,
+    params: str | None,
     ticks: int | None,
     out: str | None,
     capital: float,
@@ -42,7 +44,10 @@ def command(
     """Exit code 0: done, 1: unusable data or strategy, or no output, 2: wrong usage or settings."""
     settings = settings_or_exit("backtest")
     settings = msgspec.structs.replace(
-        settings, data_path=data or settings.data_path, strategy=strategy or settings.strategy
+        settings,
+        data_path=data or settings.data_path,
+        strategy=strategy or settings.strategy,
+        strategy_params=settings.strategy_params if params is None else params,
     )
     try:
         with LoadProgress() as loading:
@@ -50,6 +55,9 @@ def command(
         total = feed.file.ticks if ticks is None else min(ticks, feed.total)
         with Progress("ticks", total) as progress:
             result = run(settings, feed, total, progress)
+    except SettingsError as error:
+        print_settings_error("backtest", error)
+        return EXIT_SETTINGS
     except (DataError, StrategyError) as error:
         print(f"backtest: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,13 @@ import click
 
 from app.backtest.outcome import Outcome, first_difference, of_backtest, read_outcome
 from app.backtest.run import run
-from app.config import Settings, settings_or_exit
+from app.config import (
+    EXIT_SETTINGS,
+    Settings,
+    SettingsError,
+    print_settings_error,
+    settings_or_exit,
+)
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
@@ -23,6 +29,7 @@ from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import reading
 from app.strategy.attach import fingerprint
+from app.strategy.base import load_strategy, params_of
 from app.strategy.failure import StrategyError
 
 NAME: Final = "strategy"
@@ -75,13 +82,17 @@ class Comparer:
 
     Raises:
         DataError: the data file cannot be used.
+        SettingsError: STRATEGY_PARAMS is wrong.
+        StrategyError: the strategy cannot be loaded.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         with LoadProgress() as loading:
             self._feed: Feed = open_feed(settings, loading)
-        self.client = f"{settings.strategy_client}@{fingerprint(settings, self._feed.feed_id)}"
+        params = params_of(load_strategy(settings.strategy), settings).identity
+        mark = fingerprint(settings, self._feed.feed_id, params)
+        self.client = f"{settings.strategy_client}@{mark}"
 
     def compare(self, path: str, run_id: str | None = None) -> list[Comparison]:
         """Compare each strategy of a run, by default the run of the newest order.
@@ -163,6 +174,9 @@ def command(run_id: str | None, store: str | None) -> int:
         if not Path(path).exists():
             raise StoreError(f"{path}: no such order store")
         equal, text = shown(Comparer(settings).compare(path, run_id))
+    except SettingsError as error:
+        print_settings_error("compare", error)
+        return EXIT_SETTINGS
     except (CompareError, DataError, StoreError, StrategyError, OSError, apsw.Error) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1

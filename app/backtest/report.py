@@ -40,6 +40,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
     filled = sum(1 for order in result.orders if order.filled_qty)
     head = [
         ("data", data_path),
+        ("parameters", result.params or "none"),
         ("ticks", number(result.ticks)),
         ("ticks/s", number(result.ticks_per_s)),
         ("signals", f"{buys:,} BUY, {sells:,} SELL, {flats:,} FLAT, {holds:,} HOLD"),

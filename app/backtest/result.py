@@ -89,7 +89,7 @@ class Result(msgspec.Struct):
     """The result of a backtest.
 
     ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL,
-    FLAT and HOLD.
+    FLAT and HOLD.  ``params``: the strategy's parameters, all of them.
     """
 
     symbols: list[str]
@@ -101,6 +101,7 @@ class Result(msgspec.Struct):
     last_price: dict[str, float]
     curve: Curve
     signals: tuple[int, int, int, int]
+    params: str = ""
 
     @property
     def ticks_per_s(self) -> float:

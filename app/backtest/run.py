@@ -64,6 +64,7 @@ def run(
         dict(zip(feed.symbols, curve.last_price.tolist(), strict=True)),
         curve,
         (buys, sells, flats, holds),
+        engine.params.text,
     )
 
 

@@ -22,6 +22,7 @@ from app.dashboard.sources.sentiment import Sentiments
 from app.runtime.log import get_logger
 from app.runtime.metrics.figures import Sample
 from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.runtime.run.strategy_params import given_text, with_params
 
 log = get_logger()
 
@@ -37,6 +38,7 @@ class Sampler:
     """The readers, and what of their data the pages get."""
 
     def __init__(self, settings: Settings, metrics: ProcessMetrics, commands: Commands) -> None:
+        settings = with_params(settings)
         self.settings, self._metrics, self._commands = settings, metrics, commands
         self.hub = Hub(self._everything, self._shown)
         self._processes = ProcessReader(settings.shm_metrics, settings.heartbeat_timeout_s)
@@ -155,6 +157,7 @@ class Sampler:
             "bullish": settings.bullish_threshold,
             "bearish": settings.bearish_threshold,
             "strategy": settings.strategy,
+            "strategy_params": given_text(settings),
             "strategy_client": settings.strategy_client,
             "order_qty": settings.order_qty,
             "pace": settings.pace,

@@ -1,8 +1,10 @@
 """Ticks and sentiment in, orders out; and the base classes of user strategies."""
 
 from app.runtime.net.order_client import send_order
+from app.runtime.run.strategy_params import ParamError
 from app.strategy.base import Strategy
 from app.strategy.cross_check import CrossCheck
+from app.strategy.kit.params import Param
 from app.strategy.process import main
 from app.strategy.reference import (
     MarketDataPoint,
@@ -15,6 +17,8 @@ from app.strategy.reference import (
 __all__ = [
     "CrossCheck",
     "MarketDataPoint",
+    "Param",
+    "ParamError",
     "SentimentDataPoint",
     "SentimentStrategy",
     "Strategy",

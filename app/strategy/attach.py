@@ -23,6 +23,7 @@ log = get_logger()
 DECIDING_SETTINGS: Final = frozenset(
     {
         "strategy",
+        "strategy_params",
         "short_window_ticks",
         "long_window_ticks",
         "bullish_threshold",
@@ -38,19 +39,30 @@ DECIDING_SETTINGS: Final = frozenset(
 ``risk_`` or ``paper_`` do so, too: answers are stored, and other limits need new answers."""
 
 
+PARAMS: Final = "strategy_params"
+"""Decides, too; its text may name a file, so the values count, those that are not the default."""
+
+
 def decides_orders(name: str) -> bool:
     """Whether a setting is included in :func:`fingerprint`."""
     return name in DECIDING_SETTINGS or name.startswith(("risk_", "paper_"))
 
 
-def fingerprint(settings: Settings, feed_id: str) -> str:
+def fingerprint(settings: Settings, feed_id: str, params: str = "") -> str:
     """Hash of everything that decides the orders of a run: 8 hex digits.
+
+    ``params``: what :attr:`Params.identity` says of the strategy's parameters.
 
     ``feed_id`` stands for data and seed.  The hash is part of the client name of the orders: the
     same run repeats the same ids, so resending is safe, and another run never uses them.
     """
     values = msgspec.structs.asdict(settings).items()
-    parts = [feed_id, *((name, value) for name, value in values if decides_orders(name))]
+    parts = [
+        feed_id,
+        *((name, value) for name, value in values if decides_orders(name) and name != PARAMS),
+    ]
+    if params:
+        parts.append((PARAMS, params))
     code = strategy_source(settings.strategy)
     return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
 

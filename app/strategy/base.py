@@ -21,6 +21,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,9 @@ from app.strategy.failure import (
     describe_tick,
     failure,
     place_of,
+    place_of_class,
 )
+from app.strategy.kit.params import Params, resolve
 
 Signals = npt.NDArray[np.int8]
 Ticks = npt.NDArray[np.void]
@@ -51,14 +54,28 @@ class Context:
     tick of the current batch: the latest sentiment of its symbol, 0 to 100, or -1 before the first.
     """
 
-    def __init__(self, symbols: list[str], settings: Settings) -> None:
+    def __init__(
+        self, symbols: list[str], settings: Settings, params: Params | None = None
+    ) -> None:
         self.symbols = symbols
         self.settings = settings
+        self.params = params
+        """By default a strategy reads them from the settings."""
         self.sentiment: npt.NDArray[np.int16] = np.empty(0, np.int16)
 
 
 class Strategy:
-    """Base class of all strategies; override :meth:`on_tick` or :meth:`on_batch`."""
+    """Base class of all strategies; override :meth:`on_tick` or :meth:`on_batch`.
+
+    Parameters are declared on the class (:class:`app.strategy.kit.params.Param`).
+    """
+
+    def __new__(cls, context: Context, *_args: Any, **_named: Any) -> Self:
+        """An instance that has the values of its parameters, before its ``__init__`` runs."""
+        made = super().__new__(cls)
+        params = context.params or resolve(cls, context.settings)
+        vars(made).update(params.values)
+        return made
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -132,6 +149,19 @@ def load_strategy(spec: str) -> type[Strategy]:
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise StrategyError(f"STRATEGY={spec}: {name} is not a subclass of app.strategy.Strategy")
     return strategy
+
+
+def params_of(strategy: type[Strategy], settings: Settings) -> Params:
+    """The values of the strategy's parameters in a run with these settings.
+
+    Raises:
+        ParamError: STRATEGY_PARAMS is wrong.
+        StrategyError: the parameters' declarations are.
+    """
+    try:
+        return resolve(strategy, settings)
+    except (TypeError, AttributeError) as error:
+        raise failure(strategy.__name__, error, place_of_class(strategy)) from error
 
 
 def _place_of_import(error: Exception, source: str) -> Place | None:

@@ -14,7 +14,8 @@ from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
 from app.model.wire.order_json import encode_order
 from app.runtime.net.order_client import EncodedOrder
-from app.strategy.base import SIGNAL_NAMES, Context, Strategy
+from app.runtime.run.strategy_params import ParamError
+from app.strategy.base import SIGNAL_NAMES, Context, Strategy, params_of
 from app.strategy.failure import (
     StrategyError,
     failure,
@@ -23,6 +24,7 @@ from app.strategy.failure import (
     place_of_method,
     signature_problem,
 )
+from app.strategy.kit.params import Params
 from app.strategy.tick_marks import TickMarks
 
 MAX_BATCH_TICKS = 8192
@@ -36,18 +38,26 @@ class Engine:
     """One strategy with its positions.
 
     ``position[i]`` is -1 short, 0 flat, +1 long in symbol ``i``.  ``proof``: shows that its orders
-    come from the stack's own strategy (:class:`OrderRequest`).
+    come from the stack's own strategy (:class:`OrderRequest`).  ``params``: by default those of the
+    settings.
 
     Raises:
         StrategyError: the strategy cannot be constructed with these settings.
+        ParamError: STRATEGY_PARAMS is wrong.
     """
 
     def __init__(
-        self, strategy: type[Strategy], symbols: list[str], settings: Settings, proof: str = ""
+        self,
+        strategy: type[Strategy],
+        symbols: list[str],
+        settings: Settings,
+        proof: str = "",
+        params: Params | None = None,
     ) -> None:
         self.symbols = symbols
         self._proof = proof
-        self.context = Context(symbols, settings)
+        self.params = params or params_of(strategy, settings)
+        self.context = Context(symbols, settings, self.params)
         self.strategy = self._construct(strategy)
         self.position = np.zeros(len(symbols), np.int8)
         self._qty = settings.order_qty
@@ -65,6 +75,8 @@ class Engine:
     def _construct(self, strategy: type[Strategy]) -> Strategy:
         try:
             made = strategy(self.context)
+        except ParamError as error:
+            raise ParamError(f"STRATEGY_PARAMS: {error}") from None
         except Exception as error:
             place = place_of(error, files_of(strategy, Strategy))
             place = place or place_of_method(strategy, Strategy, "__init__")

@@ -59,6 +59,14 @@ def place_of_method(strategy: type, base: type, *names: str) -> Place | None:
     return None
 
 
+def place_of_class(strategy: type) -> Place | None:
+    """Where the class is defined."""
+    try:
+        return inspect.getfile(strategy), inspect.getsourcelines(strategy)[1]
+    except (OSError, TypeError):
+        return None
+
+
 def signature_problem(method: Any, argument: str) -> str:
     """Why ``method`` cannot be called with one argument; empty if it can."""
     try:

@@ -64,11 +64,12 @@ class StrategyProcess:
         self.book, self.ring, self.feed_id = attach(settings, metrics, stop)
         policy = LOSSLESS if settings.ring_policy == "lossless" else LATEST
         self.registration = self.ring.register(settings.strategy_client, policy, replica_number())
-        self.client = f"{self.registration.name}@{fingerprint(settings, self.feed_id)}"
         self.reader = _kernel.TickReader(self.ring.buffer, self.registration.slot)
         self.engine = Engine(
             load_strategy(settings.strategy), self.book.get_symbols(), settings, self.book.proof
         )
+        mark = fingerprint(settings, self.feed_id, self.engine.params.identity)
+        self.client = f"{self.registration.name}@{mark}"
         self.counters = StrategyCounters(
             settings,
             metrics,
@@ -358,6 +359,7 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
         "attached",
         client=process.client,
         strategy=settings.strategy,
+        params=process.engine.params.text,
         position=process.reader.position,
         returning=process.registration.returning,
     )

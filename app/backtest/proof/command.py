@@ -8,7 +8,13 @@ import click
 import msgspec
 
 from app.backtest.proof.follower import CannotTell, Follower, State
-from app.config import Settings, settings_or_exit
+from app.config import (
+    EXIT_SETTINGS,
+    Settings,
+    SettingsError,
+    print_settings_error,
+    settings_or_exit,
+)
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
@@ -141,6 +147,9 @@ def command(as_json: bool) -> int:
         incomplete = Run(settings, follower, stop, output).follow()
     except LoadInterrupted:
         incomplete = stop.reason
+    except SettingsError as error:
+        print_settings_error("proof", error)
+        return EXIT_SETTINGS
     except (CannotTell, DataError, StrategyError) as error:
         incomplete = str(error)
     state = State(note=incomplete)

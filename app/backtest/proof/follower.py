@@ -10,6 +10,7 @@ from app.config import Settings
 from app.market_data.feed import Feed
 from app.model.orders import tick_of_order_id
 from app.strategy.attach import fingerprint
+from app.strategy.base import load_strategy, params_of
 
 
 class CannotTell(Exception):
@@ -59,6 +60,7 @@ class Follower:
 
     Raises:
         CannotTell: with these settings nothing can be proved.
+        SettingsError: STRATEGY_PARAMS is wrong.
         StrategyError: the strategy cannot be loaded.
     """
 
@@ -67,7 +69,8 @@ class Follower:
             if getattr(settings, name) == value:
                 raise CannotTell(f"{name.upper()}={value}: {reason}")
         self._settings, self._feed = settings, feed
-        self._mark = fingerprint(settings, feed.feed_id)
+        params = params_of(load_strategy(settings.strategy), settings).identity
+        self._mark = fingerprint(settings, feed.feed_id, params)
         self._port, self._live = OrderPort(settings), LiveRun(settings)
         self._clients: dict[str, ClientProof] = {}
         self._position: Position | None = None

@@ -28,6 +28,7 @@ from app.runtime.metrics.snapshot import (
 )
 from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
 from app.runtime.net.position_queries import Profit
+from app.runtime.run.strategy_params import given_text
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 
 PATHS = (
@@ -280,6 +281,7 @@ def _facts(settings: Settings) -> list[tuple[str, str]]:
         ("pace", settings.pace),
         ("replay", settings.replay),
         ("strategy", settings.strategy),
+        ("parameters", given_text(settings)),
         ("order mode", settings.order_mode),
         ("ring policy", settings.ring_policy),
         ("python", platform.python_version()),

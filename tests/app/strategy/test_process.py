@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.config import Settings
 from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
+from app.runtime.run.strategy_params import ParamError
 from app.strategy.base import SIGNAL_NAMES, Context, Strategy, load_strategy
 from app.strategy.cross_check import CrossCheck
 from app.strategy.engine import Engine
@@ -300,7 +301,7 @@ class TestUserStrategies:
             run.take(self.TICKS())
 
     def test_a_strategy_that_cannot_be_constructed(self) -> None:
-        with pytest.raises(StrategyError, match="CrossCheck: ValueError: short window 9"):
+        with pytest.raises(ParamError, match="STRATEGY_PARAMS: short=9: must be below long=9"):
             Engine(CrossCheck, SYMBOLS, Settings(short_window_ticks=9, long_window_ticks=9))
 
     def test_fields_of_a_tick(self) -> None:

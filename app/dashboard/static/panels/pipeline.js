@@ -51,6 +51,8 @@ export function update(snapshot, context) {
   const { services, run } = snapshot.state;
   const chaos = Boolean(context.static?.chaos);
   for (const row of services) show(row, chaos);
+  const fixed = context.static;
+  if (fixed) attr(cards.get("strategy").name, "title", `${fixed.strategy}, parameters: ${fixed.strategy_params}`);
   const find = (name) => services.find((row) => row.service === name) ?? {};
   const orders = find("order_manager").rate ?? 0;
   labels = {
