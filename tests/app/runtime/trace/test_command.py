@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,29 +138,69 @@ def test_the_file_for_perfetto(
     assert json.loads(capsys.readouterr().out)["traceEvents"] == content["traceEvents"]
     names = {e["name"] for e in content["traceEvents"]}
     assert {"order 1", "order 2", "attempt 1: no answer", "check and commit"} <= names
+    # From gateway to orderbook, strategy, order manager and back, for each attempt with an answer.
+    arrows = Counter(e["id"] for e in content["traceEvents"] if e["ph"] in "stf")
+    assert sorted(arrows.values()) == [3, 5, 5]
     assert main(["trace", "--chrome", str(tmp_path / "no" / "folder")]) == 1
+
+
+MEMBERS = {
+    "X": {"cat", "ts", "dur", "args"},
+    "s": {"cat", "ts", "id"},
+    "t": {"cat", "ts", "id"},
+    "f": {"cat", "ts", "id", "bp"},
+    "b": {"cat", "ts", "id", "args"},
+    "e": {"cat", "ts", "id"},
+    "M": {"args"},
+}
+"""The members of each phase besides its name, process and thread ("Trace Event Format", 2016)."""
+
+
+def check_members(event: dict[str, Any]) -> None:
+    """Names and types of one event."""
+    phase = event["ph"]
+    assert event.keys() == {"ph", "name", "pid", "tid"} | MEMBERS[phase], event
+    assert isinstance(event["name"], str)
+    assert event["name"]
+    for name in ("pid", "tid"):
+        assert type(event[name]) is int
+        assert event[name] >= (name == "pid")
+    for name in {"ts", "dur"} & event.keys():
+        assert type(event[name]) in (int, float)
+        assert 0 <= event[name] < 2**53 / 1000  # exact to the nanosecond in a double
+    if "cat" in event:
+        assert isinstance(event["cat"], str)
+    if phase in "stf":
+        # Perfetto drops an arrow whose id is text, though the format allows it.
+        assert type(event["id"]) is int
+    if phase in "be":
+        assert isinstance(event["id"], str)
+    if phase == "f":
+        assert event["bp"] == "e"  # it binds to the slice around it, not to the next one
+    if phase == "M":
+        assert event["name"] in ("process_name", "thread_name")
+        assert isinstance(event["args"]["name"], str)
 
 
 def check(content: dict[str, Any]) -> None:
     """What the format asks for; a viewer drops or misplaces what does not comply."""
+    assert content["displayTimeUnit"] in ("ms", "ns")
     events = content["traceEvents"]
+    for event in events:
+        check_members(event)
     slices: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-    flows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    flows: dict[int, list[dict[str, Any]]] = defaultdict(list)
     open_spans: dict[tuple[str, str], list[str]] = defaultdict(list)
     named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
     assert [e["ts"] for e in events if "ts" in e] == sorted(e["ts"] for e in events if "ts" in e)
     for event in events:
-        assert {"ph", "name", "pid", "tid"} <= event.keys()
         if event["ph"] == "X":
-            assert event["dur"] >= 0
             slices[event["pid"], event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
         elif event["ph"] in "stf":
             flows[event["id"]].append(event)
         elif event["ph"] in "be":
             spans = open_spans[event["cat"], event["id"]]
             spans.append(event["name"]) if event["ph"] == "b" else spans.remove(event["name"])
-        else:
-            assert event["ph"] == "M"
     assert not any(open_spans.values())
     assert slices.keys() == named
     for track in slices.values():
@@ -168,6 +208,7 @@ def check(content: dict[str, Any]) -> None:
         for (_, end), (begin, _) in itertools.pairwise(track):
             assert end <= begin + 1e-3
     for arrow in flows.values():
+        assert len({(e["cat"], e["name"]) for e in arrow}) == 1
         assert "".join(e["ph"] for e in arrow) == "s" + "t" * (len(arrow) - 2) + "f"
         for event in arrow:
             track = slices[event["pid"], event["tid"]]
