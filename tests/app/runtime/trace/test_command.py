@@ -76,7 +76,7 @@ def test_two_attempts_and_a_recovery(
     text = capsys.readouterr().out
     assert "attempt 1 of 3: no answer\n" in text
     assert "attempt 2 of 3: accepted\n" in text
-    assert "attempt 3 of 3: no answer, the stored answer, sent by a restarted strategy" in text
+    assert "attempt 3 of 3: no answer yet, the stored answer, sent by a restarted strategy" in text
 
 
 def test_json(trace: TraceSegment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +102,26 @@ def test_the_latest_orders(trace: TraceSegment, capsys: pytest.CaptureFixture[st
     assert [json.loads(line)["id"] for line in out.splitlines()] == [4, 5]
     assert main(["trace", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_an_order_on_its_way_is_not_the_latest(
+    trace: TraceSegment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_its_way = [0, *range(10**13, 10**13 + 5), 0, 0, 0, 0]
+    trace.orders.append(SENT, 0, 6, ME, on_its_way)
+    assert main(["trace"]) == 0  # there is no other
+    out = capsys.readouterr().out
+    assert out.startswith("order id=6 ")
+    assert "attempt 1 of 1: no answer yet\n" in out
+    note(trace, 5, 10**12)
+    assert main(["trace"]) == 0
+    assert capsys.readouterr().out.startswith("order id=5 ")
+    assert main(["trace", "6"]) == 0
+    assert "no answer yet\n" in capsys.readouterr().out
+    # An order by hand has only what the order manager notes.
+    trace.orders.append(HANDLED, OK, 7, b"desk", [0] * 6 + [10**14] * 3 + [0])
+    assert main(["trace"]) == 0
+    assert "as the order manager saw it\n" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said(trace: TraceSegment, capsys: pytest.CaptureFixture[str]) -> None:
