@@ -193,6 +193,10 @@ class OrderTrace:
         repeats: OrderTrace,
     ) -> None: ...
 
+class AnswerNotes:
+    def __init__(self, orders: OrderTrace, repeats: OrderTrace) -> None: ...
+    def note(self, answers: list[tuple[Any, bytes]], counts: Any, events: list[Any]) -> None: ...
+
 def call_on_tick(
     on_tick: Callable[[Tick], str | None],
     ticks: Ticks,

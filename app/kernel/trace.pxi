@@ -148,21 +148,49 @@ cdef class OrderTrace:
 
     def handled(self, list answers, only, int64_t committed_ns, int64_t sent_ns,
                 OrderTrace repeats):
-        """The order manager has sent ``answers``: of each, its session and its frame.
+        """The order manager sends ``answers`` now: of each, its session and its frame.
 
         ``only``: ids of the orders among them, None: all.  A repeated answer goes into ``repeats``.
         """
-        cdef trace_record record
-        cdef OrderTrace ring
-        memset(&record, 0, sizeof(record))
-        record.kind = T_HANDLED
-        record.stage_ns[S_COMMITTED], record.stage_ns[S_ACK_SENT] = committed_ns, sent_ns
-        for session, frame in answers:
-            if not read_answer(<bytes?>frame, &record) or (only is not None and record.id not in only):
-                continue
-            record.stage_ns[S_ORDER_RECEIVED] = session.last_ns
-            ring = repeats if record.flags & F_DUPLICATE else self
-            trace_put(ring.ring, ring.capacity, trace_claim(ring.ring, 1), &record)
+        put_handled(self, repeats, answers, only, committed_ns, sent_ns)
+
+
+cdef class AnswerNotes:
+    """What the order manager notes between commit and ACK, so in C, with one call."""
+    cdef OrderTrace orders, repeats
+
+    def __init__(self, OrderTrace orders not None, OrderTrace repeats not None):
+        self.orders, self.repeats = orders, repeats
+
+    def note(self, list answers, counts, list events):
+        """``answers`` are sent now.  ``counts``: of the batch; ``events``: its events for the log.
+
+        A batch without a commit has orders that were committed before.
+        """
+        cdef int64_t sent_ns = monotonic_ns(), committed_ns = counts.committed_ns
+        cdef Py_ssize_t acked = counts.orders_acked, duplicate = counts.orders_duplicate
+        only = None
+        if acked + duplicate != len(answers):
+            # Others look alike: the answer to a cancel has the order, too.
+            only = {event[1].id for event in events if isinstance(event, tuple)}
+        put_handled(self.orders, self.repeats, answers, only,
+                    committed_ns if committed_ns else sent_ns, sent_ns)
+
+
+cdef int put_handled(OrderTrace orders, OrderTrace repeats, list answers, only,
+                     int64_t committed_ns, int64_t sent_ns) except -1:
+    cdef trace_record record
+    cdef OrderTrace ring
+    memset(&record, 0, sizeof(record))
+    record.kind = T_HANDLED
+    record.stage_ns[S_COMMITTED], record.stage_ns[S_ACK_SENT] = committed_ns, sent_ns
+    for session, frame in answers:
+        if not read_answer(<bytes?>frame, &record) or (only is not None and record.id not in only):
+            continue
+        record.stage_ns[S_ORDER_RECEIVED] = session.last_ns
+        ring = repeats if record.flags & F_DUPLICATE else orders
+        trace_put(ring.ring, ring.capacity, trace_claim(ring.ring, 1), &record)
+    return 0
 
 
 cdef int set_client(trace_record *record, bytes client) except -1:

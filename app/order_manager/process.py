@@ -14,7 +14,7 @@ from app.runtime.net import access
 from app.runtime.net.access_files import warn_of_access_files
 from app.runtime.net.listener import raise_descriptor_limit
 from app.runtime.process import run_process
-from app.runtime.trace.writer import OrderManagerTrace, TraceSegment
+from app.runtime.trace.writer import TraceSegment, answer_notes
 
 log = get_logger()
 
@@ -34,7 +34,7 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             "stop what uses the port, or set another ORDER_PORT"
         ) from error
     warn_of_access_files(settings)
-    server.trace = OrderManagerTrace(TraceSegment.open(settings, metrics))
+    server.note_answers = answer_notes(TraceSegment.open(settings, metrics))
     gc.collect()
     gc.freeze()
     # A batch allocates thousands of tuples, none of them in a cycle: collect rarely.

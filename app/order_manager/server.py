@@ -43,7 +43,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net import access
 from app.runtime.net.listener import listen
 from app.runtime.run.run_id import resolve_run_id
-from app.runtime.trace.writer import OrderManagerTrace
+from app.runtime.trace.writer import NoteAnswers, no_note
 
 MESSAGE_DELIMITER: Final = DELIMITER
 
@@ -121,7 +121,7 @@ class OrderManagerServer:
         """Keeps :meth:`stop` from writing to a descriptor that is already closed."""
         self._listening = listener.fileno()
         self._refusals = RefusalLog()
-        self.trace = OrderManagerTrace()
+        self.note_answers: NoteAnswers = no_note
         self._waiting: deque[Session] = deque()
         """Sessions with frames to process, first come first served."""
         self._turn = Turn(2 * BATCH_NS)
@@ -242,9 +242,8 @@ class OrderManagerServer:
                 self._admission.refuse_oversize(session)
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
-        sent_ns = time.monotonic_ns()
+        self.note_answers(answers, service.counts, service.events)
         self._send(answers)
-        self.trace.answered(answers, service.counts, service.events, sent_ns)
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts.requests_refused += self._refusals.note(answers)

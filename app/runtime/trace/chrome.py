@@ -5,10 +5,12 @@ from process to process, and an asynchronous track has each order from its first
 Slices of one track must not overlap, so orders that are under way together get tracks of their own.
 
 Format: "Trace Event Format", Google, 2016.  An arrow binds to the slice that encloses its time, and
-the end of a slice does not count: so each arrow passes at the beginning of one.
+the end of a slice does not count: so each arrow passes at the beginning of one.  Perfetto drops an
+arrow whose id is no number.
 """
 
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -70,16 +72,19 @@ def chrome_trace(orders: Sequence[OrderTimes]) -> dict[str, Any]:
     lanes = _lanes(spans)
     for span in spans:
         events += _slices(span, lanes[span.key, span.pid])
+    arrow_ids = itertools.count(1)
     for order in orders:
         own_pid = pids.get(order.client, ORDER_MANAGER)
         for number, attempt in enumerate(order.attempts, 1):
-            events += _arrows(order, number, attempt, own_pid, lanes)
+            passes = _passes(attempt, own_pid)
+            tracks = [(pid, lanes[_key(order, number), pid], at) for pid, at in passes]
+            events += _arrow(next(arrow_ids), tracks)
     for event in events:
         event["ts"] = (event["ts"] - origin) / 1000
     events.sort(key=lambda event: event["ts"])
-    tracks = sorted({(span.pid, lanes[span.key, span.pid]) for span in spans})
+    named = sorted({(span.pid, lanes[span.key, span.pid]) for span in spans})
     head = [*_named("process", ((pid, 0, names[pid]) for pid in sorted(names)))]
-    head += _named("thread", ((pid, lane, "orders") for pid, lane in tracks))
+    head += _named("thread", ((pid, lane, "orders") for pid, lane in named))
     return {
         "traceEvents": head + events,
         "displayTimeUnit": "ns",
@@ -150,33 +155,23 @@ def _slices(span: _Span, lane: int) -> list[Event]:
     ]
 
 
-def _arrows(
-    order: OrderTimes,
-    number: int,
-    attempt: Attempt,
-    own_pid: int,
-    lanes: dict[tuple[str, int], int],
-) -> list[Event]:
-    key = _key(order, number)
+def _passes(attempt: Attempt, own_pid: int) -> list[tuple[int, int]]:
+    """Process and time of each place that the arrow of an attempt passes."""
     at = attempt.stage_ns
-    shown = [step for step in STEPS if step[2] in at and step[3] in at]
-    begins = {(pid, first) for pid, _, first, _ in shown}
-    passes = [(_pid(pid, own_pid), at[stage]) for pid, stage in ARROWS if (pid, stage) in begins]
+    begins = {(pid, first) for pid, _, first, last in STEPS if first in at and last in at}
+    return [(_pid(pid, own_pid), at[stage]) for pid, stage in ARROWS if (pid, stage) in begins]
+
+
+def _arrow(number: int, passes: list[tuple[int, int, int]]) -> list[Event]:
+    """``passes``: process, track and time."""
     if len(passes) < 2:
         return []
+    same = {"cat": "order", "name": "order", "id": number}
     phases = ["s", *"t" * (len(passes) - 2), "f"]
     return [
-        {
-            "ph": phase,
-            "cat": "order",
-            "name": "order",
-            "id": key,
-            "pid": pid,
-            "tid": lanes[key, pid],
-            "ts": when,
-            **({"bp": "e"} if phase == "f" else {}),
-        }
-        for phase, (pid, when) in zip(phases, passes, strict=True)
+        {"ph": phase, "pid": pid, "tid": track, "ts": at, **same}
+        | ({"bp": "e"} if phase == "f" else {})
+        for phase, (pid, track, at) in zip(phases, passes, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from app.config import settings_or_exit
 from app.runtime.metrics.tables import show, spaced
 from app.runtime.trace.chrome import chrome_trace
 from app.runtime.trace.reader import OrderTimes, read_orders, trace_of
-from app.runtime.trace.waterfall import as_json, waterfall
+from app.runtime.trace.waterfall import as_json, is_answered, waterfall
 from app.shared_memory_utils.segment import SegmentError
 
 
@@ -32,8 +32,8 @@ def command(
 ) -> int:
     """Show when an order was where.
 
-    Without ID it shows the latest order; with --json or --chrome, all that are kept
-    (TRACE_ORDERS).
+    Without ID it shows the latest order that is answered; with --json or --chrome, all that are
+    kept (TRACE_ORDERS).
 
     Exit code 0; 1 if there is no such order, or nothing to read; 2 for invalid settings.
     """
@@ -47,9 +47,11 @@ def command(
                 f"{settings.trace_orders} or so (TRACE_ORDERS)",
                 file=sys.stderr,
             )
-        if not ids and not last and not in_json and chrome is None:
-            last = 1
         shown = found[-last:] if last else found
+        if not ids and not last and not in_json and chrome is None:
+            # One that is on its way is of no use yet, unless there is no other.
+            answered = [order for order in found if is_answered(order.attempts[-1])]
+            shown = (answered or found)[-1:]
         if chrome is not None:
             with click.open_file(chrome, "w") as file:
                 file.write(json.dumps(chrome_trace(shown)) + "\n")

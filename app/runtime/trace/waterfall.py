@@ -45,7 +45,8 @@ def waterfall(order: OrderTimes) -> list[RenderableType]:
     )
     blocks: list[RenderableType] = [Text(title)]
     for number, attempt in enumerate(order.attempts, 1):
-        blocks.append(Text(f"attempt {number} of {len(order.attempts)}: {outcome(attempt)}"))
+        said = outcome(attempt, is_last=number == len(order.attempts))
+        blocks.append(Text(f"attempt {number} of {len(order.attempts)}: {said}"))
         names = BY_ORDER_MANAGER
         if "order_sent" in attempt.stage_ns:
             names = FROM_DECISION if attempt.recovery else STAGE_NAMES
@@ -53,12 +54,17 @@ def waterfall(order: OrderTimes) -> list[RenderableType]:
     return blocks
 
 
-def outcome(attempt: Attempt) -> str:
-    """How an attempt ended, in words."""
+def is_answered(attempt: Attempt) -> bool:
+    """Whether its answer has come; of an order by hand, whether it was sent."""
+    return attempt.ok is not None or "order_sent" not in attempt.stage_ns
+
+
+def outcome(attempt: Attempt, *, is_last: bool = False) -> str:
+    """How an attempt ended, in words; ``is_last``: its answer may still come."""
     if "order_sent" not in attempt.stage_ns:
         said = "as the order manager saw it"
     elif attempt.ok is None:
-        said = "no answer"
+        said = "no answer yet" if is_last else "no answer"
     else:
         said = "accepted" if attempt.ok else "refused"
     if attempt.repeated:

@@ -5,11 +5,11 @@ the process goes on without.  With ``TRACE_ORDERS=0`` there is no segment.
 """
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 from app.config import Settings
-from app.kernel._kernel import BatchTimes, Intent, OrderTrace
+from app.kernel._kernel import AnswerNotes, BatchTimes, Intent, OrderTrace
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.trace.layout import HEADER_BYTES, check_header, header_image, layout_for
@@ -121,46 +121,18 @@ class StrategyTrace:
             ring.acked(self._client, self._orders, answers, due_ns, self._sent_ns, acked_ns)
 
 
-class BatchCounts(Protocol):
-    """What the order manager has counted of a batch."""
-
-    committed_ns: int
-    """End of the commit, 0 if the batch needed none."""
-
-    @property
-    def positive(self) -> int:
-        """Orders answered with an ACK."""
+NoteAnswers = Callable[[list[tuple[Any, bytes]], Any, list[Any]], None]
+"""Called with the answers of a batch, its counts, and its events for the log; see the kernel."""
 
 
-class OrderManagerTrace:
-    """What the order manager notes about its answers, once they are sent.
+def no_note(_answers: list[tuple[Any, bytes]], _counts: Any, _events: list[Any]) -> None:
+    """Without a trace."""
 
-    Before that, it would delay each ACK by up to 2 %.  An order manager that is killed in between
-    leaves an answered order without its times here.
+
+def answer_notes(trace: TraceSegment | None) -> NoteAnswers:
+    """What the order manager calls after the commit, just before it sends the answers.
+
+    Called later, it would leave an acknowledged order without its stages whenever the order manager
+    is killed in between.  So every ACK waits for it, and it does no more than it must.
     """
-
-    def __init__(self, trace: TraceSegment | None = None) -> None:
-        self._trace = trace
-
-    def answered(
-        self,
-        answers: list[tuple[Any, bytes]],
-        counts: BatchCounts,
-        events: Sequence[Any],
-        sent_ns: int,
-    ) -> None:
-        """A batch was answered, from ``sent_ns`` on.
-
-        ``answers``: each with its session, whose ``last_ns`` is when its request was received.
-        ``events``: for the log; those of orders are tuples with the order second.  An answer that
-        needed no commit is of an order that was committed before.
-        """
-        trace = self._trace
-        if trace is None:
-            return
-        only = None
-        if counts.positive != len(answers):
-            # Others look alike: the answer to a cancel has the order, too.
-            only = {event[1].id for event in events if isinstance(event, tuple)}
-        committed_ns = counts.committed_ns or sent_ns
-        trace.orders.handled(answers, only, committed_ns, sent_ns, trace.repeats)
+    return no_note if trace is None else AnswerNotes(trace.orders, trace.repeats).note

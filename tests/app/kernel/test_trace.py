@@ -14,6 +14,7 @@ from app.kernel import _kernel
 from app.model.orders import FILLED, Order
 from app.model.tick import TICK_DTYPE
 from app.model.wire.order_answers import encode_ack
+from app.order_manager.counts import Counts
 from app.runtime.trace.reader import whole_records
 from tests.support.kernel import twin as kernel_twin
 from tests.support.kernel.helpers import BOTH, SYMBOLS, feed, padded, refused
@@ -208,6 +209,37 @@ class TestHandled:
         frames = [(session, answer(order_id, "me")) for order_id in (1, 2, 3)]
         kernel.OrderTrace(memory).handled(frames, {1, 3}, 60, 70, kernel.OrderTrace(ring()))
         assert [each["id"] for each in read(memory)] == [1, 3]
+
+
+class TestNotes:
+    """Of the compiled kernel only: a thin layer on what both have."""
+
+    def noted(self, counts: Counts, frames: list[bytes], ids: list[int]) -> list[dict[str, Any]]:
+        memory, session = ring(), SimpleNamespace(last_ns=50)
+        orders, repeats = _kernel.OrderTrace(memory), _kernel.OrderTrace(ring())
+        answers = [(session, frame) for frame in frames]
+        events: list[Any] = [("Filled", SimpleNamespace(id=each), "me") for each in ids]
+        begin_ns = time.monotonic_ns()
+        _kernel.AnswerNotes(orders, repeats).note(answers, counts, [*events, "a note"])
+        found = read(memory)
+        for each in found:
+            assert begin_ns <= each["stage_ns"][8] <= time.monotonic_ns()
+        return found
+
+    def test_a_batch_of_orders(self) -> None:
+        counts = Counts()
+        counts.orders_acked, counts.orders_duplicate, counts.committed_ns = 1, 1, 60
+        frames = [answer(1, "me"), answer(2, "me", duplicate=True)]
+        (only,) = self.noted(counts, frames, [])
+        assert (only["id"], only["stage_ns"][6:8]) == (1, [50, 60])
+
+    def test_what_only_looks_like_an_order_is_left_out(self) -> None:
+        counts = Counts()
+        counts.orders_acked = 1
+        found = self.noted(counts, [answer(1, "me"), answer(2, "me")], [1])
+        assert [each["id"] for each in found] == [1]
+        # Nothing was to be committed.
+        assert found[0]["stage_ns"][7] == found[0]["stage_ns"][8]
 
 
 # ---- The same bytes from both

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def test_two_attempts_and_a_recovery(
     text = capsys.readouterr().out
     assert "attempt 1 of 3: no answer\n" in text
     assert "attempt 2 of 3: accepted\n" in text
-    assert "attempt 3 of 3: no answer, the stored answer, sent by a restarted strategy" in text
+    assert "attempt 3 of 3: no answer yet, the stored answer, sent by a restarted strategy" in text
 
 
 def test_json(trace: TraceSegment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +102,26 @@ def test_the_latest_orders(trace: TraceSegment, capsys: pytest.CaptureFixture[st
     assert [json.loads(line)["id"] for line in out.splitlines()] == [4, 5]
     assert main(["trace", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_an_order_on_its_way_is_not_the_latest(
+    trace: TraceSegment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_its_way = [0, *range(10**13, 10**13 + 5), 0, 0, 0, 0]
+    trace.orders.append(SENT, 0, 6, ME, on_its_way)
+    assert main(["trace"]) == 0  # there is no other
+    out = capsys.readouterr().out
+    assert out.startswith("order id=6 ")
+    assert "attempt 1 of 1: no answer yet\n" in out
+    note(trace, 5, 10**12)
+    assert main(["trace"]) == 0
+    assert capsys.readouterr().out.startswith("order id=5 ")
+    assert main(["trace", "6"]) == 0
+    assert "no answer yet\n" in capsys.readouterr().out
+    # An order by hand has only what the order manager notes.
+    trace.orders.append(HANDLED, OK, 7, b"desk", [0] * 6 + [10**14] * 3 + [0])
+    assert main(["trace"]) == 0
+    assert "as the order manager saw it\n" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said(trace: TraceSegment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,29 +158,69 @@ def test_the_file_for_perfetto(
     assert json.loads(capsys.readouterr().out)["traceEvents"] == content["traceEvents"]
     names = {e["name"] for e in content["traceEvents"]}
     assert {"order 1", "order 2", "attempt 1: no answer", "check and commit"} <= names
+    # From gateway to orderbook, strategy, order manager and back, for each attempt with an answer.
+    arrows = Counter(e["id"] for e in content["traceEvents"] if e["ph"] in "stf")
+    assert sorted(arrows.values()) == [3, 5, 5]
     assert main(["trace", "--chrome", str(tmp_path / "no" / "folder")]) == 1
+
+
+MEMBERS = {
+    "X": {"cat", "ts", "dur", "args"},
+    "s": {"cat", "ts", "id"},
+    "t": {"cat", "ts", "id"},
+    "f": {"cat", "ts", "id", "bp"},
+    "b": {"cat", "ts", "id", "args"},
+    "e": {"cat", "ts", "id"},
+    "M": {"args"},
+}
+"""The members of each phase besides its name, process and thread ("Trace Event Format", 2016)."""
+
+
+def check_members(event: dict[str, Any]) -> None:
+    """Names and types of one event."""
+    phase = event["ph"]
+    assert event.keys() == {"ph", "name", "pid", "tid"} | MEMBERS[phase], event
+    assert isinstance(event["name"], str)
+    assert event["name"]
+    for name in ("pid", "tid"):
+        assert type(event[name]) is int
+        assert event[name] >= (name == "pid")
+    for name in {"ts", "dur"} & event.keys():
+        assert type(event[name]) in (int, float)
+        assert 0 <= event[name] < 2**53 / 1000  # exact to the nanosecond in a double
+    if "cat" in event:
+        assert isinstance(event["cat"], str)
+    if phase in "stf":
+        # Perfetto drops an arrow whose id is text, though the format allows it.
+        assert type(event["id"]) is int
+    if phase in "be":
+        assert isinstance(event["id"], str)
+    if phase == "f":
+        assert event["bp"] == "e"  # it binds to the slice around it, not to the next one
+    if phase == "M":
+        assert event["name"] in ("process_name", "thread_name")
+        assert isinstance(event["args"]["name"], str)
 
 
 def check(content: dict[str, Any]) -> None:
     """What the format asks for; a viewer drops or misplaces what does not comply."""
+    assert content["displayTimeUnit"] in ("ms", "ns")
     events = content["traceEvents"]
+    for event in events:
+        check_members(event)
     slices: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-    flows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    flows: dict[int, list[dict[str, Any]]] = defaultdict(list)
     open_spans: dict[tuple[str, str], list[str]] = defaultdict(list)
     named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
     assert [e["ts"] for e in events if "ts" in e] == sorted(e["ts"] for e in events if "ts" in e)
     for event in events:
-        assert {"ph", "name", "pid", "tid"} <= event.keys()
         if event["ph"] == "X":
-            assert event["dur"] >= 0
             slices[event["pid"], event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
         elif event["ph"] in "stf":
             flows[event["id"]].append(event)
         elif event["ph"] in "be":
             spans = open_spans[event["cat"], event["id"]]
             spans.append(event["name"]) if event["ph"] == "b" else spans.remove(event["name"])
-        else:
-            assert event["ph"] == "M"
     assert not any(open_spans.values())
     assert slices.keys() == named
     for track in slices.values():
@@ -168,6 +228,7 @@ def check(content: dict[str, Any]) -> None:
         for (_, end), (begin, _) in itertools.pairwise(track):
             assert end <= begin + 1e-3
     for arrow in flows.values():
+        assert len({(e["cat"], e["name"]) for e in arrow}) == 1
         assert "".join(e["ph"] for e in arrow) == "s" + "t" * (len(arrow) - 2) + "f"
         for event in arrow:
             track = slices[event["pid"], event["tid"]]

@@ -3,6 +3,7 @@
 import signal
 import time
 from bisect import bisect_left, bisect_right
+from collections import Counter
 
 import pytest
 
@@ -10,7 +11,7 @@ from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.snapshot import ProcessSnapshot
 from app.runtime.trace.layout import STAGE_NAMES
 from app.runtime.trace.reader import Attempt, OrderTimes, read_orders
-from tests.chaos.host import HostStack, dying
+from tests.chaos.host import NEXT_SEQ, HostStack, dying, opened, word
 from tests.support.children import SHM
 from tests.support.paths import ROOT
 
@@ -31,14 +32,13 @@ KILLS = (
     (2_000, "order_manager"),
     (6_000, "orderbook"),
     (9_000, "order_manager"),
-    (13_000, "gateway"),
-    (17_000, "order_manager"),
+    (13_000, "order_manager"),
+    (17_000, "gateway"),
 )
 STRATEGY_DIES_AT = (4_000 + EVERY - 1, 15_000 + EVERY - 1)
 """On ticks with an order: while it is on its way, or soon after."""
 BUCKET_ERROR = 0.008
 TICK_STAGES = ("due", "tick_sent", "tick_received", "published")
-WITHOUT_ORDER_MANAGER = (*STAGE_NAMES[: STAGE_NAMES.index("order_received")], "ack_received")
 STRATEGYS_SHARE = STAGE_NAMES[: STAGE_NAMES.index("order_sent") + 1]
 
 
@@ -48,13 +48,26 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[OrderTimes], P
     folder = tmp_path_factory.mktemp("trace")
     strategy = dying(folder / "strategy", OFTEN, "Often", STRATEGY_DIES_AT)
     stack = HostStack(
-        folder / "run", data_path=SAMPLE, pace="5000/s", order_mode="every", strategy=strategy
+        folder / "run",
+        data_path=SAMPLE,
+        replay="walk",  # on a busy machine it may take more ticks than the file has
+        pace="5000/s",
+        order_mode="every",
+        strategy=strategy,
     )
+    killed: list[int | None] = []
     with stack:
         for tick, service in KILLS:
             stack.wait_until(f"tick {tick}", lambda t=tick: seen(stack) >= t, 40)
+            if service == "gateway":
+                # What waits while it starts again is of an older schedule, and has no due time.
+                assert stack.signal(service, signal.SIGSTOP)
+                stack.wait_until("a strategy that has caught up", lambda: not behind(stack), 40)
+            # It may still be starting after the last time, or ending.
+            stack.wait_until(service, lambda s=service: stack.pid_of(s) not in (None, *killed), 40)
+            killed.append(stack.pid_of(service))
             assert stack.signal(service, signal.SIGKILL)
-        last = EVERY * (ORDERS + 10)
+        last = max(EVERY * (ORDERS + 10), seen(stack) + EVERY * 100)
         stack.wait_until(f"tick {last}", lambda: seen(stack) >= last, 40)
         # Nothing changes while we read.
         for service in ("gateway", "strategy"):
@@ -72,6 +85,11 @@ def seen(stack: HostStack) -> int:
     return stack.counter("strategy", "ticks_consumed")
 
 
+def behind(stack: HostStack) -> int:
+    with opened(stack, "ring") as ring:
+        return word(ring, NEXT_SEQ) - seen(stack)
+
+
 def live(order: OrderTimes) -> list[Attempt]:
     """Without what a restarted strategy repeats of the run."""
     return [attempt for attempt in order.attempts if not attempt.recovery]
@@ -83,19 +101,14 @@ Found = tuple[list[OrderTimes], ProcessSnapshot]
 def test_every_order_has_every_stage_in_order(found: Found) -> None:
     orders = [order for order in found[0] if order.id <= EVERY * ORDERS]
     assert sorted(order.id for order in orders) == [EVERY * n for n in range(1, ORDERS + 1)]
-    cut_off = 0
     for order in orders:
         answered = [attempt for attempt in live(order) if "ack_received" in attempt.stage_ns]
         assert len(answered) == 1, order
         assert answered[0].ok
-        if tuple(answered[0].stage_ns) != STAGE_NAMES:
-            # The order manager was killed between the ACK and its note.
-            assert tuple(answered[0].stage_ns) == WITHOUT_ORDER_MANAGER, order
-            cut_off += 1
+        assert tuple(answered[0].stage_ns) == STAGE_NAMES, order
         for attempt in order.attempts:
             times = list(attempt.stage_ns.values())
             assert times == sorted(times), order
-    assert cut_off <= sum(service == "order_manager" for _, service in KILLS)
 
 
 def test_an_order_that_a_crash_came_upon_has_both_attempts(found: Found) -> None:
@@ -118,6 +131,8 @@ def test_an_order_that_a_crash_came_upon_has_both_attempts(found: Found) -> None
 def test_a_restarted_strategy_repeats_what_it_had_sent(found: Found) -> None:
     for order in found[0]:
         again = [attempt for attempt in order.attempts if attempt.recovery]
+        # Some are lost with an order manager that is killed meanwhile.
+        again = [attempt for attempt in again if attempt.ok is not None]
         expected = sum(order.id <= tick for tick in STRATEGY_DIES_AT)
         # The order on its way when the strategy was killed is sent again from the ring.
         assert expected - 1 <= len(again) <= expected + 1, order
@@ -137,19 +152,23 @@ def test_sums_match_the_histograms(found: Found, histogram: str, first: str, sla
 def test_the_time_of_the_orders_matches(found: Found) -> None:
     """The strategy counts from when it sent first, but a restarted one from when it did itself."""
     first, last = [], []
+    group: Counter[int] = Counter()
     for order in found[0]:
         sent = [a.stage_ns["order_sent"] for a in live(order) if "order_sent" in a.stage_ns]
         if "ack_received" in live(order)[-1].stage_ns:
             done_ns = live(order)[-1].stage_ns["ack_received"]
             first.append(done_ns - sent[0])
             last.append(done_ns - sent[-1])
+            group[sent[-1]] += 1
+    # Orders sent together have one time, and a busy machine may stop the strategy between notes.
+    slack = max(5, *group.values())
     measured = found[1].histograms["order_ack_ns"]
     for percent in (5, 25, 50, 75, 90):
         value = measured.percentile(percent)
         rank = measured.total * percent / 100
         lowest = bisect_left(sorted(first), value * (1 - BUCKET_ERROR) - 20_000)
         highest = bisect_right(sorted(last), value * (1 + BUCKET_ERROR) + 20_000)
-        assert lowest - 5 <= rank <= highest + 5, (percent, value)
+        assert lowest - slack <= rank <= highest + slack, (percent, value)
 
 
 def answered(orders: list[OrderTimes]) -> list[Attempt]:
