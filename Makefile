@@ -63,13 +63,13 @@ images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed
 	@images/build.sh
 
-# In four parts: what runs beside others does; what measures, or starts whole stacks of containers, does not.
+# In four parts: what runs beside others does (more workers than cores, since tests wait for sockets and
+# timers); what measures, or starts whole stacks of containers, does not.
 test: setup test-fast ## All tests; container tests only if an engine answers
-	$(PYTEST) -n $$(nproc) --dist worksteal -m "(medium or slow) and not bench and not container" --ignore=tests/attacks
+	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "(medium or slow) and not bench and not container" --ignore=tests/attacks
 	$(PYTEST) -m "not bench" tests/attacks
 	$(PYTEST) -m "container and not bench"
 
-# More workers than cores: a third of the time the tests wait for sockets and timers.
 test-fast: setup ## Unit and property tests on all cores, within a minute
 	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not medium and not container"
 

@@ -202,13 +202,15 @@ def test_a_run_ends_as_it_has_to(situation: Situation, tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("images")
 def test_every_situation_ends_as_it_has_to(tmp_path: Path) -> None:
-    folders = [tmp_path / str(number) for number in range(len(SITUATIONS))]
+    writes = bool(os.environ.get("WRITE_CI_SITUATIONS"))
+    played = [s for s in SITUATIONS if writes or not s.small]  # the test above has the small ones
+    folders = [tmp_path / str(number) for number in range(len(played))]
     for folder in folders:
         folder.mkdir()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        outcomes = list(pool.map(play, SITUATIONS, folders))
+        outcomes = list(pool.map(play, played, folders))
     problems = [problem for each in outcomes for problem in each.problems()]
     assert not problems, "\n\n".join(problems)
-    if os.environ.get("WRITE_CI_SITUATIONS"):
+    if writes:
         PAGE.write_text(page_of(outcomes))
     test_the_page_has_every_situation_and_its_code()
