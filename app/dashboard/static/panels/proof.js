@@ -31,6 +31,7 @@ function judge(line, problem) {
 
 function tell({ client, id, tick, field, expected, seen }) {
   const order = `order ${number(id)} of ${client}, on tick ${number(tick)}`;
+  if (field === "trades hash") return `The trades differ, from ${order}, on: the trades hash is ${seen}, and should be ${expected}.`;
   if (seen === null) return `The trades differ: ${order} is missing. Expected: ${expected}.`;
   if (expected === null) return `The trades differ: ${order} should not be there: ${seen}.`;
   return `The trades differ: ${order} has ${field} ${seen}, and should have ${expected}.`;
