@@ -1,6 +1,7 @@
 """The addresses of the page, and the checks that every request passes first."""
 
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,7 @@ from app.dashboard.hub import PAGES_MAX
 from app.dashboard.order_trace import Traces
 from app.dashboard.prometheus import metrics_answer
 from app.dashboard.sampler import Sampler
+from app.model.token_bucket import TokenBucket
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
@@ -30,6 +32,8 @@ TYPES: Final = {
 METRICS: Final = "/metrics"
 OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz", "/login"})
 """Needed before a token can be shown; they tell nothing about the run."""
+PER_S_MAX: Final = {"/trace": 20, METRICS: 20}
+"""Requests a second to addresses whose answer costs milliseconds, of all clients together."""
 SYMBOL: Final = re.compile(r"[!-~]{0,10}")
 
 
@@ -55,6 +59,7 @@ class Guard:
 
     def __init__(self, app: Any, access: Access, metrics: ProcessMetrics) -> None:
         self._app, self._access, self._metrics = app, access, metrics
+        self._buckets = {path: TokenBucket(per_s) for path, per_s in PER_S_MAX.items()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -98,7 +103,15 @@ class Guard:
         if refusal is None and path not in OPEN_TO_ALL and not path.startswith("/static/"):
             peer = scope["client"][0] if scope["client"] else "?"
             refusal = access.refuse_stranger(headers, peer)
-        return refusal
+        return refusal or self._refuse_flood(path)
+
+    def _refuse_flood(self, path: str) -> Refusal | None:
+        """Last, so that whoever is refused anyway takes nobody's place."""
+        bucket = self._buckets.get(path)
+        if bucket is None or bucket.take(time.monotonic_ns()):
+            return None
+        self._metrics.add("requests_limited")
+        return Refusal(429, f"{path}: at most {bucket.per_s} requests a second: try again")
 
 
 class Web:

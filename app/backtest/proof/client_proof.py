@@ -1,6 +1,7 @@
 """One strategy's orders against a computation of its own, kept level with the live run."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from app.backtest.proof.computation import Computation
@@ -31,7 +32,7 @@ class ClientProof:
         self.matcher = Matcher(self.client)
         self.pages = OrderPages(port, self.client)
         self.computation = Computation(settings, feed)
-        self._grace_s = settings.reader_grace_s
+        self._grace_s, self._total = settings.reader_grace_s, feed.total
         self._passed = 0
         self._cursor, self._moved_s = -1, 0.0
         self._last_tick = -1
@@ -69,6 +70,24 @@ class ClientProof:
         self.behind = computation.ticks < goal or not self.pages.caught_up
         end = position.end if position is not None else None
         self.finished = all_asked and not self.behind and end is not None and passed >= end
+
+    def finish(self, orders: int, trades_hash: int, may_go_on: Callable[[], bool]) -> bool:
+        """The run is over, and its last orders cannot be asked for: compare their digest.
+
+        It computes what it has not computed yet, while ``may_go_on``; False if it may not.
+
+        Raises:
+            StrategyError: the strategy failed.
+        """
+        matcher, computation = self.matcher, self.computation
+        while computation.ticks < self._total:
+            if not may_go_on():
+                return False
+            goal = min(self._total, computation.ticks + STEP_TICKS)
+            matcher.expect(computation.go_to(goal))
+        matcher.match(computation.ticks, 0)
+        matcher.conclude(orders, trades_hash)
+        return True
 
     def _follow(self, position: Position) -> None:
         """Note the ticks whose orders the order manager has."""

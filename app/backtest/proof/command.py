@@ -100,7 +100,7 @@ class Run:
     def _why_lost(self) -> str:
         if not self._found:
             return f"{self._follower.state.note}; is the stack running with the same settings?"
-        if self._settings.replay == "once":
+        if self._settings.replay == "once" and not self._follower.finish(lambda: not self._stop):
             return "the stack ended before its last orders were asked for"
         return ""
 

@@ -1,8 +1,10 @@
 """Follows a stack: one computation for each of its strategies, a new one for each new run."""
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from app.backtest.proof.client_proof import ClientProof, OtherSettings
+from app.backtest.proof.last_figures import LastFigures
 from app.backtest.proof.live_run import LiveRun, Position
 from app.backtest.proof.matching import Difference
 from app.backtest.proof.order_pages import OrderPort, OtherRun, Unavailable
@@ -72,6 +74,7 @@ class Follower:
         params = params_of(load_strategy(settings.strategy), settings).identity
         self._mark = fingerprint(settings, feed.feed_id, params)
         self._port, self._live = OrderPort(settings), LiveRun(settings)
+        self._figures = LastFigures(settings)
         self._clients: dict[str, ClientProof] = {}
         self._position: Position | None = None
         """At the latest answer of the run."""
@@ -98,6 +101,7 @@ class Follower:
             CannotTell: the stack has other data or settings.
             StrategyError: the strategy failed.
         """
+        self._figures.look()
         position = self._live.look()
         self.sees_ring = position is not None
         self._check_feed(position)
@@ -120,6 +124,25 @@ class Follower:
         self.answers = True
         problems = [proof.pages.problem for proof in self._clients.values()]
         self._note = next(filter(None, problems), "" if position else "no shared memory")
+
+    def finish(self, may_go_on: Callable[[], bool]) -> bool:
+        """The stack is gone: compare the rest with the digest that its strategy has left.
+
+        ``may_go_on``: asked while it computes.  False if there is no such digest, or it may not.
+
+        Raises:
+            StrategyError: the strategy failed.
+        """
+        figures = self._figures.at_end()
+        if figures is None or len(self._clients) != 1:
+            return False
+        (proof,) = self._clients.values()
+        seen = proof.matcher.seen
+        if not proof.finish(*figures, may_go_on):
+            return False
+        rest = figures.orders - seen
+        self._note = f"the last {rest:,} by their trades hash" if rest > 0 else ""
+        return True
 
     def _check_feed(self, position: Position | None) -> None:
         if position is None or position.ring == self._checked_ring:
@@ -187,3 +210,4 @@ class Follower:
         """Leave the stack alone."""
         self._port.close()
         self._live.close()
+        self._figures.close()

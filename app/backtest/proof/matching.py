@@ -1,10 +1,13 @@
 """Compares two sequences of orders that both grow; pure, no clock, no I/O."""
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from app.backtest.proof.order_line import OrderLine
 from app.model.trades_hash import TradesHash, hash_text
+
+HASH_FIELD: Final = "trades hash"
+"""The field of a difference that only the digest shows; its order is the first not compared."""
 
 
 class Difference(NamedTuple):
@@ -44,7 +47,7 @@ class Matcher:
         self._expected: deque[OrderLine] = deque()
         self._seen: deque[OrderLine] = deque()
         self._last_id = 0
-        self._hash = TradesHash()
+        self._hash, self._computed_hash = TradesHash(), TradesHash()
 
     @property
     def hash(self) -> str:
@@ -60,6 +63,7 @@ class Matcher:
         """The next computed orders."""
         self.expected += len(lines)
         self._expected.extend(lines)
+        self._computed_hash.add([line.hashed for line in lines], 0, 0)
 
     def see(self, lines: list[OrderLine]) -> None:
         """The next orders of the live run, in the sequence in which they were accepted."""
@@ -77,6 +81,28 @@ class Matcher:
             self._compare(self._seen.popleft())
         while not self._seen and self._expected and self._expected[0].tick < passed:
             self._differ(self._expected.popleft(), None)
+
+    def conclude(self, orders: int, trades_hash: int) -> None:
+        """The live run is over, with so many orders and this digest; the computation is, too.
+
+        What was not seen of the run is equal if the digests are.
+        """
+        if self.difference is not None:
+            return
+        computed = self._computed_hash.value
+        if (orders, trades_hash) == (self.expected, computed):
+            self.equal = self.seen = self.expected
+            self._hash = self._computed_hash
+            self._expected.clear()
+            return
+        first = self._expected[0].id if self._expected else max(self._last_id, 1)
+        self.difference = Difference(
+            self.client,
+            first,
+            HASH_FIELD,
+            f"{hash_text(computed)} of {self.expected} orders",
+            f"{hash_text(trades_hash)} of {orders}",
+        )
 
     def _compare(self, seen: OrderLine) -> None:
         if seen.id <= self._last_id:

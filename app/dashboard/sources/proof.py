@@ -65,6 +65,7 @@ class Proof:
             except OSError as error:
                 code, self.problem = EXIT_CANNOT_TELL, f"python -m app proof: {error}"
             if self._is_verdict(code):
+                self.problem = ""
                 while self._run_id() == began:  # the run is over, and its proof stays
                     await asyncio.sleep(RETRY_S)
                 delay_s = 0.0

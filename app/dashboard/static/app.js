@@ -59,7 +59,8 @@ function take(snapshot) {
   if (snapshot.reset) {
     staticData = snapshot.static;
     $("logout").hidden = !staticData.token;
-    if (snapshot.symbol && snapshot.symbol !== view.symbol && view.symbol) setView({ symbol: snapshot.symbol });
+    // The one that is shown unasked, too: a refresh shows it again.
+    if (snapshot.symbol && snapshot.symbol !== view.symbol) setView({ symbol: snapshot.symbol });
   }
   for (const panel of panels) panel.update(snapshot, context);
   const { problem, sentiment, pages } = snapshot.state;

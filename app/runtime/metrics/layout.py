@@ -118,11 +118,12 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "pages": "pages open now",
         "pages_dropped": "pages dropped because they did not read",
         "requests": "HTTP requests answered",
-        "requests_refused": "HTTP requests refused: host, origin, header, token, size or method",
+        "requests_refused": "HTTP requests refused: host, origin, header, token, size, rate, ...",
         "connections": "connections open now",
         "connections_refused": "connections closed at once, or because they said nothing",
         "commands": "commands passed on to the stack",
         "commands_failed": "commands that the stack refused or did not answer",
+        "requests_limited": "HTTP requests refused because there were too many a second",
     },
 }
 """Service -> counter -> meaning.  Add names here; offsets and the fingerprint follow from them.

@@ -105,10 +105,19 @@ def read_metrics(segment_name: str) -> list[ProcessSnapshot]:
             f"metrics segment {segment_name} does not exist: nothing runs here"
         ) from None
     try:
-        check_header(segment_name, segment.buf)
-        found = [_read_block(segment, block) for block in range(BLOCK_COUNT)]
+        return blocks_of(segment)
     finally:
         segment.close()
+
+
+def blocks_of(segment: Segment) -> list[ProcessSnapshot]:
+    """The same of a segment that is attached, or was before its name was removed.
+
+    Raises:
+        MetricsError: it belongs to another build.
+    """
+    check_header(segment.name, segment.buf)
+    found = [_read_block(segment, block) for block in range(BLOCK_COUNT)]
     order = list(STAGE_COUNTER)
     return sorted(
         (snapshot for snapshot in found if snapshot),

@@ -232,6 +232,29 @@ def test_a_request_that_never_ends_is_ended(stack: PageStack) -> None:
     assert stack.counter("dashboard", "connections_refused") == before + 1
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/trace?client=strategy&id=1"])
+def test_a_flood_of_costly_requests_is_refused_and_the_page_goes_on(
+    stack: PageStack, path: str
+) -> None:
+    time.sleep(1.1)  # what other tests have asked is forgotten
+    before, limited = refused(stack), stack.counter("dashboard", "requests_limited")
+    begin_s = time.monotonic()
+    found = [stack.get(path) for _ in range(100)]
+    took_s = time.monotonic() - begin_s
+    many = [body for status, body in found if status == 429]
+    assert 20 <= 100 - len(many) <= 21 + 20 * took_s
+    if took_s < 3:
+        assert many
+        assert b"at most 20 requests a second" in many[0]
+    assert stack.counter("dashboard", "requests_limited") - limited == len(many)
+    assert refused(stack) - before == len(many)
+    # Other addresses are as before, and after a second this one is, too.
+    assert stack.get("/readyz")[0] == 200
+    assert stack.snapshot()["reset"] is True
+    time.sleep(1.1)
+    assert stack.get(path)[0] in (200, 404)
+
+
 def test_garbage_is_answered_and_forgotten(stack: PageStack) -> None:
     for data in (b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", os.urandom(64) + b"\r\n\r\n"):
         with contextlib.suppress(ConnectionResetError):

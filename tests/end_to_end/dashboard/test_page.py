@@ -190,6 +190,37 @@ def test_the_proof_has_the_hash_of_the_strategy(page: Browser, stack: PageStack)
     assert page.text("#proof-text").endswith(hash_text(stack.counter("strategy", "trades_hash")))
 
 
+def test_the_proofs_light_says_that_nothing_is_compared(page: Browser, stack: PageStack) -> None:
+    """Of what the page was told last, all is equal."""
+    shown = page.driver.execute_async_script(
+        """
+        const done = arguments[arguments.length - 1];
+        import("/static/panels/proof.js").then(({ update }) => {
+          const line = { equal: 5, expected: 5, seen: 5, ticks: 9, hash: "ab", note: "" };
+          const light = (proof) => {
+            update({ state: { proof } });
+            return document.querySelector("#proof .light").dataset.light;
+          };
+          done([light({ line, problem: "" }), light({ line, problem: "it died" }),
+                document.getElementById("proof-more").textContent]);
+        }, (error) => done([String(error)]));
+        """
+    )
+    assert shown[:2] == ["ok", "busy"]
+    assert shown[2].endswith("it died")
+
+
+def test_a_refresh_keeps_the_symbol_that_nobody_chose(page: Browser, stack: PageStack) -> None:
+    page.open(stack.url)
+    page.wait("its symbol", lambda: "symbol=" in page.driver.current_url)
+    symbol = page.find("#symbol").get_property("value")
+    assert page.driver.current_url.endswith(f"?symbol={symbol}")
+    page.driver.refresh()
+    page.wait("live", lambda: page.text("#stream") == "live")
+    assert page.find("#symbol").get_property("value") == symbol
+    assert page.driver.current_url.endswith(f"?symbol={symbol}")
+
+
 def test_the_chart_has_prices_averages_sentiment_and_a_table(
     page: Browser, stack: PageStack
 ) -> None:

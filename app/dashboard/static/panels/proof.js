@@ -23,14 +23,16 @@ function judge(line, problem) {
   const { equal, expected, seen, ticks, hash, note, difference } = line;
   const all = Math.max(expected, seen);
   if (difference) return ["bad", tell(difference), `${number(equal)} of ${number(all)} orders are equal. The first difference counts; later ones may follow from it.`];
-  const more = [`Computed a second time, undisturbed: ${number(ticks)} ticks.`, note || problem].filter(Boolean).join(" ");
+  const more = [`Computed a second time, undisturbed: ${number(ticks)} ticks.`, problem || note].filter(Boolean).join(" ");
   if (!equal) return ["busy", note ? `No order compared yet: ${note}` : "No order compared yet.", more];
   const words = ["Same trades: ", el("b", {}, `${number(equal)} of ${number(all)}`), " orders equal, hash ", el("code", {}, hash)];
-  return [all - equal > BEHIND ? "busy" : "ok", words, more];
+  // What was equal may be so no longer while nothing is compared.
+  return [problem || all - equal > BEHIND ? "busy" : "ok", words, more];
 }
 
 function tell({ client, id, tick, field, expected, seen }) {
   const order = `order ${number(id)} of ${client}, on tick ${number(tick)}`;
+  if (field === "trades hash") return `The trades differ, from ${order}, on: the trades hash is ${seen}, and should be ${expected}.`;
   if (seen === null) return `The trades differ: ${order} is missing. Expected: ${expected}.`;
   if (expected === null) return `The trades differ: ${order} should not be there: ${seen}.`;
   return `The trades differ: ${order} has ${field} ${seen}, and should have ${expected}.`;

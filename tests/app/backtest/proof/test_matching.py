@@ -1,5 +1,6 @@
 """Two sequences of orders, equal or with one difference, in any interleaving."""
 
+from hashlib import blake2b
 from random import Random
 from typing import Any
 
@@ -84,6 +85,62 @@ def test_an_order_too_many_is_named(ids: list[int], random: Random) -> None:
     played(matcher, expected, [line(each) for each in ids], random)
     assert matcher.difference == Difference("c", at, "order", None, str(line(at)))
     assert matcher.equal == len(ids) - 1
+
+
+def digest(lines: list[OrderLine]) -> int:
+    """As the strategy counts it."""
+    text = "".join(
+        f"{o.id},{o.side},{o.symbol},{o.qty},{o.price},{o.status},{o.filled_qty},{o.avg_price},"
+        f"{o.code}\n"
+        for o in lines
+    )
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+@given(IDS, st.integers(0, 40))
+def test_orders_that_were_not_seen_are_equal_if_the_digest_is(ids: list[int], seen: int) -> None:
+    lines = [line(each) for each in ids]
+    matcher = Matcher("c")
+    matcher.expect(lines)
+    matcher.see(lines[:seen])
+    matcher.match(1000, 0)
+    matcher.conclude(len(lines), digest(lines))
+    assert (matcher.equal, matcher.expected, matcher.seen) == (len(ids),) * 3
+    assert matcher.difference is None
+    assert matcher.hash == f"{digest(lines):016x}"
+
+
+@given(IDS, st.integers(0, 40), st.sampled_from(["qty", "lost", "more"]), RANDOM)
+def test_a_digest_that_is_another_is_a_difference(
+    ids: list[int], seen: int, change: str, random: Random
+) -> None:
+    lines = [line(each) for each in ids]
+    at = random.randrange(len(ids))
+    live = list(lines)
+    live[at : at + 1] = {
+        "qty": [line(ids[at], qty=11)], "lost": [], "more": [lines[at], line(ids[at] + 1000)],
+    }[change]  # fmt: skip
+    matcher = Matcher("c")
+    matcher.expect(lines)
+    matcher.see(live[: min(seen, at)])  # of what was seen, nothing differs
+    matcher.match(2000, 0)
+    matcher.conclude(len(live), digest(live))
+    found = matcher.difference
+    assert found is not None
+    assert (found.client, found.id, found.field) == ("c", ids[min(seen, at)], "trades hash")
+    assert found.expected == f"{digest(lines):016x} of {len(lines)} orders"
+    assert found.seen == f"{digest(live):016x} of {len(live)}" if live else "- of 0"
+
+
+def test_a_difference_that_was_seen_stays() -> None:
+    matcher = Matcher("c")
+    matcher.expect([line(3), line(7)])
+    matcher.see([line(3, qty=11)])
+    matcher.match(100, 0)
+    before = matcher.difference
+    matcher.conclude(2, digest([line(3), line(7)]))
+    assert matcher.difference is before is not None
+    assert before.field == "qty"
 
 
 def test_a_repeated_order_is_one_too_many() -> None:
