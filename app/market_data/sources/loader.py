@@ -57,6 +57,13 @@ def columns_of(settings: Settings) -> Columns:
         settings.sentiment_column,
         settings.sort_rows,
         settings.skip_bad_rows,
+        settings.data_symbol,
+        settings.data_header,
+        settings.data_kind,
+        settings.bars_as,
+        settings.quotes_as,
+        settings.timestamp_format,
+        settings.data_date,
     )
 
 
