@@ -83,6 +83,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     symbol_column: str = "symbol"
     price_column: str = "price"
     sentiment_column: str = "sentiment"
+    data_symbol: str = ""
+    data_header: str = ""
+    data_kind: Literal["auto", "ticks", "bars", "quotes"] = "auto"
+    bars_as: Literal["close", "ohlc"] = "close"
+    quotes_as: Literal["mid", "last"] = "mid"
+    timestamp_format: str = ""
+    data_date: Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$", description="YYYY-MM-DD")] = ""
     sort_rows: bool = False
     skip_bad_rows: bool = False
     sentiment_every_ticks: Positive = 10

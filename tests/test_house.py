@@ -22,7 +22,7 @@ RUNTIME = {"runtime"} | {
     f"runtime/{room}"
     for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
-FEED = {"market_data", "market_data/sources"}
+FEED = {"market_data", "market_data/sources", "market_data/sources/text"}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/control": SHARED | RUNTIME,
     # What a feed consists of, and where it comes from.
     "market_data": MODEL | {"config"},
-    "market_data/sources": MODEL | {"config", "runtime", "market_data"},
+    "market_data/sources": MODEL | {"config", "runtime"} | FEED,
+    "market_data/sources/text": MODEL | {"runtime"} | FEED,
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,
     "orderbook": SHARED | RUNTIME,

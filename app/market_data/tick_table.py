@@ -41,7 +41,12 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How to read a file: column names, and whether to sort rows and to skip malformed ones."""
+    """How to read a file; each field is the setting of that name, except for the first six.
+
+    ``timestamp`` to ``sentiment``: names of columns.  ``data_symbol``: the symbol of a file without
+    such a column.  ``data_header``: names of the columns of a file without a header.  ``data_date``
+    and ``timestamp_format``: see :mod:`app.market_data.sources.timestamp_texts`.
+    """
 
     timestamp: str = "timestamp"
     symbol: str = "symbol"
@@ -49,6 +54,13 @@ class Columns:
     sentiment: str = "sentiment"
     sort_rows: bool = False
     skip_bad_rows: bool = False
+    data_symbol: str = ""
+    data_header: str = ""
+    data_kind: str = "auto"
+    bars_as: str = "close"
+    quotes_as: str = "mid"
+    timestamp_format: str = ""
+    data_date: str = ""
 
 
 SENTIMENT_MAX: Final = 100

@@ -1,7 +1,10 @@
 """Errors in a data file: which rows and lines, and how to accept them."""
 
 import difflib
-import gzip
+import lzma
+import re
+import shlex
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +19,27 @@ SHOWN_BYTES: Final = 40
 SHOWN_HEADER: Final = 200
 
 SYNONYMS: Final = {
-    "TIMESTAMP_COLUMN": ("timestamp", "time", "datetime", "date", "ts", "event time", "open time"),
-    "SYMBOL_COLUMN": ("symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code"),
-    "PRICE_COLUMN": ("price", "close", "last", "last price", "adj close", "trade price", "mid"),
+    "TIMESTAMP_COLUMN": (
+        "timestamp", "time", "datetime", "date", "ts", "date time", "event time", "open time",
+        "trade time", "transact time", "ts event", "ts recv", "local time", "gmt time", "utc",
+    ),
+    "SYMBOL_COLUMN": (
+        "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",
+        "security", "stock", "market",
+    ),
+    "PRICE_COLUMN": (
+        "price", "close", "last", "px", "last price", "trade price", "close last", "adj close",
+        "mid", "mid price", "value", "rate",
+    ),
     "SENTIMENT_COLUMN": ("sentiment", "sentiment score", "score"),
-}
+}  # fmt: skip
 """Setting -> what other programs call that column, most likely first."""
+
+_OTHERWISE: Final = {
+    "BARS_AS": ("open", "high", "low", "close"),
+    "QUOTES_AS": ("bid", "ask"),
+}
+"""Columns that no setting names -> the setting that does without them."""
 
 
 class DataError(Exception):
@@ -29,13 +47,16 @@ class DataError(Exception):
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn an error while reading ``path`` into a DataError."""
+def reading(path: Path, packing: str = "") -> Iterator[None]:
+    """Turn an error while reading ``path`` into a DataError; ``packing``: how it is compressed."""
+    damaged = f"damaged {packing} file".replace("  ", " ")
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from None
+    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {damaged}: {error}") from None
     except OSError as error:
+        if error.errno is None:  # gzip.BadGzipFile, and what bz2 raises
+            raise DataError(f"{path}: {damaged}: {error}") from None
         raise DataError(f"{path}: {why_unreadable(str(path), error)}") from None
 
 
@@ -86,10 +107,13 @@ class MalformedRows:
         raise DataError("\n".join([f"{self.path}: {rows}; {advice}", *lines]))
 
 
-def missing_columns(path: Path, missing: Mapping[str, str], found: Sequence[str]) -> DataError:
+def missing_columns(
+    path: Path, missing: Mapping[str, str], found: Sequence[str], date_and_time: str | None = None
+) -> DataError:
     """The error for a file without some columns; ``missing``: setting -> the name that it has.
 
     It names the header and, where a column of it looks right, the setting that uses it.
+    ``date_and_time``: two columns that look like the timestamp together.
     """
     header = ", ".join(found)
     if len(header) > SHOWN_HEADER:
@@ -99,9 +123,36 @@ def missing_columns(path: Path, missing: Mapping[str, str], found: Sequence[str]
     remedies = []
     for setting, name in missing.items():
         guess = nearest_column(setting, name, free)
-        remedies.append(f"set {setting}={guess}" if guess else f"set {setting} to its name")
+        if setting == "TIMESTAMP_COLUMN" and date_and_time:
+            guess = date_and_time
+        remedies.append(_remedy(path, setting, guess))
         free = [other for other in free if other != guess]
-    return DataError(f"{path}: no column {names}; the header has {header}: {', '.join(remedies)}")
+    return DataError(
+        f"{path}: no column {names}; the header has {header}: {', '.join(dict.fromkeys(remedies))}"
+    )
+
+
+def _remedy(path: Path, setting: str, guess: str | None) -> str:
+    if guess and setting in SYNONYMS:
+        return f"set {setting}={quoted(guess)}"
+    if setting == "SYMBOL_COLUMN":
+        return f"set DATA_SYMBOL={symbol_of_name(path)}, if that is the symbol of every row"
+    if setting in _OTHERWISE["BARS_AS"]:
+        return "set BARS_AS=close"
+    if setting in _OTHERWISE["QUOTES_AS"]:
+        return "set QUOTES_AS=last"
+    return f"set {setting} to its name"
+
+
+def quoted(value: str) -> str:
+    """A setting's value as a shell takes it."""
+    return shlex.quote(value)
+
+
+def symbol_of_name(path: Path) -> str:
+    """The symbol that the name of a file begins with: BTCUSDT of BTCUSDT-1m-2025-01.csv.gz."""
+    found = re.match(r"[A-Za-z0-9]{1,10}", path.name)
+    return found[0].upper() if found else "AAPL"
 
 
 def nearest_column(setting: str, name: str, found: Sequence[str]) -> str | None:

@@ -6,15 +6,15 @@ from typing import Final
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
-from app.market_data.sources import csv_file
 from app.market_data.sources.errors import DataError, reading
 from app.market_data.sources.source import HEAD_BYTES, ReadProgress, Source
+from app.market_data.sources.text import text_file
 from app.market_data.tick_table import Columns, Rows
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
 
-SOURCES: Final[list[Source]] = [csv_file]
-"""The file formats; the first that matches loads the file.  CSV is last: it matches any file."""
+SOURCES: Final[list[Source]] = [text_file]
+"""The file formats; the first that matches loads the file.  Text is last: it matches any file."""
 
 
 def _source_of(path: Path) -> Source:
@@ -57,6 +57,13 @@ def columns_of(settings: Settings) -> Columns:
         settings.sentiment_column,
         settings.sort_rows,
         settings.skip_bad_rows,
+        settings.data_symbol,
+        settings.data_header,
+        settings.data_kind,
+        settings.bars_as,
+        settings.quotes_as,
+        settings.timestamp_format,
+        settings.data_date,
     )
 
 

@@ -1,5 +1,6 @@
 """Parses the timestamp column of a data file, many rows at a time."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -9,6 +10,37 @@ from numpy.lib.stride_tricks import sliding_window_view
 from app.market_data.ragged import Bytes, Ints, Mask
 from app.model.timestamps import DAY_S, NS_PER_S, YEAR_MAX, YEAR_MIN
 
+TEXT_BYTES_MAX: Final = 30
+DIGITS_MAX: Final = 19
+"""Nanoseconds since 1970 have that many digits until the year 2286."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A form whose digits are always in the same places.
+
+    ``places``: part (``year`` to ``second``) -> where its four or two digits begin.  ``literals``:
+    place -> the bytes that may be there.  After ``width`` bytes the text ends, or ``point`` and one
+    to nine digits of a second follow.
+    """
+
+    places: dict[str, int]
+    literals: dict[int, bytes]
+    width: int
+    point: bytes | None
+
+    def fits(self, width: int) -> bool:
+        """Whether a text of that many bytes may have this form."""
+        return width == self.width or (self.point is not None and 2 <= width - self.width <= 10)
+
+
+WIRE_PLACES: Final = Places(
+    {"year": 0, "month": 5, "day": 8, "hour": 11, "minute": 14, "second": 17},
+    {4: b"-", 7: b"-", 10: b" T", 13: b":", 16: b":"},
+    19,
+    b".",
+)
+
 
 def parse_timestamps(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
     """Event times of many texts, and which of the texts are in wire form.
@@ -17,30 +49,36 @@ def parse_timestamps(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Ma
     the last start.  Where the mask is False the time is 0; pass that text to
     :func:`parse_timestamp`.
     """
+    zulu = data[starts + np.maximum(lengths, 1) - 1] == ord("Z")
+    return parse_places(data, starts, lengths - zulu, WIRE_PLACES)
+
+
+def parse_places(data: Bytes, starts: Ints, lengths: Ints, places: Places) -> tuple[Ints, Mask]:
+    """As :func:`parse_timestamps`, for another form; a form without a date gives times of day."""
     event_ns = np.zeros(len(starts), np.int64)
     good = np.zeros(len(starts), np.bool_)
-    zulu = data[starts + np.maximum(lengths, 1) - 1] == ord("Z")
-    widths = lengths - zulu
-    for width in np.flatnonzero(np.bincount(widths.clip(0, 30), minlength=31)):
-        if width == 19 or 21 <= width <= 29:
-            rows = np.flatnonzero(widths == width)
-            event_ns[rows], good[rows] = _parse_of_width(data, starts[rows], int(width))
+    top = TEXT_BYTES_MAX
+    for width in np.flatnonzero(np.bincount(lengths.clip(0, top), minlength=top + 1)):
+        if width < top and places.fits(int(width)):
+            rows = np.flatnonzero(lengths == width)
+            event_ns[rows], good[rows] = _parse_of_width(data, starts[rows], int(width), places)
     return event_ns, good
 
 
-_SEPARATORS: Final = {4: ord("-"), 7: ord("-"), 13: ord(":"), 16: ord(":"), 19: ord(".")}
-
-
-def _parse_of_width(data: Bytes, starts: Ints, width: int) -> tuple[Ints, Mask]:
+def _parse_of_width(data: Bytes, starts: Ints, width: int, form: Places) -> tuple[Ints, Mask]:
     columns = np.ascontiguousarray(sliding_window_view(data, width)[starts].T)
     digits = columns - np.uint8(48)
-    good = (columns[10] == ord(" ")) | (columns[10] == ord("T"))
+    good = np.ones(len(starts), np.bool_)
     for position in range(width):
-        separator = _SEPARATORS.get(position)
-        if separator is not None:
-            good &= columns[position] == separator
-        elif position != 10:
+        allowed = form.literals.get(position)
+        if position == form.width:
+            allowed = form.point
+        if allowed is None:
             good &= digits[position] <= 9
+        elif len(allowed) == 1:
+            good &= columns[position] == allowed[0]
+        else:
+            good &= (columns[position] == allowed[0]) | (columns[position] == allowed[1])
 
     def number(first: int, count: int) -> npt.NDArray[np.int32]:
         value: npt.NDArray[np.int32] = digits[first].astype(np.int32)
@@ -48,17 +86,25 @@ def _parse_of_width(data: Bytes, starts: Ints, width: int) -> tuple[Ints, Mask]:
             value = value * 10 + digits[position]
         return value
 
-    year, month, day = number(0, 4), number(5, 2), number(8, 2)
-    hour, minute, second = number(11, 2), number(14, 2), number(17, 2)
-    good &= (year >= YEAR_MIN) & (year <= YEAR_MAX) & (month >= 1) & (month <= 12)
-    good &= (day >= 1) & (hour <= 23) & (minute <= 59) & (second <= 59)
-    months = np.where(good, (year - 1970) * 12 + month - 1, 0)
-    first_day, days_in_month = _month_starts(months)
-    good &= day <= days_in_month
-    event_ns = (first_day + day - 1) * DAY_S + (hour * 3600 + minute * 60 + second)
+    places = form.places
+    event_ns: Ints = np.zeros(len(starts), np.int64)
+    if "day" in places:
+        year, month = number(places["year"], 4), number(places["month"], 2)
+        day = number(places["day"], 2)
+        good &= (year >= YEAR_MIN) & (year <= YEAR_MAX) & (month >= 1) & (month <= 12) & (day >= 1)
+        months = np.where(good, (year - 1970) * 12 + month - 1, 0)
+        first_day, days_in_month = _month_starts(months)
+        good &= day <= days_in_month
+        event_ns = (first_day + day - 1) * DAY_S
+    for name, limit, seconds in (("hour", 23, 3600), ("minute", 59, 60), ("second", 59, 1)):
+        if name in places:
+            part = number(places[name], 2)
+            good &= part <= limit
+            event_ns += part * seconds
     event_ns *= NS_PER_S
-    if width > 20:
-        event_ns += number(20, width - 20).astype(np.int64) * 10 ** (29 - width)
+    if width > form.width:
+        decimals = width - form.width - 1
+        event_ns += number(form.width + 1, decimals).astype(np.int64) * 10 ** (9 - decimals)
     return np.where(good, event_ns, 0), good
 
 
@@ -69,3 +115,19 @@ def _month_starts(months: npt.NDArray[np.int32]) -> tuple[Ints, Ints]:
     days = table.astype(np.int64)
     at = months - first
     return days[at], np.diff(days)[at]
+
+
+def digits_columns(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
+    """Texts of up to 19 digits as numbers, and which of the texts are such; shapes ``(n,)``.
+
+    A number that an int64 cannot hold is not among them.
+    """
+    numbers = np.zeros(len(starts), np.uint64)
+    good = (lengths >= 1) & (lengths <= DIGITS_MAX)
+    for position in range(int(lengths.clip(0, DIGITS_MAX).max(initial=0))):
+        inside = lengths > position
+        digit = data[starts + position] - np.uint8(48)
+        good &= ~inside | (digit <= 9)
+        numbers = np.where(inside, numbers * np.uint64(10) + digit, numbers)
+    good &= numbers <= np.uint64(np.iinfo(np.int64).max)
+    return np.where(good, numbers, 0).astype(np.int64), good

@@ -49,6 +49,22 @@ def price_columns(data: Bytes, starts: Ints, lengths: Ints) -> Mask:
     return good & above_zero & (whole >= 1) & (whole <= 9)
 
 
+def price_units(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
+    """Prices in units of 1e-9, and which fields are in wire form; shapes and extent as above."""
+    good = price_columns(data, starts, lengths)
+    units = np.zeros(len(starts), np.int64)
+    decimals = np.full(len(starts), -1, np.int64)
+    for position in range(int(lengths[good].max(initial=0))):
+        inside = good & (lengths > position)
+        digit = data[starts + position] - np.uint8(48)
+        is_point = inside & (digit == np.uint8(_POINT))
+        decimals += inside & (decimals >= 0)
+        decimals[is_point] = 0
+        units = np.where(inside & ~is_point, units * 10 + digit, units)
+    units *= 10 ** (DECIMALS_MAX - decimals.clip(0))
+    return units, good
+
+
 def normalize_price(text: bytes) -> bytes:
     """The price in wire form: unchanged, or rewritten as plain decimal digits.
 

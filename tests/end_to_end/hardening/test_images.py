@@ -16,9 +16,10 @@ pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.usefixtures("
 BASE = ("base.txt",)
 LOCKS = {
     "shm": (),
-    **dict.fromkeys(("gateway", "orderbook", "strategy"), BASE),
-    "order_manager": (*BASE, "order_manager.txt"),
-    "dashboard": (*BASE, "dashboard.txt"),
+    **dict.fromkeys(("orderbook", "strategy"), BASE),
+    "gateway": (*BASE, "data.txt"),
+    "order_manager": (*BASE, "data.txt", "order_manager.txt"),
+    "dashboard": (*BASE, "data.txt", "dashboard.txt"),
 }
 # Finds all of sys.path, and of the places where other Pythons look.
 _DISTRIBUTIONS = """

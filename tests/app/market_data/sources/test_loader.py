@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from app.config import Settings
-from app.market_data.sources import csv_file, loader
+from app.market_data.sources import loader
 from app.market_data.sources.source import ReadProgress
+from app.market_data.sources.text import text_file
 from app.market_data.tick_table import Columns, Rows
 
 MAGIC = b"TICKS-1\n"
@@ -27,12 +28,12 @@ class MagicSource:
     def load_prices(
         self, path: Path, columns: Columns, progress: ReadProgress | None = None
     ) -> Rows:
-        return csv_file.load_prices(self._as_csv(path), columns, progress)
+        return text_file.load_prices(self._as_csv(path), columns, progress)
 
     def load_sentiments(
         self, path: Path, columns: Columns, progress: ReadProgress | None = None
     ) -> Rows:
-        return csv_file.load_sentiments(self._as_csv(path), columns, progress)
+        return text_file.load_sentiments(self._as_csv(path), columns, progress)
 
 
 def write(path: Path, head: bytes, value: str) -> Path:

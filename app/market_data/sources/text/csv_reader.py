@@ -5,25 +5,22 @@ give the same :class:`RowBatch`.
 """
 
 import csv
-import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import numpy as np
 
 from app.market_data.ragged import Bytes, Ints
-from app.market_data.sources.errors import DataError, MalformedRows, missing_columns, reading
-from app.market_data.sources.source import ReadProgress
+from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.text.streams import LINE_BYTES_MAX, TextStream
 
 CHUNK_BYTES: Final = 1 << 20
-LINE_BYTES_MAX: Final = 1 << 20
 QUOTED_ROWS: Final = 8192
 PADDING: Final = bytes(64)
 """Follows the bytes of a batch, so that a column may be read past its last field."""
 
-_COMMA, _NEWLINE = ord(","), ord("\n")
+_NEWLINE: Final = ord("\n")
 
 
 @dataclass(slots=True)
@@ -31,7 +28,7 @@ class RowBatch:
     """Rows of a file.  Field ``c`` of row ``r`` is ``data[starts[r, c]:][:lengths[r, c]]``.
 
     ``lines``: the rows' line numbers in the file, from 1.  ``plain``: ``data`` without its padding
-    is exactly the wanted fields of these rows, each followed by one comma or newline.
+    is exactly the wanted fields of these rows, each followed by one delimiter or newline.
     """
 
     data: bytes
@@ -51,67 +48,21 @@ class RowBatch:
         return self.data[start : start + int(self.lengths[row, column])]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Positions of the wanted columns: ``columns[i]`` is the index of wanted column ``i``."""
-
-    columns: list[int]
-    width: int
-
-
-class CsvFile:
-    """One CSV file, plain or gzip, open for one pass over its rows.
-
-    ``required`` columns (setting -> name) must exist, ``optional`` ones may; :attr:`has` names
-    those found, in the order of a batch's fields.
-    """
+class CsvReader:
+    """The rows of one stream, read once: ``wanted`` columns of ``width`` that each row has."""
 
     def __init__(
         self,
-        path: Path,
-        required: dict[str, str],
-        optional: list[str],
+        stream: TextStream,
+        delimiter: bytes,
+        width: int,
+        wanted: list[int],
+        first_line: int,
         malformed: MalformedRows,
-        progress: ReadProgress | None = None,
     ) -> None:
-        self.path = path
-        self._malformed = malformed
-        self._progress = progress
-        with reading(path):
-            self._size_bytes = path.stat().st_size
-            self._raw: IO[bytes] = path.open("rb")
-            zipped = self._raw.peek(2)[:2] == b"\x1f\x8b"
-            stream = gzip.GzipFile(fileobj=self._raw) if zipped else self._raw
-            self._stream: IO[bytes] = stream  # type: ignore[assignment]
-            first = self._stream.readline(LINE_BYTES_MAX)
-        try:
-            self.has, self._header = self._read_header(first, required, optional)
-        except BaseException:
-            self.close()
-            raise
-
-    def _read_header(
-        self, line: bytes, required: dict[str, str], optional: list[str]
-    ) -> tuple[list[str], Header]:
-        if b"\0" in line or line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{self.path}: not a UTF-8 text file")
-        text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").rstrip("\r\n")
-        if not text.strip():
-            raise DataError(f"{self.path}: empty: no header with column names")
-        names = [name.strip() for name in next(csv.reader([text]))]
-        missing = {key: name for key, name in required.items() if name not in names}
-        if missing:
-            raise missing_columns(self.path, missing, names)
-        wanted = [*required.values(), *(name for name in optional if name in names)]
-        twice = [name for name in wanted if names.count(name) > 1]
-        if twice:
-            raise DataError(f"{self.path}: the header names column {', '.join(twice)} twice")
-        return wanted, Header([names.index(name) for name in wanted], len(names))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self._raw.close()
+        self._stream, self._malformed = stream, malformed
+        self._delimiter, self._width, self._columns = delimiter, width, wanted
+        self._first_line = first_line
 
     def batches(self) -> Iterator[RowBatch]:
         """Read every row that has as many fields as the header; others count as malformed.
@@ -119,9 +70,9 @@ class CsvFile:
         Raises:
             DataError: the file cannot be read to its end.
         """
-        line, rest = 2, b""
+        line, rest = self._first_line, b""
         while True:
-            chunk = rest + self._read(CHUNK_BYTES)
+            chunk = rest + self._stream.read(CHUNK_BYTES)
             at_end = len(chunk) == len(rest)
             if b'"' in chunk:
                 yield from self._quoted(chunk, line)
@@ -140,22 +91,15 @@ class CsvFile:
 
     def _check_line(self, unfinished: bytes) -> None:
         if len(unfinished) > LINE_BYTES_MAX:
-            raise DataError(f"{self.path}: a line is longer than {LINE_BYTES_MAX} bytes")
-
-    def _read(self, count: int) -> bytes:
-        with reading(self.path):
-            data = self._stream.read(count)
-            if self._progress:
-                self._progress(self._raw.tell(), self._size_bytes)
-        return data
+            raise DataError(f"{self._stream.path}: a line is longer than {LINE_BYTES_MAX} bytes")
 
     def _split(self, data: bytes, first_line: int) -> RowBatch:
         """Split whole lines that hold no quote."""
         array = np.frombuffer(data, np.uint8)
         line_ends = np.flatnonzero(array == _NEWLINE)
         line_starts = np.concatenate(([0], line_ends[:-1] + 1))
-        commas = np.flatnonzero(array == _COMMA)
-        width, columns = self._header.width, self._header.columns
+        commas = np.flatnonzero(array == self._delimiter[0])
+        width, columns = self._width, self._columns
         lines = np.arange(first_line, first_line + len(line_ends))
         whole = len(commas) == len(line_ends) * (width - 1)
         table = commas.reshape(-1, width - 1) if whole else None
@@ -163,7 +107,7 @@ class CsvFile:
             whole = False
             before = np.searchsorted(commas, line_starts)
             counts = np.searchsorted(commas, line_ends) - before
-            # A blank line is not a row: every file here has at least three columns.
+            # A blank line is not a row: every file here has at least two columns.
             good = counts == width - 1
             for row in np.flatnonzero(~good & (line_ends > line_starts)):
                 reason = f"{counts[row] + 1} fields, the header has {width}"
@@ -182,7 +126,7 @@ class CsvFile:
         def lines() -> Iterator[str]:
             pending = head
             while True:
-                more = self._read(CHUNK_BYTES)
+                more = self._stream.read(CHUNK_BYTES)
                 *full, pending = (pending + more).split(b"\n")
                 yield from (line.decode("latin-1") + "\n" for line in full)
                 self._check_line(pending)
@@ -191,24 +135,24 @@ class CsvFile:
             if pending:
                 yield pending.decode("latin-1")
 
-        reader = csv.reader(lines())
+        reader = csv.reader(lines(), delimiter=self._delimiter.decode())
         rows: list[list[bytes]] = []
         numbers: list[int] = []
         try:
             for fields in reader:
                 number = first_line + reader.line_num - 1
-                if len(fields) == self._header.width:
-                    rows.append([fields[c].encode("latin-1") for c in self._header.columns])
+                if len(fields) == self._width:
+                    rows.append([fields[c].encode("latin-1") for c in self._columns])
                     numbers.append(number)
                 elif fields:
-                    reason = f"{len(fields)} fields, the header has {self._header.width}"
+                    reason = f"{len(fields)} fields, the header has {self._width}"
                     self._malformed.add(number, reason)
                 if len(rows) == QUOTED_ROWS:
                     yield _joined(rows, numbers)
                     rows, numbers = [], []
         except csv.Error as error:
             line = first_line + reader.line_num - 1
-            raise DataError(f"{self.path}:{line}: {error}") from None
+            raise DataError(f"{self._stream.path}:{line}: {error}") from None
         if rows:
             yield _joined(rows, numbers)
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from app.market_data.sources import csv_reader as csv_rows
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import load_prices, load_sentiments
+from app.market_data.sources.text import csv_reader as csv_rows
 from app.market_data.tick_table import Columns, Rows
 from app.model.timestamps import format_timestamp, parse_timestamp
 from tests.support.paths import ROOT, SHARED_DATA
@@ -262,11 +262,11 @@ class TestRejected:
                 "no column 'timestamp'; the header has time, symbol, price: "
                 "set TIMESTAMP_COLUMN=time",
             ),
-            ("a;b;c\n", "no column 'timestamp', 'symbol', 'price'; the header has a;b;c: "),
+            ("a:b:c\n", "no column 'timestamp', 'symbol', 'price'; the header has a:b:c: "),
             (
-                "Date,Open,High,Low,Close,Ticker\n" + ROWS,
+                "Date,Open,Close,Ticker\n" + ROWS,
                 "no column 'timestamp', 'symbol', 'price'; "
-                "the header has Date, Open, High, Low, Close, Ticker: "
+                "the header has Date, Open, Close, Ticker: "
                 "set TIMESTAMP_COLUMN=Date, set SYMBOL_COLUMN=Ticker, set PRICE_COLUMN=Close",
             ),
             ("timestamp,symbol,prise\n" + ROWS, "prise: set PRICE_COLUMN=prise"),
@@ -276,8 +276,8 @@ class TestRejected:
                 f"has {', '.join(f'column_{n}' for n in range(90))[:200]}... (90 columns): set ",
             ),
             ("timestamp,symbol,price,price\n", "names column price twice"),
-            ((HEADER + ROWS).encode("utf-16"), "not a UTF-8 text file"),
-            (b"\0\0\0\0\n", "not a UTF-8 text file"),
+            ((HEADER + ROWS).encode("utf-16-le"), "not a text file in UTF-8, or in UTF-16 with"),
+            ((HEADER + ROWS).encode("utf-16")[:-1], "damaged UTF-16 text"),
             (gzip.compress((HEADER + ROWS).encode(), mtime=0)[:-9], "damaged gzip file"),
             (gzip.compress(HEADER.encode(), mtime=0) + b"junk", "damaged gzip file"),
             (HEADER + "x" * 3_000_000, "a line is longer than 1048576 bytes"),

@@ -1,0 +1,1 @@
+"""Text files: CSV of any shape and JSON lines, compressed or not."""

@@ -1,0 +1,94 @@
+"""The source for text files: finds out what a file holds, and loads it."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.source import ReadProgress
+from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
+from app.market_data.sources.text.layout import (
+    Header,
+    Layout,
+    first_line_of,
+    layout_of,
+    sentiment_layout_of,
+    sniff_delimiter,
+    split_line,
+)
+from app.market_data.sources.text.row_loader import RowLoader
+from app.market_data.sources.text.streams import TextStream
+from app.market_data.sources.timestamp_texts import TimestampReader
+from app.market_data.tick_table import Columns, Rows
+from app.model.symbols import symbol_problem
+
+
+def matches(head: bytes) -> bool:
+    """Always true: text is the last resort, and its errors say what is missing."""
+    return True
+
+
+def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
+    """Load ``timestamp,symbol,price`` and the sentiment column, if the file has one.
+
+    Raises:
+        DataError: with every reason why this file cannot be replayed.
+    """
+    return _load(path, columns, progress, prices=True)
+
+
+def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
+    """Load a sentiment file, ``timestamp,symbol,sentiment``.
+
+    Raises:
+        DataError: with every reason why this file cannot be used.
+    """
+    return _load(path, columns, progress, prices=False)
+
+
+def _load(path: Path, columns: Columns, progress: ReadProgress | None, prices: bool) -> Rows:
+    problem = symbol_problem(columns.data_symbol.encode()) if columns.data_symbol else None
+    if problem:
+        raise DataError(f"{path}: DATA_SYMBOL={columns.data_symbol}: {problem}")
+    try:
+        times = TimestampReader(columns.timestamp_format, columns.data_date)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    malformed = MalformedRows(path, "malformed", "SKIP_BAD_ROWS=true skips such rows")
+    with closing(TextStream(path, progress)) as stream:
+        layout, batches = _opened(stream, columns, malformed, prices)
+        return RowLoader(path, columns, layout, times, malformed).load(batches)
+
+
+def _opened(
+    stream: TextStream, columns: Columns, malformed: MalformedRows, prices: bool
+) -> tuple[Layout, Iterable[RowBatch]]:
+    """The layout of a file, and its rows."""
+    layout = layout_of_head(stream.path, stream.head, columns, prices)
+    stream.skip(layout.head_bytes)
+    reader = CsvReader(
+        stream,
+        layout.delimiter,
+        len(layout.names),
+        layout.wanted,
+        layout.head_lines + 1,
+        malformed,
+    )
+    return layout, reader.batches()
+
+
+def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = True) -> Layout:
+    """The layout of a file that begins with ``head``.
+
+    Raises:
+        DataError: it is no text, or columns are missing.
+    """
+    line = first_line_of(head)
+    if b"\0" in line:
+        raise DataError(f"{path}: not a text file in UTF-8, or in UTF-16 with a byte order mark")
+    if not line.strip():
+        raise DataError(f"{path}: empty: no header with column names")
+    delimiter = sniff_delimiter(line)
+    header = Header(path, split_line(line, delimiter))
+    found = layout_of if prices else sentiment_layout_of
+    return found(path, header, columns, delimiter, (len(line), 1))

@@ -1,0 +1,80 @@
+"""Writes the example files of this folder: the same sixty prices in every shape that loads.
+
+The prices are invented.  Usage: ``python data/examples/make_examples.py [FOLDER]``
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+START = datetime(2025, 10, 1, 9, 30)
+MINUTES = 60
+
+
+class Tick(NamedTuple):
+    """One price, in hundredths, and its minute."""
+
+    time: datetime
+    cents: int
+
+
+def ticks() -> list[Tick]:
+    """Prices that turn every seven minutes, so that averages cross."""
+    found, cents = [], 17320
+    for minute in range(MINUTES):
+        cents += (1 if minute // 7 % 2 else -1) * (7 + minute * minute % 5)
+        found.append(Tick(START + timedelta(minutes=minute), cents))
+    return found
+
+
+def price(cents: int) -> str:
+    """173.20"""
+    return f"{cents // 100}.{cents % 100:02}"
+
+
+def lines(form: str) -> Iterator[str]:
+    """The rows of a form; ``form`` has the names below in braces."""
+    for tick in ticks():
+        epoch_us = int(tick.time.replace(tzinfo=UTC).timestamp() * 10**6)
+        yield form.format(
+            time=tick.time,
+            us=epoch_us,
+            ms=epoch_us // 1000,
+            end_us=epoch_us + 59_999_999,
+            day_ms=(tick.time.hour * 60 + tick.time.minute) * 60_000,
+            price=price(tick.cents),
+            open=price(tick.cents + 2),
+            high=price(tick.cents + 5),
+            low=price(tick.cents - 5),
+            bid=price(tick.cents - 1),
+            ask=price(tick.cents + 1),
+            id=tick.time.minute + 1000,
+        )
+
+
+FILES = {
+    "ticks.csv": ("timestamp,symbol,price", "{time},AAPL,{price}"),
+    "semicolons.csv": ("Timestamp;Symbol;Price", "{time};AAPL;{price}"),
+    "other_names.csv": ("when,ticker,last,note", "{time},AAPL,{price},x"),
+    "one_symbol.csv": ("timestamp,price", "{time},{price}"),
+    "us_dates.csv": ("timestamp,symbol,price", "{time:%m/%d/%Y %I:%M %p},AAPL,{price}"),
+    "date_and_time.csv": ("date,time,symbol,price", "{time:%Y-%m-%d},{time:%H:%M:%S},AAPL,{price}"),
+    "milliseconds.csv": ("timestamp,symbol,price", "{day_ms},AAPL,{price}"),
+    "bars.csv": ("Date,Open,High,Low,Close,Volume", "{time},{open},{high},{low},{price},100"),
+    "quotes.csv": ("timestamp,symbol,bid,ask", "{time},AAPL,{bid},{ask}"),
+}
+"""Name -> header and form of a row."""
+
+
+def main() -> None:
+    """Write the files."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    for name, (header, form) in FILES.items():
+        rows = [header, *lines(form)] if header else [*lines(form)]
+        (folder / name).write_text("\n".join([*rows, ""]))
+
+
+if __name__ == "__main__":
+    main()

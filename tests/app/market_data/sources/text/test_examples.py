@@ -1,0 +1,72 @@
+"""The documented shapes: each command of data/README.md trades as the plain file does."""
+
+import re
+import runpy
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from app.backtest import run as backtest
+from app.backtest.outcome import Outcome, first_difference, of_backtest
+from app.config import Settings
+from app.market_data.sources.loader import open_feed
+from tests.chaos.host import HostStack
+from tests.support.paths import ROOT
+
+EXAMPLES = ROOT / "data" / "examples"
+TEXT = (ROOT / "data" / "README.md").read_text()
+COMMANDS = re.findall(r"^\|.*`(DATA_PATH=.*) \.venv/bin/python -m app backtest` \|$", TEXT, re.M)
+
+
+def settings_of(command: str) -> dict[str, str]:
+    """The settings in front of a command."""
+    return dict(word.split("=", 1) for word in shlex.split(command))
+
+
+@cache
+def outcome(command: str) -> Outcome:
+    settings = Settings.from_environ({"REPLAY": "once", "PACE": "max"} | settings_of(command))
+    return of_backtest(backtest.run(settings, open_feed(settings)))
+
+
+def test_the_files_are_those_of_their_generator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_examples.py", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "make_examples.py"), run_name="__main__")
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    there = {path.name: path.read_bytes() for path in EXAMPLES.iterdir() if path.suffix != ".py"}
+    assert made == {name: data for name, data in there.items() if name != "__pycache__"}
+
+
+def test_every_file_has_a_command() -> None:
+    named = {Path(settings_of(command)["DATA_PATH"]).name for command in COMMANDS}
+    assert named == {path.name for path in EXAMPLES.glob("*.[cj]s*")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_trades_as_the_plain_file(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert len(outcome(COMMANDS[0]).orders) >= 3
+    assert first_difference(outcome(COMMANDS[0]), outcome(command)) is None
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", ["us_dates", "bars", "quotes"])
+def test_the_stack_trades_as_the_backtest(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    command = next(found for found in COMMANDS if f"/{name}." in found)
+    if name == "bars":
+        command += " BARS_AS=ohlc"
+    environ = {key.lower(): value for key, value in settings_of(command).items()}
+    with HostStack(tmp_path, pace="max", dashboard_port=0, **environ) as stack:
+        assert stack.wait(60) == 0, stack.tail()
+        assert len(stack.outcome().orders) >= 3
+        assert first_difference(outcome(command), stack.outcome()) is None
