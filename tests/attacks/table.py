@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.attacks.families.access import RIGHTS, TLS, TOKENS
+from tests.attacks.families.control import CONTROL
 from tests.attacks.families.feed import LINK, PORTS
 from tests.attacks.families.files import FILES
 from tests.attacks.families.floods import FLOODS
@@ -22,6 +23,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     TOKENS,
     TLS,
     PORTS,
+    CONTROL,
     LINK,
     HOSTILE,
     MEMORY,

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from app.config import Settings
+from app.dashboard.sources.connecting import Connecting
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import PROOF
@@ -38,6 +39,7 @@ class Sentiments:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._socket: socket.socket | None = None
+        self._connecting: Connecting | None = None
         self._next_try_s = 0.0
         self._parser: _kernel.FieldParser | None = None
         self._times: list[deque[int]] = []
@@ -66,7 +68,7 @@ class Sentiments:
         return values[found - 1] if found else NONE
 
     def read(self, *, of_stack: bool) -> None:
-        """Take what has arrived; connect if there is no connection.
+        """Take what has arrived; connect, in the background, if there is no connection.
 
         ``of_stack``: the gateway shares this stack's memory, so it is shown the stack's proof.
         """
@@ -90,22 +92,21 @@ class Sentiments:
             self.close()
 
     def _connect(self, of_stack: bool) -> bool:
-        now_s = time.monotonic()
-        if now_s < self._next_try_s:
+        """Begin to connect, or see whether it has been done."""
+        if self._connecting is None:
+            now_s = time.monotonic()
+            if now_s < self._next_try_s:
+                return False
+            self._next_try_s = now_s + RETRY_S
+            proof = stack_proof(self._settings) if of_stack else ""
+            hello = PROOF + proof.encode() + DELIMITER if proof else b""
+            address = (self._settings.gateway_host, self._settings.sentiment_port)
+            self._connecting = Connecting(address, hello, CONNECT_TIMEOUT_S)
+        if not self._connecting.done:
             return False
-        self._next_try_s = now_s + RETRY_S
-        address = (self._settings.gateway_host, self._settings.sentiment_port)
-        try:
-            self._socket = socket.create_connection(address, CONNECT_TIMEOUT_S)
-            if of_stack and (proof := stack_proof(self._settings)):
-                self._socket.sendall(PROOF + proof.encode() + DELIMITER)
-            self._socket.setblocking(False)
-        except OSError as error:
-            self.problem = f"{address[0]}:{address[1]}: {error}"
-            self.close()
-            return False
-        self.problem = ""
-        return True
+        self._socket, self.problem = self._connecting.take(), self._connecting.error
+        self._connecting = None
+        return self._socket is not None
 
     def _take(self, parser: _kernel.FieldParser) -> None:
         """Parse the sentiments in the buffer."""
@@ -133,7 +134,10 @@ class Sentiments:
 
     def close(self) -> None:
         """Close the connection; the next read opens a new one."""
+        if self._connecting is not None:
+            self._connecting.forget()
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.close()
-        self._socket, self._fill = None, 0
+        self._socket = self._connecting = None
+        self._fill = 0
