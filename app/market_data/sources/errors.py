@@ -22,6 +22,7 @@ SYNONYMS: Final = {
     "TIMESTAMP_COLUMN": (
         "timestamp", "time", "datetime", "date", "ts", "date time", "event time", "open time",
         "trade time", "transact time", "ts event", "ts recv", "local time", "gmt time", "utc",
+        "when",
     ),
     "SYMBOL_COLUMN": (
         "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",
