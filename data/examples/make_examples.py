@@ -85,6 +85,12 @@ def main() -> None:
     for name, (header, form) in FILES.items():
         rows = [header, *lines(form)] if header else [*lines(form)]
         (folder / name).write_text("\n".join([*rows, ""]))
+    parts = folder / "parts"
+    parts.mkdir(exist_ok=True)
+    header, form = FILES["one_symbol.csv"]
+    rows, half = [*lines(form)], MINUTES // 2
+    for number, some in ((1, rows[:half]), (2, rows[half:])):
+        (parts / f"aapl-{number}.csv").write_text("\n".join([header, *some, ""]))
 
 
 if __name__ == "__main__":

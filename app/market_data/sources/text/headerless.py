@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from app.market_data.sources.errors import DataError, printable, symbol_of_name
+from app.market_data.sources.errors import DataError, printable, symbol_remedy
 from app.market_data.sources.timestamp_texts import TimestampReader, likely_forms
 from app.model.symbols import symbol_problem
 
@@ -75,14 +75,16 @@ def known_file(fields: Sequence[str]) -> KnownFile | None:
     return next((known for known in KNOWN if known.matches(fields)), None)
 
 
-def no_header(path: Path, fields: Sequence[str], line: bytes) -> DataError:
+def no_header(
+    path: Path, fields: Sequence[str], line: bytes, several_files: bool = False
+) -> DataError:
     """The error for a file of unknown columns, with the settings that may name them."""
     names = _guess(fields)
     remedies = [f"set DATA_HEADER='{','.join(names)}'"]
     if "date" in names:
         remedies.append("set TIMESTAMP_COLUMN=date+time")
     if "symbol" not in names:
-        remedies.append(f"set DATA_SYMBOL={symbol_of_name(path)}, if that is the symbol")
+        remedies.append(symbol_remedy(path, several_files))
     shown = printable(line.rstrip(b"\r\n"))
     return DataError(f"{path}: no header; the first line is {shown}: {', '.join(remedies)}")
 

@@ -167,7 +167,9 @@ def layout_of(
         missing["SYMBOL_COLUMN"] = columns.symbol
     if missing:
         order = {name: missing[name] for name in _ORDER if name in missing}
-        raise missing_columns(path, order, header.names, header.date_and_time)
+        raise missing_columns(
+            path, order, header.names, header.date_and_time, columns.several_files
+        )
     constant = columns.data_symbol.encode() if symbol is None else None
     sentiment = header.find(columns.sentiment)
     group = Group(tuple(values), constant)

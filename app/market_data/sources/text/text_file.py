@@ -10,7 +10,7 @@ from app.market_data.sources.errors import (
     MalformedRows,
     printable,
     quoted,
-    symbol_of_name,
+    symbol_remedy,
 )
 from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
@@ -127,10 +127,10 @@ def _named(
         return columns, names
     known = known_file(fields)
     if known is None:
-        raise no_header(path, fields, line)
+        raise no_header(path, fields, line, columns.several_files)
     if not columns.data_symbol:
         raise DataError(
-            f"{path}: {known.title} do not say their symbol: set "
-            f"DATA_SYMBOL={symbol_of_name(path)}, if that is it"
+            f"{path}: {known.title} do not say their symbol: "
+            f"{symbol_remedy(path, columns.several_files)}"
         )
     return replace(columns, timestamp=known.time), list(known.columns)

@@ -67,7 +67,7 @@ class TestNoHeader:
     )
     def test_binance(self, tmp_path: Path, rows: str, frame: bytes) -> None:
         message = refusal(tmp_path, rows, "BTCUSDT-1m-2025-01.csv")
-        assert "do not say their symbol: set DATA_SYMBOL=BTCUSDT, if that is it" in message
+        assert "do not say their symbol: set DATA_SYMBOL=BTCUSDT, if that is" in message
         loaded, environ = mended(tmp_path / "BTCUSDT-1m-2025-01.csv", {})
         assert environ == {"DATA_SYMBOL": "BTCUSDT"}
         assert frames_of(loaded) == [frame]
