@@ -64,6 +64,10 @@ FILES = {
     "milliseconds.csv": ("timestamp,symbol,price", "{day_ms},AAPL,{price}"),
     "bars.csv": ("Date,Open,High,Low,Close,Volume", "{time},{open},{high},{low},{price},100"),
     "quotes.csv": ("timestamp,symbol,bid,ask", "{time},AAPL,{bid},{ask}"),
+    "lines.jsonl": (
+        "",
+        '{{"time": {ms}, "trade": {{"symbol": "AAPL", "price": "{price}", "size": 100}}}}',
+    ),
     "no_header.csv": ("", "{time:%Y%m%d %H%M%S};{price};100"),
     "binance_klines.csv": (
         "",

@@ -15,6 +15,7 @@ from app.market_data.sources.errors import (
 from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
 from app.market_data.sources.text.headerless import is_row, known_file, no_header
+from app.market_data.sources.text.json_lines import JsonReader, column_names, is_json
 from app.market_data.sources.text.layout import (
     Header,
     Layout,
@@ -74,6 +75,9 @@ def _opened(
 ) -> tuple[Layout, Iterable[RowBatch]]:
     """The layout of a file, and its rows."""
     layout = layout_of_head(stream.path, stream.head, columns, prices)
+    if layout.is_json:
+        names = [layout.names[column] for column in layout.wanted]
+        return layout, JsonReader(stream, names, malformed).batches()
     stream.skip(layout.head_bytes)
     reader = CsvReader(
         stream,
@@ -93,6 +97,10 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
         DataError: it is no text, or columns are missing.
     """
     line = first_line_of(head)
+    if is_json(path, head):
+        header = Header(path, column_names(head))
+        found = layout_of if prices else sentiment_layout_of
+        return replace(found(path, header, columns, b",", (0, 0)), is_json=True)
     if b"\0" in line:
         raise DataError(f"{path}: not a text file in UTF-8, or in UTF-16 with a byte order mark")
     if not line.strip():
