@@ -9,7 +9,7 @@ from typing import Final
 from app.config import Settings, load_settings
 from app.gateway.server import GUESTS_MAX, FeedServer
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.loader import columns_of, load_prices, load_track, open_feed
+from app.market_data.sources.loader import columns_of, load_files, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
 from app.runtime.lifecycle import EXIT_FAULT, FatalError, RunFailed, Stop
 from app.runtime.log import get_logger
@@ -47,7 +47,7 @@ def load_data(
         DataError: lists every reason why the file cannot be used.
     """
     settings = load_settings() if settings is None else settings
-    rows = load_prices(Path(path or settings.data_path), columns_of(settings))
+    rows = load_files(str(path or settings.data_path), columns_of(settings))
     track, _ = load_track(settings, rows)
     ends, frames = track.offsets.tolist(), track.frames.tobytes()
     sentiments = [frames[a:b] for a, b in itertools.pairwise(ends)]

@@ -46,6 +46,7 @@ class Columns:
     ``timestamp`` to ``sentiment``: names of columns.  ``data_symbol``: the symbol of a file without
     such a column.  ``data_header``: names of the columns of a file without a header.  ``data_date``
     and ``timestamp_format``: see :mod:`app.market_data.sources.timestamp_texts`.
+    ``several_files``: whether other files are read in the same way.
     """
 
     timestamp: str = "timestamp"
@@ -61,6 +62,7 @@ class Columns:
     quotes_as: str = "mid"
     timestamp_format: str = ""
     data_date: str = ""
+    several_files: bool = False
 
 
 SENTIMENT_MAX: Final = 100

@@ -64,6 +64,21 @@ FILES = {
     "milliseconds.csv": ("timestamp,symbol,price", "{day_ms},AAPL,{price}"),
     "bars.csv": ("Date,Open,High,Low,Close,Volume", "{time},{open},{high},{low},{price},100"),
     "quotes.csv": ("timestamp,symbol,bid,ask", "{time},AAPL,{bid},{ask}"),
+    "lines.jsonl": (
+        "",
+        '{{"time": {ms}, "trade": {{"symbol": "AAPL", "price": "{price}", "size": 100}}}}',
+    ),
+    "no_header.csv": ("", "{time:%Y%m%d %H%M%S};{price};100"),
+    "binance_klines.csv": (
+        "",
+        "{us},{open},{high},{low},{price},9.5,{end_us},1640.1,12,4.1,700.5,0",
+    ),
+    "binance_aggtrades.csv": ("", "{id},{price},0.5,{id},{id},{us},True,True"),
+    "binance_trades.csv": ("", "{id},{price},0.5,86.50,{ms},false,true"),
+    "yfinance.csv": (
+        "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDatetime,,,,,",
+        "{time}+00:00,{price},{high},{low},{open},100",
+    ),
 }
 """Name -> header and form of a row."""
 
@@ -74,6 +89,12 @@ def main() -> None:
     for name, (header, form) in FILES.items():
         rows = [header, *lines(form)] if header else [*lines(form)]
         (folder / name).write_text("\n".join([*rows, ""]))
+    parts = folder / "parts"
+    parts.mkdir(exist_ok=True)
+    header, form = FILES["one_symbol.csv"]
+    rows, half = [*lines(form)], MINUTES // 2
+    for number, some in ((1, rows[:half]), (2, rows[half:])):
+        (parts / f"aapl-{number}.csv").write_text("\n".join([header, *some, ""]))
 
 
 if __name__ == "__main__":

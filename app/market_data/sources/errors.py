@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from app.model.symbols import symbol_problem
 from app.runtime.readable import why_unreadable
 
 SHOWN_ROWS: Final = 10
@@ -22,6 +23,7 @@ SYNONYMS: Final = {
     "TIMESTAMP_COLUMN": (
         "timestamp", "time", "datetime", "date", "ts", "date time", "event time", "open time",
         "trade time", "transact time", "ts event", "ts recv", "local time", "gmt time", "utc",
+        "when",
     ),
     "SYMBOL_COLUMN": (
         "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",
@@ -40,6 +42,10 @@ _OTHERWISE: Final = {
     "QUOTES_AS": ("bid", "ask"),
 }
 """Columns that no setting names -> the setting that does without them."""
+
+
+FILE: Final = "{file}"
+"""Value of DATA_SYMBOL: each file's name begins with its symbol."""
 
 
 class DataError(Exception):
@@ -108,7 +114,11 @@ class MalformedRows:
 
 
 def missing_columns(
-    path: Path, missing: Mapping[str, str], found: Sequence[str], date_and_time: str | None = None
+    path: Path,
+    missing: Mapping[str, str],
+    found: Sequence[str],
+    date_and_time: str | None = None,
+    several_files: bool = False,
 ) -> DataError:
     """The error for a file without some columns; ``missing``: setting -> the name that it has.
 
@@ -125,18 +135,18 @@ def missing_columns(
         guess = nearest_column(setting, name, free)
         if setting == "TIMESTAMP_COLUMN" and date_and_time:
             guess = date_and_time
-        remedies.append(_remedy(path, setting, guess))
+        remedies.append(_remedy(path, setting, guess, several_files))
         free = [other for other in free if other != guess]
     return DataError(
         f"{path}: no column {names}; the header has {header}: {', '.join(dict.fromkeys(remedies))}"
     )
 
 
-def _remedy(path: Path, setting: str, guess: str | None) -> str:
+def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) -> str:
     if guess and setting in SYNONYMS:
         return f"set {setting}={quoted(guess)}"
     if setting == "SYMBOL_COLUMN":
-        return f"set DATA_SYMBOL={symbol_of_name(path)}, if that is the symbol of every row"
+        return symbol_remedy(path, several_files)
     if setting in _OTHERWISE["BARS_AS"]:
         return "set BARS_AS=close"
     if setting in _OTHERWISE["QUOTES_AS"]:
@@ -149,10 +159,19 @@ def quoted(value: str) -> str:
     return shlex.quote(value)
 
 
+def symbol_remedy(path: Path, several_files: bool) -> str:
+    """How to give a file without a symbol column one."""
+    if several_files:
+        return f"set DATA_SYMBOL='{FILE}', if each file's name begins with its symbol"
+    name = symbol_of_name(path)
+    likely = "AAPL" if symbol_problem(name.encode()) else name
+    return f"set DATA_SYMBOL={likely}, if that is the symbol of every row"
+
+
 def symbol_of_name(path: Path) -> str:
-    """The symbol that the name of a file begins with: BTCUSDT of BTCUSDT-1m-2025-01.csv.gz."""
-    found = re.match(r"[A-Za-z0-9]{1,10}", path.name)
-    return found[0].upper() if found else "AAPL"
+    """The symbol that the name of a file begins with: BTCUSDT of btcusdt-1m-2025-01.csv.gz."""
+    found = re.match(r"[A-Za-z0-9]+", path.name)
+    return found[0].upper() if found else ""
 
 
 def nearest_column(setting: str, name: str, found: Sequence[str]) -> str | None:

@@ -1,12 +1,15 @@
 """Loads the files that the settings name into a feed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
-from app.market_data.sources.errors import DataError, reading
+from app.market_data.sources.errors import FILE, DataError, reading, symbol_of_name
+from app.market_data.sources.files import files_of
+from app.market_data.sources.rows import merged
 from app.market_data.sources.source import HEAD_BYTES, ReadProgress, Source
 from app.market_data.sources.text import text_file
 from app.market_data.tick_table import Columns, Rows
@@ -29,7 +32,48 @@ def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = No
     Raises:
         DataError: with every reason why this file cannot be replayed.
     """
-    rows = _source_of(path).load_prices(path, columns, progress)
+    rows = _source_of(path).load_prices(path, _for_file(columns, path), progress)
+    return _checked(str(path), rows)
+
+
+def load_files(spec: str, columns: Columns, progress: ReadProgress | None = None) -> Rows:
+    """Load the price files that ``DATA_PATH`` names, merged by time.
+
+    Raises:
+        DataError: with every reason why a file cannot be replayed.
+    """
+    paths = files_of(spec)
+    if len(paths) == 1:
+        return load_prices(paths[0], columns, progress)
+    with reading(paths[0]):
+        sizes = [path.stat().st_size for path in paths]
+    parts = []
+    for number, path in enumerate(paths):
+        before = sum(sizes[:number])
+
+        def part_done(done: int, _: int, before: int = before) -> None:
+            if progress:
+                progress(before + done, sum(sizes))
+
+        parts.append(load_prices(path, replace(columns, several_files=True), part_done))
+    return _checked(spec, merged(parts))
+
+
+def _for_file(columns: Columns, path: Path) -> Columns:
+    if columns.data_symbol != FILE:
+        return columns
+    symbol = symbol_of_name(path)
+    if not symbol:
+        raise DataError(f"{path}: DATA_SYMBOL={FILE}: the file's name begins with no symbol")
+    return replace(columns, data_symbol=symbol)
+
+
+def _checked(path: str, rows: Rows) -> Rows:
+    """The rows, if their symbols fit into a frame.
+
+    Raises:
+        DataError: they do not.
+    """
     size_bytes = len(encode_symbol_list(rows.symbols))
     if size_bytes > MAX_FRAME_BYTES:
         raise DataError(
@@ -45,7 +89,7 @@ def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None 
     Raises:
         DataError: with every reason why this file cannot be used.
     """
-    return _source_of(path).load_sentiments(path, columns, progress)
+    return _source_of(path).load_sentiments(path, _for_file(columns, path), progress)
 
 
 def columns_of(settings: Settings) -> Columns:
@@ -89,6 +133,6 @@ def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
     Raises:
         DataError: with every reason why a file cannot be replayed.
     """
-    rows = load_prices(Path(settings.data_path), columns_of(settings), progress)
+    rows = load_files(settings.data_path, columns_of(settings), progress)
     track, seeded = load_track(settings, rows, progress)
     return Feed(rows, track, seeded, settings)

@@ -148,13 +148,13 @@ class CsvReader:
                     reason = f"{len(fields)} fields, the header has {self._width}"
                     self._malformed.add(number, reason)
                 if len(rows) == QUOTED_ROWS:
-                    yield _joined(rows, numbers)
+                    yield joined_rows(rows, numbers)
                     rows, numbers = [], []
         except csv.Error as error:
             line = first_line + reader.line_num - 1
             raise DataError(f"{self._stream.path}:{line}: {error}") from None
         if rows:
-            yield _joined(rows, numbers)
+            yield joined_rows(rows, numbers)
 
 
 def _within(table: Ints, line_starts: Ints, line_ends: Ints) -> bool:
@@ -164,7 +164,8 @@ def _within(table: Ints, line_starts: Ints, line_ends: Ints) -> bool:
     return bool(((table[:, 0] >= line_starts) & (table[:, -1] < line_ends)).all())
 
 
-def _joined(rows: list[list[bytes]], numbers: list[int]) -> RowBatch:
+def joined_rows(rows: list[list[bytes]], numbers: list[int]) -> RowBatch:
+    """A batch of rows whose fields are given one by one, with their line numbers."""
     lengths = np.array([[len(field) for field in row] for row in rows], np.int64)
     ends = np.cumsum(lengths + 1).reshape(lengths.shape)
     data = b",".join(field for row in rows for field in row) + b"," + PADDING

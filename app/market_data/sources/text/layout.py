@@ -38,7 +38,7 @@ class Layout:
     ``form``: how values become prices: ``value`` (each is one), ``ohlc`` (four ticks of a bar) or
     ``mid`` (one tick between bid and ask).  ``time``: one column, or date and time of day.
     ``head_bytes`` and ``head_lines``: what comes before the first row.  ``sparse``: a row need not
-    have values for each group.
+    have values for each group.  ``is_json``: rows are JSON objects, the columns their members.
     """
 
     kind: str
@@ -52,6 +52,7 @@ class Layout:
     form: str = "value"
     sentiment: int | None = None
     sparse: bool = False
+    is_json: bool = False
     wanted: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -167,7 +168,9 @@ def layout_of(
         missing["SYMBOL_COLUMN"] = columns.symbol
     if missing:
         order = {name: missing[name] for name in _ORDER if name in missing}
-        raise missing_columns(path, order, header.names, header.date_and_time)
+        raise missing_columns(
+            path, order, header.names, header.date_and_time, columns.several_files
+        )
     constant = columns.data_symbol.encode() if symbol is None else None
     sentiment = header.find(columns.sentiment)
     group = Group(tuple(values), constant)

@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.errors import (
+    DataError,
+    MalformedRows,
+    printable,
+    quoted,
+    symbol_remedy,
+)
 from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
+from app.market_data.sources.text.headerless import is_row, known_file, no_header
+from app.market_data.sources.text.json_lines import JsonReader, column_names, is_json
 from app.market_data.sources.text.layout import (
     Header,
     Layout,
@@ -18,6 +27,7 @@ from app.market_data.sources.text.layout import (
 )
 from app.market_data.sources.text.row_loader import RowLoader
 from app.market_data.sources.text.streams import TextStream
+from app.market_data.sources.text.wide import wide_layout
 from app.market_data.sources.timestamp_texts import TimestampReader
 from app.market_data.tick_table import Columns, Rows
 from app.model.symbols import symbol_problem
@@ -65,6 +75,9 @@ def _opened(
 ) -> tuple[Layout, Iterable[RowBatch]]:
     """The layout of a file, and its rows."""
     layout = layout_of_head(stream.path, stream.head, columns, prices)
+    if layout.is_json:
+        names = [layout.names[column] for column in layout.wanted]
+        return layout, JsonReader(stream, names, malformed).batches()
     stream.skip(layout.head_bytes)
     reader = CsvReader(
         stream,
@@ -84,11 +97,48 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
         DataError: it is no text, or columns are missing.
     """
     line = first_line_of(head)
+    if is_json(path, head):
+        header = Header(path, column_names(head))
+        found = layout_of if prices else sentiment_layout_of
+        return replace(found(path, header, columns, b",", (0, 0)), is_json=True)
     if b"\0" in line:
         raise DataError(f"{path}: not a text file in UTF-8, or in UTF-16 with a byte order mark")
     if not line.strip():
         raise DataError(f"{path}: empty: no header with column names")
     delimiter = sniff_delimiter(line)
-    header = Header(path, split_line(line, delimiter))
-    found = layout_of if prices else sentiment_layout_of
-    return found(path, header, columns, delimiter, (len(line), 1))
+    names = split_line(line, delimiter)
+    if not prices:
+        return sentiment_layout_of(path, Header(path, names), columns, delimiter, (len(line), 1))
+    wide = wide_layout(path, head, columns, delimiter)
+    if wide is not None:
+        return wide
+    above = (len(line), 1)
+    known = {name.casefold() for name in (columns.timestamp, columns.symbol, columns.price)}
+    named = known & {name.casefold() for name in names}
+    if columns.data_header or (is_row(names) and not named):
+        columns, names = _named(path, names, columns, line)
+        above = (0, 0)
+    return layout_of(path, Header(path, names), columns, delimiter, above)
+
+
+def _named(
+    path: Path, fields: list[str], columns: Columns, line: bytes
+) -> tuple[Columns, list[str]]:
+    """How to read a file whose first line is a row, and the names of its columns."""
+    if columns.data_header:
+        names = [name.strip() for name in columns.data_header.split(",")]
+        if len(names) != len(fields):
+            raise DataError(
+                f"{path}: DATA_HEADER={quoted(columns.data_header)} names {len(names)} columns, "
+                f"the first line has {len(fields)}: {printable(line.rstrip())}"
+            )
+        return columns, names
+    known = known_file(fields)
+    if known is None:
+        raise no_header(path, fields, line, columns.several_files)
+    if not columns.data_symbol:
+        raise DataError(
+            f"{path}: {known.title} do not say their symbol: "
+            f"{symbol_remedy(path, columns.several_files)}"
+        )
+    return replace(columns, timestamp=known.time), list(known.columns)

@@ -12,6 +12,7 @@ import pytest
 from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config import Settings
+from app.market_data.sources.files import files_of
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import HostStack
 from tests.support.paths import ROOT
@@ -26,6 +27,10 @@ def settings_of(command: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in shlex.split(command))
 
 
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.*") if path.suffix not in (".py", ".pyc")]
+
+
 @cache
 def outcome(command: str) -> Outcome:
     settings = Settings.from_environ({"REPLAY": "once", "PACE": "max"} | settings_of(command))
@@ -37,14 +42,14 @@ def test_the_files_are_those_of_their_generator(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["make_examples.py", str(tmp_path)])
     runpy.run_path(str(EXAMPLES / "make_examples.py"), run_name="__main__")
-    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    there = {path.name: path.read_bytes() for path in EXAMPLES.iterdir() if path.suffix != ".py"}
-    assert made == {name: data for name, data in there.items() if name != "__pycache__"}
+    made = {path.relative_to(tmp_path): path.read_bytes() for path in files(tmp_path)}
+    assert made == {path.relative_to(EXAMPLES): path.read_bytes() for path in files(EXAMPLES)}
 
 
-def test_every_file_has_a_command() -> None:
-    named = {Path(settings_of(command)["DATA_PATH"]).name for command in COMMANDS}
-    assert named == {path.name for path in EXAMPLES.glob("*.[cj]s*")}
+def test_every_file_has_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    paths = [settings_of(command)["DATA_PATH"] for command in COMMANDS]
+    assert {path.resolve() for spec in paths for path in files_of(spec)} == set(files(EXAMPLES))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -209,7 +209,12 @@ class TestConstantSymbol:
 
     @pytest.mark.parametrize(
         ("name", "symbol"),
-        [("AAPL.csv", "AAPL"), ("btcusdt-1m-2025-01.csv", "BTCUSDT"), ("a_very_long.csv", "A")],
+        [
+            ("AAPL.csv", "AAPL"),
+            ("btcusdt-1m-2025-01.csv", "BTCUSDT"),
+            ("a_very_long.csv", "A"),
+            ("-.csv", "AAPL"),
+        ],
     )
     def test_suggested_from_the_files_name(self, tmp_path: Path, name: str, symbol: str) -> None:
         message = refusal(tmp_path, self.TEXT, name)

@@ -1,0 +1,80 @@
+"""Tables with a column for each symbol under two or three header rows, as yfinance writes them."""
+
+from pathlib import Path
+from typing import Final
+
+from app.market_data.sources.errors import DataError
+from app.market_data.sources.text.headerless import is_row
+from app.market_data.sources.text.layout import BAR, Group, Layout, split_line
+from app.market_data.tick_table import Columns
+from app.model.symbols import symbol_problem
+
+HEADER_ROWS_MAX: Final = 3
+
+
+def wide_layout(path: Path, head: bytes, columns: Columns, delimiter: bytes) -> Layout | None:
+    """The layout of such a table; None if the file is another.
+
+    The names of symbols and those of values are in two rows, in either order; the name of the index
+    is in a third, or in the first.
+
+    Raises:
+        DataError: it is one, but lacks the value that is asked for, or a symbol is not valid.
+    """
+    lines = head.splitlines(keepends=True)[: HEADER_ROWS_MAX + 1]
+    rows = [split_line(line, delimiter) for line in lines]
+    count = next((at for at, row in enumerate(rows) if is_row(row)), 0)
+    if count not in (2, 3) or len({len(row) for row in rows[:count]}) != 1:
+        return None
+    first, second = rows[0], rows[1]
+    if count == 3 and any(rows[2][1:]):
+        return None
+    if count == 2 and second[0]:
+        return None
+    if not all(first[1:]) or not all(second[1:]):
+        return None
+    values, symbols = (first, second) if _names_values(first, columns) else (second, first)
+    wanted = [columns.price] if _finds(values, columns.price) else ["close"]
+    if columns.bars_as == "ohlc" and columns.data_kind in ("auto", "bars"):
+        wanted = list(BAR)
+    groups = []
+    for symbol in dict.fromkeys(symbols[1:]):
+        places = [_place(values, symbols, name, symbol) for name in wanted]
+        if None in places:
+            continue
+        problem = symbol_problem(symbol.encode())
+        if problem:
+            raise DataError(f"{path}: symbol={symbol!r}: {problem}")
+        found = tuple(place for place in places if place is not None)
+        groups.append(Group(found, symbol.encode()))
+    names = [*dict.fromkeys(values[1:])]
+    if not groups:
+        missing = ", ".join(repr(name) for name in wanted)
+        raise DataError(
+            f"{path}: no column {missing} for any symbol; the header has {', '.join(names)}: "
+            f"set PRICE_COLUMN={names[0]}, set BARS_AS=close"
+        )
+    titles = [
+        rows[count - 1][0] or first[0] or "Date",
+        *(f"{value} {symbol}" for value, symbol in zip(values[1:], symbols[1:], strict=True)),
+    ]
+    form = "ohlc" if len(wanted) == 4 else "value"
+    size = sum(map(len, lines[:count]))
+    return Layout(
+        "bars", delimiter, titles, size, count, (0,), None, groups, form, None, sparse=True
+    )
+
+
+def _finds(names: list[str], wanted: str) -> bool:
+    return wanted.casefold() in (name.casefold() for name in names[1:])
+
+
+def _names_values(names: list[str], columns: Columns) -> bool:
+    return _finds(names, "close") or _finds(names, columns.price)
+
+
+def _place(values: list[str], symbols: list[str], name: str, symbol: str) -> int | None:
+    for at in range(1, len(values)):
+        if symbols[at] == symbol and values[at].casefold() == name.casefold():
+            return at
+    return None
