@@ -23,7 +23,7 @@ RUNTIME = {"runtime"} | {
     for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
 FEED = {"market_data", "market_data/sources"} | {
-    f"market_data/sources/{room}" for room in ("columnar", "text")
+    f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")
 }
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
 
@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "market_data": MODEL | {"config"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
+    "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,

@@ -84,6 +84,11 @@ class RowBuilder:
             this, last = (format_timestamp(int(ns)).decode() for ns in at)
             self._unordered.add(int(rows.number[row]), f"{this} comes after {last}")
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is any row so far, good or malformed."""
+        return bool(self._event_ns) or self._malformed.count > 0
+
     def build(self) -> Rows:
         """All rows.
 

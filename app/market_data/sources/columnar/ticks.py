@@ -85,7 +85,8 @@ class _Faults:
 def ticks_of(rows: DecodedRows, values: list[Ints]) -> DecodedRows:
     """One tick a row for one value, the middle of two, four ticks of the four of a bar."""
     if len(values) == 2:
-        rows.value = (values[0] + values[1]) // 2
+        bid, ask = values  # their sum may not fit into 64 bits
+        rows.value = bid // 2 + ask // 2 + (bid % 2 + ask % 2) // 2
     elif len(values) == BAR_VALUES:
         opened, high, low, close = values
         rising = close >= opened
