@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.market_data.sources.columnar.layout import price_layout, sentiment_layout
+from app.market_data.sources.columnar.layout import find_layout
 from app.market_data.sources.columnar.messages import Done, Refused, Request, batch_of, encode
 from app.market_data.sources.columnar.ticks import TickReader
 from app.market_data.sources.errors import DataError
@@ -75,9 +75,11 @@ def _messages(request: Request) -> Iterator[bytes]:
     position = _bytes_read()
     reader = _opener(request.form)(request.path)
     names = [field.name for field in reader.schema]
-    find = price_layout if request.prices else sentiment_layout
-    layout = find(path, names, request.columns)
-    ticks = TickReader(layout, request.columns, request.prices, request.path)
+    layout = find_layout(path, names, request.columns, request.prices)
+    try:
+        ticks = TickReader(layout, request.columns, request.prices)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     sent = 0
     for batch in reader:
         for first in range(0, batch.num_rows, BATCH_ROWS):

@@ -34,6 +34,7 @@ class Batch(msgspec.Struct, frozen=True, tag=True):
     symbol: bytes
     value: bytes
     sentiment: bytes | None
+    quarter: bytes | None
     bad: list[tuple[int, str, bytes, str]]
     read_bytes: int
 
@@ -44,7 +45,8 @@ class Batch(msgspec.Struct, frozen=True, tag=True):
             for data in (self.number, self.event_ns, self.symbol, self.value)
         )
         sentiment = None if self.sentiment is None else np.frombuffer(self.sentiment, np.int16)
-        return DecodedRows(number, event_ns, symbol, value, sentiment, self.bad)
+        quarter = None if self.quarter is None else np.frombuffer(self.quarter, np.int64)
+        return DecodedRows(number, event_ns, symbol, value, sentiment, quarter, self.bad)
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -70,6 +72,7 @@ def batch_of(rows: DecodedRows, names: list[str], read_bytes: int) -> Batch:
         rows.symbol.tobytes(),
         rows.value.tobytes(),
         None if rows.sentiment is None else rows.sentiment.tobytes(),
+        None if rows.quarter is None else rows.quarter.tobytes(),
         rows.bad,
         read_bytes,
     )

@@ -6,9 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.ragged import Ints, pick_rows
+from app.market_data.ragged import Ints
 from app.market_data.sources.columnar.frames import Lengths, Names, price_frames, whole_frames
 from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.rows import by_time
 from app.market_data.sources.symbol_table import SymbolTable
 from app.market_data.tick_table import Columns, Rows, SymbolIndex, Values
 from app.model.timestamps import MIN_EVENT_NS, format_timestamp
@@ -25,7 +26,8 @@ class DecodedRows:
     """Checked rows, shapes ``(n,)``, and the rows between them that are malformed.
 
     ``number``: of the row in its file, from 1.  ``value``: money units of the price, or the
-    sentiment.  ``sentiment``: None if the file has no such column beside the price.
+    sentiment.  ``sentiment``: None if the file has no such column beside the price.  ``quarter``:
+    of the four ticks of a bar, at which quarter of the bar that begins at ``event_ns``.
     """
 
     number: Ints
@@ -33,6 +35,7 @@ class DecodedRows:
     symbol: Ints
     value: Ints
     sentiment: Values | None = None
+    quarter: Ints | None = None
     bad: list[BadRow] = field(default_factory=list)
 
 
@@ -52,6 +55,7 @@ class RowBuilder:
         self._symbol_index: list[SymbolIndex] = []
         self._values: list[Values] = []
         self._latest_ns = MIN_EVENT_NS
+        self._quarter_ns: int | None = None
 
     def add(self, rows: DecodedRows) -> None:
         """Add the next rows of the file; their symbols are in :attr:`symbols`."""
@@ -60,6 +64,8 @@ class RowBuilder:
         if not len(rows.event_ns):
             return
         self._check_order(rows)
+        if rows.quarter is not None:
+            rows.event_ns = rows.event_ns + self._bar_quarter_ns(rows.event_ns) * rows.quarter
         if self._named < len(self.symbols):
             self._names, self._named = Names(self.symbols.names), len(self.symbols)
         encode = price_frames if self._prices else whole_frames
@@ -83,6 +89,13 @@ class RowBuilder:
             at = (rows.event_ns[row], before[row])
             this, last = (format_timestamp(int(ns)).decode() for ns in at)
             self._unordered.add(int(rows.number[row]), f"{this} comes after {last}")
+
+    def _bar_quarter_ns(self, bar_ns: Ints) -> int:
+        """A quarter of a bar: of the shortest time between two bars in the file's first batch."""
+        if self._quarter_ns is None:
+            steps = np.diff(np.unique(bar_ns))
+            self._quarter_ns = int(steps.min()) // 4 if len(steps) else 0
+        return self._quarter_ns
 
     @property
     def has_rows(self) -> bool:
@@ -114,11 +127,12 @@ class RowBuilder:
             self.symbols.names,
             self._malformed.count,
         )
-        return _tidy(rows, self._columns.sort_rows)
+        rows = _tidy(rows)
+        return by_time(rows) if self._columns.sort_rows or self._quarter_ns is not None else rows
 
 
-def _tidy(rows: Rows, sort: bool) -> Rows:
-    """Symbols in order of first appearance, only those in use; rows in time order if asked."""
+def _tidy(rows: Rows) -> Rows:
+    """Symbols in order of first appearance, only those in use."""
     used, first = np.unique(rows.symbol_index, return_index=True)
     in_order = used[np.argsort(first)]
     if len(used) < len(rows.symbols) or (in_order != np.arange(len(used))).any():
@@ -126,11 +140,4 @@ def _tidy(rows: Rows, sort: bool) -> Rows:
         new_index[in_order] = np.arange(len(used))
         rows.symbol_index = new_index[rows.symbol_index]
         rows.symbols = [rows.symbols[index] for index in in_order.tolist()]
-    if not sort or (rows.event_ns[1:] >= rows.event_ns[:-1]).all():
-        return rows
-    order = np.argsort(rows.event_ns, kind="stable")
-    frames, rows.offsets = pick_rows(rows.frames, rows.offsets, order)
-    rows.frames = bytearray(frames.data)
-    rows.event_ns, rows.symbol_index = rows.event_ns[order], rows.symbol_index[order]
-    rows.values = None if rows.values is None else rows.values[order]
     return rows

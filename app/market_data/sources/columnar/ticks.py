@@ -12,17 +12,23 @@ from app.market_data.sources.columnar.row_builder import BadRow, DecodedRows
 from app.market_data.sources.columnar.symbol_values import sentiment_values, symbol_indices
 from app.market_data.sources.columnar.time_values import event_times
 from app.market_data.sources.symbol_table import SymbolTable
-from app.market_data.tick_table import Columns
+from app.market_data.sources.timestamp_texts import TimestampReader
+from app.market_data.tick_table import NO_VALUE, Columns
 
 BAR_VALUES: Final = 4
 
 
 class TickReader:
-    """Reads the wanted columns of one batch after another; numbers the rows from 1."""
+    """Reads the wanted columns of one batch after another; numbers the rows from 1.
 
-    def __init__(self, layout: Layout, columns: Columns, prices: bool, path: str) -> None:
+    Raises:
+        ValueError: a setting that makes no sense, and why.
+    """
+
+    def __init__(self, layout: Layout, columns: Columns, prices: bool) -> None:
         self.symbols = SymbolTable()
-        self._layout, self._columns, self._prices, self._path = layout, columns, prices, path
+        self._layout, self._prices = layout, prices
+        self._times = TimestampReader(columns.timestamp_format, columns.data_date)
         self._rows_done = 0
         if layout.symbol is None:
             self.symbols.add(columns.data_symbol.encode())
@@ -35,7 +41,7 @@ class TickReader:
         """
         layout, faults = self._layout, _Faults(self._rows_done)
         self._rows_done += batch.num_rows
-        event_ns = faults.of(batch, layout.timestamp, event_times, self._columns.timestamp_format)
+        event_ns = faults.of(batch, layout.timestamp, event_times, self._times)
         if layout.symbol is None:
             symbol = np.zeros(batch.num_rows, np.int64)
         else:
@@ -86,18 +92,22 @@ def ticks_of(rows: DecodedRows, values: list[Ints]) -> DecodedRows:
     """One tick a row for one value, the middle of two, four ticks of the four of a bar."""
     if len(values) == 2:
         bid, ask = values  # their sum may not fit into 64 bits
-        rows.value = bid // 2 + ask // 2 + (bid % 2 + ask % 2) // 2
+        half = bid // 2 + ask // 2 + (bid % 2 + ask % 2) // 2
+        rows.value = half + ((bid % 2 + ask % 2) & half & 1)  # half to even
     elif len(values) == BAR_VALUES:
         opened, high, low, close = values
         rising = close >= opened
-        # A bar that closes above its open has most likely seen its low first.
+        # A bar does not tell; this is the shorter way from open to close.
         path = (opened, np.where(rising, low, high), np.where(rising, high, low), close)
         rows.value = np.column_stack(path).ravel()
         rows.number, rows.event_ns, rows.symbol = (
             np.repeat(column, BAR_VALUES) for column in (rows.number, rows.event_ns, rows.symbol)
         )
+        rows.quarter = np.tile(np.arange(BAR_VALUES, dtype=np.int64), len(opened))
         if rows.sentiment is not None:
+            # It belongs to the row, so to the first tick of it.
             rows.sentiment = np.repeat(rows.sentiment, BAR_VALUES)
+            rows.sentiment[rows.quarter > 0] = NO_VALUE
     return rows
 
 
@@ -112,5 +122,6 @@ def _kept(rows: DecodedRows, keep: Any, bad: list[BadRow]) -> DecodedRows:
         rows.symbol[keep],
         rows.value[keep],
         sentiment,
+        None if rows.quarter is None else rows.quarter[keep],
         bad,
     )

@@ -202,7 +202,8 @@ def test_bars_give_their_close_or_four_ticks(save: Save) -> None:
         *(b"10", b"9", b"13", b"12"),
         *(b"12", b"12.5", b"8", b"8.5"),
     ]
-    assert rows.event_ns.tolist() == [ns for ns in BAR["Date"] for _ in range(4)]
+    quarter_ns = 15 * 10**9
+    assert rows.event_ns.tolist() == [START_NS + quarter_ns * tick for tick in range(8)]
     bad = pa.table(BAR | {"Low": [None, 8.0]})
     rows = load_prices(save(bad), Columns(data_symbol="A", bars_as="ohlc", skip_bad_rows=True))
     assert (len(rows), rows.skipped) == (4, 1)

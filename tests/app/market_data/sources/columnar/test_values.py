@@ -14,11 +14,13 @@ from app.market_data.sources.columnar.price_values import price_units
 from app.market_data.sources.columnar.symbol_values import sentiment_values, symbol_indices
 from app.market_data.sources.columnar.time_values import event_times
 from app.market_data.sources.symbol_table import SymbolTable
+from app.market_data.sources.timestamp_texts import TimestampReader
 from app.market_data.tick_table import NO_VALUE
 from app.model.money import MAX_PRICE
 from app.model.timestamps import MAX_EVENT_NS, MIN_EVENT_NS, parse_timestamp
 
 pa: Any = pytest.importorskip("pyarrow")
+READER = TimestampReader()
 SMALLEST = Decimal("1e-9")
 
 
@@ -115,13 +117,13 @@ def test_timestamps_of_any_unit_and_zone(times: list[int]) -> None:
     for unit, step in (("ns", 1), ("us", 10**3), ("ms", 10**6), ("s", 10**9)):
         counts = [max(ns // step, MIN_EVENT_NS // step + 1) for ns in times]
         for zone in (None, "UTC", "America/New_York", "+05:30"):
-            found, bad = event_times(column(counts, pa.timestamp(unit, zone)), "any", "")
+            found, bad = event_times(column(counts, pa.timestamp(unit, zone)), "any", READER)
             assert found.tolist() == [count * step for count in counts]
             assert not bad
 
 
 def test_a_time_that_int64_nanoseconds_cannot_hold() -> None:
-    found, bad = event_times(column([0, 1 << 62, None], pa.timestamp("s")), "any", "")
+    found, bad = event_times(column([0, 1 << 62, None], pa.timestamp("s")), "any", READER)
     assert found[0] == 0
     assert bad == {
         1: (b"%d" % (1 << 62), "outside the years 1678 to 2261"),
@@ -134,7 +136,7 @@ def test_a_time_that_int64_nanoseconds_cannot_hold() -> None:
 def test_dates(day: Any) -> None:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     for kind in (pa.date32(), pa.date64()):
-        found, bad = event_times(column([day], kind), "any", "")
+        found, bad = event_times(column([day], kind), "any", READER)
         assert (found.tolist(), bad) == ([start // timedelta(microseconds=1) * 1000], {})
 
 
@@ -142,29 +144,32 @@ def test_dates(day: Any) -> None:
 def test_a_number_tells_its_unit_by_its_size(scale: int) -> None:
     at = 1_759_311_000
     for value, kind in ((at, pa.int64()), (at, pa.uint64()), (float(at), pa.float64())):
-        found, bad = event_times(column([value * scale], kind), "any", "")
+        found, bad = event_times(column([value * scale], kind), "any", READER)
         assert (found.tolist(), bad) == ([at * 10**9], {})
-    found, _ = event_times(column([1_759_311_000.25]), "any", "")
+    found, _ = event_times(column([1_759_311_000.25]), "any", READER)
     assert found.tolist() == [at * 10**9 + 250_000_000]
 
 
 def test_a_number_that_may_be_something_else_is_never_a_time_in_1970() -> None:
     """Milliseconds since midnight, or YYYYMMDD; with TIMESTAMP_FORMAT it is what it says."""
     values = [34_200_000, 20251001, -5]
-    found, bad = event_times(column(values), "any", "")
+    found, bad = event_times(column(values), "any", READER)
     assert sorted(bad) == [0, 1, 2]
     assert "TIMESTAMP_FORMAT" in bad[0][1]
-    found, bad = event_times(column(values), "any", "ms")
-    assert found[:2].tolist() == [34_200_000 * 10**6, 20251001 * 10**6]
-    assert sorted(bad) == [2]
+    found, bad = event_times(column(values), "any", TimestampReader("ms"))
+    assert (found.tolist(), bad) == ([value * 10**6 for value in values], {})
+    at_midnight = TimestampReader("", "2025-10-01")
+    found, bad = event_times(column(values[:1]), "any", at_midnight)
+    assert (found.tolist(), bad) == ([1_759_311_000_000_000_000], {})
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
 def test_times_and_symbols_as_text(kind: Any) -> None:
     texts = ["2025-10-01 09:30:00.5", "2025-10-01T09:30:00+02:00", "soon", "", None]
-    found, bad = event_times(column(texts, kind), "any", "")
+    found, bad = event_times(column(texts, kind), "any", READER)
     assert found[:2].tolist() == [parse_timestamp(text.encode())[0] for text in texts[:2] if text]
-    assert {row: reason for row, (_, reason) in bad.items()} == {
+    reasons = {row: reason.partition(";")[0] for row, (_, reason) in bad.items()}
+    assert reasons == {
         2: "not a timestamp",
         3: "missing",
         4: "missing",
