@@ -12,6 +12,7 @@ from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import load_prices, load_sentiments
 from app.market_data.tick_table import Columns, Rows
 from app.model.timestamps import format_timestamp
+from tests.support.paths import SHARED_DATA
 
 pa: Any = pytest.importorskip("pyarrow")
 pq: Any = pytest.importorskip("pyarrow.parquet")
@@ -261,3 +262,45 @@ def test_files_that_are_named_for_what_they_are(tmp_path: Path, save: Save) -> N
         with pytest.raises(DataError, match=reason) as error:
             load_prices(path, Columns())
         assert "\n" not in str(error.value)
+
+
+def test_times_as_text_in_another_form(save: Save) -> None:
+    texts = ["01/10/2025 09:30:00", "01/10/2025 09:30:00.5"]
+    path = save(pa.table({"timestamp": texts, "symbol": ["A", "A"], "price": [1.0, 2.0]}))
+    with pytest.raises(DataError, match="set TIMESTAMP_FORMAT="):
+        load_prices(path, Columns())
+    rows = load_prices(path, Columns(timestamp_format="%d/%m/%Y %H:%M:%S.%f"))
+    assert rows.event_ns.tolist() == [START_NS, START_NS + 500_000_000]
+    with pytest.raises(DataError, match="TIMESTAMP_FORMAT=%Q: %Q is unknown"):
+        load_prices(path, Columns(timestamp_format="%Q"))
+
+
+def test_date_and_time_in_two_columns_are_for_text_files(save: Save) -> None:
+    path = save(pa.table({"d": ["2025-10-01"], "t": ["09:30:00"], "price": [1.0]}))
+    with pytest.raises(DataError, match="are read from text files only"):
+        load_prices(path, Columns(timestamp="d+t", data_symbol="A"))
+
+
+REAL = ["equity_1min_3sym_utc.csv", "binance_spot_2sym_epoch_ns.csv", "tsla_ticks_us_utc.csv"]
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", [*REAL, "wiki_daily_5sym_2000_2013.csv"])
+@pytest.mark.parametrize("writer", [as_parquet, as_stream])
+def test_real_data_is_the_same_in_both_forms(save: Save, name: str, writer: Any) -> None:
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here; TRADING_SHARED_DATA names its folder")
+    theirs = load_prices(path, Columns(sort_rows=True))
+    frames = [theirs.frame(row).split(b"*") for row in range(len(theirs))]
+    table = pa.table(
+        {
+            "timestamp": pa.array(theirs.event_ns, pa.timestamp("ns")),
+            "symbol": [symbol.decode() for _, symbol, _, _ in frames],
+            "price": [float(price) for _, _, price, _ in frames],
+        }
+    )
+    ours = load_prices(save(table, writer), Columns())
+    assert ours.symbols == theirs.symbols
+    assert ours.event_ns.tolist() == theirs.event_ns.tolist()
+    assert [row[1:] for row in plain(ours)] == [row[1:] for row in plain(theirs)]
