@@ -22,7 +22,9 @@ RUNTIME = {"runtime"} | {
     f"runtime/{room}"
     for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
-FEED = {"market_data", "market_data/sources", "market_data/sources/text"}
+FEED = {"market_data", "market_data/sources"} | {
+    f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")
+}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -47,6 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a feed consists of, and where it comes from.
     "market_data": MODEL | {"config"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
+    "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
+    "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,

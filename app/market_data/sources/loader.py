@@ -7,6 +7,8 @@ from typing import Final
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
+from app.market_data.sources.columnar import arrow, parquet
+from app.market_data.sources.dbn import file as dbn_file
 from app.market_data.sources.errors import FILE, DataError, reading, symbol_of_name
 from app.market_data.sources.files import files_of
 from app.market_data.sources.rows import merged
@@ -16,7 +18,7 @@ from app.market_data.tick_table import Columns, Rows
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
 
-SOURCES: Final[list[Source]] = [text_file]
+SOURCES: Final[list[Source]] = [parquet, arrow, dbn_file, text_file]
 """The file formats; the first that matches loads the file.  Text is last: it matches any file."""
 
 

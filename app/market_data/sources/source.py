@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 from app.market_data.tick_table import Columns, Rows
 
-HEAD_BYTES: Final = 4096
-"""How much of a file a source gets to recognize its format."""
+HEAD_BYTES: Final = 1 << 18
+"""How much of a file a source gets to recognize its format: a whole block of zstd, and more."""
 
 ReadProgress = Callable[[int, int], None]
 """Called with the bytes read so far and the bytes of the file."""

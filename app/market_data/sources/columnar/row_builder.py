@@ -1,0 +1,143 @@
+"""Turns columns of numbers into frames: the last step of every source that reads no text."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from app.market_data.ragged import Ints
+from app.market_data.sources.columnar.frames import Lengths, Names, price_frames, whole_frames
+from app.market_data.sources.errors import DataError, MalformedRows
+from app.market_data.sources.rows import by_time
+from app.market_data.sources.symbol_table import SymbolTable
+from app.market_data.tick_table import Columns, Rows, SymbolIndex, Values
+from app.model.timestamps import MIN_EVENT_NS, format_timestamp
+
+BadRow = tuple[int, str, bytes, str]
+"""Number of the row, column, value, reason."""
+
+_ENCODE_ROWS: Final = 16384
+"""Rows encoded at a time, to bound the temporaries."""
+
+
+@dataclass(slots=True)
+class DecodedRows:
+    """Checked rows, shapes ``(n,)``, and the rows between them that are malformed.
+
+    ``number``: of the row in its file, from 1.  ``value``: money units of the price, or the
+    sentiment.  ``sentiment``: None if the file has no such column beside the price.  ``quarter``:
+    of the four ticks of a bar, at which quarter of the bar that begins at ``event_ns``.
+    """
+
+    number: Ints
+    event_ns: Ints
+    symbol: Ints
+    value: Ints
+    sentiment: Values | None = None
+    quarter: Ints | None = None
+    bad: list[BadRow] = field(default_factory=list)
+
+
+class RowBuilder:
+    """Collects decoded rows of one file; :meth:`build` makes the rows, or says what is wrong."""
+
+    def __init__(self, path: Path, columns: Columns, prices: bool = True) -> None:
+        self.symbols = SymbolTable()
+        self._path, self._columns, self._prices = path, columns, prices
+        self._malformed = MalformedRows(path, "malformed", "SKIP_BAD_ROWS=true skips such rows")
+        self._unordered = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
+        self._frames = bytearray()
+        self._names = Names([""])
+        self._named = 0
+        self._lengths: list[Lengths] = []
+        self._event_ns: list[Ints] = []
+        self._symbol_index: list[SymbolIndex] = []
+        self._values: list[Values] = []
+        self._latest_ns = MIN_EVENT_NS
+        self._quarter_ns: int | None = None
+
+    def add(self, rows: DecodedRows) -> None:
+        """Add the next rows of the file; their symbols are in :attr:`symbols`."""
+        for bad in rows.bad:
+            self._malformed.add_field(*bad)
+        if not len(rows.event_ns):
+            return
+        self._check_order(rows)
+        if rows.quarter is not None:
+            rows.event_ns = rows.event_ns + self._bar_quarter_ns(rows.event_ns) * rows.quarter
+        if self._named < len(self.symbols):
+            self._names, self._named = Names(self.symbols.names), len(self.symbols)
+        encode = price_frames if self._prices else whole_frames
+        for first in range(0, len(rows.event_ns), _ENCODE_ROWS):
+            part = slice(first, first + _ENCODE_ROWS)
+            columns = (rows.event_ns[part], rows.symbol[part], rows.value[part])
+            frames, lengths = encode(*columns, self._names)
+            self._frames += frames.data
+            self._lengths.append(lengths)
+        self._event_ns.append(rows.event_ns)
+        self._symbol_index.append(rows.symbol.astype(np.int32))
+        if rows.sentiment is not None:
+            self._values.append(rows.sentiment)
+
+    def _check_order(self, rows: DecodedRows) -> None:
+        before = np.concatenate(([self._latest_ns], rows.event_ns[:-1]))
+        self._latest_ns = int(rows.event_ns[-1])
+        if self._columns.sort_rows:
+            return
+        for row in np.flatnonzero(rows.event_ns < before):
+            at = (rows.event_ns[row], before[row])
+            this, last = (format_timestamp(int(ns)).decode() for ns in at)
+            self._unordered.add(int(rows.number[row]), f"{this} comes after {last}")
+
+    def _bar_quarter_ns(self, bar_ns: Ints) -> int:
+        """A quarter of a bar: of the shortest time between two bars in the file's first batch."""
+        if self._quarter_ns is None:
+            steps = np.diff(np.unique(bar_ns))
+            self._quarter_ns = int(steps.min()) // 4 if len(steps) else 0
+        return self._quarter_ns
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is any row so far, good or malformed."""
+        return bool(self._event_ns) or self._malformed.count > 0
+
+    def build(self) -> Rows:
+        """All rows.
+
+        Raises:
+            DataError: with the rows that are malformed or out of order, or that there are none.
+        """
+        if not self._columns.skip_bad_rows:
+            self._malformed.reject(bool(self._event_ns))
+        self._unordered.reject(True)
+        if not self._event_ns:
+            count = self._malformed.count
+            skipped = f" ({count} malformed rows skipped)" if count else ""
+            raise DataError(f"{self._path}: no rows{skipped}")
+        lengths = np.concatenate(self._lengths)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
+        rows = Rows(
+            self._frames,
+            offsets,
+            np.concatenate(self._event_ns),
+            np.concatenate(self._symbol_index),
+            np.concatenate(self._values) if self._values else None,
+            self.symbols.names,
+            self._malformed.count,
+        )
+        rows = _tidy(rows)
+        return by_time(rows) if self._columns.sort_rows or self._quarter_ns is not None else rows
+
+
+def _tidy(rows: Rows) -> Rows:
+    """Symbols in order of first appearance, only those in use."""
+    used, first = np.unique(rows.symbol_index, return_index=True)
+    in_order = used[np.argsort(first)]
+    if len(used) < len(rows.symbols) or (in_order != np.arange(len(used))).any():
+        new_index = np.zeros(len(rows.symbols), np.int32)
+        new_index[in_order] = np.arange(len(used))
+        rows.symbol_index = new_index[rows.symbol_index]
+        rows.symbols = [rows.symbols[index] for index in in_order.tolist()]
+    return rows

@@ -1,0 +1,1 @@
+"""Databento Binary Encoding: trades, quotes and bars as Databento's customers download them."""

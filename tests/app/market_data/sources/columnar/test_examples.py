@@ -1,0 +1,76 @@
+"""The documented binary files: each command of data/README.md trades as the text file does."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.backtest.outcome import first_difference
+from app.config import Settings
+from app.market_data.sources.loader import columns_of, load_prices
+from tests.app.market_data.sources.columnar.test_files import same
+from tests.app.market_data.sources.text.test_examples import outcome, settings_of
+from tests.chaos.host import HostStack
+from tests.support.paths import ROOT
+
+EXAMPLES = ROOT / "data" / "examples_binary"
+PLAIN = "DATA_PATH=data/examples/ticks.csv"
+TEXT = (ROOT / "data" / "README.md").read_text()
+COMMANDS = re.findall(
+    r"^    (DATA_PATH=\S+_binary/.*) \.venv/bin/python -m app backtest$", TEXT, re.M
+)
+
+
+def test_every_file_has_a_command() -> None:
+    named = {Path(settings_of(command)["DATA_PATH"]).name for command in COMMANDS}
+    assert named == {path.name for path in EXAMPLES.iterdir()} - {"make_examples.py", "__pycache__"}
+
+
+def test_the_generator_makes_files_with_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the same bytes: they name the version of the library that wrote them."""
+    for package in ("pyarrow", "databento_dbn", "backports.zstd"):
+        pytest.importorskip(package)
+    monkeypatch.setattr(sys, "argv", ["make_examples.py", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "make_examples.py"), run_name="__main__")
+    for command in COMMANDS:
+        settings = Settings.from_environ(settings_of(command))
+        path = Path(settings.data_path)
+        ours, theirs = (
+            load_prices(folder / path.name, columns_of(settings)) for folder in (tmp_path, EXAMPLES)
+        )
+        same(ours, theirs)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_trades_as_the_plain_file(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert len(outcome(PLAIN).orders) >= 3
+    assert first_difference(outcome(PLAIN), outcome(command)) is None
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("bars.parquet", " BARS_AS=ohlc"),
+        ("quotes.feather", ""),
+        ("ohlcv-1m.dbn.zst", " BARS_AS=ohlc"),
+    ],
+)
+def test_the_stack_trades_as_the_backtest_with_text(
+    name: str, settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    command = next(found for found in COMMANDS if f"/{name}" in found) + settings
+    text = f"DATA_PATH=data/examples/{'bars' if settings else 'ticks'}.csv DATA_SYMBOL=AAPL"
+    environ = {key.lower(): value for key, value in settings_of(command).items()}
+    with HostStack(tmp_path, pace="max", dashboard_port=0, **environ) as stack:
+        assert stack.wait(60) == 0, stack.tail()
+        assert len(stack.outcome().orders) >= 3
+        assert first_difference(outcome(text + settings), stack.outcome()) is None
