@@ -16,8 +16,10 @@ from app.backtest.result import Curve, Fill, Result
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.model.money import UNITS
+from app.model.reject_codes import RejectCode
 from app.strategy.base import load_strategy
 from app.strategy.engine import Engine
+from app.strategy.kit.outcome import Outcome
 
 PROGRESS_EVERY_TICKS: Final = 1 << 18
 
@@ -42,14 +44,16 @@ def run(
     tally = np.zeros(4, np.int64)
     next_progress = PROGRESS_EVERY_TICKS
     started_s = time.perf_counter()
+    engine.start()
     for ticks in reader.batches():
-        signals = engine.signals(ticks, reader.join)
-        curve.take(ticks, trade(engine, broker, client, ticks, signals))
-        tally += np.bincount(signals + 1, minlength=4)
+        for piece, signals in engine.decisions(ticks, reader.join):
+            curve.take(piece, trade(engine, broker, client, piece, signals))
+            tally += np.bincount(signals + 1, minlength=4)
         done = int(ticks["seq"][-1]) + 1
         if done >= next_progress:
             next_progress = done + PROGRESS_EVERY_TICKS
             progress(done)
+    engine.stop()
     curve.close()
     took_s = time.perf_counter() - started_s
     progress(total)
@@ -80,9 +84,15 @@ def trade(
     for intents, encoded in engine.orders(ticks, signals, client):
         for intent, frames in zip(intents, encoded, strict=True):
             order = broker.submit(frames, intent.event_ns)
+            qty = engine.qty(intent) if engine.told else 0
             engine.settle(intent, order.filled_qty)
             if order.filled_qty:
                 price = order.filled_notional / order.filled_qty / UNITS
                 signed_qty = order.side * order.filled_qty
                 fills.append(Fill(intent.seq, intent.symbol_index, signed_qty, price))
+            if engine.told:
+                code = RejectCode(order.code).name if order.code else ""
+                engine.tell(
+                    intent, qty, Outcome(order.filled_qty, order.avg_price, code, order.msg or "")
+                )
     return fills

@@ -4,6 +4,7 @@ from app.runtime.net.order_client import send_order
 from app.runtime.run.strategy_params import ParamError
 from app.strategy.base import Strategy
 from app.strategy.cross_check import CrossCheck
+from app.strategy.kit.desk import Fill, Reject
 from app.strategy.kit.params import Param
 from app.strategy.process import main
 from app.strategy.reference import (
@@ -16,9 +17,11 @@ from app.strategy.reference import (
 
 __all__ = [
     "CrossCheck",
+    "Fill",
     "MarketDataPoint",
     "Param",
     "ParamError",
+    "Reject",
     "SentimentDataPoint",
     "SentimentStrategy",
     "Strategy",

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from app.config import Settings
 from app.kernel import _kernel
+from app.model.position import Position
 from app.strategy.failure import (
     Place,
     StrategyError,
@@ -36,6 +37,7 @@ from app.strategy.failure import (
     place_of,
     place_of_class,
 )
+from app.strategy.kit.desk import Desk, Fill, Reject, money
 from app.strategy.kit.params import Params, resolve
 
 Signals = npt.NDArray[np.int8]
@@ -59,6 +61,7 @@ class Context:
     ) -> None:
         self.symbols = symbols
         self.settings = settings
+        self.desk = Desk(symbols)
         self.params = params
         """By default a strategy reads them from the settings."""
         self.sentiment: npt.NDArray[np.int16] = np.empty(0, np.int16)
@@ -70,9 +73,20 @@ class Strategy:
     Parameters are declared on the class (:class:`app.strategy.kit.params.Param`).
     """
 
+    timer_s: float = 0.0
+    """Seconds of event time between two calls of :meth:`on_timer`."""
+    history_ticks: int = 0
+    """How many prices of each symbol :meth:`history` keeps."""
+    sees_answers: bool | None = None
+    """Whether each order is answered before the next tick is shown.  None: if the class has
+    ``on_fill`` or ``on_reject``, or its methods ask for a position."""
+
+    _desk: Desk
+
     def __new__(cls, context: Context, *_args: Any, **_named: Any) -> Self:
         """An instance that has the values of its parameters, before its ``__init__`` runs."""
         made = super().__new__(cls)
+        made._desk = context.desk
         params = context.params or resolve(cls, context.settings)
         vars(made).update(params.values)
         return made
@@ -105,6 +119,54 @@ class Strategy:
             self.failed_tick = error, describe_tick(tick, symbols)
             raise
         return signals
+
+    def on_start(self) -> None:
+        """The run begins: called once, before the first tick."""
+
+    def on_fill(self, fill: Fill) -> None:
+        """An order was executed, at least in part: called before the next tick is shown."""
+
+    def on_reject(self, reject: Reject) -> None:
+        """An order was refused: called before the next tick is shown."""
+
+    def on_timer(self, event_ns: int) -> None:
+        """A period of ``timer_s`` of event time has begun at ``event_ns``.
+
+        Called before the first tick in it, once even if several periods had no tick; not in the
+        period of the run's first tick.
+        """
+
+    def on_stop(self) -> None:
+        """The run is over, or this process is stopped.  After a kill nobody calls it."""
+
+    def position(self, symbol: str | int) -> int:
+        """The shares held, negative when short."""
+        return self._desk.holding(symbol).qty
+
+    def average_price(self, symbol: str | int) -> float | None:
+        """The average price of the shares held; None if there are none."""
+        average = self._desk.holding(symbol).avg_cost
+        return None if average is None else money(average)
+
+    def realised(self, symbol: str | int | None = None) -> float:
+        """Profit of closed positions in one symbol, by default in all."""
+        return money(self._desk.realised(symbol))
+
+    def unrealised(self, symbol: str | int | None = None) -> float:
+        """Profit of open positions at the latest prices, in one symbol or in all."""
+        return money(self._desk.unrealised(symbol))
+
+    def holding(self, symbol: str | int) -> Position:
+        """The exact account of one symbol, in units of 1e-9: ``qty``, ``cost``, ``realized``."""
+        return self._desk.holding(symbol)
+
+    def history(self, symbol: str | int, count: int) -> npt.NDArray[np.float64]:
+        """The last ``count`` prices of a symbol, that of this tick last; fewer at the start."""
+        return self._desk.history(symbol, count)
+
+    def log(self, text: str, **fields: object) -> None:
+        """Write a line to the log, at most 20 a second; silent while a restart repeats ticks."""
+        self._desk.note(text, fields)
 
     def on_stale(self, age_s: float) -> None:
         """The prices have been stale for ``age_s`` seconds: the orderbook is silent or cut off.

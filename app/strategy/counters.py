@@ -4,6 +4,7 @@ Nothing here decides anything, so the process calls it after the orders are answ
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Answer
 from app.strategy.base import SIGNAL_NAMES
 from app.strategy.engine import Engine
+from app.strategy.kit.desk import renamed
 from app.strategy.schedule import Schedule
 
 log = get_logger()
@@ -176,6 +178,10 @@ class StrategyCounters:
         metrics.set("run_refused", self._trades.refused)
         metrics.set("trades_hash", self._trades.value if self._has_hash else 0)
         metrics.heartbeat()
+
+    def note(self, text: str, seq: int, fields: dict[str, Any]) -> None:
+        """Log what the strategy says, while it is shown tick ``seq``."""
+        log.info("strategy_says", client=self._client, text=text, seq=seq, **renamed(fields))
 
     def close(self) -> None:
         """Detach from the gateway's counters."""

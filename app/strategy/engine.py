@@ -4,6 +4,7 @@ The strategy process, its recovery and the backtest all run this code, so they s
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from app.config import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
+from app.model.money import to_units
 from app.model.orders import order_id_of_tick
 from app.model.wire.order_json import encode_order
 from app.runtime.net.order_client import EncodedOrder
@@ -18,17 +20,30 @@ from app.runtime.run.strategy_params import ParamError
 from app.strategy.base import SIGNAL_NAMES, Context, Strategy, params_of
 from app.strategy.failure import (
     StrategyError,
+    describe_tick,
     failure,
     files_of,
     place_of,
+    place_of_class,
     place_of_method,
     signature_problem,
 )
+from app.strategy.kit.desk import Fill, Reject, money
+from app.strategy.kit.outcome import Outcome
 from app.strategy.kit.params import Params
+from app.strategy.kit.stepping import Stepper, overrides, wants_answers
 from app.strategy.tick_marks import TickMarks
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
+HISTORY_MAX = 1_000_000
+CALLED_WITH = {
+    "on_tick": "tick",
+    "on_batch": "ticks",
+    "on_fill": "fill",
+    "on_reject": "reject",
+    "on_timer": "event_ns",
+}
 _INT8 = np.dtype(np.int8)
 
 Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
@@ -68,6 +83,11 @@ class Engine:
         """Per symbol: not 0 while its order has no answer."""
         self._marks = TickMarks(symbols) if settings.limits_value_holdings else None
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
+        self.told = wants_answers(strategy, Strategy)
+        """Whether the strategy sees each answer before its next tick: see :meth:`tell`."""
+        self._stepper = self._make_stepper(strategy)
+        # Not the strategy's own buffer: it may write that for each tick again.
+        self._stepped = np.zeros(MAX_BATCH_TICKS, np.int8)
         self._gate = _kernel.OrderGate(
             self.position, self._busy, symbols, self._every, MAX_BATCH_ORDERS
         )
@@ -81,13 +101,66 @@ class Engine:
             place = place_of(error, files_of(strategy, Strategy))
             place = place or place_of_method(strategy, Strategy, "__init__")
             raise failure(strategy.__name__, error, place) from error
-        for name, argument in (("on_tick", "tick"), ("on_batch", "ticks")):
+        for name, argument in CALLED_WITH.items():
             if problem := signature_problem(getattr(made, name), argument):
                 wrong = TypeError(problem)
                 raise failure(
                     strategy.__name__, wrong, place_of_method(strategy, Strategy, name)
                 ) from wrong
         return made
+
+    def _make_stepper(self, strategy: type[Strategy]) -> Stepper | None:
+        """Only for a strategy that wants more than ticks."""
+        timer = self.strategy.on_timer if overrides(strategy, Strategy, "on_timer") else None
+        period_s, history_ticks = self.strategy.timer_s, self.strategy.history_ticks
+        wrong = ""
+        if timer is not None and not 1e-6 <= period_s <= 1e9:
+            wrong = f"timer_s = {period_s!r}: on_timer needs its period, in seconds of event time"
+        elif not (type(history_ticks) is int and 0 <= history_ticks <= HISTORY_MAX):
+            wrong = f"history_ticks = {history_ticks!r}: must be a whole number, 0 to {HISTORY_MAX}"
+        if wrong:
+            error = ValueError(wrong)
+            raise failure(strategy.__name__, error, place_of_class(strategy)) from error
+        if not (self.told or timer is not None or history_ticks):
+            return None
+        return Stepper(
+            self.strategy,
+            self.context,
+            self.position,
+            every=self._every,
+            answers=self.told,
+            batch=overrides(strategy, Strategy, "on_batch"),
+            timer=timer,
+        )
+
+    def decisions(
+        self, ticks: npt.NDArray[np.void], join: Join
+    ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.int8]]]:
+        """The ticks in order, with the strategy's signals: in one piece, or in several.
+
+        A strategy that is told of answers decides on no tick after an order until that is settled:
+        trade each piece before reading the next.
+
+        Raises:
+            StrategyError: the strategy raised, or did not return signals.
+        """
+        if self._stepper is None:
+            yield ticks, self.signals(ticks, join)
+            return
+        start, count = 0, len(ticks)
+        join(ticks, self._sentiment[:count])
+        while start < count:
+            left = ticks[start:]
+            signals = self._stepped[: count - start]
+            try:
+                done, decided = self._stepper.decide(left, self._sentiment[start:count], signals)
+            except Exception as error:
+                if self.strategy.failed_tick is None and not self._stepper.batch:
+                    tick = left[int(np.argmax(signals == _kernel.UNDECIDED))]
+                    self.strategy.failed_tick = error, describe_tick(tick, self.symbols)
+                raise self._failure(left, error) from error
+            yield left[:done], decided
+            start += done
 
     def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
         """The strategy's signals for ``ticks``, at most MAX_BATCH_TICKS; ``join`` adds sentiment.
@@ -204,6 +277,52 @@ class Engine:
         if not self._every:
             index = intent.symbol_index
             self.hold(index, self._held[index] + intent.signal * filled_qty)
+
+    def tell(self, intent: Intent, ordered_qty: int, answer: Outcome) -> None:
+        """Tell the strategy how its order was answered; only if it is :attr:`told`.
+
+        Raises:
+            StrategyError: the strategy raised.
+        """
+        order_id, side = order_id_of_tick(intent.seq), SIGNAL_NAMES[intent.signal]
+        place = (order_id, intent.seq, intent.event_ns, intent.symbol, side)
+        if answer.code or answer.filled_qty <= 0:
+            reject = Reject(*place, ordered_qty, answer.code, answer.msg)
+            self._call("on_reject", reject, order_id=order_id, symbol=intent.symbol)
+            return
+        units = to_units(intent.price) if answer.price is None else answer.price
+        self.context.desk.execute(intent.symbol_index, intent.signal, answer.filled_qty, units)
+        fill = Fill(*place, answer.filled_qty, ordered_qty, money(units), units)
+        self._call("on_fill", fill, order_id=order_id, symbol=intent.symbol)
+
+    def start(self, note: Callable[[str, int, dict[str, Any]], None] | None = None) -> None:
+        """Tell the strategy that the run begins; ``note`` writes what it logs, until changed.
+
+        Raises:
+            StrategyError: the strategy raised.
+        """
+        self.context.desk.log_to(note)
+        self._call("on_start")
+
+    def stop(self) -> None:
+        """Tell the strategy that the run is over, or this process is stopped.
+
+        Raises:
+            StrategyError: the strategy raised.
+        """
+        self._call("on_stop")
+
+    def _call(self, name: str, *arguments: object, **details: object) -> None:
+        strategy = type(self.strategy)
+        try:
+            getattr(self.strategy, name)(*arguments)
+        except Exception as error:
+            place = place_of(error, files_of(strategy, Strategy))
+            place = place or place_of_method(strategy, Strategy, name)
+            what = f"{strategy.__name__} failed in {name}"
+            if details:
+                what += f" of order {details['order_id']}"
+            raise failure(what, error, place, **details) from error
 
     def held(self, index: int) -> int:
         """The shares held in a symbol, negative when short."""

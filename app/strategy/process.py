@@ -7,6 +7,7 @@ order is answered, so a crash repeats orders (under the same ids) and never lose
 
 import os
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +29,18 @@ from app.runtime.lifecycle import (
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import OrderClient, StopRequested
-from app.runtime.net.position_queries import held
+from app.runtime.net.position_queries import held, position_rows
 from app.runtime.net.replica import replica_number
 from app.runtime.process import run_process
 from app.runtime.trace.writer import StrategyTrace, TraceSegment
 from app.shared_memory_utils.tick_ring import LATEST, LOSSLESS
 from app.strategy.attach import attach, fingerprint
-from app.strategy.base import load_strategy
+from app.strategy.base import Signals, Ticks, load_strategy
 from app.strategy.counters import StrategyCounters
 from app.strategy.end_of_run import report_run, settle
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
 from app.strategy.failure import StrategyError
+from app.strategy.kit.outcome import NEVER_ANSWERED_OTHERWISE, outcome_of
 from app.strategy.recovery import History, announce_position, last_order_id
 from app.strategy.sentiment_feed import SentimentFeed
 
@@ -46,14 +48,6 @@ log = get_logger()
 
 POLL_NS = int(POLL_S * 1e9)
 PROGRESS_EVERY_S = 10.0
-NEVER_ANSWERED_OTHERWISE = {
-    "DUPLICATE_ID": "another order was sent under this id before: by a strategy or a feed that is "
-    "not repeatable, or by somebody else with the stack's token (ORDER_TOKEN_FILE with roles keeps "
-    "others from this name); start a new run with another RUN_ID",
-    "NOT_ALLOWED": "give the strategy and the order manager the same RUN_DIR, or OUTPUT_DIR, which "
-    "has the stack's token, or an ORDER_TOKEN_FILE with a token for this name",
-}
-"""Refusals of a strategy's order that a restart would meet again, and the mend."""
 
 
 class StrategyProcess:
@@ -133,6 +127,7 @@ class StrategyProcess:
             if last_id is not None:
                 announce_position(self.settings, self.feed_id, last_id, self.metrics.stack_proof)
         next_seq = self.reader.next_seq()
+        self.engine.start(self.counters.note if next_seq == 0 else None)
         if next_seq == 0:
             return
         log.info("catching_up", ticks=next_seq, resends_orders=self._whole_run)
@@ -148,13 +143,13 @@ class StrategyProcess:
         )
         for ticks in history.batches(next_seq):
             self.sentiment.reach(int(ticks["seq"][-1]))
-            signals = self._signals(ticks)
-            if self._whole_run:
-                self._trade(ticks, signals, time.monotonic_ns(), counted=False)
-            else:
-                self.engine.follow(ticks)
+            for piece, signals in self._decisions(ticks):
+                if self._whole_run:
+                    self._trade(piece, signals, time.monotonic_ns(), counted=False)
+                else:
+                    self.engine.follow(piece)
+                self._heartbeat()
             count += len(ticks)
-            self._heartbeat()
         if self.stop:
             raise StopRequested
         if not self._whole_run:
@@ -167,6 +162,11 @@ class StrategyProcess:
             symbols = self.engine.symbols
             for symbol, qty in held(self.orders.ask, self.client).items():
                 self.engine.hold(symbols.index(symbol), qty)
+        if self.engine.told:
+            for row in position_rows(self.orders.ask, self.client):
+                average, realized = row["avg_cost"] or 0.0, row["realised"]
+                index = self.engine.symbols.index(row["symbol"])
+                self.engine.context.desk.restore(index, row["qty"], average, realized)
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
             last_seq, next_seq = tick_of_order_id(last_id), self.ring.state.next_seq
@@ -185,10 +185,10 @@ class StrategyProcess:
                 ticks = ticks[: int(np.searchsorted(ticks["seq"], last_seq, "right"))]
                 if len(ticks):
                     self.sentiment.reach(int(ticks["seq"][-1]))
-                    signals = self._signals(ticks)
-                    self.engine.follow(ticks)
-                    self.reader.advance(len(ticks))
-                    self.counters.count_batch(signals, time.monotonic_ns())
+                    for piece, signals in self._decisions(ticks):
+                        self.engine.follow(piece)
+                        self.reader.advance(len(piece))
+                        self.counters.count_batch(signals, time.monotonic_ns())
             elif self.finished:
                 return
             self._heartbeat()
@@ -201,6 +201,7 @@ class StrategyProcess:
             StopRequested: stopped with unanswered orders; they are repeated after a restart.
         """
         self._running = True
+        self.engine.context.desk.log_to(self.counters.note)
         while not self.stop:
             if self.reader.wait(POLL_NS):
                 self._take_batch()
@@ -220,24 +221,26 @@ class StrategyProcess:
             ticks = ticks[:ready]
         if not len(ticks):
             return
-        signals = self._signals(ticks)
-        decided_ns = time.monotonic_ns()
-        self._trade(ticks, signals, decided_ns, counted=True)
-        _kernel.record_ages(self._decision_ages, ticks, decided_ns)
-        if self._traced:
-            self.counters.trace(ticks, signals)
-        self.reader.advance(len(ticks))
-        self.counters.count_batch(signals, decided_ns)
+        for piece, signals in self._decisions(ticks):
+            decided_ns = time.monotonic_ns()
+            self._trade(piece, signals, decided_ns, counted=True)
+            _kernel.record_ages(self._decision_ages, piece, decided_ns)
+            if self._traced:
+                self.counters.trace(piece, signals)
+            self.reader.advance(len(piece))
+            self.counters.count_batch(signals, decided_ns)
+            if self.engine.told and decided_ns >= self._next_heartbeat_ns:
+                self._heartbeat()
 
     def _next_ticks(self) -> tuple[npt.NDArray[np.void], int]:
         """The next batch, a checked copy, and its last sequence."""
         count = self.reader.copy(self._batch)
         return self._shown[:count], self.reader.last_seq if count else 0
 
-    def _signals(self, ticks: npt.NDArray[np.void]) -> npt.NDArray[np.int8]:
+    def _decisions(self, ticks: npt.NDArray[np.void]) -> Iterator[tuple[Ticks, Signals]]:
         if self.sentiment.by_arrival:
             self.sentiment.take_arrived()
-        return self.engine.signals(ticks, self.sentiment.join)
+        return self.engine.decisions(ticks, self.sentiment.join)
 
     def _trade(
         self,
@@ -252,16 +255,21 @@ class StrategyProcess:
             sent_ns = time.monotonic_ns()
             answers = self.orders.submit(orders)
             done_ns = time.monotonic_ns()
+            qtys: list[int] = []
             for intent, answer in zip(intents, answers, strict=True):
                 if answer.code in NEVER_ANSWERED_OTHERWISE:
                     mend = NEVER_ANSWERED_OTHERWISE[answer.code]
                     raise FatalError(f"{answer.msg}: {mend}", final=True)
-                self.engine.settle(intent, answer.filled_of(self.engine.qty(intent)))
+                qtys.append(self.engine.qty(intent))
+                self.engine.settle(intent, answer.filled_of(qtys[-1]))
             self.counters.add_trades(intents, answers)
             due_ns = self.counters.due_ns(intents) if counted else [0] * len(intents)
             self.trace.acked(answers, due_ns, done_ns)
             if counted:
                 self.counters.count_orders(intents, answers, due_ns, sent_ns, done_ns)
+            if self.engine.told:
+                for intent, qty, answer in zip(intents, qtys, answers, strict=True):
+                    self.engine.tell(intent, qty, outcome_of(answer, qty))
 
     def _heartbeat(self) -> None:
         self._show_staleness()
@@ -369,6 +377,7 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
         process.recover()
         metrics.set_state("ready")
         process.run()
+        process.engine.stop()
         if not process.finished:
             return ""
         process.leave()

@@ -21,6 +21,7 @@ class Computation:
         self._client = settings.strategy_client
         self._total = feed.total
         self._engine = Engine(load_strategy(settings.strategy), feed.symbols, settings)
+        self._engine.start()
         self._broker = PaperBroker(settings)
         self._reader = FeedReader(feed, 0)
 
@@ -33,7 +34,7 @@ class Computation:
         """Go on to ``total`` ticks, or to the feed's end; returns the orders on the way."""
         self._reader.total = min(total, self._total)
         for ticks in self._reader.batches():
-            signals = self._engine.signals(ticks, self._reader.join)
-            trade(self._engine, self._broker, self._client, ticks, signals)
+            for piece, signals in self._engine.decisions(ticks, self._reader.join):
+                trade(self._engine, self._broker, self._client, piece, signals)
         orders, self._broker.orders = self._broker.orders, []
         return [of_order(order) for order in orders]

@@ -1,0 +1,32 @@
+"""What the answer to an order means to its strategy."""
+
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from app.model.money import decimal_to_units
+from app.runtime.net.order_client import Answer
+
+NEVER_ANSWERED_OTHERWISE: Final = {
+    "DUPLICATE_ID": "another order was sent under this id before: by a strategy or a feed that is "
+    "not repeatable, or by somebody else with the stack's token (ORDER_TOKEN_FILE with roles keeps "
+    "others from this name); start a new run with another RUN_ID",
+    "NOT_ALLOWED": "give the strategy and the order manager the same RUN_DIR, or OUTPUT_DIR, which "
+    "has the stack's token, or an ORDER_TOKEN_FILE with a token for this name",
+}
+"""Refusals of a strategy's order that a restart would meet again, and the mend."""
+
+
+class Outcome(NamedTuple):
+    """How an order was answered.  ``price``: the mean, in units of 1e-9; None: as ordered."""
+
+    filled_qty: int
+    price: int | None
+    code: str = ""
+    msg: str = ""
+
+
+def outcome_of(answer: Answer, qty: int) -> Outcome:
+    """What the order manager's answer to an order for ``qty`` says."""
+    average = b"null" if answer.order is None else bytes(answer.order.avg_price)
+    price = None if average == b"null" else decimal_to_units(Decimal(average.decode()))
+    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg)
