@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a feed consists of, and where it comes from.
     "market_data": MODEL | {"config"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
+    "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,
@@ -70,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES
-    | {"main", "backtest", "execution", "order_manager/store"},
+    | {"market_data/inspect", "main", "backtest", "execution", "order_manager/store"},
 }  # fmt: skip
 
 ENTRIES_MAX = 14
