@@ -19,6 +19,7 @@ from app.backtest.sweep.grid import Axis, Cell, GridError
 from app.backtest.sweep.pool import Pool, PoolError
 from app.backtest.sweep.progress import CellProgress
 from app.backtest.sweep.shared_ticks import TickMemory
+from app.backtest.sweep.verify import verify
 from app.config import (
     EXIT_SETTINGS,
     Settings,
@@ -51,6 +52,8 @@ class Request(NamedTuple):
     by: str | None
     jobs: int
     out: Path | None
+    verify: int
+    seed: int
 
 
 @click.command()
@@ -69,6 +72,8 @@ class Request(NamedTuple):
               help="what the best is best at; default: sharpe, with few days profit")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 1024), help="processes; default: one per CPU")
 @click.option("--out", metavar="FOLDER", help="folder of the results; default: one per sweep")
+@click.option("--verify", "verify_cells", type=click.IntRange(min=1), metavar="K",
+              help="run the best cell and K - 1 drawn ones through the four processes")  # fmt: skip
 def command(
     specs: tuple[str, ...],
     data: str | None,
@@ -81,9 +86,11 @@ def command(
     by: str | None,
     jobs: int | None,
     out: str | None,
+    verify_cells: int | None,
 ) -> int:
-    """Exit code 0: done, 1: unusable data or strategy, a cell that failed, or no output, 2: wrong
-    usage or settings, 130: interrupted; the same command goes on.
+    """Exit code 0: done, 1: unusable data or strategy, a cell that failed or is not the same in the
+    four processes, or no output, 2: wrong usage or settings, 130: interrupted; the same command
+    goes on.
     """
     settings = settings_or_exit("sweep")
     settings = msgspec.structs.replace(
@@ -99,7 +106,9 @@ def command(
         cells = grid.cells(axes, fixed, sample, seed)
         _check_names(settings, axes)
         folder = Path(out) if out else None
-        request = Request(settings, axes, cells, ticks, capital, by, jobs, folder)
+        request = Request(
+            settings, axes, cells, ticks, capital, by, jobs, folder, verify_cells or 0, seed
+        )
         return sweep(request)
     except GridError as error:
         raise click.UsageError(str(error)) from None
@@ -167,6 +176,8 @@ def sweep(request: Request) -> int:
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.file.ticks if request.ticks is None else min(request.ticks, feed.total)
+        if request.verify and total != feed.file.ticks:
+            raise click.UsageError("--verify runs the whole file: leave out --ticks")
         memory = stack.enter_context(TickMemory(feed, total))
         what = identity(request, feed, total)
         del feed  # Only the decoded copy is needed.
@@ -179,12 +190,12 @@ def sweep(request: Request) -> int:
         task = Task(settings, memory.shared, request.capital)
         try:
             run_cells(pool, task, left, folder, len(cells))
+            took_s = time.perf_counter() - started_s
+            return _conclude(request, folder, memory.days, len(left), total, took_s)
         except KeyboardInterrupt:
             done = f"{len(folder.outcomes):,} of {len(cells):,} cells are in {path}"
             print(f"\nsweep: interrupted; {done}; the same command goes on", file=sys.stderr)
             return EXIT_INTERRUPTED
-        took_s = time.perf_counter() - started_s
-        return _conclude(request, folder, memory.days, len(left), total, took_s)
 
 
 def run_cells(pool: Pool, task: Task, left: list[Cell], folder: SweepFolder, total: int) -> None:
@@ -220,7 +231,10 @@ def _conclude(
     if not ranked:
         print(f"sweep: no cell ran; the first: {_first_note(outcomes)}", file=sys.stderr)
         return 1
-    return 1 if any(each.status in (Status.FAILED, Status.KILLED) for each in outcomes) else 0
+    good = all(each.status not in (Status.FAILED, Status.KILLED) for each in outcomes)
+    if request.verify:
+        good &= verify(request.settings, request.cells, ranked, request.verify, request.seed)
+    return 0 if good else 1
 
 
 def _first_note(outcomes: list[Outcome]) -> str:

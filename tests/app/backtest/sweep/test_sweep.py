@@ -21,16 +21,6 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.medium
 
 
-@pytest.fixture
-def sweeps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Sweeps:
-    """Settings at their defaults, and a folder of its own."""
-    for name, value in default_environ().items():
-        monkeypatch.setenv(name, value)
-    return Sweeps(tmp_path / "sweep", capsys)
-
-
 def test_each_cell_is_the_backtest_with_its_parameters(
     sweeps: Sweeps, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
