@@ -21,6 +21,10 @@ EXIT_INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "run": ("app.main:main", "Run the stack on this host."),
     "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
+    "sweep": (
+        "app.backtest.sweep.command:command",
+        "Run a backtest for each combination of parameters, on all cores.",
+    ),
     "data": ("app.market_data.inspect.command:command", "Check and convert data files."),
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),

@@ -69,6 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backtest": SHARED | RUNTIME | FEED
     | {"execution", "strategy", "strategy/kit", "order_manager/store", "backtest/performance"},
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
+    "backtest/sweep": SHARED | RUNTIME | FEED
+    | {"backtest", "backtest/performance", "strategy", "strategy/kit"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES
     | {"market_data/inspect", "main", "backtest", "execution", "order_manager/store"},
@@ -268,7 +270,7 @@ def test_the_table_has_no_circle_and_no_process_imports_another() -> None:
         for room, allowed in MAY_IMPORT.items()
         if allowed & (PROCESSES - {room.partition("/")[0]})
     }
-    assert above == {"backtest", "backtest/proof", "main", "__main__"}
+    assert above == {"backtest", "backtest/proof", "backtest/sweep", "main", "__main__"}
 
 
 # ---- Each rule can fail

@@ -28,8 +28,8 @@ class Fill(NamedTuple):
 class Curve:
     """Equity at evenly spaced ticks: profit since the start, holdings at their latest price."""
 
-    def __init__(self, symbols: int, total: int) -> None:
-        self.step = max(1, -(-total // EQUITY_POINTS))
+    def __init__(self, symbols: int, total: int, points: int = EQUITY_POINTS) -> None:
+        self.step = max(1, -(-total // points))
         self.event_ns: list[int] = []
         self.equity: list[float] = []
         self.last_price = np.zeros(symbols)

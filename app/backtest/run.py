@@ -4,15 +4,15 @@ It sends the same orders as the four processes, id for id.
 """
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from app.backtest.broker import PaperBroker
 from app.backtest.feed_reader import FeedReader
-from app.backtest.result import Curve, Fill, Result
+from app.backtest.result import EQUITY_POINTS, Curve, Fill, Result
 from app.config import Settings
 from app.market_data.feed import Feed
 from app.model.money import UNITS
@@ -22,6 +22,16 @@ from app.strategy.engine import Engine
 from app.strategy.kit.outcome import Outcome
 
 PROGRESS_EVERY_TICKS: Final = 1 << 18
+
+
+class Reader(Protocol):
+    """Where the ticks come from; :class:`FeedReader` is one."""
+
+    def batches(self) -> Iterator[npt.NDArray[np.void]]:
+        """All ticks, in batches of at most MAX_BATCH_TICKS."""
+
+    def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:
+        """Write each tick's sentiment to ``out``; called once per batch, in order."""
 
 
 def run(
@@ -35,12 +45,25 @@ def run(
     ``progress`` is called with the ticks done so far.
 
     Raises:
+        ParamError: STRATEGY_PARAMS is wrong.
         StrategyError: the strategy cannot be loaded, or failed.
     """
     total = feed.file.ticks if total is None else min(total, feed.total)
-    engine = Engine(load_strategy(settings.strategy), feed.symbols, settings)
+    return replay(settings, feed.symbols, FeedReader(feed, total), total, progress)
+
+
+def replay(
+    settings: Settings,
+    symbols: list[str],
+    reader: Reader,
+    total: int,
+    progress: Callable[[int], None] = lambda _done: None,
+    points: int = EQUITY_POINTS,
+) -> Result:
+    """The same of the ``total`` ticks that ``reader`` has; ``points``: of the equity curve."""
+    engine = Engine(load_strategy(settings.strategy), symbols, settings)
     broker, client = PaperBroker(settings), settings.strategy_client
-    reader, curve = FeedReader(feed, total), Curve(len(feed.symbols), total)
+    curve = Curve(len(symbols), total, points)
     tally = np.zeros(4, np.int64)
     next_progress = PROGRESS_EVERY_TICKS
     started_s = time.perf_counter()
@@ -59,13 +82,13 @@ def run(
     progress(total)
     sells, holds, buys, flats = tally.tolist()
     return Result(
-        feed.symbols,
+        symbols,
         total,
         took_s,
         client,
         broker.orders,
         broker.positions(client),
-        dict(zip(feed.symbols, curve.last_price.tolist(), strict=True)),
+        dict(zip(symbols, curve.last_price.tolist(), strict=True)),
         curve,
         (buys, sells, flats, holds),
         engine.params.text,

@@ -1,0 +1,1 @@
+"""Many backtests that differ in the strategy's parameters, on all cores."""

@@ -1,0 +1,241 @@
+"""``python -m app sweep``: a backtest for each combination of parameters, on all cores."""
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+import msgspec
+
+from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
+from app.backtest.sweep import grid, table
+from app.backtest.sweep.cell_run import Outcome, Status, Task
+from app.backtest.sweep.folder import FolderError, Identity, SweepFolder
+from app.backtest.sweep.grid import Axis, Cell, GridError
+from app.backtest.sweep.pool import Pool, PoolError
+from app.backtest.sweep.progress import CellProgress
+from app.backtest.sweep.shared_ticks import TickMemory
+from app.backtest.sweep.verify import verify
+from app.config import (
+    EXIT_SETTINGS,
+    Settings,
+    SettingsError,
+    print_settings_error,
+    settings_or_exit,
+)
+from app.market_data.feed import Feed
+from app.market_data.sources.errors import DataError
+from app.market_data.sources.loader import open_feed
+from app.market_data.sources.progress import LoadProgress
+from app.runtime.metrics.tables import show
+from app.runtime.run.strategy_params import read_params, value_text
+from app.strategy.attach import decides_orders
+from app.strategy.base import load_strategy, strategy_source
+from app.strategy.failure import StrategyError
+from app.strategy.kit.params import declared, resolve
+
+EXIT_INTERRUPTED: Final = 130
+
+
+class Request(NamedTuple):
+    """What the command line asks for."""
+
+    settings: Settings
+    axes: list[Axis]
+    cells: list[Cell]
+    ticks: int | None
+    capital: float
+    by: str | None
+    jobs: int
+    out: Path | None
+    verify: int
+    seed: int
+
+
+@click.command()
+@click.option("--param", "specs", multiple=True, required=True, metavar="NAME=low:high:step|a,b,c",
+              help="a parameter and its values; once for each")  # fmt: skip
+@click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
+@click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
+@click.option("--params", help="parameters that all cells share; default: STRATEGY_PARAMS")
+@click.option("--random", "sample", type=click.IntRange(min=1), help="run only so many, drawn")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True,
+              help="of what is drawn")  # fmt: skip
+@click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
+@click.option("--capital", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_CAPITAL,
+              show_default=True, help="what the returns are measured on")  # fmt: skip
+@click.option("--by", type=click.Choice(table.MEASURES),
+              help="what the best is best at; default: sharpe, with few days profit")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1, 1024), help="processes; default: one per CPU")
+@click.option("--out", metavar="FOLDER", help="folder of the results; default: one per sweep")
+@click.option("--verify", "verify_cells", type=click.IntRange(min=1), metavar="K",
+              help="run the best cell and K - 1 drawn ones through the four processes")  # fmt: skip
+def command(
+    specs: tuple[str, ...],
+    data: str | None,
+    strategy: str | None,
+    params: str | None,
+    sample: int | None,
+    seed: int,
+    ticks: int | None,
+    capital: float,
+    by: str | None,
+    jobs: int | None,
+    out: str | None,
+    verify_cells: int | None,
+) -> int:
+    """Exit code 0: done, 1: unusable data or strategy, a cell that failed or is not the same in the
+    four processes, or no output, 2: wrong usage or settings, 130: interrupted; the same command
+    goes on.
+    """
+    settings = settings_or_exit("sweep")
+    settings = msgspec.structs.replace(
+        settings,
+        data_path=data or settings.data_path,
+        strategy=strategy or settings.strategy,
+        strategy_params=settings.strategy_params if params is None else params,
+    )
+    jobs = jobs or len(os.sched_getaffinity(0))
+    try:
+        fixed = read_params(settings.strategy_params)
+        axes = [grid.axis(spec) for spec in specs]
+        cells = grid.cells(axes, fixed, sample, seed)
+        _check_names(settings, axes)
+        folder = Path(out) if out else None
+        request = Request(
+            settings, axes, cells, ticks, capital, by, jobs, folder, verify_cells or 0, seed
+        )
+        return sweep(request)
+    except GridError as error:
+        raise click.UsageError(str(error)) from None
+    except SettingsError as error:
+        print_settings_error("sweep", error)
+        return EXIT_SETTINGS
+    except BrokenPipeError:
+        raise  # The reader has closed its end: click ends the program without a message.
+    except (DataError, StrategyError, FolderError, PoolError, OSError) as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return 1
+
+
+def _check_names(settings: Settings, axes: list[Axis]) -> None:
+    """Refuse a name that the strategy does not have; a wrong value is a cell that says so.
+
+    Raises:
+        ParamError: lists the unknown names and the nearest ones.
+        StrategyError: the strategy cannot be loaded.
+    """
+    strategy = load_strategy(settings.strategy)
+    try:
+        known = declared(strategy)
+    except TypeError:
+        return  # Each cell would say it: resolve() names the place.
+    given = {**read_params(settings.strategy_params), **{each.name: "" for each in axes}}
+    unknown = {name: value for name, value in given.items() if name not in known}
+    if unknown:
+        resolve(
+            strategy, msgspec.structs.replace(settings, strategy_params=grid.setting_text(unknown))
+        )
+
+
+def identity(request: Request, feed: Feed, total: int) -> Identity:
+    """Everything that decides the results, by names that a message can use."""
+    settings = request.settings
+    deciding = {
+        name.upper(): str(value)
+        for name, value in msgspec.structs.asdict(settings).items()
+        if decides_orders(name) and name not in ("strategy", "strategy_params")
+    }
+    values = [f"{each.name}={','.join(map(value_text, each.values))}" for each in request.axes]
+    drawn = sha256(repr([cell.values for cell in request.cells]).encode()).hexdigest()[:16]
+    return {
+        "data": feed.feed_id,
+        "ticks": total,
+        "strategy": settings.strategy,
+        "strategy's source": sha256(strategy_source(settings.strategy)).hexdigest()[:16],
+        "parameters": values,
+        "shared parameters": grid.setting_text(read_params(settings.strategy_params)),
+        "cells": len(request.cells),
+        "choice of cells": drawn,
+        "capital": request.capital,
+        "settings": deciding,
+    }
+
+
+def sweep(request: Request) -> int:
+    """Run the cells that the folder does not have, and show the best of all."""
+    started_s = time.perf_counter()
+    settings, cells = request.settings, request.cells
+    with ExitStack() as stack:
+        # The workers import while the data is loaded.
+        pool = stack.enter_context(Pool(min(request.jobs, len(cells))))
+        with LoadProgress() as loading:
+            feed = open_feed(settings, loading)
+        total = feed.file.ticks if request.ticks is None else min(request.ticks, feed.total)
+        if request.verify and total != feed.file.ticks:
+            raise click.UsageError("--verify runs the whole file: leave out --ticks")
+        memory = stack.enter_context(TickMemory(feed, total))
+        what = identity(request, feed, total)
+        del feed  # Only the decoded copy is needed.
+        path = request.out or _default_folder(settings, what)
+        names = [each.name for each in request.axes]
+        folder = stack.enter_context(SweepFolder(path, what, names, cells, memory.days))
+        left = [cell for cell in cells if cell.number not in folder.outcomes]
+        if len(left) < len(cells):
+            print(f"sweep: {len(cells) - len(left):,} of {len(cells):,} cells are in {path}")
+        task = Task(settings, memory.shared, request.capital)
+        try:
+            run_cells(pool, task, left, folder, len(cells))
+            took_s = time.perf_counter() - started_s
+            return _conclude(request, folder, memory.days, len(left), total, took_s)
+        except KeyboardInterrupt:
+            done = f"{len(folder.outcomes):,} of {len(cells):,} cells are in {path}"
+            print(f"\nsweep: interrupted; {done}; the same command goes on", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+
+def run_cells(pool: Pool, task: Task, left: list[Cell], folder: SweepFolder, total: int) -> None:
+    """Run cells and write each down as it ends."""
+    with CellProgress(total - len(left), total) as progress:
+        for done, outcome in enumerate(pool.outcomes(task, left), 1):
+            folder.add(outcome)
+            progress(total - len(left) + done)
+
+
+def _default_folder(settings: Settings, what: Identity) -> Path:
+    """One per sweep, so that the same command goes on and another begins anew."""
+    name = settings.strategy.rpartition(":")[2]
+    mark = sha256(repr(sorted(what.items())).encode()).hexdigest()[:8]
+    return Path(settings.output_dir) / "sweep" / f"{name}-{mark}"
+
+
+def _conclude(
+    request: Request, folder: SweepFolder, days: int, ran: int, total: int, took_s: float
+) -> int:
+    """Show the best cells, and where everything is."""
+    outcomes = [folder.outcomes[number] for number in sorted(folder.outcomes)]
+    by = request.by or ("sharpe" if days >= ANNUAL_DAYS_MIN else "profit")
+    ranked = table.best_first(outcomes, by)
+    if ranked:
+        show(*table.blocks(request.axes, request.cells, ranked, by), file=sys.stdout)
+        print(f"\nbest by {by}: --params {value_text(request.cells[ranked[0].number].text)}")
+    rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
+    print(f"cells: {table.ends(outcomes)}{rate}")
+    print(f"all cells: {folder.path / 'sweep.csv'}", flush=True)
+    for line in table.problems(request.cells, outcomes):
+        print(f"sweep: {line}", file=sys.stderr)
+    if not ranked:
+        print(f"sweep: no cell ran; the first: {_first_note(outcomes)}", file=sys.stderr)
+        return 1
+    good = all(each.status not in (Status.FAILED, Status.KILLED) for each in outcomes)
+    if request.verify:
+        good &= verify(request.settings, request.cells, ranked, request.verify, request.seed)
+    return 0 if good else 1
+
+
+def _first_note(outcomes: list[Outcome]) -> str:
+    return outcomes[0].note if outcomes else "none"

@@ -1,0 +1,140 @@
+"""The cells of a sweep: every combination of the parameters' values, or a seeded sample of them."""
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from app.market_data.counter_rng import CounterRng
+from app.runtime.run.strategy_params import Given
+
+VALUES_MAX: Final = 100_000
+CELLS_MAX: Final = 100_000
+PERMUTED_MAX: Final = 1_000_000
+GRID_MAX: Final = 1 << 62
+NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+FORM: Final = "give NAME=low:high:step, such as short=5:50:5, or NAME=value,value"
+
+
+class GridError(Exception):
+    """A ``--param`` cannot be used; the message is one line."""
+
+
+class Axis(NamedTuple):
+    """One parameter and the values to try, as text."""
+
+    name: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}={','.join(self.values)}"
+
+
+class Cell(NamedTuple):
+    """One combination: its number in the sweep, and the text that the setting takes."""
+
+    number: int
+    values: tuple[str, ...]
+    """In the order of the axes."""
+    text: str
+
+
+def axis(spec: str) -> Axis:
+    """What one ``--param`` says; a value that is given twice counts once.
+
+    Raises:
+        GridError: it says nothing that can be used.
+    """
+    name, equals, given = spec.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise GridError(f"--param {spec}: {FORM}")
+    values: list[str] = []
+    for piece in given.split(","):
+        piece = piece.strip()
+        if not piece:
+            raise GridError(f"--param {spec}: a value is empty; {FORM}")
+        values += _range(spec, piece) if ":" in piece else [piece]
+        if len(values) > VALUES_MAX:
+            raise GridError(f"--param {spec}: more than {VALUES_MAX:,} values; use a larger step")
+    return Axis(name, tuple(dict.fromkeys(values)))
+
+
+def _range(spec: str, piece: str) -> list[str]:
+    """The values from low to high, both included, in exact decimals."""
+    parts = [part.strip() for part in piece.split(":")]
+    if len(parts) not in (2, 3) or not all(NUMBER.fullmatch(part) for part in parts):
+        raise GridError(f"--param {spec}: {piece} is no range; {FORM}")
+    try:
+        low, high, step = (*map(Decimal, parts), Decimal(1))[:3]
+    except InvalidOperation:
+        raise GridError(f"--param {spec}: {piece} is no range; {FORM}") from None
+    if step <= 0 or high < low:
+        raise GridError(f"--param {spec}: {piece} must rise from low to high by a step above 0")
+    count = int((high - low) / step) + 1
+    if count > VALUES_MAX:
+        raise GridError(f"--param {spec}: more than {VALUES_MAX:,} values; use a larger step")
+    return [f"{low + i * step:f}" for i in range(count)]
+
+
+def cells(
+    axes: Sequence[Axis], fixed: Mapping[str, Given], sample: int | None = None, seed: int = 1
+) -> list[Cell]:
+    """The cells in the order of the grid, whose last axis changes fastest.
+
+    ``fixed``: parameters that all cells share.  ``sample``: how many to draw, without repetition.
+
+    Raises:
+        GridError: an axis is given twice, or there are too many cells.
+    """
+    names = [each.name for each in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise GridError(f"--param {name} is given twice: put all values into one")
+    size = math.prod(len(each.values) for each in axes)
+    if size > GRID_MAX:
+        raise GridError(f"{size:,} combinations are too many even to draw from: give fewer values")
+    wanted = size if sample is None else min(sample, size)
+    if wanted > CELLS_MAX:
+        raise GridError(f"{wanted:,} cells, at most {CELLS_MAX:,}: give fewer values or --random N")
+    indices = range(size) if wanted == size else sorted(_drawn(size, wanted, seed))
+    found = []
+    for number, index in enumerate(indices):
+        values: list[str] = []
+        for each in reversed(axes):
+            index, place = divmod(index, len(each.values))
+            values.append(each.values[place])
+        values.reverse()
+        text = setting_text({**fixed, **dict(zip(names, values, strict=True))})
+        found.append(Cell(number, tuple(values), text))
+    return found
+
+
+def setting_text(values: Mapping[str, Given]) -> str:
+    """What ``STRATEGY_PARAMS`` takes; unlike a text to be shown, it keeps every character."""
+    words = {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
+    return " ".join(f"{name}={shlex.quote(word)}" for name, word in words.items())
+
+
+def _drawn(size: int, count: int, seed: int) -> list[int]:
+    """``count`` different numbers below ``size``; the same on any machine."""
+    rng = CounterRng(seed, "sweep")
+    if size <= PERMUTED_MAX:
+        order: list[int] = np.argsort(rng.words(np.arange(size)), kind="stable")[:count].tolist()
+        return order
+    found: dict[int, None] = {}
+    drawn = 0
+    while len(found) < count:
+        # Few repeat: at most a tenth of the grid is drawn.
+        for word in rng.words(np.arange(drawn, drawn + count)).tolist():
+            if len(found) < count:
+                found[word % size] = None
+        drawn += count
+    return list(found)

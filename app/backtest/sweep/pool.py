@@ -1,0 +1,158 @@
+"""Worker processes that run cells; one that dies costs its cell and is replaced."""
+
+import ctypes
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Final
+
+from app.backtest.sweep.cell_run import Outcome, Status, Task, run_cell
+from app.backtest.sweep.grid import Cell
+from app.backtest.sweep.shared_ticks import SharedReader
+
+PR_SET_PDEATHSIG: Final = 1
+QUEUED: Final = 2
+"""Cells that a worker has at a time: it begins the next while the first is written down."""
+THREADS: Final = "OPENBLAS_NUM_THREADS"
+JOIN_S: Final = 5.0
+
+
+class PoolError(Exception):
+    """No worker can run; the message says why."""
+
+
+def work(pipe: Connection) -> None:
+    """A worker: takes the task, then cells, until the pipe closes."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.dup2(2, 1)  # What a strategy prints must not mix with the sweep's own output.
+    with suppress(EOFError, OSError):
+        task: Task = pipe.recv()
+        reader = SharedReader(task.ticks)
+        pipe.send(None)  # Ready.
+        while True:
+            pipe.send(run_cell(task, reader, pipe.recv()))
+
+
+@dataclass
+class Worker:
+    """A process, the pipe to it, and the cells that it has; it runs the first of them."""
+
+    process: SpawnProcess
+    pipe: Connection
+    cells: deque[Cell] = field(default_factory=deque)
+    ready: bool = False
+
+
+class Pool(AbstractContextManager["Pool"]):
+    """``jobs`` workers, started at once: they import while the caller loads the data."""
+
+    def __init__(self, jobs: int) -> None:
+        self._context = get_context("spawn")
+        # Else it starts with the first worker, and lets Ctrl-C through to that one.
+        resource_tracker.ensure_running()
+        self._task: Task | None = None
+        self._workers = [self._start() for _ in range(jobs)]
+        self._waiting: deque[Cell] = deque()
+
+    def outcomes(self, task: Task, cells: Iterable[Cell]) -> Iterator[Outcome]:
+        """Run the cells; their outcomes as they end.
+
+        Raises:
+            PoolError: workers die before they run anything.
+        """
+        self._task, self._waiting = task, deque(cells)
+        for worker in self._workers:
+            self._instruct(worker)
+        while True:
+            busy = {worker.pipe: worker for worker in self._workers if worker.cells}
+            if not busy:
+                return
+            for pipe in connection.wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                try:
+                    outcome = worker.pipe.recv()
+                except (EOFError, OSError):
+                    yield self._replace(worker)
+                    continue
+                if outcome is None:
+                    worker.ready = True
+                    continue
+                worker.cells.popleft()
+                self._fill(worker)
+                yield outcome
+
+    def _start(self) -> Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=work, args=(theirs,), daemon=True)
+        with _ctrl_c_is_ours(), _one_thread():
+            process.start()
+        theirs.close()
+        return Worker(process, ours)
+
+    def _instruct(self, worker: Worker) -> None:
+        with suppress(OSError):  # It has died: the next wait tells.
+            worker.pipe.send(self._task)
+        self._fill(worker)
+
+    def _fill(self, worker: Worker) -> None:
+        """Give it a cell, or two while there are enough for all."""
+        many = len(self._waiting) > QUEUED * len(self._workers)
+        while self._waiting and len(worker.cells) < (QUEUED if many else 1):
+            cell = self._waiting.popleft()
+            worker.cells.append(cell)
+            with suppress(OSError):
+                worker.pipe.send(cell)
+
+    def _replace(self, worker: Worker) -> Outcome:
+        """The outcome of the cell at which a worker died; another takes its place."""
+        worker.pipe.close()
+        worker.process.join(JOIN_S)
+        how = _how(worker.process.exitcode)
+        if not worker.ready:
+            raise PoolError(f"a worker ended before its first cell: {how}")
+        lost = worker.cells.popleft()
+        self._waiting.extendleft(reversed(worker.cells))
+        self._workers[self._workers.index(worker)] = successor = self._start()
+        self._instruct(successor)
+        return Outcome(lost.number, Status.KILLED, 0.0, f"its process ended: {how}")
+
+    def __exit__(self, *_error: object) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join(JOIN_S)
+            worker.pipe.close()
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "it does not answer"
+    return f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+
+
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """A process that starts here never sees the terminal's Ctrl-C, not even while it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """NumPy's linear algebra would start one thread per CPU in each worker."""
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS]

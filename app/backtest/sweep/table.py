@@ -1,0 +1,78 @@
+"""What a sweep shows: its best cells, and how many ended in which way."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import RenderableType
+
+from app.backtest.performance.summary import Summary
+from app.backtest.report import PERCENT
+from app.backtest.sweep.cell_run import Outcome, Status
+from app.backtest.sweep.grid import Axis, Cell
+from app.runtime.metrics.tables import number, table
+
+BEST_ROWS: Final = 10
+ERROR_ROWS: Final = 5
+MEASURES: Final = ("profit", *(name for name in Summary._fields if name != "volatility"))
+"""By which the best cell can be chosen; of each, more is better."""
+SHOWN: Final = ("total_return", "sharpe", "max_drawdown")
+
+
+def measure(outcome: Outcome, by: str) -> float | None:
+    """One measure of a cell; None if it has none."""
+    if by == "profit":
+        return outcome.profit
+    value: float | None = getattr(outcome.summary, by, None)
+    return value
+
+
+def best_first(outcomes: Iterable[Outcome], by: str) -> list[Outcome]:
+    """The cells that ran, best first; those without the measure are last, ties by number."""
+
+    def rank(outcome: Outcome) -> tuple[float, int]:
+        value = measure(outcome, by)
+        return (math.inf if value is None else -value), outcome.number
+
+    return sorted((each for each in outcomes if each.status is Status.OK), key=rank)
+
+
+def blocks(
+    axes: Sequence[Axis], cells: Sequence[Cell], ranked: Sequence[Outcome], by: str
+) -> list[RenderableType]:
+    """The table of the best cells."""
+    shown = [by, *(name for name in ("profit", *SHOWN) if name != by)]
+    header = [each.name for each in axes] + [name.replace("_", " ") for name in shown]
+    rows = [
+        [
+            *cells[each.number].values,
+            *(_text(name, measure(each, name)) for name in shown),
+            number(each.orders),
+            each.trades_hash,
+        ]
+        for each in ranked[:BEST_ROWS]
+    ]
+    return [table([*header, "orders", "trades hash"], rows)]
+
+
+def _text(name: str, value: float | None) -> str:
+    if value is not None and name in PERCENT:
+        return f"{100 * value:,.2f} %"
+    return number(value, 2)
+
+
+def ends(outcomes: Iterable[Outcome]) -> str:
+    """``190 ok, 10 invalid``."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{counts[each]:,} {each}" for each in Status if counts[each])
+
+
+def problems(cells: Sequence[Cell], outcomes: Iterable[Outcome]) -> list[str]:
+    """One line for each of the first cells that failed, and one for those refused."""
+    failed = [each for each in outcomes if each.status in (Status.FAILED, Status.KILLED)]
+    lines = [f"{each.status}: {cells[each.number].text}: {each.note}" for each in failed]
+    if len(lines) > ERROR_ROWS:
+        more = len(lines) - ERROR_ROWS
+        lines = [*lines[:ERROR_ROWS], f"and {more:,} more, in sweep.csv"]
+    return lines
