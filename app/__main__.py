@@ -21,6 +21,7 @@ EXIT_INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "run": ("app.main:main", "Run the stack on this host."),
     "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
+    "data": ("app.market_data.inspect.command:command", "Check and convert data files."),
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
     "trace": ("app.runtime.trace.command:command", "Show where the time of an order went."),

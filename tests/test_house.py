@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
+    "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,
@@ -70,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES
-    | {"main", "backtest", "execution", "order_manager/store"},
+    | {"market_data/inspect", "main", "backtest", "execution", "order_manager/store"},
 }  # fmt: skip
 
 ENTRIES_MAX = 14

@@ -28,6 +28,15 @@ def _source_of(path: Path) -> Source:
     return next(source for source in SOURCES if source.matches(head))
 
 
+def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
+    """What a file is, as labels and texts for a user.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    return _source_of(path).describe(path, _for_file(columns, path))
+
+
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
     """Load a price file of any known format.
 

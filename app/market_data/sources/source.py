@@ -19,6 +19,13 @@ class Source(Protocol):
     def matches(self, head: bytes) -> bool:
         """Whether a file that starts with ``head``, as stored, has this format."""
 
+    def describe(self, path: Path, columns: Columns) -> list[tuple[str, str]]:
+        """What the file is, as labels and texts for a user.
+
+        Raises:
+            DataError: it cannot be loaded.
+        """
+
     def load_prices(
         self, path: Path, columns: Columns, progress: ReadProgress | None = None
     ) -> Rows:

@@ -16,8 +16,15 @@ from typing import Any, Final
 import msgspec
 
 from app.market_data.sources.columnar.layout import find_layout
-from app.market_data.sources.columnar.messages import Done, Refused, Request, batch_of, encode
-from app.market_data.sources.columnar.ticks import TickReader
+from app.market_data.sources.columnar.messages import (
+    Described,
+    Done,
+    Refused,
+    Request,
+    batch_of,
+    encode,
+)
+from app.market_data.sources.columnar.ticks import TickReader, type_name
 from app.market_data.sources.errors import DataError
 
 _WRAPPINGS: Final = (
@@ -76,6 +83,10 @@ def _messages(request: Request) -> Iterator[bytes]:
     reader = _opener(request.form)(request.path)
     names = [field.name for field in reader.schema]
     layout = find_layout(path, names, request.columns, request.prices)
+    if not request.rows:
+        columns = [(field.name, type_name(field.type)) for field in reader.schema]
+        yield encode(Described(columns, layout.form))
+        return
     try:
         ticks = TickReader(layout, request.columns, request.prices)
     except ValueError as error:

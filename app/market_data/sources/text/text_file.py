@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from app.market_data.sources.errors import (
+    SHOWN_HEADER,
     DataError,
     MalformedRows,
     printable,
@@ -36,6 +38,39 @@ from app.model.symbols import symbol_problem
 def matches(head: bytes) -> bool:
     """Always true: text is the last resort, and its errors say what is missing."""
     return True
+
+
+def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
+    """What the file is, as labels and texts for a user.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    with closing(TextStream(path)) as stream:
+        layout = layout_of_head(path, stream.head, columns)
+        form = (
+            "JSON lines" if layout.is_json else f"text, fields between {_SHOWN[layout.delimiter]}"
+        )
+        packing = f", packed with {stream.packing}" if stream.packing else ""
+        columns_found = [name for name in layout.names if name]
+        header = ("none", "one line", "two lines", "three lines")[layout.head_lines]
+        return [
+            ("format", f"{form}, {stream.encoding}{packing}"),
+            ("header", "members of each line" if layout.is_json else header),
+            ("columns", ", ".join(columns_found)[:SHOWN_HEADER]),
+            ("a row is", KINDS[layout.form if layout.form != "value" else layout.kind]),
+        ]
+
+
+_SHOWN: Final = {b",": "commas", b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
+KINDS: Final = {
+    "ticks": "a tick",
+    "bars": "a bar, whose close is a tick",
+    "ohlc": "a bar, four ticks",
+    "quotes": "a quote, whose last price is a tick",
+    "mid": "a quote, whose middle is a tick",
+}
+"""Form of a layout, or its kind if each value is a price -> what a user calls it."""
 
 
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:

@@ -25,6 +25,9 @@ class MagicSource:
         plain.write_bytes(path.read_bytes().removeprefix(MAGIC))
         return plain
 
+    def describe(self, path: Path, columns: Columns) -> list[tuple[str, str]]:
+        return [("format", "magic")]
+
     def load_prices(
         self, path: Path, columns: Columns, progress: ReadProgress | None = None
     ) -> Rows:

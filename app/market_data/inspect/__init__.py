@@ -1,0 +1,1 @@
+"""What a user asks about a data file before it is replayed."""

@@ -1,0 +1,97 @@
+"""``python -m app data``: look at a data file, and write it in the plain form."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from app.config import Settings, settings_or_exit
+from app.market_data.inspect.convert import write_plain
+from app.market_data.inspect.summary import lines, summarize
+from app.market_data.inspect.trial import Trial, try_to_load
+from app.market_data.sources.errors import DataError
+from app.market_data.sources.files import files_of
+from app.market_data.sources.loader import columns_of, describe, load_files
+from app.market_data.sources.progress import LoadProgress
+
+LABEL_WIDTH = 12
+LINES_SHOWN = 3
+"""Rows shown of each refusal."""
+
+
+@click.group()
+def command() -> None:
+    """FILE is as DATA_PATH: a file, several, a folder or a pattern."""
+
+
+def _settings(file: str) -> Settings:
+    return msgspec.structs.replace(settings_or_exit("data"), data_path=file)
+
+
+@command.command()
+@click.argument("file")
+def check(file: str) -> int:
+    """Say what is in FILE, what is wrong with it, and which settings load it.
+
+    Exit code 0: it loads as it is, 1: not at all, or only with the settings that are shown.
+    """
+    settings = _settings(file)
+    with LoadProgress() as progress:
+        trial = try_to_load(settings, progress)
+    for refusal in trial.refusals:
+        first, *others = refusal.splitlines()
+        print("\n".join([f"refused: {first}", *others[:LINES_SHOWN]]))
+    if trial.rows is None:
+        _show([("loads", "no: choose a setting that the last refusal names")])
+        return 1
+    _show([*_format(trial), *lines(summarize(trial.rows))])
+    if trial.rows.skipped:
+        _show([("wrong rows", f"{trial.rows.skipped:,} left out")])
+    needed = [f"{name}={shlex.quote(value)}" for name, value in trial.added.items()]
+    _show([("loads", "with these settings:" if needed else "yes, as it is")])
+    print(" ".join([f"DATA_PATH={shlex.quote(file)}", *needed]))
+    return 1 if needed else 0
+
+
+def _format(trial: Trial) -> list[tuple[str, str]]:
+    """What the first file is."""
+    paths = files_of(trial.settings.data_path)
+    found = [("files", f"{len(paths):,}, of which the first is {paths[0]}")] if paths[1:] else []
+    return [*found, *describe(paths[0], columns_of(trial.settings))]
+
+
+def _show(facts: list[tuple[str, str]]) -> None:
+    for label, text in facts:
+        print(f"{label:{LABEL_WIDTH}} {text}")
+
+
+@command.command()
+@click.argument("file")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="overwrite OUT")
+def convert(file: str, out: Path, force: bool) -> int:
+    """Write FILE as OUT, a .csv or .csv.gz that loads without settings.
+
+    Exit code 0: written, 1: FILE does not load, or OUT cannot be written, 2: wrong usage.
+    """
+    if not out.name.endswith((".csv", ".csv.gz")):
+        raise click.UsageError(f"OUT must end in .csv or .csv.gz, not {out.name}")
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} exists; --force overwrites it")
+    settings = _settings(file)
+    try:
+        with LoadProgress() as progress:
+            rows = load_files(file, columns_of(settings), progress)
+        write_plain(rows, out)
+    except DataError as error:
+        print(f"data: {error}", file=sys.stderr)
+        print(f"data: python -m app data check {shlex.quote(file)} helps", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"data: {out}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    skipped = f", {rows.skipped:,} malformed rows left out" if rows.skipped else ""
+    print(f"{out}: {len(rows):,} ticks of {len(rows.symbols):,} symbols{skipped}")
+    return 0

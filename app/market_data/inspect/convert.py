@@ -1,0 +1,65 @@
+"""Writes rows as the plain form: ``timestamp,symbol,price``, which loads without settings."""
+
+import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+
+from app.market_data.tick_table import NO_VALUE, Rows
+from app.model.wire.frames import DELIMITER
+
+PIECE_ROWS: Final = 1 << 16
+
+
+def write_plain(rows: Rows, path: Path) -> None:
+    """Write the rows; ``path`` ends in ``.csv`` or ``.csv.gz``.
+
+    The file appears under its name when it is complete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _writing(path) as file:
+        file.write(b"timestamp,symbol,price%b\n" % (b"" if rows.values is None else b",sentiment"))
+        for first in range(0, len(rows), PIECE_ROWS):
+            end = min(first + PIECE_ROWS, len(rows))
+            file.write(_piece(rows, first, end))
+
+
+def _piece(rows: Rows, first: int, end: int) -> bytes:
+    start, stop = int(rows.offsets[first]), int(rows.offsets[end])
+    frames = bytes(rows.frames[start:stop])
+    if rows.values is None and b'"' not in frames:
+        text = np.frombuffer(frames.replace(DELIMITER, b","), np.uint8).copy()
+        text[rows.offsets[first + 1 : end + 1] - start - 1] = ord("\n")
+        return text.tobytes()
+    lines = []
+    for row in range(first, end):
+        fields = rows.frame(row).split(DELIMITER)[:3]
+        if b'"' in fields[1]:
+            fields[1] = b'"%b"' % fields[1].replace(b'"', b'""')
+        if rows.values is not None:
+            value = int(rows.values[row])
+            fields.append(b"" if value == NO_VALUE else b"%d" % value)
+        lines.append(b",".join(fields))
+    return b"\n".join([*lines, b""])
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that is removed unless it is written to its end; the same bytes for the same rows."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("xb") as file:
+            if path.suffix == ".gz":
+                with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                    yield packed  # type: ignore[misc]
+            else:
+                yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
