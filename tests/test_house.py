@@ -49,9 +49,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What a feed consists of, and where it comes from.
     "market_data": MODEL | {"config"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
+    "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
-    "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,
