@@ -4,6 +4,7 @@ The library that decodes is compiled, and a damaged file can make it end its pro
 amount of memory.  Here it ends only this process, whose memory is limited.
 """
 
+import contextlib
 import importlib
 import os
 import resource
@@ -115,10 +116,11 @@ def _opener(form: str) -> Callable[[str], Any]:
 
 
 def _bytes_read() -> int:
-    """Bytes that this process has read from files."""
-    for line in Path("/proc/self/io").read_text().splitlines():
-        if line.startswith("rchar:"):
-            return int(line.split()[1])
+    """Bytes that this process has read from files; 0 where /proc does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/io").read_text().splitlines():
+            if line.startswith("rchar:"):
+                return int(line.split()[1])
     return 0
 
 

@@ -96,6 +96,7 @@ def _answers(
             stderr=errors,
             env=env,
             bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the stack, which then stops the loading
         )
         try:
             assert decoder.stdout is not None
