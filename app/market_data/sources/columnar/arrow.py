@@ -24,6 +24,15 @@ def _is_stream(head: bytes) -> bool:
     return head.startswith(STREAM) and len(head) >= 8 and size > 0 and size % 8 == 0
 
 
+def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
+    """What the file is, as labels and texts for a user.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    return process.describe(path, _form(path), columns)
+
+
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
     """Load timestamp, symbol, price and, if the file has it, sentiment.
 

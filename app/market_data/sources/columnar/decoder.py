@@ -4,6 +4,7 @@ The library that decodes is compiled, and a damaged file can make it end its pro
 amount of memory.  Here it ends only this process, whose memory is limited.
 """
 
+import contextlib
 import importlib
 import os
 import resource
@@ -16,8 +17,15 @@ from typing import Any, Final
 import msgspec
 
 from app.market_data.sources.columnar.layout import find_layout
-from app.market_data.sources.columnar.messages import Done, Refused, Request, batch_of, encode
-from app.market_data.sources.columnar.ticks import TickReader
+from app.market_data.sources.columnar.messages import (
+    Described,
+    Done,
+    Refused,
+    Request,
+    batch_of,
+    encode,
+)
+from app.market_data.sources.columnar.ticks import TickReader, type_name
 from app.market_data.sources.errors import DataError
 
 _WRAPPINGS: Final = (
@@ -76,6 +84,10 @@ def _messages(request: Request) -> Iterator[bytes]:
     reader = _opener(request.form)(request.path)
     names = [field.name for field in reader.schema]
     layout = find_layout(path, names, request.columns, request.prices)
+    if not request.rows:
+        columns = [(field.name, type_name(field.type)) for field in reader.schema]
+        yield encode(Described(columns, layout.form))
+        return
     try:
         ticks = TickReader(layout, request.columns, request.prices)
     except ValueError as error:
@@ -104,10 +116,11 @@ def _opener(form: str) -> Callable[[str], Any]:
 
 
 def _bytes_read() -> int:
-    """Bytes that this process has read from files."""
-    for line in Path("/proc/self/io").read_text().splitlines():
-        if line.startswith("rchar:"):
-            return int(line.split()[1])
+    """Bytes that this process has read from files; 0 where /proc does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/io").read_text().splitlines():
+            if line.startswith("rchar:"):
+                return int(line.split()[1])
     return 0
 
 

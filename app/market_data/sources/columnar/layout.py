@@ -12,13 +12,14 @@ from app.market_data.tick_table import Columns
 class Layout:
     """Names of columns.  ``values``: one column, four of a bar, or two of a quote.
 
-    ``symbol``: None if every row has the symbol ``DATA_SYMBOL``.
+    ``symbol``: None if every row has the symbol ``DATA_SYMBOL``.  ``form``: what a row is.
     """
 
     timestamp: str
     symbol: str | None
     values: tuple[str, ...]
     sentiment: str | None = None
+    form: str = "ticks"
 
 
 def find_layout(path: Path, names: list[str], columns: Columns, prices: bool) -> Layout:
@@ -39,4 +40,5 @@ def find_layout(path: Path, names: list[str], columns: Columns, prices: bool) ->
         None if found.symbol is None else names[found.symbol],
         tuple(names[column] for column in found.groups[0].values),
         None if found.sentiment is None else names[found.sentiment],
+        found.form if found.form != "value" else found.kind,
     )

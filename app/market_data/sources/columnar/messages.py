@@ -17,12 +17,13 @@ _LENGTH: Final = struct.Struct("<I")
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The decoder's only argument.  ``prices``: else sentiments."""
+    """The decoder's only argument.  ``prices``: else sentiments.  ``rows``: else what it is."""
 
     path: str
     form: str
     prices: bool
     columns: Columns
+    rows: bool = True
 
 
 class Batch(msgspec.Struct, frozen=True, tag=True):
@@ -49,6 +50,13 @@ class Batch(msgspec.Struct, frozen=True, tag=True):
         return DecodedRows(number, event_ns, symbol, value, sentiment, quarter, self.bad)
 
 
+class Described(msgspec.Struct, frozen=True, tag=True):
+    """What a file is: the names of its columns and their types, and the form of its layout."""
+
+    columns: list[tuple[str, str]]
+    form: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """The file cannot be used, and why; the last message."""
 
@@ -59,7 +67,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     """The file has been read to its end; the last message."""
 
 
-Message = Batch | Refused | Done
+Message = Batch | Described | Refused | Done
 _decoder: Final = msgspec.msgpack.Decoder(Message)
 
 

@@ -17,6 +17,16 @@ def matches(head: bytes) -> bool:
     return head.startswith((MAGIC, ENCRYPTED))
 
 
+def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
+    """What the file is, as labels and texts for a user.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    _check_end(path)
+    return process.describe(path, "Parquet", columns)
+
+
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
     """Load timestamp, symbol, price and, if the file has it, sentiment.
 

@@ -15,6 +15,7 @@ import msgspec
 from app.market_data.sources.columnar.decoder import too_large
 from app.market_data.sources.columnar.messages import (
     Batch,
+    Described,
     Done,
     Inbox,
     Message,
@@ -22,8 +23,9 @@ from app.market_data.sources.columnar.messages import (
     Request,
 )
 from app.market_data.sources.columnar.row_builder import RowBuilder
-from app.market_data.sources.errors import DataError, reading
+from app.market_data.sources.errors import SHOWN_HEADER, DataError, reading
 from app.market_data.sources.source import ReadProgress
+from app.market_data.sources.text.text_file import KINDS
 from app.market_data.tick_table import Columns, Rows
 
 SILENT_S_MAX: Final = 60.0
@@ -46,7 +48,9 @@ def load(
     with reading(path):
         size_bytes = path.stat().st_size
     request = Request(str(path), form, prices, columns)
-    for batch in _batches(request, progress, size_bytes):
+    for batch in _answers(request, progress, size_bytes):
+        if not isinstance(batch, Batch):
+            continue
         for name in batch.names:
             builder.symbols.add(name.encode())
         builder.add(batch.rows())
@@ -55,7 +59,29 @@ def load(
     return builder.build()
 
 
-def _batches(request: Request, progress: ReadProgress | None, size_bytes: int) -> Iterator[Batch]:
+def describe(path: Path, form: str, columns: Columns) -> list[tuple[str, str]]:
+    """What the file is, as labels and texts for a user.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    with reading(path):
+        size_bytes = path.stat().st_size
+    request = Request(str(path), form, True, columns, rows=False)
+    for message in _answers(request, None, size_bytes):
+        if isinstance(message, Described):
+            found = ", ".join(f"{name} ({kind})" for name, kind in message.columns)
+            return [
+                ("format", form),
+                ("columns", found[:SHOWN_HEADER]),
+                ("a row is", KINDS[message.form]),
+            ]
+    raise DataError(f"{path}: damaged {form} file: it has no columns")
+
+
+def _answers(
+    request: Request, progress: ReadProgress | None, size_bytes: int
+) -> Iterator[Batch | Described]:
     root = str(Path(__file__).parents[4])
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -70,6 +96,7 @@ def _batches(request: Request, progress: ReadProgress | None, size_bytes: int) -
             stderr=errors,
             env=env,
             bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the stack, which then stops the loading
         )
         try:
             assert decoder.stdout is not None
@@ -80,6 +107,8 @@ def _batches(request: Request, progress: ReadProgress | None, size_bytes: int) -
                     match message:
                         case Batch():
                             read_bytes = message.read_bytes
+                            yield message
+                        case Described():
                             yield message
                         case Refused():
                             raise DataError(message.reason)

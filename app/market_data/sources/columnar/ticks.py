@@ -72,7 +72,7 @@ class _Faults:
     def of(self, batch: Any, name: str, read: Any, *options: Any) -> Ints:
         """What ``read`` finds in a column; faults go to :attr:`rows`."""
         column = batch.column(name)
-        kind = str(column.type).removeprefix("arro3.core.DataType<").strip().removesuffix(">")
+        kind = type_name(column.type)
         values: Ints
         bad: BadValues
         try:
@@ -86,6 +86,11 @@ class _Faults:
     def all(self) -> list[BadRow]:
         """Number, column, value and reason of each."""
         return [(self.first + row, *fault) for row, fault in sorted(self.rows.items())]
+
+
+def type_name(kind: Any) -> str:
+    """A type of Arrow as its library names it: Float64, Timestamp(ns, "UTC")."""
+    return str(kind).strip().removeprefix("arro3.core.DataType<").removesuffix(">")
 
 
 def ticks_of(rows: DecodedRows, values: list[Ints]) -> DecodedRows:

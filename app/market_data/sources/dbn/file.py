@@ -35,6 +35,7 @@ from app.market_data.sources.dbn.records import (
 )
 from app.market_data.sources.errors import DataError, reading
 from app.market_data.sources.source import ReadProgress
+from app.market_data.sources.text.text_file import KINDS
 from app.market_data.tick_table import Columns, Rows
 from app.model.money import MAX_PRICE, UNITS, money_text
 from app.model.timestamps import MAX_EVENT_NS, YEAR_MAX, YEAR_MIN
@@ -57,6 +58,28 @@ def matches(head: bytes) -> bool:
             return False
     # The version is no character of a text.
     return head.startswith(MAGIC) and head[3:4] < b"\x09" and len(head) > 3
+
+
+def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
+    """What the file is, as labels and texts for a user.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    with _stream(path) as stream, _damage(path):
+        metadata = _read_metadata(stream)
+    packing = ", packed with zstd" if stream.is_packed else ""
+    kind = "quotes" if columns.quotes_as == "last" or columns.data_kind == "ticks" else "mid"
+    if metadata.schema.startswith("ohlcv"):
+        kind = "ohlc" if columns.bars_as == "ohlc" and columns.data_kind != "ticks" else "bars"
+    elif metadata.schema in ("", "trades", "tbbo", "tcbbo"):
+        kind = "ticks"
+    return [
+        ("format", f"Databento DBN, version {metadata.version}{packing}"),
+        ("schema", metadata.schema or "several"),
+        ("instruments", f"{len(metadata.instruments):,}"),
+        ("a row is", KINDS[kind]),
+    ]
 
 
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
@@ -100,6 +123,11 @@ class _Stream:
         self._content: IO[bytes] = raw if self._zstd is None else self._zstd.ZstdFile(raw)
 
     @property
+    def is_packed(self) -> bool:
+        """Whether the file is zstd."""
+        return self._zstd is not None
+
+    @property
     def done_bytes(self) -> int:
         return self._raw.tell()
 
@@ -130,6 +158,19 @@ def _damage(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: DBN file: {error}") from None
 
 
+def _read_metadata(stream: _Stream) -> Metadata:
+    """The metadata that a file begins with.
+
+    Raises:
+        ValueError: why it cannot be read.
+    """
+    version, size = parse_prefix(stream.read(PREFIX.size))
+    data = stream.read(size)
+    if len(data) < size:
+        raise ValueError("truncated: ends inside its metadata")
+    return parse_metadata(version, data)
+
+
 class _Loader:
     """One pass over one file."""
 
@@ -139,11 +180,7 @@ class _Loader:
         self._path, self._columns, self._stream = path, columns, stream
         self._progress = progress
         self._builder = RowBuilder(path, columns)
-        version, size = parse_prefix(stream.read(PREFIX.size))
-        data = stream.read(size)
-        if len(data) < size:
-            raise ValueError("truncated: ends inside its metadata")
-        self._metadata: Metadata = parse_metadata(version, data)
+        self._metadata = _read_metadata(stream)
         table = self._builder.symbols
         self._instruments = Instruments(self._metadata, table, columns.data_symbol)
         self._others: dict[int, int] = {}

@@ -58,18 +58,19 @@ def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
             ("format", f"{form}, {stream.encoding}{packing}"),
             ("header", "members of each line" if layout.is_json else header),
             ("columns", ", ".join(columns_found)[:SHOWN_HEADER]),
-            ("a row is", _KINDS[layout.form if layout.form != "value" else layout.kind]),
+            ("a row is", KINDS[layout.form if layout.form != "value" else layout.kind]),
         ]
 
 
 _SHOWN: Final = {b",": "commas", b";": "semicolons", b"\t": "tabs", b"|": "vertical bars"}
-_KINDS: Final = {
+KINDS: Final = {
     "ticks": "a tick",
     "bars": "a bar, whose close is a tick",
     "ohlc": "a bar, four ticks",
     "quotes": "a quote, whose last price is a tick",
     "mid": "a quote, whose middle is a tick",
 }
+"""Form of a layout, or its kind if each value is a price -> what a user calls it."""
 
 
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:

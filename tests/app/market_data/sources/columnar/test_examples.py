@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from app.backtest.outcome import first_difference
 from app.config import Settings
 from app.market_data.sources.loader import columns_of, load_prices
@@ -52,6 +53,34 @@ def test_the_command_trades_as_the_plain_file(
     monkeypatch.chdir(ROOT)
     assert len(outcome(PLAIN).orders) >= 3
     assert first_difference(outcome(PLAIN), outcome(command)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("ticks.parquet", ("Parquet", "symbol (Dictionary(Int32, Utf8))", "a tick")),
+        ("bars.parquet", ("Parquet", "Open (Float64)", "a bar, whose close is a tick")),
+        ("quotes.feather", ("Arrow", "bid (Float64)", "a quote, whose middle is a tick")),
+        ("trades.dbn.zst", ("DBN, version 3, packed with zstd", "trades", "a tick")),
+        ("mbp-1.dbn.zst", ("mbp-1", "a quote, whose middle is a tick")),
+        ("ohlcv-1m.dbn.zst", ("ohlcv-1m", "a bar, whose close is a tick")),
+    ],
+)
+def test_a_check_says_what_it_is_and_how_it_loads(
+    name: str,
+    facts: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The last line are the settings, with which a second check finds nothing."""
+    monkeypatch.chdir(ROOT)
+    main(["data", "check", f"data/examples_binary/{name}"])
+    text = capsys.readouterr().out
+    for fact in facts:
+        assert fact in text
+    for key, value in settings_of(text.splitlines()[-1]).items():
+        monkeypatch.setenv(key, value)
+    assert main(["data", "check", f"data/examples_binary/{name}"]) == 0
 
 
 @pytest.mark.medium

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.loader import load_prices, load_sentiments
+from app.market_data.sources.loader import load_files, load_prices, load_sentiments
 from app.market_data.tick_table import Columns, Rows
 from app.model.timestamps import format_timestamp
 from tests.support.paths import SHARED_DATA
@@ -304,3 +304,15 @@ def test_real_data_is_the_same_in_both_forms(save: Save, name: str, writer: Any)
     assert ours.symbols == theirs.symbols
     assert ours.event_ns.tolist() == theirs.event_ns.tolist()
     assert [row[1:] for row in plain(ours)] == [row[1:] for row in plain(theirs)]
+
+
+def test_files_of_several_formats_are_merged_by_time(tmp_path: Path) -> None:
+    folder = tmp_path / "days"
+    folder.mkdir()
+    (folder / "a.csv").write_text("timestamp,symbol,price\n2025-10-01 09:30:01,A,1\n")
+    for name, writer, offset in (("b.parquet", as_parquet, 0), ("c.arrow", as_arrow, 2)):
+        at = START_NS + offset * 10**9
+        with (folder / name).open("wb") as file:
+            writer(pa.table({"timestamp": [at], "symbol": [name[0]], "price": [2.5]}), file)
+    rows = load_files(str(folder), Columns())
+    assert [symbol for _, symbol, _ in plain(rows)] == [b"b", b"A", b"c"]
