@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     quotes_as: Literal["mid", "last"] = "mid"
     timestamp_format: str = ""
     data_date: Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$", description="YYYY-MM-DD")] = ""
+    decimal_comma: bool = False
     sort_rows: bool = False
     skip_bad_rows: bool = False
     sentiment_every_ticks: Positive = 10

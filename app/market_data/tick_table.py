@@ -62,6 +62,7 @@ class Columns:
     quotes_as: str = "mid"
     timestamp_format: str = ""
     data_date: str = ""
+    decimal_comma: bool = False
     several_files: bool = False
 
 

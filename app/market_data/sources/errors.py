@@ -23,7 +23,7 @@ SYNONYMS: Final = {
     "TIMESTAMP_COLUMN": (
         "timestamp", "time", "datetime", "date", "ts", "date time", "event time", "open time",
         "trade time", "transact time", "ts event", "ts recv", "local time", "gmt time", "utc",
-        "when",
+        "when", "datum", "zeit", "fecha",
     ),
     "SYMBOL_COLUMN": (
         "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",
@@ -31,7 +31,7 @@ SYNONYMS: Final = {
     ),
     "PRICE_COLUMN": (
         "price", "close", "last", "px", "last price", "trade price", "close last", "adj close",
-        "mid", "mid price", "value", "rate",
+        "mid", "mid price", "value", "rate", "kurs", "schlusskurs", "cours", "precio",
     ),
     "SENTIMENT_COLUMN": ("sentiment", "sentiment score", "score"),
 }  # fmt: skip

@@ -119,6 +119,7 @@ def columns_of(settings: Settings) -> Columns:
         settings.quotes_as,
         settings.timestamp_format,
         settings.data_date,
+        settings.decimal_comma,
     )
 
 

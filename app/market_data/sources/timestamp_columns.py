@@ -8,7 +8,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from app.market_data.ragged import Bytes, Ints, Mask
-from app.model.timestamps import DAY_S, NS_PER_S, YEAR_MAX, YEAR_MIN
+from app.model.timestamps import DAY_S, MAX_EVENT_NS, NS_PER_S, YEAR_MAX, YEAR_MIN
 
 TEXT_BYTES_MAX: Final = 30
 DIGITS_MAX: Final = 19
@@ -51,6 +51,36 @@ def parse_timestamps(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Ma
     """
     zulu = data[starts + np.maximum(lengths, 1) - 1] == ord("Z")
     return parse_places(data, starts, lengths - zulu, WIRE_PLACES)
+
+
+def parse_dates(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
+    """As :func:`parse_timestamps`, for ``YYYY-MM-DD``."""
+    return parse_places(data, starts, lengths, _DATE_PLACES)
+
+
+_DATE_PLACES: Final = Places({"year": 0, "month": 5, "day": 8}, {4: b"-", 7: b"-"}, 10, None)
+_ZONE_BYTES: Final = 6
+
+
+def parse_zoned(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Ints, Mask]:
+    """As :func:`parse_timestamps`, for texts that end in an offset from UTC such as ``-04:00``."""
+    event_ns, good = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.bool_)
+    rows = np.flatnonzero((lengths > _ZONE_BYTES) & (lengths < TEXT_BYTES_MAX + _ZONE_BYTES))
+    if not len(rows):
+        return event_ns, good
+    ends = starts[rows] + lengths[rows]
+    zone = sliding_window_view(data, _ZONE_BYTES)[ends - _ZONE_BYTES]
+    digits = (zone[:, [1, 2, 4, 5]] - np.uint8(48)).astype(np.int64)
+    hours, minutes = digits[:, 0] * 10 + digits[:, 1], digits[:, 2] * 10 + digits[:, 3]
+    is_zone = (digits <= 9).all(axis=1) & (hours <= 18) & (minutes <= 59)
+    is_zone &= ((zone[:, 0] == ord("+")) | (zone[:, 0] == ord("-"))) & (zone[:, 3] == ord(":"))
+    local_ns, is_time = parse_places(data, starts[rows], lengths[rows] - _ZONE_BYTES, WIRE_PLACES)
+    shift_ns = np.where(zone[:, 0] == ord("-"), 1, -1) * (hours * 3600 + minutes * 60) * NS_PER_S
+    # Times near the limits of an int64 are left to parse_timestamp(), which knows these limits.
+    inside = np.abs(local_ns) < MAX_EVENT_NS - DAY_S * NS_PER_S
+    good[rows] = is_zone & is_time & inside
+    event_ns[rows] = np.where(good[rows], local_ns + shift_ns, 0)
+    return event_ns, good
 
 
 def parse_places(data: Bytes, starts: Ints, lengths: Ints, places: Places) -> tuple[Ints, Mask]:

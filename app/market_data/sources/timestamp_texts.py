@@ -16,8 +16,10 @@ from app.market_data.sources.timestamp_columns import (
     TEXT_BYTES_MAX,
     Places,
     digits_columns,
+    parse_dates,
     parse_places,
     parse_timestamps,
+    parse_zoned,
 )
 from app.model.timestamps import (
     DAY_S,
@@ -144,6 +146,12 @@ class TimestampReader:
             event_ns, as_is = np.zeros(len(starts), np.int64), nowhere
         known = nowhere.copy()
         rows = np.flatnonzero(~as_is)
+        if self._unit is None:
+            for parse in (parse_zoned, parse_dates):
+                found, good = parse(data, starts[rows], lengths[rows])
+                event_ns[rows[good]] = found[good]
+                known[rows[good]] = True
+                rows = rows[~good]
         numbers, whole = digits_columns(data, starts[rows], lengths[rows])
         if self._places is not None:
             times, is_time = parse_places(data, starts[rows], lengths[rows], self._places)
@@ -346,15 +354,19 @@ def likely_forms(text: bytes) -> list[str]:
                 return [form]
             first, second = (int(part) for part in re.split(r"\D", shown)[:2])
             swapped = form.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
-            return [form] if first > 12 else [swapped] if second > 12 else [form, swapped]
+            # With points between them, the day is first everywhere.
+            if first > 12 or (found[1] == "." and second <= 12):
+                return [form]
+            return [swapped] if second > 12 else [form, swapped]
     return []
 
 
 def _mend(text: bytes, reason: str, but: str = "") -> str:
     """The reason why a text is no timestamp, and what to set."""
     forms = [form for form in likely_forms(text) if form != but]
-    if forms and "ambiguous" in reason:
-        return f"{reason}, or set TIMESTAMP_FORMAT={quoted(forms[0])}"
+    if "ambiguous" in reason:
+        remedy = f"set TIMESTAMP_FORMAT={quoted(forms[0])}" if forms else _UNIT_OR_DAY
+        return f"{reason}, or {remedy}"
     if len(forms) == 2:
         return (
             f"{reason}: day or month first? set TIMESTAMP_FORMAT={quoted(forms[0])} or "

@@ -18,6 +18,13 @@ PRICE_TEXT_BYTES_MAX: Final = 20
 """Ten digits, the point, nine digits."""
 
 _NUMBER: Final = re.compile(rb"([+-]?)(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
+_CURRENCIES: Final = "$€£".encode()
+_GROUPED: Final = re.compile(
+    rb"(?:\$|\xe2\x82\xac|\xc2\xa3)?(?:\d{1,3}(?:,\d{3}){1,4}\.\d{1,9}|(?<=[^\d])\d{1,12}(?:\.\d{1,9})?)"
+)
+"""Thousands with commas and a point after them, or a currency before the digits."""
+_COMMA: Final = re.compile(rb"\d{1,3}(?:\.\d{3})*,\d{1,9}|\d{1,12},\d{1,9}")
+_COMMA_MEND: Final = ": set DECIMAL_COMMA=true if the comma is the decimal point"
 _NOT_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _SENTIMENT: Final = re.compile(rb"\+?(\d{1,9})(?:\.0{1,9})?")
 _SMALLEST: Final = Decimal(10) ** -DECIMALS_MAX
@@ -75,9 +82,12 @@ def normalize_price(text: bytes) -> bytes:
     """
     if not text:
         raise ValueError("missing")
-    found = _NUMBER.fullmatch(text)
-    if not found:
-        raise ValueError("not finite" if _NOT_FINITE.fullmatch(text) else "not a number")
+    if not _NUMBER.fullmatch(text):
+        if _NOT_FINITE.fullmatch(text):
+            raise ValueError("not finite")
+        if not _GROUPED.fullmatch(text):
+            raise ValueError(f"not a number{_COMMA_MEND if _COMMA.fullmatch(text) else ''}")
+        text = text.lstrip(_CURRENCIES).replace(b",", b"")
     value = Decimal(text.decode())
     if value <= 0:
         raise ValueError("not positive")
@@ -93,6 +103,11 @@ def normalize_price(text: bytes) -> bytes:
         value = value.quantize(_SMALLEST)
     plain = f"{value.normalize():f}"
     return plain.encode()
+
+
+def with_point(text: bytes) -> bytes:
+    """A number with a decimal comma, and perhaps points between thousands, with a decimal point."""
+    return text.strip().replace(b".", b"").replace(b",", b".")
 
 
 def sentiment_columns(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Mask, Ints]:

@@ -10,7 +10,7 @@ NEUTRAL = (
     "gateway_", "order_manager_", "orderbook_", "bind_host", "publish_feed_open", "price_",
     "sentiment_port", "order_port", "control_port", "dashboard_",
     "data_", "bars_as", "quotes_as", "sentiment_path", "timestamp_", "symbol_column",
-    "sentiment_column",
+    "sentiment_column", "decimal_comma",
     "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "start_paused", "replay",
     "sentiment_subscribers", "client_", "shm_", "ring_", "reader_grace_s", "attach_timeout_s",
     "trace_orders", "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_",

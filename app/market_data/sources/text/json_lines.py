@@ -3,10 +3,11 @@
 Members of an object in an object are called ``outer.inner``.  Numbers keep the digits of the file.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from app.market_data.sources.errors import DataError, MalformedRows, printable
 from app.market_data.sources.text.csv_reader import CHUNK_BYTES, QUOTED_ROWS, RowBatch, joined_rows
@@ -35,41 +36,49 @@ def column_names(head: bytes) -> list[str]:
     names: dict[str, None] = {}
     for line in head.splitlines()[:_HEAD_LINES]:
         try:
-            names.update(dict.fromkeys(_members(line)))
+            _flatten(_decoded(line), "", _DEPTH_MAX, names)
         except ValueError:
             continue  # malformed, or cut off by the end of the head
     return list(names)
 
 
-def _members(line: bytes) -> dict[str, bytes]:
-    """The members of one line's object as texts; an absent value is an empty text.
+def _decoded(line: bytes) -> dict[str, object]:
+    """The object of one line; numbers with a point or an exponent are texts.
 
     Raises:
         ValueError: it is no JSON object.
     """
     try:
-        found = json.loads(line, parse_float=str, parse_int=str)
-    except RecursionError:
-        raise ValueError("not JSON: nested too deep") from None
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    texts: dict[str, bytes] = {}
-    _flatten(found, "", _DEPTH_MAX, texts)
-    return texts
+        return _DECODER.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"not a JSON object: {error}") from None
 
 
-def _flatten(found: dict[str, object], prefix: str, depth: int, texts: dict[str, bytes]) -> None:
+_DECODER: Final = msgspec.json.Decoder(dict[str, object], float_hook=str)
+
+
+def _flatten(found: dict[str, object], prefix: str, depth: int, names: dict[str, None]) -> None:
     for name, value in found.items():
         if isinstance(value, dict) and depth:
-            _flatten(value, f"{prefix}{name}.", depth - 1, texts)
-        elif isinstance(value, str):
-            texts[prefix + name] = value.encode("utf-8", "surrogatepass")
-        elif value is None:
-            texts[prefix + name] = b""
+            _flatten(value, f"{prefix}{name}.", depth - 1, names)
         else:
-            texts[prefix + name] = json.dumps(value).encode()
+            names[prefix + name] = None
+
+
+def _text(found: dict[str, object], path: list[str]) -> bytes:
+    """A member as a text; empty if it is absent or null."""
+    value: object = found
+    for at, name in enumerate(path):
+        if not isinstance(value, dict):
+            return b""
+        whole = ".".join(path[at:])
+        if whole in value:
+            value = value[whole]
+            break
+        value = value.get(name)
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return b"" if value is None else msgspec.json.encode(value)
 
 
 class JsonReader:
@@ -84,17 +93,18 @@ class JsonReader:
         Raises:
             DataError: the file cannot be read to its end.
         """
+        paths = [name.split(".") for name in self._wanted]
         rows: list[list[bytes]] = []
         numbers: list[int] = []
         for number, line in enumerate(self._lines(), 1):
             if not line.strip():
                 continue
             try:
-                members = _members(line)
+                found = _decoded(line)
             except ValueError as error:
                 self._malformed.add(number, f"{printable(line)}: {error}")
                 continue
-            rows.append([members.get(name, b"") for name in self._wanted])
+            rows.append([_text(found, path) for path in paths])
             numbers.append(number)
             if len(rows) == QUOTED_ROWS:
                 yield joined_rows(rows, numbers)

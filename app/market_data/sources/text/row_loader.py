@@ -46,7 +46,9 @@ class RowLoader:
         self._path, self._columns, self._layout, self._times = path, columns, layout, times
         self._malformed = malformed
         self._unordered = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
-        self._maker = TickMaker(layout, malformed)
+        self._maker = TickMaker(
+            layout, malformed, columns.decimal_comma and layout.kind != "sentiment"
+        )
         self._to_frame = bytes.maketrans(layout.delimiter + b"\n", b"**")
         self._prices = layout.kind != "sentiment"
         self._quarter_ns: int | None = None

@@ -14,7 +14,7 @@ from app.market_data.ragged import Bytes, Ints, Mask, join_fields
 from app.market_data.sources.errors import MalformedRows
 from app.market_data.sources.text.csv_reader import PADDING, RowBatch
 from app.market_data.sources.text.layout import Group, Layout
-from app.market_data.sources.value_columns import normalize_price, price_units
+from app.market_data.sources.value_columns import normalize_price, price_units, with_point
 from app.model.money import DECIMALS_MAX, decimal_to_units
 
 _UNKNOWN_UNITS = -1
@@ -52,13 +52,18 @@ class TickBatch:
 class TickMaker:
     """Makes the ticks of one file's batches."""
 
-    def __init__(self, layout: Layout, malformed: MalformedRows) -> None:
+    def __init__(
+        self, layout: Layout, malformed: MalformedRows, decimal_comma: bool = False
+    ) -> None:
         self._layout, self._malformed = layout, malformed
+        self._decimal_comma = decimal_comma
         self._place = {column: at for at, column in enumerate(layout.wanted)}
 
     def ticks(self, batch: RowBatch) -> TickBatch:
         """The ticks of a batch, in the order of its rows."""
         layout = self._layout
+        if self._decimal_comma:
+            batch = self._with_points(batch)
         if layout.plain:
             column = np.full(len(batch.lines), layout.wanted[2], np.int64)
             return TickBatch(
@@ -93,6 +98,17 @@ class TickMaker:
             columns[keep],
             quarters,
         )
+
+    def _with_points(self, batch: RowBatch) -> RowBatch:
+        """The batch with a decimal point in its values, not a comma."""
+        spans = _Spans(batch.data)
+        starts, lengths = batch.starts.copy(), batch.lengths.copy()
+        for column in {column for group in self._layout.groups for column in group.values}:
+            at = self._place[column]
+            texts = [with_point(batch.field(row, at)) for row in range(len(batch.lines))]
+            found = spans.add(Fields.from_texts(texts))
+            starts[:, at], lengths[:, at] = found[:, 0], found[:, 1]
+        return RowBatch(spans.data() + PADDING, starts, lengths, batch.lines, False)
 
     def _column(self, batch: RowBatch, column: int) -> Ints:
         """Starts and lengths of one column, shape ``(rows, 2)``."""

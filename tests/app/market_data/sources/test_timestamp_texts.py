@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.market_data.sources.timestamp_texts import UNITS, TimestampReader, likely_forms
@@ -73,6 +73,32 @@ def test_numbers_need_no_unit(unit: str, moments: list[datetime]) -> None:
 
 
 @settings(deadline=None)
+@given(
+    st.lists(MOMENTS, min_size=1, max_size=5),
+    st.sampled_from(["+00:00", "-04:00", "+05:30", "-18:00", "+18:59", " +01:00", "Z", "+0200"]),
+    st.sampled_from(["", "%H:%M:%S", "%H:%M:%S.%f"]),
+)
+def test_zones_and_dates(moments: list[datetime], zone: str, form: str) -> None:
+    texts = [moment.strftime(f"%Y-%m-%d {form}").strip() + zone * bool(form) for moment in moments]
+    expected = [parse_timestamp(text.encode())[0] for text in texts]
+    check(TimestampReader(), texts, expected)
+
+
+def test_zones_at_the_limits_and_none() -> None:
+    for text in ("1678-01-01 00:00:00+00:01", "2261-12-31 23:59:59-01:00"):
+        with pytest.raises(ValueError, match="outside the years"):
+            TimestampReader().one(text.encode())
+    texts = ["1678-01-01 00:00:00-01:00", "2261-12-31 23:59:59+01:00", "2025-10-01 09:30:00-04:00"]
+    check(TimestampReader(), texts, [parse_timestamp(text.encode())[0] for text in texts])
+    for text in ("2025-10-01 09:30:00+19:00", "2025-10-01 09:30:00+01:60", "2025-10-01+01:0"):
+        data = np.frombuffer(text.encode() + bytes(64), np.uint8)
+        columns = TimestampReader().columns(data, np.zeros(1, np.int64), np.array([len(text)]))
+        assert not columns[1].any()
+        assert not columns[2].any()
+
+
+@settings(deadline=None)
+@example(35350801, 35350801)
 @given(st.integers(0, 86_399_999), st.integers(2 * 3_600_000, 86_399_999))
 def test_a_number_within_a_day_is_never_a_day_in_1970(ms: int, from_2: int) -> None:
     """Microseconds of the first hour are possible seconds since 1970: nobody can tell."""

@@ -108,6 +108,33 @@ PRICES = st.decimals(Decimal("1e-9"), Decimal(9 * 10**8), places=9).map(
 )
 
 
+class TestDecimalComma:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "timestamp;symbol;price\n2025-10-01;A;1.234,50\n2025-10-02;A; 1.234 \n",
+            'timestamp,symbol,price\n2025-10-01,A,"1.234,50"\n2025-10-02,A,"1234,00"\n',
+        ],
+    )
+    def test_ticks(self, tmp_path: Path, text: str) -> None:
+        mend = mends(refusal(tmp_path, text))[0]
+        assert mend["DECIMAL_COMMA"] == "true"
+        rows = load(tmp_path, text, decimal_comma=True)
+        assert [float(frame.split(b"*")[2]) for frame in frames_of(rows)] == [1234.5, 1234]
+
+    def test_bars_and_quotes(self, tmp_path: Path) -> None:
+        text = BARS.replace(",", ";").replace("8.5", "8,5")
+        rows = load(tmp_path, text, data_symbol="A", bars_as="ohlc", decimal_comma=True)
+        expected = load(tmp_path, BARS, data_symbol="A", bars_as="ohlc")
+        assert frames_of(rows) == frames_of(expected)
+        text = "timestamp;symbol;bid;ask\n2025-10-01;A;1,0;1,01\n"
+        assert frames_of(load(tmp_path, text, decimal_comma=True))[0].endswith(b"*1.005*")
+
+    def test_a_bad_value_is_named(self, tmp_path: Path) -> None:
+        text = "timestamp;symbol;price\n2025-10-01;A;x,y\n2025-10-01;A;1\n"
+        assert ":2: price='x.y': not a number" in refusal(tmp_path, text, decimal_comma=True)
+
+
 class TestQuotes:
     @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=20))

@@ -204,9 +204,10 @@ class TestWide:
 def test_examples_without_their_settings_are_mended() -> None:
     """Every example that needs settings loads with those that its refusals suggest."""
     needed = 0
+    steps = 4
     for path in sorted((ROOT / "data" / "examples").glob("*.[cj]s*")):
         environ = {"DATA_DATE": "2025-10-01"} if path.name == "milliseconds.csv" else {}
-        rows, found = mended(path, environ)
+        rows, found = mended(path, environ, steps)
         assert len(rows) == 60, path
         needed += found != environ
     assert needed >= 6
