@@ -16,6 +16,13 @@ from app.backtest.sweep import grid, table
 from app.backtest.sweep.cell_run import Outcome, Status, Task
 from app.backtest.sweep.folder import FolderError, Identity, SweepFolder
 from app.backtest.sweep.grid import Axis, Cell, GridError
+from app.backtest.sweep.judgement import (
+    JudgementError,
+    check_folds,
+    folds_blocks,
+    overfitting_blocks,
+    returns_of,
+)
 from app.backtest.sweep.pool import Pool, PoolError
 from app.backtest.sweep.progress import CellProgress
 from app.backtest.sweep.shared_ticks import TickMemory
@@ -31,6 +38,7 @@ from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
+from app.runtime.log import setup_logging
 from app.runtime.metrics.tables import show
 from app.runtime.run.strategy_params import read_params, value_text
 from app.strategy.attach import decides_orders
@@ -54,6 +62,7 @@ class Request(NamedTuple):
     out: Path | None
     verify: int
     seed: int
+    folds: int
 
 
 @click.command()
@@ -74,6 +83,8 @@ class Request(NamedTuple):
 @click.option("--out", metavar="FOLDER", help="folder of the results; default: one per sweep")
 @click.option("--verify", "verify_cells", type=click.IntRange(min=1), metavar="K",
               help="run the best cell and K - 1 drawn ones through the four processes")  # fmt: skip
+@click.option("--folds", type=click.IntRange(min=1), metavar="N",
+              help="walk forward: choose by the days so far, judge by the next")  # fmt: skip
 def command(
     specs: tuple[str, ...],
     data: str | None,
@@ -87,6 +98,7 @@ def command(
     jobs: int | None,
     out: str | None,
     verify_cells: int | None,
+    folds: int | None,
 ) -> int:
     """Exit code 0: done, 1: unusable data or strategy, a cell that failed or is not the same in the
     four processes, or no output, 2: wrong usage or settings, 130: interrupted; the same command
@@ -99,6 +111,7 @@ def command(
         strategy=strategy or settings.strategy,
         strategy_params=settings.strategy_params if params is None else params,
     )
+    setup_logging("sweep", settings.log_level)
     jobs = jobs or len(os.sched_getaffinity(0))
     try:
         fixed = read_params(settings.strategy_params)
@@ -107,10 +120,20 @@ def command(
         _check_names(settings, axes)
         folder = Path(out) if out else None
         request = Request(
-            settings, axes, cells, ticks, capital, by, jobs, folder, verify_cells or 0, seed
+            settings,
+            axes,
+            cells,
+            ticks,
+            capital,
+            by,
+            jobs,
+            folder,
+            verify_cells or 0,
+            seed,
+            folds or 0,
         )
         return sweep(request)
-    except GridError as error:
+    except (GridError, JudgementError) as error:
         raise click.UsageError(str(error)) from None
     except SettingsError as error:
         print_settings_error("sweep", error)
@@ -179,11 +202,13 @@ def sweep(request: Request) -> int:
         if request.verify and total != feed.file.ticks:
             raise click.UsageError("--verify runs the whole file: leave out --ticks")
         memory = stack.enter_context(TickMemory(feed, total))
+        if request.folds:
+            check_folds(len(memory.days), request.folds, _by(request, memory.days))
         what = identity(request, feed, total)
         del feed  # Only the decoded copy is needed.
         path = request.out or _default_folder(settings, what)
         names = [each.name for each in request.axes]
-        folder = stack.enter_context(SweepFolder(path, what, names, cells, memory.days))
+        folder = stack.enter_context(SweepFolder(path, what, names, cells, len(memory.days)))
         left = [cell for cell in cells if cell.number not in folder.outcomes]
         if len(left) < len(cells):
             print(f"sweep: {len(cells) - len(left):,} of {len(cells):,} cells are in {path}")
@@ -214,14 +239,20 @@ def _default_folder(settings: Settings, what: Identity) -> Path:
 
 
 def _conclude(
-    request: Request, folder: SweepFolder, days: int, ran: int, total: int, took_s: float
+    request: Request, folder: SweepFolder, days: list[int], ran: int, total: int, took_s: float
 ) -> int:
     """Show the best cells, and where everything is."""
     outcomes = [folder.outcomes[number] for number in sorted(folder.outcomes)]
-    by = request.by or ("sharpe" if days >= ANNUAL_DAYS_MIN else "profit")
+    by = _by(request, days)
     ranked = table.best_first(outcomes, by)
     if ranked:
-        show(*table.blocks(request.axes, request.cells, ranked, by), file=sys.stdout)
+        numbers = [each.number for each in outcomes if each.status is Status.OK]
+        returns = returns_of(folder.profit, numbers, days, request.capital)
+        shown = table.blocks(request.axes, request.cells, ranked, by)
+        shown += overfitting_blocks(returns, ranked[0].number)
+        if request.folds and returns.numbers:
+            shown += folds_blocks(returns, request.axes, request.cells, request.folds, by)
+        show(*shown, file=sys.stdout)
         print(f"\nbest by {by}: --params {value_text(request.cells[ranked[0].number].text)}")
     rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
     print(f"cells: {table.ends(outcomes)}{rate}")
@@ -235,6 +266,10 @@ def _conclude(
     if request.verify:
         good &= verify(request.settings, request.cells, ranked, request.verify, request.seed)
     return 0 if good else 1
+
+
+def _by(request: Request, days: list[int]) -> str:
+    return request.by or ("sharpe" if len(days) >= ANNUAL_DAYS_MIN else "profit")
 
 
 def _first_note(outcomes: list[Outcome]) -> str:

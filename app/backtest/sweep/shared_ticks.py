@@ -33,11 +33,12 @@ class TickMemory(AbstractContextManager["TickMemory"]):
     """Decodes the first ``total`` ticks of a feed, once.
 
     The memory has no name, goes when the last process closes it, and is sealed: no worker can
-    change what the others see.  ``days``: how many days have a tick.
+    change what the others see.  ``days``: those that have a tick,
+    counted from 1970 (UTC).
     """
 
     def __init__(self, feed: Feed, total: int) -> None:
-        self.days = 1
+        self.days: list[int] = []
         self._descriptor = os.memfd_create("sweep_ticks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self._descriptor, total * (TICK_DTYPE.itemsize + SENTIMENT_BYTES))
         ends = self._fill(feed, total)
@@ -54,16 +55,20 @@ class TickMemory(AbstractContextManager["TickMemory"]):
         with mmap.mmap(self._descriptor, 0) as memory:
             ticks, sentiment = _arrays(memory, total)
             reader, ends = FeedReader(feed, total), []
-            latest_day = None
             for batch in reader.batches():
                 first, end = reader.next_seq - len(batch), reader.next_seq
                 reader.join(batch, sentiment[first:end])
                 ticks[first:end] = batch
                 ends.append(end)
-                self.days += len(day_starts(batch["event_ns"], latest_day))
-                latest_day = int(batch["event_ns"][-1]) // DAY_NS
+                self._take_days(batch["event_ns"])
             del ticks, sentiment
         return ends
+
+    def _take_days(self, event_ns: npt.NDArray[np.int64]) -> None:
+        if not self.days:
+            self.days.append(int(event_ns[0]) // DAY_NS)
+        starts = day_starts(event_ns, self.days[-1])
+        self.days += (event_ns[starts] // DAY_NS).tolist()
 
     def __exit__(self, *_error: object) -> None:
         os.close(self._descriptor)

@@ -68,7 +68,7 @@ def test_the_memory_cannot_be_written() -> None:
     assert not Path(path).exists()
 
 
-def test_days_are_counted_however_batches_are_cut(tmp_path: Path) -> None:
+def test_days_are_found_however_batches_are_cut(tmp_path: Path) -> None:
     for days in (1, 2, 30):
         rows = ["timestamp,symbol,price"]
         rows += [f"2025-01-{day:02d} {hour:02d}:00:00,X,5" for day in range(1, days + 1) for hour in
@@ -76,4 +76,5 @@ def test_days_are_counted_however_batches_are_cut(tmp_path: Path) -> None:
         path = tmp_path / f"{days}.csv"
         path.write_text("\n".join(rows) + "\n")
         with TickMemory(feed_of(data_path=str(path)), 3 * days) as memory:
-            assert memory.days == days
+            first = 20_089  # 2025-01-01
+            assert memory.days == list(range(first, first + days))
