@@ -173,6 +173,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     venue: Literal["paper", "echo"] = "paper"
     paper_slippage_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     paper_fill_percent: Annotated[int, Meta(ge=1, le=100)] = 100
+    paper_half_spread_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    paper_fee_per_share: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    paper_fee_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    paper_fee_min: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
     book_poll_ms: Positive = 10
 
     # Order manager: limits per client and for the whole stack; 0 means no limit

@@ -47,6 +47,8 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
         ("trades hash", result.trades_hash),
     ]
+    if fees := sum(position.fees for position in result.positions.values()):
+        head.append(("fees, in realized", number(fees / UNITS, 2)))
     header = (
         "symbol",
         "orders",

@@ -17,12 +17,13 @@ EQUITY_POINTS: Final = 500
 
 
 class Fill(NamedTuple):
-    """One filled order: its tick, signed quantity and mean price."""
+    """One filled order: its tick, signed quantity, mean price and fee."""
 
     seq: int
     symbol_index: int
     signed_qty: int
     price: float
+    fee: float = 0.0
 
 
 class Curve:
@@ -58,7 +59,7 @@ class Curve:
             while at < len(fills) and fills[at].seq < first + stop:
                 fill = fills[at]
                 self._qty[fill.symbol_index] += fill.signed_qty
-                self._cash -= fill.signed_qty * fill.price
+                self._cash -= fill.signed_qty * fill.price + fill.fee
                 at += 1
             start = stop
             event_ns = int(ticks["event_ns"][stop - 1])

@@ -112,10 +112,10 @@ def trade(
             if order.filled_qty:
                 price = order.filled_notional / order.filled_qty / UNITS
                 signed_qty = order.side * order.filled_qty
-                fills.append(Fill(intent.seq, intent.symbol_index, signed_qty, price))
+                fee = order.fee / UNITS
+                fills.append(Fill(intent.seq, intent.symbol_index, signed_qty, price, fee))
             if engine.told:
                 code = RejectCode(order.code).name if order.code else ""
-                engine.tell(
-                    intent, qty, Outcome(order.filled_qty, order.avg_price, code, order.msg or "")
-                )
+                told = Outcome(order.filled_qty, order.avg_price, code, order.msg or "", order.fee)
+                engine.tell(intent, qty, told)
     return fills

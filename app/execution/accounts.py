@@ -103,6 +103,7 @@ class Accounts:
         total = self.stack.positions[symbol]
         total.qty += position.qty
         total.cost += position.cost - position.realized
+        total.fees += position.fees
         if position.fill_no > total.fill_no:
             total.fill_no, total.mark = position.fill_no, position.mark
 
@@ -117,16 +118,17 @@ class Accounts:
         self.stack.remove_open(order)
 
     def execute(
-        self, client: Account, order: Order, qty: int, price: int, fill_no: int
+        self, client: Account, order: Order, qty: int, price: int, fill_no: int, fee: int = 0
     ) -> Position:
         """Account for an execution; returns the client's position."""
         symbol, side = order.symbol, order.side
         position = client.positions[symbol]
-        position.apply(side, qty, price)
+        position.apply(side, qty, price, fee)
         position.fill_no = fill_no
         total = self.stack.positions[symbol]
         signed = side * qty
         total.qty += signed
-        total.cost += signed * price
+        total.cost += signed * price + fee
+        total.fees += fee
         total.mark = price
         return position

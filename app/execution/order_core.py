@@ -29,6 +29,7 @@ from app.model.orders import (
     REJECT,
     STATUS_NAMES,
     Order,
+    db_int,
 )
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
@@ -211,10 +212,12 @@ class OrderCore:
             order.exec_first = self._next_fill_no
             order.exec_count = len(report.executions)
             if order.exec_count == 1:
-                order.exec_price = report.executions[0].price
-                self._execute(order, client, report.executions[0])
+                (execution,) = report.executions
+                order.exec_price, order.fee = execution.price, execution.fee
+                self._execute(order, client, execution)
             else:
                 for execution in report.executions:
+                    order.fee += execution.fee
                     self._execute_apart(order, client, execution, now_ns)
             if self.gate.counts_repeats:
                 self.gate.executed(order, client, now_ns)
@@ -230,9 +233,9 @@ class OrderCore:
         self, order: Order, client: Account, execution: Execution, now_ns: int
     ) -> None:
         """Account for an execution that gets a row of its own."""
-        self._pending.fills.append(
-            (self._next_fill_no, order.order_no, now_ns, execution.qty, execution.price)
-        )
+        qty, price, fee = execution.qty, execution.price, db_int(execution.fee)
+        row = (self._next_fill_no, order.order_no, now_ns, qty, price, fee)
+        self._pending.fills.append(row)
         self._execute(order, client, execution)
 
     def _execute(self, order: Order, client: Account, execution: Execution) -> None:
@@ -240,7 +243,7 @@ class OrderCore:
         self._next_fill_no = fill_no + 1
         qty, price = execution.qty, execution.price
         order.fill(qty, price)
-        position = self._accounts.execute(client, order, qty, price, fill_no)
+        position = self._accounts.execute(client, order, qty, price, fill_no, execution.fee)
         self._pending.positions[client.client_no, order.symbol] = position
 
     # Open orders

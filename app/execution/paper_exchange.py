@@ -6,7 +6,7 @@ from typing import Final
 
 from app.execution.prices import PriceSource
 from app.execution.venue import Execution, Report
-from app.model.money import MAX_PRICE, UNITS, divide, money_text
+from app.model.money import MAX_PRICE, UNITS, divide, money_text, to_units
 from app.model.orders import BUY, IOC, LIMIT, PLAIN, SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
 
@@ -15,9 +15,36 @@ SLIPPAGE_SCALE: Final = 1_000_000
 MAX_UNITS: Final = MAX_PRICE * UNITS
 
 
-class PaperExchange:
-    """Executes against a price source, with slippage and a fill ratio.
+class Fees:
+    """What the exchange takes for an order: per share and of its notional, at least a minimum.
 
+    An order costs ``qty * per_share + notional * bps / 10,000`` of all it has executed, rounded
+    to the nearest unit of 1e-9 (half to even), or the minimum if that is more; an order without an
+    execution costs nothing.  An execution costs what the order costs with it, less what it cost
+    before.  So the sum does not depend on how an order was executed, and a restart changes nothing.
+    """
+
+    def __init__(self, per_share: float = 0.0, bps: float = 0.0, minimum: float = 0.0) -> None:
+        self._per_share, self._minimum = to_units(per_share), to_units(minimum)
+        self._bps = to_units(bps)  # in 1e-9 of a basis point
+        self.any = bool(self._per_share or self._minimum or self._bps)
+
+    def of(self, qty: int, notional: int) -> int:
+        """The fee of an order that has executed ``qty`` for ``notional``, in units."""
+        if not qty:
+            return 0
+        share = divide(notional * self._bps, 10_000 * UNITS)
+        return max(qty * self._per_share + share, self._minimum)
+
+
+NO_FEES: Final = Fees()
+
+
+class PaperExchange:
+    """Executes against a price source, with slippage, half a spread, fees and a fill ratio.
+
+    - Slippage and half the spread make a price worse; both together are called the slippage here,
+      counted in hundredths of a basis point and rounded once (half to even).
     - A PLAIN order executes at the market's price, worse by the slippage; what it leaves is
       canceled.  For a strategy's order, the market is the tick it was decided on.  For any other
       it is the book, and the order is rejected if that is worse than the price it names.
@@ -33,10 +60,16 @@ class PaperExchange:
     """
 
     def __init__(
-        self, prices: PriceSource, slippage_bps: float = 0.0, fill_percent: int = 100, seed: int = 0
+        self,
+        prices: PriceSource,
+        slippage_bps: float = 0.0,
+        fill_percent: int = 100,
+        seed: int = 0,
+        half_spread_bps: float = 0.0,
+        fees: Fees = NO_FEES,
     ) -> None:
-        self._prices = prices
-        self._slippage = round(slippage_bps * 100)
+        self._prices, self._fees = prices, fees
+        self._slippage = round(slippage_bps * 100) + round(half_spread_bps * 100)
         self._fill_percent = fill_percent
         self._seed = seed
         self._resting: dict[str, dict[int, Order]] = {}
@@ -59,12 +92,12 @@ class PaperExchange:
             return _off_the_market(order, price)
         if price > MAX_UNITS:
             return _beyond_money(order, price)
-        return Report((Execution(self._quantity_now(order), price),))
+        return Report((self._execution(order, price),))
 
     def _execute_or_rest(self, order: Order, price: int | None) -> Report:
         done: tuple[Execution, ...] = ()
         if price is not None and _marketable(order, price):
-            done = (Execution(self._quantity_now(order), price),)
+            done = (self._execution(order, price),)
         rests = order.tif != IOC and not (done and done[0].qty == order.qty)
         if rests:
             self._rest(order)
@@ -86,10 +119,10 @@ class PaperExchange:
             for order in list(orders.values()):
                 price = self._slipped(book.price, order.side)
                 if _marketable(order, price):
-                    qty = self._quantity_now(order)
-                    if qty == order.qty - order.filled_qty:
+                    execution = self._execution(order, price)
+                    if execution.qty == order.qty - order.filled_qty:
                         del orders[order.order_no]
-                    yield order, Execution(qty, price)
+                    yield order, execution
 
     def _rest(self, order: Order) -> None:
         self._resting.setdefault(order.symbol, {})[order.order_no] = order
@@ -112,6 +145,14 @@ class PaperExchange:
     def _slipped(self, price: int, side: int) -> int:
         worse = divide(price * self._slippage, SLIPPAGE_SCALE)
         return max(price + worse, 1) if side == BUY else max(price - worse, 1)
+
+    def _execution(self, order: Order, price: int) -> Execution:
+        qty = self._quantity_now(order)
+        if not self._fees.any:
+            return Execution(qty, price)
+        before = self._fees.of(order.filled_qty, order.filled_notional)
+        after = self._fees.of(order.filled_qty + qty, order.filled_notional + qty * price)
+        return Execution(qty, price, after - before)
 
     def _quantity_now(self, order: Order) -> int:
         """The quantity that executes now."""
@@ -141,6 +182,6 @@ def _beyond_money(order: Order, price: int) -> Report:
     """Reject an order whose price is more than the store's 64 bits hold."""
     msg = (
         f"{order.symbol} at {money_text(price)}, slippage included, is above the largest price "
-        f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS"
+        f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS or PAPER_HALF_SPREAD_BPS"
     )
     return Report(reject=(RejectCode.PRICE_TOO_HIGH, msg))

@@ -17,10 +17,11 @@ from app.model.reject_codes import RejectCode
 
 
 class Execution(msgspec.Struct, frozen=True, gc=False):
-    """A quantity at a price, in 1e-9 money units."""
+    """A quantity at a price, and what the venue takes for it, in 1e-9 money units."""
 
     qty: int
     price: int
+    fee: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):

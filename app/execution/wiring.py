@@ -7,7 +7,7 @@ from typing import Any, Final
 from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.echo_venue import EchoVenue
 from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import PaperExchange
+from app.execution.paper_exchange import Fees, PaperExchange
 from app.execution.pending_rows import OrderLookup, PendingRows
 from app.execution.prices import PriceSource
 from app.execution.risk import RiskGate
@@ -20,7 +20,14 @@ Values = Mapping[str, Any]
 
 
 def _paper(kind: type[PaperExchange], values: Values, prices: PriceSource) -> Venue:
-    return kind(prices, values["paper_slippage_bps"], values["paper_fill_percent"], values["seed"])
+    return kind(
+        prices,
+        values["paper_slippage_bps"],
+        values["paper_fill_percent"],
+        values["seed"],
+        values["paper_half_spread_bps"],
+        Fees(values["paper_fee_per_share"], values["paper_fee_bps"], values["paper_fee_min"]),
+    )
 
 
 VENUES: Final[dict[str, Callable[[Values, PriceSource], Venue]]] = {

@@ -99,8 +99,8 @@ class Order(msgspec.Struct, gc=False):
     ``order_no`` is unique in the store and increases with time; ``id`` is unique per client only.
     ``price`` is None for a market order without a price.  ``ts`` is the client's own time, as the
     JSON text it sent.  ``exec_first`` (a fill number) and ``exec_count`` identify the executions
-    before the acknowledgment, and ``exec_price`` is the price if there was exactly one; later
-    executions are in the store only.
+    before the acknowledgment, and ``exec_price`` is the price if there was exactly one; ``fee`` is
+    what they cost.  Later executions are in the store only.
     """
 
     order_no: int
@@ -122,6 +122,7 @@ class Order(msgspec.Struct, gc=False):
     exec_price: int = 0
     code: int = 0
     msg: str | None = None
+    fee: int = 0
 
     @property
     def avg_price(self) -> int | None:
@@ -149,8 +150,9 @@ class Order(msgspec.Struct, gc=False):
     def row(self) -> tuple[object, ...]:
         """The values in the store's column order."""
         row = msgspec.structs.astuple(self)
-        if self.filled_notional > INT64_MAX:
+        if self.filled_notional > INT64_MAX or self.fee > INT64_MAX:
             fields = list(row)
             fields[self.__struct_fields__.index("filled_notional")] = db_int(self.filled_notional)
+            fields[self.__struct_fields__.index("fee")] = db_int(self.fee)
             return tuple(fields)
         return row

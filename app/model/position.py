@@ -9,12 +9,19 @@ class Position:
     ``cost`` is the amount paid for the open quantity (negative when short: the amount received for
     it), so the average cost is ``cost / qty``.  ``realized - cost`` always equals the cash received
     minus the cash paid, so rounding loses nothing; when flat, ``realized`` is exactly that cash.
+    Fees are cash paid: ``realized`` is net of them, and ``fees`` is their sum.
     """
 
-    __slots__ = ("cost", "fill_no", "mark", "open_buy", "open_sell", "qty", "realized")
+    __slots__ = ("cost", "fees", "fill_no", "mark", "open_buy", "open_sell", "qty", "realized")
 
     def __init__(
-        self, qty: int = 0, cost: int = 0, realized: int = 0, mark: int = 0, fill_no: int = 0
+        self,
+        qty: int = 0,
+        cost: int = 0,
+        realized: int = 0,
+        mark: int = 0,
+        fill_no: int = 0,
+        fees: int = 0,
     ) -> None:
         self.qty = qty
         self.cost = cost
@@ -23,12 +30,13 @@ class Position:
         """Price of the last fill; used to value the position if no book is attached."""
         self.fill_no = fill_no
         """The last fill that these numbers contain."""
+        self.fees = fees
         self.open_buy = 0
         self.open_sell = 0
         """Quantity of resting orders on each side."""
 
-    def apply(self, side: int, qty: int, price: int) -> None:
-        """Account for an execution.
+    def apply(self, side: int, qty: int, price: int, fee: int = 0) -> None:
+        """Account for an execution and its fee.
 
         A closed quantity releases its share of the cost, rounded toward zero to a whole unit; the
         remainder stays in ``cost`` until the position is flat.
@@ -37,6 +45,9 @@ class Position:
         signed = side * qty
         self.mark = price
         self.qty = held + signed
+        if fee:
+            self.realized -= fee
+            self.fees += fee
         if held * side >= 0:
             self.cost += signed * price
             return

@@ -52,6 +52,7 @@ POSITION_COLUMNS: Final = (
     "mark",
     "realised",
     "unrealised",
+    "fees",
     "open_buy",
     "open_sell",
 )

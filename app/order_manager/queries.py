@@ -232,6 +232,7 @@ class OrderQueries:
             "mark": amount(mark),
             "realised": amount(position.realized),
             "unrealised": amount(position.unrealized(mark)),
+            "fees": amount(position.fees),
             "open_buy": position.open_buy,
             "open_sell": position.open_sell,
         }
@@ -253,19 +254,21 @@ class OrderQueries:
 
     def _total(self, symbol: str | None) -> dict[str, Any]:
         """Totals over all clients that may be seen: profit is summed, quantities are net."""
-        realized = unrealized = exposure = 0
+        realized = unrealized = exposure = fees = 0
         qty: dict[str, int] = {}
         for name, position in self._seen_positions():
             if symbol not in (None, name):
                 continue
             mark = self._mark(name, position)
             realized += position.realized
+            fees += position.fees
             unrealized += position.unrealized(mark)
             exposure += abs(position.qty) * mark
             qty[name] = qty.get(name, 0) + position.qty
         return {
             "realised": amount(realized),
             "unrealised": amount(unrealized),
+            "fees": amount(fees),
             "exposure": amount(exposure),
             "qty": dict(sorted(qty.items())[:100]),
         }

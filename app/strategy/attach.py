@@ -39,6 +39,14 @@ DECIDING_SETTINGS: Final = frozenset(
 ``risk_`` or ``paper_`` do so, too: answers are stored, and other limits need new answers."""
 
 
+ADDED_LATER: Final = {
+    "paper_half_spread_bps": 0.0,
+    "paper_fee_per_share": 0.0,
+    "paper_fee_bps": 0.0,
+    "paper_fee_min": 0.0,
+}
+"""Settings that count only if they are not these: runs kept their names when they were added."""
+
 PARAMS: Final = "strategy_params"
 """Decides, too; its text may name a file, so the values count, those that are not the default."""
 
@@ -59,7 +67,11 @@ def fingerprint(settings: Settings, feed_id: str, params: str = "") -> str:
     values = msgspec.structs.asdict(settings).items()
     parts = [
         feed_id,
-        *((name, value) for name, value in values if decides_orders(name) and name != PARAMS),
+        *(
+            (name, value)
+            for name, value in values
+            if decides_orders(name) and name != PARAMS and ADDED_LATER.get(name) != value
+        ),
     ]
     if params:
         parts.append((PARAMS, params))

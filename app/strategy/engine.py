@@ -291,8 +291,9 @@ class Engine:
             self._call("on_reject", reject, order_id=order_id, symbol=intent.symbol)
             return
         units = to_units(intent.price) if answer.price is None else answer.price
-        self.context.desk.execute(intent.symbol_index, intent.signal, answer.filled_qty, units)
-        fill = Fill(*place, answer.filled_qty, ordered_qty, money(units), units)
+        index, side_sign, qty = intent.symbol_index, intent.signal, answer.filled_qty
+        self.context.desk.execute(index, side_sign, qty, units, answer.fee)
+        fill = Fill(*place, qty, ordered_qty, money(units), units, money(answer.fee))
         self._call("on_fill", fill, order_id=order_id, symbol=intent.symbol)
 
     def start(self, note: Callable[[str, int, dict[str, Any]], None] | None = None) -> None:

@@ -158,15 +158,13 @@ class StrategyProcess:
 
     def _restore_positions(self) -> None:
         """Ask the order manager for the positions, and skip the ticks decided before them."""
+        symbols = self.engine.symbols
         if self.settings.order_mode != "every":
-            symbols = self.engine.symbols
             for symbol, qty in held(self.orders.ask, self.client).items():
                 self.engine.hold(symbols.index(symbol), qty)
         if self.engine.told:
             for row in position_rows(self.orders.ask, self.client):
-                average, realized = row["avg_cost"] or 0.0, row["realised"]
-                index = self.engine.symbols.index(row["symbol"])
-                self.engine.context.desk.restore(index, row["qty"], average, realized)
+                self.engine.context.desk.restore(symbols.index(row["symbol"]), row)
         last_id = last_order_id(self.orders, self.client)
         if last_id is not None:
             last_seq, next_seq = tick_of_order_id(last_id), self.ring.state.next_seq

@@ -39,6 +39,8 @@ def order_member(order: Order, client: str) -> str:
     elif order.exec_count:
         first = order.exec_first
         tail += f',"exec_ids":{list(range(first, first + order.exec_count))}'
+    if order.fee:
+        tail += f',"fee":{money_text(order.fee)}'
     return (
         f'{{"id":{order.id},"client":{json_text(client)},"side":"{SIDE_NAMES[order.side]}",'
         f'"symbol":{json_text(order.symbol)},"qty":{order.qty},"price":{price},'

@@ -41,6 +41,7 @@ COLUMNS: Final = {
         "symbol": "text",
         "qty": "int",
         "price": "money",
+        "fee": "money",
     },
     "positions": {
         "run_id": "text",
@@ -51,6 +52,7 @@ COLUMNS: Final = {
         "realised": "money",
         "unrealised": "money",
         "mark": "money",
+        "fees": "money",
     },
 }
 """Table -> column -> kind; money values are in 1e-9 units until they are written."""
@@ -65,7 +67,7 @@ _QUERIES: Final = {
     ),
     "fills": (
         "SELECT f.fill_no, o.order_no, c.run_id, c.name, o.id, f.at_ns, o.side, o.symbol, f.qty, "
-        "f.price FROM fills f JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
+        "f.price, f.fee FROM fills f JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
         "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY f.fill_no"
     ),
 }
@@ -78,8 +80,8 @@ def _order(row: Row) -> Row:
 
 
 def _fill(row: Row) -> Row:
-    *head, side, symbol, qty, price = row
-    return (*head, SIDE_NAMES[side], symbol, qty, price)
+    *head, side, symbol, qty, price, fee = row
+    return (*head, SIDE_NAMES[side], symbol, qty, price, int(fee))
 
 
 _SHAPES: Final[dict[str, Callable[[Row], Row]]] = {"orders": _order, "fills": _fill}
@@ -106,7 +108,7 @@ def _positions(connection: apsw.Connection, run_id: str | None) -> Iterator[Row]
     for run, name, symbol, p in sorted(found, key=lambda row: row[:3]):
         price, fill_no = marks.get((run, symbol), (0, -1))
         mark = p.mark if p.fill_no > fill_no else price
-        yield (run, name, symbol, p.qty, p.avg_cost, p.realized, p.unrealized(mark), mark)
+        yield (run, name, symbol, p.qty, p.avg_cost, p.realized, p.unrealized(mark), mark, p.fees)
 
 
 def export_store(

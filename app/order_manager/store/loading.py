@@ -89,5 +89,5 @@ def read_orders(
 def order_of(row: Iterable[Any]) -> Order:
     """An order from its row."""
     order = Order(*row)
-    order.filled_notional = int(order.filled_notional)
+    order.filled_notional, order.fee = int(order.filled_notional), int(order.fee)
     return order

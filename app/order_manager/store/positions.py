@@ -17,10 +17,10 @@ Key = tuple[int, str]
 """Client number and symbol."""
 Positions = dict[Key, Position]
 PositionRow = tuple[object, ...]
-Fill = tuple[int, int, str, int, int, int]
-"""Fill number, client number, symbol, side, quantity, price."""
+Fill = tuple[int, int, str, int, int, int, int | str]
+"""Fill number, client number, symbol, side, quantity, price, fee."""
 
-_PUT: Final = "INSERT OR REPLACE INTO positions VALUES(?,?,?,?,?,?,?)"
+_PUT: Final = "INSERT OR REPLACE INTO positions VALUES(?,?,?,?,?,?,?,?)"
 
 
 def read_positions(connection: apsw.Connection) -> tuple[Positions, Positions]:
@@ -36,12 +36,12 @@ def read_positions(connection: apsw.Connection) -> tuple[Positions, Positions]:
 def apply_fills(positions: Positions, fills: Iterable[Fill]) -> Positions:
     """Apply ``fills`` in their order; returns the positions that changed."""
     changed: Positions = {}
-    for fill_no, client_no, symbol, side, qty, price in fills:
+    for fill_no, client_no, symbol, side, qty, price, fee in fills:
         key = client_no, symbol
         position = positions.get(key)
         if position is None:
             position = positions[key] = Position()
-        position.apply(side, qty, price)
+        position.apply(side, qty, price, int(fee))
         position.fill_no = fill_no
         changed[key] = position
     return changed
@@ -52,7 +52,7 @@ def rebuild_positions(connection: apsw.Connection) -> Positions:
     return apply_fills(
         {},
         connection.execute(
-            "SELECT f.fill_no, o.client_no, o.symbol, o.side, f.qty, f.price "
+            "SELECT f.fill_no, o.client_no, o.symbol, o.side, f.qty, f.price, f.fee "
             "FROM fills f JOIN orders o USING(order_no) ORDER BY f.fill_no"
         ),
     )
@@ -65,12 +65,12 @@ def _fills_after(connection: apsw.Connection, fill_no: int) -> list[Fill]:
     backwards, up to the first order that executed before the snapshot.
     """
     fills: list[Any] = connection.execute(
-        "SELECT e.fill_no, o.client_no, o.symbol, o.side, e.qty, e.price "
+        "SELECT e.fill_no, o.client_no, o.symbol, o.side, e.qty, e.price, e.fee "
         "FROM executions e JOIN orders o USING(order_no) WHERE e.fill_no > ?",
         (fill_no,),
     ).fetchall()
     for count, *fill in connection.execute(
-        "SELECT exec_count, exec_first, client_no, symbol, side, filled_qty, exec_price "
+        "SELECT exec_count, exec_first, client_no, symbol, side, filled_qty, exec_price, fee "
         "FROM orders WHERE exec_count > 0 ORDER BY order_no DESC"
     ):
         if fill[0] <= fill_no:
@@ -89,6 +89,14 @@ def write_positions(cursor: apsw.Cursor, rows: Iterable[PositionRow]) -> None:
 def position_rows(positions: Positions) -> dict[Key, PositionRow]:
     """Positions as rows of the table."""
     return {
-        key: (*key, db_int(p.qty), db_int(p.cost), db_int(p.realized), p.mark, p.fill_no)
+        key: (
+            *key,
+            db_int(p.qty),
+            db_int(p.cost),
+            db_int(p.realized),
+            p.mark,
+            p.fill_no,
+            db_int(p.fees),
+        )
         for key, p in positions.items()
     }

@@ -7,6 +7,9 @@ executions are rows of ``executions``.  The view ``fills`` has both; ``positions
 their sums (:mod:`app.order_manager.store.positions`).  ``marks`` has the market's latest price
 of each symbol held, as of a fill, for those who look at the store when the price book is gone.
 
+A fee is stored with its execution, not computed again: a run may go on with other settings, and
+those who only read the store have none.
+
 Money is an integer of 1e-9 units; a number beyond 64 bits is stored as decimal text, so these
 columns have type ANY.  Times are nanoseconds since the epoch, UTC.
 """
@@ -122,7 +125,18 @@ CREATE TABLE marks(
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_V1, _V2, _V3)
+_V4: Final = """
+ALTER TABLE orders ADD COLUMN fee ANY NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD COLUMN fee ANY NOT NULL DEFAULT 0;
+ALTER TABLE positions ADD COLUMN fees ANY NOT NULL DEFAULT 0;
+
+DROP VIEW fills;
+CREATE VIEW fills(fill_no, order_no, at_ns, qty, price, fee) AS
+  SELECT exec_first, order_no, at_ns, filled_qty, exec_price, fee FROM orders WHERE exec_count = 1
+  UNION ALL SELECT fill_no, order_no, at_ns, qty, price, fee FROM executions;
+"""
+
+MIGRATIONS: Final = (_V1, _V2, _V3, _V4)
 """Entry n migrates schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -350,8 +350,10 @@ def _profit(profit: Profit | None) -> list[Table]:
     """The profit's table, where it was asked for."""
     if profit is None:
         return []
-    header = ("client", "realized", "open", "PnL")
-    values = (profit.realized, profit.unrealized, profit.realized + profit.unrealized)
+    header: tuple[str, ...] = ("client", "realized", "open", "PnL")
+    values = [profit.realized, profit.unrealized, profit.realized + profit.unrealized]
+    if profit.fees:
+        header, values = (*header, "fees, in realized"), [*values, profit.fees]
     money = [profit.problem, "", ""] if profit.problem else [number(value, 2) for value in values]
     return [("Profit at the last prices", header, [[profit.client, *money]])]
 

@@ -46,6 +46,7 @@ class AnsweredOrder(msgspec.Struct):
     status: str = ""
     filled_qty: int | None = None
     avg_price: msgspec.Raw = _NULL
+    fee: msgspec.Raw = _NULL
 
 
 class Answer(msgspec.Struct):

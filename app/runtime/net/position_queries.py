@@ -16,7 +16,7 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Profit(msgspec.Struct, frozen=True):
-    """One client's profit, its open positions at the price book's prices.
+    """One client's profit, net of ``fees``, its open positions at the price book's prices.
 
     ``problem``: why it is unknown, else empty.
     """
@@ -25,6 +25,7 @@ class Profit(msgspec.Struct, frozen=True):
     realized: float = 0.0
     unrealized: float = 0.0
     problem: str = ""
+    fees: float = 0.0
 
 
 def position_rows(ask: Ask, client: str) -> Iterator[dict[str, Any]]:
@@ -63,4 +64,5 @@ def profit_of(settings: Settings, client: str, patience_s: float) -> Profit:
                 client,
                 sum(row["realised"] for row in rows),
                 sum(row["unrealised"] for row in rows),
+                fees=sum(row.get("fees", 0) for row in rows),
             )

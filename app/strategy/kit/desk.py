@@ -4,7 +4,7 @@ Everything follows from ticks and answers in their order, so a run that is repea
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,8 @@ class Fill(NamedTuple):
     """An order that was executed, at least in part; what is left of it is canceled.
 
     ``price``: the mean price of its executions; ``price_units``: the same, exact, in 1e-9.
-    ``ordered_qty``: what was asked for.  ``event_ns``: the time of the order's tick.
+    ``fee``: what the exchange takes.  ``ordered_qty``: what was asked for.
+    ``event_ns``: the time of the order's tick.
     """
 
     order_id: int
@@ -38,6 +39,7 @@ class Fill(NamedTuple):
     ordered_qty: int
     price: float
     price_units: int
+    fee: float
 
 
 class Reject(NamedTuple):
@@ -90,17 +92,18 @@ class Desk:
                 ring = self._rings[index] = _Ring(self._history_ticks)
             ring.add(price)
 
-    def execute(self, index: int, side: int, qty: int, price: int) -> None:
-        """Account for an execution, as the order manager does; ``price`` in units of 1e-9."""
+    def execute(self, index: int, side: int, qty: int, price: int, fee: int = 0) -> None:
+        """Account for an execution, as the order manager does; money in units of 1e-9."""
         position = self._positions.get(index)
         if position is None:
             position = self._positions[index] = Position()
-        position.apply(side, qty, price)
+        position.apply(side, qty, price, fee)
 
-    def restore(self, index: int, qty: int, average: float, realized: float) -> None:
-        """Holdings from before a restart that repeats nothing."""
-        cost = qty * to_units(average)
-        self._positions[index] = Position(qty, cost, to_units(realized), to_units(average))
+    def restore(self, index: int, row: Mapping[str, Any]) -> None:
+        """Holdings from before a restart that repeats nothing, as the order manager lists them."""
+        average, qty = to_units(row["avg_cost"] or 0.0), int(row["qty"])
+        realized, fees = to_units(row["realised"]), to_units(row.get("fees", 0.0))
+        self._positions[index] = Position(qty, qty * average, realized, average, fees=fees)
 
     def log_to(self, note: Note | None) -> None:
         """Where notes go; None: nowhere."""
@@ -135,7 +138,7 @@ class Desk:
         found = self._positions.get(self.index_of(symbol))
         if found is None:
             return Position()
-        return Position(found.qty, found.cost, found.realized, found.mark)
+        return Position(found.qty, found.cost, found.realized, found.mark, fees=found.fees)
 
     def realised(self, symbol: str | int | None) -> int:
         """Profit of closed positions, in units of 1e-9."""

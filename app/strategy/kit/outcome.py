@@ -3,6 +3,8 @@
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+import msgspec
+
 from app.model.money import decimal_to_units
 from app.runtime.net.order_client import Answer
 
@@ -17,16 +19,27 @@ NEVER_ANSWERED_OTHERWISE: Final = {
 
 
 class Outcome(NamedTuple):
-    """How an order was answered.  ``price``: the mean, in units of 1e-9; None: as ordered."""
+    """How an order was answered.
+
+    ``price``: the mean, in units of 1e-9; None: as ordered.  ``fee``: in the same units.
+    """
 
     filled_qty: int
     price: int | None
     code: str = ""
     msg: str = ""
+    fee: int = 0
 
 
 def outcome_of(answer: Answer, qty: int) -> Outcome:
     """What the order manager's answer to an order for ``qty`` says."""
-    average = b"null" if answer.order is None else bytes(answer.order.avg_price)
-    price = None if average == b"null" else decimal_to_units(Decimal(average.decode()))
-    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg)
+    price = fee = None
+    if answer.order is not None:
+        price, fee = _units(answer.order.avg_price), _units(answer.order.fee)
+    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg, fee or 0)
+
+
+def _units(number: msgspec.Raw) -> int | None:
+    """An amount of money as the answer has it, exact."""
+    text = bytes(number)
+    return None if text == b"null" else decimal_to_units(Decimal(text.decode()))

@@ -2,12 +2,15 @@
 
 import secrets
 import time
+from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from app.execution.echo_venue import EchoVenue
-from app.execution.paper_exchange import PaperExchange
+from app.execution.paper_exchange import Fees, PaperExchange
 from app.execution.prices import BookPrice
 from app.execution.venue import Execution, Report, Venue
 from app.model.money import UNITS
@@ -53,6 +56,75 @@ def test_strategys_order_executes_at_its_ticks_price_worse_by_the_slippage(
     venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=100)
     report = venue.submit(order(PLAIN, side), at_tick=True)
     assert report == Report((Execution(10, round(price * UNITS)),))
+
+
+def test_half_the_spread_is_added_to_the_slippage_before_the_rounding() -> None:
+    venue = PaperExchange(Prices(), slippage_bps=0.5, half_spread_bps=0.25)
+    for side in (BUY, SELL):
+        made = order(PLAIN, side, price=2e-6)  # 2,000 units, of which 0.75 bps is 0.15
+        assert venue.submit(made, at_tick=True).executions[0].price == 2000
+        made = order(PLAIN, side, price=1e-5)  # 10,000 units: 0.75 each, and together
+        assert venue.submit(made, at_tick=True).executions[0].price == 10_000 + side
+
+
+@pytest.mark.parametrize(
+    ("fees", "qty", "price", "fee"),
+    [
+        (Fees(per_share=0.005), 300, 10.0, 1.5),
+        (Fees(bps=2.5), 300, 10.0, 0.75),
+        (Fees(per_share=0.005, bps=2.5), 300, 10.0, 2.25),
+        (Fees(per_share=0.005, minimum=1.0), 300, 10.0, 1.5),
+        (Fees(per_share=0.005, minimum=2.0), 300, 10.0, 2.0),
+        (Fees(minimum=0.35), 1, 10.0, 0.35),
+        (Fees(), 300, 10.0, 0.0),
+        # Half a unit: to the even one.
+        (Fees(bps=0.5), 1, 1e-5, 0.0),
+        (Fees(bps=0.5), 3, 1e-5, 2e-9),
+        (Fees(bps=0.000000001), 10**9, 9e6, 900.0),
+    ],
+)
+def test_the_fee_of_an_order(fees: Fees, qty: int, price: float, fee: float) -> None:
+    venue = PaperExchange(Prices(), fees=fees)
+    (execution,) = venue.submit(order(PLAIN, qty=qty, price=price), at_tick=True).executions
+    assert execution.fee == round(fee * UNITS)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 500), st.integers(1, 10**14)), min_size=1, max_size=8),
+    st.floats(0, 10), st.floats(0, 1000), st.floats(0, 1000),
+)  # fmt: skip
+def test_an_orders_fee_does_not_depend_on_how_it_was_executed(
+    executions: list[tuple[int, int]], per_share: float, bps: float, least: float
+) -> None:
+    fees = Fees(per_share, bps, least)
+    made = order(LIMIT, qty=sum(qty for qty, _ in executions))
+    paid = 0
+    for qty, price in executions:
+        before = fees.of(made.filled_qty, made.filled_notional)
+        made.fill(qty, price)
+        step = fees.of(made.filled_qty, made.filled_notional) - before
+        assert step >= 0
+        paid += step
+    notional = sum(qty * price for qty, price in executions)
+    exact = sum(qty for qty, _ in executions) * round(Fraction(repr(per_share)) * UNITS)
+    exact += round(Fraction(notional) * round(Fraction(repr(bps)) * UNITS) / (10_000 * UNITS))
+    assert paid == max(exact, round(Fraction(repr(least)) * UNITS))
+
+
+def test_a_resting_order_pays_the_minimum_once_also_after_a_restart() -> None:
+    prices = Prices(AAPL=101.0)
+    fees = Fees(per_share=0.001, minimum=0.5)
+    resting, paid, seq = order(LIMIT, qty=1000, tif=DAY), 0, 2
+    while resting.status in OPEN_STATES:
+        venue = PaperExchange(prices, fill_percent=30, fees=fees)
+        venue.restore([resting])
+        prices.book["AAPL"] = at(99.0, seq)
+        ((_, execution),) = venue.poll()
+        resting.fill(execution.qty, execution.price)
+        paid += execution.fee
+        seq += 1
+    assert seq > 4
+    assert paid == UNITS
 
 
 def test_strategys_order_is_filled_in_part() -> None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from app.config import Settings
-from app.strategy.attach import decides_orders, fingerprint
+from app.strategy.attach import ADDED_LATER, decides_orders, fingerprint
 
 NEUTRAL = (
     "gateway_", "order_manager_", "orderbook_", "bind_host", "publish_feed_open", "price_",
@@ -31,6 +31,15 @@ def test_each_setting_decides_orders_or_is_known_not_to(name: str) -> None:
         f"{name}: add it to DECIDING_SETTINGS in app/strategy/attach.py if it decides orders, "
         "else to NEUTRAL here"
     )
+
+
+def test_settings_that_were_added_later_left_the_names_of_runs_as_they_were() -> None:
+    base = Settings(strategy="nowhere.py:Mine")
+    assert fingerprint(base, "feed") == "a304bb8a"
+    for name, value in ADDED_LATER.items():
+        assert getattr(base, name) == value, "the default"
+        changed = msgspec.structs.replace(base, **{name: value + 1})
+        assert fingerprint(changed, "feed") != fingerprint(base, "feed")
 
 
 def test_the_fingerprint_follows_what_decides_and_nothing_else() -> None:

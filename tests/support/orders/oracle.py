@@ -41,8 +41,11 @@ class Oracle(Facts):
         slippage_bps: int = 0,
         fill_percent: int = 100,
         seed: int = 0,
+        fees: tuple[float, float, float] = (0, 0, 0),
     ) -> None:
         super().__init__(book, replay)
+        per_share, bps, least = (Fraction(str(each)) for each in fees)
+        self.fees = per_share * UNITS, bps, least * UNITS
         self.checks = Checks(
             self,
             client_rules,

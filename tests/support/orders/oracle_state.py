@@ -84,6 +84,13 @@ class Holding:
         self.cash = 0
         self.mark = 0
         self.closings = 0
+        self.fees = 0
+
+    def pay(self, fee: int) -> None:
+        """Fees are cash, and lessen the realized profit."""
+        self.cash -= fee
+        self.realized -= fee
+        self.fees += fee
 
     def trade(self, signed: int, price: int) -> None:
         """Account for ``signed`` shares at ``price``."""
@@ -131,6 +138,16 @@ class Facts:
         self.batch: list[tuple[str, tuple[Any, ...]]] = []
         """Facts of the current batch."""
         self.state = State()
+        self.fees: tuple[Fraction, Fraction, Fraction] = (Fraction(0),) * 3
+        """Per share, in basis points, and the least for an order; money in units."""
+
+    def fee(self, order: OracleOrder) -> int:
+        """What the order has cost so far."""
+        if not any(self.fees):
+            return 0
+        per_share, bps, least = self.fees
+        cost = round(order.filled * per_share + order.notional * bps / 10_000)
+        return max(cost, round(least)) if order.filled else 0
 
     def fact(self, name: str, *what: Any) -> None:
         """Record a fact and apply it."""
@@ -148,12 +165,15 @@ class Facts:
 
     def _on_fill(self, client: str, order_id: int, qty: int, price: int) -> None:
         order = self.state.orders[client, order_id]
+        before = self.fee(order)
         order.fills.append((qty, price))
         order.status = "Filled" if order.filled == order.qty else "PartiallyFilled"
         holding = self.state.holdings.setdefault((client, order.symbol), Holding())
         holding.trade(order.sign * qty, price)
         total = self.state.holdings.setdefault((ALL, order.symbol), Holding())
         total.trade(order.sign * qty, price)
+        for each in (holding, total):
+            each.pay(self.fee(order) - before)
 
     def _on_status(self, client: str, order_id: int, status: str, code: str) -> None:
         order = self.state.orders[client, order_id]

@@ -7,7 +7,7 @@ import msgspec
 
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import PaperExchange
+from app.execution.paper_exchange import Fees, PaperExchange
 from app.execution.pending_rows import PendingRows, Recovered
 from app.execution.prices import BookPrice
 from app.execution.risk import RiskGate
@@ -89,10 +89,10 @@ class MemoryStore:
             self.orders[order.order_no] = order
             if order.exec_count == 1:
                 self._fill(order.exec_first, order.order_no, order.filled_qty, order.exec_price)
-        for fill_no, order_no, _, qty, price in pending.fills:
+        for fill_no, order_no, _, qty, price, _ in pending.fills:
             self._fill(fill_no, order_no, qty, price)
         for key, p in pending.positions.items():
-            self.positions[key] = (p.qty, p.cost, p.realized, p.mark, p.fill_no)
+            self.positions[key] = (p.qty, p.cost, p.realized, p.mark, p.fill_no, p.fees)
         for order_no, (order, _, _) in pending.states.items():
             self.states[order_no] = (order.status, order.filled_qty, order.filled_notional)
         for client_no, mode, _, _ in pending.controls:
@@ -127,6 +127,8 @@ class Setup(NamedTuple):
     config: RiskConfig
     slippage_bps: int
     fill_percent: int
+    half_spread_bps: int = 0
+    fees: tuple[float, float, float] = (0, 0, 0)
 
 
 def random_setup(rng: random.Random) -> Setup:
@@ -157,7 +159,10 @@ def random_setup(rng: random.Random) -> Setup:
         price_age_ms_max=age_ms,
         replaying=rng.random() < 0.5,
     )
-    return Setup(config, sometimes(10, 37), rng.choice((100, 100, 30)))
+    slippage_bps, fill_percent = sometimes(10, 37), rng.choice((100, 100, 30))
+    free = (0, 0, 0)
+    fees = rng.choice((free, free, free, (0.005, 0, 1), (0, 2.5, 0), (0.000000001, 0.3, 0.07)))
+    return Setup(config, slippage_bps, fill_percent, sometimes(5), fees)
 
 
 class World:
@@ -179,7 +184,8 @@ class World:
             age_ns_max=config.price_age_ms_max * 1_000_000,
             window_ns=int(config.repeat_window_s * UNITS),
             replay=config.replaying,
-            slippage_bps=setup.slippage_bps,
+            slippage_bps=setup.slippage_bps + setup.half_spread_bps,
+            fees=setup.fees,
             fill_percent=setup.fill_percent,
         )
         self.core = self._new_core()
@@ -187,7 +193,11 @@ class World:
     def _new_core(self) -> OrderCore:
         prices = BookPrices(self.book)
         gate = RiskGate(self.setup.config, prices, Account(STACK_CLIENT_NO, ""))
-        venue = PaperExchange(prices, self.setup.slippage_bps, self.setup.fill_percent)
+        setup = self.setup
+        venue = PaperExchange(
+            prices, setup.slippage_bps, setup.fill_percent, 0, setup.half_spread_bps,
+            Fees(*setup.fees),
+        )  # fmt: skip
         core = OrderCore(gate, venue, self.store.pending, self.store)
         core.recover(self.store.load())
         return core
@@ -265,6 +275,7 @@ class World:
         for name, symbol, position in core.positions():
             holding = oracle.holding(name, symbol)
             assert position.qty == holding.qty, (name, symbol)
+            assert position.fees == holding.fees, (name, symbol)
             assert position.realized - position.cost == holding.cash, (name, symbol)
             assert abs(position.realized - holding.realized) <= holding.closings, (name, symbol)
             if position.qty:

@@ -29,9 +29,10 @@ export function update(snapshot) {
   text($("account-note"), note);
   attr($("account-note"), "title", note);
   if (!known) return;
-  const { realised, unrealised, exposure } = account.total;
+  const { realised, unrealised, fees, exposure } = account.total;
   amount($("pnl"), realised + unrealised);
   amount($("realised"), realised);
+  text($("realised-name"), fees ? `Realised, after ${price(fees)} fees` : "Realised");
   amount($("unrealised"), unrealised);
   showLimits(account, exposure);
   const rows = account.positions.map((row) => [row.symbol, number(row.qty), row.avg_cost === null ? "-" : price(row.avg_cost), price(row.mark), signed(row.realised), signed(row.unrealised)]);

@@ -36,6 +36,8 @@ def test_an_older_schema_is_migrated_and_kept(path: Path) -> None:
     manager = Manager(path)
     answer = manager.ask({**ORDER, "id": 5, "client": "desk", "price": 1})[0]
     assert answer["duplicate"] is True
+    assert "fee" not in answer["order"]
+    assert manager.ask({"op": "positions"})[0]["positions"][0]["fees"] == 0
     assert manager.ask({**ORDER, "client": "desk", "type": "LIMIT"})[0]["ok"] is True
     manager.close()
     old = apsw.Connection(f"{path}.schema1")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.backtest import run as backtest
-from app.backtest.result import Result
 from app.config import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.money import to_units
+from app.model.position import Position
 from app.model.tick import TICK_DTYPE
 from app.strategy.base import Strategy
 from app.strategy.engine import Engine
@@ -27,8 +27,16 @@ from tests.support.paths import ROOT
 SYMBOLS = ["A", "B", "C"]
 SAMPLE = str(ROOT / "data/market_data.csv")
 PLACE = "tests.app.strategy.kit.everything"
-HARD = {"paper_fill_percent": 40, "paper_slippage_bps": 1.0, "risk_client_notional_max": 4000.0}
-"""Partial fills, worse prices, and refusals."""
+HARD = {
+    "paper_fill_percent": 40,
+    "paper_slippage_bps": 1.0,
+    "paper_half_spread_bps": 0.5,
+    "paper_fee_per_share": 0.003,
+    "paper_fee_bps": 0.07,
+    "paper_fee_min": 0.02,
+    "risk_client_notional_max": 4000.0,
+}
+"""Partial fills, worse prices, fees and refusals."""
 
 
 def ticks_of(rows: list[tuple[int, float]], step_ns: int = 10**9) -> Any:
@@ -146,9 +154,9 @@ def test_a_position_is_that_after_the_answer_to_the_tick_before() -> None:
         strategy.position(3)
 
 
-def book_of(result: Result) -> dict[str, tuple[int, int, int]]:
-    """What the order core of a backtest holds."""
-    return {s: (p.qty, p.cost, p.realized) for s, p in result.positions.items()}
+def account(position: Position) -> tuple[int, int, int, int]:
+    """All that must be equal."""
+    return position.qty, position.cost, position.realized, position.fees
 
 
 @pytest.mark.parametrize("name", ["Everything", "Batched"])
@@ -160,11 +168,12 @@ def test_the_strategys_account_is_the_order_managers_to_the_unit(name: str, mode
     Everything.ended.clear()
     result = backtest.run(chosen, open_feed(chosen), 8000)
     (strategy,) = Everything.ended
-    held = {symbol: strategy.holding(symbol) for symbol in result.positions}
-    assert {s: (p.qty, p.cost, p.realized) for s, p in held.items()} == book_of(result)
+    for symbol, position in result.positions.items():
+        assert account(strategy.holding(symbol)) == account(position)
+        assert position.fees > 0
     partly = [order for order in result.orders if 0 < order.filled_qty < order.qty]
     refused = [order for order in result.orders if order.code]
-    assert min(len(partly), len(refused), strategy.minutes) > 5
+    assert min(len(partly), len(refused), strategy.minutes) > 3
     assert len(strategy.seen) == len(result.orders) > 50
 
 
@@ -184,6 +193,7 @@ def test_fills_and_rejects_say_what_the_order_manager_answered() -> None:
             assert told[5:7] == (order.filled_qty, order.qty)
             assert told[8] * order.filled_qty == order.filled_notional
             assert told[7] == told[8] / 1e9
+            assert told[9] == order.fee / 1e9 > 0
 
 
 # ---- Who is told
