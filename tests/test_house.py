@@ -128,7 +128,7 @@ def _file_of(tree: Path, name: str) -> Path | None:
 
 
 def room_of(tree: Path, file: Path) -> str:
-    """``gateway`` for app/gateway/server.py, ``config`` for app/config.py."""
+    """``gateway`` for app/gateway/server.py, ``main`` for app/main.py."""
     inside = file.relative_to(tree / "app")
     return str(inside.parent) if len(inside.parts) > 1 else inside.stem
 

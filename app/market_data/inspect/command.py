@@ -33,7 +33,7 @@ def _settings(file: str) -> Settings:
 @command.command()
 @click.argument("file")
 def check(file: str) -> int:
-    """Say what is in FILE, what is wrong with it, and which settings load it.
+    """Say what FILE holds, and which settings load it.
 
     Exit code 0: it loads as it is, 1: not at all, or only with the settings that are shown.
     """
@@ -72,7 +72,9 @@ def _show(facts: list[tuple[str, str]]) -> None:
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--force", is_flag=True, help="overwrite OUT")
 def convert(file: str, out: Path, force: bool) -> int:
-    """Write FILE as OUT, a .csv or .csv.gz that loads without settings.
+    """Write FILE so that it loads without settings.
+
+    OUT is a .csv or .csv.gz file.
 
     Exit code 0: written, 1: FILE does not load, or OUT cannot be written, 2: wrong usage.
     """

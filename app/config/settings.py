@@ -1,60 +1,24 @@
-"""Settings of every process: read and checked once, at the start.
+"""All settings: their ranges and defaults, and which of them go together."""
 
-A setting is one field of :class:`Settings`; its environment variable is the field's name in upper
-case.  Its value comes from the process environment, else from the ``.env`` file, else from the
-default here.  All invalid values are reported in one message before anything starts.
-"""
-
-import json
-import os
-import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import msgspec
-from dotenv import dotenv_values
 from msgspec import Meta
 
-EXIT_SETTINGS = 2
-"""Exit code of a process whose settings are invalid."""
-
-Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
-Name = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="a name of letters, digits, _ . -")
-]
-Positive = Annotated[int, Meta(ge=1)]
-NonNegative = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(gt=0, le=86400)]
-Percent = Annotated[int, Meta(ge=0, le=100)]
-Money = Annotated[float, Meta(ge=0, le=1e15)]
-MoneyOrNone = Annotated[
-    str,
-    Meta(
-        pattern=r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?)?$",
-        description="an amount of money such as -250.5, or empty",
-    ),
-]
-CpuList = Annotated[
-    str,
-    Meta(
-        pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$",
-        description="a list of CPUs such as 0,2-3, or empty",
-    ),
-]
-
-PACE = r"^(max|[0-9]{1,12}(\.[0-9]{1,6})?(x|/s))$"
-
-
-def is_zero(pace: str) -> bool:
-    """Whether nothing would ever be sent at this pace."""
-    return pace != "max" and float(pace.removesuffix("/s").removesuffix("x")) == 0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+from app.config.kinds import (
+    PACE,
+    CpuList,
+    Money,
+    MoneyOrNone,
+    Name,
+    NonNegative,
+    Percent,
+    Port,
+    Positive,
+    Seconds,
+    is_zero,
+)
 
 
 class SettingsError(Exception):
@@ -360,45 +324,3 @@ def _allowed(kind: Any) -> str:
     if described:
         return f"must be {described[0]}"
     return f"must be one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
-
-
-def load_settings(
-    environ: Mapping[str, str] | None = None, env_file: str | Path = ".env"
-) -> Settings:
-    """Read the settings: ``environ`` first, then ``env_file``, then the defaults.
-
-    Raises:
-        SettingsError: lists every invalid value and the reason.
-    """
-    from_file = {k: v for k, v in dotenv_values(env_file).items() if v is not None}
-    return Settings.from_environ({**from_file, **(os.environ if environ is None else environ)})
-
-
-def compose_value(name: str, env_file: str | Path = ".env") -> str:
-    """A value that only docker-compose.yml uses, from where Compose takes it; empty if unset."""
-    return (os.environ.get(name) or dotenv_values(env_file).get(name) or "").strip()
-
-
-def settings_or_exit(service: str) -> Settings:
-    """Load the settings, or print what is wrong with them and exit with code 2."""
-    try:
-        return load_settings()
-    except SettingsError as error:
-        print_settings_error(service, error)
-        raise SystemExit(EXIT_SETTINGS) from None
-
-
-def print_settings_error(service: str, error: SettingsError, env_file: str | Path = ".env") -> None:
-    """Print it in the form that LOG_FORMAT asks for, although the settings are not valid."""
-    form = os.environ.get("LOG_FORMAT") or dotenv_values(env_file).get("LOG_FORMAT") or "text"
-    text = f"{service}: invalid settings:\n{error}"
-    if form.strip() == "json":
-        now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-        head = {"ts": f"{now}Z", "level": "error", "service": service}
-        reason = "; ".join(line.strip() for line in str(error).splitlines())
-        end = {"error": str(error), "reason": reason, "exit_code": EXIT_SETTINGS}
-        text = json.dumps(head | {"event": "invalid_settings"} | end)
-        # Where the log turns what is printed into JSON, this line is JSON already.
-        print(text, file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
-        return
-    print(text, file=sys.stderr, flush=True)

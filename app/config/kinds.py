@@ -1,0 +1,41 @@
+"""What a setting can be: a type with its range, and the words that describe it."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
+Name = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,200}$", description="a name of letters, digits, _ . -")
+]
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+Money = Annotated[float, Meta(ge=0, le=1e15)]
+MoneyOrNone = Annotated[
+    str,
+    Meta(
+        pattern=r"^(-?[0-9]{1,15}(\.[0-9]{1,9})?)?$",
+        description="an amount of money such as -250.5, or empty",
+    ),
+]
+CpuList = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$",
+        description="a list of CPUs such as 0,2-3, or empty",
+    ),
+]
+
+PACE = r"^(max|[0-9]{1,12}(\.[0-9]{1,6})?(x|/s))$"
+
+
+def is_zero(pace: str) -> bool:
+    """Whether nothing would ever be sent at this pace."""
+    return pace != "max" and float(pace.removesuffix("/s").removesuffix("x")) == 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -1,0 +1,57 @@
+"""Reads the settings of a process, or says what is wrong with them and ends it."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from app.config.settings import Settings, SettingsError
+
+EXIT_SETTINGS = 2
+"""Exit code of a process whose settings are invalid."""
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, env_file: str | Path = ".env"
+) -> Settings:
+    """Read the settings: ``environ`` first, then ``env_file``, then the defaults.
+
+    Raises:
+        SettingsError: lists every invalid value and the reason.
+    """
+    from_file = {k: v for k, v in dotenv_values(env_file).items() if v is not None}
+    return Settings.from_environ({**from_file, **(os.environ if environ is None else environ)})
+
+
+def compose_value(name: str, env_file: str | Path = ".env") -> str:
+    """A value that only docker-compose.yml uses, from where Compose takes it; empty if unset."""
+    return (os.environ.get(name) or dotenv_values(env_file).get(name) or "").strip()
+
+
+def settings_or_exit(service: str) -> Settings:
+    """Load the settings, or print what is wrong with them and exit with code 2."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        print_settings_error(service, error)
+        raise SystemExit(EXIT_SETTINGS) from None
+
+
+def print_settings_error(service: str, error: SettingsError, env_file: str | Path = ".env") -> None:
+    """Print it in the form that LOG_FORMAT asks for, although the settings are not valid."""
+    form = os.environ.get("LOG_FORMAT") or dotenv_values(env_file).get("LOG_FORMAT") or "text"
+    text = f"{service}: invalid settings:\n{error}"
+    if form.strip() == "json":
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        head = {"ts": f"{now}Z", "level": "error", "service": service}
+        reason = "; ".join(line.strip() for line in str(error).splitlines())
+        end = {"error": str(error), "reason": reason, "exit_code": EXIT_SETTINGS}
+        text = json.dumps(head | {"event": "invalid_settings"} | end)
+        # Where the log turns what is printed into JSON, this line is JSON already.
+        print(text, file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
+        return
+    print(text, file=sys.stderr, flush=True)
