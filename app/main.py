@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.config import EXIT_SETTINGS, Settings, SettingsError, load_settings
+from app.config.loading import EXIT_SETTINGS, load_settings
+from app.config.settings import Settings, SettingsError
 from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
     EXIT_EXPECTATION,

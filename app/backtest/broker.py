@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
 from app.execution.wiring import build_core

@@ -9,7 +9,8 @@ import msgspec
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import DEFAULT_CAPITAL
 from app.backtest.run import run
-from app.config import EXIT_SETTINGS, SettingsError, print_settings_error, settings_or_exit
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
+from app.config.settings import SettingsError
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress

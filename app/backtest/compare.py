@@ -13,13 +13,8 @@ import click
 
 from app.backtest.outcome import Outcome, first_difference, of_backtest, read_outcome
 from app.backtest.run import run
-from app.config import (
-    EXIT_SETTINGS,
-    Settings,
-    SettingsError,
-    print_settings_error,
-    settings_or_exit,
-)
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
+from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed

@@ -15,7 +15,8 @@ import apsw
 import click
 
 from app.backtest.compare import CompareError, Comparer, NoOrdersYet
-from app.config import Settings, SettingsError, settings_or_exit
+from app.config.loading import settings_or_exit
+from app.config.settings import Settings, SettingsError
 from app.market_data.sources.errors import DataError
 from app.model.wire.frames import json_frame
 from app.order_manager.store.files import store_path

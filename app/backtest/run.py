@@ -13,7 +13,7 @@ import numpy.typing as npt
 from app.backtest.broker import PaperBroker
 from app.backtest.feed_reader import FeedReader
 from app.backtest.result import EQUITY_POINTS, Curve, Fill, Result
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.model.money import UNITS
 from app.model.reject_codes import RejectCode

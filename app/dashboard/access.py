@@ -11,7 +11,8 @@ import secrets
 import time
 from typing import Final, NamedTuple
 
-from app.config import Settings, SettingsError, is_loopback
+from app.config.kinds import is_loopback
+from app.config.settings import Settings, SettingsError
 from app.model.repeat_window import OTHER
 from app.runtime.log import get_logger
 from app.runtime.net.credentials import Role, WatchedTokens, read_credentials

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.model.wire.control_json import (
     BadRequest,
     Pause,

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.trace.layout import STAGES
 from app.runtime.trace.reader import Attempt, trace_of
 from app.shared_memory_utils.segment import SegmentError

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.access import Access, require_token
 from app.dashboard.commands import Commands
 from app.dashboard.sampler import Sampler

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.expectations import money_of_bits
 from app.runtime.metrics.histogram import HistogramSnapshot, highest_of
 from app.runtime.metrics.layout import (

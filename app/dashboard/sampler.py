@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.commands import Commands, market_of
 from app.dashboard.hub import Everything, Hub, Snapshot
 from app.dashboard.sources import processes

@@ -17,7 +17,7 @@ from weakref import WeakSet
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.lifecycle import FatalError
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.access import server_tls

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.config import PACE, is_zero
+from app.config.kinds import PACE, is_zero
 from app.gateway.door import NEEDS_TLS
 from app.gateway.playback import Playback
 from app.gateway.sessions import STREAM, Sessions, Subscriber

@@ -6,7 +6,7 @@ No clock and no socket here: each call is told the time (CLOCK_MONOTONIC, ns).
 from collections.abc import Callable
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway.mirror import publish, restored
 from app.gateway.pacing import Pace, make_pace
 from app.gateway.price_publisher import PricePublisher

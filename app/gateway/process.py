@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings, load_settings
+from app.config.loading import load_settings
+from app.config.settings import Settings
 from app.gateway.server import GUESTS_MAX, FeedServer
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_files, load_track, open_feed

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Self
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway.handshake import Handshake
 from app.gateway.mirror import publish
 from app.gateway.playback import Playback

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.feed_segment import Block, FeedSegment, Sentiments, latest_sentiments
 from app.market_data.file_segment import FileSegment
 from app.market_data.loop_segment import LoopSegment

@@ -18,14 +18,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.config import (
-    EXIT_SETTINGS,
-    Settings,
-    SettingsError,
-    compose_value,
-    is_loopback,
-    settings_or_exit,
-)
+from app.config.kinds import is_loopback
+from app.config.loading import EXIT_SETTINGS, compose_value, settings_or_exit
+from app.config.settings import Settings, SettingsError
 from app.model.requests import Orders
 from app.model.wire.frames import json_frame
 from app.runtime.metrics import tables

@@ -2,7 +2,7 @@
 
 import gc
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError

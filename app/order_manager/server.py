@@ -15,7 +15,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
 from app.model.requests import PAGE_ROWS_MAX, OrderRequest, Reject, Request

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.accounts import ACTIVE, MODE_NAMES
 from app.execution.order_core import OTHER_BOOK, OrderCore
 from app.execution.peer_marks import PeerMarks

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.repeat_window import OTHER
 from app.model.token_bucket import TokenBucket
 from app.model.wire.frames import MAX_FRAME_BYTES

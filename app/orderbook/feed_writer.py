@@ -7,7 +7,7 @@ the kernel return: marks, malformed ticks and a full ring.
 import time
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.model.money import MAX_PRICE
 from app.model.orders import order_id_of_tick

@@ -2,7 +2,7 @@
 
 import time
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.wire.frames import RemoteProtocolError
 from app.orderbook.feed_writer import FeedWriter
 from app.orderbook.segments import Segments

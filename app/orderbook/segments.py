@@ -1,6 +1,6 @@
 """The segments that the orderbook owns: price book, tick ring and metadata of one run."""
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.runtime.lifecycle import FatalError
 from app.runtime.log import get_logger

@@ -11,7 +11,7 @@ from types import FrameType
 EXIT_OK, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_EXPECTATION = 0, 1, 3, 4
 """All well; a fault; a run that is not complete; an expectation (EXPECT_...) that is missed.
 
-2, for invalid settings, is in :mod:`app.config`.
+2, for invalid settings, is in :mod:`app.config.loading`.
 """
 
 SUPERVISED = "TRADING_SUPERVISED"

@@ -4,13 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from app.config import (
-    EXIT_SETTINGS,
-    Settings,
-    SettingsError,
-    load_settings,
-    print_settings_error,
-)
+from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
+from app.config.settings import Settings, SettingsError
 from app.runtime.container import ipc_owner
 from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (

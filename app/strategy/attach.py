@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -26,7 +26,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.model.position import Position
 from app.strategy.failure import (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.lifecycle import EXIT_OK, RunFailed, Stop
 from app.runtime.log import get_logger, print_text
 from app.runtime.metrics.expectations import bits_of_money

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.model.orders import tick_of_order_id
 from app.model.tick import TICK_DTYPE

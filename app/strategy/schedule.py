@@ -8,7 +8,7 @@ after it.  Of ticks that were sent without a pace, none was due at a time.
 from collections.abc import Callable
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.control.pace import TICKS_PER_S
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import LiveCounters

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark

@@ -7,7 +7,8 @@ import sys
 import pytest
 from dotenv import dotenv_values
 
-from app.config import Settings, SettingsError, load_settings
+from app.config.loading import load_settings
+from app.config.settings import Settings, SettingsError
 from app.strategy.attach import fingerprint
 from tests.support.environ import default_environ
 from tests.support.paths import ROOT

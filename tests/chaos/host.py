@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from app.backtest.outcome import Outcome, of_store
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.support.environ import default_environ

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from tests.chaos.damage import STORE_FILES, flip, remove_store
 from tests.chaos.host import PROCESSES, SEGMENTS, HostStack, StackFailed

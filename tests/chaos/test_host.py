@@ -11,7 +11,7 @@ import pytest
 
 from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.container.health import Unhealthy, check_heartbeat
 from tests.chaos.bad_feed import BadFeed, Faults

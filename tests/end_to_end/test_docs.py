@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.backtest.run import run as backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.strategy.base import Strategy
@@ -55,7 +55,7 @@ NOT_RUN = {
 }
 """Command -> why no test runs it."""
 
-GENERATED = re.compile(r"performance_report\.md|(orders|sweep)\.csv|data/out(/.*)?")
+GENERATED = re.compile(r"performance_report\.md|(orders|fills|positions|sweep)\.csv|data/out(/.*)?")
 """Paths that exist only after a run."""
 FILE_SUFFIXES = {".py", ".pyx", ".pxi", ".h", ".c", ".sh", ".md", ".yml", ".toml", ".csv", ".lock"}
 SYSTEM_MESSAGES = {os.strerror(errno.ENOSPC), os.strerror(errno.EADDRINUSE)}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.backtest import run as backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.tick_ring import TickRing
 from tests.bench.model import ANYWHERE

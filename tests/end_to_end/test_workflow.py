@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from tests.support.compose_stack import ComposeStack
 from tests.support.paths import ROOT
 

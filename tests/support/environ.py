@@ -2,7 +2,7 @@
 
 import os
 
-from app.config import Settings
+from app.config.settings import Settings
 
 
 def default_environ() -> dict[str, str]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway.server import FeedServer
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed

@@ -8,7 +8,7 @@ from app.backtest.proof.computation import Computation
 from app.backtest.proof.live_run import Position
 from app.backtest.proof.matching import Matcher
 from app.backtest.proof.order_pages import OrderPages, OrderPort
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.feed import Feed
 
 STEP_TICKS: Final = 16_384

@@ -8,13 +8,8 @@ import click
 import msgspec
 
 from app.backtest.proof.follower import CannotTell, Follower, State
-from app.config import (
-    EXIT_SETTINGS,
-    Settings,
-    SettingsError,
-    print_settings_error,
-    settings_or_exit,
-)
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
+from app.config.settings import Settings, SettingsError
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress

@@ -8,7 +8,7 @@ from app.backtest.proof.last_figures import LastFigures
 from app.backtest.proof.live_run import LiveRun, Position
 from app.backtest.proof.matching import Difference
 from app.backtest.proof.order_pages import OrderPort, OtherRun, Unavailable
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.model.orders import tick_of_order_id
 from app.strategy.attach import fingerprint

@@ -5,7 +5,7 @@ A stack on a host ends soon after its run, and removes its shared memory.  A map
 
 from typing import NamedTuple
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import blocks_of
 from app.shared_memory_utils.segment import Segment, SegmentError

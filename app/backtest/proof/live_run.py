@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.shared_memory_utils.metadata import SharedMemoryMetadata

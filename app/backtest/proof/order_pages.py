@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from app.backtest.proof.order_line import OrderLine, Row, of_row
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.model.requests import MAX_ORDER_ID, PAGE_ROWS_MAX
 from app.model.wire.frames import json_frame
 from app.runtime.net.access import connect_orders

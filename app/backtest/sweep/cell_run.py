@@ -14,7 +14,7 @@ from app.backtest.performance.summary import CapitalLost, Summary, strategy_retu
 from app.backtest.run import replay
 from app.backtest.sweep.grid import Cell
 from app.backtest.sweep.shared_ticks import SharedReader, SharedTicks
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.run.strategy_params import ParamError
 from app.strategy.failure import StrategyError
 

@@ -27,13 +27,8 @@ from app.backtest.sweep.pool import Pool, PoolError
 from app.backtest.sweep.progress import CellProgress
 from app.backtest.sweep.shared_ticks import TickMemory
 from app.backtest.sweep.verify import verify
-from app.config import (
-    EXIT_SETTINGS,
-    Settings,
-    SettingsError,
-    print_settings_error,
-    settings_or_exit,
-)
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
+from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed

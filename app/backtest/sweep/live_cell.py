@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from app.backtest.sweep.grid import Cell
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics import report_files
 
 PORTS: Final = (20_000, 32_000)
@@ -89,8 +89,8 @@ def own_settings(settings: Settings, cell: Cell, folder: Path) -> Settings:
     )
 
 
-def _run(settings: Settings, log: Path) -> int:
-    with log.open("wb") as output:
+def _run(settings: Settings, log_file: Path) -> int:
+    with log_file.open("wb") as output:
         # A new session: Ctrl-C reaches the sweep, which then stops the stack.
         stack = subprocess.Popen(
             [sys.executable, "-m", "app.main"],

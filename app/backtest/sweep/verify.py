@@ -8,7 +8,7 @@ import numpy as np
 from app.backtest.sweep.cell_run import Outcome
 from app.backtest.sweep.grid import Cell
 from app.backtest.sweep.live_cell import LiveError, live_hash
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.counter_rng import CounterRng
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.model.requests import is_reserved
 from app.model.wire.frames import json_frame
 from app.runtime.net.access import connect_orders

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.sources.sentiment import NONE, Sentiments
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.sources.connecting import Connecting
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE

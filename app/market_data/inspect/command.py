@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from app.config import Settings, settings_or_exit
+from app.config.loading import settings_or_exit
+from app.config.settings import Settings
 from app.market_data.inspect.convert import write_plain
 from app.market_data.inspect.summary import lines, summarize
 from app.market_data.inspect.trial import Trial, try_to_load

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_files
 from app.market_data.sources.source import ReadProgress

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
 from app.market_data.sources.columnar import arrow, parquet

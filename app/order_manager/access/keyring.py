@@ -6,7 +6,7 @@ import secrets
 from functools import partial
 from pathlib import Path
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.requests import is_reserved
 from app.order_manager.access.grants import (
     EVERYTHING,

@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import click
 
-from app.config import settings_or_exit
+from app.config.loading import settings_or_exit
 from app.order_manager.store import tools
 from app.order_manager.store.export import FORMATS, export_store
 from app.order_manager.store.files import store_path

@@ -6,7 +6,7 @@ from typing import Final
 
 import apsw
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.order_manager.store.schema import StoreError
 from app.runtime.log import get_logger
 

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from app.config import settings_or_exit
+from app.config.loading import settings_or_exit
 from app.runtime.chaos.requests import FAULTS, SECONDS_MAX, BadRequest, Freeze, Kill, make
 from app.runtime.chaos.sender import NotDelivered, send
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.chaos import faults
 from app.runtime.chaos.places import SUFFIX, folder_of, reached
 from app.runtime.chaos.requests import (

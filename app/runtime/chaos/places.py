@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 
 SUFFIX: Final = ".sock"
 NAME: Final = re.compile(r"[a-z][a-z_]{0,30}(-[1-9][0-9]{0,3})?")

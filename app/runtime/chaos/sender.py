@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.chaos.places import NAME, SUFFIX, folder_of, reached
 from app.runtime.chaos.requests import Fault, encode
 

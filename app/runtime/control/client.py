@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.wire.feed_protocol import PROOF, REFUSED, WHO, answer_who
 from app.model.wire.frames import DELIMITER, json_frame
 from app.runtime.metrics.layout import PROOF_SLICE, MetricsError, check_header

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import click
 
-from app.config import EXIT_SETTINGS, SettingsError, settings_or_exit
+from app.config.loading import EXIT_SETTINGS, settings_or_exit
+from app.config.settings import SettingsError
 from app.runtime.control.client import ControlClient
 
 SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.trades_hash import hash_text
 from app.runtime.metrics.snapshot import ProcessSnapshot
 

@@ -13,7 +13,8 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from app.config import EXIT_SETTINGS, Settings
+from app.config.loading import EXIT_SETTINGS
+from app.config.settings import Settings
 from app.model.trades_hash import hash_text
 from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
 from app.runtime.metrics.completeness import find_problems, unanswered

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from app.config import settings_or_exit
+from app.config.loading import settings_or_exit
 from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.tables import show

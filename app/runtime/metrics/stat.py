@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from app.config import settings_or_exit
+from app.config.loading import settings_or_exit
 from app.runtime.metrics.figures import (
     LATENCY_HEADER,
     PROCESS_HEADER,

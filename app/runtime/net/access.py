@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from app.config import Settings, SettingsError, is_loopback
+from app.config.kinds import is_loopback
+from app.config.settings import Settings, SettingsError
 from app.model.wire.frames import json_frame
 from app.runtime.net.credentials import Role, read_credentials
 from app.runtime.net.receive import read_until

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.log import get_logger
 
 log = get_logger()

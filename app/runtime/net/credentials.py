@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from app.config import SettingsError
+from app.config.settings import SettingsError
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
 from app.runtime.log import get_logger
 from app.runtime.readable import why_unreadable

@@ -8,7 +8,8 @@ import ssl
 from functools import partial
 from typing import Self
 
-from app.config import Settings, SettingsError, is_loopback
+from app.config.kinds import is_loopback
+from app.config.settings import Settings, SettingsError
 from app.runtime.net.access import server_tls, token_matches
 from app.runtime.net.credentials import Credential, Role, WatchedTokens, read_credentials
 

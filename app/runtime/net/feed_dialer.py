@@ -8,7 +8,8 @@ is needed.
 
 import ssl
 
-from app.config import Settings, SettingsError, is_loopback
+from app.config.kinds import is_loopback
+from app.config.settings import Settings, SettingsError
 from app.runtime.log import get_logger
 from app.runtime.net.access import Server, client_tls, read_token, why_not_trusted
 from app.runtime.net.feed_client import (

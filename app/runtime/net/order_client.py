@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.config import Settings, SettingsError, load_settings
+from app.config.loading import load_settings
+from app.config.settings import Settings, SettingsError
 from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
 from app.model.wire.order_json import encode_marks
 from app.runtime.lifecycle import POLL_S, Backoff, Stop

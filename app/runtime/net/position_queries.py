@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.net.order_client import ask_once
 
 RETRY_S: Final = 0.2

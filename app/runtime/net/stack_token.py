@@ -13,7 +13,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings, is_loopback
+from app.config.kinds import is_loopback
+from app.config.settings import Settings
 from app.runtime.lifecycle import FatalError
 
 MODE: Final = 0o600

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import FatalError
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.lifecycle import FatalError
 from app.runtime.metrics.layout import MAGIC as METRICS_MAGIC
 from app.runtime.trace.layout import is_trace

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 
 Given = str | bool | int | float
 """From a file with its type; from the setting's own text always as text."""

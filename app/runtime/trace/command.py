@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from app.config import settings_or_exit
+from app.config.loading import settings_or_exit
 from app.runtime.metrics.tables import show, spaced
 from app.runtime.trace.chrome import chrome_trace
 from app.runtime.trace.reader import OrderTimes, read_orders, trace_of

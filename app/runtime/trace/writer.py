@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel._kernel import AnswerNotes, BatchTimes, Intent, OrderTrace
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -11,13 +11,8 @@ from typing import Final
 
 from dotenv import dotenv_values
 
-from app.config import (
-    EXIT_SETTINGS,
-    Settings,
-    SettingsError,
-    load_settings,
-    print_settings_error,
-)
+from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
+from app.config.settings import Settings, SettingsError
 from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, Stop
 from app.runtime.log import get_logger, print_text, setup_logging

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from app.runtime.net.order_client import ask_once

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from app.config import EXIT_SETTINGS
+from app.config.loading import EXIT_SETTINGS
 from app.runtime.lifecycle import EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
 from app.runtime.verdict.life import Life
 

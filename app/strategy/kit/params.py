@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, overload
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.run.strategy_params import Given, ParamError, params_text, read_params, value_text
 
 V = TypeVar("V", bound=str | bool | int | float)

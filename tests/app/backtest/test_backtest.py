@@ -15,7 +15,7 @@ from app.backtest import report as backtest_report
 from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.backtest.result import EQUITY_POINTS, Result
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.metrics.tables import plain_text
 from app.strategy.base import BUY, SELL, Strategy

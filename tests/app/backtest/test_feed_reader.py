@@ -12,7 +12,7 @@ import pytest
 
 from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway import load_data
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import HostStack

@@ -14,7 +14,7 @@ import pytest
 from app.backtest import run as backtest
 from app.backtest.outcome import first_difference, of_backtest
 from app.backtest.result import Result
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.money import UNITS
 from app.model.orders import Order

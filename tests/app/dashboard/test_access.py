@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.dashboard.access import Access, Refusal, require_token, serves_strangers
 from app.runtime.net.strangers import REFUSALS_LOGGED, REFUSALS_WINDOW_S
 

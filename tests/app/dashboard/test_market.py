@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.sources.market import POINTS_MAX, Market
 from app.dashboard.sources.sentiment import Sentiments
 from app.kernel import _kernel

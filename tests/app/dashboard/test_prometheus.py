@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.access import Access
 from app.dashboard.prometheus import (
     BUCKETS_S,

@@ -8,7 +8,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.server import CONNECTIONS_MAX, BoundedProtocol, make_server
 
 

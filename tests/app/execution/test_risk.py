@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_CLIENT_NO, Account
 from app.execution.prices import BookPrice
 from app.execution.risk import RiskGate

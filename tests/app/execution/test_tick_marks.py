@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.peer_marks import PeerMarks
 from app.execution.prices import BookPrice
 from app.execution.risk_checks import ACCOUNT, CHECKS

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway import door
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import encode_auth

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.main import RESTARTS_MAX, Child, Supervisor
 from app.runtime.lifecycle import FatalError, Stop

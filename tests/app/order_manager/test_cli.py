@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from app.__main__ import main
-from app.config import load_settings
+from app.config.loading import load_settings
 from app.order_manager import server as order_server
 from app.order_manager.access import refusals
 from app.order_manager.cli import target

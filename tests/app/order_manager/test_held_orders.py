@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.backtest.outcome import of_store
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.order_core import OrderCore
 from app.execution.paper_exchange import PaperExchange

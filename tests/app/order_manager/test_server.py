@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.prices import BookPrice
 from app.model.money import UNITS
 from app.order_manager.server import MESSAGE_DELIMITER, OrderManagerServer

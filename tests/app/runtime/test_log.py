@@ -204,7 +204,7 @@ def test_an_invalid_log_format_is_said_in_text(tmp_path: Path) -> None:
 
 def test_the_format_in_the_settings_file_counts(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LOG_FORMAT=json\nPACE=fast\n")
-    code = "from app.config import settings_or_exit; settings_or_exit('main')"
+    code = "from app.config.loading import settings_or_exit; settings_or_exit('main')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

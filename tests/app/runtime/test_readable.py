@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 UID = 10001
 OPEN_DATA = (
     "import os, sys\n"
-    "from app.config import load_settings\n"
+    "from app.config.loading import load_settings\n"
     "from app.market_data.sources.errors import DataError\n"
     "from app.market_data.sources.loader import open_feed\n"
     "os.setgid({uid}); os.setuid({uid})\n"

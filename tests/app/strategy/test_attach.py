@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.strategy.attach import ADDED_LATER, decides_orders, fingerprint
 
 NEUTRAL = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.tick import TICK_DTYPE
 from app.strategy.base import Strategy
 from app.strategy.engine import Engine

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.tick import TICK_DTYPE
 from app.strategy.base import load_strategy
 from app.strategy.engine import Engine

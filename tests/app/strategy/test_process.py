@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel._kernel import Tick
 from app.model.tick import TICK_DTYPE
 from app.runtime.run.strategy_params import ParamError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.model.tick import TICK_DTYPE
 from app.model.wire.order_json import encode_order
 from app.order_manager.store import store as order_store

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.market_data.feed import Feed
 from app.runtime.lifecycle import FatalError, Stop

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway.mirror import publish
 from app.gateway.transport import Transport
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.net.access import connect_orders
 from tests.attacks.model import Attacker, Family
 from tests.attacks.stages import certificate, run_process

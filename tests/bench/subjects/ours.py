@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.snapshot import ProcessSnapshot
 from tests.bench.model import (
     ANYWHERE,

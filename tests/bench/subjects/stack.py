@@ -12,7 +12,7 @@ from typing import Self
 
 import msgspec
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics

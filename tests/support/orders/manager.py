@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.execution.prices import NoPrices
 from app.model.wire.order_json import decode
 from app.order_manager.service import OrderService, build_service

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.order_manager.server import OrderManagerServer
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.stack_token import stack_token_path

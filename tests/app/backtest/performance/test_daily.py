@@ -10,7 +10,7 @@ from app.backtest import report as backtest_report
 from app.backtest import run as backtest
 from app.backtest.performance.summary import CapitalLost, benchmark_returns, strategy_returns
 from app.backtest.result import Curve, Fill, Result
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.tick import TICK_DTYPE
 from app.runtime.metrics.tables import plain_text

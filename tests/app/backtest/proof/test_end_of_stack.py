@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.backtest.proof.last_figures import Figures, LastFigures
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from tests.app.backtest.proof.test_proof import RunningProof, all_equal, proving
 from tests.chaos.host import HostStack

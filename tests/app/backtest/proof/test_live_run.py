@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.backtest.proof.live_run import LiveRun
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel import _kernel
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.price_book import SharedPriceBook

@@ -16,7 +16,7 @@ from app.backtest.proof.order_pages import (
     OtherRun,
     Unavailable,
 )
-from app.config import Settings
+from app.config.settings import Settings
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 

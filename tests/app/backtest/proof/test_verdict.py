@@ -5,7 +5,7 @@ import pytest
 from app.backtest.proof.command import verdict
 from app.backtest.proof.follower import CannotTell, Follower, State
 from app.backtest.proof.matching import Difference
-from app.config import Settings
+from app.config.settings import Settings
 
 DIFFERENCE = Difference("strategy@1", 85, "qty", "10", "11")
 

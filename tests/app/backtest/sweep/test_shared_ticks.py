@@ -9,7 +9,7 @@ import pytest
 
 from app.backtest.feed_reader import FeedReader
 from app.backtest.sweep.shared_ticks import SharedReader, TickMemory
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed
 from tests.support.paths import ROOT

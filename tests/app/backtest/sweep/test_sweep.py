@@ -12,7 +12,7 @@ import pytest
 
 from app.__main__ import main
 from app.backtest import run as backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from tests.app.backtest.sweep.sweeping import SAMPLE, Sweeps, plain, rows_of
 from tests.support.environ import default_environ

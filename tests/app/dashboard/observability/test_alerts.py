@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.prometheus import metrics_answer
 from app.kernel import _kernel
 from app.runtime.metrics.process_metrics import ProcessMetrics

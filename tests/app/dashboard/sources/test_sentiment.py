@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.dashboard.sources.sentiment import NONE, Sentiments
 from tests.support.children import eventually
 

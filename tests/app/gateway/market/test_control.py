@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.model.wire.control_json import BadRequest, parse_request
 from app.model.wire.feed_protocol import answer_who, encode_auth

@@ -14,7 +14,7 @@ import pytest
 from app.backtest import run as backtest
 from app.backtest.compare import Comparer
 from app.backtest.outcome import Outcome, of_backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.control.client import ControlClient
 from tests.chaos.host import HostStack

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import columns_of, load_files, load_prices
 from app.market_data.tick_table import Columns
 from tests.app.market_data.sources.text.test_shapes import frames_of

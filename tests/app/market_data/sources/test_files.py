@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.gateway.process import load_data
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.files import files_of

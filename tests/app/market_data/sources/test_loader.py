@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources import loader
 from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text import text_file

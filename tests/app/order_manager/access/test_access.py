@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.model.wire.order_json import encode_order
 from app.runtime.net.access import (
     auth_frame,
@@ -336,7 +336,8 @@ def test_a_file_that_the_process_may_not_read_says_who_may(
         path.chmod(0o644)
     files[setting].chmod(0o600)
     code = (
-        "from app.config import SettingsError, load_settings\n"
+        "from app.config.loading import load_settings\n"
+        "from app.config.settings import SettingsError\n"
         "from app.runtime.net.access import read_token, server_tls\n"
         "import os, sys\n"
         "os.setgid(10001); os.setuid(10001)\n"

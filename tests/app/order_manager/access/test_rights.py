@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.order_manager.server import OrderManagerServer
 from app.runtime.net.access import connect_orders
 from app.runtime.net.order_client import OrderClient, ask_once

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.order_manager.access.keyring import Keyring
 from app.runtime.net.credentials import LOOK_EVERY_S
 from app.runtime.net.stack_token import stack_token_path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.chaos.places import folder_of
 from app.runtime.chaos.requests import REQUEST_BYTES_MAX, Cut, Freeze, Kill
 from app.runtime.chaos.sender import NotDelivered, listeners, send
@@ -18,7 +18,7 @@ from tests.support.children import Child, Spawn, eventually
 
 LISTENING = """
 import sys, socket, threading, time
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.chaos.listener import listen
 from app.runtime.log import setup_logging
 
@@ -148,7 +148,7 @@ def test_another_users_request_does_not_arrive(
     stranger = spawn(
         """
         import os, sys
-        from app.config import Settings
+        from app.config.settings import Settings
         from app.runtime.chaos.requests import Kill
         from app.runtime.chaos.sender import NotDelivered, send
         os.setresuid(65534, 65534, 65534)

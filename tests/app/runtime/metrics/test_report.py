@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics import report, report_files
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.runtime.metrics import report, report_files
 from app.runtime.metrics.expectations import bits_of_money, money_of_bits
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import SettingsError
+from app.config.settings import SettingsError
 from app.model.requests import is_reserved
 from app.runtime.net.access import read_token
 from app.runtime.net.credentials import (

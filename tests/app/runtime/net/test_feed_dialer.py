@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.runtime.net import feed_dialer
 from app.runtime.net.feed_client import FeedClosed, FeedConnection, FeedRefused

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.model.wire.order_json import encode_order
 from app.runtime.lifecycle import Backoff, Stop
 from app.runtime.net.order_client import EncodedOrder, OrderClient, StopRequested, send_order

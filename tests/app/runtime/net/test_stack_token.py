@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings, SettingsError
+from app.config.settings import Settings, SettingsError
 from app.runtime.lifecycle import FatalError
 from app.runtime.net.access import token_to_send
 from app.runtime.net.stack_token import keep_stack_token, read_stack_token, stack_token_path

@@ -189,7 +189,7 @@ def test_an_idle_relay_sleeps(ends: Ends) -> None:
 
 
 def test_no_renegotiation_and_no_old_version(certificate: Certificate) -> None:
-    from app.config import Settings
+    from app.config.settings import Settings
     from app.runtime.net.access import server_tls
 
     settings = Settings(order_tls_cert_file=certificate.cert, order_tls_key_file=certificate.key)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.container import ipc_owner
 from app.runtime.metrics.layout import KEPT, counter_names, histogram_names
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.container import ipc_owner
 from app.runtime.lifecycle import FatalError
 from app.runtime.run.run_id import resolve_run_id

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.container.health import Unhealthy, check_heartbeat
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.process_metrics import ProcessMetrics

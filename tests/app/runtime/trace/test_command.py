@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.__main__ import main
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.trace.chrome import chrome_trace
 from app.runtime.trace.layout import ACKED, DUPLICATE, HANDLED, OK, SENT, STAGE_NAMES

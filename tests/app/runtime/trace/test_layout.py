@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.trace import layout as layouts
 from app.runtime.trace.layout import HEADER_BYTES, SENT, TraceError, layout_for

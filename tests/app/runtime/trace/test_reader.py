@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.kernel._kernel import OrderTrace
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.trace.layout import ACKED, DUPLICATE, HANDLED, OK, SENT, STAGE_NAMES

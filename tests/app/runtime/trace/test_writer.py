@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.trace.layout import STAGE_NAMES
 from app.runtime.trace.reader import Attempt, trace_of
 from tests.support.orders.frames import ORDER

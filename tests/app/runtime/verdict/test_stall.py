@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.runtime.metrics.layout import HEARTBEAT
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.verdict.stall import StallWatch

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.backtest import run as backtest
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.money import to_units
 from app.model.position import Position

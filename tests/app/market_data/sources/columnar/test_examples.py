@@ -9,7 +9,7 @@ import pytest
 
 from app.__main__ import main
 from app.backtest.outcome import first_difference
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import columns_of, load_prices
 from tests.app.market_data.sources.columnar.test_files import same
 from tests.app.market_data.sources.text.test_examples import outcome, settings_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.loader import columns_of, load_prices
 from app.model.timestamps import format_timestamp, parse_timestamp
 from tests.app.market_data.sources.text.test_shapes import frames_of, load, mends, refusal

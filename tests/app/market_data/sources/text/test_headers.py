@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_prices
 from app.market_data.tick_table import Rows

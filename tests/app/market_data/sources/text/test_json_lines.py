@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_prices, load_sentiments
 from app.market_data.sources.text import csv_reader, json_lines

@@ -16,7 +16,7 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_prices
 from app.market_data.sources.text import csv_reader
