@@ -1,5 +1,6 @@
 """``python -m app data``: look at a data file, and write it in the plain form."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -45,7 +46,9 @@ def check(file: str) -> int:
         first, *others = refusal.splitlines()
         print("\n".join([f"refused: {first}", *others[:LINES_SHOWN]]))
     if trial.rows is None:
-        _show([("loads", "no: choose a setting that the last refusal names")])
+        names_one = re.search(r"\bset [A-Z]+_[A-Z]+", trial.refusals[-1])
+        said = "choose a setting that the last refusal names" if names_one else "as it says"
+        _show([("loads", f"no: {said}")])
         return 1
     _show([*_format(trial), *lines(summarize(trial.rows))])
     if trial.rows.skipped:

@@ -33,6 +33,8 @@ def wide_layout(path: Path, head: bytes, columns: Columns, delimiter: bytes) -> 
         return None
     if not all(first[1:]) or not all(second[1:]):
         return None
+    if not _names_values(first, columns) and not _names_values(second, columns):
+        return None
     values, symbols = (first, second) if _names_values(first, columns) else (second, first)
     wanted = [columns.price] if _finds(values, columns.price) else ["close"]
     if columns.bars_as == "ohlc" and columns.data_kind in ("auto", "bars"):

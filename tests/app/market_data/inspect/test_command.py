@@ -126,6 +126,7 @@ def test_nothing_to_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     code, out, _ = run(capsys, "check", str(tmp_path / "none.csv"))
     assert code == 1
     assert "none.csv: No such file" in out
+    assert "loads        no: as it says" in out
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.csv.gz"])

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from app.config.settings import Settings
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.loader import columns_of, load_prices
+from app.market_data.sources.loader import columns_of, describe, load_prices, load_sentiments
 from app.market_data.tick_table import Rows
 from tests.app.market_data.sources.text.test_shapes import frames_of, load, mends, refusal
 from tests.support.paths import ROOT
@@ -199,6 +201,40 @@ class TestWide:
     def test_a_symbol_that_is_none(self, tmp_path: Path) -> None:
         text = "Price,Close\nTicker,ABCDEFGHIJK\nDate,\n2025-10-01,1\n"
         assert "symbol='ABCDEFGHIJK': symbol of 11 bytes" in refusal(tmp_path, text)
+
+
+PIECES = st.sampled_from(
+    ["timestamp", "Date", "symbol", "Price", "Close", "open", "high", "low", "bid", "ask", "AAPL",
+     "1", "1.5", "-1", "0", "true", "2025-10-01", "10/01/2025", "09:30:00", "1759311000000",
+     "20251001 093000", "", " ", '"', ",", ";", "\t", "|", "\n", "\r\n", "{", "}", '"a": 1', "\0",
+     "\ufeff", "Ä", "*", "price", "Ticker"]
+)  # fmt: skip
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(PIECES, max_size=60).map("".join)
+    | st.lists(st.lists(PIECES, min_size=3, max_size=5).map(",".join), max_size=6).map("\n".join),
+    st.sampled_from(
+        [
+            {}, {"DATA_SYMBOL": "A"}, {"BARS_AS": "ohlc"}, {"DATA_KIND": "bars"},
+            {"DATA_KIND": "quotes"}, {"DATA_HEADER": "timestamp,symbol,price"},
+            {"DATA_DATE": "2025-10-01"}, {"TIMESTAMP_FORMAT": "%d/%m/%Y"},
+            {"DECIMAL_COMMA": "true"},
+        ]
+    ),
+)  # fmt: skip
+def test_any_text_loads_or_is_refused(tmp_path: Path, text: str, environ: dict[str, str]) -> None:
+    path = tmp_path / "any.csv"
+    path.write_bytes(text.encode())
+    environ = {"SKIP_BAD_ROWS": "true", "SORT_ROWS": "true"} | environ
+    for load_file in (load_prices, load_sentiments, describe):
+        said = str(path)
+        try:
+            load_file(path, columns_of(Settings.from_environ(environ)))  # type: ignore[operator]
+        except DataError as error:
+            said = str(error)
+        assert str(path) in said
 
 
 def test_examples_without_their_settings_are_mended() -> None:
