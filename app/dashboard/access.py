@@ -41,7 +41,8 @@ HEADERS: Final = (
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+    # unload: see static/stream/stream.js
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), unload=(self)"),
     ("x-frame-options", "DENY"),
 )
 """Of every answer."""

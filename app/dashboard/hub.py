@@ -42,22 +42,30 @@ class Everything(NamedTuple):
     latency: dict[str, Any] | None
     orders: list[dict[str, Any]]
     profit: list[tuple[float, float, float]]
-    series: list[Point]
-    symbol: str
+
+
+Symbols = tuple[str, ...]
+"""Of a stream, as they were asked for: at least one, which may be empty."""
 
 
 class Hub:
     """Holds the last snapshots, and the pages that wait for the next."""
 
     def __init__(
-        self, everything: Callable[[str], Everything], shown: Callable[[str], str]
+        self,
+        everything: Callable[[], Everything],
+        points: Callable[[str], list[Point]],
+        shown: Callable[[str], str],
     ) -> None:
-        """``shown``: the symbol that a page gets that asks for another one, or for none."""
-        self._everything, self._shown = everything, shown
+        """``points``: all of a symbol's.
+
+        ``shown``: the symbol that a page gets that asks for another one, or for none.
+        """
+        self._everything, self._points, self._shown = everything, points, shown
         self._boot = secrets.token_hex(4)
         self._kept: deque[Snapshot] = deque(maxlen=KEPT)
-        self._messages: dict[tuple[int | None, str], bytes] = {}
-        """Of the latest snapshot: by what the page has, and its symbol."""
+        self._messages: dict[tuple[int | None, Symbols], bytes] = {}
+        """Of the latest snapshot: by what the page has, and its symbols."""
         self._next = asyncio.Event()
         self.pages = 0
         self.ended = False
@@ -89,8 +97,8 @@ class Hub:
             return None
         return int(number)
 
-    async def messages(self, symbol: str, last_event_id: str) -> AsyncIterator[bytes]:
-        """The stream of one page, until the hub ends.
+    async def messages(self, symbols: Symbols, last_event_id: str) -> AsyncIterator[bytes]:
+        """The stream of one page, or of several with a symbol each, until the hub ends.
 
         A page that is slow to take a message finds in its next one all that it has missed.
         """
@@ -98,39 +106,46 @@ class Hub:
         while not self.ended:
             waiting = self._next
             if self._kept and has != self.number:
-                message = self._message(has, self._shown(symbol))
+                message = self._message(has, symbols)
                 has = self.number
                 yield message
             else:
                 await waiting.wait()
 
-    def _message(self, has: int | None, symbol: str) -> bytes:
-        made = self._messages.get((has, symbol))
+    def _message(self, has: int | None, symbols: Symbols) -> bytes:
+        made = self._messages.get((has, symbols))
         if made is None:
-            made = self._messages[has, symbol] = self._make(has, symbol)
+            made = self._messages[has, symbols] = self._make(has, symbols)
         return made
 
-    def _make(self, has: int | None, symbol: str) -> bytes:
+    def _make(self, has: int | None, symbols: Symbols) -> bytes:
         latest = self._kept[-1]
         missed = [each for each in self._kept if has is None or each.number > has]
         whole = has is None or has > latest.number or self._kept[0].number > has + 1
+        whole = whole or any(each.reset for each in missed)
         body: dict[str, Any] = {"state": msgspec.Raw(latest.state)}
-        if whole or any(each.reset for each in missed):
-            all_of = self._everything(symbol)
+        first, *others = symbols
+        if whole:
+            all_of = self._everything()
             body |= {
                 "reset": True,
                 "static": all_of.static,
                 "latency": all_of.latency,
                 "orders": all_of.orders,
                 "profit": all_of.profit,
-                "series": columns(all_of.series),
-                "symbol": all_of.symbol,
             }
         else:
-            body |= {
-                "orders": [row for each in missed for row in each.orders],
-                "profit": [row for each in missed for row in each.profit],
-                "series": columns([p for each in missed for p in each.series.get(symbol, [])]),
-            }
+            body["orders"] = [row for each in missed for row in each.orders]
+            body["profit"] = [row for each in missed for row in each.profit]
+        body |= self._series(first, missed, whole=whole)
+        if others:
+            body["others"] = {each: self._series(each, missed, whole=whole) for each in others}
         data = msgspec.json.encode(body)
         return b"id: %s-%d\ndata: %s\n\n" % (self._boot.encode(), latest.number, data)
+
+    def _series(self, asked: str, missed: list[Snapshot], *, whole: bool) -> dict[str, Any]:
+        """The points of a symbol: all of them, with its name, or the new ones."""
+        symbol = self._shown(asked)
+        if whole:
+            return {"series": columns(self._points(symbol)), "symbol": symbol}
+        return {"series": columns([p for each in missed for p in each.series.get(symbol, [])])}

@@ -15,7 +15,7 @@ from app.dashboard.commands import Commands, market_of
 from app.dashboard.hub import Everything, Hub, Snapshot
 from app.dashboard.sources import processes
 from app.dashboard.sources.desk import ORDERS_MAX, REFUSED_MAX, Desk
-from app.dashboard.sources.market import Market
+from app.dashboard.sources.market import Market, Point
 from app.dashboard.sources.processes import ProcessReader
 from app.dashboard.sources.proof import Proof
 from app.dashboard.sources.sentiment import Sentiments
@@ -40,7 +40,7 @@ class Sampler:
     def __init__(self, settings: Settings, metrics: ProcessMetrics, commands: Commands) -> None:
         settings = with_params(settings)
         self.settings, self._metrics, self._commands = settings, metrics, commands
-        self.hub = Hub(self._everything, self._shown)
+        self.hub = Hub(self._everything, self._points, self._shown)
         self._processes = ProcessReader(settings.shm_metrics, settings.heartbeat_timeout_s)
         self._sentiments = Sentiments(settings)
         self.market = Market(settings, self._sentiments)
@@ -141,11 +141,13 @@ class Sampler:
         symbols = self.market.symbols
         return symbol if symbol in symbols else next(iter(symbols), "")
 
-    def _everything(self, shown: str) -> Everything:
-        history = self.market.history(shown) if shown else None
-        points = list(history.points) if history else []
+    def _points(self, symbol: str) -> list[Point]:
+        history = self.market.history(symbol) if symbol else None
+        return list(history.points) if history else []
+
+    def _everything(self) -> Everything:
         orders = list(self._orders.values())
-        return Everything(self._static(), self._latency, orders, list(self._profit), points, shown)
+        return Everything(self._static(), self._latency, orders, list(self._profit))
 
     def _static(self) -> dict[str, Any]:
         """What does not change while the page is open."""

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from app.dashboard.access import COOKIE, HEADERS, SESSION_S, Access, Refusal
 from app.dashboard.commands import CommandRefused, Commands
-from app.dashboard.hub import PAGES_MAX
+from app.dashboard.hub import PAGES_MAX, Symbols
 from app.dashboard.order_trace import Traces
 from app.dashboard.prometheus import metrics_answer
 from app.dashboard.sampler import Sampler
@@ -35,6 +35,10 @@ OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz", "/login"})
 PER_S_MAX: Final = {"/trace": 20, METRICS: 20}
 """Requests a second to addresses whose answer costs milliseconds, of all clients together."""
 SYMBOL: Final = re.compile(r"[!-~]{0,10}")
+
+
+SYMBOLS_MAX: Final = 16
+"""Of one stream, which the tabs of a browser share."""
 
 
 class File(NamedTuple):
@@ -114,6 +118,35 @@ class Guard:
         return Refusal(429, f"{path}: at most {bucket.per_s} requests a second: try again")
 
 
+class PageStream(StreamingResponse):
+    """The snapshots of one page.
+
+    The page is counted here and not by the generator: one that is left while its message is being
+    sent is not told so, and waits for the garbage collector.
+    """
+
+    def __init__(self, sampler: Sampler, symbols: Symbols, last_event_id: str) -> None:
+        self._sampler = sampler
+        super().__init__(
+            self._messages(symbols, last_event_id),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _messages(self, symbols: Symbols, last_event_id: str) -> AsyncIterator[bytes]:
+        yield b"retry: 1000\n\n"
+        async for message in self._sampler.hub.messages(symbols, last_event_id):
+            yield message
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send until the client leaves, or the hub ends."""
+        self._sampler.page_opened()
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._sampler.page_closed()
+
+
 class Web:
     """The application."""
 
@@ -143,7 +176,7 @@ class Web:
         return self._answer_file("index.html")
 
     async def _login_page(self, _request: Request) -> Response:
-        return self._answer_file("login.html")
+        return self._answer_file("login/login.html")
 
     async def _file(self, request: Request) -> Response:
         return self._answer_file(request.path_params["name"])
@@ -186,26 +219,15 @@ class Web:
         return answer
 
     async def _events(self, request: Request) -> Response:
-        symbol = request.query_params.get("symbol", "")
-        if not SYMBOL.fullmatch(symbol):
+        symbols = tuple(dict.fromkeys(request.query_params.getlist("symbol"))) or ("",)
+        if not all(SYMBOL.fullmatch(each) for each in symbols):
             return JSONResponse({"ok": False, "msg": "symbol: no such symbol"}, 400)
+        if len(symbols) > SYMBOLS_MAX:
+            return JSONResponse({"ok": False, "msg": f"symbol: over {SYMBOLS_MAX}"}, 400)
         if self._sampler.hub.pages >= PAGES_MAX:
             return JSONResponse({"ok": False, "msg": f"over {PAGES_MAX} open pages"}, 503)
         last_id = request.headers.get("last-event-id", "")
-        return StreamingResponse(
-            self._stream(symbol, last_id),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
-
-    async def _stream(self, symbol: str, last_id: str) -> AsyncIterator[bytes]:
-        self._sampler.page_opened()
-        try:
-            yield b"retry: 1000\n\n"
-            async for message in self._sampler.hub.messages(symbol, last_id):
-                yield message
-        finally:
-            self._sampler.page_closed()
+        return PageStream(self._sampler, symbols, last_id)
 
     async def _trace(self, request: Request) -> Response:
         client, order_id = (request.query_params.get(name, "") for name in ("client", "id"))

@@ -1,6 +1,7 @@
 // Connects the stream to the panels.  Each panel takes what it needs of a snapshot.
 
 import { $, attr, clock, command, kind, number, text } from "./dom.js";
+import { Stream } from "./stream/stream.js";
 import { setView, view } from "./view.js";
 import * as bar from "./panels/bar.js";
 import * as pipeline from "./panels/pipeline.js";
@@ -14,8 +15,8 @@ import * as trace from "./panels/trace.js";
 
 const panels = [bar, pipeline, proof, price, account, orders, latency, losses, trace];
 const SILENT_MS = 2500;
-let source = null;
 let heardAt = 0;
+let triedAt = 0;
 let isLive = null;
 let staticData = null;
 
@@ -30,23 +31,26 @@ const context = {
   },
 };
 
-function connect() {
-  source?.close();
-  source = new EventSource(view.symbol ? `/events?symbol=${encodeURIComponent(view.symbol)}` : "/events");
-  source.addEventListener("message", (event) => take(JSON.parse(event.data)));
-  source.addEventListener("error", () => {
+const stream = new Stream({
+  snapshot: take,
+  lost(isClosed) {
     say(false);
     // The browser tries again by itself, except after an answer that is no stream.
-    if (source.readyState === EventSource.CLOSED) setTimeout(recover, 1500);
-  });
+    if (isClosed) setTimeout(recover, 1500);
+  },
+});
+
+function connect() {
+  triedAt = performance.now();
+  stream.connect(view.symbol);
 }
 
 // A browser keeps a page that was left, and with it one of the six connections that it has to a host.
-addEventListener("pagehide", () => source?.close());
+addEventListener("pagehide", () => stream.close());
 addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
 
 async function recover() {
-  if (source.readyState !== EventSource.CLOSED) return;
+  if (!stream.isClosed) return;
   const answer = await fetch("/readyz").catch(() => null);
   const page = answer && (await fetch("/", { redirect: "manual" }).catch(() => null));
   if (page?.type === "opaqueredirect") location.assign("/login");
@@ -66,7 +70,7 @@ function take(snapshot) {
   const { problem, sentiment, pages } = snapshot.state;
   show(problem ? `No prices here: ${problem}` : "");
   text($("sentiment-note"), sentiment ? `not connected: ${sentiment}` : "");
-  text($("pages"), `${number(pages)} open ${pages === 1 ? "page" : "pages"}`);
+  text($("pages"), `${number(pages)} open ${pages === 1 ? "stream" : "streams"}`);
 }
 
 function say(live) {
@@ -88,10 +92,9 @@ function show(note) {
 }
 
 setInterval(() => {
-  if (heardAt && performance.now() - heardAt > SILENT_MS) {
-    say(false);
-    if (performance.now() - heardAt > 4 * SILENT_MS) { heardAt = performance.now(); connect(); }
-  }
+  const now = performance.now();
+  if (heardAt && now - heardAt > SILENT_MS) say(false);
+  if (now - Math.max(heardAt, triedAt) > 4 * SILENT_MS) connect();
 }, 500);
 
 function applyTheme(theme) {

@@ -22,12 +22,14 @@ class World:
         self.profit: list[tuple[float, float, float]] = []
         self.series: dict[str, list[Point]] = {symbol: [] for symbol in SYMBOLS}
         self.number = 0
-        self.hub = Hub(self.everything, lambda symbol: symbol if symbol in SYMBOLS else "A")
-
-    def everything(self, symbol: str) -> Everything:
-        return Everything(
-            {}, None, list(self.orders.values()), list(self.profit), self.series[symbol], symbol
+        self.hub = Hub(
+            self.everything,
+            lambda symbol: self.series[symbol],
+            lambda symbol: symbol if symbol in SYMBOLS else "A",
         )
+
+    def everything(self) -> Everything:
+        return Everything({}, None, list(self.orders.values()), list(self.profit))
 
     def go_on(self, *, reset: bool = False) -> None:
         """One more snapshot: an order, a point of profit, a point of each symbol."""
@@ -58,7 +60,7 @@ class Page:
         self.connect()
 
     def connect(self) -> None:
-        self.stream = self.hub.messages(self.symbol, self.last_id)
+        self.stream = self.hub.messages((self.symbol,), self.last_id)
 
     async def read(self) -> None:
         """One message, if there is one."""
@@ -156,13 +158,37 @@ def test_all_pages_of_a_symbol_get_the_same_bytes() -> None:
     async def run() -> None:
         world = World()
         world.go_on()
-        streams = [world.hub.messages("A", "") for _ in range(50)]
+        streams = [world.hub.messages(("A",), "") for _ in range(50)]
         messages = [await anext(stream) for stream in streams]
         assert len({id(message) for message in messages}) == 1
         world.go_on()
         assert len({id(await anext(stream)) for stream in streams}) == 1
 
     asyncio.run(run())
+
+
+def test_a_stream_of_several_pages_has_the_symbol_of_each() -> None:
+    async def run() -> None:
+        world = World()
+        world.go_on()
+        several = world.hub.messages(("B", "", "X"), "")
+        alone = {symbol: world.hub.messages((symbol,), "") for symbol in ("B", "", "X")}
+        for reset in (True, False, False, True):
+            body = body_of(await anext(several))
+            others = body.pop("others")
+            assert list(others) == ["", "X"]
+            for symbol, stream in alone.items():
+                assert body | others.get(symbol, {}) == body_of(await anext(stream))
+            assert body.get("reset", False) == reset
+            assert {each.get("symbol") for each in others.values()} == ({"A"} if reset else {None})
+            world.go_on(reset=world.number == 3)
+
+    asyncio.run(run())
+
+
+def body_of(message: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(message.partition(b"data: ")[2])
+    return found
 
 
 def test_an_id_of_another_process_or_of_nobody_gets_everything() -> None:
@@ -176,7 +202,7 @@ def test_the_streams_end_with_the_hub() -> None:
     async def run() -> None:
         world = World()
         world.go_on()
-        stream = world.hub.messages("A", "")
+        stream = world.hub.messages(("A",), "")
         await anext(stream)
         world.hub.end()
         assert [message async for message in stream] == []

@@ -300,13 +300,6 @@ def test_keys_do_the_same(page: Browser, stack: PageStack) -> None:
     page.wait("playing", lambda: page.text("#market") == "PLAYING")
 
 
-def test_a_page_that_was_left_keeps_no_connection(page: Browser, stack: PageStack) -> None:
-    """A browser has six to a host; it keeps pages that were left, and would wait at the seventh."""
-    for number in range(8):
-        page.open(f"{stack.url}/?points={100 + number}")
-    page.wait("one stream", lambda: page.text("#pages") == "1 open page")
-
-
 @pytest.mark.parametrize("size", [PHONE, PROJECTOR], ids=["phone", "projector"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_fits_and_has_its_theme(

@@ -1,6 +1,6 @@
 // Shows an operator's token once; the answer is a cookie that no script can read.
 
-import { $, command, text } from "./dom.js";
+import { $, command, text } from "../dom.js";
 
 $("login").addEventListener("submit", async (event) => {
   event.preventDefault();
