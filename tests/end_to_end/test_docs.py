@@ -55,7 +55,9 @@ NOT_RUN = {
 }
 """Command -> why no test runs it."""
 
-GENERATED = re.compile(r"performance_report\.md|(orders|fills|positions|sweep)\.csv|data/out(/.*)?")
+GENERATED = re.compile(
+    r"performance_report\.md|(orders|fills|positions|sweep)\.csv|heat_map\.html|data/out(/.*)?"
+)
 """Paths that exist only after a run."""
 FILE_SUFFIXES = {".py", ".pyx", ".pxi", ".h", ".c", ".sh", ".md", ".yml", ".toml", ".csv", ".lock"}
 SYSTEM_MESSAGES = {os.strerror(errno.ENOSPC), os.strerror(errno.EADDRINUSE)}

@@ -12,9 +12,9 @@ import click
 import msgspec
 
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
-from app.backtest.sweep import grid, table
+from app.backtest.sweep import grid, heat_map, table
 from app.backtest.sweep.cell_run import Outcome, Status, Task
-from app.backtest.sweep.folder import FolderError, Identity, SweepFolder
+from app.backtest.sweep.folder import ROWS_FILE, FolderError, Identity, SweepFolder
 from app.backtest.sweep.grid import Axis, Cell, GridError
 from app.backtest.sweep.judgement import (
     JudgementError,
@@ -249,9 +249,15 @@ def _conclude(
             shown += folds_blocks(returns, request.axes, request.cells, request.folds, by)
         show(*shown, file=sys.stdout)
         print(f"\nbest by {by}: --params {value_text(request.cells[ranked[0].number].text)}")
+        if beside := table.neighbours(request.axes, request.cells, ranked, by):
+            low, high = table.text_of(by, min(beside)), table.text_of(by, max(beside))
+            print(f"its {len(beside)} neighbours: {low} to {high}")
     rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
     print(f"cells: {table.ends(outcomes)}{rate}")
-    print(f"all cells: {folder.path / 'sweep.csv'}", flush=True)
+    print(f"all cells: {folder.path / ROWS_FILE}")
+    if page := heat_map.write(folder.path, request.axes, request.cells, ranked, by):
+        print(f"heat map: {page}")
+    sys.stdout.flush()
     for line in table.problems(request.cells, outcomes):
         print(f"sweep: {line}", file=sys.stderr)
     if not ranked:

@@ -13,8 +13,8 @@ from app.backtest.performance.daily import DAY_NS
 from app.backtest.performance.measures import Returns, periods_a_year
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, summarize
 from app.backtest.performance.walk_forward import Measure, walk_forward
-from app.backtest.report import PERCENT
 from app.backtest.sweep.grid import Axis, Cell
+from app.backtest.sweep.table import text_of
 from app.model.timestamps import NS_PER_S
 from app.runtime.metrics.tables import number, table
 
@@ -100,8 +100,8 @@ def folds_blocks(
             _span(returns.days, 0, fold.split),
             _span(returns.days, fold.split, fold.end),
             *cells[returns.numbers[fold.chosen]].values,
-            _text(shown, fold.inside),
-            _text(shown, fold.outside),
+            text_of(shown, fold.inside),
+            text_of(shown, fold.outside),
         ]
         for place, fold in enumerate(found, 1)
     ]
@@ -109,8 +109,8 @@ def folds_blocks(
     mean = sum(inside) / len(inside) if inside else None
     whole = _span(returns.days, found[0].split, found[-1].end)
     rows.append(
-        ["all", "mean", whole, *("" for _ in axes), _text(shown, mean),
-         _text(shown, measure(together))]
+        ["all", "mean", whole, *("" for _ in axes), text_of(shown, mean),
+         text_of(shown, measure(together))]
     )  # fmt: skip
     return [table((*header, f"{name} before", f"{name} after"), rows)]
 
@@ -142,12 +142,6 @@ def _measure(name: str, a_year: int) -> Measure:
 
 def _percent(share: float) -> str:
     return f"{100 * share:,.1f} %"
-
-
-def _text(name: str, value: float | None) -> str:
-    if value is not None and name in PERCENT:
-        return f"{100 * value:,.2f} %"
-    return number(value, 2)
 
 
 def _span(days: Sequence[int], first: int, end: int) -> str:

@@ -47,7 +47,7 @@ def blocks(
     rows = [
         [
             *cells[each.number].values,
-            *(_text(name, measure(each, name)) for name in shown),
+            *(text_of(name, measure(each, name)) for name in shown),
             number(each.orders),
             each.trades_hash,
         ]
@@ -56,10 +56,28 @@ def blocks(
     return [table([*header, "orders", "trades hash"], rows)]
 
 
-def _text(name: str, value: float | None) -> str:
+def text_of(name: str, value: float | None) -> str:
+    """A measure with its unit."""
     if value is not None and name in PERCENT:
         return f"{100 * value:,.2f} %"
     return number(value, 2)
+
+
+def neighbours(
+    axes: Sequence[Axis], cells: Sequence[Cell], ranked: Sequence[Outcome], by: str
+) -> list[float]:
+    """The measure of the cells beside the best: one parameter is one value lower or higher."""
+    at = {cells[each.number].values: each for each in ranked}
+    best = cells[ranked[0].number].values
+    found = []
+    for place, axis in enumerate(axes):
+        here = axis.values.index(best[place])
+        for value in (*axis.values[max(0, here - 1) : here], *axis.values[here + 1 : here + 2]):
+            beside = at.get((*best[:place], value, *best[place + 1 :]))
+            measured = measure(beside, by) if beside else None
+            if measured is not None:
+                found.append(measured)
+    return found
 
 
 def ends(outcomes: Iterable[Outcome]) -> str:

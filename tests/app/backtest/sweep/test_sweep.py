@@ -131,16 +131,16 @@ def test_refuses_the_folder_of_another_sweep(
     for part, change in changed.items():
         kept = [each for each in arguments if each != "--param" and not each.startswith("a=")]
         base = kept if change[0] == "--param" else arguments
-        assert sweeps.run(*base, *change) == 1
+        assert sweeps.run(*base, *change, "--jobs", "1") == 1
         assert f"has the cells of another sweep, with {part}" in sweeps.err
         assert f"choose another --out, or remove {sweeps.folder}" in sweeps.err
     monkeypatch.setenv("ORDER_QTY", "7")
-    assert sweeps.run(*arguments) == 1
+    assert sweeps.run(*arguments, "--jobs", "1") == 1
     assert "with ORDER_QTY 10, not 7: choose another" in sweeps.err
     monkeypatch.setenv("ORDER_QTY", "10")
     path = Path(strategy.rpartition(":")[0])
     path.write_text(path.read_text() + "\n# changed\n")
-    assert sweeps.run(*arguments) == 1
+    assert sweeps.run(*arguments, "--jobs", "1") == 1
     assert "with strategy's source" in sweeps.err
     assert sweeps.rows() == rows
 
@@ -169,7 +169,7 @@ def start(folder: Path, strategy: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "app", "sweep", *arguments, "--ticks", "1000", "--jobs", "2"],
         cwd=ROOT,
-        env=default_environ(),
+        env={**default_environ(), "SLOW": "yes"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
