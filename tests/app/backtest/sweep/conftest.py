@@ -15,4 +15,6 @@ def sweeps(
     """Settings at their defaults, and a folder of its own."""
     for name, value in default_environ().items():
         monkeypatch.setenv(name, value)
+    # It would keep the captured output of this test, for all later tests of this process.
+    monkeypatch.setattr("app.backtest.sweep.command.setup_logging", lambda *_: None)
     return Sweeps(tmp_path / "sweep", capsys)

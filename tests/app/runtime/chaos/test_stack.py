@@ -39,9 +39,9 @@ def injected(stack: HostStack, service: str, fault: str) -> int:
 def test_each_process_fails_on_request_and_the_trades_are_the_same(
     tmp_path: Path, fault: str
 ) -> None:
-    seconds = {"kill": [], "freeze": ["1"], "cut": ["0.3"]}[fault]
+    seconds = {"kill": [], "freeze": ["2"], "cut": ["0.3"]}[fault]
     with HostStack(
-        tmp_path, data_path=SAMPLE, pace="4000/s", chaos="true", heartbeat_timeout_s=1
+        tmp_path, data_path=SAMPLE, pace="2500/s", chaos="true", heartbeat_timeout_s=1
     ) as stack:
         stack.wait_ready()
         for service in PROCESSES:
