@@ -2,6 +2,7 @@
 
 import time
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ from app.backtest.sweep.grid import Cell
 from app.backtest.sweep.shared_ticks import SharedReader, SharedTicks
 from app.config.settings import Settings
 from app.runtime.run.strategy_params import ParamError
+from app.strategy.base import strategy_source
 from app.strategy.failure import StrategyError
 
 ONE_POINT: Final = 1
@@ -44,6 +46,8 @@ class Task(msgspec.Struct, frozen=True):
     settings: Settings
     ticks: SharedTicks
     capital: float
+    source: str
+    """The digest of the strategy's file when the sweep began."""
 
 
 class Outcome(msgspec.Struct):
@@ -64,11 +68,18 @@ class Outcome(msgspec.Struct):
     daily_profit: npt.NDArray[np.float64] | None = None
 
 
+def source_digest(strategy: str) -> str:
+    """Of the file that ``STRATEGY`` names."""
+    return sha256(strategy_source(strategy)).hexdigest()[:16]
+
+
 def run_cell(task: Task, reader: SharedReader, cell: Cell) -> Outcome:
     """Run one cell; whatever the strategy does, the outcome says it."""
     settings = msgspec.structs.replace(task.settings, strategy_params=cell.text)
     started_s = time.perf_counter()
     ticks = task.ticks
+    if source_digest(settings.strategy) != task.source:
+        return Outcome(cell.number, Status.FAILED, 0.0, "the strategy's file has changed meanwhile")
     try:
         result = replay(settings, ticks.symbols, reader, ticks.total, points=ONE_POINT)
     except ParamError as error:

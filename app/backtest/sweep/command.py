@@ -13,7 +13,7 @@ import msgspec
 
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
 from app.backtest.sweep import grid, heat_map, table
-from app.backtest.sweep.cell_run import Outcome, Status, Task
+from app.backtest.sweep.cell_run import Outcome, Status, Task, source_digest
 from app.backtest.sweep.folder import ROWS_FILE, FolderError, Identity, SweepFolder
 from app.backtest.sweep.grid import Axis, Cell, GridError
 from app.backtest.sweep.judgement import (
@@ -37,7 +37,7 @@ from app.runtime.log import setup_logging
 from app.runtime.metrics.tables import show
 from app.runtime.run.strategy_params import read_params, value_text
 from app.strategy.attach import decides_orders
-from app.strategy.base import load_strategy, strategy_source
+from app.strategy.base import load_strategy
 from app.strategy.failure import StrategyError
 from app.strategy.kit.params import declared, resolve
 
@@ -174,7 +174,7 @@ def identity(request: Request, feed: Feed, total: int) -> Identity:
         "data": feed.feed_id,
         "ticks": total,
         "strategy": settings.strategy,
-        "strategy's source": sha256(strategy_source(settings.strategy)).hexdigest()[:16],
+        "strategy's source": source_digest(settings.strategy),
         "parameters": values,
         "shared parameters": grid.setting_text(read_params(settings.strategy_params)),
         "cells": len(request.cells),
@@ -207,7 +207,7 @@ def sweep(request: Request) -> int:
         left = [cell for cell in cells if cell.number not in folder.outcomes]
         if len(left) < len(cells):
             print(f"sweep: {len(cells) - len(left):,} of {len(cells):,} cells are in {path}")
-        task = Task(settings, memory.shared, request.capital)
+        task = Task(settings, memory.shared, request.capital, what["strategy's source"])
         try:
             run_cells(pool, task, left, folder, len(cells))
             took_s = time.perf_counter() - started_s

@@ -89,6 +89,39 @@ def test_a_cell_that_fails_or_dies_is_named_and_the_others_run(
     assert sweeps.rows() == rows
 
 
+WATCHED = """
+import sys
+from pathlib import Path
+from app.strategy import Param, Strategy
+
+
+class Watched(Strategy):
+    a = Param(1)
+
+    def on_tick(self, tick):
+        loaded = [name for name in sys.modules if name.startswith("app.market_data.sources")]
+        if loaded:
+            raise RuntimeError(f"the worker can read files: {loaded}")
+        if self.a == 3 and tick.seq == 50:
+            Path(__file__).write_text(Path(__file__).read_text() + "# changed")
+        return "HOLD"
+"""
+
+
+def test_workers_read_no_file_and_notice_that_the_strategy_has_changed(
+    sweeps: Sweeps, tmp_path: Path
+) -> None:
+    path = tmp_path / "watched.py"
+    path.write_text(WATCHED)
+    arguments = ["--strategy", f"{path}:Watched", "--param", "a=1:6", "--ticks", "100"]
+    assert sweeps.run(*arguments, "--jobs", "1") == 1
+    rows = sweeps.rows()
+    assert [row["status"] for row in rows] == ["ok"] * 3 + ["failed"] * 3
+    assert rows[5]["note"] == "the strategy's file has changed meanwhile"
+    assert sweeps.run(*arguments) == 1
+    assert "with strategy's source" in sweeps.err
+
+
 def test_without_a_cell_that_runs_the_first_reason_is_said(sweeps: Sweeps) -> None:
     assert sweeps.run("--param", "short=30,0") == 1
     assert "no cell ran; the first: short=30: must be below long=20" in sweeps.err
