@@ -15,7 +15,7 @@ import pytest
 
 from tests.end_to_end.hardening.conftest import make
 from tests.end_to_end.hardening.fake_registry import serve
-from tests.end_to_end.hardening.test_images import LOCKS, inside
+from tests.end_to_end.hardening.test_images import LOCKS, inside, locked, python_of
 from tests.support.compose_stack import IMAGES, SERVICES
 from tests.support.paths import ROOT
 from tests.support.ports import free_ports
@@ -71,7 +71,7 @@ def test_an_sbom_lists_the_packages_that_are_in_the_image(
         assert wheel["alg"] == "SHA-256"
         assert f"sha256:{wheel['content']}" in blocks[name, str(each["version"])], name
         assert each["licenses"], name
-    assert len(found) == len({name for name, _ in blocks})
+    assert len(found) == len(locked(python_of(service), *LOCKS[service]))
 
     installed = inside(service, "grep", "-A9", "^Package:", "/var/lib/dpkg/status")
     names = re.findall(r"^Package: (\S+)$", installed, re.MULTILINE)
