@@ -53,6 +53,7 @@ def _piece(rows: Rows, first: int, end: int) -> bytes:
 def _writing(path: Path) -> Iterator[IO[bytes]]:
     """A file that is removed unless it is written to its end; the same bytes for the same rows."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("xb") as file:
             if path.suffix == ".gz":

@@ -169,6 +169,13 @@ def test_what_convert_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (code, "must end in .csv or .csv.gz" in err) == (2, True)
     code, _, err = run(capsys, "convert", str(path), str(path))
     assert (code, "--force overwrites it" in err) == (2, True)
-    code, _, err = run(capsys, "convert", str(path), "none/out.csv")
-    assert (code, "none/out.csv: No such file" in err) == (1, True)
+    code, _, err = run(capsys, "convert", str(path), str(path / "out.csv"))
+    assert (code, "in.csv/out.csv: File exists" in err) == (1, True)
     assert sorted(found.name for found in tmp_path.iterdir()) == ["in.csv"]
+
+
+def test_convert_makes_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "new" / "folder" / "out.csv"
+    path.write_text("timestamp,symbol,price\n2025-10-01,A,1\n")
+    assert run(capsys, "convert", str(path), str(out))[0] == 0
+    assert out.read_text() == "timestamp,symbol,price\n2025-10-01 00:00:00,A,1\n"
