@@ -8,11 +8,10 @@ import numpy as np
 
 from app.market_data.ragged import Ints
 from app.market_data.sources.columnar.frames import Lengths, Names, price_frames, whole_frames
-from app.market_data.sources.errors import DataError, MalformedRows
-from app.market_data.sources.rows import by_time
+from app.market_data.sources.errors import MalformedRows
+from app.market_data.sources.row_checks import RowChecks
 from app.market_data.sources.symbol_table import SymbolTable
 from app.market_data.tick_table import Columns, Rows, SymbolIndex, Values
-from app.model.timestamps import MIN_EVENT_NS, format_timestamp
 
 BadRow = tuple[int, str, bytes, str]
 """Number of the row, column, value, reason."""
@@ -44,9 +43,9 @@ class RowBuilder:
 
     def __init__(self, path: Path, columns: Columns, prices: bool = True) -> None:
         self.symbols = SymbolTable()
-        self._path, self._columns, self._prices = path, columns, prices
+        self._prices = prices
         self._malformed = MalformedRows(path, "malformed", "SKIP_BAD_ROWS=true skips such rows")
-        self._unordered = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
+        self._checks = RowChecks(path, columns, self._malformed)
         self._frames = bytearray()
         self._names = Names([""])
         self._named = 0
@@ -54,8 +53,6 @@ class RowBuilder:
         self._event_ns: list[Ints] = []
         self._symbol_index: list[SymbolIndex] = []
         self._values: list[Values] = []
-        self._latest_ns = MIN_EVENT_NS
-        self._quarter_ns: int | None = None
 
     def add(self, rows: DecodedRows) -> None:
         """Add the next rows of the file; their symbols are in :attr:`symbols`."""
@@ -63,9 +60,10 @@ class RowBuilder:
             self._malformed.add_field(*bad)
         if not len(rows.event_ns):
             return
-        self._check_order(rows)
+        self._checks.take_order(rows.number, rows.event_ns)
         if rows.quarter is not None:
-            rows.event_ns = rows.event_ns + self._bar_quarter_ns(rows.event_ns) * rows.quarter
+            quarter_ns = self._checks.bar_quarter_ns(rows.event_ns)
+            rows.event_ns = rows.event_ns + quarter_ns * rows.quarter
         if self._named < len(self.symbols):
             self._names, self._named = Names(self.symbols.names), len(self.symbols)
         encode = price_frames if self._prices else whole_frames
@@ -80,23 +78,6 @@ class RowBuilder:
         if rows.sentiment is not None:
             self._values.append(rows.sentiment)
 
-    def _check_order(self, rows: DecodedRows) -> None:
-        before = np.concatenate(([self._latest_ns], rows.event_ns[:-1]))
-        self._latest_ns = int(rows.event_ns[-1])
-        if self._columns.sort_rows:
-            return
-        for row in np.flatnonzero(rows.event_ns < before):
-            at = (rows.event_ns[row], before[row])
-            this, last = (format_timestamp(int(ns)).decode() for ns in at)
-            self._unordered.add(int(rows.number[row]), f"{this} comes after {last}")
-
-    def _bar_quarter_ns(self, bar_ns: Ints) -> int:
-        """A quarter of a bar: of the shortest time between two bars in the file's first batch."""
-        if self._quarter_ns is None:
-            steps = np.diff(np.unique(bar_ns))
-            self._quarter_ns = int(steps.min()) // 4 if len(steps) else 0
-        return self._quarter_ns
-
     @property
     def has_rows(self) -> bool:
         """Whether there is any row so far, good or malformed."""
@@ -108,13 +89,7 @@ class RowBuilder:
         Raises:
             DataError: with the rows that are malformed or out of order, or that there are none.
         """
-        if not self._columns.skip_bad_rows:
-            self._malformed.reject(bool(self._event_ns))
-        self._unordered.reject(True)
-        if not self._event_ns:
-            count = self._malformed.count
-            skipped = f" ({count} malformed rows skipped)" if count else ""
-            raise DataError(f"{self._path}: no rows{skipped}")
+        self._checks.finish(sum(map(len, self._event_ns)), "no rows")
         lengths = np.concatenate(self._lengths)
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
@@ -127,8 +102,7 @@ class RowBuilder:
             self.symbols.names,
             self._malformed.count,
         )
-        rows = _tidy(rows)
-        return by_time(rows) if self._columns.sort_rows or self._quarter_ns is not None else rows
+        return self._checks.in_order(_tidy(rows))
 
 
 def _tidy(rows: Rows) -> Rows:

@@ -3,7 +3,6 @@
 Records of a kind have one layout, so NumPy reads them where they are, a megabyte at a time.
 """
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,12 +34,12 @@ from app.market_data.sources.dbn.records import (
 )
 from app.market_data.sources.errors import DataError, reading
 from app.market_data.sources.source import ReadProgress
+from app.market_data.sources.text.streams import ZSTD_MAGIC, zstd_module
 from app.market_data.sources.text.text_file import KINDS
 from app.market_data.tick_table import Columns, Rows
 from app.model.money import MAX_PRICE, UNITS, money_text
 from app.model.timestamps import MAX_EVENT_NS, YEAR_MAX, YEAR_MIN
 
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 CHUNK_BYTES: Final = 1 << 20
 TIMES: Final = ("ts_recv", "ts_event")
 _WITH_PRICES: Final = "trades, tbbo, mbp-1, mbp-10, bbo, cmbp-1, cbbo, tcbbo and ohlcv"
@@ -49,7 +48,7 @@ _WITH_PRICES: Final = "trades, tbbo, mbp-1, mbp-10, bbo, cmbp-1, cbbo, tcbbo and
 def matches(head: bytes) -> bool:
     """Whether the file is DBN, or zstd with DBN in it."""
     if head.startswith(ZSTD_MAGIC):
-        zstd = _zstd()
+        zstd = zstd_module()
         if zstd is None:
             return False
         try:
@@ -101,16 +100,6 @@ def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None 
     raise DataError(f"{path}: a DBN file has no sentiments: set SENTIMENT_PATH to a file that has")
 
 
-def _zstd() -> Any:
-    """The decoder of zstd, or None."""
-    for name in ("compression.zstd", "backports.zstd"):  # the first from Python 3.14 on
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    return None
-
-
 class _Stream:
     """A file's content, and how much of the file has been read."""
 
@@ -119,7 +108,7 @@ class _Stream:
         self.size_bytes = path.stat().st_size
         zipped = raw.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC
         raw.seek(0)
-        self._zstd = _zstd() if zipped else None
+        self._zstd = zstd_module() if zipped else None
         self._content: IO[bytes] = raw if self._zstd is None else self._zstd.ZstdFile(raw)
 
     @property

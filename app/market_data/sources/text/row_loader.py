@@ -12,8 +12,9 @@ import numpy as np
 
 from app.market_data.frame_encoder import Fields, times_of
 from app.market_data.ragged import PICK_ROWS, Bytes, Ints, Mask, join_fields
-from app.market_data.sources.errors import DataError, MalformedRows
-from app.market_data.sources.rows import by_time, in_use
+from app.market_data.sources.errors import MalformedRows
+from app.market_data.sources.row_checks import RowChecks
+from app.market_data.sources.rows import in_use
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
 from app.market_data.sources.text.csv_reader import PADDING, RowBatch
 from app.market_data.sources.text.layout import Layout
@@ -26,7 +27,6 @@ from app.market_data.sources.value_columns import (
     sentiment_columns,
 )
 from app.market_data.tick_table import NO_VALUE, Columns, Rows, Values
-from app.model.timestamps import MIN_EVENT_NS, format_timestamp
 from app.model.wire.frames import DELIMITER
 
 Texts = tuple[bytes, bytes, bytes]
@@ -43,22 +43,20 @@ class RowLoader:
         times: TimestampReader,
         malformed: MalformedRows,
     ) -> None:
-        self._path, self._columns, self._layout, self._times = path, columns, layout, times
+        self._layout, self._times = layout, times
         self._malformed = malformed
-        self._unordered = MalformedRows(path, "out of time order", "SORT_ROWS=true sorts them")
+        self._checks = RowChecks(path, columns, malformed)
         self._maker = TickMaker(
             layout, malformed, columns.decimal_comma and layout.kind != "sentiment"
         )
         self._to_frame = bytes.maketrans(layout.delimiter + b"\n", b"**")
         self._prices = layout.kind != "sentiment"
-        self._quarter_ns: int | None = None
         self._symbols = SymbolTable()
         self._frames = bytearray()
         self._ends: list[Ints] = [np.zeros(1, np.int64)]
         self._event_ns: list[Ints] = []
         self._symbol_index: list[Ints] = []
         self._values: list[Values] = []
-        self._latest_ns = MIN_EVENT_NS
 
     def load(self, batches: Iterable[RowBatch]) -> Rows:
         """The rows of all batches.
@@ -68,14 +66,7 @@ class RowLoader:
         """
         for batch in batches:
             self._take(self._maker.ticks(batch))
-        good_rows = sum(map(len, self._event_ns))
-        if not self._columns.skip_bad_rows:
-            self._malformed.reject(good_rows > 0)
-        self._unordered.reject(True)
-        if not good_rows:
-            count = self._malformed.count
-            skipped = f" ({count} malformed rows skipped)" if count else ""
-            raise DataError(f"{self._path}: no rows below the header{skipped}")
+        self._checks.finish(sum(map(len, self._event_ns)), "no rows below the header")
         symbols, symbol_index = in_use(self._symbols.names, np.concatenate(self._symbol_index))
         rows = Rows(
             self._frames,
@@ -86,7 +77,7 @@ class RowLoader:
             symbols,
             self._malformed.count,
         )
-        return by_time(rows) if self._columns.sort_rows or self._quarter_ns is not None else rows
+        return self._checks.in_order(rows)
 
     def _take(self, ticks: TickBatch) -> None:
         data, starts, lengths = ticks.array, ticks.starts.T, ticks.lengths.T
@@ -103,7 +94,7 @@ class RowLoader:
         self._normalize(ticks, np.flatnonzero(~good), keep, event_ns, symbol_index, frames)
         bar_ns = event_ns
         if ticks.quarters is not None:
-            event_ns = bar_ns + self._bar_quarter_ns(bar_ns[keep]) * ticks.quarters
+            event_ns = bar_ns + self._checks.bar_quarter_ns(bar_ns[keep]) * ticks.quarters
             retimed |= event_ns != bar_ns
         if retimed.any():
             rows = np.flatnonzero(retimed)
@@ -129,22 +120,9 @@ class RowLoader:
     ) -> None:
         if not len(event_ns):
             return
-        before = np.concatenate(([self._latest_ns], bar_ns[:-1]))
-        self._latest_ns = int(bar_ns[-1])
+        self._checks.take_order(lines, bar_ns)
         self._event_ns.append(event_ns)
         self._symbol_index.append(symbol_index)
-        if self._columns.sort_rows:
-            return
-        for row in np.flatnonzero(bar_ns < before):
-            this, last = (format_timestamp(int(ns)).decode() for ns in (bar_ns[row], before[row]))
-            self._unordered.add(int(lines[row]), f"{this} comes after {last}")
-
-    def _bar_quarter_ns(self, bar_ns: Ints) -> int:
-        """A quarter of a bar: of the shortest time between two bars in the file's first batch."""
-        if self._quarter_ns is None:
-            steps = np.diff(np.unique(bar_ns))
-            self._quarter_ns = int(steps.min()) // 4 if len(steps) else 0
-        return self._quarter_ns
 
     def _find_symbols(self, ticks: TickBatch) -> Ints:
         """Index of each tick's symbol; -1 where the name is invalid or needs trimming."""

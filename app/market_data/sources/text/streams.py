@@ -8,13 +8,14 @@ import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 from app.market_data.sources.errors import DataError, reading
 from app.market_data.sources.source import ReadProgress
 
 HEAD_BYTES: Final = 1 << 16
 LINE_BYTES_MAX: Final = 1 << 20
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -107,17 +108,22 @@ def _gzip(_path: Path, raw: IO[bytes]) -> Readable:
     return gzip.GzipFile(fileobj=raw)
 
 
+def zstd_module() -> Any:
+    """Python's own decoder of zstd from 3.14 on, else its backport; None without both."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    return None
+
+
 class _Zstd:
     """A stream of zstd, whose errors are those of the other decoders."""
 
     def __init__(self, path: Path, raw: IO[bytes]) -> None:
-        for name in ("compression.zstd", "backports.zstd"):  # the first from Python 3.14 on
-            try:
-                self._module = importlib.import_module(name)
-                break
-            except ModuleNotFoundError:
-                continue
-        else:
+        self._module = zstd_module()
+        if self._module is None:
             raise DataError(f"{path}: zstd needs the package backports.zstd: pip install it")
         self._file = self._module.ZstdFile(raw)
 
@@ -153,7 +159,7 @@ def _zip(path: Path, raw: IO[bytes]) -> Readable:
 
 _PACKINGS: Final[list[tuple[str, bytes, Callable[[Path, IO[bytes]], Readable]]]] = [
     ("gzip", b"\x1f\x8b", _gzip),
-    ("zstd", b"\x28\xb5\x2f\xfd", _Zstd),
+    ("zstd", ZSTD_MAGIC, _Zstd),
     ("xz", b"\xfd7zXZ\0", lambda _, raw: lzma.LZMAFile(raw)),  # noqa: SIM115
     ("bzip2", b"BZh", lambda _, raw: bz2.BZ2File(raw)),
     ("zip", b"PK\x03\x04", _zip),
