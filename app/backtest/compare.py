@@ -23,8 +23,7 @@ from app.model.money import money_text, to_units
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import reading
-from app.strategy.attach import fingerprint
-from app.strategy.base import load_strategy, params_of
+from app.strategy.attach import mark_of
 from app.strategy.failure import StrategyError
 
 NAME: Final = "strategy"
@@ -85,9 +84,7 @@ class Comparer:
         self._settings = settings
         with LoadProgress() as loading:
             self._feed: Feed = open_feed(settings, loading)
-        params = params_of(load_strategy(settings.strategy), settings).identity
-        mark = fingerprint(settings, self._feed.feed_id, params)
-        self.client = f"{settings.strategy_client}@{mark}"
+        self.client = f"{settings.strategy_client}@{mark_of(settings, self._feed.feed_id)}"
 
     def compare(self, path: str, run_id: str | None = None) -> list[Comparison]:
         """Compare each strategy of a run, by default the run of the newest order.

@@ -15,7 +15,7 @@ from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.segment import SegmentMissing
 from app.shared_memory_utils.tick_ring import TickRing
-from app.strategy.base import strategy_source
+from app.strategy.base import load_strategy, params_of, strategy_source
 
 log = get_logger()
 
@@ -77,6 +77,17 @@ def fingerprint(settings: Settings, feed_id: str, params: str = "") -> str:
         parts.append((PARAMS, params))
     code = strategy_source(settings.strategy)
     return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
+
+
+def mark_of(settings: Settings, feed_id: str) -> str:
+    """The :func:`fingerprint` of a run with these settings, whose strategy is not loaded yet.
+
+    Raises:
+        SettingsError: STRATEGY_PARAMS is wrong.
+        StrategyError: the strategy cannot be loaded.
+    """
+    params = params_of(load_strategy(settings.strategy), settings)
+    return fingerprint(settings, feed_id, params.identity)
 
 
 def attach(

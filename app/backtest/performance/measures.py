@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from app.backtest.performance.daily import DAY_NS
+
 Returns = npt.NDArray[np.float64]
 WEEKDAYS_A_YEAR: Final = 252
 ALL_DAYS_A_YEAR: Final = 365
@@ -79,6 +81,6 @@ def periods_a_year(day_ns: npt.NDArray[np.int64]) -> int:
 
     Markets that trade on weekends, such as those of cryptocurrencies, trade every day.
     """
-    days = day_ns // (24 * 3600 * 10**9)
+    days = day_ns // DAY_NS
     weekday = (days + 3) % 7  # 1970-01-01 was a Thursday
     return ALL_DAYS_A_YEAR if bool(np.any(weekday >= 5)) else WEEKDAYS_A_YEAR

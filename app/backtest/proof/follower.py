@@ -11,8 +11,7 @@ from app.backtest.proof.order_pages import OrderPort, OtherRun, Unavailable
 from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.model.orders import tick_of_order_id
-from app.strategy.attach import fingerprint
-from app.strategy.base import load_strategy, params_of
+from app.strategy.attach import mark_of
 
 
 class CannotTell(Exception):
@@ -71,8 +70,7 @@ class Follower:
             if getattr(settings, name) == value:
                 raise CannotTell(f"{name.upper()}={value}: {reason}")
         self._settings, self._feed = settings, feed
-        params = params_of(load_strategy(settings.strategy), settings).identity
-        self._mark = fingerprint(settings, feed.feed_id, params)
+        self._mark = mark_of(settings, feed.feed_id)
         self._port, self._live = OrderPort(settings), LiveRun(settings)
         self._figures = LastFigures(settings)
         self._clients: dict[str, ClientProof] = {}

@@ -1,7 +1,6 @@
 """Whether the best cell of a sweep is more than luck, and how a choice would have gone on."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from app.backtest.performance.summary import ANNUAL_DAYS_MIN, summarize
 from app.backtest.performance.walk_forward import Measure, walk_forward
 from app.backtest.sweep.grid import Axis, Cell
 from app.backtest.sweep.table import text_of
-from app.model.timestamps import NS_PER_S
+from app.model.timestamps import format_timestamp
 from app.runtime.metrics.tables import number, table
 
 DAYS_MIN: Final[dict[str, int]] = {"profit": 1, "total_return": 1, "max_drawdown": 2}
@@ -149,4 +148,4 @@ def _span(days: Sequence[int], first: int, end: int) -> str:
 
 
 def _date(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY_NS // NS_PER_S, UTC).strftime("%Y-%m-%d")
+    return format_timestamp(day * DAY_NS).decode()[:10]
