@@ -143,7 +143,7 @@ def test_no_order_on_a_stale_price(
         started_s = time.monotonic()
         observed = "strategy" if victim == "orderbook" else "orderbook"
         stack.wait_until("unhealthy", lambda: unhealthy(stack, observed, monkeypatch), 5)
-        assert time.monotonic() - started_s < 2.5
+        assert time.monotonic() - started_s < 4
         stack.wait_until("STALE_PRICE", lambda: new_order(stack)["code"] == "STALE_PRICE", 5)
         acked = stack.counter("order_manager", "orders_acked")
         rejected = [new_order(stack) for _ in range(20)]

@@ -174,7 +174,7 @@ def test_a_client_that_never_reads_is_dropped_and_slows_no_page(stack: PageStack
         )  # fmt: skip
     begin_s = time.monotonic()
     assert stack.snapshot()["state"]
-    assert time.monotonic() - begin_s < 1
+    assert time.monotonic() - begin_s < 5
     eventually(lambda: stack.counter("dashboard", "pages") == 0, "no page is left", poll_s=0.1)
 
 

@@ -117,7 +117,7 @@ def test_silent_sequenced_feed_is_closed() -> None:
         started_s = time.monotonic()
         with pytest.raises(FeedClosed, match="silent"):
             [feed.receive() for _ in range(20)]
-        assert 0.4 < time.monotonic() - started_s < 2
+        assert 0.4 < time.monotonic() - started_s < 10
         feed.close()
 
 

@@ -98,7 +98,8 @@ def test_a_crowd_does_not_take_the_stacks_places(feed: Feed, port: str, crowd_sa
             assert data.startswith(SYMBOLS_FRAME) == (port == "price_port")
             assert len(sessions) <= 3 + GUESTS_MAX + 1
             # The guests leave; our client and those that were there first stay.
-            wait_until(lambda: not sessions.guests, "no guests")
+            # One that leaves is no guest a moment before its connection is gone.
+            wait_until(lambda: not sessions.guests and len(sessions) <= 4, "no guests")
             assert len(sessions) == 4
         with WireClient(getattr(gateway, port), b"PING*") as health_check:
             assert health_check.read_until(lambda data: b"PONG*" in data)

