@@ -93,9 +93,8 @@ pin: ## Pin PYTHON_IMAGE in .env to the digest that its tag has in the registry 
 
 sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
 	@bin=$$(images/supply_chain/tools.sh) && mkdir -p build/sbom \
-	&& for image in shm gateway orderbook strategy order-manager dashboard; do \
-		"$$bin/python" images/supply_chain/sbom.py trading-$$image build/sbom/trading-$$image.cdx.json || exit 1; \
-	done
+	&& printf 'trading-%s\n' shm gateway orderbook strategy order-manager dashboard \
+	| xargs -P "$$(nproc)" -I IMAGE "$$bin/python" images/supply_chain/sbom.py IMAGE build/sbom/IMAGE.cdx.json
 
 audit: ## Audit the locked packages for known vulnerabilities; AUDIT_OFFLINE_OK=1: 0 if no advisories
 	@bin=$$(images/supply_chain/tools.sh) && "$$bin/python" images/supply_chain/audit.py
