@@ -10,7 +10,7 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up demo down logs stat crash compare test test-fast lint format engine base-image images pin sbom audit \
+.PHONY: help setup up demo down logs stat crash compare test test-fast test-slow lint format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
 help: ## List the targets
@@ -65,10 +65,13 @@ images: ## Build the images, and a base image first if no registry answers
 
 # In four parts: what runs beside others does (more workers than cores, since tests wait for sockets and
 # timers); what measures, or starts whole stacks of containers, does not.
-test: setup test-fast ## All tests; container tests only if an engine answers
-	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "(medium or slow) and not bench and not container" --ignore=tests/attacks
+test: setup test-fast ## All tests but the slow ones; container tests only if an engine answers
+	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "medium and not slow and not bench and not container" --ignore=tests/attacks
 	$(PYTEST) -m "not bench" tests/attacks
-	$(PYTEST) -m "container and not bench"
+	$(PYTEST) -m "container and not slow and not bench"
+
+test-slow: setup ## Soaks and long fault runs, of which `make test` has shorter versions
+	$(PYTEST) -m "slow and not bench" --ignore=tests/attacks
 
 test-fast: setup ## Unit and property tests on all cores, within a minute
 	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not medium and not container"

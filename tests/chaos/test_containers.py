@@ -17,7 +17,6 @@ from tests.support.paths import ROOT
 
 pytestmark = [
     pytest.mark.container,
-    pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.usefixtures("images"),
 ]

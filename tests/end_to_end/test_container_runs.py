@@ -15,7 +15,6 @@ from tests.support.paths import ROOT, SHARED_DATA
 
 pytestmark = [
     pytest.mark.container,
-    pytest.mark.slow,
     pytest.mark.timeout(240),
     pytest.mark.usefixtures("images"),
 ]

@@ -16,7 +16,6 @@ from tests.support.compose_stack import IMAGES, PROCESSES, SERVICES, ComposeStac
 
 pytestmark = [
     pytest.mark.container,
-    pytest.mark.slow,
     pytest.mark.timeout(240),
     pytest.mark.usefixtures("images"),
 ]

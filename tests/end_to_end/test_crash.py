@@ -145,7 +145,6 @@ def last_order(stack: ComposeStack) -> int:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_services_crash_in_containers_and_the_run_equals_the_backtest(
     compose_stack: Callable[..., ComposeStack],
@@ -171,7 +170,6 @@ def volumes(stack: ComposeStack) -> set[str]:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_lasts_until_down_and_there_is_no_anonymous_volume(
     compose_stack: Callable[..., ComposeStack],

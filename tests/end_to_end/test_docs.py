@@ -269,7 +269,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCommands]:
     commands.close()
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("commands", of_kind(is_host_command))
 def test_host_commands(commands: list[str], host: HostCommands, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_host_commands(commands: list[str], host: HostCommands, tmp_path: Path) 
 
 
 @pytest.mark.container
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("commands", of_kind(is_container_command))
 def test_container_commands(commands: list[str], compose_stack: object, tmp_path: Path) -> None:

@@ -75,7 +75,6 @@ def test_the_workflow_names_settings_and_runs_the_documented_command() -> None:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("changes", "code", "summary"),

@@ -124,7 +124,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return stack.log_path
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_every_line_of_a_run_is_one_documented_object(run: Path) -> None:
     entries = [check(line) for line in run.read_text().splitlines()]
     events = {entry["event"] for entry in entries}
@@ -137,7 +137,7 @@ def test_every_line_of_a_run_is_one_documented_object(run: Path) -> None:
     assert report["text"].rstrip().endswith(report["verdict"])
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_jq_reads_every_line(run: Path) -> None:
     jq = shutil.which("jq")
     if jq is None:
@@ -154,7 +154,7 @@ def test_jq_reads_every_line(run: Path) -> None:
     assert whole.returncode == 0, whole.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_one_order_and_one_tick_can_be_followed_through_all(run: Path) -> None:
     entries = [json.loads(line) for line in run.read_text().splitlines()]
     denied = next(entry for entry in entries if entry["event"] == "order_denied")
@@ -178,7 +178,7 @@ def test_one_order_and_one_tick_can_be_followed_through_all(run: Path) -> None:
     assert by_id == {"gateway", "orderbook", "strategy", "order_manager"}
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_a_run_at_info_has_no_line_per_tick(tmp_path: Path) -> None:
     with HostStack(tmp_path, pace="max", log_format="json") as stack:
         assert stack.wait(60) == 0

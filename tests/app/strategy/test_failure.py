@@ -107,7 +107,7 @@ def test_a_startup_failure_names_the_line(engine_of, body: str, line: int, reaso
     assert str(raised.value).endswith(f"mine.py:{line})")
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

@@ -8,7 +8,7 @@ import pytest
 from tests.end_to_end.dashboard.browser import PHONE, PROJECTOR, Browser
 from tests.end_to_end.dashboard.page_stack import PageStack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(180)]
 
 AXE = Path(__file__).with_name("axe") / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

@@ -10,7 +10,7 @@ import pytest
 from tests.end_to_end.dashboard.browser import Browser, open_browser
 from tests.end_to_end.dashboard.page_stack import PageStack
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.end_to_end.dashboard.page_stack import PageStack
 
 MINUS = "\u2212"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(180)]
 
 
 def number(text: str) -> float:

@@ -8,7 +8,7 @@ from tests.end_to_end.dashboard.browser import Browser
 from tests.end_to_end.dashboard.page_stack import PageStack
 from tests.end_to_end.dashboard.test_page import number, pause, play
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.medium, pytest.mark.timeout(240)]
 
 SYMBOLS = ["AAPL", "META", "NVDA", "F"] * 2
 OTHER = "XOM"

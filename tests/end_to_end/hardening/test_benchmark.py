@@ -246,7 +246,6 @@ def test_each_yes_has_a_check_and_each_no_a_reason() -> None:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("number", CHECKS)
 def test_a_yes_holds(running: ComposeStack, number: str) -> None:
@@ -259,7 +258,6 @@ def test_a_yes_holds(running: ComposeStack, number: str) -> None:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_checks_see_a_container_that_is_not_locked_down(running: ComposeStack) -> None:
     """The same checks of an ordinary container that shares everything with the host."""
@@ -285,7 +283,6 @@ def test_the_checks_see_a_container_that_is_not_locked_down(running: ComposeStac
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("service", SERVICES)
 def test_limits_of_cpu_and_swap(running: ComposeStack, service: str) -> None:
@@ -295,7 +292,6 @@ def test_limits_of_cpu_and_swap(running: ComposeStack, service: str) -> None:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_package_declares_an_agpl_licence(sboms: dict[str, str], service: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.compose_stack import PROCESSES, ComposeStack
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.usefixtures("images")]
+pytestmark = [pytest.mark.container, pytest.mark.usefixtures("images")]
 
 MakeStack = Callable[..., ComposeStack]
 

@@ -12,7 +12,7 @@ from packaging.markers import Marker
 from tests.support.compose_stack import IMAGES, SERVICES
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.container, pytest.mark.slow, pytest.mark.usefixtures("images")]
+pytestmark = [pytest.mark.container, pytest.mark.usefixtures("images")]
 
 BASE = ("base.txt",)
 LOCKS = {

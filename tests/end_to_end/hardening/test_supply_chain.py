@@ -53,7 +53,6 @@ def of_kind(sbom: str, kind: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_sbom_lists_the_packages_that_are_in_the_image(
@@ -81,7 +80,6 @@ def test_an_sbom_lists_the_packages_that_are_in_the_image(
 
 
 @pytest.mark.container
-@pytest.mark.slow
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_sbom_is_valid_cyclonedx(sboms: dict[str, str], service: str) -> None:
     def problem(text: str) -> str:
@@ -138,7 +136,7 @@ def locks() -> list[str]:
     return ["requirements.lock", *(f"images/locks/{p.name}" for p in ROOT.glob("images/locks/*"))]
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_every_locked_package_is_audited_also_those_for_another_python() -> None:
     with advisories() as (url, asked):
         done = make("audit", AUDIT_URL=url)
@@ -150,7 +148,7 @@ def test_every_locked_package_is_audited_also_those_for_another_python() -> None
     )
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 def test_a_vulnerable_package_fails_the_audit_even_where_offline_is_fine() -> None:
     with advisories("msgspec") as (url, _):
         done = make("audit", AUDIT_URL=url, AUDIT_OFFLINE_OK="1")
@@ -158,7 +156,7 @@ def test_a_vulnerable_package_fails_the_audit_even_where_offline_is_fine() -> No
     assert re.fullmatch(r"audit: msgspec \S+: PYSEC-0-1, fixed in: 99\n", done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.parametrize("status", [None, 404, 503])
 @pytest.mark.parametrize("offline_ok", ["", "1"])
 def test_an_audit_without_advisories_says_so(status: int | None, offline_ok: str) -> None:
@@ -189,7 +187,6 @@ def pin(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.container
-@pytest.mark.slow
 def test_pin_writes_the_digest_of_the_tag_and_a_new_one_later(images: None, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     tag = f"127.0.0.1:{port}/python:3.13-slim"

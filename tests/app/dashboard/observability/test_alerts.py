@@ -26,7 +26,7 @@ from tests.support.children import eventually
 from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.medium
 
 FOLDER = ROOT / "images" / "observability"
 SERVICES = ("gateway", "orderbook", "strategy", "order_manager")

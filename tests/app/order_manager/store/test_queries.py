@@ -143,7 +143,7 @@ def large_store(path: Path, orders: int) -> None:
     connection.close()
 
 
-@pytest.mark.slow
+@pytest.mark.medium
 @pytest.mark.timeout(600)
 def test_a_client_with_millions_of_orders_has_a_quick_start_and_quick_queries(
     tmp_path: Path,
