@@ -22,7 +22,7 @@ RUNTIME = {"runtime"} | {
     f"runtime/{room}"
     for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
-FEED = {"market_data", "market_data/sources"} | {
+FEED = {"market_data", "market_data/storage", "market_data/sources"} | {
     f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")
 }
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/verdict": SHARED | RUNTIME,
     "runtime/control": SHARED | RUNTIME,
     # What a feed consists of, and where it comes from.
-    "market_data": MODEL | {"config"},
+    "market_data/storage": set(),
+    "market_data": MODEL | {"config", "market_data/storage"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from app.kernel import _kernel
 from app.market_data.feed import Feed
+from app.market_data.storage.resident import RESIDENT
 from app.model.tick import TICK_DTYPE
 from app.strategy.engine import MAX_BATCH_TICKS
 
@@ -40,6 +41,7 @@ class FeedReader:
             )
             assert (count, position) == (end - seq, len(frames)), "the loader has checked it"
             self.next_seq = end
+            RESIDENT.passed(len(frames))
             yield self._ticks[: end - seq]
 
     def join(self, ticks: npt.NDArray[np.void], out: npt.NDArray[np.int16]) -> None:

@@ -55,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timestamp_format: str = ""
     data_date: Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\d)?$", description="YYYY-MM-DD")] = ""
     decimal_comma: bool = False
+    data_memory_bytes_max: NonNegative = 64 * 1024 * 1024
+    data_spill_dir: str = ""
     sort_rows: bool = False
     skip_bad_rows: bool = False
     sentiment_every_ticks: Positive = 10

@@ -8,6 +8,7 @@ from app.gateway.sessions import GONE, STREAM, Sessions, Subscriber
 from app.kernel._kernel import BatchTimes
 from app.market_data.feed import Feed
 from app.market_data.feed_segment import Block
+from app.market_data.storage.resident import RESIDENT
 from app.model.wire.feed_protocol import encode_mark
 
 SEND_BYTES_MAX: Final = 1 << 20
@@ -216,6 +217,7 @@ class PricePublisher:
                 return
             subscriber.position += sent
             budget -= sent
+            RESIDENT.passed(sent)
             if self._unpaced:
                 self._note_leader(subscriber, block)
             if sent < size:

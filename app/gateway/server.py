@@ -27,6 +27,7 @@ from app.gateway.sessions import (
 from app.gateway.timerfd import Timer
 from app.gateway.transport import Transport
 from app.market_data.feed import Feed
+from app.market_data.storage.resident import RESIDENT
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.feed_access import FeedAccess
@@ -266,6 +267,7 @@ class FeedServer:
         elif self._access is not None:
             self._access.look(now_ns / 1e9)
         self.sessions.flush_refusals()
+        RESIDENT.look()
         self._publish_metrics()
 
     def _drop_if_stalled(self, subscriber: Subscriber, now_ns: int) -> None:

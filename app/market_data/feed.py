@@ -17,10 +17,12 @@ from app.market_data.file_segment import FileSegment
 from app.market_data.loop_segment import LoopSegment
 from app.market_data.ragged import Ints
 from app.market_data.random_walk import WalkSegment, WalkStart, median_step_ns
-from app.market_data.sentiment import SentimentTrack
+from app.market_data.sentiment import SentimentTrack, Work, silent
+from app.market_data.storage.resident import RESIDENT
 from app.market_data.tick_table import Rows
 
 CACHED_BLOCKS: Final = 64
+HASHED_BYTES: Final = 1 << 22
 
 
 class Feed:
@@ -29,7 +31,15 @@ class Feed:
     ``feed_id`` identifies the stream: it differs if data, seed or settings change the bytes.
     """
 
-    def __init__(self, rows: Rows, track: SentimentTrack, seeded: bool, settings: Settings) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        track: SentimentTrack,
+        seeded: bool,
+        settings: Settings,
+        work: Work = silent,
+    ) -> None:
+        """``work`` is called with what is done of naming the feed, and with all of it."""
         self.symbols = rows.symbols
         self.rows_skipped = rows.skipped
         self.file = FileSegment(rows, track)
@@ -40,7 +50,7 @@ class Feed:
         self.total = sum(segment.ticks for _, segment in self._segments)
         self.frame_bytes_mean = len(rows.frames) / len(rows)
         self._cache: OrderedDict[int, Block] = OrderedDict()
-        self.feed_id = _feed_id(rows, track, settings)
+        self.feed_id = _feed_id(rows, track, settings, work)
 
     def _segment_of(self, seq: int) -> tuple[int, FeedSegment]:
         return self._segments[-1] if seq >= self._segments[-1][0] else self._segments[0]
@@ -146,10 +156,16 @@ def _continuation(
     return WalkSegment(rows.symbols, start, settings.seed, every_ticks, len(track))
 
 
-def _feed_id(rows: Rows, track: SentimentTrack, settings: Settings) -> str:
+def _feed_id(rows: Rows, track: SentimentTrack, settings: Settings, work: Work) -> str:
     choices = (settings.replay, settings.seed, settings.sentiment_every_ticks, rows.symbols)
     digest = hashlib.blake2b(repr(choices).encode(), digest_size=8)
-    digest.update(rows.frames)
-    digest.update(track.frames.data)
-    digest.update(track.due_seq.data)
+    parts = [memoryview(rows.frames), track.frames.data, track.due_seq.data.cast("B")]
+    total = sum(map(len, parts))
+    done = 0
+    for part in parts:
+        for at in range(0, len(part), HASHED_BYTES):
+            digest.update(part[at : at + HASHED_BYTES])
+            RESIDENT.passed(HASHED_BYTES)
+            done += len(part[at : at + HASHED_BYTES])
+            work(done, total)
     return digest.hexdigest()

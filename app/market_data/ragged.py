@@ -33,7 +33,9 @@ def join_fields(source: Bytes, starts: Ints, lengths: Ints, delimiter: int) -> t
     return out, ends.reshape(lengths.shape)[:, -1]
 
 
-def pick_rows(source: bytes | bytearray | Bytes, offsets: Ints, rows: Ints) -> tuple[Bytes, Ints]:
+def pick_rows(
+    source: bytes | bytearray | memoryview | Bytes, offsets: Ints, rows: Ints
+) -> tuple[Bytes, Ints]:
     """The rows ``source[offsets[r]:offsets[r + 1]]`` for ``r`` in ``rows``, joined.
 
     Returns the bytes and their offsets, shape ``(len(rows) + 1,)``.

@@ -6,6 +6,7 @@ same time sees it; from a file of its own, the first tick whose event time is no
 """
 
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +15,19 @@ import numpy as np
 from app.market_data.counter_rng import CounterRng
 from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, concatenate
 from app.market_data.ragged import Bytes, Ints, Mask, pick_rows
+from app.market_data.storage.columns import Table
+from app.market_data.storage.pieces import pieces
+from app.market_data.storage.place import Storage
 from app.market_data.tick_table import SENTIMENT_MAX, Rows
 from app.model.wire.frames import DELIMITER
 
 VALUE_TEXTS: Final = Fields.from_texts([b"%d" % value for value in range(SENTIMENT_MAX + 1)])
-_CHUNK_ROWS: Final = 1 << 16
+IN_MEMORY: Final = Storage(memory_bytes_max=1 << 62)
+Work = Callable[[int, int], object]
+
+
+def silent(_done: int, _total: int) -> None:
+    """Shows nothing."""
 
 
 @dataclass(slots=True)
@@ -27,7 +36,7 @@ class SentimentTrack:
 
     Sentiment ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; the other arrays have the
     shape ``(sentiments,)``; ``due_seq`` ascends.  ``needs_mark``: an earlier tick of its symbol has
-    its time, but must not see it.
+    its time, but must not see it.  All of it may be in mapped files.
     """
 
     frames: Bytes
@@ -52,85 +61,127 @@ def seeded_values(seed: int, indices: Ints) -> Ints:
     return CounterRng(seed, "sentiment").below(SENTIMENT_MAX + 1, indices)
 
 
-def seeded_track(ticks: Rows, seed: int, every_ticks: int) -> SentimentTrack:
-    """One sentiment with every ``every_ticks``-th tick, with its symbol and time."""
-    rows = np.arange(0, len(ticks), every_ticks, dtype=np.int64)
-    return _track_at(ticks, rows, seeded_values(seed, np.arange(len(rows))))
+def seeded_track(
+    ticks: Rows, seed: int, every_ticks: int, storage: Storage = IN_MEMORY, work: Work = silent
+) -> SentimentTrack:
+    """One sentiment with every ``every_ticks``-th tick, with its symbol and time.
+
+    ``work`` is called with the ticks done, and with all of them.
+    """
+
+    def pick(first: int, end: int) -> tuple[Ints, Ints]:
+        rows = np.arange(-(-first // every_ticks) * every_ticks, end, every_ticks, dtype=np.int64)
+        return rows, seeded_values(seed, rows // every_ticks)
+
+    return _track_at(ticks, pick, storage, work)
 
 
-def column_track(ticks: Rows) -> SentimentTrack:
-    """The sentiment column of the price file, where it has a value."""
-    assert ticks.values is not None
-    rows = np.flatnonzero(ticks.values >= 0)
-    return _track_at(ticks, rows, ticks.values[rows].astype(np.int64))
+def column_track(ticks: Rows, storage: Storage = IN_MEMORY, work: Work = silent) -> SentimentTrack:
+    """The sentiment column of the price file, where it has a value; ``work`` as above."""
+    values = ticks.values
+    assert values is not None
+
+    def pick(first: int, end: int) -> tuple[Ints, Ints]:
+        rows = np.flatnonzero(values[first:end] >= 0) + first
+        return rows, values[rows].astype(np.int64)
+
+    return _track_at(ticks, pick, storage, work)
 
 
-def file_track(ticks: Rows, sentiments: Rows) -> SentimentTrack:
+def file_track(ticks: Rows, sentiments: Rows, storage: Storage = IN_MEMORY) -> SentimentTrack:
     """A sentiment file; symbols without a price, and times after the last tick, are left out."""
     index = {symbol: i for i, symbol in enumerate(ticks.symbols)}
     mapped = np.array([index.get(symbol, -1) for symbol in sentiments.symbols], np.int64)
-    symbol_index = mapped[sentiments.symbol_index]
-    keep = (symbol_index >= 0) & (sentiments.event_ns <= ticks.event_ns[-1])
-    rows = np.flatnonzero(keep)
-    frames, offsets = pick_rows(sentiments.frames, sentiments.offsets, rows)
-    event_ns = sentiments.event_ns[rows]
-    edges = itertools.pairwise(offsets.tolist())
-    values = [int(frames[a:b].tobytes().split(DELIMITER)[2]) for a, b in edges]
-    return SentimentTrack(
-        frames,
-        offsets,
-        event_ns,
-        symbol_index[rows],
-        np.array(values, np.int64),
-        np.searchsorted(ticks.event_ns, event_ns),
-        # Due with the first tick of its time: every earlier tick has an earlier time.
-        np.zeros(len(rows), np.bool_),
-    )
+    track = _TrackWriter(storage)
+    for first, end in pieces(len(sentiments)):
+        times = sentiments.event_ns[first:end]
+        symbol_index = mapped[sentiments.symbol_index[first:end]]
+        rows = np.flatnonzero((symbol_index >= 0) & (times <= ticks.event_ns[-1]))
+        frames, offsets = pick_rows(sentiments.frames, sentiments.offsets, rows + first)
+        edges = itertools.pairwise(offsets.tolist())
+        values = [int(frames[a:b].tobytes().split(DELIMITER)[2]) for a, b in edges]
+        track.add(
+            frames,
+            offsets,
+            times[rows],
+            symbol_index[rows],
+            np.array(values, np.int64),
+            np.searchsorted(ticks.event_ns, times[rows]),
+            # Due with the first tick of its time: every earlier tick has an earlier time.
+            np.zeros(len(rows), np.bool_),
+        )
+    return track.finish()
 
 
-def _track_at(ticks: Rows, rows: Ints, values: Ints) -> SentimentTrack:
-    """Sentiments with time, timestamp text and symbol of the ticks ``rows``, due with them."""
+class _TrackWriter:
+    """Collects the columns of a track."""
+
+    def __init__(self, storage: Storage) -> None:
+        table = Table(storage)
+        kinds = (np.uint8, np.int64, np.int64, np.int64, np.int64, np.int64, np.bool_)
+        self._columns = [table.column(kind) for kind in kinds]
+        self._columns[1].append(np.zeros(1, np.int64))
+
+    def add(self, frames: Bytes, offsets: Ints, *columns: Ints | Mask) -> None:
+        """Further sentiments, in the order of :class:`SentimentTrack`."""
+        self._columns[1].append(offsets[1:] + self._columns[0].size_bytes)
+        self._columns[0].append(frames)
+        for column, values in zip(self._columns[2:], columns, strict=True):
+            column.append(values)
+
+    def finish(self) -> SentimentTrack:
+        return SentimentTrack(*(column.array() for column in self._columns))
+
+
+def _track_at(
+    ticks: Rows, pick: Callable[[int, int], tuple[Ints, Ints]], storage: Storage, work: Work
+) -> SentimentTrack:
+    """Sentiments with time, timestamp text and symbol of some ticks, due with them.
+
+    ``pick``: which of the ticks ``first`` to ``end - 1``, and the values.
+    """
     symbols = Fields.from_texts([symbol.encode() for symbol in ticks.symbols])
-    chunks, offsets = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
-    for first in range(0, len(rows), _CHUNK_ROWS):
-        chunk = rows[first : first + _CHUNK_ROWS]
-        texts = [
-            time_texts(ticks, chunk),
-            symbols.take(ticks.symbol_index[chunk]),
-            VALUE_TEXTS.take(values[first : first + _CHUNK_ROWS]),
-        ]
-        frames, ends = concatenate(texts)
-        chunks.append(frames)
-        offsets.append(ends[1:] + offsets[-1][-1])
-    return SentimentTrack(
-        np.concatenate(chunks),
-        np.concatenate(offsets),
-        ticks.event_ns[rows],
-        ticks.symbol_index[rows].astype(np.int64),
-        values,
-        rows,
-        repeats_time(ticks)[rows],
-    )
+    track = _TrackWriter(storage)
+    repeating = _repeating(ticks)
+    for first, end in pieces(len(ticks)):
+        repeats = next(repeating)
+        work(end, len(ticks))
+        rows, values = pick(first, end)
+        if not len(rows):
+            continue
+        symbol_index = ticks.symbol_index[rows].astype(np.int64)
+        texts = [time_texts(ticks, rows), symbols.take(symbol_index), VALUE_TEXTS.take(values)]
+        columns = (ticks.event_ns[rows], symbol_index, values, rows, repeats[rows - first])
+        track.add(*concatenate(texts), *columns)
+    return track.finish()
 
 
 def repeats_time(ticks: Rows) -> Mask:
     """For each tick, whether an earlier tick of its symbol has the same event time."""
-    repeats = np.zeros(len(ticks), np.bool_)
-    if (ticks.event_ns[1:] != ticks.event_ns[:-1]).all():
-        return repeats
+    return np.concatenate([np.zeros(0, np.bool_), *_repeating(ticks)])
+
+
+def _repeating(ticks: Rows) -> Iterator[Mask]:
+    """The same, for the ticks of each piece."""
     last_ns = np.full(len(ticks.symbols), np.iinfo(np.int64).min)
-    for first in range(0, len(ticks), _CHUNK_ROWS):
-        symbols = ticks.symbol_index[first : first + _CHUNK_ROWS]
+    for first, end in pieces(len(ticks)):
+        symbols, times = ticks.symbol_index[first:end], ticks.event_ns[first:end]
+        repeats = np.zeros(end - first, np.bool_)
+        before = max(first - 1, 0)
+        if (ticks.event_ns[before + 1 : end] > ticks.event_ns[before : end - 1]).all():
+            # All times differ: of this piece, a later tick may only have the last one.
+            last_ns[symbols[-1]] = times[-1]
+            yield repeats
+            continue
         by_symbol = np.argsort(symbols, kind="stable")
-        symbols = symbols[by_symbol]
-        event_ns = ticks.event_ns[first : first + _CHUNK_ROWS][by_symbol]
+        symbols, times = symbols[by_symbol], times[by_symbol]
         before_ns = last_ns[symbols]
         follows = np.flatnonzero(symbols[1:] == symbols[:-1]) + 1
-        before_ns[follows] = event_ns[follows - 1]
-        repeats[first + by_symbol] = before_ns == event_ns
+        before_ns[follows] = times[follows - 1]
+        repeats[by_symbol] = before_ns == times
         # NumPy keeps the last assignment to a repeated index: the latest tick.
-        last_ns[symbols] = event_ns
-    return repeats
+        last_ns[symbols] = times
+        yield repeats
 
 
 def time_texts(ticks: Rows, rows: Ints) -> Fields:

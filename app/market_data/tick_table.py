@@ -1,12 +1,13 @@
 """The input and the result of every source: how to read a file, and its usable rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from app.market_data.ragged import Ints
+from app.market_data.storage.place import Storage
 
 Values = npt.NDArray[np.int16]
 SymbolIndex = npt.NDArray[np.int32]
@@ -20,10 +21,11 @@ class Rows:
 
     Row ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; ``event_ns``, ``symbol_index`` and
     ``values`` (the sentiment, or None if the file has no such column) have the shape ``(rows,)``,
-    ``offsets`` the shape ``(rows + 1,)``.  ``skipped``: malformed rows left out.
+    ``offsets`` the shape ``(rows + 1,)``.  ``skipped``: malformed rows left out.  All of it may be
+    in mapped files: walk through it with :func:`app.market_data.storage.pieces.pieces`.
     """
 
-    frames: bytes | bytearray
+    frames: bytes | bytearray | memoryview
     offsets: Ints
     event_ns: Ints
     symbol_index: SymbolIndex
@@ -46,7 +48,7 @@ class Columns:
     ``timestamp`` to ``sentiment``: names of columns.  ``data_symbol``: the symbol of a file without
     such a column.  ``data_header``: names of the columns of a file without a header.  ``data_date``
     and ``timestamp_format``: see :mod:`app.market_data.sources.timestamp_texts`.
-    ``several_files``: whether other files are read in the same way.
+    ``several_files``: whether other files are read in the same way.  ``storage``: where rows go.
     """
 
     timestamp: str = "timestamp"
@@ -64,6 +66,7 @@ class Columns:
     data_date: str = ""
     decimal_comma: bool = False
     several_files: bool = False
+    storage: Storage = field(default_factory=Storage)
 
 
 SENTIMENT_MAX: Final = 100

@@ -1,5 +1,7 @@
 """Loads the files that the settings name into a feed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +16,7 @@ from app.market_data.sources.files import files_of
 from app.market_data.sources.rows import merged
 from app.market_data.sources.source import HEAD_BYTES, ReadProgress, Source
 from app.market_data.sources.text import text_file
+from app.market_data.storage.place import FREE_BYTES_MIN, NoRoom, Storage
 from app.market_data.tick_table import Columns, Rows
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
@@ -43,7 +46,8 @@ def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = No
     Raises:
         DataError: with every reason why this file cannot be replayed.
     """
-    rows = _source_of(path).load_prices(path, _for_file(columns, path), progress)
+    with _storing(str(path)):
+        rows = _source_of(path).load_prices(path, _for_file(columns, path), progress)
     return _checked(str(path), rows)
 
 
@@ -58,16 +62,19 @@ def load_files(spec: str, columns: Columns, progress: ReadProgress | None = None
         return load_prices(paths[0], columns, progress)
     with reading(paths[0]):
         sizes = [path.stat().st_size for path in paths]
-    parts = []
-    for number, path in enumerate(paths):
-        before = sum(sizes[:number])
 
-        def part_done(done: int, _: int, before: int = before) -> None:
-            if progress:
-                progress(before + done, sum(sizes))
+    def parts() -> Iterator[Rows]:
+        for number, path in enumerate(paths):
+            before = sum(sizes[:number])
 
-        parts.append(load_prices(path, replace(columns, several_files=True), part_done))
-    return _checked(spec, merged(parts))
+            def part_done(done: int, _: int, before: int = before) -> None:
+                if progress:
+                    progress(before + done, sum(sizes))
+
+            yield load_prices(path, replace(columns, several_files=True), part_done)
+
+    with _storing(spec):
+        return _checked(spec, merged(parts(), columns.storage))
 
 
 def _for_file(columns: Columns, path: Path) -> Columns:
@@ -100,7 +107,8 @@ def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None 
     Raises:
         DataError: with every reason why this file cannot be used.
     """
-    return _source_of(path).load_sentiments(path, _for_file(columns, path), progress)
+    with _storing(str(path)):
+        return _source_of(path).load_sentiments(path, _for_file(columns, path), progress)
 
 
 def columns_of(settings: Settings) -> Columns:
@@ -120,7 +128,31 @@ def columns_of(settings: Settings) -> Columns:
         settings.timestamp_format,
         settings.data_date,
         settings.decimal_comma,
+        storage=storage_of(settings),
     )
+
+
+def storage_of(settings: Settings) -> Storage:
+    """How much of the data is held in memory, and where the rest goes, according to the settings.
+
+    In the containers, RUN_DIR is on a volume.
+    """
+    return Storage(
+        settings.data_memory_bytes_max,
+        settings.data_spill_dir,
+        (settings.run_dir, settings.output_dir),
+        # The disk may be that of the order store, which needs its own.
+        settings.order_store_free_bytes_min + FREE_BYTES_MIN,
+    )
+
+
+@contextmanager
+def _storing(spec: str) -> Iterator[None]:
+    """Turn a lack of room for the rows into a DataError."""
+    try:
+        yield
+    except NoRoom as error:
+        raise DataError(f"{spec}: {error}") from None
 
 
 def load_track(
@@ -131,12 +163,18 @@ def load_track(
     Raises:
         DataError: the sentiment file cannot be used.
     """
+    storage = storage_of(settings)
     if settings.sentiment_path:
         path = Path(settings.sentiment_path)
-        return file_track(rows, load_sentiments(path, columns_of(settings), progress)), False
-    if rows.values is not None:
-        return column_track(rows), False
-    return seeded_track(rows, settings.seed, settings.sentiment_every_ticks), True
+        sentiments = load_sentiments(path, columns_of(settings), progress)
+        with _storing(str(path)):
+            return file_track(rows, sentiments, storage), False
+    work = _share(progress, 0, 100)
+    with _storing(settings.data_path):
+        if rows.values is not None:
+            return column_track(rows, storage, work), False
+        every_ticks = settings.sentiment_every_ticks
+        return seeded_track(rows, settings.seed, every_ticks, storage, work), True
 
 
 def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
@@ -145,6 +183,16 @@ def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
     Raises:
         DataError: with every reason why a file cannot be replayed.
     """
-    rows = load_files(settings.data_path, columns_of(settings), progress)
-    track, seeded = load_track(settings, rows, progress)
-    return Feed(rows, track, seeded, settings)
+    rows = load_files(settings.data_path, columns_of(settings), _share(progress, 0, 80))
+    track, seeded = load_track(settings, rows, _share(progress, 80, 90))
+    return Feed(rows, track, seeded, settings, _share(progress, 90, 100))
+
+
+def _share(progress: ReadProgress | None, first: int, end: int) -> ReadProgress:
+    """Shows a part of the work as so many percent of all of it."""
+
+    def show(done: int, total: int) -> None:
+        if progress:
+            progress(first * total + (end - first) * done, 100 * max(total, 1))
+
+    return show

@@ -53,4 +53,6 @@ class RowChecks:
 
     def in_order(self, rows: Rows) -> Rows:
         """The rows by time, if they may be in another order: sorted ones, and ticks of bars."""
-        return by_time(rows) if self._columns.sort_rows or self._quarter_ns is not None else rows
+        if self._columns.sort_rows or self._quarter_ns is not None:
+            return by_time(rows, self._columns.storage)
+        return rows

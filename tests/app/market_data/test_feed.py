@@ -275,7 +275,7 @@ def test_no_marks_where_each_symbol_has_one_tick_at_a_time(tmp_path: Path) -> No
 
 def test_ticks_that_repeat_their_symbols_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a plain loop finds them, also where chunks meet."""
-    monkeypatch.setattr("app.market_data.sentiment._CHUNK_ROWS", 16)
+    monkeypatch.setattr("app.market_data.storage.pieces.PIECE_ROWS", 16)
     random = np.random.default_rng(1)
     event_ns = np.cumsum(random.integers(0, 2, 500)) // 4 * 10**9
     symbol_index = random.integers(0, 5, 500).astype(np.int32)

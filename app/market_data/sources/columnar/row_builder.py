@@ -7,11 +7,12 @@ from typing import Final
 import numpy as np
 
 from app.market_data.ragged import Ints
-from app.market_data.sources.columnar.frames import Lengths, Names, price_frames, whole_frames
+from app.market_data.rows_writer import RowsWriter
+from app.market_data.sources.columnar.frames import Names, price_frames, whole_frames
 from app.market_data.sources.errors import MalformedRows
 from app.market_data.sources.row_checks import RowChecks
 from app.market_data.sources.symbol_table import SymbolTable
-from app.market_data.tick_table import Columns, Rows, SymbolIndex, Values
+from app.market_data.tick_table import Columns, Rows, Values
 
 BadRow = tuple[int, str, bytes, str]
 """Number of the row, column, value, reason."""
@@ -46,13 +47,9 @@ class RowBuilder:
         self._prices = prices
         self._malformed = MalformedRows(path, "malformed", "SKIP_BAD_ROWS=true skips such rows")
         self._checks = RowChecks(path, columns, self._malformed)
-        self._frames = bytearray()
+        self._writer = RowsWriter(columns.storage)
         self._names = Names([""])
         self._named = 0
-        self._lengths: list[Lengths] = []
-        self._event_ns: list[Ints] = []
-        self._symbol_index: list[SymbolIndex] = []
-        self._values: list[Values] = []
 
     def add(self, rows: DecodedRows) -> None:
         """Add the next rows of the file; their symbols are in :attr:`symbols`."""
@@ -71,17 +68,13 @@ class RowBuilder:
             part = slice(first, first + _ENCODE_ROWS)
             columns = (rows.event_ns[part], rows.symbol[part], rows.value[part])
             frames, lengths = encode(*columns, self._names)
-            self._frames += frames.data
-            self._lengths.append(lengths)
-        self._event_ns.append(rows.event_ns)
-        self._symbol_index.append(rows.symbol.astype(np.int32))
-        if rows.sentiment is not None:
-            self._values.append(rows.sentiment)
+            self._writer.add_frames(frames, np.cumsum(lengths, dtype=np.int64))
+        self._writer.add(rows.event_ns, rows.symbol, rows.sentiment)
 
     @property
     def has_rows(self) -> bool:
         """Whether there is any row so far, good or malformed."""
-        return bool(self._event_ns) or self._malformed.count > 0
+        return self._writer.rows > 0 or self._malformed.count > 0
 
     def build(self) -> Rows:
         """All rows.
@@ -89,29 +82,7 @@ class RowBuilder:
         Raises:
             DataError: with the rows that are malformed or out of order, or that there are none.
         """
-        self._checks.finish(sum(map(len, self._event_ns)), "no rows")
-        lengths = np.concatenate(self._lengths)
-        offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
-        rows = Rows(
-            self._frames,
-            offsets,
-            np.concatenate(self._event_ns),
-            np.concatenate(self._symbol_index),
-            np.concatenate(self._values) if self._values else None,
-            self.symbols.names,
-            self._malformed.count,
-        )
-        return self._checks.in_order(_tidy(rows))
-
-
-def _tidy(rows: Rows) -> Rows:
-    """Symbols in order of first appearance, only those in use."""
-    used, first = np.unique(rows.symbol_index, return_index=True)
-    in_order = used[np.argsort(first)]
-    if len(used) < len(rows.symbols) or (in_order != np.arange(len(used))).any():
-        new_index = np.zeros(len(rows.symbols), np.int32)
-        new_index[in_order] = np.arange(len(used))
-        rows.symbol_index = new_index[rows.symbol_index]
-        rows.symbols = [rows.symbols[index] for index in in_order.tolist()]
-    return rows
+        self._checks.finish(self._writer.rows, "no rows")
+        # In order of first appearance, only those in use.
+        symbols = self._writer.keep_symbols(self.symbols.names, self._writer.order)
+        return self._checks.in_order(self._writer.finish(symbols, self._malformed.count))

@@ -12,9 +12,9 @@ import numpy as np
 
 from app.market_data.frame_encoder import Fields, times_of
 from app.market_data.ragged import PICK_ROWS, Bytes, Ints, Mask, join_fields
+from app.market_data.rows_writer import RowsWriter
 from app.market_data.sources.errors import MalformedRows
 from app.market_data.sources.row_checks import RowChecks
-from app.market_data.sources.rows import in_use
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
 from app.market_data.sources.text.csv_reader import PADDING, RowBatch
 from app.market_data.sources.text.layout import Layout
@@ -52,11 +52,7 @@ class RowLoader:
         self._to_frame = bytes.maketrans(layout.delimiter + b"\n", b"**")
         self._prices = layout.kind != "sentiment"
         self._symbols = SymbolTable()
-        self._frames = bytearray()
-        self._ends: list[Ints] = [np.zeros(1, np.int64)]
-        self._event_ns: list[Ints] = []
-        self._symbol_index: list[Ints] = []
-        self._values: list[Values] = []
+        self._writer = RowsWriter(columns.storage)
 
     def load(self, batches: Iterable[RowBatch]) -> Rows:
         """The rows of all batches.
@@ -66,17 +62,11 @@ class RowLoader:
         """
         for batch in batches:
             self._take(self._maker.ticks(batch))
-        self._checks.finish(sum(map(len, self._event_ns)), "no rows below the header")
-        symbols, symbol_index = in_use(self._symbols.names, np.concatenate(self._symbol_index))
-        rows = Rows(
-            self._frames,
-            np.concatenate(self._ends),
-            np.concatenate(self._event_ns),
-            symbol_index,
-            np.concatenate(self._values) if self._values else None,
-            symbols,
-            self._malformed.count,
-        )
+        self._checks.finish(self._writer.rows, "no rows below the header")
+        # Symbols that occur only in malformed rows are left out.
+        used = np.flatnonzero(self._writer.seen).tolist()
+        symbols = self._writer.keep_symbols(self._symbols.names, used)
+        rows = self._writer.finish(symbols, self._malformed.count)
         return self._checks.in_order(rows)
 
     def _take(self, ticks: TickBatch) -> None:
@@ -99,30 +89,26 @@ class RowLoader:
         if retimed.any():
             rows = np.flatnonzero(retimed)
             frames.replace(rows, 0, times_of(event_ns[rows]))
+        values = None
         if self._layout.sentiment is not None:
-            values = self._read_values(ticks, keep)
-            self._values.append(values[keep])
+            values = self._read_values(ticks, keep)[keep]
         elif ticks.plain and not frames.changed and keep.all():
             ends = starts[2] + lengths[2] + 1
-            self._append(ticks.data[: -len(PADDING)].translate(self._to_frame), ends)
-            self._append_columns(ticks.lines, event_ns, bar_ns, symbol_index)
+            in_wire_form = ticks.data[: -len(PADDING)].translate(self._to_frame)
+            self._writer.add_frames(in_wire_form, ends)
+            self._append_columns(ticks.lines, event_ns, bar_ns, symbol_index, None)
             return
         for piece, ends in frames.frames(keep):
-            self._append(piece.data, ends)
-        self._append_columns(ticks.lines[keep], event_ns[keep], bar_ns[keep], symbol_index[keep])
-
-    def _append(self, frames: bytes | memoryview, ends: Ints) -> None:
-        self._ends.append(ends + len(self._frames))
-        self._frames += frames
+            self._writer.add_frames(piece, ends)
+        columns = (ticks.lines[keep], event_ns[keep], bar_ns[keep], symbol_index[keep])
+        self._append_columns(*columns, values)
 
     def _append_columns(
-        self, lines: Ints, event_ns: Ints, bar_ns: Ints, symbol_index: Ints
+        self, lines: Ints, event_ns: Ints, bar_ns: Ints, symbol_index: Ints, values: Values | None
     ) -> None:
-        if not len(event_ns):
-            return
-        self._checks.take_order(lines, bar_ns)
-        self._event_ns.append(event_ns)
-        self._symbol_index.append(symbol_index)
+        if len(event_ns):
+            self._checks.take_order(lines, bar_ns)
+        self._writer.add(event_ns, symbol_index, values)
 
     def _find_symbols(self, ticks: TickBatch) -> Ints:
         """Index of each tick's symbol; -1 where the name is invalid or needs trimming."""
