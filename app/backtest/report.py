@@ -47,8 +47,6 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
         ("trades hash", result.trades_hash),
     ]
-    if fees := sum(position.fees for position in result.positions.values()):
-        head.append(("fees, in realized", number(fees / UNITS, 2)))
     header = (
         "symbol",
         "orders",
@@ -64,6 +62,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         table(("fact", "value"), head),
         table(header, _symbol_rows(result)),
         _performance(result, capital),
+        *_costs(result),
     ]
     denied = Counter(order.msg or "" for order in result.orders if order.code)
     if denied:
@@ -90,6 +89,15 @@ def _performance(result: "Result", capital: float) -> RenderableType:
     head = f"{days:,} day{'s' if days != 1 else ''}, {a_year} a year, on {capital:,.0f}"
     turnover = f"{notional / capital:,.2f} x"
     return table((head, "strategy", "buy and hold"), [*rows, ["turnover", turnover, "-"]])
+
+
+def _costs(result: "Result") -> list[RenderableType]:
+    """What trading cost, by kind, if it cost anything."""
+    costs = result.costs
+    if not costs.total:
+        return []
+    rows = [(name, number(money, 2), number(bps, 3)) for name, money, bps in costs.rows()]
+    return [table(("cost, in profit", "money", "bps of turnover"), rows)]
 
 
 PERCENT: Final = {"total_return", "annual_return", "volatility", "max_drawdown"}

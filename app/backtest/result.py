@@ -9,7 +9,7 @@ import numpy.typing as npt
 from app.backtest.performance.daily import DAY_NS, DailyCloses, day_starts
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
-from app.model.position import Position
+from app.model.position import Costs, Position
 from app.model.reject_codes import RejectCode
 from app.model.trades_hash import TradesHash, hash_text, trade_line
 
@@ -108,6 +108,22 @@ class Result(msgspec.Struct):
     def ticks_per_s(self) -> float:
         """Speed of the replay."""
         return self.ticks / max(self.took_s, 1e-9)
+
+    @property
+    def costs(self) -> Costs:
+        """What trading cost, by kind: `result.costs.rows()` is a table of it.
+
+        Every order executes at its own price, worse by slippage and half the spread.
+        """
+        return Costs(
+            fees=sum(position.fees for position in self.positions.values()),
+            slippage=sum(
+                order.side * (order.filled_notional - order.filled_qty * order.price)
+                for order in self.orders
+                if order.filled_qty and order.price is not None
+            ),
+            turnover=sum(order.filled_notional for order in self.orders),
+        )
 
     @property
     def trades_hash(self) -> str:

@@ -1,6 +1,49 @@
-"""Holdings in one symbol at average cost."""
+"""Holdings in one symbol at average cost, and what trading has cost."""
 
-from app.model.money import divide
+from typing import Any, NamedTuple
+
+from app.model.money import UNITS, divide
+
+
+class Costs(NamedTuple):
+    """What trading has cost, by kind, and its turnover, in units of 1e-9.
+
+    ``slippage`` (with half the spread) and ``impact`` are in the prices of the fills; ``fees`` and
+    ``borrow`` are paid besides.  A profit is net of all of them.  ``turnover``: what was bought and
+    sold, at these prices.
+    """
+
+    fees: int = 0
+    slippage: int = 0
+    impact: int = 0
+    borrow: int = 0
+    turnover: int = 0
+
+    @property
+    def total(self) -> int:
+        """All costs."""
+        return self.fees + self.slippage + self.impact + self.borrow
+
+    def in_bps(self, cost: int) -> float | None:
+        """A cost in basis points of the turnover; None if there is none."""
+        return cost * 10_000 / self.turnover if self.turnover else None
+
+    def rows(self) -> list[tuple[str, float, float | None]]:
+        """Each kind and their total: name, money, basis points of the turnover."""
+        kinds = (
+            ("fees", self.fees),
+            ("slippage and half spread", self.slippage),
+            ("impact", self.impact),
+            ("borrow", self.borrow),
+            ("all costs", self.total),
+        )
+        return [(name, cost / UNITS, self.in_bps(cost)) for name, cost in kinds]
+
+    def figures(self) -> dict[str, Any]:
+        """For machines: money, and basis points of the turnover, of each kind and in total."""
+        money = {**self._asdict(), "total": self.total}
+        bps = {f"{name}_bps": self.in_bps(money[name]) for name in money if name != "turnover"}
+        return {name: cost / UNITS for name, cost in money.items()} | bps
 
 
 class Position:
