@@ -8,7 +8,7 @@ import msgspec
 
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import DEFAULT_CAPITAL
-from app.backtest.run import run
+from app.backtest.replay import run
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import SettingsError
 from app.market_data.sources.errors import DataError

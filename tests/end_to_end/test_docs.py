@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backtest.run import run as backtest
+from app.backtest.replay import run as backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.price_book import SharedPriceBook
