@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.backtest import replay
 from app.backtest.performance.summary import DEFAULT_CAPITAL
+from app.backtest.results.finished_run import data_facts
 from app.backtest.results.recorder import ROWS_MAX, Recorder
-from app.backtest.results.run_result import BacktestResult, data_facts
+from app.backtest.results.run_result import BacktestResult
 from app.config.loading import load_settings
 from app.config.settings import Settings, SettingsError
 from app.market_data.sources.loader import open_feed

@@ -12,7 +12,7 @@ import pytest
 
 from app.__main__ import main
 from app.backtest import BacktestResult, replay, run
-from app.backtest.results.run_result import PackageMissing
+from app.backtest.results.parquet import PackageMissing
 from app.config.settings import Settings, SettingsError
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
