@@ -8,9 +8,15 @@ import msgspec
 
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import DEFAULT_CAPITAL
-from app.backtest.run import run
+from app.backtest.replay import run
+from app.backtest.result import Result
+from app.backtest.results.finished_run import data_facts
+from app.backtest.results.parquet import PackageMissing
+from app.backtest.results.recorder import Recorder
+from app.backtest.results.run_result import BacktestResult
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
-from app.config.settings import SettingsError
+from app.config.settings import Settings, SettingsError
+from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
@@ -33,6 +39,7 @@ from app.strategy.failure import StrategyError
     help="what the returns are measured on",
 )
 @click.option("--no-plot", is_flag=True, help="write no equity.svg")
+@click.option("--save", metavar="FOLDER", help="folder for the tables as Parquet, and report.json")
 def command(
     data: str | None,
     strategy: str | None,
@@ -41,6 +48,7 @@ def command(
     out: str | None,
     capital: float,
     no_plot: bool,
+    save: str | None,
 ) -> int:
     """Exit code 0: done, 1: unusable data or strategy, or no output, 2: wrong usage or settings."""
     settings = settings_or_exit("backtest")
@@ -54,8 +62,9 @@ def command(
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.file.ticks if ticks is None else min(ticks, feed.total)
+        recorder = Recorder(len(feed.symbols), total) if save else None
         with Progress("ticks", total) as progress:
-            result = run(settings, feed, total, progress)
+            result = run(settings, feed, total, progress, recorder)
     except SettingsError as error:
         print_settings_error("backtest", error)
         return EXIT_SETTINGS
@@ -69,9 +78,20 @@ def command(
         print(f"orders: {backtest_report.write_orders(result, folder)}")
         if not no_plot:
             print(f"equity curve: {backtest_report.write_equity(result, folder)}")
+        if save and recorder is not None:
+            _save(Path(save), result, recorder, settings, capital, feed)
     except BrokenPipeError:
         raise  # The reader has closed its end: click ends the program without a message.
-    except (OSError, backtest_report.PlotUnavailable) as error:
+    except (OSError, PackageMissing, backtest_report.PlotUnavailable) as error:
         print(f"backtest: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _save(
+    folder: Path, result: Result, recorder: Recorder, settings: Settings, capital: float, feed: Feed
+) -> None:
+    """Write everything that a reader of the run may want, and say where."""
+    whole = BacktestResult(result, recorder, settings, capital, data_facts(settings, feed))
+    for path in whole.to_parquet(folder):
+        print(f"{path.stem}: {path}")

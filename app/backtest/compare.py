@@ -12,7 +12,7 @@ import apsw
 import click
 
 from app.backtest.outcome import Outcome, first_difference, of_backtest, read_outcome
-from app.backtest.run import run
+from app.backtest.replay import run
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backtest.run import run as backtest
+from app.backtest.replay import run as backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.price_book import SharedPriceBook
@@ -56,7 +56,8 @@ NOT_RUN = {
 """Command -> why no test runs it."""
 
 GENERATED = re.compile(
-    r"performance_report\.md|(orders|fills|positions|sweep)\.csv|heat_map\.html|data/out(/.*)?"
+    r"performance_report\.md|report\.(json|html)|(orders|fills|positions|sweep)\.csv|heat_map\.html"
+    r"|data/out(/.*)?"
 )
 """Paths that exist only after a run."""
 FILE_SUFFIXES = {".py", ".pyx", ".pxi", ".h", ".c", ".sh", ".md", ".yml", ".toml", ".csv", ".lock"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.tick_ring import TickRing

@@ -3,7 +3,7 @@
 from app.backtest.broker import PaperBroker
 from app.backtest.feed_reader import FeedReader
 from app.backtest.proof.order_line import OrderLine, of_order
-from app.backtest.run import trade
+from app.backtest.replay import trade
 from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.strategy.base import load_strategy

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from app.backtest.performance.daily import DailyCloses
 from app.backtest.performance.measures import periods_a_year
 from app.backtest.performance.summary import CapitalLost, Summary, strategy_returns, summarize
-from app.backtest.run import replay
+from app.backtest.replay import replay
 from app.backtest.sweep.grid import Cell
 from app.backtest.sweep.shared_ticks import SharedReader, SharedTicks
 from app.config.settings import Settings

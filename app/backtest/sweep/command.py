@@ -35,7 +35,7 @@ from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
 from app.runtime.log import setup_logging
 from app.runtime.metrics.tables import show
-from app.runtime.run.strategy_params import read_params, value_text
+from app.runtime.run.strategy_params import read_params, setting_text, value_text
 from app.strategy.attach import decides_orders
 from app.strategy.base import load_strategy
 from app.strategy.failure import StrategyError
@@ -155,9 +155,7 @@ def _check_names(settings: Settings, axes: list[Axis]) -> None:
     given = {**read_params(settings.strategy_params), **{each.name: "" for each in axes}}
     unknown = {name: value for name, value in given.items() if name not in known}
     if unknown:
-        resolve(
-            strategy, msgspec.structs.replace(settings, strategy_params=grid.setting_text(unknown))
-        )
+        resolve(strategy, msgspec.structs.replace(settings, strategy_params=setting_text(unknown)))
 
 
 def identity(request: Request, feed: Feed, total: int) -> Identity:
@@ -176,7 +174,7 @@ def identity(request: Request, feed: Feed, total: int) -> Identity:
         "strategy": settings.strategy,
         "strategy's source": source_digest(settings.strategy),
         "parameters": values,
-        "shared parameters": grid.setting_text(read_params(settings.strategy_params)),
+        "shared parameters": setting_text(read_params(settings.strategy_params)),
         "cells": len(request.cells),
         "choice of cells": drawn,
         "capital": request.capital,

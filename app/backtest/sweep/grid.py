@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from app.market_data.counter_rng import CounterRng
 from app.runtime.run.strategy_params import Given
+from app.runtime.run.strategy_params import setting_text as setting_text
 
 VALUES_MAX: Final = 100_000
 CELLS_MAX: Final = 100_000
@@ -112,15 +112,6 @@ def cells(
         text = setting_text({**fixed, **dict(zip(names, values, strict=True))})
         found.append(Cell(number, tuple(values), text))
     return found
-
-
-def setting_text(values: Mapping[str, Given]) -> str:
-    """What ``STRATEGY_PARAMS`` takes; unlike a text to be shown, it keeps every character."""
-    words = {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in values.items()
-    }
-    return " ".join(f"{name}={shlex.quote(word)}" for name, word in words.items())
 
 
 def _drawn(size: int, count: int, seed: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Orders, fills and positions of a store as tables for pandas: CSV, or Parquet with pyarrow.
+"""Orders, fills and positions of a store as tables for pandas: CSV, or Parquet.
 
 Money is exact: decimal text in CSV, ``decimal128(38, 9)`` in Parquet.  Times are ``at_ns``,
 nanoseconds since the epoch in UTC; CSV also has a readable ``at``.
@@ -6,7 +6,6 @@ nanoseconds since the epoch in UTC; CSV also has a readable ``at``.
 
 import csv
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -117,7 +116,7 @@ def export_store(
     """Write one file per table of :data:`COLUMNS` into ``folder``; returns their paths.
 
     Raises:
-        StoreError: ``form`` is "parquet" and pyarrow is not installed.
+        StoreError: ``form`` is "parquet" and arro3 is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_csv if form == "csv" else _write_parquet
@@ -139,31 +138,31 @@ def _write_csv(path: Path, table: str, rows: Iterator[Row]) -> None:
 
 def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
     try:
-        pyarrow: Any = import_module("pyarrow")
-        parquet: Any = import_module("pyarrow.parquet")
+        core: Any = import_module("arro3.core")
+        io: Any = import_module("arro3.io")
     except ImportError:
         raise StoreError(
-            "Parquet needs pyarrow, which is not installed; use --format csv, or: "
-            "pip install pyarrow"
+            "Parquet needs arro3, which is not installed; use --format csv, or: "
+            "pip install arro3-io"
         ) from None
-    kinds = {
-        "int": pyarrow.int64(),
-        "text": pyarrow.string(),
-        "money": pyarrow.decimal128(38, 9),
+    types = {
+        "int": core.DataType.int64(),
+        "text": core.DataType.string(),
+        "money": core.DataType.decimal128(38, 9),
     }
     columns = COLUMNS[table]
-    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    with parquet.ParquetWriter(path, schema) as writer:
+    schema = core.Schema([core.Field(name, types[kind]) for name, kind in columns.items()])
+
+    def batches() -> Iterator[Any]:
         while batch := list(islice(rows, BATCH_ROWS)):
-            arrays = [
-                pyarrow.array(
-                    [_decimal(value) for value in column] if kind == "money" else list(column),
-                    kinds[kind],
-                )
-                for column, kind in zip(zip(*batch, strict=True), columns.values(), strict=True)
-            ]
-            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+            arrays = []
+            for values, kind in zip(zip(*batch, strict=True), columns.values(), strict=True):
+                if kind == "money":  # Its exact text is the only form that Arrow takes.
+                    texts = [None if value is None else money_text(value) for value in values]
+                    arrays.append(core.Array(texts, type=types["text"]).cast(types[kind]))
+                else:
+                    arrays.append(core.Array(list(values), type=types[kind]))
+            yield core.RecordBatch.from_arrays(arrays, schema=schema)
 
-
-def _decimal(units: int | None) -> Decimal | None:
-    return None if units is None else Decimal(money_text(units))
+    with path.open("wb") as file:
+        io.write_parquet(core.RecordBatchReader.from_batches(schema, batches()), file)

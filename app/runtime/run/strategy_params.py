@@ -105,6 +105,15 @@ def value_text(value: Given) -> str:
     return shlex.quote(text) if text.isprintable() else repr(text)
 
 
+def setting_text(values: Mapping[str, Given]) -> str:
+    """What ``STRATEGY_PARAMS`` takes; unlike a text to be shown, it keeps every character."""
+    words = {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
+    return " ".join(f"{name}={shlex.quote(word)}" for name, word in words.items())
+
+
 def given_text(settings: Settings) -> str:
     """What ``STRATEGY_PARAMS`` gives, also from a file; for a report."""
     if not settings.strategy_params:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from app.__main__ import main
+from app.backtest import replay as backtest
 from app.backtest import report as backtest_report
-from app.backtest import run as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.backtest.result import EQUITY_POINTS, Result
 from app.config.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas
 import pytest
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.backtest.outcome import first_difference, of_backtest
 from app.backtest.result import Result
 from app.config.settings import Settings

@@ -11,8 +11,8 @@ import pandas
 import pytest
 
 from app.__main__ import main
+from app.backtest import replay as backtest
 from app.backtest import report as backtest_report
-from app.backtest import run as backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.metrics.tables import plain_text

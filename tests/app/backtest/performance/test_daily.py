@@ -6,8 +6,8 @@ import numpy as np
 import pandas
 import pytest
 
+from app.backtest import replay as backtest
 from app.backtest import report as backtest_report
-from app.backtest import run as backtest
 from app.backtest.performance.summary import CapitalLost, benchmark_returns, strategy_returns
 from app.backtest.result import Curve, Fill, Result
 from app.config.settings import Settings

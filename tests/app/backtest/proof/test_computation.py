@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.backtest.proof.computation import Computation
 from app.backtest.proof.order_line import OrderLine, of_order
-from app.backtest.run import run
+from app.backtest.replay import run
 from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.__main__ import main
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from tests.app.backtest.sweep.sweeping import SAMPLE, Sweeps, plain, rows_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.backtest.compare import Comparer
 from app.backtest.outcome import Outcome, of_backtest
 from app.config.settings import Settings

@@ -1,12 +1,15 @@
 """Export to CSV and Parquet."""
 
 import csv
+import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from app.__main__ import main
 from app.model.wire.order_json import decode
+from app.order_manager.store import export
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager, some_orders
 
@@ -47,21 +50,49 @@ def test_no_cell_of_a_csv_file_is_a_formula(path: Path, tmp_path: Path) -> None:
         assert sorted(row["client"].removeprefix("'") for row in rows) == sorted(names)
 
 
-def test_export_parquet(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_parquet(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read by another library, it is the CSV file with exact decimals."""
+    parquet = pytest.importorskip("pyarrow.parquet")
     some_orders(path)
-    code = main(
-        ["store", "--store", str(path), "export", str(tmp_path / "out"), "--format", "parquet"]
-    )
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        assert code == 1
-        assert "pip install pyarrow" in capsys.readouterr().err
-        return
-    assert code == 0
-    table = parquet.read_table(tmp_path / "out" / "orders.parquet")
-    assert table.num_rows == 22
-    assert str(table.column("price")[0].as_py()) == "173.200000000"
+    out = str(tmp_path / "out")
+    assert main(["store", "--store", str(path), "export", out]) == 0
+    monkeypatch.setattr(export, "BATCH_ROWS", 7)
+    assert main(["store", "--store", str(path), "export", out, "--format", "parquet"]) == 0
+    for name, columns in export.COLUMNS.items():
+        found = parquet.read_table(tmp_path / "out" / f"{name}.parquet")
+        with (tmp_path / "out" / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert found.num_rows == len(rows) > 0
+        assert found.column_names == list(columns)
+        for column, kind in columns.items():
+            values = found.column(column).to_pylist()
+            texts = [row[column] for row in rows]
+            if kind == "money":
+                assert values == [Decimal(text) if text else None for text in texts], column
+            else:
+                assert ["" if value is None else str(value) for value in values] == texts, column
+    price = found.schema.field("mark").type
+    assert (price.precision, price.scale) == (38, 9)
+
+
+def test_an_empty_store_exports_empty_tables(path: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    some_orders(path)
+    arguments = ["export", str(tmp_path / "no"), "--run-id", "other", "--format", "parquet"]
+    assert main(["store", "--store", str(path), *arguments]) == 0
+    for name, columns in export.COLUMNS.items():
+        found = parquet.read_table(tmp_path / "no" / f"{name}.parquet")
+        assert (found.num_rows, found.column_names) == (0, list(columns))
+
+
+def test_without_the_package_it_is_named(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some_orders(path)
+    monkeypatch.setitem(sys.modules, "arro3.io", None)
+    arguments = ["export", str(tmp_path / "out"), "--format", "parquet"]
+    assert main(["store", "--store", str(path), *arguments]) == 1
+    assert "pip install arro3-io" in capsys.readouterr().err
 
 
 def test_an_exported_time_is_exact_whatever_its_form(path: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.backtest.run import run
+from app.backtest.replay import run
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.run.strategy_params import ParamError, given_text, params_text, with_params

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.money import to_units

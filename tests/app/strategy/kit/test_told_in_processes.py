@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed

@@ -4,7 +4,7 @@ It sends the same orders as the four processes, id for id.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.model.money import UNITS
 from app.model.reject_codes import RejectCode
-from app.strategy.base import load_strategy
+from app.strategy.base import Strategy, load_strategy
 from app.strategy.engine import Engine
 from app.strategy.kit.outcome import Outcome
 
@@ -34,22 +34,37 @@ class Reader(Protocol):
         """Write each tick's sentiment to ``out``; called once per batch, in order."""
 
 
+class Recorder(Protocol):
+    """Follows a run; :class:`app.backtest.results.recorder.Recorder` is one."""
+
+    def take(self, ticks: npt.NDArray[np.void], fills: Sequence[Fill]) -> None:
+        """Ticks and their fills, in order; the ticks are valid only during the call."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
 def run(
     settings: Settings,
     feed: Feed,
     total: int | None = None,
     progress: Callable[[int], None] = lambda _done: None,
+    recorder: Recorder | None = None,
+    strategy: type[Strategy] | None = None,
 ) -> Result:
     """Replay the first ``total`` ticks of ``feed``, by default its file.
 
-    ``progress`` is called with the ticks done so far.
+    ``progress`` is called with the ticks done so far.  ``strategy``: by default the settings'.
 
     Raises:
         ParamError: STRATEGY_PARAMS is wrong.
         StrategyError: the strategy cannot be loaded, or failed.
     """
     total = feed.file.ticks if total is None else min(total, feed.total)
-    return replay(settings, feed.symbols, FeedReader(feed, total), total, progress)
+    reader = FeedReader(feed, total)
+    return replay(
+        settings, feed.symbols, reader, total, progress, recorder=recorder, strategy=strategy
+    )
 
 
 def replay(
@@ -59,9 +74,11 @@ def replay(
     total: int,
     progress: Callable[[int], None] = lambda _done: None,
     points: int = EQUITY_POINTS,
+    recorder: Recorder | None = None,
+    strategy: type[Strategy] | None = None,
 ) -> Result:
     """The same of the ``total`` ticks that ``reader`` has; ``points``: of the equity curve."""
-    engine = Engine(load_strategy(settings.strategy), symbols, settings)
+    engine = Engine(strategy or load_strategy(settings.strategy), symbols, settings)
     broker, client = PaperBroker(settings), settings.strategy_client
     curve = Curve(len(symbols), total, points)
     tally = np.zeros(4, np.int64)
@@ -70,7 +87,10 @@ def replay(
     engine.start()
     for ticks in reader.batches():
         for piece, signals in engine.decisions(ticks, reader.join):
-            curve.take(piece, trade(engine, broker, client, piece, signals))
+            fills = trade(engine, broker, client, piece, signals)
+            curve.take(piece, fills)
+            if recorder is not None:
+                recorder.take(piece, fills)
             tally += np.bincount(signals + 1, minlength=4)
         done = int(ticks["seq"][-1]) + 1
         if done >= next_progress:
@@ -78,6 +98,8 @@ def replay(
             progress(done)
     engine.stop()
     curve.close()
+    if recorder is not None:
+        recorder.close()
     took_s = time.perf_counter() - started_s
     progress(total)
     sells, holds, buys, flats = tally.tolist()
