@@ -10,7 +10,7 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up demo down logs stat crash compare test test-fast lint format engine base-image images pin sbom audit \
+.PHONY: help setup up demo down logs stat crash compare strategy-watch test test-fast lint format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
 help: ## List the targets
@@ -58,6 +58,9 @@ crash: ## Crash SERVICE=order_manager with FAULT=kill, freeze or cut; check its 
 compare: ## Compare the orders of the run so far with a backtest
 	@if $(IN_CONTAINERS); then docker compose run --rm --no-deps -T check compare; \
 	else $(BIN)/python -m app compare; fi
+
+strategy-watch: setup ## Run a backtest on every save: STRATEGY=file.py:Class STRATEGY_PARAMS=... DATA_PATH=...
+	@exec $(BIN)/python -m app watch
 
 images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed

@@ -71,6 +71,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "backtest/sweep": SHARED | RUNTIME | FEED
     | {"backtest", "backtest/performance", "strategy", "strategy/kit"},
+    "backtest/watch": SHARED | RUNTIME | FEED
+    | {"backtest", "backtest/performance", "backtest/sweep", "strategy", "strategy/kit"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES
     | {"market_data/inspect", "main", "backtest", "execution", "order_manager/store"},
@@ -270,7 +272,14 @@ def test_the_table_has_no_circle_and_no_process_imports_another() -> None:
         for room, allowed in MAY_IMPORT.items()
         if allowed & (PROCESSES - {room.partition("/")[0]})
     }
-    assert above == {"backtest", "backtest/proof", "backtest/sweep", "main", "__main__"}
+    assert above == {
+        "backtest",
+        "backtest/proof",
+        "backtest/sweep",
+        "backtest/watch",
+        "main",
+        "__main__",
+    }
 
 
 # ---- Each rule can fail

@@ -36,6 +36,8 @@ NOT_RUN = {
     "make test-fast": "part of make test",
     "curl -s http://127.0.0.1:8080/metrics": "tests/app/dashboard/observability does the same",
     "docker compose --profile observability up -d": "needs a registry for two images",
+    "make strategy-watch STRATEGY=data/strategies/breakout.py:Breakout": "may set up .venv; "
+    "tests/app/backtest/watch runs what it runs",
     "make demo": "make up with two settings; tests/app/runtime/chaos/test_stack.py checks them",
     ".venv/bin/python -m app proof": "ends with Ctrl-C; tests/app/backtest/proof runs it",
     "make lint": ".ci/run runs it before the tests",
