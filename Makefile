@@ -17,7 +17,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel, as far as they changed
-	@:
+	@images/venv.sh strategy
 
 .venv/packages.stamp: requirements.lock
 	@images/venv.sh packages
