@@ -10,14 +10,14 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
-.PHONY: help setup up demo down logs stat crash compare test test-fast test-slow lint format engine base-image images pin sbom audit \
+.PHONY: help setup up demo down logs stat crash compare strategy-watch test test-fast test-slow lint format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel, as far as they changed
-	@:
+	@images/venv.sh strategy
 
 .venv/packages.stamp: requirements.lock
 	@images/venv.sh packages
@@ -58,6 +58,9 @@ crash: ## Crash SERVICE=order_manager with FAULT=kill, freeze or cut; check its 
 compare: ## Compare the orders of the run so far with a backtest
 	@if $(IN_CONTAINERS); then docker compose run --rm --no-deps -T check compare; \
 	else $(BIN)/python -m app compare; fi
+
+strategy-watch: setup ## Run a backtest on every save: STRATEGY=file.py:Class STRATEGY_PARAMS=... DATA_PATH=...
+	@exec $(BIN)/python -m app watch
 
 images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed

@@ -21,6 +21,10 @@ EXIT_INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "run": ("app.main:main", "Run the stack on this host."),
     "backtest": ("app.backtest.command:command", "Run a strategy on a price file, in one process."),
+    "watch": (
+        "app.backtest.watch.command:command",
+        "Run the backtest again whenever the strategy is saved.",
+    ),
     "sweep": (
         "app.backtest.sweep.command:command",
         "Run a backtest for each combination of parameters, on all cores.",

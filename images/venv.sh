@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make .venv with the locked packages, or compile the kernel into app/kernel/.  Make calls this when a
-# lock file or a source has changed.  Usage: venv.sh packages|kernel
+# Make .venv with the locked packages, or compile the kernel into app/kernel/: Make calls this when a
+# lock file or a source has changed.  Or install what STRATEGY_REQUIREMENTS names, if that has changed.
+# Usage: venv.sh packages|kernel|strategy
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
@@ -16,6 +17,19 @@ packages() {
     echo "setup: locked packages"
     "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
         --only-binary :all: -r requirements.lock
+}
+
+# What the stack has, too, keeps its version.
+strategy() {
+    file=$(images/requirements.sh)
+    [ -n "$file" ] || return 0
+    now=$(cat "$file" requirements.lock | cksum)
+    [ "$now" != "$(cat "$venv/strategy.installed" 2>/dev/null)" ] || return 0
+    echo "setup: packages of $file"
+    sed -n 's/ *\\$//; /==/p' requirements.lock >"$venv/constraints.txt"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --only-binary :all: \
+        -r "$file" -c "$venv/constraints.txt" || fail "cannot install STRATEGY_REQUIREMENTS=$file"
+    echo "$now" >"$venv/strategy.installed"
 }
 
 # Debian has Python.h in a separate package.  If it is not installed, unpack the package into the

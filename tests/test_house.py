@@ -75,6 +75,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "backtest/sweep": SHARED | RUNTIME | FEED
     | {"backtest", "backtest/performance", "strategy", "strategy/kit"},
+    "backtest/watch": SHARED | RUNTIME | FEED
+    | {"backtest", "backtest/performance", "backtest/sweep", "strategy", "strategy/kit"},
     "main": SHARED | RUNTIME | PROCESSES,
     "__main__": SHARED | RUNTIME | FEED | PROCESSES
     | {"market_data/inspect", "main", "backtest", "execution", "order_manager/store"},
@@ -274,7 +276,7 @@ def test_the_table_has_no_circle_and_no_process_imports_another() -> None:
         for room, allowed in MAY_IMPORT.items()
         if allowed & (PROCESSES - {room.partition("/")[0]})
     }
-    rooms = {"backtest", "backtest/proof", "backtest/results", "backtest/sweep"}
+    rooms = {"backtest", "backtest/proof", "backtest/results", "backtest/sweep", "backtest/watch"}
     assert above == rooms | {"main", "__main__"}
 
 

@@ -38,6 +38,7 @@ from app.strategy.failure import (
     place_of_class,
 )
 from app.strategy.kit.desk import Desk, Fill, Reject, money
+from app.strategy.kit.own_files import beside
 from app.strategy.kit.params import Params, resolve
 
 Signals = npt.NDArray[np.int8]
@@ -184,6 +185,8 @@ class Strategy:
 def load_strategy(spec: str) -> type[Strategy]:
     """The class that ``module:Class`` or ``path/to/file.py:Class`` names.
 
+    A file may import others beside it, if no installed package has their name.
+
     Raises:
         StrategyError: no such file, module or class, an error during import, or not a Strategy.
     """
@@ -194,6 +197,9 @@ def load_strategy(spec: str) -> type[Strategy]:
             found = importlib.util.spec_from_file_location(f"user_strategy_{path.stem}", path)
             if found is None or found.loader is None or not path.is_file():
                 raise StrategyError(f"STRATEGY={spec}: no file {path}")
+            folder = str(path.parent.resolve())
+            if folder not in sys.path:
+                sys.path.append(folder)
             module = importlib.util.module_from_spec(found)
             sys.modules[found.name] = module
             found.loader.exec_module(module)
@@ -240,11 +246,15 @@ def _place_of_import(error: Exception, source: str) -> Place | None:
 
 
 def strategy_source(spec: str) -> bytes:
-    """The source of the file that ``spec`` names; empty if it cannot be read."""
+    """The source of the file that ``spec`` names, and of those beside it that it imports.
+
+    Empty if it cannot be read.
+    """
     source = spec.rpartition(":")[0]
     try:
         if source.endswith(".py"):
-            return Path(source).read_bytes()
+            path = Path(source)
+            return b"".join(file.read_bytes() for file in (path, *beside(path)))
         found = importlib.util.find_spec(source)
         return Path(found.origin).read_bytes() if found and found.origin else b""
     except (OSError, ImportError, ValueError):

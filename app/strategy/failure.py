@@ -26,7 +26,7 @@ class StrategyError(Exception):
 
 def failure(what: str, error: Exception, place: Place | None, **details: Any) -> StrategyError:
     """``what`` failed because of ``error``, a strategy's exception."""
-    message = f"{what}: {type(error).__name__}: {error}"
+    message = f"{what}: {type(error).__name__}: {error}{_mend(error)}"
     if place is not None:
         message += f" ({place[0]}:{place[1]})"
         details |= {"file": place[0], "line": place[1]}
@@ -85,6 +85,18 @@ def describe_tick(tick: np.void, symbols: list[str]) -> dict[str, Any]:
         "symbol": symbols[int(tick["symbol"])],
         "event_time": format_timestamp(int(tick["event_ns"])).decode(),
     }
+
+
+def _mend(error: Exception) -> str:
+    """How to get a module that is not here; empty if that is not what is wrong."""
+    name = (
+        error.name.partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name
+        else ""
+    )
+    if not name or name == "app":
+        return ""
+    return f": add it to STRATEGY_REQUIREMENTS, or put {name}.py beside the strategy's file"
 
 
 def _traceback(error: Exception) -> str:

@@ -34,10 +34,15 @@ NOT_RUN = {
     "make setup": "changes the environment that runs the tests",
     "make test": "runs this very test",
     "make test-fast": "part of make test",
+    "make test-slow": "takes longer than all others together",
     "curl -s http://127.0.0.1:8080/metrics": "tests/app/dashboard/observability does the same",
     "docker compose --profile observability up -d": "needs a registry for two images",
+    "make strategy-watch STRATEGY=data/strategies/breakout.py:Breakout": "may set up .venv; "
+    "tests/app/backtest/watch runs what it runs",
     "make demo": "make up with two settings; tests/app/runtime/chaos/test_stack.py checks them",
     ".venv/bin/python -m app proof": "ends with Ctrl-C; tests/app/backtest/proof runs it",
+    ".venv/bin/python -m app data check data/first_steps/kurse.csv": "its exit code is 1; "
+    "tests/end_to_end/host/test_newcomer.py runs it",
     "make lint": ".ci/run runs it before the tests",
     ".ci/run": "runs make test",
     "make pictures": "changes the pictures of the README; its folder's tests look at them",
@@ -77,7 +82,9 @@ def is_container_command(command: str) -> bool:
 
 def is_host_command(command: str) -> bool:
     return bool(
-        re.match(r"(\w+=\S+ )*(\.venv/bin/python |make (backup|restore)\b|exec 3<>)", command)
+        re.match(
+            r"(\w+=('[^']*'|\S+) )*(\.venv/bin/python |make (backup|restore)\b|exec 3<>)", command
+        )
     )
 
 

@@ -23,11 +23,11 @@ SYNONYMS: Final = {
     "TIMESTAMP_COLUMN": (
         "timestamp", "time", "datetime", "date", "ts", "date time", "event time", "open time",
         "trade time", "transact time", "ts event", "ts recv", "local time", "gmt time", "utc",
-        "when", "datum", "zeit", "fecha",
+        "when", "datum", "zeit", "zeitpunkt", "fecha",
     ),
     "SYMBOL_COLUMN": (
         "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",
-        "security", "stock", "market",
+        "security", "stock", "market", "wertpapier", "isin",
     ),
     "PRICE_COLUMN": (
         "price", "close", "last", "px", "last price", "trade price", "close last", "adj close",

@@ -18,6 +18,7 @@ Given = str | bool | int | float
 """From a file with its type; from the setting's own text always as text."""
 
 FILE_BYTES_MAX: Final = 65536
+PARAM_FILES: Final = (".toml", ".json")
 FORM: Final = "give name=value pairs such as 'short=8 long=40', or a .toml or .json file"
 
 CROSS_CHECK: Final = "app.strategy.cross_check:CrossCheck"
@@ -41,7 +42,7 @@ def read_params(text: str) -> dict[str, Given]:
         ParamError: neither pairs nor a file of them.
     """
     text = text.strip()
-    if text.endswith((".toml", ".json")) and "=" not in text:
+    if text.endswith(PARAM_FILES) and "=" not in text:
         return _read_file(Path(text))
     try:
         words = shlex.split(text)

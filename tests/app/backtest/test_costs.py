@@ -6,8 +6,8 @@ from typing import Any
 import pandas
 import pytest
 
+from app.backtest import replay as backtest
 from app.backtest import report as backtest_report
-from app.backtest import run as backtest
 from app.backtest.result import Result
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed

@@ -23,6 +23,7 @@ ENDLESS = (
     (r"docker compose up(?!.* (-d|--exit-code-from))", "Received Order"),
     (r"(docker compose|make) logs\b(?!.*fault_injected)", "strategy"),
     (r"-m app run\b", "stack_ready"),
+    (r"-m app watch\b", "Ctrl-C ends it"),
     (r"-m app stat\b(?!.*(--once|--hgrm))", "order_manager"),
     (r"\bcheck proof\b", '"difference":null'),
     (r"-m app\.gateway$", " ready "),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.backtest.outcome import first_difference, of_backtest
 from app.market_data.feed import Feed
 from app.market_data.sources import rows as row_order

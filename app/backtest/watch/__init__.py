@@ -1,0 +1,1 @@
+"""Runs a backtest again whenever the strategy is saved."""
