@@ -1,6 +1,6 @@
 """Large price files of any size, a piece at a time: ten symbols, up to 40 microseconds apart.
 
-Usage: ``python -m tests.support.big_files FOLDER BYTES`` writes ``big.csv`` and ``big.parquet``.
+Usage: ``python -m tests.support.large.files FOLDER BYTES`` writes ``big.csv`` and ``big.parquet``.
 """
 
 import sys
