@@ -38,6 +38,7 @@ cdef extern from "layout.h" nogil:
     const uint64_t RING_MAGIC_C "RING_MAGIC"
     const uint64_t NO_END_C "NO_END"
     const int MAX_READERS_C "MAX_READERS"
+    const int SYMBOL_BYTES_MAX_C "SYMBOL_BYTES_MAX"
     const uint32_t READER_FREE, READER_LOSSLESS, READER_LATEST
     ctypedef struct book_cell:
         int64_t event_ns
@@ -120,6 +121,13 @@ cdef extern from "scan.h" nogil:
     ctypedef struct tick_fields:
         uint64_t digits
         int fraction, symbol_bytes
+    ctypedef struct symbol_key:
+        uint64_t head
+        uint32_t tail
+    const int TAIL_LENGTH_SHIFT
+    int symbol_length(const uint8_t *p)
+    symbol_key key_of(const uint8_t *p, int length)
+    bint is_symbol(const uint8_t *symbol, const uint8_t *text, uint32_t tail)
     int have_vectors()
     uint64_t load_text(const uint8_t *p)
     uint64_t first_bytes(uint64_t word, int length)
@@ -159,6 +167,7 @@ BOOK_MAGIC = BOOK_MAGIC_C
 RING_MAGIC = RING_MAGIC_C
 NO_END = NO_END_C
 MAX_READERS = MAX_READERS_C
+SYMBOL_BYTES_MAX = SYMBOL_BYTES_MAX_C
 BOOK_HEADER_BYTES = 4096
 BOOK_SLOT_BYTES = 128
 RING_HEADER_BYTES = 8192

@@ -16,8 +16,8 @@
  *      8 price f64 (alone, for the NumPy view)         192 space_futex u32 | space_waiting u32
  *     16 cell 0: event_ns i64, price f64, recv_ns i64  256 reader[63], 64 bytes each:
  *     40 cell 1: the same                                    0 state u32 | pad   8 cursor u64
- *     64 symbol char[10], padded to 16                      16 lost u64         24 name char[40]
- *     80 pad                                          8192 record[capacity], 32 bytes each:
+ *     64 symbol char[32], padded with zeros              16 lost u64         24 name char[40]
+ *     96 pad                                          8192 record[capacity], 32 bytes each:
  *                                                           0 event_ns i64    8 price f64
  *                                                          16 seq u64
  *                                                          24 seal u16 | symbol u16 | recv_us u32
@@ -49,11 +49,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LAYOUT_VERSION 2u
+#define LAYOUT_VERSION 3u
 #define BOOK_MAGIC 0x4b4f4f4243495250ull /* "PRICBOOK" */
 #define RING_MAGIC 0x474e49524b434954ull /* "TICKRING" */
 #define NO_END UINT64_MAX
 #define MAX_READERS 63
+#define SYMBOL_BYTES_MAX 32
 
 typedef struct { int64_t event_ns; double price; int64_t recv_ns; } book_cell;
 
@@ -61,8 +62,8 @@ typedef struct {
     uint64_t stamp;
     double price;
     book_cell cell[2];
-    char symbol[16];
-    char pad[48];
+    char symbol[SYMBOL_BYTES_MAX];
+    char pad[32];
 } book_slot;
 
 typedef struct {

@@ -84,8 +84,8 @@ cdef const uint8_t *read_percent(const uint8_t *p, double *out) noexcept nogil:
 
 
 cdef struct symbol_entry:
-    uint64_t head  # bytes 0 to 7
-    uint32_t tail  # bytes 8 and 9, and the length: a NUL byte is not padding
+    uint64_t head  # as in symbol_key
+    uint32_t tail
     int32_t index  # plus 1; 0: free
 
 
@@ -98,6 +98,7 @@ cdef struct symbol_text:
 cdef class FieldParser:
     """Parses ``timestamp*symbol*value*`` against a fixed symbol list."""
     cdef symbol_entry *table
+    cdef uint8_t *names  # of all symbols, SYMBOL_BYTES_MAX bytes each
     cdef int shift
     cdef uint64_t mask
     cdef uint64_t minute_head, minute_tail
@@ -115,7 +116,8 @@ cdef class FieldParser:
         self.mask = size - 1
         self.shift = 64 - (size.bit_length() - 1)
         self.table = <symbol_entry *>calloc(size, sizeof(symbol_entry))
-        if self.table == NULL:
+        self.names = <uint8_t *>calloc(self.symbol_count + 1, SYMBOL_BYTES_MAX_C)
+        if self.table == NULL or self.names == NULL:
             raise MemoryError
         memcpy(&self.minute_head, b"1970-01-", 8)
         memcpy(&self.minute_tail, b"01 00:00", 8)
@@ -123,56 +125,53 @@ cdef class FieldParser:
         self.second_text = NO_TEXT
 
     def __init__(self, symbols):
-        cdef uint64_t head, at
-        cdef uint32_t tail
-        cdef uint8_t[16] text
+        cdef symbol_key key
+        cdef uint64_t at
+        cdef const uint8_t *text
         for index, symbol in enumerate(symbols):
             raw = symbol.encode() if isinstance(symbol, str) else symbol
-            if not 0 < len(raw) <= 10:
-                raise ValueError(f"symbol {symbol!r}: 1 to 10 bytes, got {len(raw)}")
-            padded = raw.ljust(16, b"\0")
-            memcpy(text, <const char *>padded, 16)
-            memcpy(&head, text, 8)
-            tail = text[8] | (<uint32_t>text[9] << 8) | (<uint32_t>len(raw) << 16)
-            at = self.find_slot(head, tail, self.first_slot(head, tail))
+            if not 0 < len(raw) <= SYMBOL_BYTES_MAX_C:
+                raise ValueError(
+                    f"symbol {symbol!r}: 1 to {SYMBOL_BYTES_MAX_C} bytes, got {len(raw)}")
+            padded = raw.ljust(SYMBOL_BYTES_MAX_C, b"\0")
+            text = padded
+            key = key_of(text, len(raw))
+            at = self.find_slot(key.head, key.tail, text, self.first_slot(key.head, key.tail))
             if self.table[at].index:
                 raise ValueError(f"symbol {symbol!r} twice")
-            self.table[at] = symbol_entry(head, tail, index + 1)
+            self.table[at] = symbol_entry(key.head, key.tail, index + 1)
+            memcpy(self.names + <Py_ssize_t>index * SYMBOL_BYTES_MAX_C, text, SYMBOL_BYTES_MAX_C)
 
     def __dealloc__(self):
         free(self.table)
+        free(self.names)
 
     cdef inline uint64_t first_slot(self, uint64_t head, uint32_t tail) noexcept nogil:
         """The symbol's slot in the hash table, if it is not taken by another."""
         return ((head ^ tail) * 0x9E3779B97F4A7C15ull) >> self.shift
 
-    cdef inline uint64_t find_slot(self, uint64_t head, uint32_t tail, uint64_t at) noexcept nogil:
+    cdef inline bint is_other(self, symbol_entry *entry, uint64_t head, uint32_t tail,
+                              const uint8_t *text) noexcept nogil:
+        """Whether an entry is another symbol's; ``text`` is looked at if the symbol is a long one."""
+        return entry.index and (entry.head != head or entry.tail != tail or not is_symbol(
+            self.names + <Py_ssize_t>(entry.index - 1) * SYMBOL_BYTES_MAX_C, text, tail))
+
+    cdef inline uint64_t find_slot(self, uint64_t head, uint32_t tail, const uint8_t *text,
+                                   uint64_t at) noexcept nogil:
         """The symbol's slot, or the free one where it would be; ``at`` is its ``first_slot``."""
-        while self.table[at].index and (self.table[at].head != head or self.table[at].tail != tail):
+        while self.is_other(&self.table[at], head, tail, text):
             at = (at + 1) & self.mask
         return at
 
     cdef inline const uint8_t *read_symbol(self, const uint8_t *p, int32_t *out) noexcept nogil:
-        cdef uint64_t head, hit
-        cdef uint32_t tail = 0
-        cdef int length
-        memcpy(&head, p, 8)
-        # Find the lowest '*' byte of a word: xor turns it into zero, the borrow finds the zero.
-        hit = head ^ 0x2A2A2A2A2A2A2A2Aull
-        hit = (hit - 0x0101010101010101ull) & ~hit & 0x8080808080808080ull
-        if hit:
-            length = __builtin_ctzll(hit) >> 3
-            head &= (1ull << (length * 8)) - 1
-        else:
-            length = 8
-            while length < 10 and p[length] != STAR:
-                tail |= <uint32_t>p[length] << ((length - 8) * 8)
-                length += 1
-            if p[length] != STAR:
-                return NULL
-        tail |= <uint32_t>length << 16
-        hit = self.find_slot(head, tail, self.first_slot(head, tail))
-        out[0] = self.table[hit].index - 1
+        cdef int length = symbol_length(p)
+        cdef symbol_key key
+        cdef uint64_t at
+        if length <= 0:
+            return NULL
+        key = key_of(p, length)
+        at = self.find_slot(key.head, key.tail, p, self.first_slot(key.head, key.tail))
+        out[0] = self.table[at].index - 1
         return p + length + 1 if out[0] >= 0 else NULL
 
     cdef inline const uint8_t *read_time(self, const uint8_t *p, int64_t *out) noexcept nogil:
@@ -234,7 +233,7 @@ cdef class FieldParser:
         if p == NULL or fields.digits >= (1ull << 53):
             return NULL
         symbol.head = first_bytes(symbol.head, fields.symbol_bytes)
-        symbol.tail = <uint32_t>fields.symbol_bytes << 16
+        symbol.tail = <uint32_t>fields.symbol_bytes << TAIL_LENGTH_SHIFT
         symbol.slot = self.first_slot(symbol.head, symbol.tail)
         prefetch(&self.table[symbol.slot])
         out.price = <double>fields.digits / POWER_OF_TEN[fields.fraction]  # as in read_price
@@ -264,7 +263,7 @@ cdef class FieldParser:
                 count += 1
             # In a loop of its own, so that the cache misses of a large table overlap.
             for k in range(count):
-                slot = self.find_slot(symbol[k].head, symbol[k].tail, symbol[k].slot)
+                slot = self.find_slot(symbol[k].head, symbol[k].tail, symbol[k].tick, symbol[k].slot)
                 if not self.table[slot].index:
                     p, count = symbol[k].tick, k
                     break

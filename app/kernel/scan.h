@@ -1,4 +1,4 @@
-/* The symbol and price of a price tick, parsed with vector instructions.
+/* The symbol of a tick, and both symbol and price of a price tick with vector instructions.
  *
  * A parser that goes byte by byte branches on each field's length, and the CPU mispredicts one or two
  * of these branches per tick.  Here no branch depends on a length: one comparison finds both
@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 #include <string.h>
+
+#include "layout.h"
 
 typedef struct {
     uint64_t digits; /* digits of the price, as one number */
@@ -30,6 +32,60 @@ static inline uint64_t load_text(const uint8_t *p) {
 static inline uint64_t first_bytes(uint64_t word, int length) {
     int away = 64 - 8 * length;
     return word << away >> away;
+}
+
+/* A symbol as the table of symbols knows it: its first 8 bytes, and length << 26 | the next 3 bytes or,
+ * of a symbol of over 11 bytes, 26 bits of a hash of the rest.  So the key of any other symbol is the
+ * symbol itself. */
+typedef struct {
+    uint64_t head;
+    uint32_t tail;
+} symbol_key;
+
+#define TAIL_LENGTH_SHIFT 26
+#define HASHED_SYMBOL_BYTES 12 /* or more */
+
+/* How many bytes of a word precede its first '*'; 8 without one. */
+static inline int bytes_before_star(uint64_t word) {
+    /* xor turns a '*' into zero, the borrow finds the lowest zero byte. */
+    uint64_t hit = word ^ 0x2a2a2a2a2a2a2a2aull;
+    hit = (hit - 0x0101010101010101ull) & ~hit & 0x8080808080808080ull;
+    return hit ? __builtin_ctzll(hit) >> 3 : 8;
+}
+
+/* How many bytes precede the first '*', at most SYMBOL_BYTES_MAX; else -1.  Reads 33 bytes. */
+static inline int symbol_length(const uint8_t *p) {
+    int length = 0, before;
+    do {
+        before = bytes_before_star(load_text(p + length));
+        length += before;
+    } while (before == 8 && length < SYMBOL_BYTES_MAX);
+    return before < 8 || p[length] == '*' ? length : -1;
+}
+
+/* The word at `at` of a text of `length` bytes, which goes on behind `at`; the bytes after it are 0. */
+static inline uint64_t word_of(const uint8_t *p, int at, int length) {
+    return first_bytes(load_text(p + at), length - at < 8 ? length - at : 8);
+}
+
+/* The key of 1 to SYMBOL_BYTES_MAX bytes.  Reads whole words. */
+static inline symbol_key key_of(const uint8_t *p, int length) {
+    uint64_t rest = length > 8 ? word_of(p, 8, length) : 0;
+    if (length >= HASHED_SYMBOL_BYTES) {
+        for (int at = 16; at < length; at += 8)
+            rest = (rest ^ rest >> 32) * 0x9e3779b97f4a7c15ull ^ word_of(p, at, length);
+        rest = (rest ^ rest >> 32) * 0x9e3779b97f4a7c15ull >> (64 - TAIL_LENGTH_SHIFT);
+    }
+    return (symbol_key){ word_of(p, 0, length), (uint32_t)length << TAIL_LENGTH_SHIFT | (uint32_t)rest };
+}
+
+/* Whether a symbol, padded with zeros, is the text whose key is the same. */
+static inline int is_symbol(const uint8_t *symbol, const uint8_t *text, uint32_t tail) {
+    int length = (int)(tail >> TAIL_LENGTH_SHIFT);
+    if (length < HASHED_SYMBOL_BYTES) return 1;
+    for (int at = 8; at < length; at += 8)
+        if (load_text(symbol + at) != word_of(text, at, length)) return 0;
+    return 1;
 }
 
 #ifdef __x86_64__

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from app.kernel import _kernel
 from app.model.money import MAX_PRICE
-from app.model.symbols import symbol_problem
+from app.model.symbols import MAX_SYMBOL_BYTES, symbol_problem
 from app.shared_memory_utils.layout_check import (
     Layout,
     check_constants,
@@ -30,16 +30,33 @@ from app.shared_memory_utils.segment import (
     open_for_writing,
 )
 
-PRICES_DTYPE = np.dtype(
-    {"names": ["symbol", "price"], "formats": ["S10", "f8"], "offsets": [64, 8], "itemsize": 128}
-)
-"""NumPy's view of the book's slots.  A price is one aligned 8-byte word, so it is never torn."""
+PRICES_SYMBOL_BYTES = 10
+"""Longest symbol in :attr:`SharedPriceBook.prices`, whose type programs of others rely on."""
+
+
+def _slots_dtype(symbol_bytes: int) -> np.dtype[np.void]:
+    """NumPy's view of the book's slots; a price is one aligned 8-byte word, so never torn."""
+    fields = {"symbol": (f"S{symbol_bytes}", 64), "price": ("f8", 8)}
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": [kind for kind, _ in fields.values()],
+            "offsets": [offset for _, offset in fields.values()],
+            "itemsize": _kernel.BOOK_SLOT_BYTES,
+        }
+    )
+
+
+PRICES_DTYPE = _slots_dtype(PRICES_SYMBOL_BYTES)
+_SLOTS_DTYPE = _slots_dtype(_kernel.SYMBOL_BYTES_MAX)
+if _kernel.SYMBOL_BYTES_MAX != MAX_SYMBOL_BYTES:
+    raise RuntimeError("the kernel has room for other symbols: build it again")
 
 _BOOK_HEAD = struct.Struct("<QIIII Q")
 
 
 def _constants(book: memoryview, count: int) -> bytes:
-    slots = np.frombuffer(book, PRICES_DTYPE, count, _kernel.BOOK_HEADER_BYTES)
+    slots = np.frombuffer(book, _SLOTS_DTYPE, count, _kernel.BOOK_HEADER_BYTES)
     return bytes(book[:20]) + bytes(book[24:32]) + slots["symbol"].tobytes()
 
 
@@ -71,7 +88,7 @@ class SharedPriceBook(SegmentHandle):
         SegmentError: another writer is alive; or, when attaching, the segment has another layout
             version, is truncated, or holds different symbols.
         SegmentForeign: another program's segment has this name.
-        ValueError: a symbol is empty, over 10 bytes, contains a delimiter, or appears twice.
+        ValueError: a symbol is empty, over 32 bytes, contains a delimiter, or appears twice.
     """
 
     def __init__(
@@ -123,10 +140,28 @@ class SharedPriceBook(SegmentHandle):
         """Live read-only view, shape ``(symbols,)``, fields ``symbol`` S10 and ``price`` f8.
 
         The price of a symbol that has not traded yet is 0.
+
+        Raises:
+            ValueError: a symbol has over 10 bytes.  Cut off, it could be another one.
         """
+        for symbol in self._symbols:
+            if len(symbol) > PRICES_SYMBOL_BYTES:
+                raise ValueError(
+                    f"symbol {symbol!r} has {len(symbol)} bytes; .prices shows up to "
+                    f"{PRICES_SYMBOL_BYTES}: use .read, .read_all or .last_prices"
+                )
+        return self._view_slots(PRICES_DTYPE)
+
+    @property
+    def last_prices(self) -> npt.NDArray[np.float64]:
+        """Live read-only view of the prices alone, in the order of :meth:`get_symbols`."""
+        prices: npt.NDArray[np.float64] = self._view_slots(_SLOTS_DTYPE)["price"]
+        return prices
+
+    def _view_slots(self, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
         view = np.frombuffer(
             self._segment.buf,
-            dtype=PRICES_DTYPE,
+            dtype=dtype,
             count=len(self._symbols),
             offset=_kernel.BOOK_HEADER_BYTES,
         )
@@ -257,7 +292,7 @@ def _book_image(symbols: list[str]) -> bytearray:
         0,
         secrets.randbits(64),
     )
-    slots = np.frombuffer(image, dtype=PRICES_DTYPE, offset=_kernel.BOOK_HEADER_BYTES)
+    slots = np.frombuffer(image, dtype=_SLOTS_DTYPE, offset=_kernel.BOOK_HEADER_BYTES)
     slots["symbol"] = [symbol.encode() for symbol in symbols]
     store_checksum(image, _LAYOUT, len(symbols))
     return image
@@ -271,7 +306,7 @@ def _stored_symbols(segment: Segment) -> list[str]:
     """
     count = item_count(segment, _LAYOUT)
     slots = np.frombuffer(
-        segment.buf, dtype=PRICES_DTYPE, count=count, offset=_kernel.BOOK_HEADER_BYTES
+        segment.buf, dtype=_SLOTS_DTYPE, count=count, offset=_kernel.BOOK_HEADER_BYTES
     )
     return [raw.decode() for raw in slots["symbol"].tolist()]
 

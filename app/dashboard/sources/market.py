@@ -244,5 +244,5 @@ class Market:
         """The latest price of the first symbols."""
         if self._book is None:
             return {}
-        prices = self._book.prices["price"][:symbols_max].tolist()
+        prices = self._book.last_prices[:symbols_max].tolist()
         return dict(zip(self.symbols, prices, strict=False))

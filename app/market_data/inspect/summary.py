@@ -6,6 +6,7 @@ import numpy as np
 
 from app.market_data.sentiment import repeats_time
 from app.market_data.tick_table import Rows
+from app.model.symbols import is_option
 from app.model.timestamps import NS_PER_S, format_timestamp
 
 GAPS_SHOWN: Final = 3
@@ -97,6 +98,10 @@ def lines(found: Summary) -> list[tuple[str, str]]:
         ("usual step", duration(found.usual_step_ns)),
         ("gaps", f"{found.gap_count:,} longer than {GAP_STEPS} usual steps"),
     ]
+    options = [name for name, _ in found.symbols if is_option(name)]
+    if options:
+        plain = f"{len(options):,}, without the blanks that OSI puts inside: {options[0]}"
+        result.insert(2, ("options", plain))
     for gap in found.gaps:
         before, after = (format_timestamp(ns).decode() for ns in gap)
         result.append(("", f"{duration(gap.after_ns - gap.before_ns)} from {before} to {after}"))

@@ -18,6 +18,7 @@ from app.market_data.sources.source import HEAD_BYTES, ReadProgress, Source
 from app.market_data.sources.text import text_file
 from app.market_data.storage.place import FREE_BYTES_MIN, NoRoom, Storage
 from app.market_data.tick_table import Columns, Rows
+from app.model.symbols import without_padding
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
 
@@ -79,7 +80,8 @@ def load_files(spec: str, columns: Columns, progress: ReadProgress | None = None
 
 def _for_file(columns: Columns, path: Path) -> Columns:
     if columns.data_symbol != FILE:
-        return columns
+        symbol = without_padding(columns.data_symbol.encode()).decode()
+        return replace(columns, data_symbol=symbol)
     symbol = symbol_of_name(path)
     if not symbol:
         raise DataError(f"{path}: DATA_SYMBOL={FILE}: the file's name begins with no symbol")
@@ -96,7 +98,7 @@ def _checked(path: str, rows: Rows) -> Rows:
     if size_bytes > MAX_FRAME_BYTES:
         raise DataError(
             f"{path}: {len(rows.symbols)} symbols make a symbol list of {size_bytes} bytes, "
-            f"at most {MAX_FRAME_BYTES}"
+            f"at most {MAX_FRAME_BYTES}: leave some out of the file"
         )
     return rows
 

@@ -79,7 +79,8 @@ class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 assert NewOrder.__struct_fields__ == ORDER_FIELDS, "the explanations name the members of an order"
 
 PROOF_DIGITS: Final = 16
-MARKS_IN_A_FRAME: Final = 1000
+MARKS_IN_A_FRAME: Final = 700
+"""Also of the longest symbols, if JSON escapes each of their bytes."""
 
 _PRICE_MAX: Final = float(MAX_PRICE)
 """Comparing a float with a float is faster than with an int."""

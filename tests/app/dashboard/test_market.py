@@ -13,7 +13,7 @@ from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import FREE, LOSSLESS, TickRing
 
 CAPACITY = 1024
-SYMBOLS = ["A", "B", "C"]
+SYMBOLS = ["A", "B", "ABCDEFGHIJKLMNOPQRSTUVWXYZ123456"]
 
 
 class Feed:
@@ -91,7 +91,7 @@ def test_a_history_begins_with_what_the_ring_has_and_goes_on(feed: Feed, market:
         feed.write(6)
         market.read()
     check(market, "B", list(range(1, 114, 3)))
-    check(market, "C", list(range(2, 114, 3)))
+    check(market, SYMBOLS[2], list(range(2, 114, 3)))
 
 
 def test_nothing_is_shown_twice_if_ticks_arrive_between_two_readings(
@@ -171,3 +171,10 @@ def test_a_replaced_ring_is_noticed_and_begins_anew(feed: Feed, market: Market, 
 
 def test_an_unknown_symbol_has_no_history(market: Market) -> None:
     assert market.history("NOPE") is None
+
+
+def test_the_latest_price_of_each_symbol_however_long_its_name(feed: Feed, market: Market) -> None:
+    feed.write(30)
+    market.read()
+    assert market.prices() == {symbol: price_of(27 + at) for at, symbol in enumerate(SYMBOLS)}
+    assert market.prices(1) == {"A": price_of(27)}

@@ -12,7 +12,7 @@ import pytest
 
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
-from tests.support.kernel.helpers import BOTH, DAY_NS, SYMBOLS, padded, refused
+from tests.support.kernel.helpers import BOTH, DAY_NS, LONG, SYMBOLS, padded, refused
 
 
 @BOTH
@@ -207,14 +207,18 @@ class TestParser:
         "text",
         [
             *b"|a|B|MSF|MSFT |MSFT\0|A\0\0|\0|1234567|12345678\0|123456780".split(b"|"),
-            *(b"12345678901", b"1234567890" * 2, b"\xff" * 10, b"A,MSFT"),
+            *(b"1234567890\0", b"1234567890" * 2, b"\xff" * 10, b"\xff" * 40, b"A,MSFT"),
+            *(b"123456789012\0", b"123456789012" + b"\0" * 20, b"AAPL251219C00200001"),
+            *(b"AAPL251218C00200000", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ12346", LONG.encode()),
         ],
     )
     def test_unknown_symbols(self, kernel: Any, text: bytes) -> None:
         data = b"2025-10-01 09:30:00*" + text + b"*1*"
         assert parse(kernel, data) == ([], 20, kernel.BAD_SYMBOL)
 
-    @pytest.mark.parametrize("symbols", [["A", "A"], [""], ["12345678901"]])
+    @pytest.mark.parametrize(
+        "symbols", [["A", "A"], [""], [LONG], ["BTC-USDT-PERP"] * 2, [LONG[:32]] * 2]
+    )
     def test_invalid_symbol_lists_are_refused(self, kernel: Any, symbols: list[str]) -> None:
         with refused():
             kernel.FieldParser(symbols)

@@ -105,7 +105,10 @@ def test_ticks_malformed_at_the_source_are_skipped_with_their_number(
         100: (b"2025-10-01 25:00:00*AAPL*1.0*", "timestamp that is not"),
         101: (b"Xmas*AAPL*1.0*", "timestamp that is not"),
         500: (b"2025-10-01 09:30:00*NONE*1.0*", "symbol that is not in the symbol list"),
-        900: (b"2025-10-01 09:30:00*12345678901*1.0*", "symbol that is not in the symbol list"),
+        900: (
+            b"2025-10-01 09:30:00*123456789012345678901234567890123*1.0*",
+            "symbol that is not in the symbol list",
+        ),
         1700: (b"2025-10-01 09:30:00*AAPL*-1*", "price that is not"),
         1701: (b"2025-10-01 09:30:00*AAPL*1e999*", "price that is not"),
         2999: (b"2025-10-01 09:30:00*AAPL*NaN*", "price that is not"),

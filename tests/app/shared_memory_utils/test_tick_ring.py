@@ -220,9 +220,9 @@ class TestUnusableSegments:
     def test_another_version_and_a_truncated_ring(self, name: str) -> None:
         Writer(name).close()
         damage(name, 8, "<I", 9)
-        with pytest.raises(SegmentError, match="layout version 9, this program reads 2"):
+        with pytest.raises(SegmentError, match="layout version 9, this program reads 3"):
             TickRing.attach(name)
-        damage(name, 8, "<I", 2)
+        damage(name, 8, "<I", 3)
         os.truncate(SHM / name, 8192 + 32)
         with pytest.raises(SegmentError, match="truncated"):
             TickRing.attach(name)

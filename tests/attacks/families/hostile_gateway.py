@@ -47,7 +47,7 @@ WRONG = {
     "timestamps that are none": (b"2025-10-01 25:00:00*AAPL*1.0*", b"Xmas*AAPL*1.0*"),
     "symbols that are not in its list": (
         b"2025-10-01 09:30:00*NONE*1.0*",
-        b"2025-10-01 09:30:00*12345678901*1.0*",
+        b"2025-10-01 09:30:00*123456789012345678901234567890123*1.0*",
     ),
     "prices of NaN, infinity, -1 and 1e999": (
         b"2025-10-01 09:30:00*AAPL*NaN*",

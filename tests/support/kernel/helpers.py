@@ -9,7 +9,16 @@ from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from tests.support.kernel import twin as kernel_twin
 
-SYMBOLS = ["A", "MSFT", "12345678", "123456789", "1234567890"]
+SYMBOLS = [
+    "A",
+    "MSFT",
+    *("12345678", "123456789", "1234567890", "12345678901", "123456789012", "1234567890123456"),
+    *("BTC-USDT-PERP", "AAPL251219C00200000", "AAPL251219C00205000"),
+    *("ABCDEFGHIJKLMNOPQRSTUVWXYZ12345", "ABCDEFGHIJKLMNOPQRSTUVWXYZ123456"),
+]
+"""Around each place where the parser or the table of symbols goes another way."""
+LONG = "ABCDEFGHIJKLMNOPQRSTUVWXYZ1234567"
+"""33 bytes: one too many."""
 DAY_NS = 20362 * 86400 * 10**9
 """2025-10-01."""
 LOSSLESS, LATEST = 1, 2

@@ -43,10 +43,10 @@ def _put(buffer: Any, form: str, offset: int, value: Any) -> None:
 def book_image(symbols: list[str]) -> bytearray:
     """A new book's bytes."""
     image = bytearray(BOOK_HEADER_BYTES + len(symbols) * BOOK_SLOT_BYTES)
-    struct.pack_into("<8sIIIIQ", image, 0, b"PRICBOOK", 2, BOOK_SLOT_BYTES, len(symbols), 0, 7)
+    struct.pack_into("<8sIIIIQ", image, 0, b"PRICBOOK", 3, BOOK_SLOT_BYTES, len(symbols), 0, 7)
     for i, symbol in enumerate(symbols):
         struct.pack_into(
-            "10s", image, BOOK_HEADER_BYTES + i * BOOK_SLOT_BYTES + 64, symbol.encode()
+            "32s", image, BOOK_HEADER_BYTES + i * BOOK_SLOT_BYTES + 64, symbol.encode()
         )
     return image
 
@@ -54,7 +54,7 @@ def book_image(symbols: list[str]) -> bytearray:
 def ring_image(capacity: int) -> bytearray:
     """A new lossless ring's bytes."""
     image = bytearray(RING_HEADER_BYTES + capacity * RECORD_BYTES)
-    struct.pack_into("<8sIIQQI", image, 0, b"TICKRING", 2, RECORD_BYTES, capacity, 7, LOSSLESS)
+    struct.pack_into("<8sIIQQI", image, 0, b"TICKRING", 3, RECORD_BYTES, capacity, 7, LOSSLESS)
     struct.pack_into("<Q", image, RingView.END_SEQ, NO_END)
     return image
 

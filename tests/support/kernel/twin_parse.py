@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Any
 
-PARSE_SLACK_BYTES = 64
+PARSE_SLACK_BYTES, SYMBOL_BYTES_MAX = 64, 32
 NEED_MORE, FULL, MARK, BAD_TIMESTAMP, BAD_SYMBOL, BAD_PRICE, BAD_SENTIMENT = range(7)
 
 TIME = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?Z?")
@@ -52,7 +52,7 @@ class FieldParser:
         self.index: dict[bytes, int] = {}
         for i, symbol in enumerate(symbols):
             raw = symbol.encode()
-            if not 0 < len(raw) <= 10 or raw in self.index:
+            if not 0 < len(raw) <= SYMBOL_BYTES_MAX or raw in self.index:
                 raise ValueError(symbol)
             self.index[raw] = i
 

@@ -1,7 +1,5 @@
 """Symbols and sentiments of a typed column."""
 
-import contextlib
-
 import numpy as np
 
 from app.market_data.ragged import Ints, Mask
@@ -10,7 +8,6 @@ from app.market_data.sources.columnar.price_values import FLOATS, INTEGERS, TEXT
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
 from app.market_data.sources.value_columns import normalize_sentiment
 from app.market_data.tick_table import NO_VALUE, SENTIMENT_MAX
-from app.model.symbols import symbol_problem
 
 
 def symbol_indices(column: ArrowColumn, kind: str, table: SymbolTable) -> tuple[Ints, BadValues]:
@@ -64,15 +61,20 @@ def _of_texts(column: ArrowColumn, valid: Mask, table: SymbolTable, bad: BadValu
     for row in unknown.tolist():
         text = texts.text(row).strip()
         if text not in seen:
-            seen[text] = ("" if text else "missing") or symbol_problem(text) or ""
-            if not seen[text]:
-                with contextlib.suppress(ValueError):
-                    table.add(text)
+            seen[text] = _problem(text, table)
         if seen[text]:
             bad[row] = (text, seen[text])
         else:
             index[row] = table.get(text)
     return index
+
+
+def _problem(text: bytes, table: SymbolTable) -> str:
+    """Why this is no symbol; empty if it is one, which ``table`` then knows."""
+    try:
+        return "" if text and table.add(text) != UNKNOWN else "missing"
+    except ValueError as error:
+        return str(error)
 
 
 def sentiment_values(column: ArrowColumn, kind: str, required: bool) -> tuple[Ints, BadValues]:

@@ -1,5 +1,6 @@
 """Symbols of instruments, which a record names by an id."""
 
+import contextlib
 from typing import Final
 
 import numpy as np
@@ -8,7 +9,6 @@ from app.market_data.ragged import Ints
 from app.market_data.sources.dbn.metadata import Interval, Metadata
 from app.market_data.sources.dbn.records import HEADER, Run
 from app.market_data.sources.symbol_table import UNKNOWN, SymbolTable
-from app.model.symbols import symbol_problem
 from app.model.timestamps import MAX_EVENT_NS, MIN_EVENT_NS
 
 _UNNAMED: Final = "has no symbol in this file: set DATA_SYMBOL, if all rows have the same"
@@ -74,9 +74,7 @@ class Instruments:
             if last_ns < interval.start_ns or interval.end_ns <= first_ns:
                 continue
             if interval.start_ns <= first_ns and last_ns < interval.end_ns:
-                known = self._table.get(interval.symbol)
-                if known != UNKNOWN or symbol_problem(interval.symbol):
-                    return known
-                return self._table.add(interval.symbol)
+                with contextlib.suppress(ValueError):
+                    return self._table.add(interval.symbol)
             break
         return UNKNOWN

@@ -12,7 +12,7 @@ from typing import Final
 
 from app.market_data.sources.errors import DataError, printable, symbol_remedy
 from app.market_data.sources.timestamp_texts import TimestampReader, likely_forms
-from app.model.symbols import symbol_problem
+from app.model.symbols import symbol_problem, without_padding
 
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _TIME_OF_DAY: Final = re.compile(r"\d\d?:\d\d(?::\d\d(?:\.\d{1,9})?)?")
@@ -114,7 +114,7 @@ def _guess(fields: Sequence[str]) -> list[str]:
             if names[at].startswith("column_")
             and re.search("[A-Za-z]", field)
             and not _KINDS["flag"].fullmatch(field)
-            and symbol_problem(field.encode()) is None
+            and symbol_problem(without_padding(field.encode())) is None
         ),
         None,
     )

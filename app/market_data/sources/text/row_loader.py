@@ -80,6 +80,8 @@ class RowLoader:
             good &= sentiment_columns(data, starts[2], lengths[2])[0]
         keep = np.ones(len(good), np.bool_)
         frames = _Frames(ticks)
+        if self._symbols.has_other_forms:
+            self._rename(symbol_index, lengths[1], np.flatnonzero(good), frames)
         retimed = known & good
         self._normalize(ticks, np.flatnonzero(~good), keep, event_ns, symbol_index, frames)
         bar_ns = event_ns
@@ -126,6 +128,13 @@ class RowLoader:
                     self._symbols.add(name)
         return self._symbols.find(ticks.array, starts, lengths)
 
+    def _rename(self, symbol_index: Ints, lengths: Ints, rows: Ints, frames: "_Frames") -> None:
+        """Write the names of symbols that stand in the file in another form, which is longer."""
+        names = Fields.from_texts([name.encode() for name in self._symbols.names])
+        others = rows[lengths[rows] != names.lengths[symbol_index[rows]]]
+        if len(others):
+            frames.replace(others, 1, names.take(symbol_index[others]))
+
     def _normalize(
         self,
         ticks: TickBatch,
@@ -169,7 +178,7 @@ class RowLoader:
         except ValueError as error:
             self._malformed.add_field(int(ticks.lines[row]), name, text, str(error))
             return None
-        return event_ns, index, (time_text, symbol, value)
+        return event_ns, index, (time_text, self._symbols.names[index].encode(), value)
 
     def _read_values(self, ticks: TickBatch, keep: Mask) -> Values:
         """The sentiment column; rows with a malformed value are removed from ``keep``."""

@@ -7,7 +7,7 @@ from app.market_data.sources.errors import DataError
 from app.market_data.sources.text.headerless import is_row
 from app.market_data.sources.text.layout import BAR, Group, Layout, split_line
 from app.market_data.tick_table import Columns
-from app.model.symbols import symbol_problem
+from app.model.symbols import symbol_problem, without_padding
 
 HEADER_ROWS_MAX: Final = 3
 
@@ -44,11 +44,12 @@ def wide_layout(path: Path, head: bytes, columns: Columns, delimiter: bytes) -> 
         places = [_place(values, symbols, name, symbol) for name in wanted]
         if None in places:
             continue
-        problem = symbol_problem(symbol.encode())
+        name = without_padding(symbol.encode())
+        problem = symbol_problem(name)
         if problem:
             raise DataError(f"{path}: symbol={symbol!r}: {problem}")
         found = tuple(place for place in places if place is not None)
-        groups.append(Group(found, symbol.encode()))
+        groups.append(Group(found, name))
     names = [*dict.fromkeys(values[1:])]
     if not groups:
         missing = ", ".join(repr(name) for name in wanted)

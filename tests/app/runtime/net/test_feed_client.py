@@ -77,7 +77,7 @@ class TestFeedConnection:
             (b"HTTP/1.1 400 Bad Request\r\n*", RemoteProtocolError),
             (b"SYMBOLS|*", RemoteProtocolError),
             (b"SYMBOLS|A,A*", RemoteProtocolError),
-            (b"SYMBOLS|12345678901*", RemoteProtocolError),
+            (b"SYMBOLS|" + b"1" * 33 + b"*", RemoteProtocolError),
             (b"SYMBOLS|A*SEQ|1*", RemoteProtocolError),
             (b"SYMBOLS|A*SEQ|x*", RemoteProtocolError),
             (b"x" * 2 * BUFFER_BYTES, FeedClosed),

@@ -232,11 +232,12 @@ def test_a_live_session_names_instruments_as_it_goes(save: Save, version: int) -
 
 
 def test_instruments_without_a_usable_symbol(save: Save) -> None:
-    mappings = [mapping("AAPL  250221C00250000", (DAY, DAY + dt.timedelta(1), "1"))]
+    mappings = [mapping("BRN  FMH0025!", (DAY, DAY + dt.timedelta(1), "1"))]
     path = save(head(mappings=mappings), trade(10**9), trade(10**9, AT, 3))
     with pytest.raises(DataError) as error:
         load_prices(path, Columns())
-    assert "1: symbol='AAPL  250221C00250000': symbol of 21 bytes" in str(error.value)
+    reason = "1: symbol='BRN  FMH0025!': symbol with a delimiter (* | ,), a space, or "
+    assert f"{reason}anything but printable ASCII: set SYMBOL_COLUMN" in str(error.value)
     assert "2: symbol='3': has no symbol in this file: set DATA_SYMBOL" in str(error.value)
     rows = load_prices(path, Columns(data_symbol="OPT"))
     assert found(rows) == [("OPT", "1"), ("OPT", "1")]
@@ -332,6 +333,18 @@ def test_forged_counts_cost_no_memory(save: Save) -> None:
         load_prices(save(b"DBN\x04" + data[4:]), Columns())
 
 
+def test_an_option_is_called_without_the_blanks_of_its_root(save: Save) -> None:
+    day = (DAY, DAY + dt.timedelta(1))
+    mappings = [
+        mapping("AAPL  250221C00250000", (*day, "1")),
+        mapping("AAPL250221C00250000", (*day, "2")),
+        mapping("SPXW  250221P00250000", (*day, "3")),
+    ]
+    path = save(head(mappings=mappings), *(trade(10**9, AT, number) for number in (1, 2, 3)))
+    names = ["AAPL250221C00250000", "AAPL250221C00250000", "SPXW250221P00250000"]
+    assert [symbol for symbol, _ in found(load_prices(path, Columns()))] == names
+
+
 SAMPLES = {
     "XNAS.ITCH__test_data.trades.dbn.zst": ["521", "521", "521", "521.01"],
     "XNAS.ITCH__test_data.mbp-1.dbn.zst": ["525.505", "529.375"],
@@ -344,6 +357,15 @@ def test_databentos_own_samples(name: str) -> None:
     if not path.exists():
         pytest.skip(f"{path} is not here; TRADING_SHARED_DATA names its folder")
     assert found(load_prices(path, Columns())) == [("NVDA", price) for price in SAMPLES[name]]
+
+
+def test_databentos_sample_of_options() -> None:
+    path = SHARED_DATA / "dbn" / "OPRA.PILLAR__test_data.trades.dbn.zst"
+    if not path.exists():
+        pytest.skip(f"{path} is not here; TRADING_SHARED_DATA names its folder")
+    prices = ["0.24", "0.2", "0.19", "0.19"]
+    rows = load_prices(path, Columns())
+    assert found(rows) == [("AAPL250221C00250000", price) for price in prices]
 
 
 def test_zstd_that_is_no_dbn_is_left_to_others() -> None:

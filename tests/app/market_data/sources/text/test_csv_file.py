@@ -167,7 +167,7 @@ class TestRejected:
             ("2025-02-30,A,1", "timestamp='2025-02-30': not a timestamp: day is out of range"),
             ("20251001,A,1", "timestamp='20251001': ambiguous: write the date as YYYY-MM-DD"),
             ("2025-10-01,,1", "symbol='': empty symbol"),
-            ("2025-10-01,ABCDEFGHIJK,1", "symbol='ABCDEFGHIJK': symbol of 11 bytes, at most 10"),
+            (f"2025-10-01,{'A' * 33},1", "symbol of 33 bytes"),
             ("2025-10-01,A*B,1", "symbol='A*B': symbol with a delimiter"),
             ("2025-10-01,A|B,1", "symbol='A|B': symbol with a delimiter"),
             ('2025-10-01,"A,B",1', "symbol='A,B': symbol with a delimiter"),

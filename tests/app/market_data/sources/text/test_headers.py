@@ -199,8 +199,8 @@ class TestWide:
         assert len(rows) == 1
 
     def test_a_symbol_that_is_none(self, tmp_path: Path) -> None:
-        text = "Price,Close\nTicker,ABCDEFGHIJK\nDate,\n2025-10-01,1\n"
-        assert "symbol='ABCDEFGHIJK': symbol of 11 bytes" in refusal(tmp_path, text)
+        text = f"Price,Close\nTicker,{'A' * 33}\nDate,\n2025-10-01,1\n"
+        assert f"symbol='{'A' * 33}': symbol of 33 bytes" in refusal(tmp_path, text)
 
 
 PIECES = st.sampled_from(

@@ -230,8 +230,8 @@ class TestConstantSymbol:
         assert load(tmp_path, HEADER + ROWS, data_symbol="X").symbols == ["AAPL", "MSFT"]
 
     def test_a_symbol_that_is_none(self, tmp_path: Path) -> None:
-        message = refusal(tmp_path, self.TEXT, data_symbol="ABCDEFGHIJK")
-        assert "DATA_SYMBOL=ABCDEFGHIJK: symbol of 11 bytes, at most 10" in message
+        message = refusal(tmp_path, self.TEXT, data_symbol="A" * 33)
+        assert f"DATA_SYMBOL={'A' * 33}: symbol of 33 bytes, at most 32" in message
 
     def test_with_sentiment(self, tmp_path: Path) -> None:
         text = "timestamp,price,sentiment\n2025-10-01,1,7\n2025-10-02,x,8\n2025-10-03,3,\n"
