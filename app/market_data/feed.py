@@ -17,7 +17,8 @@ from app.market_data.file_segment import FileSegment
 from app.market_data.loop_segment import LoopSegment
 from app.market_data.ragged import Ints
 from app.market_data.random_walk import WalkSegment, WalkStart, median_step_ns
-from app.market_data.sentiment import SentimentTrack, Work, silent
+from app.market_data.sentiment import SentimentTrack
+from app.market_data.storage.pieces import Work, silent
 from app.market_data.storage.resident import RESIDENT
 from app.market_data.tick_table import Rows
 

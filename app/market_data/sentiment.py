@@ -16,18 +16,12 @@ from app.market_data.counter_rng import CounterRng
 from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, concatenate
 from app.market_data.ragged import Bytes, Ints, Mask, pick_rows
 from app.market_data.storage.columns import Table
-from app.market_data.storage.pieces import pieces
-from app.market_data.storage.place import Storage
+from app.market_data.storage.pieces import Work, pieces, silent
+from app.market_data.storage.place import IN_MEMORY, Storage
 from app.market_data.tick_table import SENTIMENT_MAX, Rows
 from app.model.wire.frames import DELIMITER
 
 VALUE_TEXTS: Final = Fields.from_texts([b"%d" % value for value in range(SENTIMENT_MAX + 1)])
-IN_MEMORY: Final = Storage(memory_bytes_max=1 << 62)
-Work = Callable[[int, int], object]
-
-
-def silent(_done: int, _total: int) -> None:
-    """Shows nothing."""
 
 
 @dataclass(slots=True)

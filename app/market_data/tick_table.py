@@ -17,11 +17,12 @@ NO_VALUE: Final = -1
 
 @dataclass(slots=True)
 class Rows:
-    """The usable rows of one file, in time order.
+    """The usable rows of one file.
 
     Row ``i`` is the frame ``frames[offsets[i]:offsets[i + 1]]``; ``event_ns``, ``symbol_index`` and
     ``values`` (the sentiment, or None if the file has no such column) have the shape ``(rows,)``,
-    ``offsets`` the shape ``(rows + 1,)``.  ``skipped``: malformed rows left out.  All of it may be
+    ``offsets`` the shape ``(rows + 1,)``.  ``skipped``: malformed rows left out.
+    ``in_order``: False where the rows may be in another order than that of time.  All of it may be
     in mapped files: walk through it with :func:`app.market_data.storage.pieces.pieces`.
     """
 
@@ -32,6 +33,7 @@ class Rows:
     values: Values | None
     symbols: list[str]
     skipped: int = 0
+    in_order: bool = True
 
     def __len__(self) -> int:
         return len(self.event_ns)

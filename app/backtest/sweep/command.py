@@ -31,8 +31,9 @@ from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_
 from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.loader import open_feed
+from app.market_data.sources.loader import open_feed, storage_of
 from app.market_data.sources.progress import LoadProgress
+from app.market_data.storage.place import NoRoom
 from app.runtime.log import setup_logging
 from app.runtime.metrics.tables import show
 from app.runtime.run.strategy_params import read_params, setting_text, value_text
@@ -194,7 +195,7 @@ def sweep(request: Request) -> int:
         total = feed.file.ticks if request.ticks is None else min(request.ticks, feed.total)
         if request.verify and total != feed.file.ticks:
             raise click.UsageError("--verify runs the whole file: leave out --ticks")
-        memory = stack.enter_context(TickMemory(feed, total))
+        memory = stack.enter_context(_decoded(feed, total, settings))
         if request.folds:
             check_folds(len(memory.days), request.folds, _by(request, memory.days))
         what = identity(request, feed, total)
@@ -214,6 +215,13 @@ def sweep(request: Request) -> int:
             done = f"{len(folder.outcomes):,} of {len(cells):,} cells are in {path}"
             print(f"\nsweep: interrupted; {done}; the same command goes on", file=sys.stderr)
             return EXIT_INTERRUPTED
+
+
+def _decoded(feed: Feed, total: int, settings: Settings) -> TickMemory:
+    try:
+        return TickMemory(feed, total, storage_of(settings))
+    except NoRoom as error:
+        raise DataError(f"{settings.data_path}: {error}") from None
 
 
 def run_cells(pool: Pool, task: Task, left: list[Cell], folder: SweepFolder, total: int) -> None:

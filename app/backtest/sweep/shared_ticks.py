@@ -1,8 +1,9 @@
-"""One decoded copy of the ticks and their sentiment in memory, which every worker reads."""
+"""One decoded copy of the ticks and their sentiment, which every worker reads."""
 
 import fcntl
 import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
@@ -13,10 +14,14 @@ import numpy.typing as npt
 from app.backtest.feed_reader import FeedReader
 from app.backtest.performance.daily import DAY_NS, day_starts
 from app.market_data.feed import Feed
+from app.market_data.storage.columns import FULL, write
+from app.market_data.storage.place import IN_MEMORY, Storage, free_bytes_of
+from app.market_data.storage.resident import RESIDENT
 from app.model.tick import TICK_DTYPE
 from app.strategy.engine import MAX_BATCH_TICKS
 
 SENTIMENT_BYTES: Final = 2
+_ALL_SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class SharedTicks(NamedTuple):
@@ -30,38 +35,44 @@ class SharedTicks(NamedTuple):
 
 
 class TickMemory(AbstractContextManager["TickMemory"]):
-    """Decodes the first ``total`` ticks of a feed, once.
+    """Decodes the first ``total`` ticks of a feed, once: into memory, or a file if they are many.
 
-    The memory has no name, goes when the last process closes it, and is sealed: no worker can
-    change what the others see.  ``days``: those that have a tick,
-    counted from 1970 (UTC).
+    It has no name and goes when the last process closes it.  No worker can change what the others
+    see: memory is sealed, and of a file they get only the right to read.  ``days``: those that have
+    a tick, counted from 1970 (UTC).
+
+    Raises:
+        NoRoom: they do not fit into memory, and no disk has room.
     """
 
-    def __init__(self, feed: Feed, total: int) -> None:
+    def __init__(self, feed: Feed, total: int, storage: Storage = IN_MEMORY) -> None:
         self.days: list[int] = []
-        self._descriptor = os.memfd_create("sweep_ticks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._descriptor, total * (TICK_DTYPE.itemsize + SENTIMENT_BYTES))
-        ends = self._fill(feed, total)
-        fcntl.fcntl(
-            self._descriptor,
-            fcntl.F_ADD_SEALS,
-            fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
-        )
+        size_bytes = total * (TICK_DTYPE.itemsize + SENTIMENT_BYTES)
+        on_disk = size_bytes > storage.memory_bytes_max
+        self._descriptor = _file(storage, size_bytes) if on_disk else _memory()
+        try:
+            ends = self._fill(feed, total)
+            if on_disk:
+                os.fchmod(self._descriptor, 0o400)
+            else:
+                fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, _ALL_SEALS)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
         path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         self.shared = SharedTicks(path, feed.symbols, total, ends)
 
     def _fill(self, feed: Feed, total: int) -> list[int]:
-        # Sealing needs that no writable mapping is left, so the arrays end with this function.
-        with mmap.mmap(self._descriptor, 0) as memory:
-            ticks, sentiment = _arrays(memory, total)
-            reader, ends = FeedReader(feed, total), []
-            for batch in reader.batches():
-                first, end = reader.next_seq - len(batch), reader.next_seq
-                reader.join(batch, sentiment[first:end])
-                ticks[first:end] = batch
-                ends.append(end)
-                self._take_days(batch["event_ns"])
-            del ticks, sentiment
+        sentiment = np.zeros(MAX_BATCH_TICKS, np.int16)
+        reader, ends = FeedReader(feed, total), []
+        for batch in reader.batches():
+            first, end = reader.next_seq - len(batch), reader.next_seq
+            reader.join(batch, sentiment[: len(batch)])
+            write(self._descriptor, batch.view(np.uint8), first * TICK_DTYPE.itemsize)
+            at = total * TICK_DTYPE.itemsize + first * SENTIMENT_BYTES
+            write(self._descriptor, sentiment[: len(batch)], at)
+            ends.append(end)
+            self._take_days(batch["event_ns"])
         return ends
 
     def _take_days(self, event_ns: npt.NDArray[np.int64]) -> None:
@@ -80,7 +91,7 @@ class SharedReader:
     def __init__(self, shared: SharedTicks) -> None:
         descriptor = os.open(shared.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            memory = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            memory = RESIDENT.map(descriptor)
         finally:
             os.close(descriptor)
         self._ends = shared.ends
@@ -96,6 +107,7 @@ class SharedReader:
         for end in self._ends:
             batch = self._batch[: end - first]
             batch[:] = self._ticks[first:end]
+            RESIDENT.passed(batch.nbytes)
             yield batch
             first = end
 
@@ -103,6 +115,24 @@ class SharedReader:
         """Write each tick's sentiment to ``out``."""
         first = int(ticks["seq"][0])
         out[:] = self._sentiment[first : first + len(ticks)]
+
+
+def _memory() -> int:
+    return os.memfd_create("sweep_ticks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+def _file(storage: Storage, size_bytes: int) -> int:
+    """A file without a name and of this size, whose room is taken at once."""
+    folder = storage.place()
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        storage.check_room(folder, size_bytes, size_bytes)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        except OSError as error:
+            if error.errno in FULL:
+                raise storage.full(folder, size_bytes, free_bytes_of(folder)) from None
+            raise
+        return os.dup(file.fileno())
 
 
 def _arrays(memory: mmap.mmap, total: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int16]]:

@@ -13,7 +13,8 @@ from app.market_data.sources.columnar import arrow, parquet
 from app.market_data.sources.dbn import file as dbn_file
 from app.market_data.sources.errors import FILE, DataError, reading, symbol_of_name
 from app.market_data.sources.files import files_of
-from app.market_data.sources.rows import merged
+from app.market_data.sources.progress import share
+from app.market_data.sources.rows import by_time, joined
 from app.market_data.sources.source import HEAD_BYTES, ReadProgress, Source
 from app.market_data.sources.text import text_file
 from app.market_data.storage.place import FREE_BYTES_MIN, NoRoom, Storage
@@ -21,6 +22,9 @@ from app.market_data.tick_table import Columns, Rows
 from app.model.symbols import without_padding
 from app.model.wire.feed_protocol import encode_symbol_list
 from app.model.wire.frames import MAX_FRAME_BYTES
+
+READ_PERCENT: Final = 60
+"""How much of the loading is reading, where rows are sorted."""
 
 SOURCES: Final[list[Source]] = [parquet, arrow, dbn_file, text_file]
 """The file formats; the first that matches loads the file.  Text is last: it matches any file."""
@@ -47,9 +51,21 @@ def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = No
     Raises:
         DataError: with every reason why this file cannot be replayed.
     """
-    with _storing(str(path)):
+    read = READ_PERCENT if columns.sort_rows else 100
+    return _in_order(_load_prices(path, columns, share(progress, 0, read)), path, columns, progress)
+
+
+def _load_prices(path: Path, columns: Columns, progress: ReadProgress) -> Rows:
+    with _storing(path):
         rows = _source_of(path).load_prices(path, _for_file(columns, path), progress)
-    return _checked(str(path), rows)
+    return _checked(path, rows)
+
+
+def _in_order(
+    rows: Rows, spec: Path | str, columns: Columns, progress: ReadProgress | None
+) -> Rows:
+    with _storing(spec):
+        return by_time(rows, columns.storage, share(progress, READ_PERCENT, 100))
 
 
 def load_files(spec: str, columns: Columns, progress: ReadProgress | None = None) -> Rows:
@@ -63,19 +79,20 @@ def load_files(spec: str, columns: Columns, progress: ReadProgress | None = None
         return load_prices(paths[0], columns, progress)
     with reading(paths[0]):
         sizes = [path.stat().st_size for path in paths]
+    read = share(progress, 0, READ_PERCENT)
 
     def parts() -> Iterator[Rows]:
         for number, path in enumerate(paths):
             before = sum(sizes[:number])
 
             def part_done(done: int, _: int, before: int = before) -> None:
-                if progress:
-                    progress(before + done, sum(sizes))
+                read(before + done, sum(sizes))
 
-            yield load_prices(path, replace(columns, several_files=True), part_done)
+            yield _load_prices(path, replace(columns, several_files=True), part_done)
 
     with _storing(spec):
-        return _checked(spec, merged(parts(), columns.storage))
+        rows = joined(parts(), columns.storage)
+    return _in_order(_checked(spec, rows), spec, columns, progress)
 
 
 def _for_file(columns: Columns, path: Path) -> Columns:
@@ -88,7 +105,7 @@ def _for_file(columns: Columns, path: Path) -> Columns:
     return replace(columns, data_symbol=symbol)
 
 
-def _checked(path: str, rows: Rows) -> Rows:
+def _checked(path: Path | str, rows: Rows) -> Rows:
     """The rows, if their symbols fit into a frame.
 
     Raises:
@@ -109,8 +126,11 @@ def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None 
     Raises:
         DataError: with every reason why this file cannot be used.
     """
-    with _storing(str(path)):
-        return _source_of(path).load_sentiments(path, _for_file(columns, path), progress)
+    read = READ_PERCENT if columns.sort_rows else 100
+    with _storing(path):
+        source, columns_here = _source_of(path), _for_file(columns, path)
+        rows = source.load_sentiments(path, columns_here, share(progress, 0, read))
+    return _in_order(rows, path, columns, progress)
 
 
 def columns_of(settings: Settings) -> Columns:
@@ -149,7 +169,7 @@ def storage_of(settings: Settings) -> Storage:
 
 
 @contextmanager
-def _storing(spec: str) -> Iterator[None]:
+def _storing(spec: Path | str) -> Iterator[None]:
     """Turn a lack of room for the rows into a DataError."""
     try:
         yield
@@ -169,9 +189,9 @@ def load_track(
     if settings.sentiment_path:
         path = Path(settings.sentiment_path)
         sentiments = load_sentiments(path, columns_of(settings), progress)
-        with _storing(str(path)):
+        with _storing(path):
             return file_track(rows, sentiments, storage), False
-    work = _share(progress, 0, 100)
+    work = share(progress, 0, 100)
     with _storing(settings.data_path):
         if rows.values is not None:
             return column_track(rows, storage, work), False
@@ -185,16 +205,6 @@ def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
     Raises:
         DataError: with every reason why a file cannot be replayed.
     """
-    rows = load_files(settings.data_path, columns_of(settings), _share(progress, 0, 80))
-    track, seeded = load_track(settings, rows, _share(progress, 80, 90))
-    return Feed(rows, track, seeded, settings, _share(progress, 90, 100))
-
-
-def _share(progress: ReadProgress | None, first: int, end: int) -> ReadProgress:
-    """Shows a part of the work as so many percent of all of it."""
-
-    def show(done: int, total: int) -> None:
-        if progress:
-            progress(first * total + (end - first) * done, 100 * max(total, 1))
-
-    return show
+    rows = load_files(settings.data_path, columns_of(settings), share(progress, 0, 80))
+    track, seeded = load_track(settings, rows, share(progress, 80, 90))
+    return Feed(rows, track, seeded, settings, share(progress, 90, 100))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from app.market_data.sources.source import ReadProgress
 from app.runtime.progress import Progress
 
 SILENT_S: Final = 1.0
@@ -29,3 +30,13 @@ class LoadProgress(Progress):
         if self._stop():
             raise LoadInterrupted
         super().__call__(done, total)
+
+
+def share(progress: ReadProgress | None, first: int, end: int) -> ReadProgress:
+    """Shows a part of the work: from ``first`` to ``end`` percent of all of it."""
+
+    def show(done: int, total: int) -> None:
+        if progress:
+            progress(first * total + (end - first) * done, 100 * max(total, 1))
+
+    return show

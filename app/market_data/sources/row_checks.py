@@ -6,7 +6,6 @@ import numpy as np
 
 from app.market_data.ragged import Ints
 from app.market_data.sources.errors import DataError, MalformedRows
-from app.market_data.sources.rows import by_time
 from app.market_data.tick_table import Columns, Rows
 from app.model.timestamps import MIN_EVENT_NS, format_timestamp
 
@@ -51,8 +50,7 @@ class RowChecks:
             skipped = f" ({count} malformed rows skipped)" if count else ""
             raise DataError(f"{self._path}: {none}{skipped}")
 
-    def in_order(self, rows: Rows) -> Rows:
-        """The rows by time, if they may be in another order: sorted ones, and ticks of bars."""
-        if self._columns.sort_rows or self._quarter_ns is not None:
-            return by_time(rows, self._columns.storage)
+    def mark_order(self, rows: Rows) -> Rows:
+        """The same rows; the loader sorts those that may be out of order, as ticks of bars are."""
+        rows.in_order = not self._columns.sort_rows and self._quarter_ns is None
         return rows

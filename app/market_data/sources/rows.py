@@ -11,7 +11,7 @@ import numpy as np
 
 from app.market_data.ragged import Bytes, Ints, pick_rows
 from app.market_data.rows_writer import RowsWriter
-from app.market_data.storage.pieces import pieces
+from app.market_data.storage.pieces import Work, pieces, silent
 from app.market_data.storage.place import Storage
 from app.market_data.tick_table import Rows
 
@@ -20,10 +20,10 @@ RUN_ROWS: Final = 1 << 20
 _EMPTY: Final = np.empty(0, np.int64)
 
 
-def merged(parts: Iterable[Rows], storage: Storage) -> Rows:
-    """The rows of several files in time order; of the same time, those of the first file first.
+def joined(parts: Iterable[Rows], storage: Storage) -> Rows:
+    """The rows of several files, one file after the other, to be sorted.
 
-    The parts are taken one after the other, so that none is held longer than necessary.
+    The parts are taken one by one, so that none is held longer than necessary.
     """
     names: dict[str, int] = {}
     writer = RowsWriter(storage)
@@ -34,18 +34,21 @@ def merged(parts: Iterable[Rows], storage: Storage) -> Rows:
         writer.add_rows(part, np.array([names[name] for name in part.symbols], np.int32))
         skipped += part.skipped
         del part
-    return by_time(writer.finish(list(names), skipped), storage)
+    rows = writer.finish(list(names), skipped)
+    rows.in_order = False
+    return rows
 
 
-def by_time(rows: Rows, storage: Storage) -> Rows:
+def by_time(rows: Rows, storage: Storage, work: Work = silent) -> Rows:
     """The rows in time order; rows with the same time keep their order.
 
-    Rows that are not in order are gone afterwards.
+    Rows that are not in order are gone afterwards.  ``work`` is called with the rows done in two
+    passes, and with all of both.
     """
-    if _in_order(rows.event_ns):
+    if rows.in_order or _in_order(rows.event_ns):
         return rows
-    symbols, skipped = rows.symbols, rows.skipped
-    runs = _sorted_runs(rows, storage)
+    symbols, skipped, total = rows.symbols, rows.skipped, 2 * len(rows)
+    runs = _sorted_runs(rows, storage, work)
     _let_go(rows)
     if len(runs) <= RUN_ROWS:
         runs.symbols, runs.skipped = symbols, skipped
@@ -53,6 +56,7 @@ def by_time(rows: Rows, storage: Storage) -> Rows:
     writer = RowsWriter(storage)
     for piece in _merged_runs(runs):
         writer.add_rows(piece)
+        work(len(runs) + writer.rows, total)
     return writer.finish(symbols, skipped)
 
 
@@ -63,12 +67,13 @@ def _in_order(event_ns: Ints) -> bool:
     )
 
 
-def _sorted_runs(rows: Rows, storage: Storage) -> Rows:
+def _sorted_runs(rows: Rows, storage: Storage, work: Work) -> Rows:
     """The rows, each run of them in order."""
     writer = RowsWriter(storage)
     for first in range(0, len(rows), RUN_ROWS):
         run = _part(rows, first, min(first + RUN_ROWS, len(rows)))
         writer.add_rows(_picked(run, np.argsort(run.event_ns, kind="stable")))
+        work(writer.rows, 2 * len(rows))
     return writer.finish([], 0)
 
 

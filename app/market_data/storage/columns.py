@@ -19,6 +19,7 @@ from app.market_data.storage.resident import RESIDENT
 
 CHECK_EVERY_BYTES: Final = 16 << 20
 """What is written between two looks at the room that is left."""
+FULL: Final = (ENOSPC, EDQUOT)
 REWRITE_BYTES: Final = 1 << 20
 
 Array = npt.NDArray[Any]
@@ -87,7 +88,7 @@ class _Writing:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+        if isinstance(error, OSError) and error.errno in FULL:
             raise self._table.full() from None
 
 
@@ -113,14 +114,14 @@ class Column:
             self._held += data
         else:
             with self._table.writing():
-                _write(self._file.fileno(), data, self.size_bytes)
+                write(self._file.fileno(), data, self.size_bytes)
         self.size_bytes += len(data)
         self._table.grown(len(data))
 
     def move(self, folder: Path) -> None:
         """Go on in a file."""
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115, array() ends it
-        _write(self._file.fileno(), memoryview(self._held), 0)
+        write(self._file.fileno(), memoryview(self._held), 0)
         self._held = bytearray()
 
     def rewrite(self, change: Callable[[Array], Array]) -> None:
@@ -136,7 +137,7 @@ class Column:
                 data[:] = new.data.cast("B")
             else:
                 with self._table.writing():
-                    _write(self._file.fileno(), new.data.cast("B"), at)
+                    write(self._file.fileno(), new, at)
 
     def array(self) -> Array:
         """All values, shape ``(n,)``; those in a file cannot be written."""
@@ -146,8 +147,9 @@ class Column:
             return np.frombuffer(RESIDENT.map(file.fileno()), self._dtype)
 
 
-def _write(descriptor: int, data: memoryview, at: int) -> None:
-    """Write all of it: one call may write less."""
+def write(descriptor: int, values: Any, at: int) -> None:
+    """Write all of an array or a buffer at a position; one call of the system may write less."""
+    data = memoryview(values).cast("B") if len(values) else memoryview(b"")
     while data:
         done = os.pwrite(descriptor, data, at)
         data, at = data[done:], at + done

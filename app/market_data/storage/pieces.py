@@ -1,6 +1,6 @@
 """Passes over a table from its first row to its last, a piece at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from app.market_data.storage.resident import RESIDENT
@@ -9,6 +9,13 @@ PIECE_ROWS: Final = 1 << 16
 """Rows handled at a time, to bound the temporaries."""
 ROW_BYTES: Final = 64
 """About what a row takes."""
+
+Work = Callable[[int, int], object]
+"""Called with what is done of a pass, and with all of it; may raise to end it."""
+
+
+def silent(_done: int, _total: int) -> None:
+    """Shows nothing."""
 
 
 def pieces(rows: int, first: int = 0) -> Iterator[tuple[int, int]]:

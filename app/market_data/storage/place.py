@@ -68,22 +68,25 @@ class Storage:
             return f"only {free_bytes >> 20} MB are free"
         return ""
 
-    def check_room(self, folder: Path, size_bytes: int) -> None:
-        """So much has been written there.
+    def check_room(self, folder: Path, size_bytes: int, missing_bytes: int = 0) -> None:
+        """The data has so many bytes, of which so many are not written yet.
 
         Raises:
             NoRoom: too little stays free.
         """
         free_bytes = free_bytes_of(folder)
-        if free_bytes < self.free_bytes_min:
+        if free_bytes < self.free_bytes_min + missing_bytes:
             raise self.full(folder, size_bytes, free_bytes)
 
     def full(self, folder: Path, size_bytes: int, free_bytes: int) -> NoRoom:
         """The error for a disk without room."""
         return NoRoom(
-            f"{folder}: no room for the data: {size_bytes >> 20} MB are written, and of "
-            f"{free_bytes >> 20} MB that are free {self.free_bytes_min >> 20} MB are kept: {_MEND}"
+            f"{folder}: no room for {size_bytes >> 20} MB of data: {free_bytes >> 20} MB are free, "
+            f"of which {self.free_bytes_min >> 20} MB are kept: {_MEND}"
         )
+
+
+IN_MEMORY: Final = Storage(memory_bytes_max=1 << 62)
 
 
 def free_bytes_of(folder: Path) -> int:

@@ -85,4 +85,4 @@ class RowBuilder:
         self._checks.finish(self._writer.rows, "no rows")
         # In order of first appearance, only those in use.
         symbols = self._writer.keep_symbols(self.symbols.names, self._writer.order)
-        return self._checks.in_order(self._writer.finish(symbols, self._malformed.count))
+        return self._checks.mark_order(self._writer.finish(symbols, self._malformed.count))

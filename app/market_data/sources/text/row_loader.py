@@ -67,7 +67,7 @@ class RowLoader:
         used = np.flatnonzero(self._writer.seen).tolist()
         symbols = self._writer.keep_symbols(self._symbols.names, used)
         rows = self._writer.finish(symbols, self._malformed.count)
-        return self._checks.in_order(rows)
+        return self._checks.mark_order(rows)
 
     def _take(self, ticks: TickBatch) -> None:
         data, starts, lengths = ticks.array, ticks.starts.T, ticks.lengths.T

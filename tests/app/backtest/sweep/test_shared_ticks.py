@@ -12,6 +12,8 @@ from app.backtest.sweep.shared_ticks import SharedReader, TickMemory
 from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.market_data.sources.loader import open_feed
+from app.market_data.storage import place
+from app.market_data.storage.place import NoRoom, Storage
 from tests.support.paths import ROOT
 
 SAMPLE = str(ROOT / "data" / "market_data.csv")
@@ -27,8 +29,8 @@ def read(reader: FeedReader | SharedReader) -> list[tuple[bytes, list[int]]]:
     return found
 
 
-def feed_of(**changes: str) -> Feed:
-    return open_feed(Settings(**{"data_path": SAMPLE, "replay": "once", **changes}))
+def feed_of(**changes: object) -> Feed:
+    return open_feed(Settings(**{"data_path": SAMPLE, "replay": "once", **changes}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("replay", ["once", "walk", "loop"])
@@ -66,6 +68,24 @@ def test_the_memory_cannot_be_written() -> None:
         finally:
             os.close(descriptor)
     assert not Path(path).exists()
+
+
+def test_many_ticks_are_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same batches; the file has no name, and a worker gets the right to read it."""
+    feed = feed_of(data_memory_bytes_max=0, data_spill_dir=str(tmp_path))
+    with TickMemory(feed, 30_000, Storage(0, str(tmp_path), free_bytes_min=0)) as memory:
+        assert not list(tmp_path.iterdir())
+        found = os.stat(memory.shared.path)
+        assert found.st_size == 30_000 * 34
+        assert found.st_dev == tmp_path.stat().st_dev
+        assert found.st_mode & 0o777 == 0o400
+        reader = SharedReader(memory.shared)
+        assert read(reader) == read(FeedReader(feed_of(), 30_000))
+        with pytest.raises(ValueError, match="read-only"):
+            reader._ticks["price"] = 0
+    monkeypatch.setattr(place, "free_bytes_of", lambda _folder: 10 << 20)
+    with pytest.raises(NoRoom, match=f"{tmp_path}: no room for 0 MB of data: 10 MB are free"):
+        TickMemory(feed, 30_000, Storage(0, str(tmp_path), free_bytes_min=10 << 20))
 
 
 def test_days_are_found_however_batches_are_cut(tmp_path: Path) -> None:

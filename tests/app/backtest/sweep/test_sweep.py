@@ -242,7 +242,8 @@ def test_ctrl_c_ends_it_and_the_same_command_goes_on(sweeps: Sweeps, tmp_path: P
     assert time.monotonic() - pressed_s < 10
     assert running.returncode == 130
     done = len(rows_of(sweeps.folder))
-    assert err.strip() == (
+    # Above it may be how far the loading is, where that takes long.
+    assert err.strip().splitlines()[-1] == (
         f"sweep: interrupted; {done} of 18 cells are in {sweeps.folder}; the same command goes on"
     )
     assert out == ""

@@ -83,7 +83,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int)
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(NoRoom, match=rf"{tmp_path}: no room .* set DATA_SPILL_DIR to a folder"):
+    with pytest.raises(NoRoom, match=rf"{tmp_path}: no room for 0 MB .* set DATA_SPILL_DIR"):
         column.append(np.arange(5))
     with pytest.raises(NoRoom):
         column.rewrite(lambda values: values)
@@ -112,7 +112,7 @@ def test_room_for_others_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     free_bytes[0] = 4 << 20
     for _ in range(15):
         column.append(np.zeros(columns.CHECK_EVERY_BYTES >> 4, np.uint8))
-    with pytest.raises(NoRoom, match=r"32 MB are written, and of 4 MB .* 5 MB are kept: set DATA_"):
+    with pytest.raises(NoRoom, match=r"for 32 MB .* 4 MB are free, of which 5 MB are kept"):
         column.append(np.zeros(columns.CHECK_EVERY_BYTES >> 4, np.uint8))
 
 

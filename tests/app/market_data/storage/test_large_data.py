@@ -236,11 +236,15 @@ def test_rows_are_sorted_as_python_sorts(tmp_path: Path, times: list[int], run_r
         np.arange(len(times), dtype=np.int16),
         [f"S{number}" for number in range(len(times))],
         5,
+        in_order=False,
     )
+    seen: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_order, "RUN_ROWS", run_rows)
         patch.setattr(pieces, "PIECE_ROWS", 3)
-        done = by_time(rows, Storage(0, str(tmp_path), free_bytes_min=0))
+        storage = Storage(0, str(tmp_path), free_bytes_min=0)
+        done = by_time(rows, storage, lambda part, total: seen.append(part / total))
+    assert seen == sorted(seen)
     order = sorted(range(len(times)), key=lambda number: times[number])
     assert [done.frame(row) for row in range(len(done))] == [frames[number] for number in order]
     assert done.symbol_index.tolist() == order
@@ -320,10 +324,18 @@ def test_no_room_is_one_line_that_names_the_settings(tmp_path: Path) -> None:
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("share", [0.1, 0.85, 0.95])
+def unsorted(folder: Path) -> Path:
+    path = write_ticks(folder / "feed.csv", 3000)
+    head, *lines = path.read_text().splitlines(keepends=True)
+    random.Random(1).shuffle(lines)
+    path.write_text(head + "".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("share", [0.1, 0.7, 0.85, 0.95])
 def test_a_stop_while_it_loads_leaves_nothing(tmp_path: Path, share: float) -> None:
-    """Whether it reads the file, makes sentiment or names the feed."""
-    path = write_ticks(tmp_path / "feed.csv", 3000)
+    """Whether it reads the file, sorts, makes sentiment or names the feed."""
+    path = unsorted(tmp_path)
 
     def stop_at(done: int, total: int) -> None:
         if done >= share * total:
@@ -331,18 +343,19 @@ def test_a_stop_while_it_loads_leaves_nothing(tmp_path: Path, share: float) -> N
 
     with pytest.MonkeyPatch.context() as patch:
         small = Small(patch, tmp_path, 50)
+        choices = make_settings(data_path=str(path), sort_rows=True, **small.settings)
         with pytest.raises(LoadInterrupted):
-            open_feed(make_settings(data_path=str(path), **small.settings), stop_at)
+            open_feed(choices, stop_at)
     assert not list((tmp_path / "spilled").iterdir())
 
 
 def test_progress_never_goes_back(tmp_path: Path) -> None:
-    path = write_ticks(tmp_path / "feed.csv", 3000)
+    path = unsorted(tmp_path)
     seen: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
         small = Small(patch, tmp_path, 50)
         feed = open_feed(
-            make_settings(data_path=str(path), **small.settings),
+            make_settings(data_path=str(path), sort_rows=True, **small.settings),
             lambda done, total: seen.append(done / total),
         )
     assert seen == sorted(seen)
