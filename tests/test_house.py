@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Pure: values, codecs, the order core.
     "model": set(),
     "model/wire": {"model"},
-    "execution": {"model"},
+    "execution": {"model", "execution/costs"},
+    "execution/costs": {"model"},
     # What is compiled, settings, shared memory.
     "kernel": set(),
     "config": MODEL,

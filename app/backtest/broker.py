@@ -50,6 +50,19 @@ class PaperBroker:
         self.orders.append(order)
         return order
 
+    def cost(self, client: str, symbol: str) -> int:
+        """What ``client`` paid for what it holds, as :class:`Position` has it."""
+        return self.core.clients[client].positions[symbol].cost
+
+    def accrued(self, client: str, marks_ns: dict[str, int]) -> dict[str, int]:
+        """Symbol -> borrow that a short of ``client`` owes up to the time of its last price."""
+        accrued = self.core.borrow.accrued
+        found = {
+            symbol: accrued(client, position, marks_ns[symbol], marks_ns[symbol])
+            for symbol, position in self.positions(client).items()
+        }
+        return {symbol: borrow for symbol, borrow in found.items() if borrow}
+
     def positions(self, client: str) -> dict[str, Position]:
         """Symbol -> what ``client`` holds; empty before its first order."""
         account = self.core.clients.get(client)

@@ -20,6 +20,7 @@ from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
+from app.model.money import to_units
 from app.runtime.metrics.tables import show
 from app.runtime.progress import Progress
 from app.strategy.failure import StrategyError
@@ -62,7 +63,8 @@ def command(
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.file.ticks if ticks is None else min(ticks, feed.total)
-        recorder = Recorder(len(feed.symbols), total) if save else None
+        rate = to_units(settings.paper_borrow_bps_year)
+        recorder = Recorder(len(feed.symbols), total, borrow_rate=rate) if save else None
         with Progress("ticks", total) as progress:
             result = run(settings, feed, total, progress, recorder)
     except SettingsError as error:

@@ -137,10 +137,11 @@ class Comparer:
             [line._replace(client=NAME) for line in expected.positions],
         )
         marks = {symbol: to_units(price) for symbol, price in result.last_price.items()}
+        # What shorts have accrued is the backtest's: equal if the positions are.
         profit = sum(
             position.realized + position.qty * marks[position.symbol] - position.cost
             for position in stored.positions
-        )
+        ) - sum(result.accrued.values())
         return Comparison(stored, expected, profit)
 
 

@@ -10,6 +10,7 @@ import apsw
 from app.backtest.result import Result
 from app.model.money import divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
+from app.model.position import Costs, Position
 from app.order_manager.store.positions import read_positions
 from app.order_manager.store.tools import reading
 
@@ -39,12 +40,16 @@ class OrderLine(NamedTuple):
 
 
 class FillLine(NamedTuple):
-    """One execution."""
+    """One execution, and what it costs."""
 
     client: str
     tick: int
     qty: int
     price: int
+    fee: int
+    slippage: int
+    impact: int
+    borrow: int
 
     def __str__(self) -> str:
         return f"{self.client}: fill of tick {self.tick}, {self.qty} @ {money_text(self.price)}"
@@ -59,6 +64,9 @@ class PositionLine(NamedTuple):
     cost: int
     realized: int
     mark: int
+    costs: Costs
+    since_ns: int | None
+    """When a short began to cost, or was last charged; None if it costs nothing."""
 
     @property
     def profit(self) -> int:
@@ -117,14 +125,14 @@ def of_backtest(result: Result) -> Outcome:
         for order in result.orders
     ]
     fills = [
-        FillLine(result.client, order.id - 1, order.filled_qty, order.exec_price)
+        FillLine(
+            result.client, order.id - 1, order.filled_qty, order.exec_price, order.fee,
+            order.slippage, order.impact, order.borrow,
+        )
         for order in result.orders
         if order.exec_count
-    ]
-    positions = [
-        PositionLine(result.client, symbol, p.qty, p.cost, p.realized, p.mark)
-        for symbol, p in result.positions.items()
-    ]
+    ]  # fmt: skip
+    positions = [position_line(result.client, symbol, p) for symbol, p in result.positions.items()]
     return Outcome(orders, fills, sorted(positions))
 
 
@@ -163,19 +171,24 @@ def read_outcome(connection: apsw.Connection, names: dict[int, str]) -> Outcome:
         if client_no in names
     ]  # fmt: skip
     fills = [
-        FillLine(names[client_no], order_id - 1, qty, price)
-        for client_no, order_id, qty, price in connection.execute(
-            "SELECT o.client_no, o.id, f.qty, f.price FROM fills f JOIN orders o USING(order_no) "
-            "ORDER BY f.fill_no"
+        FillLine(names[client_no], order_id - 1, qty, price, *map(int, costs))
+        for client_no, order_id, qty, price, *costs in connection.execute(
+            "SELECT o.client_no, o.id, f.qty, f.price, f.fee, f.slippage, f.impact, f.borrow "
+            "FROM fills f JOIN orders o USING(order_no) ORDER BY f.fill_no"
         )
         if client_no in names
     ]
     positions = [
-        PositionLine(names[client_no], symbol, p.qty, p.cost, p.realized, p.mark)
+        position_line(names[client_no], symbol, p)
         for (client_no, symbol), p in read_positions(connection)[0].items()
         if client_no in names
     ]
     return Outcome(orders, fills, sorted(positions))
+
+
+def position_line(client: str, symbol: str, p: Position) -> PositionLine:
+    """A position as a line to compare."""
+    return PositionLine(client, symbol, p.qty, p.cost, p.realized, p.mark, p.costs, p.since_ns)
 
 
 def first_difference(one: Outcome, other: Outcome) -> str | None:

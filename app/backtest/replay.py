@@ -80,7 +80,7 @@ def replay(
     """The same of the ``total`` ticks that ``reader`` has; ``points``: of the equity curve."""
     engine = Engine(strategy or load_strategy(settings.strategy), symbols, settings)
     broker, client = PaperBroker(settings), settings.strategy_client
-    curve = Curve(len(symbols), total, points)
+    curve = Curve(len(symbols), total, points, broker.core.borrow.rate)
     tally = np.zeros(4, np.int64)
     next_progress = PROGRESS_EVERY_TICKS
     started_s = time.perf_counter()
@@ -114,6 +114,7 @@ def replay(
         curve,
         (buys, sells, flats, holds),
         engine.params.text,
+        broker.accrued(client, dict(zip(symbols, curve.last_ns.tolist(), strict=True))),
     )
 
 
@@ -134,10 +135,23 @@ def trade(
             if order.filled_qty:
                 price = order.filled_notional / order.filled_qty / UNITS
                 signed_qty = order.side * order.filled_qty
-                fee = order.fee / UNITS
-                fills.append(Fill(intent.seq, intent.symbol_index, signed_qty, price, fee))
+                fill = Fill(
+                    intent.seq,
+                    intent.symbol_index,
+                    signed_qty,
+                    price,
+                    order.fee / UNITS,
+                    order.slippage / UNITS,
+                    order.impact / UNITS,
+                    order.borrow / UNITS,
+                )
+                if order.event_ns is not None:
+                    short = max(-broker.cost(client, order.symbol), 0) / UNITS
+                    fill = fill._replace(short=short, event_ns=order.event_ns)
+                fills.append(fill)
             if engine.told:
                 code = RejectCode(order.code).name if order.code else ""
-                told = Outcome(order.filled_qty, order.avg_price, code, order.msg or "", order.fee)
+                paid_for = order.fee, order.borrow
+                told = Outcome(order.filled_qty, order.avg_price, code, order.msg or "", *paid_for)
                 engine.tell(intent, qty, told)
     return fills

@@ -21,7 +21,7 @@ from app.model.money import UNITS
 from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row
 from app.model.orders import tick_of_order_id
 from app.model.timestamps import NS_PER_S
-from app.runtime.metrics.tables import number, table
+from app.runtime.metrics.tables import cost_tables, number, table
 
 if TYPE_CHECKING:
     from app.backtest.result import Result
@@ -62,7 +62,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         table(("fact", "value"), head),
         table(header, _symbol_rows(result)),
         _performance(result, capital),
-        *_costs(result),
+        *(table(header, rows) for _, header, rows in cost_tables(result.costs.figures())),
     ]
     denied = Counter(order.msg or "" for order in result.orders if order.code)
     if denied:
@@ -91,15 +91,6 @@ def _performance(result: "Result", capital: float) -> RenderableType:
     return table((head, "strategy", "buy and hold"), [*rows, ["turnover", turnover, "-"]])
 
 
-def _costs(result: "Result") -> list[RenderableType]:
-    """What trading cost, by kind, if it cost anything."""
-    costs = result.costs
-    if not costs.total:
-        return []
-    rows = [(name, number(money, 2), number(bps, 3)) for name, money, bps in costs.rows()]
-    return [table(("cost, in profit", "money", "bps of turnover"), rows)]
-
-
 PERCENT: Final = {"total_return", "annual_return", "volatility", "max_drawdown"}
 
 
@@ -122,6 +113,7 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
         if position is not None:
             realized = position.realized / UNITS
             opened = position.qty * last - position.cost / UNITS
+            opened -= result.accrued.get(symbol, 0) / UNITS
         average = position.avg_cost if position is not None else None
         rows.append(
             [

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.backtest.performance.daily import DAY_NS, DailyCloses, day_starts
-from app.model.money import money_text
+from app.model.money import UNITS, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
-from app.model.position import Costs, Position
+from app.model.position import YEAR_NS, Costs, Position
 from app.model.reject_codes import RejectCode
 from app.model.trades_hash import TradesHash, hash_text, trade_line
 
@@ -17,20 +17,48 @@ EQUITY_POINTS: Final = 500
 
 
 class Fill(NamedTuple):
-    """One filled order: its tick, signed quantity, mean price and fee."""
+    """One filled order: its tick, signed quantity, mean price, and what it cost.
+
+    ``slippage`` (with half the spread) and ``impact`` are in the price.  ``short``: what the shares
+    that are short after it were sold for, if shorts cost something, from ``event_ns`` on.
+    """
 
     seq: int
     symbol_index: int
     signed_qty: int
     price: float
     fee: float = 0.0
+    slippage: float = 0.0
+    impact: float = 0.0
+    borrow: float = 0.0
+    short: float = 0.0
+    event_ns: int = 0
+
+
+def share_a_ns(borrow_rate: int) -> float:
+    """What a short costs in a nanosecond, as a share of what it was sold for.
+
+    ``borrow_rate``: see :meth:`Position.accrued`.
+    """
+    return borrow_rate / (10_000 * UNITS * YEAR_NS)
 
 
 class Curve:
-    """Equity at evenly spaced ticks: profit since the start, holdings at their latest price."""
+    """Equity at evenly spaced ticks: profit since the start, holdings at their latest price.
 
-    def __init__(self, symbols: int, total: int, points: int = EQUITY_POINTS) -> None:
+    A short has cost what it has accrued up to that price; ``borrow_rate``: see
+    :func:`share_a_ns`.
+    """
+
+    def __init__(
+        self, symbols: int, total: int, points: int = EQUITY_POINTS, borrow_rate: int = 0
+    ) -> None:
         self.step = max(1, -(-total // points))
+        self._a_ns = share_a_ns(borrow_rate)
+        self._short = np.zeros(symbols)
+        self._since_ns = np.zeros(symbols, np.int64)
+        self.last_ns = np.zeros(symbols, np.int64)
+        """When each symbol had its latest price, if shorts cost something."""
         self.event_ns: list[int] = []
         self.equity: list[float] = []
         self.last_price = np.zeros(symbols)
@@ -56,10 +84,14 @@ class Curve:
             self.daily.see(piece)
             # NumPy keeps the last assignment to a repeated index: the symbol's latest tick.
             self.last_price[piece["symbol"]] = piece["price"]
+            if self._a_ns:
+                self.last_ns[piece["symbol"]] = piece["event_ns"]
             while at < len(fills) and fills[at].seq < first + stop:
                 fill = fills[at]
                 self._qty[fill.symbol_index] += fill.signed_qty
-                self._cash -= fill.signed_qty * fill.price + fill.fee
+                self._cash -= fill.signed_qty * fill.price + fill.fee + fill.borrow
+                self._short[fill.symbol_index] = fill.short
+                self._since_ns[fill.symbol_index] = fill.event_ns
                 at += 1
             start = stop
             event_ns = int(ticks["event_ns"][stop - 1])
@@ -78,7 +110,11 @@ class Curve:
             self.daily.close(self._latest_ns, self._equity(), self.last_price)
 
     def _equity(self) -> float:
-        return self._cash + float(self._qty @ self.last_price)
+        worth = self._cash + float(self._qty @ self.last_price)
+        if not self._a_ns:
+            return worth
+        short_ns = np.maximum(self.last_ns - self._since_ns, 0)
+        return worth - self._a_ns * float(self._short @ short_ns)
 
     def _point(self, event_ns: int) -> None:
         self._unplotted_ns = None
@@ -90,7 +126,8 @@ class Result(msgspec.Struct):
     """The result of a backtest.
 
     ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL,
-    FLAT and HOLD.  ``params``: the strategy's parameters, all of them.
+    FLAT and HOLD.  ``params``: the strategy's parameters, all of them.  ``accrued``: symbol -> what
+    a short has cost since its last fill, in units of 1e-9.
     """
 
     symbols: list[str]
@@ -103,6 +140,7 @@ class Result(msgspec.Struct):
     curve: Curve
     signals: tuple[int, int, int, int]
     params: str = ""
+    accrued: dict[str, int] = {}
 
     @property
     def ticks_per_s(self) -> float:
@@ -111,19 +149,14 @@ class Result(msgspec.Struct):
 
     @property
     def costs(self) -> Costs:
-        """What trading cost, by kind: `result.costs.rows()` is a table of it.
+        """What trading cost, by kind, with what shorts have accrued up to the last prices.
 
-        Every order executes at its own price, worse by slippage and half the spread.
+        ``result.costs.rows()`` is a table of it.
         """
-        return Costs(
-            fees=sum(position.fees for position in self.positions.values()),
-            slippage=sum(
-                order.side * (order.filled_notional - order.filled_qty * order.price)
-                for order in self.orders
-                if order.filled_qty and order.price is not None
-            ),
-            turnover=sum(order.filled_notional for order in self.orders),
-        )
+        found = Costs(borrow=sum(self.accrued.values()))
+        for position in self.positions.values():
+            found = found.plus(position.costs)
+        return found
 
     @property
     def trades_hash(self) -> str:

@@ -19,6 +19,7 @@ from app.config.kinds import (
     Seconds,
     is_zero,
 )
+from app.model.money import to_units
 
 
 class SettingsError(Exception):
@@ -143,6 +144,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     paper_fee_per_share: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
     paper_fee_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     paper_fee_min: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    paper_impact_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    paper_impact_qty: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    paper_borrow_bps_year: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
     book_poll_ms: Positive = 10
 
     # Order manager: limits per client and for the whole stack; 0 means no limit
@@ -237,6 +241,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(
                 f"RISK_PRICE_COLLAR_BPS={self.risk_price_collar_bps:g}: a collar needs "
                 "RISK_PRICE_AGE_MS_MAX, so that it is applied to a fresh price"
+            )
+        if self.paper_impact_bps and not to_units(self.paper_impact_qty):
+            found.append(
+                f"PAPER_IMPACT_BPS={self.paper_impact_bps:g}: needs PAPER_IMPACT_QTY, the size of "
+                "an order whose price is worse by that much"
             )
         if bool(self.order_tls_cert_file) != bool(self.order_tls_key_file):
             found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: set both or neither")

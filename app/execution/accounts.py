@@ -4,6 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final
 
+from app.execution.venue import Execution
 from app.model.orders import BUY, Order
 from app.model.position import Position
 from app.model.token_bucket import TokenBucket
@@ -22,7 +23,8 @@ class Account:
     """What one client, or the whole stack, holds and has used of its limits.
 
     A position of the stack is the plain sum over all clients: its ``cost`` is all cash paid minus
-    all cash received and its ``realized`` is zero, so that profit adds up over clients.
+    all cash received and its ``realized`` is zero, so that profit adds up over clients.  It has no
+    sums of costs.
     """
 
     def __init__(self, client_no: int, name: str) -> None:
@@ -77,8 +79,10 @@ class Account:
 class Accounts:
     """The accounts of all clients and of the whole stack; each change is applied to both."""
 
-    def __init__(self, stack: Account) -> None:
+    def __init__(self, stack: Account, borrow_rate: int = 0) -> None:
+        """``borrow_rate``: as in :meth:`Position.accrued`."""
         self.stack = stack
+        self._rate = borrow_rate
         self.clients: dict[str, Account] = {}
         """By name."""
         self.by_number: dict[int, Account] = {}
@@ -103,7 +107,6 @@ class Accounts:
         total = self.stack.positions[symbol]
         total.qty += position.qty
         total.cost += position.cost - position.realized
-        total.fees += position.fees
         if position.fill_no > total.fill_no:
             total.fill_no, total.mark = position.fill_no, position.mark
 
@@ -118,17 +121,29 @@ class Accounts:
         self.stack.remove_open(order)
 
     def execute(
-        self, client: Account, order: Order, qty: int, price: int, fill_no: int, fee: int = 0
-    ) -> Position:
-        """Account for an execution; returns the client's position."""
+        self,
+        client: Account,
+        order: Order,
+        execution: Execution,
+        fill_no: int,
+        event_ns: int | None,
+    ) -> tuple[Position, int]:
+        """Account for an execution; returns the client's position, and the borrow it charges.
+
+        ``event_ns``: its time for the borrow, None if shorts are free.
+        """
         symbol, side = order.symbol, order.side
-        position = client.positions[symbol]
-        position.apply(side, qty, price, fee)
+        position, total = client.positions[symbol], self.stack.positions[symbol]
+        borrow = 0 if event_ns is None else position.accrued(self._rate, event_ns)
+        qty, price = execution.qty, execution.price
+        fee, slippage, impact = execution.fee, execution.slippage, execution.impact
+        if fee or slippage or impact or borrow:
+            position.charge(fee, slippage, impact, borrow)
+            total.cost += fee + borrow
+        position.apply(side, qty, price, event_ns=event_ns)
         position.fill_no = fill_no
-        total = self.stack.positions[symbol]
         signed = side * qty
         total.qty += signed
-        total.cost += signed * price + fee
-        total.fees += fee
+        total.cost += signed * price
         total.mark = price
-        return position
+        return position, borrow

@@ -1,9 +1,8 @@
 """The order core: a pure state machine.  A request and a time go in, rows and an answer come out.
 
-No sockets, no clock, no files: time is an argument, prices and the venue are injected, rows to be
-stored go into :class:`PendingRows`, and orders that are no longer held are looked up through an
-:class:`OrderLookup`.  It holds the open orders and one account per client, so its memory does not
-grow with the number of orders.
+No sockets, no clock, no files: time is an argument, prices and venue are injected, rows go into
+:class:`PendingRows`, and orders that are no longer held are looked up through an
+:class:`OrderLookup`.  It holds open orders and one account per client: no more with more orders.
 
 If the rows cannot be stored, rebuild the core from the stored ones (:meth:`OrderCore.recover`).
 """
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, Account, Accounts
+from app.execution.costs.borrow import FREE, Borrow
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.repeated import answer_repeated, details_of
 from app.execution.risk import RiskGate
@@ -58,10 +58,11 @@ class OrderCore:
         lookup: OrderLookup,
         clients_max: int = 10_000,
         is_strategys: Callable[[str], bool] = lambda _name: False,
+        borrow: Borrow = FREE,
     ) -> None:
         """``is_strategys``: whether a client name has a place beyond ``clients_max``."""
         self.gate = gate
-        self._accounts = Accounts(gate.stack)
+        self._accounts = Accounts(gate.stack, borrow.rate)
         self.stack = gate.stack
         self.clients = self._accounts.clients
         self.open: dict[tuple[int, int], Order] = {}
@@ -71,6 +72,7 @@ class OrderCore:
         self._lookup = lookup
         self._clients_max = clients_max
         self._is_strategys = is_strategys
+        self.borrow = borrow
         self._next_client_no = 1
         self._next_order_no = 1
         self._next_fill_no = 1
@@ -158,8 +160,7 @@ class OrderCore:
         order = self._record(request, client, now_ns)
         if reject is not None:
             order.apply(DENY)
-            order.code = reject.code
-            order.msg = reject.msg
+            order.code, order.msg = reject.code, reject.msg
             if reject.code == RejectCode.DAILY_LOSS:
                 self._trip(client, reject, now_ns)
         else:
@@ -211,14 +212,20 @@ class OrderCore:
         if report.executions:
             order.exec_first = self._next_fill_no
             order.exec_count = len(report.executions)
+            if self.borrow.rate:
+                order.event_ns = self.borrow.time_of(order, client.name, now_ns)
+            event_ns = order.event_ns
             if order.exec_count == 1:
                 (execution,) = report.executions
                 order.exec_price, order.fee = execution.price, execution.fee
-                self._execute(order, client, execution)
+                order.slippage, order.impact = execution.slippage, execution.impact
+                order.borrow = self._execute(order, client, execution, event_ns)
             else:
-                for execution in report.executions:
-                    order.fee += execution.fee
-                    self._execute_apart(order, client, execution, now_ns)
+                for each in report.executions:
+                    order.borrow += self._execute_apart(order, client, each, event_ns, now_ns)
+                    order.fee += each.fee
+                    order.slippage += each.slippage
+                    order.impact += each.impact
             if self.gate.counts_repeats:
                 self.gate.executed(order, client, now_ns)
         if order.status in OPEN_STATES:
@@ -230,21 +237,24 @@ class OrderCore:
                 order.apply(CANCEL)
 
     def _execute_apart(
-        self, order: Order, client: Account, execution: Execution, now_ns: int
-    ) -> None:
-        """Account for an execution that gets a row of its own."""
-        qty, price, fee = execution.qty, execution.price, db_int(execution.fee)
-        row = (self._next_fill_no, order.order_no, now_ns, qty, price, fee)
-        self._pending.fills.append(row)
-        self._execute(order, client, execution)
+        self, order: Order, client: Account, execution: Execution, event_ns: int | None, now_ns: int
+    ) -> int:
+        """Account for an execution that gets a row of its own; returns the borrow it charges."""
+        fill_no, borrow = self._next_fill_no, self._execute(order, client, execution, event_ns)
+        numbers = fill_no, order.order_no, now_ns, execution.qty, execution.price
+        costs = map(db_int, (execution.fee, execution.slippage, execution.impact, borrow))
+        self._pending.fills.append((*numbers, *costs, event_ns))
+        return borrow
 
-    def _execute(self, order: Order, client: Account, execution: Execution) -> None:
+    def _execute(
+        self, order: Order, client: Account, execution: Execution, event_ns: int | None
+    ) -> int:
         fill_no = self._next_fill_no
         self._next_fill_no = fill_no + 1
-        qty, price = execution.qty, execution.price
-        order.fill(qty, price)
-        position = self._accounts.execute(client, order, qty, price, fill_no, execution.fee)
+        order.fill(execution.qty, execution.price)
+        position, borrow = self._accounts.execute(client, order, execution, fill_no, event_ns)
         self._pending.positions[client.client_no, order.symbol] = position
+        return borrow
 
     # Open orders
 
@@ -289,7 +299,9 @@ class OrderCore:
         for order, execution in self._venue.poll():
             client = self._accounts.by_number[order.client_no]
             self._accounts.remove_open(order)
-            self._execute_apart(order, client, execution, now_ns)
+            book = self.gate.book(order.symbol) if self.borrow.rate else None
+            event_ns = self.borrow.time_of(order, client.name, now_ns, book and book.event_ns)
+            self._execute_apart(order, client, execution, event_ns, now_ns)
             if self.gate.counts_repeats:
                 self.gate.executed(order, client, now_ns)
             if order.status in OPEN_STATES:
@@ -376,12 +388,6 @@ class OrderCore:
                 # A new client's day is written together with the client.
                 if account.client_no != self._next_client_no:
                     self._pending.days[account.client_no] = account
-
-    def market_prices(self) -> tuple[int, dict[str, int]]:
-        """The latest fill number, and the book's prices now of all symbols that are held."""
-        symbols = {symbol for _, symbol, position in self.positions() if position.qty}
-        prices = {symbol: self.gate.market_price(symbol) for symbol in symbols}
-        return self.last_fill_no, {s: price for s, price in prices.items() if price is not None}
 
     def positions(self) -> Iterator[tuple[str, str, Position]]:
         """Client name, symbol and position, for all clients."""

@@ -1,50 +1,28 @@
-"""Paper execution: orders execute against a price source, without a market."""
+"""Paper execution: orders execute against a price source, without a market.
+
+The echo venue does without prices, too.
+"""
 
 import random
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from app.execution.costs.fees import NO_FEES, Fees
+from app.execution.costs.slippage import NO_SLIPPAGE, Slippage
 from app.execution.prices import PriceSource
 from app.execution.venue import Execution, Report
-from app.model.money import MAX_PRICE, UNITS, divide, money_text, to_units
+from app.model.money import MAX_PRICE, UNITS, money_text
 from app.model.orders import BUY, IOC, LIMIT, PLAIN, SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
 
-SLIPPAGE_SCALE: Final = 1_000_000
-"""Slippage is counted in hundredths of a basis point."""
 MAX_UNITS: Final = MAX_PRICE * UNITS
 
 
-class Fees:
-    """What the exchange takes for an order: per share and of its notional, at least a minimum.
-
-    An order costs ``qty * per_share + notional * bps / 10,000`` of all it has executed, rounded
-    to the nearest unit of 1e-9 (half to even), or the minimum if that is more; an order without an
-    execution costs nothing.  An execution costs what the order costs with it, less what it cost
-    before.  So the sum does not depend on how an order was executed, and a restart changes nothing.
-    """
-
-    def __init__(self, per_share: float = 0.0, bps: float = 0.0, minimum: float = 0.0) -> None:
-        self._per_share, self._minimum = to_units(per_share), to_units(minimum)
-        self._bps = to_units(bps)  # in 1e-9 of a basis point
-        self.any = bool(self._per_share or self._minimum or self._bps)
-
-    def of(self, qty: int, notional: int) -> int:
-        """The fee of an order that has executed ``qty`` for ``notional``, in units."""
-        if not qty:
-            return 0
-        share = divide(notional * self._bps, 10_000 * UNITS)
-        return max(qty * self._per_share + share, self._minimum)
-
-
-NO_FEES: Final = Fees()
-
-
 class PaperExchange:
-    """Executes against a price source, with slippage, half a spread, fees and a fill ratio.
+    """Executes against a price source, with slippage, fees and a fill ratio.
 
-    - Slippage and half the spread make a price worse; both together are called the slippage here,
-      counted in hundredths of a basis point and rounded once (half to even).
+    - Slippage, half the spread and the impact of the order's size make a price worse; all three
+      together are called the slippage here (:class:`Slippage`).
     - A PLAIN order executes at the market's price, worse by the slippage; what it leaves is
       canceled.  For a strategy's order, the market is the tick it was decided on.  For any other
       it is the book, and the order is rejected if that is worse than the price it names.
@@ -62,14 +40,13 @@ class PaperExchange:
     def __init__(
         self,
         prices: PriceSource,
-        slippage_bps: float = 0.0,
+        slippage: Slippage = NO_SLIPPAGE,
         fill_percent: int = 100,
         seed: int = 0,
-        half_spread_bps: float = 0.0,
         fees: Fees = NO_FEES,
     ) -> None:
-        self._prices, self._fees = prices, fees
-        self._slippage = round(slippage_bps * 100) + round(half_spread_bps * 100)
+        self._prices, self._fees, self._slippage = prices, fees, slippage
+        self._is_free = not (fees.any or slippage.any)
         self._fill_percent = fill_percent
         self._seed = seed
         self._resting: dict[str, dict[int, Order]] = {}
@@ -80,24 +57,24 @@ class PaperExchange:
     def submit(self, order: Order, *, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
         tick_price = order.price if at_tick and order.type == PLAIN else None
-        if tick_price is None:
-            price = self._price_now(order)
-        else:
-            price = self._slipped(tick_price, order.side)
-        if order.type == LIMIT:
-            return self._execute_or_rest(order, price)
-        if price is None:
+        market = self._market(order) if tick_price is None else tick_price
+        if market is None:
+            if order.type == LIMIT:
+                return self._execute_or_rest(order, None, 0)
             return Report(reject=(RejectCode.NO_MARKET, f"no price of {order.symbol} in the book"))
+        price = self._slipped(market, order)
+        if order.type == LIMIT:
+            return self._execute_or_rest(order, price, market)
         if order.type == PLAIN and tick_price is None and not _marketable(order, price):
             return _off_the_market(order, price)
         if price > MAX_UNITS:
             return _beyond_money(order, price)
-        return Report((self._execution(order, price),))
+        return Report((self._execution(order, price, market),))
 
-    def _execute_or_rest(self, order: Order, price: int | None) -> Report:
+    def _execute_or_rest(self, order: Order, price: int | None, market: int) -> Report:
         done: tuple[Execution, ...] = ()
         if price is not None and _marketable(order, price):
-            done = (self._execution(order, price),)
+            done = (self._execution(order, price, market),)
         rests = order.tif != IOC and not (done and done[0].qty == order.qty)
         if rests:
             self._rest(order)
@@ -117,9 +94,9 @@ class PaperExchange:
                 continue
             self._seen[symbol] = book.seq
             for order in list(orders.values()):
-                price = self._slipped(book.price, order.side)
+                price = self._slipped(book.price, order)
                 if _marketable(order, price):
-                    execution = self._execution(order, price)
+                    execution = self._execution(order, price, book.price)
                     if execution.qty == order.qty - order.filled_qty:
                         del orders[order.order_no]
                     yield order, execution
@@ -137,22 +114,26 @@ class PaperExchange:
         for order in orders:
             self._rest(order)
 
-    def _price_now(self, order: Order) -> int | None:
-        """The price the order would get now: the book's, worse by the slippage."""
+    def _market(self, order: Order) -> int | None:
+        """The book's price now."""
         book = self._prices.read(order.symbol)
-        return None if book is None else self._slipped(book.price, order.side)
+        return None if book is None else book.price
 
-    def _slipped(self, price: int, side: int) -> int:
-        worse = divide(price * self._slippage, SLIPPAGE_SCALE)
-        return max(price + worse, 1) if side == BUY else max(price - worse, 1)
+    def _slipped(self, market: int, order: Order) -> int:
+        if not self._slippage.any:
+            return market
+        worse = self._slippage.worse(market, order.qty)
+        return max(market + worse, 1) if order.side == BUY else max(market - worse, 1)
 
-    def _execution(self, order: Order, price: int) -> Execution:
+    def _execution(self, order: Order, price: int, market: int) -> Execution:
         qty = self._quantity_now(order)
-        if not self._fees.any:
+        if self._is_free:
             return Execution(qty, price)
         before = self._fees.of(order.filled_qty, order.filled_notional)
         after = self._fees.of(order.filled_qty + qty, order.filled_notional + qty * price)
-        return Execution(qty, price, after - before)
+        worse = abs(price - market)
+        flat = min(self._slippage.flat(market), worse)
+        return Execution(qty, price, after - before, qty * flat, qty * (worse - flat))
 
     def _quantity_now(self, order: Order) -> int:
         """The quantity that executes now."""
@@ -161,6 +142,17 @@ class PaperExchange:
             return left
         draw = random.Random(f"{self._seed}/{order.id}/{order.symbol}/{order.filled_qty}")
         return max(left * draw.randint(self._fill_percent, 100) // 100, 1)
+
+
+class EchoVenue(PaperExchange):
+    """The paper exchange, except that it takes the price of a PLAIN order for the market's.
+
+    For trying a client of the order port without the rest of the stack.
+    """
+
+    def submit(self, order: Order, *, at_tick: bool) -> Report:
+        """Execute what the current price allows; rest or cancel the remainder."""
+        return super().submit(order, at_tick=True)
 
 
 def _marketable(order: Order, price: int) -> bool:
@@ -182,6 +174,6 @@ def _beyond_money(order: Order, price: int) -> Report:
     """Reject an order whose price is more than the store's 64 bits hold."""
     msg = (
         f"{order.symbol} at {money_text(price)}, slippage included, is above the largest price "
-        f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS or PAPER_HALF_SPREAD_BPS"
+        f"{MAX_PRICE}: set a lower PAPER_SLIPPAGE_BPS, PAPER_HALF_SPREAD_BPS or PAPER_IMPACT_BPS"
     )
     return Report(reject=(RejectCode.PRICE_TOO_HIGH, msg))

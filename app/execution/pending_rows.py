@@ -18,8 +18,8 @@ class PendingRows:
         self.clients: list[tuple[int, str]] = []
         self.orders: list[tuple[object, ...]] = []
         """Orders in the state in which they are acknowledged; such a row never changes."""
-        self.fills: list[tuple[int, int, int, int, int, int | str]] = []
-        """Executions that are in no order's row: number, order, time, qty, price, fee."""
+        self.fills: list[tuple[int | str | None, ...]] = []
+        """Executions that are in no order's row, as rows of the store's table ``executions``."""
         self.positions: dict[tuple[int, str], Position] = {}
         """Positions that the batch has changed.  They are not part of its transaction."""
         self.states: dict[int, tuple[Order, int, str | None]] = {}

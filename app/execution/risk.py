@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.execution.accounts import ACTIVE, STACK_CLIENT_NO, Account
-from app.execution.prices import PriceSource
+from app.execution.prices import BookPrice, PriceSource
 from app.execution.risk_checks import ACCOUNT, ALWAYS, CHECKS, MODE, Check, PreparedCheck
 from app.execution.risk_config import SHARED_LIMITS, RiskConfig
 from app.execution.risk_context import AccountLimits, RiskContext
@@ -73,10 +73,9 @@ class RiskGate:
         """The price a holding is valued at."""
         return self._context.mark(symbol, position)
 
-    def market_price(self, symbol: str) -> int | None:
+    def book(self, symbol: str) -> BookPrice | None:
         """The book's price now, to show holdings at; None without one."""
-        book = self._context.prices.read(symbol)
-        return None if book is None else book.price
+        return self._context.prices.read(symbol)
 
     def at_tick(self, proof: str | None) -> bool | None:
         """:meth:`PriceSource.at_tick`."""

@@ -17,11 +17,17 @@ from app.model.reject_codes import RejectCode
 
 
 class Execution(msgspec.Struct, frozen=True, gc=False):
-    """A quantity at a price, and what the venue takes for it, in 1e-9 money units."""
+    """A quantity at a price, and what it costs, in 1e-9 money units.
+
+    ``fee``: what the venue takes.  ``slippage`` (with half the spread) and ``impact`` are in the
+    price: by how much the quantity is worse than at the market's.
+    """
 
     qty: int
     price: int
     fee: int = 0
+    slippage: int = 0
+    impact: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):

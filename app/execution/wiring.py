@@ -5,9 +5,11 @@ from functools import partial
 from typing import Any, Final
 
 from app.execution.accounts import STACK_CLIENT_NO, Account
-from app.execution.echo_venue import EchoVenue
+from app.execution.costs.borrow import Borrow
+from app.execution.costs.fees import Fees
+from app.execution.costs.slippage import Slippage
 from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import Fees, PaperExchange
+from app.execution.paper_exchange import EchoVenue, PaperExchange
 from app.execution.pending_rows import OrderLookup, PendingRows
 from app.execution.prices import PriceSource
 from app.execution.risk import RiskGate
@@ -22,10 +24,14 @@ Values = Mapping[str, Any]
 def _paper(kind: type[PaperExchange], values: Values, prices: PriceSource) -> Venue:
     return kind(
         prices,
-        values["paper_slippage_bps"],
+        Slippage(
+            values["paper_slippage_bps"],
+            values["paper_half_spread_bps"],
+            values["paper_impact_bps"],
+            values["paper_impact_qty"],
+        ),
         values["paper_fill_percent"],
         values["seed"],
-        values["paper_half_spread_bps"],
         Fees(values["paper_fee_per_share"], values["paper_fee_bps"], values["paper_fee_min"]),
     )
 
@@ -53,4 +59,5 @@ def build_core(
     gate = RiskGate(config.timeless() if timeless else config, prices, Account(STACK_CLIENT_NO, ""))
     venue = VENUES[values["venue"]](values, prices)
     own = partial(is_reserved, strategy_client=values["strategy_client"])
-    return OrderCore(gate, venue, pending, lookup, values["order_clients_max"], own)
+    borrow = Borrow(values["paper_borrow_bps_year"], own)
+    return OrderCore(gate, venue, pending, lookup, values["order_clients_max"], own, borrow)

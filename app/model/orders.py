@@ -99,8 +99,9 @@ class Order(msgspec.Struct, gc=False):
     ``order_no`` is unique in the store and increases with time; ``id`` is unique per client only.
     ``price`` is None for a market order without a price.  ``ts`` is the client's own time, as the
     JSON text it sent.  ``exec_first`` (a fill number) and ``exec_count`` identify the executions
-    before the acknowledgment, and ``exec_price`` is the price if there was exactly one; ``fee`` is
-    what they cost.  Later executions are in the store only.
+    before the acknowledgment, and ``exec_price`` is the price if there was exactly one.  ``fee`` to
+    ``borrow`` are what they cost, and ``event_ns`` is their time for the borrow, None if shorts are
+    free.  Later executions are in the store only.
     """
 
     order_no: int
@@ -123,6 +124,10 @@ class Order(msgspec.Struct, gc=False):
     code: int = 0
     msg: str | None = None
     fee: int = 0
+    slippage: int = 0
+    impact: int = 0
+    borrow: int = 0
+    event_ns: int | None = None
 
     @property
     def avg_price(self) -> int | None:
@@ -150,9 +155,19 @@ class Order(msgspec.Struct, gc=False):
     def row(self) -> tuple[object, ...]:
         """The values in the store's column order."""
         row = msgspec.structs.astuple(self)
-        if self.filled_notional > INT64_MAX or self.fee > INT64_MAX:
+        if (
+            self.filled_notional > INT64_MAX
+            or self.fee > INT64_MAX
+            or self.slippage > INT64_MAX
+            or self.impact > INT64_MAX
+            or self.borrow > INT64_MAX
+        ):
             fields = list(row)
-            fields[self.__struct_fields__.index("filled_notional")] = db_int(self.filled_notional)
-            fields[self.__struct_fields__.index("fee")] = db_int(self.fee)
+            for name in BEYOND_64_BITS:
+                fields[self.__struct_fields__.index(name)] = db_int(getattr(self, name))
             return tuple(fields)
         return row
+
+
+BEYOND_64_BITS: Final = ("filled_notional", "fee", "slippage", "impact", "borrow")
+"""Fields of an order that may be larger than the store's integers."""

@@ -1,8 +1,18 @@
 """Holdings in one symbol at average cost, and what trading has cost."""
 
-from typing import Any, NamedTuple
+from operator import add
+from typing import Any, Final, NamedTuple
 
 from app.model.money import UNITS, divide
+
+COST_NAMES: Final = {
+    "fees": "fees",
+    "slippage": "slippage and half spread",
+    "impact": "impact",
+    "borrow": "borrow",
+    "total": "all costs",
+}
+"""Kind -> how a table names it."""
 
 
 class Costs(NamedTuple):
@@ -19,6 +29,10 @@ class Costs(NamedTuple):
     borrow: int = 0
     turnover: int = 0
 
+    def plus(self, other: "Costs") -> "Costs":
+        """Both together."""
+        return Costs(*map(add, self, other))
+
     @property
     def total(self) -> int:
         """All costs."""
@@ -30,14 +44,8 @@ class Costs(NamedTuple):
 
     def rows(self) -> list[tuple[str, float, float | None]]:
         """Each kind and their total: name, money, basis points of the turnover."""
-        kinds = (
-            ("fees", self.fees),
-            ("slippage and half spread", self.slippage),
-            ("impact", self.impact),
-            ("borrow", self.borrow),
-            ("all costs", self.total),
-        )
-        return [(name, cost / UNITS, self.in_bps(cost)) for name, cost in kinds]
+        costs = [(name, getattr(self, kind)) for kind, name in COST_NAMES.items()]
+        return [(name, cost / UNITS, self.in_bps(cost)) for name, cost in costs]
 
     def figures(self) -> dict[str, Any]:
         """For machines: money, and basis points of the turnover, of each kind and in total."""
@@ -46,16 +54,35 @@ class Costs(NamedTuple):
         return {name: cost / UNITS for name, cost in money.items()} | bps
 
 
+YEAR_NS: Final = 365 * 86_400 * 10**9
+"""Of the borrow's rate: 365 days."""
+
+
 class Position:
     """Holdings in one symbol at average cost.
 
     ``cost`` is the amount paid for the open quantity (negative when short: the amount received for
     it), so the average cost is ``cost / qty``.  ``realized - cost`` always equals the cash received
     minus the cash paid, so rounding loses nothing; when flat, ``realized`` is exactly that cash.
-    Fees are cash paid: ``realized`` is net of them, and ``fees`` is their sum.
+    Fees and borrow are cash paid: ``realized`` is net of them.  The sums of all costs, and the
+    turnover, are kept beside it.
     """
 
-    __slots__ = ("cost", "fees", "fill_no", "mark", "open_buy", "open_sell", "qty", "realized")
+    __slots__ = (
+        "borrow",
+        "cost",
+        "fees",
+        "fill_no",
+        "impact",
+        "mark",
+        "open_buy",
+        "open_sell",
+        "qty",
+        "realized",
+        "since_ns",
+        "slippage",
+        "turnover",
+    )
 
     def __init__(
         self,
@@ -65,6 +92,11 @@ class Position:
         mark: int = 0,
         fill_no: int = 0,
         fees: int = 0,
+        slippage: int = 0,
+        impact: int = 0,
+        borrow: int = 0,
+        turnover: int = 0,
+        since_ns: int | None = None,
     ) -> None:
         self.qty = qty
         self.cost = cost
@@ -74,31 +106,64 @@ class Position:
         self.fill_no = fill_no
         """The last fill that these numbers contain."""
         self.fees = fees
+        self.slippage = slippage
+        self.impact = impact
+        self.borrow = borrow
+        """Charged until the last fill; what a short costs since then is :meth:`accrued`."""
+        self.turnover = turnover
+        self.since_ns = since_ns
+        """Event time of the last fill, if shorts cost something."""
         self.open_buy = 0
         self.open_sell = 0
         """Quantity of resting orders on each side."""
 
-    def apply(self, side: int, qty: int, price: int, fee: int = 0) -> None:
-        """Account for an execution and its fee.
+    @property
+    def costs(self) -> Costs:
+        """What trading has cost until the last fill."""
+        return Costs(self.fees, self.slippage, self.impact, self.borrow, self.turnover)
+
+    def charge(self, fee: int, slippage: int, impact: int, borrow: int) -> None:
+        """Account for what an execution costs."""
+        self.realized -= fee + borrow
+        self.fees += fee
+        self.slippage += slippage
+        self.impact += impact
+        self.borrow += borrow
+
+    def apply(self, side: int, qty: int, price: int, *, event_ns: int | None = None) -> None:
+        """Account for an execution, without its costs.
+
+        ``event_ns``: its time, if shorts cost something.
 
         A closed quantity releases its share of the cost, rounded toward zero to a whole unit; the
         remainder stays in ``cost`` until the position is flat.
         """
         held = self.qty
         signed = side * qty
+        notional = qty * price
         self.mark = price
+        self.since_ns = event_ns
         self.qty = held + signed
-        if fee:
-            self.realized -= fee
-            self.fees += fee
+        self.turnover += notional
         if held * side >= 0:
-            self.cost += signed * price
+            self.cost += side * notional
             return
         size = abs(held)
         closed = min(qty, size)
         released = self.cost * closed // size if held > 0 else -(-self.cost * closed // size)
         self.realized -= side * closed * price + released
         self.cost += side * (qty - closed) * price - released
+
+    def accrued(self, rate: int, at_ns: int) -> int:
+        """What a short has cost since its last fill, up to ``at_ns``; not charged yet.
+
+        ``rate``: 1e-9 of a basis point a year, of the amount the open quantity was sold for.
+        Rounded here and nowhere else, to the nearest unit (half to even).  0 for a position whose
+        last fill has no time: then shorts were free.
+        """
+        if self.qty >= 0 or self.since_ns is None or at_ns <= self.since_ns:
+            return 0
+        return divide(-self.cost * rate * (at_ns - self.since_ns), 10_000 * UNITS * YEAR_NS)
 
     def unrealized(self, mark: int | None = None) -> int:
         """Profit of closing the position at ``mark`` (default: the last fill's price)."""

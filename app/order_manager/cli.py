@@ -48,6 +48,8 @@ POSITION_COLUMNS: Final = (
     "realised",
     "unrealised",
     "fees",
+    "borrow",
+    "accrued",
     "open_buy",
     "open_sell",
 )

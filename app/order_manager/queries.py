@@ -10,10 +10,11 @@ import msgspec
 
 from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Account
 from app.execution.order_core import OrderCore
+from app.execution.prices import BookPrice
 from app.execution.risk_config import MONEY_LIMITS
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
-from app.model.position import Position
+from app.model.position import Costs, Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
     PAGE_ROWS_MAX,
@@ -85,8 +86,9 @@ class OrderQueries:
         self._run_id = store.run_id
         self._run = json_text(store.run_id).encode()
         self.event: Event | None = None
-        self._book: dict[str, int | None] = {}
-        """Symbol -> price; read once per answer, so that its rows and totals agree."""
+        self._book: dict[str, BookPrice | None] = {}
+        """Read once per answer, so that its rows and totals agree; with :attr:`_now_ns`."""
+        self._now_ns = 0
         self._clients = Growing()
         self._symbols: dict[str, Growing] = {}
         """Client -> its symbols."""
@@ -159,12 +161,14 @@ class OrderQueries:
 
     def _positions(self, command: Positions, now_ns: int) -> bytes:
         self._book.clear()
+        self._now_ns = now_ns
         # One more than the page has, to know whether there is another.
         more = list(islice(self._keys(command), command.limit + 1))
         clients = self._core.clients
         rows = within_budget(
             encode_object(
-                {"client": client} | self._position(symbol, clients[client].positions[symbol])
+                {"client": client}
+                | self._position(client, symbol, clients[client].positions[symbol])
             )[:-1]
             for client, symbol in more[: command.limit]
         )
@@ -222,8 +226,8 @@ class OrderQueries:
                 self._totals[key] = now_ns + lasts_ns, total
         return total
 
-    def _position(self, symbol: str, position: Position) -> dict[str, Any]:
-        mark = self._mark(symbol, position)
+    def _position(self, client: str, symbol: str, position: Position) -> dict[str, Any]:
+        mark, accrued = self._mark(client, symbol, position)
         average = position.avg_cost
         return {
             "symbol": symbol,
@@ -231,44 +235,50 @@ class OrderQueries:
             "avg_cost": None if average is None else amount(average),
             "mark": amount(mark),
             "realised": amount(position.realized),
-            "unrealised": amount(position.unrealized(mark)),
-            "fees": amount(position.fees),
+            "unrealised": amount(position.unrealized(mark) - accrued),
+            **_costs(position.costs, accrued),
             "open_buy": position.open_buy,
             "open_sell": position.open_sell,
         }
 
-    def _mark(self, symbol: str, position: Position) -> int:
-        """The price to show a holding at: the book's now, else that of its last fill."""
-        if symbol not in self._book:
-            self._book[symbol] = self._core.gate.market_price(symbol)
-        price = self._book[symbol]
-        return position.mark if price is None else price
+    def _mark(self, client: str, symbol: str, position: Position) -> tuple[int, int]:
+        """The price to show a holding at, and the borrow that it has accrued up to that.
 
-    def _seen_positions(self) -> Iterator[tuple[str, Position]]:
-        """Symbol and position; of few clients without a look at all the others."""
+        The book's price now, else that of its last fill.
+        """
+        if symbol not in self._book:
+            self._book[symbol] = self._core.gate.book(symbol)
+        book = self._book[symbol]
+        mark, mark_ns = (position.mark, None) if book is None else (book.price, book.event_ns)
+        return mark, self._core.borrow.accrued(client, position, mark_ns, self._now_ns)
+
+    def _seen_positions(self) -> Iterator[tuple[str, str, Position]]:
+        """Client, symbol and position; of few clients without a look at all the others."""
         grant, clients = self._grant, self._core.clients
         only = grant.only
         for client in clients if only is None else only & clients.keys():
             if grant.rules or grant.sees(client):
-                yield from clients[client].positions.items()
+                for symbol, position in clients[client].positions.items():
+                    yield client, symbol, position
 
     def _total(self, symbol: str | None) -> dict[str, Any]:
         """Totals over all clients that may be seen: profit is summed, quantities are net."""
-        realized = unrealized = exposure = fees = 0
+        realized = unrealized = exposure = owed = 0
+        costs = Costs()
         qty: dict[str, int] = {}
-        for name, position in self._seen_positions():
+        for client, name, position in self._seen_positions():
             if symbol not in (None, name):
                 continue
-            mark = self._mark(name, position)
+            mark, accrued = self._mark(client, name, position)
             realized += position.realized
-            fees += position.fees
-            unrealized += position.unrealized(mark)
+            unrealized += position.unrealized(mark) - accrued
             exposure += abs(position.qty) * mark
+            costs, owed = costs.plus(position.costs), owed + accrued
             qty[name] = qty.get(name, 0) + position.qty
         return {
             "realised": amount(realized),
             "unrealised": amount(unrealized),
-            "fees": amount(fees),
+            **_costs(costs, owed),
             "exposure": amount(exposure),
             "qty": dict(sorted(qty.items())[:100]),
         }
@@ -369,6 +379,12 @@ def within_budget(rows: Iterable[bytes]) -> list[bytes]:
             break
         taken.append(row)
     return taken
+
+
+def _costs(costs: Costs, accrued: int) -> dict[str, msgspec.Raw]:
+    """Costs so far, and what shorts owe besides, as members of an answer."""
+    found = {name: amount(cost) for name, cost in costs._asdict().items()}
+    return {**found, "accrued": amount(accrued)}
 
 
 def _no_client(client: str | None, **more: str) -> Reject:

@@ -33,6 +33,7 @@ from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
 from app.order_manager.order_log import Event
 from app.order_manager.queries import OrderQueries, canceled_note
+from app.order_manager.store.marks import market_of
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.log import get_logger
 
@@ -83,7 +84,7 @@ class OrderService(Generic[Peer]):
         _warn_of_modes(core, found)
         self._clock = clock or AnchoredClock(found.last_at_ns)
         self.queries = OrderQueries(core, store)
-        store.checkpointer.read_marks = core.market_prices
+        store.checkpointer.read_marks = lambda: market_of(core, self._clock())
         self._answers: list[tuple[Peer, bytes | _Acked]] = []
         """In the order of the requests; ACKs of closed orders are encoded by :meth:`finish`."""
         self._uncommitted: list[tuple[int, OrderRequest | Command]] = []

@@ -44,6 +44,9 @@ ADDED_LATER: Final = {
     "paper_fee_per_share": 0.0,
     "paper_fee_bps": 0.0,
     "paper_fee_min": 0.0,
+    "paper_impact_bps": 0.0,
+    "paper_impact_qty": 0.0,
+    "paper_borrow_bps_year": 0.0,
 }
 """Settings that count only if they are not these: runs kept their names when they were added."""
 

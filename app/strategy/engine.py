@@ -292,8 +292,9 @@ class Engine:
             return
         units = to_units(intent.price) if answer.price is None else answer.price
         index, side_sign, qty = intent.symbol_index, intent.signal, answer.filled_qty
-        self.context.desk.execute(index, side_sign, qty, units, answer.fee)
-        fill = Fill(*place, qty, ordered_qty, money(units), units, money(answer.fee))
+        fee, borrow = answer.fee, answer.borrow
+        self.context.desk.execute(index, side_sign, qty, units, fee, borrow)
+        fill = Fill(*place, qty, ordered_qty, money(units), units, money(fee), money(borrow))
         self._call("on_fill", fill, order_id=order_id, symbol=intent.symbol)
 
     def start(self, note: Callable[[str, int, dict[str, Any]], None] | None = None) -> None:

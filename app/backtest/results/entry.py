@@ -16,6 +16,7 @@ from app.backtest.results.run_result import BacktestResult
 from app.config.loading import load_settings
 from app.config.settings import Settings, SettingsError
 from app.market_data.sources.loader import open_feed
+from app.model.money import to_units
 from app.runtime.run.strategy_params import Given, setting_text
 from app.strategy.base import Strategy
 
@@ -64,7 +65,8 @@ def run(
         chosen = _settings(data, strategy, params, settings)
         feed = open_feed(chosen)
         total = feed.file.ticks if ticks is None else min(ticks, feed.total)
-        recorder = Recorder(len(feed.symbols), total, equity_rows)
+        rate = to_units(chosen.paper_borrow_bps_year)
+        recorder = Recorder(len(feed.symbols), total, equity_rows, rate)
         made = strategy if isinstance(strategy, type) else None
         result = replay.run(chosen, feed, total, recorder=recorder, strategy=made)
         return BacktestResult(result, recorder, chosen, capital, data_facts(chosen, feed, name))

@@ -32,6 +32,8 @@ def metrics(
         "fees": float(trades["fee"].sum()),
         "spread_cost": float(trades["spread_cost"].sum()),
         "slippage_cost": float(trades["slippage_cost"].sum()),
+        "impact_cost": float(trades["impact_cost"].sum()),
+        "borrow": float(positions["borrow"].sum()),
         "traded_notional": traded,
         "turnover_x": traded / capital,
         "exposure_gross_mean": float(gross.mean()) if len(gross) else 0.0,

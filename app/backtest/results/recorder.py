@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.backtest.performance.daily import DAY_NS
-from app.backtest.result import Fill
+from app.backtest.result import Fill, share_a_ns
 
 ROWS_MAX: Final = 100_000
 """Of the equity table; a longer run has every n-th tick, and the last of each day."""
@@ -20,7 +20,8 @@ QTY_DECIMALS: Final = 9
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-SERIES: Final = ("holdings", "exposure_gross", "benchmark", "cash", "traded_notional", "fees")
+SUMS: Final = ("cash", "traded_notional", "fees", "borrow")
+SERIES: Final = ("holdings", "exposure_gross", "benchmark", *SUMS)
 
 
 class PricePath(NamedTuple):
@@ -48,15 +49,62 @@ class _Batch:
         self.heads = np.flatnonzero(np.diff(self.symbol, prepend=-1))
 
 
+class Shorts:
+    """What shorts cost along the ticks, charged by fills or accrued since."""
+
+    def __init__(self, symbols: int, borrow_rate: int) -> None:
+        self._a_ns = share_a_ns(borrow_rate)
+        self.cost = bool(borrow_rate)
+        self._sold_for = np.zeros(symbols)
+        self._since_ns = np.zeros(symbols, np.int64)
+        self._accrued = np.zeros(symbols)
+
+    def follow(self, batch: _Batch, fills: list[Fill]) -> Floats:
+        """How much more it is after each tick of the batch than after the tick before."""
+        steps = np.zeros(batch.count)
+        ends = np.append(batch.heads[1:], batch.count).tolist()
+        heads = batch.heads.tolist()
+        spans = dict(zip(batch.symbol[heads].tolist(), zip(heads, ends, strict=True), strict=True))
+        of: dict[int, list[Fill]] = {each: [] for each in np.flatnonzero(self._sold_for).tolist()}
+        for fill in fills:
+            of.setdefault(fill.symbol_index, []).append(fill)
+        for symbol, filled in of.items():
+            start, end = spans.get(symbol, (0, 0))
+            places = batch.order[start:end]
+            for fill in filled:
+                # A fill comes after its tick's price.
+                done = int(np.searchsorted(places, fill.seq - batch.first, "right"))
+                stop = max(start, end - len(places) + done)
+                self._accrue(batch, symbol, slice(start, stop), steps)
+                start = stop
+                steps[fill.seq - batch.first] += fill.borrow - self._accrued[symbol]
+                self._accrued[symbol] = 0.0
+                self._sold_for[symbol], self._since_ns[symbol] = fill.short, fill.event_ns
+            self._accrue(batch, symbol, slice(start, end), steps)
+        return steps
+
+    def _accrue(self, batch: _Batch, symbol: int, span: slice, steps: Floats) -> None:
+        if span.start == span.stop or not self._sold_for[symbol]:
+            return
+        held_ns = np.maximum(batch.event_ns[span] - self._since_ns[symbol], 0)
+        accrued = self._a_ns * self._sold_for[symbol] * held_ns
+        steps[batch.order[span]] += np.diff(accrued, prepend=self._accrued[symbol])
+        self._accrued[symbol] = accrued[-1]
+
+
 class Recorder:
     """Takes the ticks and fills of a run in any pieces.
 
     One row of ``series`` is what holds after tick ``seq``.  ``holdings`` is their value at the
     latest prices, negative when short; ``benchmark`` is the value of one unit of money in equal
-    parts of each symbol, bought at its first tick; the others are sums since the start.
+    parts of each symbol, bought at its first tick; the others are sums since the start.  ``cash``
+    is without ``borrow``, which has also what shorts have accrued up to their latest prices.
     """
 
-    def __init__(self, symbols: int, total: int, rows_max: int = ROWS_MAX) -> None:
+    def __init__(
+        self, symbols: int, total: int, rows_max: int = ROWS_MAX, borrow_rate: int = 0
+    ) -> None:
+        """``borrow_rate``: see :func:`share_a_ns`."""
         self.seq: Ints = np.empty(0, np.int64)
         self.event_ns: Ints = np.empty(0, np.int64)
         self.series: dict[str, Floats] = {}
@@ -70,7 +118,8 @@ class Recorder:
         self._step = max(1, -(-total // rows_max))
         self._first_price = np.zeros(symbols)
         self._qty = np.zeros(symbols)
-        self._sums = dict.fromkeys(("cash", "traded_notional", "fees"), 0.0)
+        self._sums = dict.fromkeys(SUMS, 0.0)
+        self._shorts = Shorts(symbols, borrow_rate)
         self._pending: list[npt.NDArray[np.void]] = []
         self._pending_ticks = 0
         self._fills: list[Fill] = []
@@ -153,6 +202,8 @@ class Recorder:
         held = self._qty[batch.symbol]
         if fills:
             held = held + self._fill_steps(batch, fills, steps)
+        if self._shorts.cost:
+            steps["borrow"] += self._shorts.follow(batch, fills)
         order = batch.order
         steps["holdings"][order] += held * change
         steps["exposure_gross"][order] += np.abs(held) * change

@@ -28,15 +28,18 @@ BPS: Final = 10_000
 def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
     """One row per execution.
 
-    ``market_price`` is the symbol's price at the tick; ``spread_cost`` and ``slippage_cost`` are
-    what the execution was worse than that; ``realised_profit`` is that of the quantity closed, at
-    average cost and net of the fee; ``position_qty`` is held after it.
+    ``market_price`` is the symbol's price at the tick; ``spread_cost``, ``slippage_cost`` and
+    ``impact_cost`` are what the execution was worse than that; ``borrow`` is what a short has cost
+    since the execution before; ``realised_profit`` is that of the quantity closed, at average cost
+    and net of fee and borrow; ``position_qty`` is held after it.
     """
     fills = recorder.fills
     symbol = np.array([fill.symbol_index for fill in fills], np.int64)
-    qty, price, fee = (np.array([fill[place] for fill in fills], np.float64) for place in (2, 3, 4))
+    qty, price, fee, slippage, impact, borrow = (
+        np.array([fill[place] for fill in fills], np.float64) for place in range(2, 8)
+    )
     market = recorder.fill_market
-    spread, slippage = costs(qty, price, market, settings)
+    spread = np.abs(qty) * market * settings.paper_half_spread_bps / BPS
     return {
         "tick": np.array([fill.seq for fill in fills], np.int64),
         "time_utc": _times(recorder.fill_ns),
@@ -48,36 +51,31 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
         "fee": fee,
         "market_price": market,
         "spread_cost": spread,
-        "slippage_cost": slippage,
-        "realised_profit": realised(symbol, qty, price, fee),
+        "slippage_cost": np.round(slippage - spread, 9),
+        "impact_cost": impact,
+        "borrow": borrow,
+        "realised_profit": realised(symbol, qty, price, fee + borrow),
         "position_qty": _whole(recorder.fill_position),
     }
 
 
-def costs(qty: Floats, price: Floats, market: Floats, settings: Settings) -> tuple[Floats, Floats]:
-    """What half the spread and slippage cost, for each execution of signed ``qty``."""
-    worse = qty * (price - market)
-    spread = np.abs(qty) * market * settings.paper_half_spread_bps / BPS
-    return spread, np.round(worse - spread, 9)
-
-
-def realised(symbol: npt.NDArray[np.int64], qty: Floats, price: Floats, fee: Floats) -> Floats:
-    """Profit of what each execution closes, at average cost, less its fee."""
+def realised(symbol: npt.NDArray[np.int64], qty: Floats, price: Floats, paid: Floats) -> Floats:
+    """Profit of what each execution closes, at average cost, less what is ``paid`` besides."""
     held: dict[int, float] = defaultdict(float)
     cost: dict[int, float] = defaultdict(float)
     found = np.empty(len(qty))
-    rows = zip(symbol.tolist(), qty.tolist(), price.tolist(), fee.tolist(), strict=True)
-    for row, (name, signed, paid, charged) in enumerate(rows):
+    rows = zip(symbol.tolist(), qty.tolist(), price.tolist(), paid.tolist(), strict=True)
+    for row, (name, signed, at, charged) in enumerate(rows):
         have = held[name]
         held[name] = round(have + signed, 9)
         profit = 0.0
         if have * signed >= 0:
-            cost[name] += signed * paid
+            cost[name] += signed * at
         else:
             closed = min(abs(signed), abs(have)) * (1 if signed > 0 else -1)
             released = -cost[name] * closed / have
-            profit = -closed * paid - released
-            cost[name] += (signed - closed) * paid - released
+            profit = -closed * at - released
+            cost[name] += (signed - closed) * at - released
         if not held[name]:
             cost[name] = 0.0
         found[row] = profit - charged
@@ -91,7 +89,7 @@ def equity(recorder: Recorder, capital: float) -> Table:
     capital; ``benchmark_equity`` is buy and hold of equal parts of each symbol.
     """
     series = recorder.series
-    profit = series["cash"] + series["holdings"]
+    profit = series["cash"] + series["holdings"] - series["borrow"]
     total = capital + profit
     peak = np.maximum.accumulate(np.maximum(total, capital)) if len(total) else total
     return {
@@ -105,14 +103,15 @@ def equity(recorder: Recorder, capital: float) -> Table:
         "exposure_gross": np.maximum(series["exposure_gross"], 0.0),
         "traded_notional": series["traded_notional"],
         "fees": series["fees"],
+        "borrow": series["borrow"],
     }
 
 
 def daily(of: Table, fill_ns: npt.NDArray[np.int64], capital: float) -> Table:
     """One row per day (UTC) with ticks, from the equity table ``of``: what holds at its last tick.
 
-    ``traded_notional``, ``fees`` and ``trades`` are of the day; the returns are nan from the day on
-    which all of the capital is lost.
+    ``traded_notional``, ``fees``, ``borrow`` and ``trades`` are of the day; the returns are nan
+    from the day on which all of the capital is lost.
     """
     day = of["time_utc"].astype(np.int64) // DAY_NS
     last = np.flatnonzero(np.diff(day, append=np.iinfo(np.int64).max))
@@ -128,7 +127,7 @@ def daily(of: Table, fill_ns: npt.NDArray[np.int64], capital: float) -> Table:
         "benchmark_return_pct": _returns_pct(of["benchmark_equity"][last], capital),
         "trades": np.array([count[each] for each in days.tolist()], np.int64),
     }
-    for name in ("traded_notional", "fees"):
+    for name in ("traded_notional", "fees", "borrow"):
         table[name] = np.diff(of[name][last], prepend=0.0)
     table["exposure_net"] = of["exposure_net"][last]
     table["exposure_gross"] = of["exposure_gross"][last]
@@ -157,6 +156,8 @@ def positions(result: Result, traded: Table) -> Table:
     notional: dict[str, float] = defaultdict(float)
     for name, value in zip(traded["symbol"], traded["notional"].tolist(), strict=True):
         notional[name] += value
+    owed = np.array([result.accrued.get(name, 0) for name in names], np.float64) / UNITS
+    charged = np.array([0 if each is None else each.borrow for each in held], np.float64) / UNITS
     averages = [None if each is None else each.avg_cost for each in held]
     return {
         "symbol": _texts(names),
@@ -164,9 +165,10 @@ def positions(result: Result, traded: Table) -> Table:
         "avg_price": np.array([np.nan if a is None else a / UNITS for a in averages], np.float64),
         "last_price": last,
         "realised_profit": done,
-        "open_profit": qty * last - cost,
-        "profit": done + qty * last - cost,
+        "open_profit": qty * last - cost - owed,
+        "profit": done + qty * last - cost - owed,
         "fees": np.array([0 if each is None else each.fees for each in held], np.float64) / UNITS,
+        "borrow": charged + owed,
         "orders": np.array([orders[name] for name in names], np.int64),
         "filled_orders": np.array([filled[name] for name in names], np.int64),
         "traded_notional": np.array([notional[name] for name in names], np.float64),

@@ -41,6 +41,8 @@ def order_member(order: Order, client: str) -> str:
         tail += f',"exec_ids":{list(range(first, first + order.exec_count))}'
     if order.fee:
         tail += f',"fee":{money_text(order.fee)}'
+    if order.borrow:
+        tail += f',"borrow":{money_text(order.borrow)}'
     return (
         f'{{"id":{order.id},"client":{json_text(client)},"side":"{SIDE_NAMES[order.side]}",'
         f'"symbol":{json_text(order.symbol)},"qty":{order.qty},"price":{price},'

@@ -14,6 +14,7 @@ import apsw
 
 from app.model.position import Position
 from app.order_manager.store.files import WAL_BYTES
+from app.order_manager.store.marks import NO_MARKET, Market, StoredMarket
 from app.order_manager.store.positions import Key, PositionRow, position_rows, write_positions
 from app.order_manager.store.schema import PAGE_BYTES
 from app.runtime.log import get_logger
@@ -30,8 +31,6 @@ MARKS_INTERVAL_S: Final = 5.0
 """At most this often, marks are written without positions; not while orders come."""
 MARKS_IDLE_S: Final = 1.0
 
-_PUT_MARK: Final = "INSERT OR REPLACE INTO marks VALUES(?,?,?,?)"
-
 WARNING_INTERVAL_S: Final = 10.0
 """The first failure of a kind is logged, then at most one per interval; all are counted."""
 
@@ -43,10 +42,8 @@ class Checkpointer:
     """
 
     def __init__(self, path: str, run_id: str) -> None:
-        self.read_marks: Callable[[], tuple[int, dict[str, int]]] = lambda: (0, {})
-        """The latest fill number, and the market's prices of the symbols held, in 1e-9 units."""
-        self._run_id = run_id
-        self._written_marks: dict[str, int] = {}
+        self.read_marks: Callable[[], Market] = lambda: NO_MARKET
+        self._stored = StoredMarket(run_id)
         self._marks_read_s = 0.0
         """When the marks were last looked at (CLOCK_MONOTONIC)."""
         self.wal_pages = 0
@@ -86,30 +83,25 @@ class Checkpointer:
         """Whether the stored marks are old, and no order has to wait for the write."""
         now = time.monotonic()
         quiet = idle and now - self._last_batch_s >= MARKS_IDLE_S
-        return quiet and now - self._marks_read_s >= MARKS_INTERVAL_S and bool(self._new_marks())
+        if not quiet or now - self._marks_read_s < MARKS_INTERVAL_S:
+            return False
+        news = self._new_marks()
+        return bool(news.prices or news.accrued)
 
-    def _new_marks(self) -> dict[str, tuple[int, int]]:
-        """Symbol -> price and latest fill number, where the price or a position has changed."""
+    def _new_marks(self) -> Market:
         self._marks_read_s = time.monotonic()
-        fill_no, prices = self.read_marks()
-        written, filled = self._written_marks, {symbol for _, symbol in self.unwritten}
-        return {
-            symbol: (price, fill_no)
-            for symbol, price in prices.items()
-            if written.get(symbol) != price or symbol in filled
-        }
+        return self._stored.news(self.read_marks(), set(self.unwritten))
 
     def write_positions(self, connection: apsw.Connection) -> None:
         """Write the positions and marks that the tables lack, in a transaction of their own."""
-        marks = self._new_marks()
-        if not self.unwritten and not marks:
+        news = self._new_marks()
+        if not (self.unwritten or news.prices or news.accrued):
             return
         try:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             write_positions(cursor, self.unwritten.values())
-            rows = [(self._run_id, symbol, *mark) for symbol, mark in marks.items()]
-            cursor.executemany(_PUT_MARK, rows)
+            self._stored.write(cursor, news)
             cursor.execute("COMMIT")
         except BaseException as error:
             roll_back(connection)
@@ -118,7 +110,7 @@ class Checkpointer:
             self._failed("position_write_errors", "positions_not_written", error)
         else:
             self.unwritten.clear()
-            self._written_marks.update((symbol, mark[0]) for symbol, mark in marks.items())
+            self._stored.written(news)
 
     def checkpoint(self, connection: apsw.Connection) -> None:
         """Copy the log's pages into the database, so that the log starts over."""

@@ -41,6 +41,9 @@ COLUMNS: Final = {
         "qty": "int",
         "price": "money",
         "fee": "money",
+        "slippage": "money",
+        "impact": "money",
+        "borrow": "money",
     },
     "positions": {
         "run_id": "text",
@@ -52,6 +55,11 @@ COLUMNS: Final = {
         "unrealised": "money",
         "mark": "money",
         "fees": "money",
+        "slippage": "money",
+        "impact": "money",
+        "borrow": "money",
+        "accrued": "money",
+        "turnover": "money",
     },
 }
 """Table -> column -> kind; money values are in 1e-9 units until they are written."""
@@ -66,7 +74,8 @@ _QUERIES: Final = {
     ),
     "fills": (
         "SELECT f.fill_no, o.order_no, c.run_id, c.name, o.id, f.at_ns, o.side, o.symbol, f.qty, "
-        "f.price, f.fee FROM fills f JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
+        "f.price, f.fee, f.slippage, f.impact, f.borrow FROM fills f "
+        "JOIN orders o USING(order_no) JOIN clients c USING(client_no) "
         "WHERE ?1 IS NULL OR c.run_id = ?1 ORDER BY f.fill_no"
     ),
 }
@@ -79,8 +88,8 @@ def _order(row: Row) -> Row:
 
 
 def _fill(row: Row) -> Row:
-    *head, side, symbol, qty, price, fee = row
-    return (*head, SIDE_NAMES[side], symbol, qty, price, int(fee))
+    *head, side, symbol, qty, price, fee, slippage, impact, borrow = row
+    return (*head, SIDE_NAMES[side], symbol, qty, price, *map(int, (fee, slippage, impact, borrow)))
 
 
 _SHAPES: Final[dict[str, Callable[[Row], Row]]] = {"orders": _order, "fills": _fill}
@@ -102,12 +111,22 @@ def _positions(connection: apsw.Connection, run_id: str | None) -> Iterator[Row]
     marks: dict[tuple[str, str], tuple[int, int]] = {
         (run, symbol): mark for run, symbol, *mark in connection.execute("SELECT * FROM marks")
     }
+    accruals: dict[tuple[int, str], tuple[Any, int]] = {
+        (no, symbol): accrual
+        for no, symbol, *accrual in connection.execute("SELECT * FROM accruals")
+    }
     positions, _ = read_positions(connection)
-    found = [(*clients[no], symbol, p) for (no, symbol), p in positions.items() if no in clients]
-    for run, name, symbol, p in sorted(found, key=lambda row: row[:3]):
+    found = [
+        (*clients[no], symbol, no, p) for (no, symbol), p in positions.items() if no in clients
+    ]
+    for run, name, symbol, no, p in sorted(found, key=lambda row: row[:3]):
         price, fill_no = marks.get((run, symbol), (0, -1))
         mark = p.mark if p.fill_no > fill_no else price
-        yield (run, name, symbol, p.qty, p.avg_cost, p.realized, p.unrealized(mark), mark, p.fees)
+        borrow, fill_no = accruals.get((no, symbol), (0, -1))
+        accrued = 0 if p.fill_no > fill_no else int(borrow)
+        worth = p.avg_cost, p.realized, p.unrealized(mark) - accrued, mark
+        *costs, turnover = p.costs
+        yield (run, name, symbol, p.qty, *worth, *costs, accrued, turnover)
 
 
 def export_store(

@@ -7,7 +7,7 @@ import apsw
 
 from app.execution.accounts import STACK_CLIENT_NO
 from app.execution.pending_rows import Recovered
-from app.model.orders import Order
+from app.model.orders import BEYOND_64_BITS, Order
 from app.order_manager.store.positions import Positions, read_positions
 from app.order_manager.store.schema import IS_OPEN, StoreError
 
@@ -89,5 +89,6 @@ def read_orders(
 def order_of(row: Iterable[Any]) -> Order:
     """An order from its row."""
     order = Order(*row)
-    order.filled_notional, order.fee = int(order.filled_notional), int(order.fee)
+    for name in BEYOND_64_BITS:
+        setattr(order, name, int(getattr(order, name)))
     return order

@@ -36,6 +36,7 @@ _DELETES: Final = (
     f"DELETE FROM order_state WHERE {_OF_ORDERS}",
     f"DELETE FROM orders WHERE {_OF_CLIENTS}",
     f"DELETE FROM positions WHERE {_OF_CLIENTS}",
+    f"DELETE FROM accruals WHERE {_OF_CLIENTS}",
     f"DELETE FROM controls WHERE {_OF_CLIENTS}",
     "DELETE FROM days WHERE run_id = ?1",
     "DELETE FROM marks WHERE run_id = ?1",

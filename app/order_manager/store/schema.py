@@ -5,10 +5,12 @@ request is always answered from it.  ``order_state`` has what happened to the or
 An order that was acknowledged with exactly one execution has it in its own row; all other
 executions are rows of ``executions``.  The view ``fills`` has both; ``positions`` is a snapshot of
 their sums (:mod:`app.order_manager.store.positions`).  ``marks`` has the market's latest price
-of each symbol held, as of a fill, for those who look at the store when the price book is gone.
+of each symbol held, as of a fill, for those who look at the store when the price book is gone;
+``accruals`` has what each short owes up to that price (:mod:`app.order_manager.store.marks`).
 
-A fee is stored with its execution, not computed again: a run may go on with other settings, and
-those who only read the store have none.
+What an execution costs is stored with it, not computed again: a run may go on with other settings,
+and those who only read the store have none.  ``event_ns`` is its time for the borrow, NULL if
+shorts are free.
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is stored as decimal text, so these
 columns have type ANY.  Times are nanoseconds since the epoch, UTC.
@@ -19,6 +21,11 @@ from typing import Final
 import apsw
 
 from app.model.orders import OPEN_STATES
+from app.order_manager.store.positions import (
+    position_rows,
+    rebuild_positions,
+    write_positions,
+)
 
 APPLICATION_ID: Final = 0x4F524442
 """``PRAGMA application_id`` of an order store, ASCII "ORDB"."""
@@ -136,7 +143,44 @@ CREATE VIEW fills(fill_no, order_no, at_ns, qty, price, fee) AS
   UNION ALL SELECT fill_no, order_no, at_ns, qty, price, fee FROM executions;
 """
 
-MIGRATIONS: Final = (_V1, _V2, _V3, _V4)
+_V5: Final = """
+ALTER TABLE orders ADD COLUMN slippage ANY NOT NULL DEFAULT 0;
+ALTER TABLE orders ADD COLUMN impact ANY NOT NULL DEFAULT 0;
+ALTER TABLE orders ADD COLUMN borrow ANY NOT NULL DEFAULT 0;
+ALTER TABLE orders ADD COLUMN event_ns INTEGER;
+ALTER TABLE executions ADD COLUMN slippage ANY NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD COLUMN impact ANY NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD COLUMN borrow ANY NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD COLUMN event_ns INTEGER;
+
+ALTER TABLE positions ADD COLUMN slippage ANY NOT NULL DEFAULT 0;
+ALTER TABLE positions ADD COLUMN impact ANY NOT NULL DEFAULT 0;
+ALTER TABLE positions ADD COLUMN borrow ANY NOT NULL DEFAULT 0;
+ALTER TABLE positions ADD COLUMN turnover ANY NOT NULL DEFAULT 0;
+ALTER TABLE positions ADD COLUMN since_ns INTEGER;
+
+CREATE TABLE accruals(
+  client_no INTEGER NOT NULL,
+  symbol TEXT NOT NULL,
+  borrow ANY NOT NULL,
+  fill_no INTEGER NOT NULL,
+  PRIMARY KEY(client_no, symbol)
+) STRICT, WITHOUT ROWID;
+
+DROP VIEW fills;
+CREATE VIEW fills(
+  fill_no, order_no, at_ns, qty, price, fee, slippage, impact, borrow, event_ns
+) AS
+  SELECT exec_first, order_no, at_ns, filled_qty, exec_price, fee, slippage, impact, borrow,
+    event_ns FROM orders WHERE exec_count = 1
+  UNION ALL SELECT fill_no, order_no, at_ns, qty, price, fee, slippage, impact, borrow,
+    event_ns FROM executions;
+"""
+
+_TURNOVER_SINCE: Final = 5
+"""In positions of an earlier version it is missing: they are made again, from all fills."""
+
+MIGRATIONS: Final = (_V1, _V2, _V3, _V4, _V5)
 """Entry n migrates schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)
@@ -176,6 +220,9 @@ def migrate(connection: apsw.Connection) -> int:
     with connection:
         for script in MIGRATIONS[before:]:
             connection.execute(script)
+        if 0 < before < _TURNOVER_SINCE:
+            positions = position_rows(rebuild_positions(connection))
+            write_positions(connection.cursor(), positions.values())
         connection.pragma("user_version", VERSION)
         connection.pragma("application_id", APPLICATION_ID)
     return before

@@ -40,7 +40,7 @@ FEW_ORDERS: Final = 500
 """A client with up to this many gets exact pages: all its orders are sorted."""
 
 _INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
-_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?,?)"
+_INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?,?,?,?,?,?)"
 _PUT_STATE: Final = "INSERT OR REPLACE INTO order_state VALUES(?,?,?,?,?,?)"
 _PUT_DAY: Final = "INSERT OR REPLACE INTO days VALUES(?,?,?,?)"
 _INSERT_CLIENT: Final = "INSERT INTO clients VALUES(?,?,?)"

@@ -27,7 +27,14 @@ from app.runtime.metrics.snapshot import (
     read_metrics,
     unique_labels,
 )
-from app.runtime.metrics.tables import markdown_table, micros, number, plain_text, table
+from app.runtime.metrics.tables import (
+    cost_tables,
+    markdown_table,
+    micros,
+    number,
+    plain_text,
+    table,
+)
 from app.runtime.net.position_queries import Profit
 from app.runtime.run.strategy_params import given_text
 from app.shared_memory_utils.segment import SHM_DIRECTORY
@@ -351,12 +358,11 @@ def _profit(profit: Profit | None) -> list[Table]:
     """The profit's table, where it was asked for."""
     if profit is None:
         return []
-    header: tuple[str, ...] = ("client", "realized", "open", "PnL")
+    header = ("client", "realized", "open", "PnL")
     values = [profit.realized, profit.unrealized, profit.realized + profit.unrealized]
-    if profit.fees:
-        header, values = (*header, "fees, in realized"), [*values, profit.fees]
     money = [profit.problem, "", ""] if profit.problem else [number(value, 2) for value in values]
-    return [("Profit at the last prices", header, [[profit.client, *money]])]
+    rows = [[profit.client, *money]]
+    return [("Profit at the last prices", header, rows), *cost_tables(profit.costs)]
 
 
 def blocks(report: Report) -> list[RenderableType]:

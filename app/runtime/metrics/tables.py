@@ -1,7 +1,7 @@
 """Tables for a terminal, as plain text and as Markdown.  Numbers are right-aligned, words left."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TextIO
 
 from rich.box import Box
@@ -9,12 +9,16 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from app.model.position import COST_NAMES
+
 EMPTY = "-"
 HEADER_RULE: Final = Box("    \n    \n -  \n" + 5 * "    \n", ascii=True)
 """No lines except one of dashes under the header."""
 UNLIMITED_COLUMNS: Final = 100_000
 
 Row = Sequence[str]
+TitledTable = tuple[str, Row, list[list[str]]]
+"""Title, header, rows."""
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -25,6 +29,20 @@ def number(value: float | None, digits: int = 0) -> str:
 def micros(value_ns: int | None) -> str:
     """Nanoseconds as microseconds with one digit; ``-`` for None."""
     return EMPTY if value_ns is None else number(value_ns / 1000, 1)
+
+
+def cost_tables(costs: Mapping[str, float | None]) -> list[TitledTable]:
+    """A table of what trading has cost; none if it cost nothing.
+
+    ``costs``: money and basis points, by the names of :meth:`Costs.figures`.
+    """
+    if not costs.get("total"):
+        return []
+    rows = [
+        [name, number(costs[kind], 2), number(costs[f"{kind}_bps"], 3)]
+        for kind, name in COST_NAMES.items()
+    ]
+    return [("Costs, in the profit", ("cost, in the profit", "money", "bps of turnover"), rows)]
 
 
 def table(header: Row, rows: Sequence[Sequence[str | Text]]) -> Table:

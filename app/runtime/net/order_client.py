@@ -48,6 +48,7 @@ class AnsweredOrder(msgspec.Struct):
     filled_qty: int | None = None
     avg_price: msgspec.Raw = _NULL
     fee: msgspec.Raw = _NULL
+    borrow: msgspec.Raw = _NULL
 
 
 class Answer(msgspec.Struct):

@@ -7,6 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from app.config.settings import Settings
+from app.model.money import to_units
+from app.model.position import Costs
 from app.runtime.net.order_client import ask_once
 
 RETRY_S: Final = 0.2
@@ -16,16 +18,26 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Profit(msgspec.Struct, frozen=True):
-    """One client's profit, net of ``fees``, its open positions at the price book's prices.
+    """One client's profit, net of all ``costs``, its open positions at the price book's prices.
 
-    ``problem``: why it is unknown, else empty.
+    ``costs``: by kind, as :meth:`Costs.figures` names them.  ``problem``: why it is unknown, else
+    empty.
     """
 
     client: str
     realized: float = 0.0
     unrealized: float = 0.0
     problem: str = ""
-    fees: float = 0.0
+    costs: dict[str, float | None] = {}
+
+
+def costs_of(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What trading has cost a client; the borrow with what is accrued."""
+    found = Costs()
+    for row in rows:
+        found = found.plus(Costs(*(to_units(row[name]) for name in Costs._fields)))
+        found = found.plus(Costs(borrow=to_units(row["accrued"])))
+    return found.figures()
 
 
 def position_rows(ask: Ask, client: str) -> Iterator[dict[str, Any]]:
@@ -64,5 +76,5 @@ def profit_of(settings: Settings, client: str, patience_s: float) -> Profit:
                 client,
                 sum(row["realised"] for row in rows),
                 sum(row["unrealised"] for row in rows),
-                fees=sum(row.get("fees", 0) for row in rows),
+                costs=costs_of(rows),
             )

@@ -26,8 +26,8 @@ class Fill(NamedTuple):
     """An order that was executed, at least in part; what is left of it is canceled.
 
     ``price``: the mean price of its executions; ``price_units``: the same, exact, in 1e-9.
-    ``fee``: what the exchange takes.  ``ordered_qty``: what was asked for.
-    ``event_ns``: the time of the order's tick.
+    ``fee``: what the exchange takes.  ``borrow``: what the short that it found had cost since the
+    fill before.  ``ordered_qty``: what was asked for.  ``event_ns``: the time of the order's tick.
     """
 
     order_id: int
@@ -40,6 +40,7 @@ class Fill(NamedTuple):
     price: float
     price_units: int
     fee: float
+    borrow: float = 0.0
 
 
 class Reject(NamedTuple):
@@ -92,18 +93,23 @@ class Desk:
                 ring = self._rings[index] = _Ring(self._history_ticks)
             ring.add(price)
 
-    def execute(self, index: int, side: int, qty: int, price: int, fee: int = 0) -> None:
+    def execute(
+        self, index: int, side: int, qty: int, price: int, fee: int = 0, borrow: int = 0
+    ) -> None:
         """Account for an execution, as the order manager does; money in units of 1e-9."""
         position = self._positions.get(index)
         if position is None:
             position = self._positions[index] = Position()
-        position.apply(side, qty, price, fee)
+        position.charge(fee, 0, 0, borrow)
+        position.apply(side, qty, price)
 
     def restore(self, index: int, row: Mapping[str, Any]) -> None:
         """Holdings from before a restart that repeats nothing, as the order manager lists them."""
         average, qty = to_units(row["avg_cost"] or 0.0), int(row["qty"])
-        realized, fees = to_units(row["realised"]), to_units(row.get("fees", 0.0))
-        self._positions[index] = Position(qty, qty * average, realized, average, fees=fees)
+        realized = to_units(row["realised"])
+        fees, borrow = to_units(row.get("fees", 0.0)), to_units(row.get("borrow", 0.0))
+        position = Position(qty, qty * average, realized, average, fees=fees, borrow=borrow)
+        self._positions[index] = position
 
     def log_to(self, note: Note | None) -> None:
         """Where notes go; None: nowhere."""
@@ -138,7 +144,8 @@ class Desk:
         found = self._positions.get(self.index_of(symbol))
         if found is None:
             return Position()
-        return Position(found.qty, found.cost, found.realized, found.mark, fees=found.fees)
+        paid = {"fees": found.fees, "borrow": found.borrow}
+        return Position(found.qty, found.cost, found.realized, found.mark, **paid)
 
     def realised(self, symbol: str | int | None) -> int:
         """Profit of closed positions, in units of 1e-9."""

@@ -21,7 +21,8 @@ NEVER_ANSWERED_OTHERWISE: Final = {
 class Outcome(NamedTuple):
     """How an order was answered.
 
-    ``price``: the mean, in units of 1e-9; None: as ordered.  ``fee``: in the same units.
+    ``price``: the mean, in units of 1e-9; None: as ordered.  ``fee`` and ``borrow`` (what a short
+    has cost until then): in the same units.
     """
 
     filled_qty: int
@@ -29,14 +30,16 @@ class Outcome(NamedTuple):
     code: str = ""
     msg: str = ""
     fee: int = 0
+    borrow: int = 0
 
 
 def outcome_of(answer: Answer, qty: int) -> Outcome:
     """What the order manager's answer to an order for ``qty`` says."""
-    price = fee = None
+    price = fee = borrow = None
     if answer.order is not None:
         price, fee = _units(answer.order.avg_price), _units(answer.order.fee)
-    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg, fee or 0)
+        borrow = _units(answer.order.borrow)
+    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg, fee or 0, borrow or 0)
 
 
 def _units(number: msgspec.Raw) -> int | None:

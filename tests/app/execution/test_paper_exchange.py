@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from app.execution.echo_venue import EchoVenue
-from app.execution.paper_exchange import Fees, PaperExchange
+from app.execution.costs.fees import Fees
+from app.execution.costs.slippage import Slippage
+from app.execution.paper_exchange import EchoVenue, PaperExchange
 from app.execution.prices import BookPrice
 from app.execution.venue import Execution, Report, Venue
 from app.model.money import UNITS
@@ -53,13 +54,14 @@ def test_implements_the_venue_port() -> None:
 def test_strategys_order_executes_at_its_ticks_price_worse_by_the_slippage(
     side: int, price: float
 ) -> None:
-    venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=100)
+    venue = PaperExchange(Prices(AAPL=50.0), Slippage(100))
     report = venue.submit(order(PLAIN, side), at_tick=True)
-    assert report == Report((Execution(10, round(price * UNITS)),))
+    slippage = 10 * abs(round(price * UNITS) - 100 * UNITS)
+    assert report == Report((Execution(10, round(price * UNITS), 0, slippage),))
 
 
 def test_half_the_spread_is_added_to_the_slippage_before_the_rounding() -> None:
-    venue = PaperExchange(Prices(), slippage_bps=0.5, half_spread_bps=0.25)
+    venue = PaperExchange(Prices(), Slippage(0.5, 0.25))
     for side in (BUY, SELL):
         made = order(PLAIN, side, price=2e-6)  # 2,000 units, of which 0.75 bps is 0.15
         assert venue.submit(made, at_tick=True).executions[0].price == 2000
@@ -140,9 +142,10 @@ def test_strategys_order_is_filled_in_part() -> None:
 def test_order_by_hand_executes_at_the_market(
     side: int, limit: float, slippage_bps: int, price: float
 ) -> None:
-    venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=slippage_bps)
+    venue = PaperExchange(Prices(AAPL=50.0), Slippage(slippage_bps))
     report = venue.submit(order(PLAIN, side, price=limit), at_tick=False)
-    assert report == Report((Execution(10, round(price * UNITS)),))
+    slippage = 10 * abs(round(price * UNITS) - 50 * UNITS)
+    assert report == Report((Execution(10, round(price * UNITS), 0, slippage),))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_order_by_hand_executes_at_the_market(
 def test_order_by_hand_off_the_market_is_rejected(
     side: int, limit: float, slippage_bps: int
 ) -> None:
-    venue = PaperExchange(Prices(AAPL=50.0), slippage_bps=slippage_bps)
+    venue = PaperExchange(Prices(AAPL=50.0), Slippage(slippage_bps))
     report = venue.submit(order(PLAIN, side, price=limit), at_tick=False)
     assert (report.executions, report.rests) == ((), False)
     assert report.reject is not None
@@ -173,10 +176,10 @@ def test_the_echo_venue_has_no_market() -> None:
 
 @pytest.mark.parametrize(("side", "price"), [(BUY, 50.05), (SELL, 49.95)])
 def test_market_order_slips(side: int, price: float) -> None:
-    report = PaperExchange(Prices(AAPL=50.0), slippage_bps=10).submit(
+    report = PaperExchange(Prices(AAPL=50.0), Slippage(10)).submit(
         order(MARKET, side), at_tick=False
     )
-    assert report.executions == (Execution(10, round(price * UNITS)),)
+    assert report.executions == (Execution(10, round(price * UNITS), 0, UNITS // 2),)
 
 
 def test_market_order_without_a_market() -> None:

@@ -42,10 +42,16 @@ class Oracle(Facts):
         fill_percent: int = 100,
         seed: int = 0,
         fees: tuple[float, float, float] = (0, 0, 0),
+        impact: tuple[float, float] = (0, 0),
+        borrow_bps: float = 0,
+        strategys: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(book, replay)
         per_share, bps, least = (Fraction(str(each)) for each in fees)
         self.fees = per_share * UNITS, bps, least * UNITS
+        self.impact, self.borrow_bps = impact, Fraction(str(borrow_bps))
+        self.strategys = strategys
+        """Clients whose orders have the times of ticks."""
         self.checks = Checks(
             self,
             client_rules,
@@ -129,13 +135,11 @@ class Oracle(Facts):
         return "ack", False, self.state.orders[client, order_id].acked
 
     def _new_day(self, order: OracleOrder, now_ns: int) -> None:
-        day, ts = now_ns // DAY_NS, order.ts
+        day = now_ns // DAY_NS
         if self.replay and order.at_tick:
-            if ts is None:
+            if order.ts is None:
                 return
-            moment = datetime.fromisoformat(ts[1:-1] + "Z") if ts[0] == '"' else None
-            seconds = Fraction(ts) if moment is None else Fraction(moment.timestamp())
-            day = seconds // 86_400
+            day = _seconds(order.ts) // 86_400
         elif self.replay:
             if order.symbol not in self.book.prices:
                 return
@@ -153,14 +157,17 @@ class Oracle(Facts):
     # The venue
 
     def _price_now(self, order: OracleOrder) -> int | None:
-        if order.type == "PLAIN" and order.at_tick:
-            price = order.price or 0
-        elif order.symbol in self.book.prices:
-            price = self.book.prices[order.symbol][0]
-        else:
+        price = self._market(order)
+        if price is None:
             return None
-        worse = round(Fraction(price * self.slippage_bps, 10_000))
-        return max(price + order.sign * worse, 1)
+        return max(price + order.sign * self.slip(price, order.qty)[0], 1)
+
+    def _market(self, order: OracleOrder) -> int | None:
+        if order.type == "PLAIN" and order.at_tick:
+            return order.price or 0
+        if order.symbol in self.book.prices:
+            return self.book.prices[order.symbol][0]
+        return None
 
     def _share(self, order: OracleOrder) -> int:
         left = order.qty - order.filled
@@ -172,8 +179,17 @@ class Oracle(Facts):
     def _marketable(self, order: OracleOrder, price: int) -> bool:
         return order.price is not None and (order.price - price) * order.sign >= 0
 
-    def _fill(self, order: OracleOrder, qty: int, price: int, now_ns: int) -> None:
-        self.fact("fill", order.client, order.id, qty, price)
+    def _fill(
+        self, order: OracleOrder, qty: int, price: int, now_ns: int, rested: bool = False
+    ) -> None:
+        event_ns: int | None = now_ns
+        if not self.borrow_bps:
+            event_ns = None
+        elif order.client in self.strategys and rested:
+            event_ns = self.book.prices[order.symbol][3]
+        elif order.client in self.strategys and order.ts is not None:
+            event_ns = int(_seconds(order.ts) * UNITS)
+        self.fact("fill", order.client, order.id, qty, price, self._market(order), event_ns)
         for account in (order.client, ALL):
             key = (account, order.symbol, order.side, order.qty)
             self.checks.executed.setdefault(key, []).append(now_ns)
@@ -209,7 +225,7 @@ class Oracle(Facts):
         for order in resting:
             price = self._price_now(order)
             if order.symbol in news and price is not None and self._marketable(order, price):
-                self._fill(order, self._share(order), price, now_ns)
+                self._fill(order, self._share(order), price, now_ns, rested=True)
         if now_ns // DAY_NS > self.day:
             self.day = now_ns // DAY_NS
             for order in self.open_orders(ALL):
@@ -245,3 +261,10 @@ class Oracle(Facts):
         for order in orders:
             self.fact("status", order.client, order.id, "Canceled", "")
         return len(orders)
+
+
+def _seconds(ts: str) -> Fraction:
+    """The time that an order names, since the epoch."""
+    if ts[0] != '"':
+        return Fraction(ts)
+    return Fraction(datetime.fromisoformat(ts[1:-1] + "Z").timestamp())

@@ -1,7 +1,9 @@
 """The oracle's facts: orders, fills, modes and days, and everything that follows from them."""
 
 from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 DAY_NS = 86_400_000_000_000
@@ -84,18 +86,34 @@ class Holding:
         self.cash = 0
         self.mark = 0
         self.closings = 0
-        self.fees = 0
+        self.fees = self.slippage = self.impact = self.borrow = self.turnover = 0
+        self.paid_for = 0
+        """For what is held, in whole units: what a closed part releases is cut to one."""
+        self.since: int | None = None
 
-    def pay(self, fee: int) -> None:
-        """Fees are cash, and lessen the realized profit."""
-        self.cash -= fee
-        self.realized -= fee
+    def pay(self, fee: int, borrow: int) -> None:
+        """Fees and borrow are cash, and lessen the realized profit."""
+        self.cash -= fee + borrow
+        self.realized -= fee + borrow
         self.fees += fee
+        self.borrow += borrow
+
+    def owes(self, bps_a_year: Fraction, at_ns: int) -> int:
+        """What a short has cost since its last fill."""
+        if not bps_a_year or self.qty >= 0 or self.since is None:
+            return 0
+        years = Fraction(max(at_ns - self.since, 0), 365 * DAY_NS)
+        return round(-self.paid_for * bps_a_year / 10_000 * years)
 
     def trade(self, signed: int, price: int) -> None:
         """Account for ``signed`` shares at ``price``."""
         self.cash -= signed * price
+        self.turnover += abs(signed) * price
         self.mark = price
+        closing = min(abs(signed), abs(self.qty)) if signed * self.qty < 0 else 0
+        if closing:
+            self.paid_for -= int(Fraction(self.paid_for * closing, abs(self.qty)))
+        self.paid_for += (abs(signed) - closing) * price * (1 if signed > 0 else -1)
         while signed:
             step = 1 if signed > 0 else -1
             if self.qty * step >= 0:
@@ -125,6 +143,17 @@ class State:
         self.days: dict[str, tuple[int, int]] = {}
 
 
+@lru_cache
+def _slip(
+    price: int, qty: int, slippage_bps: int, impact_bps: float, impact_qty: float
+) -> tuple[int, int]:
+    with localcontext(prec=80):
+        flat = price * Decimal(slippage_bps) / 10_000
+        impact = price * Decimal(impact_bps) / 10_000
+        impact *= (Decimal(qty) / Decimal(impact_qty or 1)).sqrt()
+        return round(flat + impact), round(flat)
+
+
 class Facts:
     """The decisions as a list of facts, and views of the resulting state."""
 
@@ -140,6 +169,11 @@ class Facts:
         self.state = State()
         self.fees: tuple[Fraction, Fraction, Fraction] = (Fraction(0),) * 3
         """Per share, in basis points, and the least for an order; money in units."""
+        self.slippage_bps = 0
+        self.impact: tuple[float, float] = (0, 0)
+        """Basis points, for an order of that size."""
+        self.borrow_bps = Fraction(0)
+        """A year."""
 
     def fee(self, order: OracleOrder) -> int:
         """What the order has cost so far."""
@@ -163,17 +197,29 @@ class Facts:
         state.numbers = order.number
         state.highest[order.client] = max(state.highest.get(order.client, -1), order.id)
 
-    def _on_fill(self, client: str, order_id: int, qty: int, price: int) -> None:
+    def slip(self, price: int, qty: int) -> tuple[int, int]:
+        """By how much a price is worse, all in all, and how much of it is no impact."""
+        return _slip(price, qty, self.slippage_bps, *self.impact)
+
+    def _on_fill(
+        self, client: str, order_id: int, qty: int, price: int, market: int, event_ns: int | None
+    ) -> None:
         order = self.state.orders[client, order_id]
         before = self.fee(order)
         order.fills.append((qty, price))
         order.status = "Filled" if order.filled == order.qty else "PartiallyFilled"
         holding = self.state.holdings.setdefault((client, order.symbol), Holding())
+        borrow = 0 if event_ns is None else holding.owes(self.borrow_bps, event_ns)
         holding.trade(order.sign * qty, price)
         total = self.state.holdings.setdefault((ALL, order.symbol), Holding())
         total.trade(order.sign * qty, price)
+        worse = (price - market) * order.sign
+        flat = min(self.slip(market, order.qty)[1], worse)
         for each in (holding, total):
-            each.pay(self.fee(order) - before)
+            each.pay(self.fee(order) - before, borrow)
+            each.slippage += qty * flat
+            each.impact += qty * (worse - flat)
+        holding.since = event_ns
 
     def _on_status(self, client: str, order_id: int, status: str, code: str) -> None:
         order = self.state.orders[client, order_id]

@@ -6,14 +6,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.execution.accounts import ACTIVE, HALTED, KILLED, REDUCE, STACK_CLIENT_NO, Account
+from app.execution.costs.borrow import Borrow
+from app.execution.costs.fees import Fees
+from app.execution.costs.slippage import Slippage
 from app.execution.order_core import OrderCore
-from app.execution.paper_exchange import Fees, PaperExchange
+from app.execution.paper_exchange import PaperExchange
 from app.execution.pending_rows import PendingRows, Recovered
 from app.execution.prices import BookPrice
 from app.execution.risk import RiskGate
 from app.execution.risk_config import Limits, RiskConfig
 from app.model.orders import BUY, OPEN_STATES, SELL, STATUS_NAMES, TIFS, TYPE_NAMES, TYPES, Order
-from app.model.position import Position
+from app.model.position import Costs, Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
 from tests.support.orders.oracle import Oracle
@@ -21,6 +24,7 @@ from tests.support.orders.oracle_state import ALL, DAY_NS, UNITS, Book, Rules
 from tests.support.orders.prices import PROOF
 
 CLIENTS = ("ann", "bob", "cem")
+STRATEGYS = frozenset(("ann",))
 SYMBOLS = ("AAPL", "MSFT")
 MODES = {"active": ACTIVE, "reduce": REDUCE, "halted": HALTED, "killed": KILLED}
 START_NS = 1_760_000_000 * UNITS
@@ -89,10 +93,12 @@ class MemoryStore:
             self.orders[order.order_no] = order
             if order.exec_count == 1:
                 self._fill(order.exec_first, order.order_no, order.filled_qty, order.exec_price)
-        for fill_no, order_no, _, qty, price, _ in pending.fills:
+        for row in pending.fills:
+            fill_no, order_no, _, qty, price = row[:5]
             self._fill(fill_no, order_no, qty, price)
         for key, p in pending.positions.items():
-            self.positions[key] = (p.qty, p.cost, p.realized, p.mark, p.fill_no, p.fees)
+            sums = (p.qty, p.cost, p.realized, p.mark, p.fill_no)
+            self.positions[key] = (*sums, *p.costs, p.since_ns)
         for order_no, (order, _, _) in pending.states.items():
             self.states[order_no] = (order.status, order.filled_qty, order.filled_notional)
         for client_no, mode, _, _ in pending.controls:
@@ -129,6 +135,8 @@ class Setup(NamedTuple):
     fill_percent: int
     half_spread_bps: int = 0
     fees: tuple[float, float, float] = (0, 0, 0)
+    impact: tuple[float, float] = (0, 0)
+    borrow_bps: float = 0
 
 
 def random_setup(rng: random.Random) -> Setup:
@@ -162,7 +170,9 @@ def random_setup(rng: random.Random) -> Setup:
     slippage_bps, fill_percent = sometimes(10, 37), rng.choice((100, 100, 30))
     free = (0, 0, 0)
     fees = rng.choice((free, free, free, (0.005, 0, 1), (0, 2.5, 0), (0.000000001, 0.3, 0.07)))
-    return Setup(config, slippage_bps, fill_percent, sometimes(5), fees)
+    impact = rng.choice(((0, 0), (0, 0), (7.5, 30), (25, 7), (300, 0.5)))
+    borrow_bps = rng.choice((0, 0, 50, 1234.5))
+    return Setup(config, slippage_bps, fill_percent, sometimes(5), fees, impact, borrow_bps)
 
 
 class World:
@@ -186,6 +196,9 @@ class World:
             replay=config.replaying,
             slippage_bps=setup.slippage_bps + setup.half_spread_bps,
             fees=setup.fees,
+            impact=setup.impact,
+            borrow_bps=setup.borrow_bps,
+            strategys=STRATEGYS,
             fill_percent=setup.fill_percent,
         )
         self.core = self._new_core()
@@ -194,11 +207,10 @@ class World:
         prices = BookPrices(self.book)
         gate = RiskGate(self.setup.config, prices, Account(STACK_CLIENT_NO, ""))
         setup = self.setup
-        venue = PaperExchange(
-            prices, setup.slippage_bps, setup.fill_percent, 0, setup.half_spread_bps,
-            Fees(*setup.fees),
-        )  # fmt: skip
-        core = OrderCore(gate, venue, self.store.pending, self.store)
+        slippage = Slippage(setup.slippage_bps, setup.half_spread_bps, *setup.impact)
+        venue = PaperExchange(prices, slippage, setup.fill_percent, 0, Fees(*setup.fees))
+        borrow = Borrow(setup.borrow_bps, STRATEGYS.__contains__)
+        core = OrderCore(gate, venue, self.store.pending, self.store, borrow=borrow)
         core.recover(self.store.load())
         return core
 
@@ -275,7 +287,12 @@ class World:
         for name, symbol, position in core.positions():
             holding = oracle.holding(name, symbol)
             assert position.qty == holding.qty, (name, symbol)
-            assert position.fees == holding.fees, (name, symbol)
+            for cost in Costs._fields:
+                assert getattr(position, cost) == getattr(holding, cost), (name, symbol, cost)
+            assert position.since_ns == holding.since
+            at_ns = START_NS + 77 * DAY_NS + 1
+            owed = holding.owes(oracle.borrow_bps, at_ns)
+            assert position.accrued(core.borrow.rate, at_ns) == owed, (name, symbol)
             assert position.realized - position.cost == holding.cash, (name, symbol)
             assert abs(position.realized - holding.realized) <= holding.closings, (name, symbol)
             if position.qty:

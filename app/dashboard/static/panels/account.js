@@ -29,17 +29,28 @@ export function update(snapshot) {
   text($("account-note"), note);
   attr($("account-note"), "title", note);
   if (!known) return;
-  const { realised, unrealised, fees, exposure } = account.total;
+  const { realised, unrealised, exposure } = account.total;
   amount($("pnl"), realised + unrealised);
   amount($("realised"), realised);
-  text($("realised-name"), fees ? `Realised, after ${price(fees)} fees` : "Realised");
   amount($("unrealised"), unrealised);
+  showCosts(account.total);
   showLimits(account, exposure);
   const rows = account.positions.map((row) => [row.symbol, number(row.qty), row.avg_cost === null ? "-" : price(row.avg_cost), price(row.mark), signed(row.realised), signed(row.unrealised)]);
   const many = new Set(account.positions.map((row) => row.client)).size > 1;
   if (many) rows.forEach((row, at) => { row[0] += ` (${account.positions[at].client})`; });
   if (account.more_positions) rows.push(["and more", "", "", "", "", ""]);
   table($("positions"), ["Symbol", "Qty", "Cost", "Market", "Realised", "Unrealised"], rows);
+}
+
+// What trading has cost: all of it is in the profit.
+function showCosts({ fees, slippage, impact, borrow, accrued, turnover }) {
+  const kinds = [["fees", fees], ["slippage and half spread", slippage], ["impact", impact], ["borrow", borrow + accrued]];
+  const costs = kinds.filter(([, cost]) => cost);
+  $("costs").hidden = !costs.length;
+  if (!costs.length) return;
+  const total = costs.reduce((sum, [, cost]) => sum + cost, 0);
+  const parts = costs.map(([name, cost]) => `${name} ${number(cost, 2)}`).join(", ");
+  text($("costs"), `Costs, in the profit: ${parts}; ${number((total * 10_000) / turnover, 2)} basis points of the turnover`);
 }
 
 function amount(node, value) {

@@ -38,28 +38,36 @@ def make_fills(seed: int, ticks: np.ndarray[Any, Any], count: int, symbols: int)
         symbol = int(rng.integers(0, symbols))
         symbol = symbol if symbol in seen else int(ticks["symbol"][seq])
         qty = int(rng.choice([-7, -3, 2, 5]))
-        fills.append(Fill(seq, symbol, qty, float(rng.integers(5000, 15000)) / 100, 0.25))
+        price, borrow = float(rng.integers(5000, 15000)) / 100, float(rng.integers(0, 3))
+        short, event_ns = float(rng.integers(0, 2) * 1000), int(ticks["event_ns"][seq])
+        fills.append(Fill(seq, symbol, qty, price, 0.25, 0.0, 0.0, borrow, short, event_ns))
     return fills
 
 
 def walk(ticks: np.ndarray[Any, Any], fills: list[Fill], symbols: int) -> list[dict[str, float]]:
     """Every series after each tick, one tick after the other; and of each fill."""
     last, first, qty = dict[int, float](), dict[int, float](), defaultdict[int, int](int)
-    sums = dict.fromkeys(("cash", "traded_notional", "fees"), 0.0)
+    sums = dict.fromkeys(("cash", "traded_notional", "fees", "charged"), 0.0)
+    last_ns, shorts = dict[int, int](), dict[int, Fill]()
     by_tick = defaultdict(list)
     for fill in fills:
         by_tick[fill.seq].append(fill)
     rows = []
     for tick in ticks:
         symbol, price = int(tick["symbol"]), float(tick["price"])
-        last[symbol] = price
+        last[symbol], last_ns[symbol] = price, int(tick["event_ns"])
         first.setdefault(symbol, price)
         for fill in by_tick[int(tick["seq"])]:
             qty[fill.symbol_index] += fill.signed_qty
             sums["cash"] -= fill.signed_qty * fill.price + fill.fee
             sums["traded_notional"] += abs(fill.signed_qty) * fill.price
             sums["fees"] += fill.fee
+            sums["charged"] += fill.borrow
+            shorts[fill.symbol_index] = fill
         row = dict(sums)
+        owed_ns = {s: max(last_ns.get(s, 0) - fill.event_ns, 0) for s, fill in shorts.items()}
+        owed = sum(fill.short * owed_ns[s] for s, fill in shorts.items())
+        row["borrow"] = row.pop("charged") + owed * 365 / (365 * 24 * HOUR_NS) / 10_000
         row["holdings"] = sum(qty[s] * last[s] for s in last)
         row["exposure_gross"] = sum(abs(qty[s]) * last[s] for s in last)
         row["benchmark"] = sum(last[s] / first[s] if s in last else 1.0 for s in range(symbols))
@@ -71,7 +79,7 @@ def walk(ticks: np.ndarray[Any, Any], fills: list[Fill], symbols: int) -> list[d
 def record(
     ticks: np.ndarray[Any, Any], fills: list[Fill], symbols: int, cut: int, rows_max: int
 ) -> Recorder:
-    made = Recorder(symbols, len(ticks), rows_max)
+    made = Recorder(symbols, len(ticks), rows_max, 365 * 10**9)
     for start in range(0, len(ticks), cut):
         piece = ticks[start : start + cut].copy()
         made.take(piece, [fill for fill in fills if start <= fill.seq < start + cut])
@@ -160,10 +168,10 @@ def test_a_price_path_has_the_lowest_and_highest_tick_of_each_bucket(
 def test_it_ends_where_the_curve_ends() -> None:
     ticks = make_ticks(9, 5000, 4)
     fills = make_fills(9, ticks, 400, 4)
-    found, curve = record(ticks, fills, 4, 512, 700), Curve(4, len(ticks))
+    found, curve = record(ticks, fills, 4, 512, 700), Curve(4, len(ticks), borrow_rate=365 * 10**9)
     curve.take(ticks, fills)
     curve.close()
-    profit = found.series["cash"] + found.series["holdings"]
+    profit = found.series["cash"] + found.series["holdings"] - found.series["borrow"]
     assert profit[-1] == pytest.approx(curve.equity[-1], rel=1e-9)
     day = found.event_ns // (24 * HOUR_NS)
     last = np.flatnonzero(np.diff(day, append=-1))
@@ -179,7 +187,8 @@ def test_realised_profit_is_that_of_the_positions(rows: list[tuple[int, int, int
     expected = []
     for symbol, qty, price in rows:
         before = held[symbol].realized
-        held[symbol].apply(1 if qty > 0 else -1, abs(qty), price * 10**9, 10**8)
+        held[symbol].charge(10**8, 0, 0, 0)
+        held[symbol].apply(1 if qty > 0 else -1, abs(qty), price * 10**9)
         expected.append((held[symbol].realized - before) / 1e9)
     columns = [np.array([row[place] for row in rows], np.float64) for place in range(3)]
     found = realised(columns[0].astype(np.int64), columns[1], columns[2], np.full(len(rows), 0.1))

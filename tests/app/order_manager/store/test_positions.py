@@ -98,17 +98,20 @@ class TestPositionsAreWrittenWhenIdle:
         values = ",".join("?" * len(row))
         several = (2, *row[1:2], 2, *row[3:12], 4, 4 * 10**9, 2, 2, 0, *row[17:])
         connection.execute(f"INSERT INTO orders VALUES({values})", several)
-        connection.execute(f"INSERT INTO executions VALUES(2, 2, 0, 3, {10**9}, 0)")
+        connection.execute(f"INSERT INTO executions VALUES(2, 2, 0, 3, {10**9}, 0, 0, 0, 0, 9)")
         # An execution of an order from before the snapshot.
-        connection.execute(f"INSERT INTO executions VALUES(5, 1, 0, 6, {10**9}, 0)")
-        connection.execute(f"INSERT INTO executions VALUES(4, 2, 0, 1, {2 * 10**9}, 7)")
+        connection.execute(f"INSERT INTO executions VALUES(5, 1, 0, 6, {10**9}, 0, 0, 0, 0, NULL)")
+        connection.execute(
+            f"INSERT INTO executions VALUES(4, 2, 0, 1, {2 * 10**9}, 7, 3, 2, 5, 11)"
+        )
         single = (3, *row[1:2], 3, *row[3:14], 3, *row[15:])
         connection.execute(f"INSERT INTO orders VALUES({values})", single)
         connection.close()
-        assert _now(path)[0][-2:] == (5, 7)
+        assert _now(path)[0][6:11] == (5, 7, 3, 2, 5)
         manager = Manager(path)
         assert manager.ask({"op": "positions"})[0]["positions"][0]["qty"] == 30
         assert manager.ask({"op": "positions"})[0]["positions"][0]["fees"] == 7e-9
+        assert manager.ask({"op": "positions"})[0]["positions"][0]["borrow"] == 5e-9
         manager.close()
 
     def test_a_failed_write_is_repeated_later(self, path: Path, disk: FaultyDisk) -> None:

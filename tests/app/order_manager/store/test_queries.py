@@ -132,12 +132,13 @@ def large_store(path: Path, orders: int) -> None:
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
             "INSERT INTO orders SELECT i, CASE WHEN i > 5 THEN 1 ELSE 2 END, i, "
             "1764000000000000000 + i, 1, 'S' || (i % 10), 10, 173200000000, 0, 0, '1759311000.5', "
-            "3, 10, 1732000000000, i, 1, 173200000000, 0, NULL, 0 FROM n",
+            "3, 10, 1732000000000, i, 1, 173200000000, 0, NULL, 0, 0, 0, 0, NULL FROM n",
             (orders,),
         )
         connection.execute(
             "INSERT INTO positions SELECT client_no, symbol, sum(filled_qty), "
-            "sum(filled_notional), 0, 173200000000, max(exec_first), 0 FROM orders GROUP BY 1, 2"
+            "sum(filled_notional), 0, 173200000000, max(exec_first), 0, 0, 0, 0, "
+            "sum(filled_notional), NULL FROM orders GROUP BY 1, 2"
         )
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -47,6 +47,37 @@ def test_an_older_schema_is_migrated_and_kept(path: Path) -> None:
     assert verify(str(path)) == []
 
 
+def test_positions_of_a_schema_without_turnover_are_made_again(path: Path) -> None:
+    """A store of version 4, with orders as it was written: fees, one resting order in two parts."""
+    connection = apsw.Connection(str(path))
+    for script in MIGRATIONS[:4]:
+        connection.execute(script)
+    connection.pragma("user_version", 4)
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.execute("INSERT INTO clients VALUES(1, '', 'desk')")
+    sold = (1, 1, 5, 0, -1, "AAPL", 10, 10**9, 0, 0, None, 3, 10, 10**10, 1, 1, 10**9, 0, None, 7)
+    rests = (2, 1, 6, 0, 1, "AAPL", 4, 10**9, 2, 1, None, 1, 0, 0, 0, 0, 0, 0, None, 0)
+    for row in (sold, rests):
+        connection.execute(f"INSERT INTO orders VALUES({','.join('?' * len(row))})", row)
+    connection.execute("INSERT INTO executions VALUES(2, 2, 5, 1, 1000000000, 2)")
+    connection.execute("INSERT INTO executions VALUES(3, 2, 6, 3, 500000000, 1)")
+    connection.execute("INSERT INTO order_state VALUES(2, 3, 4, 2500000000, 6, NULL)")
+    # As of fill 2, as a killed order manager leaves it.
+    values = f"1, 'AAPL', -9, {-9 * 10**9}, -9, {10**9}, 2, 9"
+    connection.execute(f"INSERT INTO positions VALUES({values})")
+    connection.close()
+    manager = Manager(path, paper_borrow_bps_year=365.0)
+    row = manager.ask({"op": "positions"})[0]["positions"][0]
+    assert (row["qty"], row["fees"], row["turnover"], row["borrow"]) == (-6, 1e-8, 12.5, 0)
+    assert row["realised"] == pytest.approx(1.5 - 1e-8)
+    assert row["accrued"] == 0, "nobody knows since when it is short"
+    order = manager.ask({**ORDER, "client": "desk", "id": 7, "side": "SELL"})[0]["order"]
+    assert "borrow" not in order
+    assert manager.ask({"op": "positions"})[0]["positions"][0]["turnover"] > 12.5
+    manager.close()
+    assert verify(str(path)) == []
+
+
 def test_a_later_schema_is_refused_and_kept(path: Path) -> None:
     Manager(path).close()
     connection = apsw.Connection(str(path))

@@ -34,9 +34,12 @@ HARD = {
     "paper_fee_per_share": 0.003,
     "paper_fee_bps": 0.07,
     "paper_fee_min": 0.02,
+    "paper_impact_bps": 2.0,
+    "paper_impact_qty": 20.0,
+    "paper_borrow_bps_year": 50_000.0,
     "risk_client_notional_max": 4000.0,
 }
-"""Partial fills, worse prices, fees and refusals."""
+"""Partial fills, worse prices, fees, borrow and refusals."""
 
 
 def ticks_of(rows: list[tuple[int, float]], step_ns: int = 10**9) -> Any:
@@ -154,9 +157,9 @@ def test_a_position_is_that_after_the_answer_to_the_tick_before() -> None:
         strategy.position(3)
 
 
-def account(position: Position) -> tuple[int, int, int, int]:
+def account(position: Position) -> tuple[int, ...]:
     """All that must be equal."""
-    return position.qty, position.cost, position.realized, position.fees
+    return position.qty, position.cost, position.realized, position.fees, position.borrow
 
 
 @pytest.mark.parametrize("name", ["Everything", "Batched"])
@@ -174,7 +177,7 @@ def test_the_strategys_account_is_the_order_managers_to_the_unit(name: str, mode
     partly = [order for order in result.orders if 0 < order.filled_qty < order.qty]
     refused = [order for order in result.orders if order.code]
     assert min(len(partly), len(refused), strategy.minutes) > 3
-    assert len(strategy.seen) == len(result.orders) > 50
+    assert len(strategy.seen) == len(result.orders) > 40
 
 
 def test_fills_and_rejects_say_what_the_order_manager_answered() -> None:
@@ -194,6 +197,7 @@ def test_fills_and_rejects_say_what_the_order_manager_answered() -> None:
             assert told[8] * order.filled_qty == order.filled_notional
             assert told[7] == told[8] / 1e9
             assert told[9] == order.fee / 1e9 > 0
+            assert told[10] == order.borrow / 1e9
 
 
 # ---- Who is told

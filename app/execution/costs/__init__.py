@@ -1,0 +1,1 @@
+"""What an execution of the paper exchange costs: rules, exact and pure."""

@@ -1,0 +1,53 @@
+"""By how much a price is worse than the market's."""
+
+from math import isqrt
+from typing import Final
+
+from app.model.money import UNITS, divide, to_units
+
+SCALE: Final = 1_000_000
+"""Slippage is counted in hundredths of a basis point."""
+
+
+class Slippage:
+    """Slippage, half the spread, and the impact of the order's size.
+
+    A price is worse by ``bps + half_spread_bps + impact_bps * sqrt(qty / impact_qty)`` basis
+    points, each of the three counted in hundredths, rounded once to the nearest unit of 1e-9 (half
+    to even).  ``qty`` is all that the order asks for, however it is executed.
+
+    The impact is the square-root law: the price moves with the square root of the size of the whole
+    order (Toth et al. 2011, "Anomalous price impact and the critical nature of liquidity in
+    financial markets", Physical Review X 1, 021006).  Its size is relative to the market's volume
+    there, and to ``impact_qty`` here, because a feed of prices has no volume.
+    """
+
+    def __init__(
+        self,
+        bps: float = 0.0,
+        half_spread_bps: float = 0.0,
+        impact_bps: float = 0.0,
+        impact_qty: float = 0.0,
+    ) -> None:
+        self._flat = round(bps * 100) + round(half_spread_bps * 100)
+        self._impact = round(impact_bps * 100)
+        self._impact_qty = to_units(impact_qty)
+        self.any = bool(self._flat or self._impact)
+
+    def flat(self, price: int) -> int:
+        """The part that does not depend on the order's size, in units."""
+        return divide(price * self._flat, SCALE)
+
+    def worse(self, price: int, qty: int) -> int:
+        """All of it, for an order for ``qty``, in units."""
+        if not self._impact:
+            return divide(price * self._flat, SCALE)
+        # Rounds (flat + sqrt(square / 4)) / SCALE without a float: twice everything, plus a half.
+        square = 4 * (price * self._impact) ** 2 * qty * UNITS
+        root = isqrt(square // self._impact_qty)
+        nearest, rest = divmod(2 * price * self._flat + SCALE + root, 2 * SCALE)
+        is_half = rest == 0 and root * root * self._impact_qty == square
+        return nearest - 1 if is_half and nearest % 2 else nearest
+
+
+NO_SLIPPAGE: Final = Slippage()

@@ -1,0 +1,157 @@
+"""A backtest with all costs on is that of an independent computation, to the last unit."""
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+from app.backtest import replay as backtest
+from app.backtest import report as backtest_report
+from app.backtest.feed_reader import FeedReader
+from app.backtest.result import Result
+from app.backtest.results.entry import run
+from app.config.settings import Settings
+from app.market_data.sources.loader import open_feed
+from app.model.position import Costs
+from app.runtime.metrics.tables import plain_text
+from tests.app.backtest.costs.independent import Outcome, Trade, settings_of, trade
+from tests.support.paths import ROOT
+
+SAMPLE = ROOT / "data" / "market_data.csv"
+PLACE = "tests.app.backtest.costs.independent"
+KINDS = {"fees": "fee", "slippage": "slippage", "impact": "impact", "borrow": "borrow"}
+
+
+def money(units: int) -> Decimal:
+    return Decimal(units) / 10**9
+
+
+def ticks_of_file() -> pandas.DataFrame:
+    """The sample, read by pandas."""
+    ticks = pandas.read_csv(SAMPLE)
+    event_ns = pandas.to_datetime(ticks.timestamp).astype("datetime64[ns]").astype(np.int64)
+    return ticks.assign(seq=range(len(ticks)), event_ns=event_ns)
+
+
+def ticks_of_walk(settings: Settings, total: int) -> pandas.DataFrame:
+    """A random walk, which is ours: it is data here."""
+    feed = open_feed(settings)
+    batches = [pandas.DataFrame(batch.copy()) for batch in FeedReader(feed, total).batches()]
+    ticks = pandas.concat(batches, ignore_index=True)
+    return ticks.assign(symbol=ticks.symbol.map(dict(enumerate(feed.symbols))))
+
+
+def trades_of(result: Result) -> list[Trade]:
+    return [
+        Trade(
+            order.id - 1, order.symbol, order.side, order.qty, money(order.price or 0),
+            order.filled_qty, money(order.exec_price), money(order.fee), money(order.slippage),
+            money(order.impact), money(order.borrow),
+        )
+        for order in result.orders
+    ]  # fmt: skip
+
+
+def check(result: Result, expected: Outcome) -> None:
+    """Orders, executions, positions, costs and profit are equal."""
+    assert trades_of(result) == expected.trades
+    assert result.positions.keys() == expected.books.keys()
+    for symbol, position in result.positions.items():
+        book = expected.books[symbol]
+        assert (position.qty, position.since_ns) == (book.qty, book.since_ns)
+        assert (money(position.cost), money(position.realized)) == (book.cost, book.realised)
+        for name, kind in {**KINDS, "turnover": "turnover"}.items():
+            assert money(getattr(position, name)) == book.costs[kind], (symbol, name)
+        assert money(result.accrued.get(symbol, 0)) == expected.owed[symbol]
+    assert result.curve.equity[-1] == pytest.approx(float(expected.profit), rel=1e-12, abs=1e-6)
+    assert result.curve.daily.profit[-1] == result.curve.equity[-1]
+    _check_breakdown(result, expected)
+
+
+def _check_breakdown(result: Result, expected: Outcome) -> None:
+    costs = {
+        name: sum((getattr(trade, kind) for trade in expected.trades), Decimal(0))
+        for name, kind in KINDS.items()
+    }
+    costs["borrow"] += sum(expected.owed.values())
+    costs["total"] = sum(costs.values(), Decimal(0))
+    turnover = sum((t.filled * t.price for t in expected.trades), Decimal(0))
+    figures = result.costs.figures()
+    assert figures["turnover"] == pytest.approx(float(turnover), rel=1e-15)
+    text = plain_text(*backtest_report.blocks(result, "x", 100_000))
+    lines = text.splitlines()
+    rows = dict(zip((*KINDS, "total"), result.costs.rows(), strict=True))
+    for name, cost in costs.items():
+        bps = float(cost * 10_000 / turnover)
+        assert figures[name] == pytest.approx(float(cost), rel=1e-15)
+        assert figures[f"{name}_bps"] == pytest.approx(bps, rel=1e-14)
+        shown, *numbers = rows[name]
+        assert numbers == [figures[name], figures[f"{name}_bps"]]
+        row = next(line for line in lines if line.startswith(f"{shown} "))
+        assert row.removeprefix(shown).split() == [f"{float(cost):,.2f}", f"{bps:,.3f}"]
+
+
+@pytest.mark.parametrize("strategy", ["Swing", "Told"])
+@pytest.mark.parametrize("replay", ["once", "walk"])
+def test_all_costs_are_those_of_an_independent_computation(strategy: str, replay: str) -> None:
+    costs: dict[str, Any] = settings_of()
+    settings = Settings(
+        data_path=str(SAMPLE), replay=replay, strategy=f"{PLACE}:{strategy}", **costs
+    )
+    total = 30_000 if replay == "once" else 60_000
+    result = backtest.run(settings, open_feed(settings), total)
+    ticks = ticks_of_file() if replay == "once" else ticks_of_walk(settings, total)
+    expected = trade(ticks, costs)
+    assert len(expected.trades) > 1000
+    assert sum(1 for each in expected.trades if each.borrow) > 300
+    assert any(each.filled < each.qty for each in expected.trades)
+    assert any(expected.owed.values())
+    check(result, expected)
+
+
+def test_without_costs_there_is_no_breakdown() -> None:
+    settings = Settings(data_path=str(SAMPLE), replay="once", strategy=f"{PLACE}:Swing")
+    result = backtest.run(settings, open_feed(settings), 5000)
+    turnover = sum(order.filled_notional for order in result.orders)
+    assert result.costs == Costs(turnover=turnover)
+    assert turnover > 0
+    assert "cost, in the profit" not in plain_text(*backtest_report.blocks(result, "x", 1000))
+
+
+def test_a_strategy_sees_what_its_shorts_have_cost() -> None:
+    costs: dict[str, Any] = settings_of(paper_fee_min=0, paper_fee_bps=0, paper_fee_per_share=0)
+    settings = Settings(data_path=str(SAMPLE), replay="once", strategy=f"{PLACE}:Told", **costs)
+    result = backtest.run(settings, open_feed(settings), 5000)
+    assert result.costs.fees == 0
+    assert result.costs.borrow > sum(result.accrued.values()) > 0
+
+
+def test_the_tables_of_a_run_have_the_same_costs() -> None:
+    costs = settings_of()
+    result = run(data=str(SAMPLE), strategy=f"{PLACE}:Swing", replay="once", **costs)
+    ticks = ticks_of_file()
+    expected = trade(ticks, costs)
+    trades, books = result.trades, expected.books
+    for column, kind in (("fee", "fee"), ("impact_cost", "impact"), ("borrow", "borrow")):
+        wanted = [float(getattr(each, kind)) for each in expected.trades]
+        np.testing.assert_allclose(trades[column], wanted, rtol=1e-12, err_msg=column)
+    slipped = [float(each.slippage) for each in expected.trades]
+    np.testing.assert_allclose(trades.spread_cost + trades.slippage_cost, slipped, atol=1e-8)
+    by_symbol = trades.groupby("symbol").realised_profit.sum()
+    held = result.positions.set_index("symbol")
+    for symbol, book in books.items():
+        assert by_symbol[symbol] == pytest.approx(float(book.realised), abs=1e-6)
+        borrow = float(book.costs["borrow"] + expected.owed[symbol])
+        assert held.borrow[symbol] == pytest.approx(borrow, rel=1e-12)
+    assert held.profit.sum() == pytest.approx(float(expected.profit))
+    assert result.metrics["profit"] == pytest.approx(float(expected.profit))
+    assert result.metrics["borrow"] == pytest.approx(held.borrow.sum())
+    # After each of some ticks: as if the run had ended there.
+    assert len(result.equity) == len(ticks)
+    for seq in (1, 999, 7003, 20_000, len(ticks) - 1):
+        until = trade(ticks[: seq + 1], costs)
+        assert result.equity.profit[seq] == pytest.approx(float(until.profit), abs=1e-6)
+    assert result.equity.borrow.diff().min() > -1e-9
+    assert result.daily.borrow.sum() == pytest.approx(held.borrow.sum())
