@@ -44,6 +44,7 @@ _OTHERWISE: Final = {
 """Columns that no setting names -> the setting that does without them."""
 
 
+_PUNCTUATION: Final = frozenset(",;:")
 FILE: Final = "{file}"
 """Value of DATA_SYMBOL: each file's name begins with its symbol."""
 
@@ -147,6 +148,8 @@ def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) ->
         return f"set {setting}={quoted(guess)}"
     if setting == "SYMBOL_COLUMN":
         return symbol_remedy(path, several_files)
+    if setting == "QUOTES_AS":
+        return "set QUOTES_AS=mid"
     if setting in _OTHERWISE["BARS_AS"]:
         return "set BARS_AS=close"
     if setting in _OTHERWISE["QUOTES_AS"]:
@@ -155,8 +158,9 @@ def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) ->
 
 
 def quoted(value: str) -> str:
-    """A setting's value as a shell takes it."""
-    return shlex.quote(value)
+    """A setting's value as a shell takes it, and so that its end can be told in a sentence."""
+    text = shlex.quote(value)
+    return f"'{text}'" if text == value and _PUNCTUATION & set(value) else text
 
 
 def symbol_remedy(path: Path, several_files: bool) -> str:

@@ -16,7 +16,7 @@ from app.market_data.sources.errors import (
 )
 from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
-from app.market_data.sources.text.headerless import is_row, known_file, no_header
+from app.market_data.sources.text.headerless import is_row, known_file, likely_names, no_header
 from app.market_data.sources.text.json_lines import JsonReader, column_names, is_json
 from app.market_data.sources.text.layout import (
     Header,
@@ -165,7 +165,8 @@ def _named(
         if len(names) != len(fields):
             raise DataError(
                 f"{path}: DATA_HEADER={quoted(columns.data_header)} names {len(names)} columns, "
-                f"the first line has {len(fields)}: {printable(line.rstrip())}"
+                f"the first line has {len(fields)}: {printable(line.rstrip())}: "
+                f"set DATA_HEADER='{','.join(likely_names(fields))}'"
             )
         return columns, names
     known = known_file(fields)

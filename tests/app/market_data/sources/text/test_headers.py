@@ -123,7 +123,7 @@ class TestNoHeader:
 
     def test_too_few_names(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, "2025-10-01,A,1\n", data_header="timestamp,price")
-        assert "DATA_HEADER=timestamp,price names 2 columns, the first line has 3" in message
+        assert "DATA_HEADER='timestamp,price' names 2 columns, the first line has 3" in message
 
     def test_the_first_row_counts_from_line_1(self, tmp_path: Path) -> None:
         message = refusal(
