@@ -138,9 +138,20 @@ def missing_columns(
             guess = date_and_time
         remedies.append(_remedy(path, setting, guess, several_files))
         free = [other for other in free if other != guess]
+    if "PRICE_COLUMN" in missing and "SYMBOL_COLUMN" in missing and _are_symbols(free):
+        remedies = [*remedies[: "TIMESTAMP_COLUMN" in missing], _WIDE]
     return DataError(
         f"{path}: no column {names}; the header has {header}: {', '.join(dict.fromkeys(remedies))}"
     )
+
+
+_WIDE: Final = "set DATA_KIND=wide, if each further column has the prices of one symbol"
+_TICKER: Final = re.compile(r"[A-Z][A-Z0-9]*([./=^-][A-Z0-9]+)*")
+
+
+def _are_symbols(names: Sequence[str]) -> bool:
+    """Whether the columns of a file, but that of the time, look like a symbol each."""
+    return len(names) > 1 and all(_TICKER.fullmatch(name) for name in names)
 
 
 def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) -> str:
@@ -179,11 +190,16 @@ def symbol_of_name(path: Path) -> str:
 
 
 def nearest_column(setting: str, name: str, found: Sequence[str]) -> str | None:
-    """The column of a file that is most likely meant: by its case, a synonym, or its spelling."""
+    """The column of a file that is most likely meant: by its case, a synonym, or its spelling.
+
+    Of a member of an object in JSON, also its own name counts.
+    """
     folded = {_folded(other): other for other in reversed(found)}
-    for wanted in (name, *SYNONYMS.get(setting, ())):
-        if _folded(wanted) in folded:
-            return folded[_folded(wanted)]
+    inner = {_folded(other.rpartition(".")[2]): other for other in reversed(found)}
+    for names in (folded, inner):
+        for wanted in (name, *SYNONYMS.get(setting, ())):
+            if _folded(wanted) in names:
+                return names[_folded(wanted)]
     near = difflib.get_close_matches(_folded(name), folded, 1, 0.75)
     return folded[near[0]] if near else None
 

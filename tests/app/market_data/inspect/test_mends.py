@@ -73,6 +73,7 @@ CASES = {
     "a table of yfinance without opens": Case(
         b"Price,Close,Volume\nTicker,A,A\nDate,,\n2025-10-01,1,5\n", settings={"BARS_AS": "ohlc"}
     ),
+    "a column for each symbol": Case(b"Date,A,MSFT\n2025-10-01,1,402.1\n"),
     # No header.
     "no header": Case(b"2025-10-01,A,1\n"),
     "no header, two columns of time": Case(

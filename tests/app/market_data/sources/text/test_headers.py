@@ -218,7 +218,8 @@ PIECES = st.sampled_from(
     st.sampled_from(
         [
             {}, {"DATA_SYMBOL": "A"}, {"BARS_AS": "ohlc"}, {"DATA_KIND": "bars"},
-            {"DATA_KIND": "quotes"}, {"DATA_HEADER": "timestamp,symbol,price"},
+            {"DATA_KIND": "quotes"}, {"DATA_KIND": "wide"},
+            {"DATA_HEADER": "timestamp,symbol,price"},
             {"DATA_DATE": "2025-10-01"}, {"TIMESTAMP_FORMAT": "%d/%m/%Y"},
             {"DECIMAL_COMMA": "true"},
         ]
