@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sentiment_column: str = "sentiment"
     data_symbol: str = ""
     data_header: str = ""
-    data_kind: Literal["auto", "ticks", "bars", "quotes"] = "auto"
+    data_kind: Literal["auto", "ticks", "bars", "quotes", "wide"] = "auto"
     bars_as: Literal["close", "ohlc"] = "close"
     quotes_as: Literal["mid", "last"] = "mid"
     timestamp_format: str = ""

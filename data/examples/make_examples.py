@@ -70,6 +70,7 @@ FILES = {
         "",
         '{{"time": {ms}, "trade": {{"symbol": "AAPL", "price": "{price}", "size": 100}}}}',
     ),
+    "wide.csv": ("Date,AAPL,MSFT", "{time},{price},"),
     "no_header.csv": ("", "{time:%Y%m%d %H%M%S};{price};100"),
     "binance_klines.csv": (
         "",
@@ -91,6 +92,8 @@ def main() -> None:
     for name, (header, form) in FILES.items():
         rows = [header, *lines(form)] if header else [*lines(form)]
         (folder / name).write_text("\n".join([*rows, ""]))
+    form = '{{"timestamp": "{time}", "symbol": "AAPL", "price": {price}}}'
+    (folder / "array.json").write_text("[{}]\n".format(",\n ".join(lines(form))))
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
     header, form = FILES["one_symbol.csv"]

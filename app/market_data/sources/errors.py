@@ -44,6 +44,7 @@ _OTHERWISE: Final = {
 """Columns that no setting names -> the setting that does without them."""
 
 
+_PUNCTUATION: Final = frozenset(",;:")
 FILE: Final = "{file}"
 """Value of DATA_SYMBOL: each file's name begins with its symbol."""
 
@@ -137,9 +138,20 @@ def missing_columns(
             guess = date_and_time
         remedies.append(_remedy(path, setting, guess, several_files))
         free = [other for other in free if other != guess]
+    if "PRICE_COLUMN" in missing and "SYMBOL_COLUMN" in missing and _are_symbols(free):
+        remedies = [*remedies[: "TIMESTAMP_COLUMN" in missing], _WIDE]
     return DataError(
         f"{path}: no column {names}; the header has {header}: {', '.join(dict.fromkeys(remedies))}"
     )
+
+
+_WIDE: Final = "set DATA_KIND=wide, if each further column has the prices of one symbol"
+_TICKER: Final = re.compile(r"[A-Z][A-Z0-9]*([./=^-][A-Z0-9]+)*")
+
+
+def _are_symbols(names: Sequence[str]) -> bool:
+    """Whether the columns of a file, but that of the time, look like a symbol each."""
+    return len(names) > 1 and all(_TICKER.fullmatch(name) for name in names)
 
 
 def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) -> str:
@@ -147,6 +159,8 @@ def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) ->
         return f"set {setting}={quoted(guess)}"
     if setting == "SYMBOL_COLUMN":
         return symbol_remedy(path, several_files)
+    if setting == "QUOTES_AS":
+        return "set QUOTES_AS=mid"
     if setting in _OTHERWISE["BARS_AS"]:
         return "set BARS_AS=close"
     if setting in _OTHERWISE["QUOTES_AS"]:
@@ -155,8 +169,9 @@ def _remedy(path: Path, setting: str, guess: str | None, several_files: bool) ->
 
 
 def quoted(value: str) -> str:
-    """A setting's value as a shell takes it."""
-    return shlex.quote(value)
+    """A setting's value as a shell takes it, and so that its end can be told in a sentence."""
+    text = shlex.quote(value)
+    return f"'{text}'" if text == value and _PUNCTUATION & set(value) else text
 
 
 def symbol_remedy(path: Path, several_files: bool) -> str:
@@ -175,11 +190,16 @@ def symbol_of_name(path: Path) -> str:
 
 
 def nearest_column(setting: str, name: str, found: Sequence[str]) -> str | None:
-    """The column of a file that is most likely meant: by its case, a synonym, or its spelling."""
+    """The column of a file that is most likely meant: by its case, a synonym, or its spelling.
+
+    Of a member of an object in JSON, also its own name counts.
+    """
     folded = {_folded(other): other for other in reversed(found)}
-    for wanted in (name, *SYNONYMS.get(setting, ())):
-        if _folded(wanted) in folded:
-            return folded[_folded(wanted)]
+    inner = {_folded(other.rpartition(".")[2]): other for other in reversed(found)}
+    for names in (folded, inner):
+        for wanted in (name, *SYNONYMS.get(setting, ())):
+            if _folded(wanted) in names:
+                return names[_folded(wanted)]
     near = difflib.get_close_matches(_folded(name), folded, 1, 0.75)
     return folded[near[0]] if near else None
 

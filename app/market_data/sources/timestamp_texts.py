@@ -207,7 +207,8 @@ class TimestampReader:
         if not _NUMBER.fullmatch(text):
             if self._day_ns is not None and not self._form:
                 return self._time_of_day(text)
-            raise ValueError(f"not a number, as TIMESTAMP_FORMAT={self._form} says")
+            reason = f"not a number, as TIMESTAMP_FORMAT={self._form} says"
+            raise ValueError(_mend(text, reason, self._form))
         units = Decimal(text.decode()) * self._unit
         if units % 1:
             raise ValueError("finer than a nanosecond")
@@ -227,7 +228,10 @@ class TimestampReader:
     def _time_of_day(self, text: bytes) -> int:
         found = _compiled("%H:%M:%S.%f").fullmatch(text.decode("latin-1"))
         if not found or self._day_ns is None:
-            raise ValueError("with DATA_DATE, a time is HH:MM:SS or milliseconds since midnight")
+            reason = "with DATA_DATE, a time is HH:MM:SS or milliseconds since midnight"
+            if re.fullmatch(rb"\d\d?:\d\d", text):
+                raise ValueError(f"{reason}: set TIMESTAMP_FORMAT='%H:%M'")
+            raise ValueError(f"{reason}: unset DATA_DATE, if the text has its day")
         return _ns_of(found.groupdict(), self._day_ns)
 
     def _matched(self, text: bytes) -> int:
@@ -374,6 +378,6 @@ def _mend(text: bytes, reason: str, but: str = "") -> str:
         )
     if forms:
         return f"{reason}: set TIMESTAMP_FORMAT={quoted(forms[0])}"
-    if re.fullmatch(rb"\d\d?:\d\d:\d\d(?:\.\d{1,9})?", text):
+    if re.fullmatch(rb"\d\d?:\d\d(?::\d\d(?:\.\d{1,9})?)?", text):
         return f"{reason}: a time without its day: set DATA_DATE=YYYY-MM-DD"
     return reason if but or reason != "not a timestamp" else _SAID

@@ -25,6 +25,9 @@ _GROUPED: Final = re.compile(
 """Thousands with commas and a point after them, or a currency before the digits."""
 _COMMA: Final = re.compile(rb"\d{1,3}(?:\.\d{3})*,\d{1,9}|\d{1,12},\d{1,9}")
 _COMMA_MEND: Final = ": set DECIMAL_COMMA=true if the comma is the decimal point"
+_THOUSANDS: Final = re.compile(rb"[^\d.,]*\d{1,3}(?:\.\d{3})+(?:,\d*)?(?:[eE][+-]?\d+)?")
+_POINTED: Final = b" (a point)"
+_POINT_MEND: Final = ": set DECIMAL_COMMA=false if the point is the decimal point"
 _NOT_FINITE: Final = re.compile(rb"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _SENTIMENT: Final = re.compile(rb"\+?(\d{1,9})(?:\.0{1,9})?")
 _SMALLEST: Final = Decimal(10) ** -DECIMALS_MAX
@@ -82,6 +85,8 @@ def normalize_price(text: bytes) -> bytes:
     """
     if not text:
         raise ValueError("missing")
+    if text.endswith(_POINTED):
+        raise ValueError(f"not a number with a decimal comma{_POINT_MEND}")
     if not _NUMBER.fullmatch(text):
         if _NOT_FINITE.fullmatch(text):
             raise ValueError("not finite")
@@ -106,8 +111,14 @@ def normalize_price(text: bytes) -> bytes:
 
 
 def with_point(text: bytes) -> bytes:
-    """A number with a decimal comma, and perhaps points between thousands, with a decimal point."""
-    return text.strip().replace(b".", b"").replace(b",", b".")
+    """A number with a decimal comma, and perhaps points between thousands, with a decimal point.
+
+    A text with another point is marked: :func:`normalize_price` refuses it.
+    """
+    text = text.strip()
+    if b"." in text and not _THOUSANDS.fullmatch(text):
+        return text + _POINTED
+    return text.replace(b".", b"").replace(b",", b".")
 
 
 def sentiment_columns(data: Bytes, starts: Ints, lengths: Ints) -> tuple[Mask, Ints]:

@@ -28,6 +28,11 @@ def find_layout(path: Path, names: list[str], columns: Columns, prices: bool) ->
     Raises:
         DataError: columns are missing; the message has the settings that mend it.
     """
+    if prices and columns.data_kind == "wide":
+        raise DataError(
+            f"{path}: DATA_KIND=wide: a column for each symbol is read from text files only: write "
+            "a row for each price, as pandas' melt() makes them"
+        )
     find = layout_of if prices else sentiment_layout_of
     found = find(path, Header(path, names), columns, b"", (0, 0))
     if len(found.time) > 1:

@@ -175,7 +175,8 @@ class _Loader:
         self._others: dict[int, int] = {}
         if columns.timestamp not in (Columns().timestamp, *TIMES):
             raise ValueError(
-                f"no time {columns.timestamp!r}: set TIMESTAMP_COLUMN=ts_recv or ts_event"
+                f"no time {columns.timestamp!r}: set TIMESTAMP_COLUMN=ts_recv or "
+                "TIMESTAMP_COLUMN=ts_event"
             )
 
     def load(self) -> Rows:

@@ -79,7 +79,7 @@ def no_header(
     path: Path, fields: Sequence[str], line: bytes, several_files: bool = False
 ) -> DataError:
     """The error for a file of unknown columns, with the settings that may name them."""
-    names = _guess(fields)
+    names = likely_names(fields)
     remedies = [f"set DATA_HEADER='{','.join(names)}'"]
     if "date" in names:
         remedies.append("set TIMESTAMP_COLUMN=date+time")
@@ -99,8 +99,8 @@ def _is_time(field: str) -> bool:
     return True
 
 
-def _guess(fields: Sequence[str]) -> list[str]:
-    """Names for the columns of a row."""
+def likely_names(fields: Sequence[str]) -> list[str]:
+    """Names for the columns of a row, guessed from its fields."""
     names = [f"column_{number}" for number in range(1, len(fields) + 1)]
     time = next((at for at, field in enumerate(fields) if _is_time(field)), None)
     if time is not None:

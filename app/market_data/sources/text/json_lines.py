@@ -1,9 +1,12 @@
-"""JSON lines as batches of rows: one object a line, whose members are the columns.
+"""JSON as batches of rows: one object a line, or an array of them; its members are the columns.
 
 Members of an object in an object are called ``outer.inner``.  Numbers keep the digits of the file.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +14,7 @@ import msgspec
 
 from app.market_data.sources.errors import DataError, MalformedRows, printable
 from app.market_data.sources.text.csv_reader import CHUNK_BYTES, QUOTED_ROWS, RowBatch, joined_rows
+from app.market_data.sources.text.json_array import ArrayCutter, is_array
 from app.market_data.sources.text.streams import LINE_BYTES_MAX, TextStream
 
 _HEAD_LINES: Final = 100
@@ -18,27 +22,27 @@ _DEPTH_MAX: Final = 4
 
 
 def is_json(path: Path, head: bytes) -> bool:
-    """Whether a text is JSON lines.
+    """Whether a text is JSON lines, or a JSON array of objects.
 
     Raises:
-        DataError: it is one JSON array.
+        DataError: it is an array of arrays.
     """
-    start = head.lstrip()[:1]
-    if start == b"[" and head.lstrip()[1:].lstrip()[:1] in (b"{", b"["):
+    if re.match(rb"\s*\[\s*\[", head):
         raise DataError(
-            f"{path}: a JSON array: write one object a line, as jq -c '.[]' FILE >FILE.jsonl does"
+            f"{path}: a JSON array of arrays, whose columns have no names: write one row a line, "
+            "as jq -r '.[]|@csv' FILE >FILE.csv does"
         )
-    return start == b"{"
+    return head.lstrip()[:1] == b"{" or is_array(head)
 
 
 def column_names(head: bytes) -> list[str]:
     """The members of the first objects, in order of appearance."""
     names: dict[str, None] = {}
-    for line in head.splitlines()[:_HEAD_LINES]:
-        try:
-            _flatten(_decoded(line), "", _DEPTH_MAX, names)
-        except ValueError:
-            continue  # malformed, or cut off by the end of the head
+    objects: Iterable[bytes] = ArrayCutter().feed(head) if is_array(head) else head.splitlines()
+    with suppress(ValueError):  # Its reader will say it.
+        for line in islice(objects, _HEAD_LINES):
+            with suppress(ValueError):  # malformed, or cut off by the end of the head
+                _flatten(_decoded(line), "", _DEPTH_MAX, names)
     return list(names)
 
 
@@ -82,13 +86,15 @@ def _text(found: dict[str, object], path: list[str]) -> bytes:
 
 
 class JsonReader:
-    """The rows of one stream, read once: the wanted members of each line's object."""
+    """The rows of one stream, read once: the wanted members of each object."""
 
     def __init__(self, stream: TextStream, wanted: list[str], malformed: MalformedRows) -> None:
         self._stream, self._wanted, self._malformed = stream, wanted, malformed
 
     def batches(self) -> Iterator[RowBatch]:
-        """Read every line that holds an object; others count as malformed.
+        """Read every object; a line that holds none counts as malformed.
+
+        A row's number is that of its line, or of its place in the array.
 
         Raises:
             DataError: the file cannot be read to its end.
@@ -96,7 +102,8 @@ class JsonReader:
         paths = [name.split(".") for name in self._wanted]
         rows: list[list[bytes]] = []
         numbers: list[int] = []
-        for number, line in enumerate(self._lines(), 1):
+        texts = self._elements() if is_array(self._stream.head) else self._lines()
+        for number, line in enumerate(texts, 1):
             if not line.strip():
                 continue
             try:
@@ -123,3 +130,12 @@ class JsonReader:
                 )
         if pending:
             yield pending
+
+    def _elements(self) -> Iterator[bytes]:
+        cutter = ArrayCutter()
+        try:
+            while more := self._stream.read(CHUNK_BYTES):
+                yield from cutter.feed(more)
+            cutter.finish()
+        except ValueError as error:
+            raise DataError(f"{self._stream.path}: damaged JSON array: {error}") from None

@@ -114,7 +114,7 @@ class Header:
         """
         for names, wanted in ((self.names, name), (self._folded, name.casefold())):
             if names.count(wanted) > 1:
-                raise DataError(f"{self.path}: the header names column {name} twice")
+                raise DataError(f"{self.path}: the header names column {name} twice: rename one")
             if wanted in names:
                 return names.index(wanted)
         return None
@@ -179,7 +179,7 @@ def layout_of(
     )
 
 
-_ORDER: Final = ("TIMESTAMP_COLUMN", "SYMBOL_COLUMN", "PRICE_COLUMN", *SIDES, *BAR)
+_ORDER: Final = ("TIMESTAMP_COLUMN", "SYMBOL_COLUMN", "PRICE_COLUMN", "QUOTES_AS", *SIDES, *BAR)
 
 
 def _values(header: Header, columns: Columns) -> tuple[str, str, list[int], dict[str, str]]:
@@ -207,6 +207,8 @@ def _values(header: Header, columns: Columns) -> tuple[str, str, list[int], dict
         return kind, "mid", *_found(sides)
     if kind == "quotes" and price is None:
         price = header.find_any(("last", "last price", "trade price"))
+        if price is None and None not in sides.values():
+            return kind, "value", [], {"QUOTES_AS": "last"}
     return kind, "value", *_found({"PRICE_COLUMN": price}, columns.price)
 
 

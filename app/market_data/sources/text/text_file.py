@@ -16,7 +16,8 @@ from app.market_data.sources.errors import (
 )
 from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
-from app.market_data.sources.text.headerless import is_row, known_file, no_header
+from app.market_data.sources.text.headerless import is_row, known_file, likely_names, no_header
+from app.market_data.sources.text.json_array import is_array
 from app.market_data.sources.text.json_lines import JsonReader, column_names, is_json
 from app.market_data.sources.text.layout import (
     Header,
@@ -29,7 +30,7 @@ from app.market_data.sources.text.layout import (
 )
 from app.market_data.sources.text.row_loader import RowLoader
 from app.market_data.sources.text.streams import TextStream
-from app.market_data.sources.text.wide import wide_layout
+from app.market_data.sources.text.wide import one_row_layout, wide_layout
 from app.market_data.sources.timestamp_texts import TimestampReader
 from app.market_data.tick_table import Columns, Rows
 from app.model.symbols import symbol_problem
@@ -48,15 +49,15 @@ def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
     """
     with closing(TextStream(path)) as stream:
         layout = layout_of_head(path, stream.head, columns)
-        form = (
-            "JSON lines" if layout.is_json else f"text, fields between {_SHOWN[layout.delimiter]}"
-        )
+        form = f"text, fields between {_SHOWN[layout.delimiter]}"
+        if layout.is_json:
+            form = "a JSON array" if is_array(stream.head) else "JSON lines"
         packing = f", packed with {stream.packing}" if stream.packing else ""
         columns_found = [name for name in layout.names if name]
         header = ("none", "one line", "two lines", "three lines")[layout.head_lines]
         return [
             ("format", f"{form}, {stream.encoding}{packing}"),
-            ("header", "members of each line" if layout.is_json else header),
+            ("header", "members of each object" if layout.is_json else header),
             ("columns", ", ".join(columns_found)[:SHOWN_HEADER]),
             ("a row is", KINDS[layout.form if layout.form != "value" else layout.kind]),
         ]
@@ -134,7 +135,7 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
     line = first_line_of(head)
     if is_json(path, head):
         header = Header(path, column_names(head))
-        found = layout_of if prices else sentiment_layout_of
+        found = _price_layout if prices else sentiment_layout_of
         return replace(found(path, header, columns, b",", (0, 0)), is_json=True)
     if b"\0" in line:
         raise DataError(f"{path}: not a text file in UTF-8, or in UTF-16 with a byte order mark")
@@ -144,7 +145,7 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
     names = split_line(line, delimiter)
     if not prices:
         return sentiment_layout_of(path, Header(path, names), columns, delimiter, (len(line), 1))
-    wide = wide_layout(path, head, columns, delimiter)
+    wide = wide_layout(path, head, columns, delimiter) if columns.data_kind != "wide" else None
     if wide is not None:
         return wide
     above = (len(line), 1)
@@ -153,7 +154,14 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
     if columns.data_header or (is_row(names) and not named):
         columns, names = _named(path, names, columns, line)
         above = (0, 0)
-    return layout_of(path, Header(path, names), columns, delimiter, above)
+    return _price_layout(path, Header(path, names), columns, delimiter, above)
+
+
+def _price_layout(
+    path: Path, header: Header, columns: Columns, delimiter: bytes, head: tuple[int, int]
+) -> Layout:
+    find = one_row_layout if columns.data_kind == "wide" else layout_of
+    return find(path, header, columns, delimiter, head)
 
 
 def _named(
@@ -165,7 +173,8 @@ def _named(
         if len(names) != len(fields):
             raise DataError(
                 f"{path}: DATA_HEADER={quoted(columns.data_header)} names {len(names)} columns, "
-                f"the first line has {len(fields)}: {printable(line.rstrip())}"
+                f"the first line has {len(fields)}: {printable(line.rstrip())}: "
+                f"set DATA_HEADER='{','.join(likely_names(fields))}'"
             )
         return columns, names
     known = known_file(fields)

@@ -1,11 +1,12 @@
-"""Tables with a column for each symbol under two or three header rows, as yfinance writes them."""
+"""Tables with a column for each symbol: under two or three header rows, as yfinance writes them, or
+under one (``DATA_KIND=wide``)."""
 
 from pathlib import Path
 from typing import Final
 
-from app.market_data.sources.errors import DataError
+from app.market_data.sources.errors import DataError, missing_columns, nearest_column
 from app.market_data.sources.text.headerless import is_row
-from app.market_data.sources.text.layout import BAR, Group, Layout, split_line
+from app.market_data.sources.text.layout import BAR, Group, Header, Layout, split_line
 from app.market_data.tick_table import Columns
 from app.model.symbols import symbol_problem, without_padding
 
@@ -66,6 +67,39 @@ def wide_layout(path: Path, head: bytes, columns: Columns, delimiter: bytes) -> 
     return Layout(
         "bars", delimiter, titles, size, count, (0,), None, groups, form, None, sparse=True
     )
+
+
+def one_row_layout(
+    path: Path, header: Header, columns: Columns, delimiter: bytes, head: tuple[int, int]
+) -> Layout:
+    """The layout of a table whose columns, but that of the timestamp, are symbols.
+
+    The timestamp's column may have any usual name, or none if it is the first.  A sentiment's is
+    left out.
+
+    Raises:
+        DataError: no timestamp, no symbol, or one that is not valid.
+    """
+    names = header.names
+    time = header.find_time(columns.timestamp)
+    if time is None and columns.timestamp == Columns().timestamp:
+        usual = header.date_and_time or nearest_column("TIMESTAMP_COLUMN", columns.timestamp, names)
+        time = (0,) if names[0] == "" else header.find_time(usual or "")
+    if time is None:
+        missing = {"TIMESTAMP_COLUMN": columns.timestamp}
+        raise missing_columns(path, missing, names, header.date_and_time)
+    groups = []
+    for at, symbol in enumerate(names):
+        if at in time or symbol.casefold() == columns.sentiment.casefold():
+            continue
+        header.find(symbol)
+        problem = symbol_problem(symbol.encode())
+        if problem:
+            raise DataError(f"{path}: DATA_KIND=wide: column {symbol!r}: {problem}")
+        groups.append(Group((at,), symbol.encode()))
+    if not groups:
+        raise DataError(f"{path}: DATA_KIND=wide: no column besides the timestamp's")
+    return Layout("ticks", delimiter, names, *head, time, None, groups, sparse=True)
 
 
 def _finds(names: list[str], wanted: str) -> bool:

@@ -183,7 +183,7 @@ def test_refused(form: str, day: str, text: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("form", "day", "reason"),
     [
-        ("%H:%M", "", "TIMESTAMP_FORMAT=%H:%M: has no year, month and day: set DATA_DATE"),
+        ("%H:%M", "", "TIMESTAMP_FORMAT='%H:%M': has no year, month and day: set DATA_DATE"),
         ("%d/%m", "", "has no year, month and day"),
         ("%Q", "", "%Q is unknown or repeated; known are s, ms, us, ns"),
         ("%d/%d/%Y", "", "%d is unknown or repeated"),

@@ -12,6 +12,7 @@ from app.market_data.sources.value_columns import (
     normalize_sentiment,
     price_columns,
     sentiment_columns,
+    with_point,
 )
 
 NUMBER_LIKE = st.text("0123456789.+-eE", max_size=24).map(str.encode)
@@ -119,3 +120,26 @@ def test_sentiment_column_equals_single_values(texts: list[bytes]) -> None:
     for text, ok, value in zip(texts, good.tolist(), values.tolist(), strict=True):
         if ok:
             assert int(normalize_sentiment(text)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "price"),
+    [
+        (b"1,5", b"1.5"),
+        (b" 1.234,5 ", b"1234.5"),
+        (b"1.234", b"1234"),
+        (b"1.234.567,25", b"1234567.25"),
+        (b"\xe2\x82\xac1.234,5", b"1234.5"),
+        (b"5", b"5"),
+        (b"1.5", None),
+        (b"1234.567", None),
+        (b"1.23,5", None),
+        (b"1,234.5", None),
+    ],
+)
+def test_a_point_is_no_decimal_point_where_the_comma_is(text: bytes, price: bytes | None) -> None:
+    if price is not None:
+        assert normalize_price(with_point(text)) == price
+        return
+    with pytest.raises(ValueError, match="set DECIMAL_COMMA=false if the point is the decimal"):
+        normalize_price(with_point(text))

@@ -125,7 +125,9 @@ def test_trades_of_all_versions(save: Save, version: int, packed: bool) -> None:
     assert calls[-1] == (path.stat().st_size, path.stat().st_size)
     early = load_prices(path, Columns(timestamp="ts_event"))
     assert set(early.event_ns.tolist()) == {AT - 5}
-    with pytest.raises(DataError, match="set TIMESTAMP_COLUMN=ts_recv or ts_event"):
+    with pytest.raises(
+        DataError, match="set TIMESTAMP_COLUMN=ts_recv or TIMESTAMP_COLUMN=ts_event"
+    ):
         load_prices(path, Columns(timestamp="time"))
 
 

@@ -123,7 +123,7 @@ class TestNoHeader:
 
     def test_too_few_names(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, "2025-10-01,A,1\n", data_header="timestamp,price")
-        assert "DATA_HEADER=timestamp,price names 2 columns, the first line has 3" in message
+        assert "DATA_HEADER='timestamp,price' names 2 columns, the first line has 3" in message
 
     def test_the_first_row_counts_from_line_1(self, tmp_path: Path) -> None:
         message = refusal(
@@ -218,7 +218,8 @@ PIECES = st.sampled_from(
     st.sampled_from(
         [
             {}, {"DATA_SYMBOL": "A"}, {"BARS_AS": "ohlc"}, {"DATA_KIND": "bars"},
-            {"DATA_KIND": "quotes"}, {"DATA_HEADER": "timestamp,symbol,price"},
+            {"DATA_KIND": "quotes"}, {"DATA_KIND": "wide"},
+            {"DATA_HEADER": "timestamp,symbol,price"},
             {"DATA_DATE": "2025-10-01"}, {"TIMESTAMP_FORMAT": "%d/%m/%Y"},
             {"DECIMAL_COMMA": "true"},
         ]

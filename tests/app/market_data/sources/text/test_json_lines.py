@@ -90,10 +90,6 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
     assert len(load(tmp_path, GOOD + line + "\n" + GOOD, skip_bad_rows=True)) == 2
 
 
-def test_an_array_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    assert "a JSON array: write one object a line" in refusal(tmp_path, f"[{GOOD}]")
-
-
 def test_a_line_without_end(tmp_path: Path) -> None:
     assert "a line is longer than" in refusal(tmp_path, GOOD + '{"a": "' + "x" * 3_000_000)
 
