@@ -34,6 +34,8 @@ class LoadProgress(Progress):
 
 def share(progress: ReadProgress | None, first: int, end: int) -> ReadProgress:
     """Shows a part of the work: from ``first`` to ``end`` percent of all of it."""
+    if progress and (first, end) == (0, 100):
+        return progress
 
     def show(done: int, total: int) -> None:
         if progress:

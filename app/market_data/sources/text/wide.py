@@ -84,7 +84,7 @@ def one_row_layout(
     time = header.find_time(columns.timestamp)
     if time is None and columns.timestamp == Columns().timestamp:
         usual = header.date_and_time or nearest_column("TIMESTAMP_COLUMN", columns.timestamp, names)
-        time = (0,) if names[0] == "" else header.find_time(usual or "")
+        time = (0,) if names[:1] == [""] else header.find_time(usual or "")
     if time is None:
         missing = {"TIMESTAMP_COLUMN": columns.timestamp}
         raise missing_columns(path, missing, names, header.date_and_time)
