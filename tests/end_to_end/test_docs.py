@@ -61,7 +61,7 @@ NOT_RUN = {
 """Command -> why no test runs it."""
 
 GENERATED = re.compile(
-    r"performance_report\.md|report\.(json|html)|(orders|fills|positions|sweep)\.csv|heat_map\.html"
+    r"performance_report\.md|report\.(json|html)|(orders|fills|positions|sweep)\.csv|\w+\.parquet"
     r"|data/out(/.*)?"
 )
 """Paths that exist only after a run."""

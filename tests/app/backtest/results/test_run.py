@@ -196,6 +196,8 @@ def test_columns_against_the_data_file(costly: BacktestResult) -> None:
     np.testing.assert_allclose(
         trades["slippage_cost"], trades["qty"] * at["price"] * 3e-4, atol=1e-6
     )
+    worse = (trades["qty"] * at["price"] * 5e-4).sum()
+    assert costly.metrics["all_costs"] == pytest.approx(worse + trades["fee"].sum(), abs=1e-4)
     np.testing.assert_allclose(trades["fee"], trades["notional"] * 1e-4, atol=1e-8)
     signed = sign * trades["qty"]
     held = signed.groupby(trades["symbol"]).cumsum()
