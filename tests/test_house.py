@@ -72,10 +72,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"execution", "strategy", "strategy/kit", "order_manager/store", "backtest/performance",
        "backtest/results"},
     "backtest/results": SHARED | RUNTIME | FEED
-    | {"backtest", "backtest/performance", "strategy"},
+    | {"backtest", "backtest/performance", "backtest/results/page", "strategy"},
+    "backtest/results/page": {"backtest/performance", "backtest/results"},
     "backtest/proof": SHARED | RUNTIME | FEED | {"backtest", "execution", "strategy"},
     "backtest/sweep": SHARED | RUNTIME | FEED
-    | {"backtest", "backtest/performance", "strategy", "strategy/kit"},
+    | {"backtest", "backtest/performance", "backtest/results", "backtest/results/page",
+       "strategy", "strategy/kit"},
     "backtest/watch": SHARED | RUNTIME | FEED
     | {"backtest", "backtest/performance", "backtest/sweep", "strategy", "strategy/kit"},
     "main": SHARED | RUNTIME | PROCESSES,

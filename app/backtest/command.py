@@ -13,7 +13,7 @@ from app.backtest.result import Result
 from app.backtest.results.finished_run import data_facts
 from app.backtest.results.parquet import PackageMissing
 from app.backtest.results.recorder import Recorder
-from app.backtest.results.run_result import BacktestResult
+from app.backtest.results.run_result import REPORT_HTML, BacktestResult
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
@@ -40,7 +40,7 @@ from app.strategy.failure import StrategyError
     help="what the returns are measured on",
 )
 @click.option("--no-plot", is_flag=True, help="write no equity.svg")
-@click.option("--save", metavar="FOLDER", help="folder for the tables as Parquet, and report.json")
+@click.option("--save", metavar="FOLDER", help="folder for report.html, and the tables as Parquet")
 def command(
     data: str | None,
     strategy: str | None,
@@ -97,3 +97,4 @@ def _save(
     whole = BacktestResult(result, recorder, settings, capital, data_facts(settings, feed))
     for path in whole.to_parquet(folder):
         print(f"{path.stem}: {path}")
+    print(f"page: {whole.to_html(folder / REPORT_HTML)}")

@@ -45,6 +45,7 @@ NOT_RUN = {
     "tests/end_to_end/host/test_newcomer.py runs it",
     "make lint": ".ci/run runs it before the tests",
     ".ci/run": "runs make test",
+    ".venv/bin/python -m jupyter execute data/notebooks/backtest.ipynb": "host/test_notebook.py",
     "make pictures": "changes the pictures of the README; its folder's tests look at them",
     "make bench": "fifteen minutes",
     "make bench-quick": "a minute of measuring",
@@ -61,7 +62,7 @@ NOT_RUN = {
 """Command -> why no test runs it."""
 
 GENERATED = re.compile(
-    r"performance_report\.md|report\.(json|html)|(orders|fills|positions|sweep)\.csv|heat_map\.html"
+    r"performance_report\.md|report\.(json|html)|(orders|fills|positions|sweep)\.csv|\w+\.parquet"
     r"|data/out(/.*)?"
 )
 """Paths that exist only after a run."""
@@ -145,7 +146,7 @@ def problem_of(span: str, page: Path) -> str:
 
 def module_exists(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
-    installed = name in ("pytest", "pdb")
+    installed = name in ("pytest", "pdb", "jupyter")
     return installed or path.is_dir() or any(path.parent.glob(f"{path.name}.py*"))
 
 

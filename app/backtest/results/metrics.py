@@ -8,6 +8,7 @@ from app.backtest.performance.measures import periods_a_year
 from app.backtest.performance.summary import Summary, summarize
 from app.backtest.result import Result
 from app.backtest.results.tables import Table
+from app.model.money import UNITS
 
 Metrics = dict[str, float | int | None]
 """Name -> value; None where a measure is not defined, or cannot be told."""
@@ -34,6 +35,7 @@ def metrics(
         "slippage_cost": float(trades["slippage_cost"].sum()),
         "impact_cost": float(trades["impact_cost"].sum()),
         "borrow": float(positions["borrow"].sum()),
+        "all_costs": result.costs.total / UNITS,
         "traded_notional": traded,
         "turnover_x": traded / capital,
         "exposure_gross_mean": float(gross.mean()) if len(gross) else 0.0,

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from app.backtest.results.facts import facts
 from app.backtest.results.finished_run import FinishedRun
+from app.backtest.results.page.markup import printable
+from app.backtest.results.page.run_page import notebook_part, run_page
 from app.backtest.results.parquet import PackageMissing, write_table
 
 if TYPE_CHECKING:
     import pandas
 
 REPORT_JSON: Final = "report.json"
+REPORT_HTML: Final = "report.html"
 
 
 class BacktestResult(FinishedRun):
@@ -76,6 +79,7 @@ class BacktestResult(FinishedRun):
             "data": self.data.name,
             "feed_id": self.data.feed_id,
         }
+        named = {name: printable(value) for name, value in named.items()}
         written = []
         for name, table in self.tables.items():
             written.append(into / f"{name}.parquet")
@@ -83,6 +87,18 @@ class BacktestResult(FinishedRun):
         written.append(into / REPORT_JSON)
         written[-1].write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", "utf-8")
         return written
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report: one file that opens offline.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        Path(path).write_text(run_page(self), encoding="utf-8")
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        return notebook_part(self)
 
     def __repr__(self) -> str:
         of = self.metrics

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
-from app.backtest.sweep import grid, heat_map, table
+from app.backtest.sweep import grid, page, table
 from app.backtest.sweep.cell_run import Outcome, Status, Task, source_digest
 from app.backtest.sweep.folder import ROWS_FILE, FolderError, Identity, SweepFolder
 from app.backtest.sweep.grid import Axis, Cell, GridError
@@ -210,7 +210,7 @@ def sweep(request: Request) -> int:
         try:
             run_cells(pool, task, left, folder, len(cells))
             took_s = time.perf_counter() - started_s
-            return _conclude(request, folder, memory.days, len(left), total, took_s)
+            return _conclude(request, folder, memory.days, what, len(left), took_s)
         except KeyboardInterrupt:
             done = f"{len(folder.outcomes):,} of {len(cells):,} cells are in {path}"
             print(f"\nsweep: interrupted; {done}; the same command goes on", file=sys.stderr)
@@ -240,12 +240,14 @@ def _default_folder(settings: Settings, what: Identity) -> Path:
 
 
 def _conclude(
-    request: Request, folder: SweepFolder, days: list[int], ran: int, total: int, took_s: float
+    request: Request, folder: SweepFolder, days: list[int], what: Identity, ran: int, took_s: float
 ) -> int:
     """Show the best cells, and where everything is."""
     outcomes = [folder.outcomes[number] for number in sorted(folder.outcomes)]
     by = _by(request, days)
     ranked = table.best_first(outcomes, by)
+    total = int(what["ticks"])
+    written = None
     if ranked:
         numbers = [each.number for each in outcomes if each.status is Status.OK]
         returns = returns_of(folder.profit, numbers, days, request.capital)
@@ -254,6 +256,10 @@ def _conclude(
         if request.folds and returns.numbers:
             shown += folds_blocks(returns, request.axes, request.cells, request.folds, by)
         show(*shown, file=sys.stdout)
+        content = page.Content(
+            request.axes, request.cells, outcomes, ranked, by, shown, _about(request, what)
+        )
+        written = page.write(folder.path, content)
         print(f"\nbest by {by}: --params {value_text(request.cells[ranked[0].number].text)}")
         if beside := table.neighbours(request.axes, request.cells, ranked, by):
             low, high = table.text_of(by, min(beside)), table.text_of(by, max(beside))
@@ -261,8 +267,8 @@ def _conclude(
     rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
     print(f"cells: {table.ends(outcomes)}{rate}")
     print(f"all cells: {folder.path / ROWS_FILE}")
-    if page := heat_map.write(folder.path, request.axes, request.cells, ranked, by):
-        print(f"heat map: {page}")
+    if written:
+        print(f"page: {written}")
     sys.stdout.flush()
     for line in table.problems(request.cells, outcomes):
         print(f"sweep: {line}", file=sys.stderr)
@@ -273,6 +279,19 @@ def _conclude(
     if request.verify:
         good &= verify(request.settings, request.cells, ranked, request.verify, request.seed)
     return 0 if good else 1
+
+
+def _about(request: Request, what: Identity) -> dict[str, object]:
+    """What the page says of the sweep: of the settings only those that are not the default."""
+    default = msgspec.structs.asdict(Settings())
+    changed = [
+        f"{name}={value}"
+        for name, value in what["settings"].items()
+        if value != str(default[name.lower()])
+    ]
+    data = {"data": request.settings.data_path, "feed id (data, seed, settings)": what["data"]}
+    rest = {name: value for name, value in what.items() if name not in ("data", "settings")}
+    return data | rest | {"settings that are not the default": changed}
 
 
 def _by(request: Request, days: list[int]) -> str:

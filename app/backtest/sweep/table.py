@@ -63,10 +63,10 @@ def text_of(name: str, value: float | None) -> str:
     return number(value, 2)
 
 
-def neighbours(
-    axes: Sequence[Axis], cells: Sequence[Cell], ranked: Sequence[Outcome], by: str
-) -> list[float]:
-    """The measure of the cells beside the best: one parameter is one value lower or higher."""
+def beside_best(
+    axes: Sequence[Axis], cells: Sequence[Cell], ranked: Sequence[Outcome]
+) -> list[Outcome]:
+    """The cells beside the best that ran: one parameter is one value lower or higher."""
     at = {cells[each.number].values: each for each in ranked}
     best = cells[ranked[0].number].values
     found = []
@@ -74,10 +74,17 @@ def neighbours(
         here = axis.values.index(best[place])
         for value in (*axis.values[max(0, here - 1) : here], *axis.values[here + 1 : here + 2]):
             beside = at.get((*best[:place], value, *best[place + 1 :]))
-            measured = measure(beside, by) if beside else None
-            if measured is not None:
-                found.append(measured)
+            if beside is not None:
+                found.append(beside)
     return found
+
+
+def neighbours(
+    axes: Sequence[Axis], cells: Sequence[Cell], ranked: Sequence[Outcome], by: str
+) -> list[float]:
+    """The measure of the cells beside the best."""
+    measured = (measure(each, by) for each in beside_best(axes, cells, ranked))
+    return [value for value in measured if value is not None]
 
 
 def ends(outcomes: Iterable[Outcome]) -> str:

@@ -120,7 +120,7 @@ def test_from_an_odd_file_to_an_answer_in_at_most_eight_commands(clone: Path) ->
     assert f"a Sharpe ratio of {best:.2f}" in text
     assert f"would be expected to have {expected[1]}" in text.replace("\n", " ")
     assert f"more than luck with {percent[1]} %" in text
-    page = Page(folder / "heat_map.html")
+    page = Page(folder / "report.html")
     assert {"short", "long"} <= page.words
     assert [each for each in page.loaded if not each.startswith(("data:", "#"))] == []
 

@@ -196,6 +196,8 @@ def test_columns_against_the_data_file(costly: BacktestResult) -> None:
     np.testing.assert_allclose(
         trades["slippage_cost"], trades["qty"] * at["price"] * 3e-4, atol=1e-6
     )
+    worse = (trades["qty"] * at["price"] * 5e-4).sum()
+    assert costly.metrics["all_costs"] == pytest.approx(worse + trades["fee"].sum(), abs=1e-4)
     np.testing.assert_allclose(trades["fee"], trades["notional"] * 1e-4, atol=1e-8)
     signed = sign * trades["qty"]
     held = signed.groupby(trades["symbol"]).cumsum()
@@ -286,11 +288,27 @@ def test_without_pandas_the_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_importing_it_brings_no_pandas() -> None:
     """The containers have none, and a start stays fast."""
-    code = "import sys, app.backtest; print('pandas' in sys.modules, 'arro3' in sys.modules)"
+    code = "import sys; from app.backtest import run; print({'pandas', 'arro3'} & set(sys.modules))"
+    assert python(code) == "set()"
+
+
+def test_the_names_are_there_and_no_others() -> None:
+    """They are imported when asked for, so that a worker of a sweep starts without them."""
+    code = (
+        "import sys, app.backtest; from app.backtest.replay import replay;"
+        "print([n for n in sys.modules if n.startswith('app.backtest.results')],"
+        " {'run', 'BacktestResult'} <= set(dir(app.backtest)), callable(app.backtest.run),"
+        " hasattr(app.backtest, 'walk'))"
+    )
+    assert python(code) == "[] True True False"
+
+
+def python(code: str) -> str:
+    """What a new interpreter prints."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert done.stdout.split() == ["False", "False"]
+    return done.stdout.strip()
 
 
 @pytest.mark.medium
