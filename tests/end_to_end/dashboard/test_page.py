@@ -154,6 +154,12 @@ def test_profit_exposure_and_positions_are_the_order_managers(
     assert number(exposure) == pytest.approx(total["exposure"], abs=0.6)
     shown = {cells[0]: number(cells[1]) for cells in page.rows("#positions")}
     assert shown == {row["symbol"]: row["qty"] for row in found["positions"]}
+    kinds = ["fees", "slippage and half spread", "impact", "borrow"]
+    costs = [total["fees"], total["slippage"], total["impact"], total["borrow"] + total["accrued"]]
+    parts = ", ".join(f"{kind} {cost:,.2f}" for kind, cost in zip(kinds, costs, strict=True))
+    bps = sum(costs) * 10_000 / total["turnover"]
+    ending = f"{bps:,.2f} basis points of the turnover"
+    assert page.text("#costs") == f"Costs, in the profit: {parts}; {ending}"
 
 
 def test_latency_is_that_of_the_histograms(page: Browser, stack: PageStack) -> None:

@@ -178,3 +178,23 @@ def test_the_limit_on_the_daily_loss_counts_what_is_charged(tmp_path: Path) -> N
     request = {"side": "SELL", "symbol": "AAPL", "qty": 1, "price": 50.0, "client": "strategy@1"}
     answer = world.ask(**request, proof=PROOF, ts=TICK_S + 43_201)
     assert answer["code"] == "DAILY_LOSS"
+
+
+def test_costs_beyond_64_bits_are_stored_and_come_back(tmp_path: Path) -> None:
+    world = World(
+        tmp_path / "orders.sqlite3",
+        paper_slippage_bps=10_000,
+        paper_borrow_bps_year=1_000_000.0,
+        paper_fee_per_share=1000.0,
+    )
+    price, qty = 8_000_000_000.0, 10**9
+    world.order("SELL", qty, price, 0, "strategy@1")
+    world.order("SELL", 1, price, 365, "strategy@1")
+    row = world.position()
+    assert row["slippage"] == pytest.approx((qty + 1) * price)
+    assert row["fees"] == (qty + 1) * 1000.0
+    assert row["borrow"] == 100 * qty / 1e9
+    world.crash()
+    assert world.position() == row
+    world.store.close()
+    assert verify(str(world.path)) == []
