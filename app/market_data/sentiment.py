@@ -136,7 +136,7 @@ def _track_at(
     """
     symbols = Fields.from_texts([symbol.encode() for symbol in ticks.symbols])
     track = _TrackWriter(storage)
-    repeating = _repeating(ticks)
+    repeating = repeats_time(ticks)
     for first, end in pieces(len(ticks)):
         repeats = next(repeating)
         work(end, len(ticks))
@@ -150,13 +150,8 @@ def _track_at(
     return track.finish()
 
 
-def repeats_time(ticks: Rows) -> Mask:
-    """For each tick, whether an earlier tick of its symbol has the same event time."""
-    return np.concatenate([np.zeros(0, np.bool_), *_repeating(ticks)])
-
-
-def _repeating(ticks: Rows) -> Iterator[Mask]:
-    """The same, for the ticks of each piece."""
+def repeats_time(ticks: Rows) -> Iterator[Mask]:
+    """For each tick, whether an earlier tick of its symbol has the same event time; in pieces."""
     last_ns = np.full(len(ticks.symbols), np.iinfo(np.int64).min)
     for first, end in pieces(len(ticks)):
         symbols, times = ticks.symbol_index[first:end], ticks.event_ns[first:end]

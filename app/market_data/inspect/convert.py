@@ -5,14 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 import numpy as np
 
+from app.market_data.storage.pieces import pieces
 from app.market_data.tick_table import NO_VALUE, Rows
 from app.model.wire.frames import DELIMITER
-
-PIECE_ROWS: Final = 1 << 16
 
 
 def write_plain(rows: Rows, path: Path) -> None:
@@ -25,8 +24,7 @@ def write_plain(rows: Rows, path: Path) -> None:
     """
     with _writing(path) as file:
         file.write(b"timestamp,symbol,price%b\n" % (b"" if rows.values is None else b",sentiment"))
-        for first in range(0, len(rows), PIECE_ROWS):
-            end = min(first + PIECE_ROWS, len(rows))
+        for first, end in pieces(len(rows)):
             file.write(_piece(rows, first, end))
 
 

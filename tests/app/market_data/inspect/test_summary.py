@@ -1,13 +1,18 @@
 """The facts about rows, against a plain reading."""
 
+import itertools
+import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.market_data.inspect.summary import duration, summarize
+from app.market_data.inspect.summary import Gap, duration, summarize
+from app.market_data.storage import pieces
+from app.market_data.tick_table import Rows
 from tests.app.market_data.sources.text.test_shapes import load
 
 TICKS = st.lists(
@@ -44,3 +49,42 @@ def test_gaps(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_durations(ns: int, text: str) -> None:
     assert duration(ns) == text
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    steps=st.lists(
+        st.one_of(st.integers(0, 3), st.integers(0, 10**6), st.integers(0, 10**15)),
+        min_size=1,
+        max_size=40,
+    ),
+    draw=st.randoms(use_true_random=False),
+    rows=st.integers(1, 7),
+)
+def test_the_facts_by_plain_counting(steps: list[int], draw: random.Random, rows: int) -> None:
+    """Also where the rows are looked at a few at a time."""
+    times = list(itertools.accumulate(steps))
+    keys = [(draw.choice("AB"), draw.choice(["1", "1.0", "2"])) for _ in times]
+    frames = [f"t*{symbol}*{price}*".encode() for symbol, price in keys]
+    table = Rows(
+        b"".join(frames),
+        np.array([0, *itertools.accumulate(map(len, frames))], np.int64),
+        np.array(times, np.int64),
+        np.array(["AB".index(symbol) for symbol, _ in keys], np.int32),
+        None,
+        ["A", "B"],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE_ROWS", rows)
+        found = summarize(table)
+    moves = sorted(b - a for a, b in itertools.pairwise(times) if b > a)
+    usual = (moves[(len(moves) - 1) // 2] + moves[len(moves) // 2]) // 2 if moves else 0
+    gaps = [Gap(a, b) for a, b in itertools.pairwise(times) if usual and b - a > 20 * usual]
+    assert found.usual_step_ns == usual
+    assert found.gap_count == len(gaps)
+    assert found.gaps == sorted(gaps, key=lambda gap: gap.before_ns - gap.after_ns)[:3]
+    named = [(time, symbol) for time, (symbol, _) in zip(times, keys, strict=True)]
+    priced = list(zip(times, keys, strict=True))
+    assert found.same_time == sum(each in named[:at] for at, each in enumerate(named))
+    assert found.duplicates == sum(each in priced[:at] for at, each in enumerate(priced))
+    assert dict(found.symbols) == {name: sum(s == name for s, _ in keys) for name in "AB"}
