@@ -19,6 +19,7 @@ from app.dashboard.hub import PAGES_MAX, Symbols
 from app.dashboard.order_trace import Traces
 from app.dashboard.prometheus import metrics_answer
 from app.dashboard.sampler import Sampler
+from app.model.symbols import MAX_SYMBOL_BYTES
 from app.model.token_bucket import TokenBucket
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -34,7 +35,7 @@ OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz", "/login"})
 """Needed before a token can be shown; they tell nothing about the run."""
 PER_S_MAX: Final = {"/trace": 20, METRICS: 20}
 """Requests a second to addresses whose answer costs milliseconds, of all clients together."""
-SYMBOL: Final = re.compile(r"[!-~]{0,10}")
+SYMBOL: Final = re.compile(rf"[!-~]{{0,{MAX_SYMBOL_BYTES}}}")
 
 
 SYMBOLS_MAX: Final = 16

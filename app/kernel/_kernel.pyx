@@ -125,6 +125,7 @@ cdef extern from "scan.h" nogil:
         uint64_t head
         uint32_t tail
     const int TAIL_LENGTH_SHIFT
+    const uint32_t HASHED_TAIL
     int symbol_length(const uint8_t *p)
     symbol_key key_of(const uint8_t *p, int length)
     bint is_symbol(const uint8_t *symbol, const uint8_t *text, uint32_t tail)
@@ -132,6 +133,7 @@ cdef extern from "scan.h" nogil:
     uint64_t load_text(const uint8_t *p)
     uint64_t first_bytes(uint64_t word, int length)
     const uint8_t *read_symbol_and_price(const uint8_t *p, tick_fields *out)
+    const uint8_t *read_long_symbol_and_price(const uint8_t *p, tick_fields *out)
 
 cdef bint HAVE_VECTORS = have_vectors()
 

@@ -91,6 +91,7 @@ cdef struct symbol_entry:
 
 cdef struct symbol_text:
     const uint8_t *tick  # start of its tick
+    const uint8_t *text
     uint64_t head, slot
     uint32_t tail
 
@@ -153,8 +154,10 @@ cdef class FieldParser:
     cdef inline bint is_other(self, symbol_entry *entry, uint64_t head, uint32_t tail,
                               const uint8_t *text) noexcept nogil:
         """Whether an entry is another symbol's; ``text`` is looked at if the symbol is a long one."""
-        return entry.index and (entry.head != head or entry.tail != tail or not is_symbol(
-            self.names + <Py_ssize_t>(entry.index - 1) * SYMBOL_BYTES_MAX_C, text, tail))
+        if entry.head != head or entry.tail != tail:
+            return entry.index != 0
+        return tail >= HASHED_TAIL and not is_symbol(
+            self.names + <Py_ssize_t>(entry.index - 1) * SYMBOL_BYTES_MAX_C, text, tail)
 
     cdef inline uint64_t find_slot(self, uint64_t head, uint32_t tail, const uint8_t *text,
                                    uint64_t at) noexcept nogil:
@@ -217,23 +220,32 @@ cdef class FieldParser:
 
     cdef inline const uint8_t *read_fast(self, const uint8_t *p, tick_record *out,
                                           symbol_text *symbol) noexcept nogil:
-        """A price tick with a short symbol and a short price without exponent; else NULL.
+        """A price tick with a short price without exponent; else NULL.
 
         NULL is not an error: :meth:`read_tick` must parse the tick.  No branch depends on a length
         that differs from tick to tick, so the CPU works on several ticks at once.
         :meth:`read_ticks` looks the symbol up.
         """
         cdef tick_fields fields
+        cdef symbol_key key
         symbol.tick = p
         p = self.read_time(p, &out.event_ns)
         if p == NULL:
             return NULL
+        symbol.text = p
         symbol.head = load_text(p)
         p = read_symbol_and_price(p, &fields)
-        if p == NULL or fields.digits >= (1ull << 53):
+        if p != NULL:
+            symbol.head = first_bytes(symbol.head, fields.symbol_bytes)
+            symbol.tail = <uint32_t>fields.symbol_bytes << TAIL_LENGTH_SHIFT
+        else:
+            p = read_long_symbol_and_price(symbol.text, &fields)
+            if p == NULL:
+                return NULL
+            key = key_of(symbol.text, fields.symbol_bytes)
+            symbol.head, symbol.tail = key.head, key.tail
+        if fields.digits >= (1ull << 53):
             return NULL
-        symbol.head = first_bytes(symbol.head, fields.symbol_bytes)
-        symbol.tail = <uint32_t>fields.symbol_bytes << TAIL_LENGTH_SHIFT
         symbol.slot = self.first_slot(symbol.head, symbol.tail)
         prefetch(&self.table[symbol.slot])
         out.price = <double>fields.digits / POWER_OF_TEN[fields.fraction]  # as in read_price
@@ -263,7 +275,7 @@ cdef class FieldParser:
                 count += 1
             # In a loop of its own, so that the cache misses of a large table overlap.
             for k in range(count):
-                slot = self.find_slot(symbol[k].head, symbol[k].tail, symbol[k].tick, symbol[k].slot)
+                slot = self.find_slot(symbol[k].head, symbol[k].tail, symbol[k].text, symbol[k].slot)
                 if not self.table[slot].index:
                     p, count = symbol[k].tick, k
                     break

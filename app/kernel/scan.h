@@ -44,6 +44,8 @@ typedef struct {
 
 #define TAIL_LENGTH_SHIFT 26
 #define HASHED_SYMBOL_BYTES 12 /* or more */
+#define HASHED_TAIL ((uint32_t)HASHED_SYMBOL_BYTES << TAIL_LENGTH_SHIFT) /* or above */
+#define APART __attribute__((noinline)) /* so that the code for short symbols stays small */
 
 /* How many bytes of a word precede its first '*'; 8 without one. */
 static inline int bytes_before_star(uint64_t word) {
@@ -69,7 +71,7 @@ static inline uint64_t word_of(const uint8_t *p, int at, int length) {
 }
 
 /* The key of 1 to SYMBOL_BYTES_MAX bytes.  Reads whole words. */
-static inline symbol_key key_of(const uint8_t *p, int length) {
+static APART symbol_key key_of(const uint8_t *p, int length) {
     uint64_t rest = length > 8 ? word_of(p, 8, length) : 0;
     if (length >= HASHED_SYMBOL_BYTES) {
         for (int at = 16; at < length; at += 8)
@@ -79,10 +81,9 @@ static inline symbol_key key_of(const uint8_t *p, int length) {
     return (symbol_key){ word_of(p, 0, length), (uint32_t)length << TAIL_LENGTH_SHIFT | (uint32_t)rest };
 }
 
-/* Whether a symbol, padded with zeros, is the text whose key is the same. */
-static inline int is_symbol(const uint8_t *symbol, const uint8_t *text, uint32_t tail) {
+/* Whether a symbol, padded with zeros, is the text whose key is the same, which has a hash. */
+static APART int is_symbol(const uint8_t *symbol, const uint8_t *text, uint32_t tail) {
     int length = (int)(tail >> TAIL_LENGTH_SHIFT);
-    if (length < HASHED_SYMBOL_BYTES) return 1;
     for (int at = 8; at < length; at += 8)
         if (load_text(symbol + at) != word_of(text, at, length)) return 0;
     return 1;
@@ -153,9 +154,27 @@ static VECTORS const uint8_t *read_symbol_and_price(const uint8_t *p, tick_field
     if ((unsigned)(symbol_bytes - 1) >= 8 || (unsigned)(price_bytes - 1) >= 16) return NULL;
     return read_decimal(p + end, price_bytes, out) ? p + end + 1 : NULL;
 }
+
+/* The same of a symbol of up to SYMBOL_BYTES_MAX bytes, if both fit into 48 bytes, which it reads. */
+static VECTORS APART const uint8_t *read_long_symbol_and_price(const uint8_t *p, tick_fields *out) {
+    uint64_t stars = bytes_like(p, '*') | bytes_like(p + 16, '*') << 16 |
+                     (uint64_t)bytes_like(p + 32, '*') << 32;
+    uint64_t second = stars & (stars - 1);
+    if (!second) return NULL;
+    int symbol_bytes = __builtin_ctzll(stars), end = __builtin_ctzll(second);
+    int price_bytes = end - symbol_bytes - 1;
+    out->symbol_bytes = symbol_bytes;
+    if ((unsigned)(symbol_bytes - 1) >= SYMBOL_BYTES_MAX || (unsigned)(price_bytes - 1) >= 16)
+        return NULL;
+    return read_decimal(p + end, price_bytes, out) ? p + end + 1 : NULL;
+}
 #else
 static inline int have_vectors(void) { return 0; }
 static const uint8_t *read_symbol_and_price(const uint8_t *p, tick_fields *out) {
+    (void)p, (void)out;
+    return NULL;
+}
+static const uint8_t *read_long_symbol_and_price(const uint8_t *p, tick_fields *out) {
     (void)p, (void)out;
     return NULL;
 }

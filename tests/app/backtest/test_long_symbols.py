@@ -12,6 +12,7 @@ from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.shared_memory_utils.price_book import SharedPriceBook
 from tests.chaos.host import HostStack
+from tests.end_to_end.dashboard.page_stack import PageStack
 from tests.support.paths import ROOT
 
 IN_FILE = [
@@ -54,10 +55,10 @@ def test_four_processes_and_a_backtest_send_the_same_orders(tmp_path: Path) -> N
 
 
 @pytest.mark.medium
-def test_orders_by_hand_and_the_book(tmp_path: Path) -> None:
+def test_orders_by_hand_the_book_and_the_page(tmp_path: Path) -> None:
     path = with_long_symbols(tmp_path)
     longest = NAMES[-1]
-    with HostStack(tmp_path / "run", data_path=path, replay="walk", pace="5000/s") as stack:
+    with PageStack(tmp_path / "run", data_path=path, replay="walk", pace="5000/s") as stack:
         stack.wait_until("prices", lambda: stack.counter("strategy", "ticks_consumed") > 2000, 60)
         with SharedPriceBook(name=stack.segment("book"), create=False) as book:
             assert sorted(book.read_all()) == sorted(NAMES)
@@ -66,6 +67,9 @@ def test_orders_by_hand_and_the_book(tmp_path: Path) -> None:
         assert json.loads(sent.stdout)["order"]["symbol"] == longest
         shown = stack.command("orders", "positions", "--symbol", longest, "--client", "default")
         assert longest in shown.stdout
+        stack.wait_page()
+        assert stack.snapshot(longest)["symbol"] == longest
+        assert stack.get(f"/events?symbol={longest}7")[0] == 400
         refused = stack.command("orders", "send", "BUY", "10", longest + "7", "9000")
         assert (refused.returncode, refused.stderr) == (
             1,
