@@ -25,6 +25,7 @@ from app.backtest.sweep.judgement import (
 )
 from app.backtest.sweep.pool import Pool, PoolError
 from app.backtest.sweep.progress import CellProgress
+from app.backtest.sweep.search import ROUND, Listed, Plan, Search, optuna
 from app.backtest.sweep.shared_ticks import TickMemory
 from app.backtest.sweep.verify import verify
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
@@ -59,6 +60,7 @@ class Request(NamedTuple):
     verify: int
     seed: int
     folds: int
+    search: int = 0
 
 
 @click.command()
@@ -68,6 +70,8 @@ class Request(NamedTuple):
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
 @click.option("--params", help="parameters that all cells share; default: STRATEGY_PARAMS")
 @click.option("--random", "sample", type=click.IntRange(min=1), help="run only so many, drawn")
+@click.option("--optuna", "search", type=click.IntRange(min=1),
+              help="run so many, chosen by Optuna from the results so far")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True,
               help="of what is drawn")  # fmt: skip
 @click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
@@ -87,6 +91,7 @@ def command(
     strategy: str | None,
     params: str | None,
     sample: int | None,
+    search: int | None,
     seed: int,
     ticks: int | None,
     capital: float,
@@ -108,13 +113,11 @@ def command(
         strategy_params=settings.strategy_params if params is None else params,
     )
     setup_logging("sweep", settings.log_level)
-    jobs = jobs or len(os.sched_getaffinity(0))
     try:
         fixed = read_params(settings.strategy_params)
         axes = [grid.axis(spec) for spec in specs]
-        cells = grid.cells(axes, fixed, sample, seed)
+        cells = _check_search(sample) if search else grid.cells(axes, fixed, sample, seed)
         _check_names(settings, axes)
-        folder = Path(out) if out else None
         request = Request(
             settings,
             axes,
@@ -122,11 +125,12 @@ def command(
             ticks,
             capital,
             by,
-            jobs,
-            folder,
+            jobs or len(os.sched_getaffinity(0)),
+            Path(out) if out else None,
             verify_cells or 0,
             seed,
             folds or 0,
+            search or 0,
         )
         return sweep(request)
     except (GridError, JudgementError) as error:
@@ -139,6 +143,14 @@ def command(
     except (DataError, StrategyError, FolderError, PoolError, OSError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 1
+
+
+def _check_search(sample: int | None) -> list[Cell]:
+    """A search begins without cells."""
+    optuna()
+    if sample is not None:
+        raise GridError("--optuna chooses the cells, and so does --random: give one of them")
+    return []
 
 
 def _check_names(settings: Settings, axes: list[Axis]) -> None:
@@ -159,7 +171,7 @@ def _check_names(settings: Settings, axes: list[Axis]) -> None:
         resolve(strategy, msgspec.structs.replace(settings, strategy_params=setting_text(unknown)))
 
 
-def identity(request: Request, feed: Feed, total: int) -> Identity:
+def identity(request: Request, plan: Plan, feed: Feed, total: int) -> Identity:
     """Everything that decides the results, by names that a message can use."""
     settings = request.settings
     deciding = {
@@ -168,7 +180,6 @@ def identity(request: Request, feed: Feed, total: int) -> Identity:
         if decides_orders(name) and name not in ("strategy", "strategy_params")
     }
     values = [f"{each.name}={','.join(map(value_text, each.values))}" for each in request.axes]
-    drawn = sha256(repr([cell.values for cell in request.cells]).encode()).hexdigest()[:16]
     return {
         "data": feed.feed_id,
         "ticks": total,
@@ -176,8 +187,8 @@ def identity(request: Request, feed: Feed, total: int) -> Identity:
         "strategy's source": source_digest(settings.strategy),
         "parameters": values,
         "shared parameters": setting_text(read_params(settings.strategy_params)),
-        "cells": len(request.cells),
-        "choice of cells": drawn,
+        "cells": plan.count,
+        "choice of cells": plan.choice,
         "capital": request.capital,
         "settings": deciding,
     }
@@ -186,10 +197,11 @@ def identity(request: Request, feed: Feed, total: int) -> Identity:
 def sweep(request: Request) -> int:
     """Run the cells that the folder does not have, and show the best of all."""
     started_s = time.perf_counter()
-    settings, cells = request.settings, request.cells
+    settings = request.settings
     with ExitStack() as stack:
         # The workers import while the data is loaded.
-        pool = stack.enter_context(Pool(min(request.jobs, len(cells))))
+        at_once = min(request.search, ROUND) or len(request.cells)
+        pool = stack.enter_context(Pool(min(request.jobs, at_once)))
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.file.ticks if request.ticks is None else min(request.ticks, feed.total)
@@ -198,21 +210,23 @@ def sweep(request: Request) -> int:
         memory = stack.enter_context(_decoded(feed, total, settings))
         if request.folds:
             check_folds(len(memory.days), request.folds, _by(request, memory.days))
-        what = identity(request, feed, total)
+        plan = _plan(request, memory.days)
+        what = identity(request, plan, feed, total)
         del feed  # Only the decoded copy is needed.
         path = request.out or _default_folder(settings, what)
         names = [each.name for each in request.axes]
-        folder = stack.enter_context(SweepFolder(path, what, names, cells, len(memory.days)))
-        left = [cell for cell in cells if cell.number not in folder.outcomes]
-        if len(left) < len(cells):
-            print(f"sweep: {len(cells) - len(left):,} of {len(cells):,} cells are in {path}")
+        days = len(memory.days)
+        folder = stack.enter_context(SweepFolder(path, what, names, plan.cells, days, plan.count))
+        if folder.known:
+            print(f"sweep: {folder.known:,} of {plan.count:,} cells are in {path}")
+        request = request._replace(cells=plan.cells)
         task = Task(settings, memory.shared, request.capital, what["strategy's source"])
         try:
-            run_cells(pool, task, left, folder, len(cells))
+            ran = run_cells(pool, task, plan, folder)
             took_s = time.perf_counter() - started_s
-            return _conclude(request, folder, memory.days, what, len(left), took_s)
+            return _conclude(request, folder, memory.days, what, ran, took_s)
         except KeyboardInterrupt:
-            done = f"{len(folder.outcomes):,} of {len(cells):,} cells are in {path}"
+            done = f"{folder.known:,} of {plan.count:,} cells are in {path}"
             print(f"\nsweep: interrupted; {done}; the same command goes on", file=sys.stderr)
             return EXIT_INTERRUPTED
 
@@ -224,12 +238,26 @@ def _decoded(feed: Feed, total: int, settings: Settings) -> TickMemory:
         raise DataError(f"{settings.data_path}: {error}") from None
 
 
-def run_cells(pool: Pool, task: Task, left: list[Cell], folder: SweepFolder, total: int) -> None:
-    """Run cells and write each down as it ends."""
-    with CellProgress(total - len(left), total) as progress:
-        for done, outcome in enumerate(pool.outcomes(task, left), 1):
-            folder.add(outcome)
-            progress(total - len(left) + done)
+def _plan(request: Request, days: list[int]) -> Plan:
+    if not request.search:
+        return Listed(request.cells)
+    fixed = read_params(request.settings.strategy_params)
+    return Search(request.axes, fixed, request.search, request.seed, _by(request, days))
+
+
+def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> int:
+    """Run the cells that the folder does not have, and write each down as it ends; their number."""
+    ran, first = 0, folder.known
+    with CellProgress(first, plan.count) as progress:
+        while cells := plan.next_round():
+            folder.recall(cells)
+            left = [cell for cell in cells if cell.number not in folder.outcomes]
+            for outcome in pool.outcomes(task, left):
+                folder.add(outcome)
+                ran += 1
+                progress(first + ran)
+            plan.tell(folder.outcomes)
+    return ran
 
 
 def _default_folder(settings: Settings, what: Identity) -> Path:

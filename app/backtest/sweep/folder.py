@@ -40,24 +40,35 @@ class SweepFolder(AbstractContextManager["SweepFolder"]):
     ``outcomes``: what is known of each cell, by number.  Those that failed are not kept: they run
     again.  ``profit``: shape ``(cells, days)``, NaN where a cell has none.
 
+    ``cells`` may grow, up to ``count``, by default no further.
+
     Raises:
         FolderError: another sweep is in it, or runs in it now.
         OSError: it cannot be written.
     """
 
     def __init__(
-        self, path: Path, identity: Identity, names: Sequence[str], cells: Sequence[Cell], days: int
+        self,
+        path: Path,
+        identity: Identity,
+        names: Sequence[str],
+        cells: Sequence[Cell],
+        days: int,
+        count: int | None = None,
     ) -> None:
         self.path = path
         self._names = [name if name not in RESERVED else f"param_{name}" for name in names]
         self._cells = cells
+        self._count = len(cells) if count is None else count
         self.outcomes: dict[int, Outcome] = {}
+        self._later: dict[int, tuple[list[str], Outcome]] = {}
+        """What is known of cells that are not chosen yet, and their values."""
         self._close = ExitStack()
         with ExitStack() as undo:
             path.mkdir(parents=True, exist_ok=True)
             self._lock(undo)
             self._check(identity)
-            self.profit = self._open_profit((len(cells), days))
+            self.profit = self._open_profit((self._count, days))
             self._load()
             self._rewrite()
             self._file = undo.enter_context((path / ROWS_FILE).open("a", encoding="utf-8"))
@@ -112,20 +123,33 @@ class SweepFolder(AbstractContextManager["SweepFolder"]):
         for row in csv.DictReader(io.StringIO(whole)):
             try:
                 outcome = _outcome_of(row)
-                cell = self._cells[outcome.number]
-            except (KeyError, ValueError, TypeError, IndexError):
+                values = [row[name] for name in self._names]
+            except (KeyError, ValueError, TypeError):
                 continue
-            same = [row.get(name) for name in self._names] == list(cell.values)
-            if not same or outcome.status not in FINISHED:
+            if outcome.number >= self._count or outcome.status not in FINISHED:
                 continue
             if outcome.status is Status.OK:
                 outcome.daily_profit = self.profit[outcome.number]
                 if np.isnan(outcome.daily_profit).any():
                     continue
-            self.outcomes[outcome.number] = outcome
+            self._later[outcome.number] = values, outcome
+        self.recall(self._cells)
+
+    def recall(self, cells: Iterable[Cell]) -> None:
+        """Take what is known of cells that have been chosen meanwhile."""
+        for cell in cells:
+            values, outcome = self._later.pop(cell.number, ([], None))
+            if outcome is not None and values == list(cell.values):
+                self.outcomes[cell.number] = outcome
+
+    @property
+    def known(self) -> int:
+        """How many cells have ended, those included that are not chosen yet."""
+        return len(self.outcomes) + len(self._later)
 
     def _rewrite(self) -> None:
         rows = [self._row(outcome) for outcome in self.outcomes.values()]
+        rows += [self._row(outcome, values) for values, outcome in self._later.values()]
         _replace(self.path / ROWS_FILE, _csv([["cell", *self._names, *RESULTS], *rows]))
 
     def add(self, outcome: Outcome) -> None:
@@ -136,13 +160,13 @@ class SweepFolder(AbstractContextManager["SweepFolder"]):
         self._file.flush()
         self.outcomes[outcome.number] = outcome
 
-    def _row(self, outcome: Outcome) -> list[str]:
+    def _row(self, outcome: Outcome, parameters: Sequence[str] = ()) -> list[str]:
         ok = outcome.status is Status.OK
         summary = outcome.summary or [None] * len(Summary._fields)
         counts = [outcome.orders, outcome.filled, outcome.trades_hash, outcome.profit]
         values = [*(counts if ok else [None] * 4), *summary, round(outcome.took_s * 1000, 1)]
         cells = ["" if value is None else str(value) for value in values]
-        parameters = self._cells[outcome.number].values
+        parameters = parameters or self._cells[outcome.number].values
         return [str(outcome.number), *parameters, outcome.status.value, *cells, outcome.note]
 
     def __exit__(self, *_error: object) -> None:

@@ -91,6 +91,23 @@ def cells(
     Raises:
         GridError: an axis is given twice, or there are too many cells.
     """
+    size = size_of(axes)
+    wanted = size if sample is None else min(sample, size)
+    if wanted > CELLS_MAX:
+        raise GridError(f"{wanted:,} cells, at most {CELLS_MAX:,}: give fewer values or --random N")
+    indices = range(size) if wanted == size else sorted(_drawn(size, wanted, seed))
+    found = []
+    for number, index in enumerate(indices):
+        found.append(cell_of(number, axes, values_at(axes, index), fixed))
+    return found
+
+
+def size_of(axes: Sequence[Axis]) -> int:
+    """The number of combinations.
+
+    Raises:
+        GridError: an axis is given twice, or there are too many combinations even to draw from.
+    """
     names = [each.name for each in axes]
     for name in names:
         if names.count(name) > 1:
@@ -98,20 +115,24 @@ def cells(
     size = math.prod(len(each.values) for each in axes)
     if size > GRID_MAX:
         raise GridError(f"{size:,} combinations are too many even to draw from: give fewer values")
-    wanted = size if sample is None else min(sample, size)
-    if wanted > CELLS_MAX:
-        raise GridError(f"{wanted:,} cells, at most {CELLS_MAX:,}: give fewer values or --random N")
-    indices = range(size) if wanted == size else sorted(_drawn(size, wanted, seed))
-    found = []
-    for number, index in enumerate(indices):
-        values: list[str] = []
-        for each in reversed(axes):
-            index, place = divmod(index, len(each.values))
-            values.append(each.values[place])
-        values.reverse()
-        text = setting_text({**fixed, **dict(zip(names, values, strict=True))})
-        found.append(Cell(number, tuple(values), text))
-    return found
+    return size
+
+
+def values_at(axes: Sequence[Axis], index: int) -> tuple[str, ...]:
+    """The combination at a place of the grid, whose last axis changes fastest."""
+    values: list[str] = []
+    for each in reversed(axes):
+        index, place = divmod(index, len(each.values))
+        values.append(each.values[place])
+    return tuple(reversed(values))
+
+
+def cell_of(
+    number: int, axes: Sequence[Axis], values: tuple[str, ...], fixed: Mapping[str, Given]
+) -> Cell:
+    """The cell of a combination."""
+    own = dict(zip((each.name for each in axes), values, strict=True))
+    return Cell(number, values, setting_text({**fixed, **own}))
 
 
 def _drawn(size: int, count: int, seed: int) -> list[int]:

@@ -61,14 +61,17 @@ class Pool(AbstractContextManager["Pool"]):
         self._waiting: deque[Cell] = deque()
 
     def outcomes(self, task: Task, cells: Iterable[Cell]) -> Iterator[Outcome]:
-        """Run the cells; their outcomes as they end.
+        """Run the cells; their outcomes as they end.  The task is that of the first call.
 
         Raises:
             PoolError: workers die before they run anything.
         """
-        self._task, self._waiting = task, deque(cells)
+        started, self._task, self._waiting = self._task is not None, task, deque(cells)
         for worker in self._workers:
-            self._instruct(worker)
+            if started:
+                self._fill(worker)
+            else:
+                self._instruct(worker)
         while True:
             busy = {worker.pipe: worker for worker in self._workers if worker.cells}
             if not busy:
