@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/live": MODEL | {"config", "runtime", "runtime/run"} | FEED,
     "market_data/live/exchange": MODEL | {"runtime", "market_data/live"},
-    "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
+    "market_data/inspect": MODEL | {"config", "runtime", "runtime/net"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,

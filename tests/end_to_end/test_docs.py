@@ -47,6 +47,11 @@ NOT_RUN = {
     ".venv/bin/python -m app run": "needs an exchange; tests/app/market_data/live has its own",
     "DATA_PATH=wss://stream.binance.com:9443/ws LIVE_SYMBOLS=BTCUSDT docker compose "
     "-f docker-compose.yml -f images/live.yml up -d --wait": "needs an exchange",
+    "LIVE_SYMBOLS=BTCUSDT,ETHUSDT .venv/bin/python -m app data record data/out/trades.parquet "
+    "wss://stream.binance.com:9443/ws": "needs an exchange",
+    ".venv/bin/python -m app data record data/out/run.parquet 127.0.0.1:9001 --seconds 60": (
+        "a minute; tests/app/market_data/inspect/test_record.py does the same"
+    ),
     "docker compose cp gateway:/srv/live ./recordings": "needs a recording",
     "make lint": ".ci/run runs it before the tests",
     ".ci/run": "runs make test",
