@@ -29,7 +29,7 @@ COMMANDS: Final = {
         "app.backtest.sweep.command:command",
         "Run a backtest for each combination of parameters, on all cores.",
     ),
-    "data": ("app.market_data.inspect.command:command", "Check and convert data files."),
+    "data": ("app.market_data.inspect.command:command", "Check, convert and record data."),
     "stat": ("app.runtime.metrics.stat:command", "Show states, rates and latencies, live."),
     "report": ("app.runtime.metrics.report_command:command", "Report on the run so far."),
     "trace": ("app.runtime.trace.command:command", "Show where the time of an order went."),

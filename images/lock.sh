@@ -29,9 +29,10 @@ locks=images/locks
 like="-c requirements.lock"  # the images use the same versions as the host
 compile $locks/base.txt $like
 compile $locks/data.txt $like --group data $(without $locks/base.txt)
+compile $locks/live.txt $like --group live $(without $locks/base.txt)
 compile $locks/order_manager.txt $like --group order_manager $(without $locks/base.txt)
 compile $locks/dashboard.txt $like --group dashboard $(without $locks/base.txt)
 compile $locks/tests.txt $like --group test \
-    $(without $locks/base.txt $locks/data.txt $locks/order_manager.txt $locks/dashboard.txt)
+    $(without $locks/base.txt $locks/data.txt $locks/live.txt $locks/order_manager.txt $locks/dashboard.txt)
 compile $locks/build.txt $like --group build $(without $locks/base.txt)
 compile_only $locks/supply_chain.txt $like --group supply_chain

@@ -22,9 +22,12 @@ RUNTIME = {"runtime"} | {
     f"runtime/{room}"
     for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
-FEED = {"market_data", "market_data/storage", "market_data/sources"} | {
-    f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")
-}
+LIVE = {"market_data/live", "market_data/live/exchange"}
+FEED = (
+    {"market_data", "market_data/storage", "market_data/sources"}
+    | LIVE
+    | {f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")}
+)
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -51,7 +54,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "market_data/storage": set(),
     "market_data": MODEL | {"config", "market_data/storage"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
-    "market_data/inspect": MODEL | {"config", "runtime"} | FEED,
+    "market_data/live": MODEL | {"config", "runtime", "runtime/run"} | FEED,
+    "market_data/live/exchange": MODEL | {"runtime", "market_data/live"},
+    "market_data/inspect": MODEL | {"config", "runtime", "runtime/net"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
     "market_data/sources/text": MODEL | {"runtime"} | FEED,

@@ -62,7 +62,7 @@ def command(
     try:
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
-        total = feed.file.ticks if ticks is None else min(ticks, feed.total)
+        total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
         rate = to_units(settings.paper_borrow_bps_year)
         recorder = Recorder(len(feed.symbols), total, borrow_rate=rate) if save else None
         with Progress("ticks", total) as progress:

@@ -60,7 +60,7 @@ def run(
         ParamError: STRATEGY_PARAMS is wrong.
         StrategyError: the strategy cannot be loaded, or failed.
     """
-    total = feed.file.ticks if total is None else min(total, feed.total)
+    total = feed.ticks_in_file if total is None else min(total, feed.total)
     reader = FeedReader(feed, total)
     return replay(
         settings, feed.symbols, reader, total, progress, recorder=recorder, strategy=strategy

@@ -60,6 +60,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_spill_dir: str = ""
     sort_rows: bool = False
     skip_bad_rows: bool = False
+    live_symbols: str = ""
+    live_map: str = "binance"
+    live_subscribe: str = ""
+    live_record: str = ""
+    live_ca_file: str = ""
+    live_ping_s: Seconds = 20.0
     sentiment_every_ticks: Positive = 10
     seed: NonNegative = 42
     pace: Annotated[
@@ -231,6 +237,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"SHM_*: the five segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
         found.extend(self._verdict_problems())
+        found.extend(self._live_problems())
         if is_zero(self.pace):
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
         return found
@@ -249,6 +256,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if bool(self.order_tls_cert_file) != bool(self.order_tls_key_file):
             found.append("ORDER_TLS_CERT_FILE, ORDER_TLS_KEY_FILE: set both or neither")
+        return found
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the prices come from an exchange's websocket."""
+        return "ws://" in self.data_path or "wss://" in self.data_path
+
+    def _live_problems(self) -> list[str]:
+        if not self.is_live:
+            return []
+        found = []
+        if not self.live_symbols:
+            found.append(
+                "LIVE_SYMBOLS=: a live feed needs its symbols, as the exchange writes them, "
+                "such as BTCUSDT,ETHUSDT"
+            )
+        if self.replay == "once":
+            found.append(
+                f"REPLAY=once: the live feed DATA_PATH={self.data_path[:60]} has no end; replay "
+                "its recording instead"
+            )
+        if self.sentiment_path:
+            found.append("SENTIMENT_PATH: a live feed has generated sentiment only; leave it empty")
         return found
 
     def _verdict_problems(self) -> list[str]:

@@ -34,6 +34,7 @@ from app.model.wire.control_json import (
 )
 from app.model.wire.feed_protocol import AUTH, PING, PONG, WHO, answer_who, encode_auth, parse_auth
 from app.model.wire.frames import DELIMITER, RemoteProtocolError, json_frame
+from app.runtime.control.pace import LIVE
 from app.runtime.log import get_logger
 from app.runtime.net.feed_access import FeedAccess
 from app.runtime.net.strangers import STRANGERS_OF_HOST_MAX, Penalties
@@ -231,12 +232,18 @@ class ControlPort:
         Raises:
             Refused: it cannot be carried out.
         """
-        now, position, total = self._playback.transport, self._playback.position, self._feed.total
+        now, position, total = (
+            self._playback.transport,
+            self._playback.position,
+            self._feed.available,
+        )
         if isinstance(request, Pause):
             return now.pause(), False
         if isinstance(request, Resume):
             return now.resume(), False
         if isinstance(request, Speed):
+            if now.pace == LIVE:
+                raise Refused("NO_PACE", "a live market has the pace of its exchange")
             if not _PACE.fullmatch(request.pace) or is_zero(request.pace):
                 raise Refused(
                     "BAD_REQUEST",
@@ -254,7 +261,7 @@ class ControlPort:
         return now.seek(tick, 0 if again else position), again
 
     def _tick_of(self, request: Seek) -> int:
-        total = self._feed.total
+        total = self._feed.available
         if request.tick is not None:
             tick = request.tick
         else:
@@ -301,7 +308,7 @@ class ControlPort:
             "tick": position,
             "until": transport.until,
             "event_time": None if last_ns is None else format_timestamp(last_ns).decode(),
-            "ticks": self._feed.total,
+            "ticks": self._feed.available,
             "started": playback.started,
             "finished": playback.finished,
         }

@@ -249,8 +249,8 @@ class Handshake:
             self._greet(subscriber)
 
     def _resume_at(self, subscriber: Subscriber, seq: int) -> None:
-        if seq > self._feed.total:
-            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.total} ticks")
+        if seq > self._feed.available:
+            raise RemoteProtocolError(f"RESUME|{seq}: the run has {self._feed.available} ticks")
         released = self._playback.released
         subscriber.publisher.resume(subscriber, seq)
         self.resumes += 1

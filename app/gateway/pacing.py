@@ -6,12 +6,15 @@ fraction and not a float.
 """
 
 from fractions import Fraction
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from app.market_data.feed import Feed
 from app.model.timestamps import NS_PER_S
+from app.runtime.control.pace import LIVE
+
+NEVER_NS: Final = 1 << 62
 
 
 class Pace(Protocol):
@@ -78,8 +81,28 @@ class EventTimePace:
         return self._begin_ns - -ahead * self._factor.denominator // self._factor.numerator
 
 
+class LivePace:
+    """Every tick is due when it is there."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def begin(self, seq: int, now_ns: int) -> None:
+        """Nothing to begin: the exchange decides."""
+
+    def due(self, now_ns: int) -> int:
+        """How many ticks of the run are due: those that have arrived."""
+        return self._feed.available
+
+    def due_ns(self, seq: int) -> int:
+        """Nobody knows."""
+        return NEVER_NS
+
+
 def make_pace(text: str, feed: Feed) -> Pace | None:
     """The schedule for a PACE setting; None for ``max``, which has none."""
+    if text == LIVE:
+        return LivePace(feed)
     if text == "max":
         return None
     if text.endswith("/s"):

@@ -14,6 +14,7 @@ from app.gateway.sentiment_publisher import SentimentPublisher
 from app.gateway.transport import Mode, Transport
 from app.market_data.feed import Feed
 from app.model.orders import order_id_of_tick
+from app.runtime.control.pace import LIVE
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
@@ -54,7 +55,8 @@ class Playback:
         self._traced_seq = 0
         # The previous process died before its stream was finished.
         self._restarted = metrics is not None and metrics.restarts > 0
-        self.transport = Transport(settings.pace, paused=settings.start_paused)
+        pace = LIVE if settings.is_live else settings.pace
+        self.transport = Transport(pace, paused=settings.start_paused)
         self.started = self.finished = False
         if metrics is not None:
             self._restore(metrics)
@@ -66,10 +68,10 @@ class Playback:
         The place of a jump may be beyond the end: data and settings may be others now.
         """
         found = restored(metrics, self.transport)
-        until = None if found.until is None else min(found.until, self._total)
+        until = None if found.until is None else min(found.until, self._feed.available)
         self.transport = found._replace(until=until)
         if self._restarted and self.transport.mode is Mode.PAUSED:
-            self._prices.release(min(metrics.get("ticks_sent"), self._total))
+            self._prices.release(min(metrics.get("ticks_sent"), self._feed.available))
             self._sentiments.advance(self._prices.released)
 
     @property
@@ -166,7 +168,8 @@ class Playback:
         assert self._pace is not None
         self._armed_ns = 0
         self._pace.begin(self._prices.released, now_ns)
-        self._publish(self._prices.released, now_ns)
+        due_ns = 0 if self.transport.pace == LIVE else now_ns
+        self._publish(self._prices.released, due_ns)
 
     def release_due(self, now_ns: int) -> None:
         """Set the timer for the next tick, then send every tick that is due.
@@ -177,7 +180,7 @@ class Playback:
         if self._pace is None or not self.started or self.finished:
             return
         due = min(self._pace.due(now_ns), self._total)
-        if due < self._total:
+        if due < self._total and self.transport.pace != LIVE:
             self._armed_ns = max(self._pace.due_ns(due), self._armed_ns + WAKE_NS_MIN)
             self._arm(self._armed_ns)
         if self._sentiments.subscribers:

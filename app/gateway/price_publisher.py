@@ -168,7 +168,7 @@ class PricePublisher:
                 start = stop
             if seq <= block.end:
                 break
-            block, start = self._feed.block_at(block.end), 0
+            block, start = self._locate(block.end)
         self._tail_block, self._tail = block, start
         if seq == self._feed.total:
             for subscriber in self._take_caught_up():
@@ -205,7 +205,7 @@ class PricePublisher:
                 if self.released <= block.end:
                     self._mark_caught_up(subscriber)
                     return
-                subscriber.block, subscriber.position = self._feed.block_at(block.end), 0
+                subscriber.block, subscriber.position = self._locate(block.end)
                 continue
             size = min(limit - subscriber.position, budget)
             if self.times is not None and subscriber.proven:

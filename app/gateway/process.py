@@ -9,6 +9,9 @@ from typing import Final
 from app.config.loading import load_settings
 from app.config.settings import Settings
 from app.gateway.server import GUESTS_MAX, FeedServer
+from app.market_data.feed import Feed
+from app.market_data.live.opening import begin_recording
+from app.market_data.live.session import LiveSession
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_files, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
@@ -55,13 +58,25 @@ def load_data(
     return [rows.frame(row) for row in range(len(rows))], rows.symbols, sentiments
 
 
+def _open(settings: Settings, stop: Stop) -> tuple[Feed, LiveSession | None]:
+    """The feed, and what makes it grow if it is a live one.
+
+    Raises:
+        DataError: data, recording or settings cannot be used.
+        LoadInterrupted: the process is to stop.
+    """
+    if settings.is_live:
+        return begin_recording(settings)
+    with LoadProgress(lambda: bool(stop)) as progress:
+        return open_feed(settings, progress), None
+
+
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     access = FeedAccess.from_settings(settings)
     if sends_token_in_the_clear(settings):
         log.warning("feed_without_tls", host=published_host(settings), mend=WITHOUT_TLS)
     try:
-        with LoadProgress(lambda: bool(stop)) as progress:
-            feed = open_feed(settings, progress)
+        feed, live = _open(settings, stop)
     except LoadInterrupted:
         return 0
     except DataError as error:
@@ -85,6 +100,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         metrics,
         proof=metrics.stack_proof,
         access=access,
+        live=live,
     ) as server:
         if trace := TraceSegment.open(settings, metrics):
             server.prices.times = trace.gateway
@@ -104,8 +120,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
             price_port=price_port,
             sentiment_port=sentiment_port,
             symbols=len(feed.symbols),
-            ticks_in_file=feed.file.ticks,
-            replay=settings.replay,
+            ticks_in_file=feed.ticks_in_file,
+            replay="live" if settings.is_live else settings.replay,
             feed_id=feed.feed_id,
             control_port=control_port,
         )

@@ -42,7 +42,7 @@ class SentimentPublisher:
 
     def _ahead_of(self, position: int) -> int:
         ahead = (position + AHEAD_TICKS) // BLOCK_TICKS * BLOCK_TICKS
-        return min(ahead, self._feed.total)
+        return min(ahead, self._feed.available)
 
     def _limit(self, subscriber: Subscriber) -> int:
         return self._ahead if subscriber.resuming else self.position

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from app.config.settings import Settings
 from app.gateway.handshake import Handshake
+from app.gateway.live import LiveInput
 from app.gateway.mirror import publish
 from app.gateway.playback import Playback
 from app.gateway.price_publisher import PricePublisher
@@ -27,6 +28,8 @@ from app.gateway.sessions import (
 from app.gateway.timerfd import Timer
 from app.gateway.transport import Transport
 from app.market_data.feed import Feed
+from app.market_data.live.live_feed import LiveFeed
+from app.market_data.live.session import COUNTERS, LiveSession
 from app.market_data.storage.resident import RESIDENT
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -59,16 +62,18 @@ class FeedServer:
         *,
         proof: str = "",
         access: FeedAccess | None = None,
+        live: LiveSession | None = None,
     ) -> None:
         """``proof``: what clients of this stack show; without it, every client is a stranger.
 
-        ``access``: what strangers have to show; without it, they may read the feed.
+        ``access``: what strangers have to show; without it, they may read the feed.  ``live``: what
+        makes the feed grow, if it is a live one.
         """
         self._settings, self._feed, self._metrics = settings, feed, metrics
         self._access = access
         self._stopped = stopped
         self._next_maintenance_ns = 0
-        self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes"), 0)
+        self._published = dict.fromkeys(("bytes_sent", "clients_dropped", "resumes", *COUNTERS), 0)
         self._refusing_logged = False
         self._epoll = select.epoll()
         self.sessions = Sessions(self._epoll)
@@ -95,6 +100,10 @@ class FeedServer:
         self._wake_write_end.setblocking(False)
         self._wake_read_end.setblocking(False)
         self._epoll.register(self._wake_read_end, select.EPOLLIN)
+        self._live: LiveInput | None = None
+        if live is not None:
+            assert isinstance(feed, LiveFeed)
+            self._live = LiveInput(feed, live, self._epoll, self._release)
         self._listeners: dict[int, tuple[socket.socket, Publisher]] = {}
         if metrics is not None:
             self._describe_run(metrics)
@@ -153,6 +162,8 @@ class FeedServer:
             for descriptor, events in self._epoll.poll(self._timeout_s()):
                 if descriptor == timer:
                     playback.release_due(time.monotonic_ns())
+                elif self._live is not None and descriptor == self._live.descriptor:
+                    self._live.take()
                 elif descriptor in self._listeners:
                     self._accept(*self._listeners[descriptor])
                 elif descriptor == wake:
@@ -171,6 +182,10 @@ class FeedServer:
             if now_ns >= self._next_maintenance_ns:
                 self._maintain(now_ns)
         self._publish_metrics()
+
+    def _release(self) -> None:
+        """The live feed has grown."""
+        self._playback.release_due(time.monotonic_ns())
 
     def _timeout_s(self) -> float:
         until_ns = self._next_maintenance_ns
@@ -252,12 +267,20 @@ class FeedServer:
         self._next_maintenance_ns = now_ns + int(HEARTBEAT_S * 1e9)
         for listener, _ in self._listeners.values():
             self._epoll.modify(listener.fileno(), select.EPOLLIN)
+        if self._live is not None:
+            self._live.maintain(now_ns / 1e9)
+        # Without heartbeats the prices age, which is what those of a broken live feed do.
+        silent = self.prices if self._live is not None and not self._live.session.flows else None
         for subscriber in list(self.sessions.by_descriptor.values()):
             if subscriber.stage == CLOSING and now_ns >= subscriber.deadline_ns:
                 self.sessions.disconnect(subscriber, "client_left", reason="did not close")
             elif subscriber.stage == STREAM and not subscriber.resuming:
                 self._drop_if_stalled(subscriber, now_ns)
-            elif subscriber.stage == STREAM and subscriber.heartbeats:
+            elif (
+                subscriber.stage == STREAM
+                and subscriber.heartbeats
+                and subscriber.publisher is not silent
+            ):
                 subscriber.publisher.heartbeat(subscriber)
         if self._metrics is not None:
             # It changes when somebody removes the segment.
@@ -299,15 +322,18 @@ class FeedServer:
             "bytes_sent": sessions.bytes_sent,
             "clients_dropped": sessions.dropped,
             "resumes": self._handshake.resumes,
+            **(self._live.session.counts if self._live is not None else {}),
         }
         # The block's counters continue those of a previous process: add, never set.
         for name, total in totals.items():
             metrics.add(name, total - self._published[name])
-        self._published = totals
+        self._published |= totals
         metrics.heartbeat()
 
     def close(self) -> None:
         """Close every socket."""
+        if self._live is not None:
+            self._live.close()
         self.sessions.close()
         for listener, _ in self._listeners.values():
             listener.close()

@@ -53,6 +53,16 @@ class Feed:
         self._cache: OrderedDict[int, Block] = OrderedDict()
         self.feed_id = _feed_id(rows, track, settings, work)
 
+    @property
+    def available(self) -> int:
+        """How many ticks there are by now: all, unless the feed is live."""
+        return self.total
+
+    @property
+    def ticks_in_file(self) -> int:
+        """The ticks of the data, without those that REPLAY adds."""
+        return self.file.ticks
+
     def _segment_of(self, seq: int) -> tuple[int, FeedSegment]:
         return self._segments[-1] if seq >= self._segments[-1][0] else self._segments[0]
 
@@ -84,11 +94,11 @@ class Feed:
         return int(block.event_ns[seq - block.first])
 
     def tick_at(self, event_ns: int) -> int:
-        """The first tick of that event time or later; ``total`` if there is none.
+        """The first tick of that event time or later; ``available`` if there is none.
 
         Times never decrease within a feed.
         """
-        return bisect_left(range(self.total), event_ns, key=self.event_ns)
+        return bisect_left(range(self.available), event_ns, key=self.event_ns)
 
     def snapshot(self, seq: int) -> bytes:
         """The last tick of each symbol before tick ``seq``, in stream order."""

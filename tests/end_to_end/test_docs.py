@@ -43,6 +43,16 @@ NOT_RUN = {
     ".venv/bin/python -m app proof": "ends with Ctrl-C; tests/app/backtest/proof runs it",
     ".venv/bin/python -m app data check data/first_steps/kurse.csv": "its exit code is 1; "
     "tests/end_to_end/host/test_newcomer.py runs it",
+    "DATA_PATH=wss://stream.binance.com:9443/ws LIVE_SYMBOLS=BTCUSDT,ETHUSDT "
+    ".venv/bin/python -m app run": "needs an exchange; tests/app/market_data/live has its own",
+    "DATA_PATH=wss://stream.binance.com:9443/ws LIVE_SYMBOLS=BTCUSDT docker compose "
+    "-f docker-compose.yml -f images/live.yml up -d --wait": "needs an exchange",
+    "LIVE_SYMBOLS=BTCUSDT,ETHUSDT .venv/bin/python -m app data record data/out/trades.parquet "
+    "wss://stream.binance.com:9443/ws": "needs an exchange",
+    ".venv/bin/python -m app data record data/out/run.parquet 127.0.0.1:9001 --seconds 60": (
+        "a minute; tests/app/market_data/inspect/test_record.py does the same"
+    ),
+    "docker compose cp gateway:/srv/live ./recordings": "needs a recording",
     "make lint": ".ci/run runs it before the tests",
     ".ci/run": "runs make test",
     ".venv/bin/python -m jupyter execute data/notebooks/backtest.ipynb": "host/test_notebook.py",
@@ -190,6 +200,7 @@ THREAT_MODELS = [
     ("app/shared_memory_utils/README.md", "## Threat model\n"),
     ("app/shared_memory_utils/README.md", "## Threat model of the feed ports"),
     ("images/README.md", "## Threat model\n"),
+    ("data/live.md", "## What an exchange can send\n"),
     ("app/dashboard/README.md", "## Threat model\n"),
 ]
 

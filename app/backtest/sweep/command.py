@@ -204,8 +204,8 @@ def sweep(request: Request) -> int:
         pool = stack.enter_context(Pool(min(request.jobs, at_once)))
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
-        total = feed.file.ticks if request.ticks is None else min(request.ticks, feed.total)
-        if request.verify and total != feed.file.ticks:
+        total = feed.ticks_in_file if request.ticks is None else min(request.ticks, feed.total)
+        if request.verify and total != feed.ticks_in_file:
             raise click.UsageError("--verify runs the whole file: leave out --ticks")
         memory = stack.enter_context(_decoded(feed, total, settings))
         if request.folds:

@@ -28,6 +28,8 @@ PATHS: Final = (
 LOSSES: Final = (
     ("gateway", "rows_skipped", "bad rows skipped"),
     ("gateway", "clients_dropped", "feed clients dropped"),
+    ("gateway", "live_missing", "trades missing"),
+    ("gateway", "live_refused", "trades refused"),
     ("orderbook", "gaps", "gaps in the feed"),
     ("orderbook", "ticks_malformed", "malformed ticks"),
     ("orderbook", "reconnects", "feed reconnects"),

@@ -10,7 +10,8 @@ import msgspec
 
 from app.config.loading import settings_or_exit
 from app.config.settings import Settings
-from app.market_data.inspect.convert import write_plain
+from app.market_data.inspect.convert import write_as_parquet, write_plain
+from app.market_data.inspect.record import is_recording, record, write_recording
 from app.market_data.inspect.summary import lines, summarize
 from app.market_data.inspect.trial import Trial, try_to_load
 from app.market_data.sources.errors import DataError
@@ -78,19 +79,25 @@ def _show(facts: list[tuple[str, str]]) -> None:
 def convert(file: str, out: Path, force: bool) -> int:
     """Write FILE so that it loads without settings.
 
-    OUT is a .csv or .csv.gz file.
+    OUT is a .csv, .csv.gz or .parquet file.  Of the recording of a live feed, Parquet has all that
+    is recorded: quantity, trade id, the exchange's and the receive time.
 
     Exit code 0: written, 1: FILE does not load, or OUT cannot be written, 2: wrong usage.
     """
-    if not out.name.endswith((".csv", ".csv.gz")):
-        raise click.UsageError(f"OUT must end in .csv or .csv.gz, not {out.name}")
+    if not out.name.endswith((".csv", ".csv.gz", ".parquet")):
+        raise click.UsageError(f"OUT must end in .csv, .csv.gz or .parquet, not {out.name}")
     if out.exists() and not force:
         raise click.UsageError(f"{out} exists; --force overwrites it")
     settings = _settings(file)
     try:
         with LoadProgress() as progress:
             rows = load_files(file, columns_of(settings), progress)
-        write_plain(rows, out)
+        if out.suffix != ".parquet":
+            write_plain(rows, out)
+        elif is_recording(Path(file)):
+            write_recording(Path(file), out)
+        else:
+            write_as_parquet(rows, out)
     except DataError as error:
         print(f"data: {error}", file=sys.stderr)
         print(f"data: python -m app data check {shlex.quote(file)} helps", file=sys.stderr)
@@ -101,3 +108,6 @@ def convert(file: str, out: Path, force: bool) -> int:
     skipped = f", {rows.skipped:,} malformed rows left out" if rows.skipped else ""
     print(f"{out}: {len(rows):,} ticks of {len(rows.symbols):,} symbols{skipped}")
     return 0
+
+
+command.add_command(record)

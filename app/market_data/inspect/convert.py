@@ -1,14 +1,22 @@
-"""Writes rows as the plain form: ``timestamp,symbol,price``, which loads without settings."""
+"""Writes rows as ``timestamp,symbol,price``, which loads without settings: as text, or Parquet."""
 
 import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
+from app.market_data.live.parquet_file import (
+    arrow,
+    names,
+    price_texts,
+    times,
+    with_nulls,
+    write_batches,
+)
 from app.market_data.storage.pieces import pieces
 from app.market_data.tick_table import NO_VALUE, Rows
 from app.model.wire.frames import DELIMITER
@@ -26,6 +34,30 @@ def write_plain(rows: Rows, path: Path) -> None:
         file.write(b"timestamp,symbol,price%b\n" % (b"" if rows.values is None else b",sentiment"))
         for first, end in pieces(len(rows)):
             file.write(_piece(rows, first, end))
+
+
+def write_as_parquet(rows: Rows, path: Path) -> None:
+    """The same as a Parquet file; prices are exact decimals.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_batches(path, (_batch(rows, first, end) for first, end in pieces(len(rows))))
+
+
+def _batch(rows: Rows, first: int, end: int) -> Any:
+    start = int(rows.offsets[first])
+    fields = bytes(rows.frames[start : rows.offsets[end]]).decode().split(DELIMITER.decode())
+    columns = {
+        "timestamp": times(rows.event_ns[first:end]),
+        "symbol": names(rows.symbols, rows.symbol_index[first:end].astype(np.int64)),
+        "price": price_texts(fields[2::3]),
+    }
+    if rows.values is not None:
+        values = rows.values[first:end]
+        kind = arrow().DataType.int16()
+        columns["sentiment"] = with_nulls(values, values == NO_VALUE, kind)
+    return arrow().RecordBatch.from_pydict(columns)
 
 
 def _piece(rows: Rows, first: int, end: int) -> bytes:

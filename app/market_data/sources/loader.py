@@ -8,6 +8,9 @@ from typing import Final
 
 from app.config.settings import Settings
 from app.market_data.feed import Feed
+from app.market_data.live import recording_source
+from app.market_data.live.following import follow_recording
+from app.market_data.live.places import url_of
 from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
 from app.market_data.sources.columnar import arrow, parquet
 from app.market_data.sources.dbn import file as dbn_file
@@ -26,7 +29,7 @@ from app.model.wire.frames import MAX_FRAME_BYTES
 READ_PERCENT: Final = 60
 """How much of the loading is reading, where rows are sorted."""
 
-SOURCES: Final[list[Source]] = [parquet, arrow, dbn_file, text_file]
+SOURCES: Final[list[Source]] = [parquet, arrow, dbn_file, recording_source, text_file]
 """The file formats; the first that matches loads the file.  Text is last: it matches any file."""
 
 
@@ -111,13 +114,22 @@ def _checked(path: Path | str, rows: Rows) -> Rows:
     Raises:
         DataError: they do not.
     """
-    size_bytes = len(encode_symbol_list(rows.symbols))
+    checked_symbols(path, rows.symbols)
+    return rows
+
+
+def checked_symbols(where: Path | str, symbols: list[str]) -> None:
+    """Refuse symbols that do not fit into a frame together.
+
+    Raises:
+        DataError: they do not.
+    """
+    size_bytes = len(encode_symbol_list(symbols))
     if size_bytes > MAX_FRAME_BYTES:
         raise DataError(
-            f"{path}: {len(rows.symbols)} symbols make a symbol list of {size_bytes} bytes, "
-            f"at most {MAX_FRAME_BYTES}: leave some out of the file"
+            f"{where}: {len(symbols)} symbols make a symbol list of {size_bytes} bytes, "
+            f"at most {MAX_FRAME_BYTES}: leave some out"
         )
-    return rows
 
 
 def load_sentiments(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
@@ -200,11 +212,13 @@ def load_track(
 
 
 def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
-    """Load the files that the settings name, and make the feed.
+    """Load the files that the settings name, and make the feed; of a live run, its recording.
 
     Raises:
         DataError: with every reason why a file cannot be replayed.
     """
+    if url_of(settings.data_path):
+        return follow_recording(settings)
     rows = load_files(settings.data_path, columns_of(settings), share(progress, 0, 80))
     track, seeded = load_track(settings, rows, share(progress, 80, 90))
     return Feed(rows, track, seeded, settings, share(progress, 90, 100))

@@ -5,7 +5,9 @@ from typing import Final
 
 MILLION: Final = 1_000_000
 TICKS_PER_S: Final = 2
-KINDS: Final = {1: "max", TICKS_PER_S: "/s", 3: "x"}
+LIVE: Final = "live"
+"""As the ticks of a live feed arrive."""
+KINDS: Final = {1: "max", TICKS_PER_S: "/s", 3: "x", 4: LIVE}
 """``pace_kind`` -> the end of the pace's text.  0: no pace is known."""
 
 
@@ -21,7 +23,7 @@ def pace_numbers(text: str) -> tuple[int, int]:
 
 def pace_text(kind: int, millionths: int) -> str:
     """The pace that :func:`pace_numbers` made these numbers of."""
-    if kind == 1:
+    if KINDS[kind] in ("max", LIVE):
         return KINDS[kind]
     whole, rest = divmod(millionths, MILLION)
     return f"{whole}.{rest:06d}".rstrip("0").rstrip(".") + KINDS[kind]

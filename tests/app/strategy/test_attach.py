@@ -11,6 +11,7 @@ NEUTRAL = (
     "sentiment_port", "order_port", "control_port", "dashboard_",
     "data_", "bars_as", "quotes_as", "sentiment_path", "timestamp_", "symbol_column",
     "sentiment_column", "decimal_comma",
+    "live_",
     "sort_rows", "skip_bad_rows", "sentiment_every_ticks", "seed", "pace", "start_paused", "replay",
     "sentiment_subscribers", "client_", "shm_", "ring_", "reader_grace_s", "attach_timeout_s",
     "trace_orders", "strategy_client", "strategy_cpus", "order_timeout_s", "order_store_",

@@ -78,3 +78,27 @@ def test_what_watches_the_stack_is_locked_down(compose_stack: MakeStack, service
     assert [port["host_ip"] for port in config["ports"]] == ["127.0.0.1"]
     asked = services["dashboard" if service == "prometheus" else "prometheus"]
     assert set(config["networks"]) & set(asked["networks"]) == {"observability"}
+
+
+def test_only_the_gateway_gets_a_way_out_for_a_live_feed(compose_stack: MakeStack) -> None:
+    """And it keeps no foot in the network whose members have none."""
+    both = ("-f", "docker-compose.yml", "-f", "images/live.yml")
+    config = json.loads(
+        compose_stack(DATA_PATH="wss://exchange/ws", LIVE_SYMBOLS="A")
+        .compose(*both, "--profile", "*", "config", "--format", "json")
+        .stdout
+    )
+    services = config["services"]
+    assert set(services["gateway"]["networks"]) == {"feeds", "outside"}
+    assert not services["gateway"].get("dns")
+    assert not config["networks"]["outside"].get("internal")
+    others = {name: service for name, service in services.items() if name != "gateway"}
+    assert not [n for n, each in others.items() if "outside" in (each.get("networks") or ())]
+    assert all(each.get("dns") == ["127.0.0.1"] for n, each in others.items() if n in PROCESSES)
+    writers = [
+        name
+        for name, service in services.items()
+        for volume in service.get("volumes") or ()
+        if volume["target"] == "/srv/live" and not volume.get("read_only")
+    ]
+    assert writers == ["gateway"]

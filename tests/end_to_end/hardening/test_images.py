@@ -18,7 +18,7 @@ BASE = ("base.txt",)
 LOCKS = {
     "shm": (),
     **dict.fromkeys(("orderbook", "strategy"), BASE),
-    "gateway": (*BASE, "data.txt"),
+    "gateway": (*BASE, "data.txt", "live.txt"),
     "order_manager": (*BASE, "data.txt", "order_manager.txt"),
     "dashboard": (*BASE, "data.txt", "dashboard.txt"),
 }
@@ -130,7 +130,7 @@ def test_its_user_may_write_only_to_output_and_temporary_folders(service: str) -
     """Even without Compose, whose root file system is read-only."""
     script = "find / -xdev -writable '(' -type f -o -type d ')' 2>/dev/null; true"
     found = set(inside(service, "sh", "-c", script, user="10001:10001").split())
-    assert found == {"/srv/out", "/srv/run", "/tmp", "/var/tmp"}
+    assert found == {"/srv/live", "/srv/out", "/srv/run", "/tmp", "/var/tmp"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

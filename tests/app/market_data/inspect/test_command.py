@@ -165,8 +165,8 @@ def test_what_convert_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "set TIMESTAMP_COLUMN=time" in err
     assert f"python -m app data check {path} helps" in err
     path.write_text("timestamp,symbol,price\n2025-10-01,A,1\n")
-    code, _, err = run(capsys, "convert", str(path), "out.parquet")
-    assert (code, "must end in .csv or .csv.gz" in err) == (2, True)
+    code, _, err = run(capsys, "convert", str(path), "out.xlsx")
+    assert (code, "must end in .csv, .csv.gz or .parquet" in err) == (2, True)
     code, _, err = run(capsys, "convert", str(path), str(path))
     assert (code, "--force overwrites it" in err) == (2, True)
     code, _, err = run(capsys, "convert", str(path), str(path / "out.csv"))

@@ -1,0 +1,115 @@
+"""The live feed in the gateway's loop: takes ticks as they arrive, keeps Parquet up to date."""
+
+import contextlib
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from app.market_data.live.live_feed import LiveFeed
+from app.market_data.live.session import LiveSession, ReceiverDied
+from app.runtime.log import get_logger
+
+log = get_logger()
+
+PARQUET_EVERY_S: Final = 60.0
+PARQUET_END_S: Final = 3.0
+"""Time for the last part at the end: less than a container has for its stop."""
+_PARQUET: Final = "app.market_data.live.parquet_parts"
+
+
+class LiveInput:
+    """One live session on the gateway's epoll; ``on_ticks`` is called when the feed has grown."""
+
+    def __init__(
+        self,
+        feed: LiveFeed,
+        session: LiveSession,
+        epoll: select.epoll,
+        on_ticks: Callable[[], None],
+    ) -> None:
+        self._feed, self.session = feed, session
+        self._epoll, self._on_ticks = epoll, on_ticks
+        self.descriptor = -1
+        self._waits = False
+        self._parquet: subprocess.Popen[bytes] | None = None
+        self._parquet_count = 0
+        self._next_parquet_s = time.monotonic() + PARQUET_EVERY_S
+        self._watch(session.start())
+
+    def _watch(self, descriptor: int) -> None:
+        self.descriptor, self._waits = descriptor, True
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def take(self) -> None:
+        """Record what has arrived, then release it."""
+        try:
+            ticks = self.session.take()
+        except ReceiverDied:
+            self._epoll.unregister(self.descriptor)
+            self.descriptor = -1
+            self.session.restart()
+            return
+        if self._waits != self.session.writable:
+            # What is not read waits in the socket, in the receiver, and at the exchange.
+            self._waits = self.session.writable
+            self._epoll.modify(self.descriptor, select.EPOLLIN if self._waits else 0)
+        if ticks is not None:
+            self._feed.grow(ticks)
+            self._on_ticks()
+
+    def maintain(self, now_s: float) -> None:
+        """Twice a second: what has to be tried again, said, or written."""
+        if not self.session.writable and self.descriptor >= 0:
+            self.take()
+        self.session.maintain(now_s)
+        if (descriptor := self.session.respawn(now_s)) is not None:
+            self._watch(descriptor)
+        if now_s >= self._next_parquet_s:
+            self._next_parquet_s = now_s + PARQUET_EVERY_S
+            self._write_parquet()
+
+    def _write_parquet(self) -> None:
+        if self._parquet is not None and self._parquet.poll() is None:
+            return
+        self._check_parquet()
+        if self._feed.available > self._parquet_count:
+            self._parquet_count = self._feed.available
+            self._parquet = subprocess.Popen(
+                [sys.executable, "-m", _PARQUET, str(self._feed.log.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+
+    def _check_parquet(self) -> None:
+        """Say why the last one has failed; the next one does its work, too."""
+        if self._parquet is None:
+            return
+        process, self._parquet = self._parquet, None
+        reason = b""
+        if process.stderr is not None:
+            with process.stderr:
+                reason = process.stderr.read(4096)
+        if process.wait():
+            self._parquet_count = 0
+            lines = reason.decode("utf-8", "replace").strip().splitlines()
+            log.warning("live_parquet_failed", reason=lines[-1] if lines else "no reason")
+
+    def close(self) -> None:
+        """End the session, and write the last part."""
+        self.session.close()
+        until_s = time.monotonic() + PARQUET_END_S
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._parquet is not None:
+                self._parquet.wait(PARQUET_END_S)
+            self._write_parquet()
+            if self._parquet is not None:
+                self._parquet.wait(max(until_s - time.monotonic(), 0.1))
+                self._check_parquet()
+        if self._parquet is not None:
+            mend = f"python -m app data convert {self._feed.log.path} ticks.parquet"
+            log.warning("live_parquet_failed", reason="not done in time", mend=mend)

@@ -1,0 +1,75 @@
+"""The feed of a live run: its recording so far, which is the run's truth.
+
+The gateway makes it grow; a second computation of the run (compare, proof) follows the file.
+"""
+
+import hashlib
+from collections import OrderedDict
+from typing import Final
+
+from app.config.settings import Settings
+from app.market_data.feed import CACHED_BLOCKS, Feed
+from app.market_data.feed_segment import Block
+from app.market_data.live.records import Records
+from app.market_data.live.segment import BLOCK_TICKS, LiveSegment
+from app.market_data.live.tick_log import TickLog
+
+MEAN_FRAME_BYTES: Final = 40
+
+
+class LiveFeed(Feed):
+    """Ticks ``0`` to ``available - 1`` of a recording; ``total`` is more than there will be."""
+
+    def __init__(self, log: TickLog, settings: Settings, *, follows: bool = False) -> None:
+        """``follows``: another process writes the recording.
+
+        Raises:
+            DataError: the recording is damaged.
+        """
+        self.log = log
+        self.live = LiveSegment(log, settings.seed, settings.sentiment_every_ticks)
+        self._follows = follows
+        self.symbols = log.symbols
+        self.rows_skipped = 0
+        self._segments = [(0, self.live)]
+        self.total = self.live.ticks
+        self.frame_bytes_mean = float(MEAN_FRAME_BYTES)
+        self._cache: OrderedDict[int, Block] = OrderedDict()
+        choices = (log.recording_id, settings.seed, settings.sentiment_every_ticks, log.symbols)
+        self.feed_id = hashlib.blake2b(repr(choices).encode(), digest_size=8).hexdigest()
+
+    @property
+    def available(self) -> int:
+        """How many ticks there are by now."""
+        if self._follows and (count := self.log.refresh()) > self.live.count:
+            self.live.grow(self.log.ticks(self.live.count, count))
+        return self.live.count
+
+    @property
+    def ticks_in_file(self) -> int:
+        """Those that are recorded by now."""
+        return self.available
+
+    def grow(self, ticks: Records) -> None:
+        """The next ticks; they are in the recording."""
+        self.live.grow(ticks)
+
+    def block_at(self, seq: int) -> Block:
+        """The block that holds tick ``seq``, or that will hold it; recent blocks are cached."""
+        if self._follows and seq >= self.live.count:
+            _ = self.available
+        first = self.live.block_first(seq)
+        if first + BLOCK_TICKS > self.live.count:
+            return self.live.block(first)
+        block = self._cache.get(first)
+        if block is None:
+            block = self._cache[first] = self.live.block(first)
+            if len(self._cache) > CACHED_BLOCKS:
+                self._cache.popitem(last=False)
+        else:
+            self._cache.move_to_end(first)
+        return block
+
+    def sentiment_snapshot(self, seq: int) -> bytes:
+        """The latest sentiment of each symbol that was due before tick ``seq``, in stream order."""
+        return self.live.latest_sentiments(seq)

@@ -1,0 +1,15 @@
+"""What a session logs."""
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.support.live.session import Logged
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """The lines that are logged meanwhile."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
