@@ -93,10 +93,11 @@ def one_row_layout(
         if at in time or symbol.casefold() == columns.sentiment.casefold():
             continue
         header.find(symbol)
-        problem = symbol_problem(symbol.encode())
+        name = without_padding(symbol.encode())
+        problem = symbol_problem(name)
         if problem:
             raise DataError(f"{path}: DATA_KIND=wide: column {symbol!r}: {problem}")
-        groups.append(Group((at,), symbol.encode()))
+        groups.append(Group((at,), name))
     if not groups:
         raise DataError(f"{path}: DATA_KIND=wide: no column besides the timestamp's")
     return Layout("ticks", delimiter, names, *head, time, None, groups, sparse=True)

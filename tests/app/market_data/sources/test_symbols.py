@@ -65,6 +65,8 @@ def test_json_and_tables_with_a_column_for_each_symbol(tmp_path: Path) -> None:
     assert frames(path) == (FRAMES, FIRST_SEEN)
     path.write_text(f"Price,Close,Close\nTicker,{IN_FILE[0]},{LONGEST}\nDate,,\n2025-10-01,1,2\n")
     assert frames(path)[1] == [NAMES[0], LONGEST]
+    path.write_text(f"Date,{IN_FILE[0]},{LONGEST}\n2025-10-01,1,2\n")
+    assert frames(path, data_kind="wide")[1] == [NAMES[0], LONGEST]
 
 
 @pytest.mark.parametrize("dictionary", [False, True])
