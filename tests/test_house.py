@@ -63,8 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The processes.  None imports another.
     "gateway": SHARED | RUNTIME | FEED,
     "orderbook": SHARED | RUNTIME,
-    "strategy": SHARED | RUNTIME | {"strategy/kit"},
-    "strategy/kit": SHARED | RUNTIME,
+    "strategy": SHARED | RUNTIME | {"strategy/kit", "execution/costs"},
+    "strategy/kit": SHARED | RUNTIME | {"execution/costs"},
     "order_manager": SHARED | RUNTIME
     | {"execution", "order_manager/access", "order_manager/store"},
     "order_manager/access": SHARED | RUNTIME | {"order_manager"},

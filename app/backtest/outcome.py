@@ -9,14 +9,14 @@ import apsw
 
 from app.backtest.result import Result
 from app.model.money import divide, money_text
-from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES
+from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES, tick_of_order_id
 from app.model.position import Costs, Position
 from app.order_manager.store.positions import read_positions
 from app.order_manager.store.tools import reading
 
 
 class OrderLine(NamedTuple):
-    """One order as acknowledged, money in 1e-9 units; ``tick`` is the client's order id - 1."""
+    """One order as acknowledged, money in 1e-9 units; ``tick``: the one it was sent on."""
 
     client: str
     tick: int
@@ -110,7 +110,7 @@ def of_backtest(result: Result) -> Outcome:
     orders = [
         OrderLine(
             result.client,
-            order.id - 1,
+            tick_of_order_id(order.id),
             SIDE_NAMES[order.side],
             order.symbol,
             order.qty,
@@ -126,8 +126,8 @@ def of_backtest(result: Result) -> Outcome:
     ]
     fills = [
         FillLine(
-            result.client, order.id - 1, order.filled_qty, order.exec_price, order.fee,
-            order.slippage, order.impact, order.borrow,
+            result.client, tick_of_order_id(order.id), order.filled_qty, order.exec_price,
+            order.fee, order.slippage, order.impact, order.borrow,
         )
         for order in result.orders
         if order.exec_count
@@ -158,8 +158,8 @@ def read_outcome(connection: apsw.Connection, names: dict[int, str]) -> Outcome:
     """The outcome of the clients whose numbers are in ``names``, under these names."""
     orders = [
         OrderLine(
-            names[client_no], order_id - 1, SIDE_NAMES[side], symbol, qty, price, TYPE_NAMES[kind],
-            ts, STATUS_NAMES[status], filled_qty, int(filled_notional), code,
+            names[client_no], tick_of_order_id(order_id), SIDE_NAMES[side], symbol, qty, price,
+            TYPE_NAMES[kind], ts, STATUS_NAMES[status], filled_qty, int(filled_notional), code,
         )
         for (
             client_no, order_id, side, symbol, qty, price, kind, ts, status, filled_qty,
@@ -171,7 +171,7 @@ def read_outcome(connection: apsw.Connection, names: dict[int, str]) -> Outcome:
         if client_no in names
     ]  # fmt: skip
     fills = [
-        FillLine(names[client_no], order_id - 1, qty, price, *map(int, costs))
+        FillLine(names[client_no], tick_of_order_id(order_id), qty, price, *map(int, costs))
         for client_no, order_id, qty, price, *costs in connection.execute(
             "SELECT o.client_no, o.id, f.qty, f.price, f.fee, f.slippage, f.impact, f.borrow "
             "FROM fills f JOIN orders o USING(order_no) ORDER BY f.fill_no"

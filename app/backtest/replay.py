@@ -115,6 +115,9 @@ def replay(
         (buys, sells, flats, holds),
         engine.params.text,
         broker.accrued(client, dict(zip(symbols, curve.last_ns.tolist(), strict=True))),
+        engine.context.orders.placed,
+        engine.context.orders.canceled,
+        len(engine.left_open),
     )
 
 

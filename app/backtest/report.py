@@ -47,6 +47,10 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
         ("trades hash", result.trades_hash),
     ]
+    if result.placed:
+        counts = (result.placed, result.canceled, result.left_open)
+        placed = "{:,}, {:,} canceled, {:,} open at the end".format(*counts)
+        head.insert(-2, ("placed by itself", placed))
     header = (
         "symbol",
         "orders",

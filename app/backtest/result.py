@@ -127,7 +127,8 @@ class Result(msgspec.Struct):
 
     ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL,
     FLAT and HOLD.  ``params``: the strategy's parameters, all of them.  ``accrued``: symbol -> what
-    a short has cost since its last fill, in units of 1e-9.
+    a short has cost since its last fill, in units of 1e-9.  ``placed``: orders that the strategy
+    has placed itself; of these ``canceled``, with a limit, and ``left_open`` at the end.
     """
 
     symbols: list[str]
@@ -141,6 +142,9 @@ class Result(msgspec.Struct):
     signals: tuple[int, int, int, int]
     params: str = ""
     accrued: dict[str, int] = {}
+    placed: int = 0
+    canceled: int = 0
+    left_open: int = 0
 
     @property
     def ticks_per_s(self) -> float:

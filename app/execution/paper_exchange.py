@@ -30,6 +30,8 @@ class PaperExchange:
       rejected.
     - A LIMIT order executes when the book's price after slippage reaches its limit; the remainder
       waits (GTC, DAY) until the book crosses, or is canceled (IOC).
+    - A strategy's LIMIT order that is IOC has waited in the strategy until its tick reached it.  It
+      executes at its own price, without slippage: it was there first.
 
     The fill ratio limits an execution to a random share of the open quantity, from the ratio up to
     all of it, at least 1.  The draw depends on the seed, the order's id, symbol and filled
@@ -56,6 +58,9 @@ class PaperExchange:
 
     def submit(self, order: Order, *, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
+        if at_tick and order.type == LIMIT and order.tif == IOC:
+            assert order.price is not None
+            return Report((self._execution(order, order.price, order.price),))
         tick_price = order.price if at_tick and order.type == PLAIN else None
         market = self._market(order) if tick_price is None else tick_price
         if market is None:
@@ -120,10 +125,7 @@ class PaperExchange:
         return None if book is None else book.price
 
     def _slipped(self, market: int, order: Order) -> int:
-        if not self._slippage.any:
-            return market
-        worse = self._slippage.worse(market, order.qty)
-        return max(market + worse, 1) if order.side == BUY else max(market - worse, 1)
+        return self._slippage.taker_price(market, order.side, order.qty)
 
     def _execution(self, order: Order, price: int, market: int) -> Execution:
         qty = self._quantity_now(order)
@@ -152,7 +154,7 @@ class EchoVenue(PaperExchange):
 
     def submit(self, order: Order, *, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
-        return super().submit(order, at_tick=True)
+        return super().submit(order, at_tick=at_tick or order.type == PLAIN)
 
 
 def _marketable(order: Order, price: int) -> bool:

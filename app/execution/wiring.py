@@ -24,12 +24,7 @@ Values = Mapping[str, Any]
 def _paper(kind: type[PaperExchange], values: Values, prices: PriceSource) -> Venue:
     return kind(
         prices,
-        Slippage(
-            values["paper_slippage_bps"],
-            values["paper_half_spread_bps"],
-            values["paper_impact_bps"],
-            values["paper_impact_qty"],
-        ),
+        Slippage.of_settings(values),
         values["paper_fill_percent"],
         values["seed"],
         Fees(values["paper_fee_per_share"], values["paper_fee_bps"], values["paper_fee_min"]),

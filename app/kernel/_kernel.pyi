@@ -154,6 +154,19 @@ class Intent:
     target: int
     price: float
     recv_us: int
+    order_id: int
+    def __init__(
+        self,
+        seq: int,
+        event_ns: int,
+        symbol_index: int,
+        symbol: str,
+        signal: int,
+        target: int,
+        price: float,
+        recv_us: int,
+        order_id: int,
+    ) -> None: ...
 
 class BatchTimes:
     def __init__(self, memory: Bytes) -> None: ...

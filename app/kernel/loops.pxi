@@ -8,16 +8,22 @@ INVALID_SIGNAL = "signals must be +1 (BUY), -1 (SELL), 2 (FLAT) or 0 (HOLD)"
 cdef class Intent:
     """An order that the strategy wants to send.
 
-    ``seq`` and ``price`` are those of its tick; the order id follows from ``seq``.  ``signal`` is +1
+    ``seq`` and ``price`` are those of its tick; ``order_id`` follows from ``seq``.  ``signal`` is +1
     to buy, -1 to sell; ``target`` is the position after the order: +1 long, 0 flat, -1 short.
     """
-    cdef readonly uint64_t seq
+    cdef readonly uint64_t seq, order_id
     cdef readonly int64_t event_ns
     cdef readonly uint32_t symbol_index
     cdef readonly str symbol
     cdef readonly int signal, target
     cdef readonly double price
     cdef readonly uint32_t recv_us
+
+    def __init__(self, uint64_t seq, int64_t event_ns, uint32_t symbol_index, str symbol,
+                 int signal, int target, double price, uint32_t recv_us, uint64_t order_id):
+        self.seq, self.event_ns, self.symbol_index = seq, event_ns, symbol_index
+        self.symbol, self.signal, self.target = symbol, signal, target
+        self.price, self.recv_us, self.order_id = price, recv_us, order_id
 
     def __repr__(self):
         return (f"Intent(seq={self.seq}, signal={self.signal}, target={self.target}, "
@@ -231,6 +237,7 @@ cdef class OrderGate:
                         break
                     intent = Intent.__new__(Intent)
                     intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
+                    intent.order_id = tick.seq + 1
                     intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
                     intent.symbol = <str>self.symbols[tick.symbol]
                     intent.signal = target if target else -self.position[tick.symbol]

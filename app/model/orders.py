@@ -65,14 +65,26 @@ def db_int(value: int) -> int | str:
     return value if -INT64_MAX <= value <= INT64_MAX else str(value)
 
 
-def order_id_of_tick(seq: int) -> int:
-    """The id of the order that a strategy sends on tick ``seq``; never 0."""
-    return seq + 1
+TICKS_MAX: Final = 1 << 40
+"""Ticks of a run whose orders have ids of their own: at a million a second, twelve days."""
+ORDERS_A_TICK: Final = 1 << 13
+"""Orders that one tick has ids for; all ids are below 2^53, which every JSON reader holds."""
+
+
+def order_id_of_tick(seq: int, nth: int = 0) -> int:
+    """The id of the order that a strategy sends on tick ``seq``, its ``nth`` there; never 0."""
+    return seq + 1 + nth * TICKS_MAX
 
 
 def tick_of_order_id(order_id: int) -> int:
     """The tick on which a strategy sent the order."""
-    return order_id - 1
+    return (order_id - 1) % TICKS_MAX
+
+
+def place_of_order_id(order_id: int) -> tuple[int, int]:
+    """The tick, and which of its orders: a strategy sends its orders in this sequence."""
+    nth, seq = divmod(order_id - 1, TICKS_MAX)
+    return seq, nth
 
 
 class InvalidTransitionError(Exception):

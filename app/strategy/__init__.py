@@ -5,6 +5,7 @@ from app.runtime.run.strategy_params import ParamError
 from app.strategy.base import Strategy
 from app.strategy.cross_check import CrossCheck
 from app.strategy.kit.desk import Fill, Reject
+from app.strategy.kit.order_desk import Order
 from app.strategy.kit.params import Param
 from app.strategy.process import main
 from app.strategy.reference import (
@@ -19,6 +20,7 @@ __all__ = [
     "CrossCheck",
     "Fill",
     "MarketDataPoint",
+    "Order",
     "Param",
     "ParamError",
     "Reject",

@@ -19,14 +19,17 @@ the stack recovers by showing the strategy the same ticks again.
 
 import importlib
 import importlib.util
+import operator
 import sys
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from app.config.settings import Settings
+from app.execution.costs.slippage import Slippage
 from app.kernel import _kernel
 from app.model.position import Position
 from app.strategy.failure import (
@@ -38,6 +41,7 @@ from app.strategy.failure import (
     place_of_class,
 )
 from app.strategy.kit.desk import Desk, Fill, Reject, money
+from app.strategy.kit.order_desk import Order, OrderDesk
 from app.strategy.kit.own_files import beside
 from app.strategy.kit.params import Params, resolve
 
@@ -63,6 +67,8 @@ class Context:
         self.symbols = symbols
         self.settings = settings
         self.desk = Desk(symbols)
+        values = msgspec.structs.asdict(settings)
+        self.orders = OrderDesk(symbols, Slippage.of_settings(values))
         self.params = params
         """By default a strategy reads them from the settings."""
         self.sentiment: npt.NDArray[np.int16] = np.empty(0, np.int16)
@@ -81,13 +87,17 @@ class Strategy:
     sees_answers: bool | None = None
     """Whether each order is answered before the next tick is shown.  None: if the class has
     ``on_fill`` or ``on_reject``, or its methods ask for a position."""
+    places_orders: bool | None = None
+    """Whether it places orders itself and returns no signals.  None: if its methods use ``buy``,
+    ``sell``, ``target``, ``cancel`` or ``open_orders``."""
 
     _desk: Desk
+    _orders: OrderDesk
 
     def __new__(cls, context: Context, *_args: Any, **_named: Any) -> Self:
         """An instance that has the values of its parameters, before its ``__init__`` runs."""
         made = super().__new__(cls)
-        made._desk = context.desk
+        made._desk, made._orders = context.desk, context.orders
         params = context.params or resolve(cls, context.settings)
         vars(made).update(params.values)
         return made
@@ -164,6 +174,51 @@ class Strategy:
     def history(self, symbol: str | int, count: int) -> npt.NDArray[np.float64]:
         """The last ``count`` prices of a symbol, that of this tick last; fewer at the start."""
         return self._desk.history(symbol, count)
+
+    def buy(self, symbol: str | int, qty: int, limit: float | None = None) -> Order:
+        """Place an order to buy, at the market or, with ``limit``, at that price or a better one.
+
+        It is sent when the method that places it is done.
+
+        Raises:
+            ValueError: an unknown symbol, a quantity or limit that no order can have.
+        """
+        return self._place(symbol, 1, qty, limit)
+
+    def sell(self, symbol: str | int, qty: int, limit: float | None = None) -> Order:
+        """Place an order to sell; as :meth:`buy`."""
+        return self._place(symbol, -1, qty, limit)
+
+    def target(self, symbol: str | int, qty: int) -> Order | None:
+        """Place the market order that leads to a position of ``qty``; None if none is needed.
+
+        It counts what is held and what open market orders will add, but no limit orders.
+        """
+        index = self._desk.index_of(symbol)
+        held = self.position(index) + self._orders.on_the_way(index)
+        if isinstance(qty, bool) or not hasattr(qty, "__index__"):
+            raise ValueError(f"qty {qty!r}: must be a whole number of shares, negative to be short")
+        missing = operator.index(qty) - held
+        if not missing:
+            return None
+        return self._place(index, 1 if missing > 0 else -1, abs(missing), None)
+
+    def cancel(self, order: Order) -> bool:
+        """Cancel what is left of an order; False if it was over already, which is no error."""
+        return self._orders.cancel(order)
+
+    @property
+    def open_orders(self) -> tuple[Order, ...]:
+        """The orders that may still be executed, in the sequence in which they were placed."""
+        return self._orders.open_orders
+
+    def _place(self, symbol: str | int, sign: int, qty: int, limit: float | None) -> Order:
+        if not self._orders.active:
+            raise RuntimeError(
+                "set places_orders = True on the class: its code does not show that it places "
+                "orders, so it would not be told of their answers in time"
+            )
+        return self._orders.place(self._desk.index_of(symbol), sign, qty, limit)
 
     def log(self, text: str, **fields: object) -> None:
         """Write a line to the log, at most 20 a second; silent while a restart repeats ticks."""

@@ -3,6 +3,7 @@
 Nothing here decides anything, so the process calls it after the orders are answered.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +14,15 @@ from app.config.settings import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
+from app.model.token_bucket import TokenBucket
 from app.model.trades_hash import TradesHash, trade_line, unrecorded_line
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Answer
 from app.strategy.base import SIGNAL_NAMES
 from app.strategy.engine import Engine
-from app.strategy.kit.desk import renamed
+from app.strategy.kit.desk import NOTES_PER_S, renamed
+from app.strategy.kit.order_desk import Order
 from app.strategy.schedule import Schedule
 
 log = get_logger()
@@ -54,6 +57,7 @@ class StrategyCounters:
         # Where a restarted strategy sends the whole run again, these count it from its start.
         self._has_hash = settings.resends_run
         self._trades = TradesHash()
+        self._order_notes, self._orders_not_noted = TokenBucket(NOTES_PER_S), 0
         if not self._has_hash:
             self._trades.orders = metrics.get("run_orders")
             self._trades.filled = metrics.get("run_filled")
@@ -63,7 +67,7 @@ class StrategyCounters:
         """Add answered orders to the run's digest, also those of a recovery."""
         lines, filled, refused = [], 0, 0
         for intent, answer in zip(intents, answers, strict=True):
-            order_id, order = order_id_of_tick(intent.seq), answer.order
+            order_id, order = intent.order_id, answer.order
             refused += not answer.ok
             if order is None:
                 lines.append(unrecorded_line(order_id, answer.code))
@@ -140,7 +144,7 @@ class StrategyCounters:
                 log.warning(
                     "order_rejected",
                     client=self._client,
-                    id=order_id_of_tick(intent.seq),
+                    id=intent.order_id,
                     symbol=intent.symbol,
                     code=answer.code,
                     msg=answer.msg,
@@ -160,7 +164,7 @@ class StrategyCounters:
                 log.info(
                     "position",
                     client=self._client,
-                    id=order_id_of_tick(intent.seq),
+                    id=intent.order_id,
                     symbol=intent.symbol,
                     now=POSITION_NAMES[int(self._engine.position[intent.symbol_index])],
                     held=self._engine.held(intent.symbol_index),
@@ -177,11 +181,40 @@ class StrategyCounters:
         metrics.set("run_filled", self._trades.filled)
         metrics.set("run_refused", self._trades.refused)
         metrics.set("trades_hash", self._trades.value if self._has_hash else 0)
+        if self._engine.places:
+            orders = self._engine.context.orders
+            metrics.set("placed", orders.placed)
+            metrics.set("placed_canceled", orders.canceled)
+            metrics.set("placed_open", len(orders.open_orders) or len(self._engine.left_open))
         metrics.heartbeat()
 
     def note(self, text: str, seq: int, fields: dict[str, Any]) -> None:
         """Log what the strategy says, while it is shown tick ``seq``."""
         log.info("strategy_says", client=self._client, text=text, seq=seq, **renamed(fields))
+
+    def log_left_open(self) -> None:
+        """Log how many orders the end of the run has canceled, if any."""
+        if left := len(self._engine.left_open):
+            log.info("placed_orders_canceled", client=self._client, count=left)
+
+    def note_order(self, what: str, order: Order) -> None:
+        """Log that an order waits for its price, or that the strategy has canceled it."""
+        if not self._order_notes.take(time.monotonic_ns()):
+            self._orders_not_noted += 1
+            return
+        left_out, self._orders_not_noted = self._orders_not_noted, 0
+        log.info(
+            "placed_order",
+            client=self._client,
+            what=what,
+            number=order.number,
+            side=order.side,
+            qty=order.left_qty,
+            symbol=order.symbol,
+            limit=order.limit,
+            seq=self._engine.context.desk.seq,
+            **({"left_out": left_out} if left_out else {}),
+        )
 
     def close(self) -> None:
         """Detach from the gateway's counters."""

@@ -13,7 +13,6 @@ from app.config.settings import Settings
 from app.kernel import _kernel
 from app.kernel._kernel import Intent
 from app.model.money import to_units
-from app.model.orders import order_id_of_tick
 from app.model.wire.order_json import encode_order
 from app.runtime.net.order_client import EncodedOrder
 from app.runtime.run.strategy_params import ParamError
@@ -29,6 +28,8 @@ from app.strategy.failure import (
     signature_problem,
 )
 from app.strategy.kit.desk import Fill, Reject, money
+from app.strategy.kit.order_desk import Order
+from app.strategy.kit.order_stepping import OrderStepper, PlacedIntent, mixture, places_orders
 from app.strategy.kit.outcome import Outcome
 from app.strategy.kit.params import Params
 from app.strategy.kit.stepping import Stepper, overrides, wants_answers
@@ -83,8 +84,12 @@ class Engine:
         """Per symbol: not 0 while its order has no answer."""
         self._marks = TickMarks(symbols) if settings.limits_value_holdings else None
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
-        self.told = wants_answers(strategy, Strategy)
-        """Whether the strategy sees each answer before its next tick: see :meth:`tell`."""
+        self.places = places_orders(strategy, Strategy)
+        """Whether it places orders itself, and gives no signals."""
+        self.left_open: list[Order] = []
+        """What was open, and canceled, at the end of the run."""
+        self.told = self.places or wants_answers(strategy, Strategy)
+        """Whether it sees each answer before its next tick: see :meth:`tell`."""
         self._stepper = self._make_stepper(strategy)
         # Not the strategy's own buffer: it may write that for each tick again.
         self._stepped = np.zeros(MAX_BATCH_TICKS, np.int8)
@@ -118,9 +123,13 @@ class Engine:
             wrong = f"timer_s = {period_s!r}: on_timer needs its period, in seconds of event time"
         elif not (type(history_ticks) is int and 0 <= history_ticks <= HISTORY_MAX):
             wrong = f"history_ticks = {history_ticks!r}: must be a whole number, 0 to {HISTORY_MAX}"
+        elif self.places:
+            wrong = mixture(strategy, Strategy)
         if wrong:
             error = ValueError(wrong)
             raise failure(strategy.__name__, error, place_of_class(strategy)) from error
+        if self.places:
+            return OrderStepper(self.strategy, self.context, self.position, timer)
         if not (self.told or timer is not None or history_ticks):
             return None
         return Stepper(
@@ -202,6 +211,9 @@ class Engine:
         Raises:
             StrategyError: a signal other than +1, -1, 2, 0.
         """
+        if isinstance(self._stepper, OrderStepper):
+            yield from self._placed(self._stepper, ticks, client)
+            return
         if self._marks is None:
             for intents in self.intents(ticks, signals):
                 yield intents, [self.order(intent, client) for intent in intents]
@@ -217,6 +229,30 @@ class Engine:
                 orders.append(order._replace(marks=self._marks.of_order(intent)))
             yield intents, orders
         self._marks.follow(ticks[followed:])
+
+    def _placed(
+        self, stepper: OrderStepper, ticks: npt.NDArray[np.void], client: str
+    ) -> Iterator[tuple[list[Intent], list[EncodedOrder]]]:
+        """The orders that a strategy has placed itself: all are of the last tick."""
+        self.follow(ticks)
+        desk = self.context.orders
+        while True:
+            while desk.has_due():
+                due = desk.take(MAX_BATCH_ORDERS)
+                intents: list[Intent] = [
+                    PlacedIntent(each, self.symbols[each.symbol_index], ticks[-1]) for each in due
+                ]
+                orders = [self.order(intent, client) for intent in intents]
+                if (marks := self._marks) is not None:
+                    pairs = zip(orders, intents, strict=True)
+                    orders = [order._replace(marks=marks.of_order(i)) for order, i in pairs]
+                yield intents, orders
+            try:
+                if not stepper.finish():
+                    return
+            except Exception as error:
+                self.strategy.failed_tick = error, describe_tick(ticks[-1], self.symbols)
+                raise self._failure(ticks, error) from error
 
     def follow(self, ticks: npt.NDArray[np.void]) -> None:
         """Take note of ticks for which no order is sent, whatever the signals."""
@@ -251,17 +287,18 @@ class Engine:
         That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
         an order was filled in part.
         """
+        if isinstance(intent, PlacedIntent):
+            return intent.due.qty
         if self._every:
             return self._qty
         return abs(intent.target * self._qty - self._held[intent.symbol_index])
 
     def order(self, intent: Intent, client: str) -> EncodedOrder:
         """The order, without marks; to be called before it is settled."""
-        order_id = order_id_of_tick(intent.seq)
         return EncodedOrder(
-            order_id,
+            intent.order_id,
             encode_order(
-                order_id,
+                intent.order_id,
                 client,
                 SIGNAL_NAMES[intent.signal],
                 intent.symbol,
@@ -269,12 +306,13 @@ class Engine:
                 intent.price,
                 intent.event_ns,
                 self._proof,
+                maker=isinstance(intent, PlacedIntent) and intent.due.maker,
             ),
         )
 
     def settle(self, intent: Intent, filled_qty: int) -> None:
         """Apply the answer; ``filled_qty`` is 0 if the order was rejected."""
-        if not self._every:
+        if self.places or not self._every:
             index = intent.symbol_index
             self.hold(index, self._held[index] + intent.signal * filled_qty)
 
@@ -284,17 +322,23 @@ class Engine:
         Raises:
             StrategyError: the strategy raised.
         """
-        order_id, side = order_id_of_tick(intent.seq), SIGNAL_NAMES[intent.signal]
+        order_id, side = intent.order_id, SIGNAL_NAMES[intent.signal]
+        order, maker = None, False
+        refused = bool(answer.code) or answer.filled_qty <= 0
+        if isinstance(intent, PlacedIntent):
+            order, maker = intent.due.order, intent.due.maker
+            self.context.orders.answered(order, answer.filled_qty, refused=refused)
         place = (order_id, intent.seq, intent.event_ns, intent.symbol, side)
-        if answer.code or answer.filled_qty <= 0:
-            reject = Reject(*place, ordered_qty, answer.code, answer.msg)
+        if refused:
+            reject = Reject(*place, ordered_qty, answer.code, answer.msg, order)
             self._call("on_reject", reject, order_id=order_id, symbol=intent.symbol)
             return
         units = to_units(intent.price) if answer.price is None else answer.price
         index, side_sign, qty = intent.symbol_index, intent.signal, answer.filled_qty
         fee, borrow = answer.fee, answer.borrow
         self.context.desk.execute(index, side_sign, qty, units, fee, borrow)
-        fill = Fill(*place, qty, ordered_qty, money(units), units, money(fee), money(borrow))
+        paid = (money(units), units, money(fee), money(borrow))
+        fill = Fill(*place, qty, ordered_qty, *paid, order, maker)
         self._call("on_fill", fill, order_id=order_id, symbol=intent.symbol)
 
     def start(self, note: Callable[[str, int, dict[str, Any]], None] | None = None) -> None:
@@ -306,13 +350,31 @@ class Engine:
         self.context.desk.log_to(note)
         self._call("on_start")
 
-    def stop(self) -> None:
-        """Tell the strategy that the run is over, or this process is stopped.
+    def stale(self, age_s: float, *, repeated: bool) -> dict[str, int]:
+        """Tell the strategy that the feed is silent; returns more fields for the log.
+
+        ``repeated``: a restart repeats the run, but no silence, so what the strategy places and
+        cancels now has no effect.
 
         Raises:
             StrategyError: the strategy raised.
         """
+        orders = self.context.orders
+        before, orders.deaf = orders.ignored, repeated
+        self._call("on_stale", age_s)
+        orders.deaf = False
+        return {"orders_ignored": ignored} if (ignored := orders.ignored - before) else {}
+
+    def stop(self) -> None:
+        """Tell the strategy that the run is over, or this process is stopped; cancel its orders.
+
+        Raises:
+            StrategyError: the strategy raised.
+        """
+        orders = self.context.orders
+        orders.deaf = True
         self._call("on_stop")
+        self.left_open = orders.close()
 
     def _call(self, name: str, *arguments: object, **details: object) -> None:
         strategy = type(self.strategy)

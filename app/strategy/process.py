@@ -121,12 +121,15 @@ class StrategyProcess:
         up to that of the last order: the positions are newer than those ticks, so the strategy
         could decide differently on them.
         """
+        proof = self.metrics.stack_proof
         if self._whole_run and self.feed_id:
             # The gateway's position may be lost with the shared memory; stored orders outlive both.
             last_id = last_order_id(self.orders, self.client)
             if last_id is not None:
-                announce_position(self.settings, self.feed_id, last_id, self.metrics.stack_proof)
-        next_seq = self.reader.next_seq()
+                announce_position(self.settings, self.feed_id, last_id, proof)
+        next_seq, orders = self.reader.next_seq(), self.engine.context.orders
+        # What a restart that repeats nothing places now was placed before it.
+        orders.deaf = next_seq > 0 and not self._whole_run
         self.engine.start(self.counters.note if next_seq == 0 else None)
         if next_seq == 0:
             return
@@ -134,12 +137,7 @@ class StrategyProcess:
         started_s = time.monotonic()
         count = 0
         history = History(
-            self.settings,
-            self.engine.symbols,
-            self.feed_id,
-            self.stop,
-            self._heartbeat,
-            self.metrics.stack_proof,
+            self.settings, self.engine.symbols, self.feed_id, self.stop, self._heartbeat, proof
         )
         for ticks in history.batches(next_seq):
             self.sentiment.reach(int(ticks["seq"][-1]))
@@ -154,6 +152,7 @@ class StrategyProcess:
             raise StopRequested
         if not self._whole_run:
             self._restore_positions()
+            orders.deaf = False
         log.info("caught_up", ticks=count, took_s=round(time.monotonic() - started_s, 3))
 
     def _restore_positions(self) -> None:
@@ -200,6 +199,7 @@ class StrategyProcess:
         """
         self._running = True
         self.engine.context.desk.log_to(self.counters.note)
+        self.engine.context.orders.on_event = self.counters.note_order
         while not self.stop:
             if self.reader.wait(POLL_NS):
                 self._take_batch()
@@ -303,8 +303,8 @@ class StrategyProcess:
         age_s = self.ring.heartbeat_age_s()
         stale = age_s > self.settings.heartbeat_timeout_s
         if stale and not self._stale:
-            log.warning("book_stale", age_s=round(age_s, 3))
-            self.engine.strategy.on_stale(age_s)
+            ignored = self.engine.stale(age_s, repeated=self._whole_run)
+            log.warning("book_stale", age_s=round(age_s, 3), **ignored)
         elif self._stale and not stale:
             log.info("book_fresh")
         self._stale = stale
@@ -378,6 +378,7 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
         process.engine.stop()
         if not process.finished:
             return ""
+        process.counters.log_left_open()
         process.leave()
         return process.client
     except _kernel.Damaged as error:

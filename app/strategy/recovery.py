@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from app.config.settings import Settings
 from app.kernel import _kernel
+from app.model.orders import tick_of_order_id
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
 from app.model.wire.frames import RemoteProtocolError
@@ -112,12 +113,15 @@ class History:
         raise RemoteProtocolError(f"no tick {malformed_seq} in the history")
 
 
-def announce_position(settings: Settings, feed_id: str, seq: int, proof: str) -> None:
-    """Tell the gateway that the run had reached ``seq``; if restarted, it sends up to there fast.
+def announce_position(settings: Settings, feed_id: str, order_id: int, proof: str) -> None:
+    """Tell the gateway that the run had reached the tick of this order.
+
+    If it was restarted, it sends up to there fast.
 
     Raises:
         FatalError: it now serves another run.
     """
+    seq = tick_of_order_id(order_id) + 1
     try:
         _connect(FeedDialer(settings), seq, feed_id, proof).close()
     except (FeedClosed, RemoteProtocolError) as error:

@@ -35,20 +35,35 @@ DYING = """
 import os, random, signal, threading
 from pathlib import Path
 
+def die_at(low, high):
+    for seq in {ticks!r}:
+        died = Path({folder!r}) / f"killed_at_{{seq}}"
+        if low <= seq <= high and not died.exists():
+            died.touch()
+            delay_s = random.uniform(0, 0.005)
+            threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+"""
+BY_BATCH = """
 class Dying({base}):
     def on_batch(self, ticks):
-        for seq in {ticks!r}:
-            died = Path({folder!r}) / f"killed_at_{{seq}}"
-            if ticks["seq"][0] <= seq <= ticks["seq"][-1] and not died.exists():
-                died.touch()
-                delay_s = random.uniform(0, 0.005)
-                threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        die_at(ticks["seq"][0], ticks["seq"][-1])
         return super().on_batch(ticks)
+"""
+BY_TICK = """
+class Dying({base}):
+    def on_tick(self, tick):
+        die_at(tick.seq, tick.seq)
+        return super().on_tick(tick)
 """
 
 
-def dying(folder: Path, source: str, base: str, ticks: tuple[int, ...]) -> str:
+def dying(
+    folder: Path, source: str, base: str, ticks: tuple[int, ...], *, by_tick: bool = False
+) -> str:
     """``STRATEGY`` of a class that decides like ``base``, which ``source`` defines or imports.
+
+    ``by_tick``: it has no ``on_batch``, because it places its own orders.
 
     It is killed once at each of ``ticks``, up to 5 ms after it has seen it: while its orders are
     sent, or soon after.  A test that sends the signals itself may find the process still dead, or
@@ -56,7 +71,8 @@ def dying(folder: Path, source: str, base: str, ticks: tuple[int, ...]) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "dying.py"
-    path.write_text(source + DYING.format(base=base, ticks=ticks, folder=str(folder)))
+    code = DYING + (BY_TICK if by_tick else BY_BATCH)
+    path.write_text(source + code.format(base=base, ticks=ticks, folder=str(folder)))
     return f"{path}:Dying"
 
 

@@ -12,8 +12,9 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Self
 
 import docker
@@ -24,7 +25,7 @@ from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.chaos.damage import STORE_FILES, flip, remove_store
 from tests.chaos.plan import Choice, Fault, RunReport, bursts, draw, inject
-from tests.chaos.run_host import DAMAGE, Verdict, run_seeds, undisturbed
+from tests.chaos.run_host import DAMAGE, Verdict, example_scenarios, run_seeds, undisturbed
 from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
 from tests.support.paths import ROOT
 
@@ -294,7 +295,14 @@ def wait_for_end(stack: Containers, report: RunReport) -> None:
         time.sleep(0.1)
 
 
-def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path) -> Verdict:
+def run_once(
+    seed: int,
+    expected: Outcome,
+    ticks: int,
+    faults: int,
+    folder: Path,
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Verdict:
     """One run with faults."""
     plan = draw(seed, faults, ticks, CHOICES)
     report = RunReport(
@@ -303,6 +311,7 @@ def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path
         {
             "data": f"market_data.csv, {ticks} ticks",
             "pace": f"{PACE_TICKS_PER_S}/s",
+            "settings": dict(settings) or "default",
             "undisturbed": expected,
         },
     )
@@ -311,7 +320,7 @@ def run_once(seed: int, expected: Outcome, ticks: int, faults: int, folder: Path
     difference: str | None
     stopped = ""
     try:
-        with Containers() as stack:
+        with Containers(**{name.upper(): str(value) for name, value in settings.items()}) as stack:
             try:
                 _disturb_all(stack, plan, seed, report)
                 wait_for_end(stack, report)
@@ -361,8 +370,20 @@ def main(argv: list[str] | None = None) -> int:
     data = ROOT / "data" / "market_data.csv"
     ticks = data.read_bytes().count(b"\n") - 1
 
+    parser.add_argument(
+        "--examples",
+        action="store_true",
+        help="the example strategies with costs, in turn; the images need pandas "
+        "(data/strategies/requirements.txt)",
+    )
+
     def run(seed: int, faults: int, folder: Path) -> Verdict:
-        return run_once(seed, undisturbed(data), ticks, faults, folder)
+        settings: Mapping[str, object] = {}
+        if parser.parse_args(argv).examples:
+            examples = example_scenarios()
+            settings = examples[seed % len(examples)].settings
+        expected = undisturbed(data, **settings)
+        return run_once(seed, expected, ticks, faults, folder, settings)
 
     return run_seeds(argv, parser, run, runs=100)
 

@@ -3,6 +3,7 @@
 ``python -m tests.chaos.run_host --runs 300 --seed 1`` compares each run with the backtest of the
 same data and prints equal, or the first difference.  Run ``i`` has the seed ``seed + i``.  A run
 whose shared memory was damaged may also stop with the reason, and another exit code than 0.
+``--examples``: the strategies in data/strategies with all costs, in turn.
 """
 
 import argparse
@@ -49,6 +50,30 @@ MARKED_LIMITS: Final = MappingProxyType(
         "risk_client_daily_loss_max": 300.0,
     }
 )
+
+
+EXAMPLES: Final = tuple(
+    f"data/strategies/{name}"
+    for name in (
+        "crossover.py:Crossover",
+        "mean_reversion.py:MeanReversion",
+        "market_making.py:MarketMaker",
+        "pairs.py:Pairs",
+        "momentum_pandas.py:Momentum",
+    )
+)
+COSTS: Final = MappingProxyType(
+    {
+        "paper_slippage_bps": 0.3,
+        "paper_half_spread_bps": 0.5,
+        "paper_fee_per_share": 0.002,
+        "paper_fee_bps": 0.1,
+        "paper_fee_min": 0.05,
+        "paper_fill_percent": 60,
+        "risk_client_exposure_max": 60_000.0,
+    }
+)
+"""All that an execution costs, partial fills, and a limit that values holdings."""
 
 
 class Scenario(NamedTuple):
@@ -111,6 +136,16 @@ def scenarios(folder: Path) -> list[Scenario]:
         Scenario(source, len(rows), ("10000/s",), {"order_mode": "every"}),
         Scenario(crowded, len(rows), paces),
         Scenario(source, len(rows), paces, MARKED_LIMITS),
+    ]
+
+
+def example_scenarios() -> list[Scenario]:
+    """The sample with each of the example strategies, and costs."""
+    source = ROOT / "data" / "market_data.csv"
+    ticks = source.read_bytes().count(b"\n") - 1
+    return [
+        Scenario(source, ticks, ("10000/s", "20000/s"), {"strategy": strategy, **COSTS})
+        for strategy in EXAMPLES
     ]
 
 
@@ -250,11 +285,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run them; 0 if all are equal."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.run_host", description=__doc__)
     parser.add_argument("--scenario", type=int, help="only this one, counted from 0")
+    parser.add_argument("--examples", action="store_true", help="the example strategies, in turn")
     known = functools.cache(scenarios)
 
     def run(seed: int, faults: int, folder: Path) -> Verdict:
-        chosen = parser.parse_args(argv).scenario
-        every = known(folder)
+        arguments = parser.parse_args(argv)
+        chosen = arguments.scenario
+        every = example_scenarios() if arguments.examples else known(folder)
+        if arguments.examples and chosen is None:
+            chosen = seed % len(every)
         scenario = (
             random.Random(f"{seed}/scenario").choice(every) if chosen is None else every[chosen]
         )

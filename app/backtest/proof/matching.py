@@ -4,6 +4,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from app.backtest.proof.order_line import OrderLine
+from app.model.orders import place_of_order_id
 from app.model.trades_hash import TradesHash, hash_text
 
 HASH_FIELD: Final = "trades hash"
@@ -105,11 +106,12 @@ class Matcher:
         )
 
     def _compare(self, seen: OrderLine) -> None:
-        if seen.id <= self._last_id:
+        place = place_of_order_id(seen.id)
+        if self._last_id and place <= place_of_order_id(self._last_id):
             self._differ(None, seen)
             return
         self._last_id = seen.id
-        while self._expected and self._expected[0].id < seen.id:
+        while self._expected and place_of_order_id(self._expected[0].id) < place:
             self._differ(self._expected.popleft(), None)
         if not self._expected or self._expected[0].id != seen.id:
             self._differ(None, seen)

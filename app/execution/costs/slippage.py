@@ -1,7 +1,8 @@
 """By how much a price is worse than the market's."""
 
+from collections.abc import Mapping
 from math import isqrt
-from typing import Final
+from typing import Any, Final, Self
 
 from app.model.money import UNITS, divide, to_units
 
@@ -34,6 +35,12 @@ class Slippage:
         self._impact_qty = to_units(impact_qty)
         self.any = bool(self._flat or self._impact)
 
+    @classmethod
+    def of_settings(cls, values: Mapping[str, Any]) -> Self:
+        """As the settings say; by name."""
+        names = ("slippage_bps", "half_spread_bps", "impact_bps", "impact_qty")
+        return cls(*(values[f"paper_{name}"] for name in names))
+
     def flat(self, price: int) -> int:
         """The part that does not depend on the order's size, in units."""
         return divide(price * self._flat, SCALE)
@@ -48,6 +55,12 @@ class Slippage:
         nearest, rest = divmod(2 * price * self._flat + SCALE + root, 2 * SCALE)
         is_half = rest == 0 and root * root * self._impact_qty == square
         return nearest - 1 if is_half and nearest % 2 else nearest
+
+    def taker_price(self, price: int, side: int, qty: int) -> int:
+        """What a buyer (``side`` +1) pays, or a seller (-1) gets, at a market's price; in units."""
+        if not self.any:
+            return price
+        return max(price + side * self.worse(price, qty), 1)
 
 
 NO_SLIPPAGE: Final = Slippage()

@@ -300,10 +300,13 @@ def encode_order(
     price: float,
     event_ns: int,
     proof: str = "",
+    *,
+    maker: bool = False,
 ) -> bytes:
     """An order frame.  A ``*`` in a name is sent as ``\\u002a``.
 
     ``ts`` is a number, made from the nanoseconds without a float, which could not hold them.
+    ``maker``: it has waited for its price, and executes at it.
     """
     members = {
         "side": side,
@@ -316,6 +319,8 @@ def encode_order(
     }
     if proof:
         members["proof"] = proof
+    if maker:
+        members |= {"type": "LIMIT", "tif": "IOC"}
     return json_frame(_encode(members))
 
 

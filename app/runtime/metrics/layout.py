@@ -100,6 +100,9 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "signals_flat": "decisions to close the position",
         "run_pnl": "PnL at the end of the run, a double (bits_of_money); see run_pnl_known",
         "run_pnl_known": "1 once run_pnl is set",
+        "placed": "orders of the run that the strategy has placed itself; most wait before they go",
+        "placed_canceled": "those of them, with a limit, that it canceled",
+        "placed_open": "those that are open; at the end of the run, those that were until then",
     },
     "order_manager": {
         "orders_received": "order frames received, accepted or not",

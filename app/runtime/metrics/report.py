@@ -6,7 +6,6 @@
 
 import os
 import platform
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,9 +14,8 @@ from rich.text import Text
 
 from app.config.loading import EXIT_SETTINGS
 from app.config.settings import Settings
-from app.model.trades_hash import hash_text
 from app.runtime.lifecycle import EXIT_EXPECTATION, EXIT_FAULT, EXIT_INCOMPLETE, EXIT_OK
-from app.runtime.metrics.completeness import find_problems, unanswered
+from app.runtime.metrics.completeness import find_problems
 from app.runtime.metrics.expectations import Expectation, check_expectations
 from app.runtime.metrics.figures import PERCENTILE_NAMES, PERCENTILES
 from app.runtime.metrics.histogram import HistogramSnapshot
@@ -27,6 +25,7 @@ from app.runtime.metrics.snapshot import (
     read_metrics,
     unique_labels,
 )
+from app.runtime.metrics.strategy_orders import StrategyOrders, Table, order_tables, orders_of
 from app.runtime.metrics.tables import (
     cost_tables,
     markdown_table,
@@ -60,23 +59,6 @@ class Stage(msgspec.Struct, frozen=True):
     restarts: int
     active_s: float
     per_s: float | None
-
-
-class StrategyOrders(msgspec.Struct, frozen=True):
-    """One strategy's decisions and the outcome of its orders."""
-
-    label: str
-    buy: int
-    sell: int
-    flat: int
-    hold: int
-    sent: int
-    acked: int
-    rejected: int
-    repeated: int
-    unanswered: int
-    filled: int
-    trades_hash: str
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -153,8 +135,6 @@ class Report(msgspec.Struct, frozen=True):
 COMPLETE = "Complete: every tick was consumed, every order was answered."
 UNDER_WAY = "The feed is endless; nothing was lost up to this moment."
 
-Table = tuple[str, Sequence[str], list[list[str]]]
-
 
 def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> Report:
     """Read the segments named in ``settings``.
@@ -174,7 +154,7 @@ def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> 
         endless=endless,
         fault=fault,
         stages=[_stage(label, process) for label, process in labeled],
-        orders=[_orders(label, p) for label, p in labeled if p.service == "strategy"],
+        orders=[orders_of(label, p) for label, p in labeled if p.service == "strategy"],
         latencies=_latencies(labeled),
         segments=segments,
         bytes_per_symbol=_bytes_per_symbol(segments[0], processes),
@@ -218,24 +198,6 @@ def _stage(label: str, process: ProcessSnapshot) -> Stage:
         restarts=process.restarts,
         active_s=process.active_s,
         per_s=process.events_per_s,
-    )
-
-
-def _orders(label: str, process: ProcessSnapshot) -> StrategyOrders:
-    counters = process.counters
-    return StrategyOrders(
-        label=label,
-        buy=counters["signals_buy"],
-        sell=counters["signals_sell"],
-        flat=counters["signals_flat"],
-        hold=counters["signals_hold"],
-        sent=counters["orders_sent"],
-        acked=counters["orders_acked"],
-        rejected=counters["orders_rejected"],
-        repeated=counters["orders_duplicate"],
-        unanswered=unanswered(process),
-        filled=counters["run_filled"],
-        trades_hash=hash_text(counters["trades_hash"]),
     )
 
 
@@ -311,15 +273,6 @@ def _tables(report: Report) -> list[Table]:
         ]
         for stage in report.stages
     ]
-    orders = [
-        [
-            o.label,
-            *map(number, (o.buy, o.sell, o.flat, o.hold, o.sent, o.acked)),
-            *map(number, (o.rejected, o.repeated, o.unanswered, o.filled)),
-            o.trades_hash,
-        ]
-        for o in report.orders
-    ]
     latencies = [
         [row.path, row.label, number(row.count), *map(micros, (*row.percentiles_ns, row.max_ns))]
         for row in report.latencies
@@ -328,18 +281,13 @@ def _tables(report: Report) -> list[Table]:
     existing = [s.size_bytes for s in report.segments if s.size_bytes is not None]
     segments.append(["total", "", number(sum(existing))])
     segments.append(["price book", "per symbol", number(report.bytes_per_symbol, 1)])
-    signals, outcomes = (
-        ("BUY", "SELL", "FLAT", "HOLD"),
-        ("sent", "acked", "rejected", "repeated", "unanswered", "filled", "trades hash"),
-    )
-    order_header = ("process", *signals, *outcomes)
     return [
         (
             "Stages",
             ("process", "what", "count", "lost", "restarts", "active s", "per s"),
             stages,
         ),
-        ("Signals and orders", order_header, orders),
+        *order_tables(report.orders),
         *_profit(report.profit),
         ("Latency, µs", ("path", "process", "count", *PERCENTILE_NAMES, "max"), latencies),
         ("Shared memory", ("segment", "what", "bytes"), segments),

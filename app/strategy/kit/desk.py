@@ -3,6 +3,7 @@
 Everything follows from ticks and answers in their order, so a run that is repeated gives the same.
 """
 
+import difflib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from app.model.money import UNITS, to_units
 from app.model.position import Position
 from app.model.token_bucket import TokenBucket
+from app.strategy.kit.order_desk import Order
 
 Note = Callable[[str, int, dict[str, Any]], None]
 """Writes a text, the sequence of the tick, and more fields."""
@@ -22,12 +24,29 @@ TAKEN = {"ts", "level", "service", "event", "client", "text", "seq", "left_out"}
 """Fields that a line has already."""
 
 
+class UnknownSymbol(KeyError):
+    """A strategy names a symbol that the run does not have."""
+
+    def __init__(self, symbol: object, symbols: list[str]) -> None:
+        near = difflib.get_close_matches(str(symbol).upper(), symbols, n=1)
+        some = ", ".join(symbols[:10]) + (", ..." if len(symbols) > 10 else "")
+        hint = f"did you mean {near[0]}? " if near else ""
+        super().__init__(f"no symbol {symbol!r}: {hint}the run has {some}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Fill(NamedTuple):
-    """An order that was executed, at least in part; what is left of it is canceled.
+    """An order that was executed, at least in part.
+
+    What is left of it is canceled, or waits if it has a limit.
 
     ``price``: the mean price of its executions; ``price_units``: the same, exact, in 1e-9.
     ``fee``: what the exchange takes.  ``borrow``: what the short that it found had cost since the
     fill before.  ``ordered_qty``: what was asked for.  ``event_ns``: the time of the order's tick.
+    ``order``: what the strategy placed, if it places orders itself.  ``maker``: it has waited for
+    its limit, and executed at it.
     """
 
     order_id: int
@@ -41,10 +60,12 @@ class Fill(NamedTuple):
     price_units: int
     fee: float
     borrow: float = 0.0
+    order: Order | None = None
+    maker: bool = False
 
 
 class Reject(NamedTuple):
-    """An order that was refused; ``code`` as in the order manager's answer."""
+    """An order that was refused; ``code`` as in the order manager's answer; ``order`` as above."""
 
     order_id: int
     seq: int
@@ -54,6 +75,7 @@ class Reject(NamedTuple):
     qty: int
     code: str
     msg: str
+    order: Order | None = None
 
 
 class Desk:
@@ -123,11 +145,9 @@ class Desk:
         Raises:
             KeyError: there is no such symbol.
         """
-        if isinstance(symbol, str):
-            return self._index[symbol]
-        index = int(symbol)
+        index = self._index.get(symbol, -1) if isinstance(symbol, str) else int(symbol)
         if not 0 <= index < len(self._symbols):
-            raise KeyError(symbol)
+            raise UnknownSymbol(symbol, self._symbols)
         return index
 
     def holding(self, symbol: str | int) -> Position:

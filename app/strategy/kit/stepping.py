@@ -20,7 +20,7 @@ from app.strategy.kit.desk import Desk
 ANSWERS: Final = {"position", "average_price", "realised", "unrealised", "holding"}
 """Methods of a strategy whose result depends on answers."""
 
-SIGNALS: Final = {"BUY": 1, "SELL": -1, "FLAT": _kernel.FLAT}
+SIGNALS: Final = {"BUY": 1, "SELL": -1, "FLAT": _kernel.FLAT, "HOLD": 0}
 
 Ticks = npt.NDArray[np.void]
 Signals = npt.NDArray[np.int8]
@@ -38,20 +38,24 @@ def wants_answers(strategy: type, base: type) -> bool:
         return bool(said)
     if any(overrides(strategy, base, name) for name in ("on_fill", "on_reject")):
         return True
-    kinds = [kind for kind in strategy.__mro__ if issubclass(kind, base) and kind is not base]
     read: set[str] = set()
     stored: set[str] = set()
-    for kind in kinds:
+    for kind in own_kinds(strategy, base):
         own = {name for name in vars(kind) if name in ANSWERS}
         stored |= own  # its own method of that name is none of ours
-        for code in _codes(kind):
+        for code in code_of(kind):
             for step in dis.get_instructions(code):
                 if step.argval in ANSWERS:
                     (stored if step.opname == "STORE_ATTR" else read).add(step.argval)
     return bool(read - stored)
 
 
-def _codes(kind: type) -> Iterator[CodeType]:
+def own_kinds(strategy: type, base: type) -> list[type]:
+    """A strategy's class and its parents, up to ``base``."""
+    return [kind for kind in strategy.__mro__ if issubclass(kind, base) and kind is not base]
+
+
+def code_of(kind: type) -> Iterator[CodeType]:
     """The code of all functions of a class, with what is defined inside them."""
     waiting: list[Any] = []
     for value in vars(kind).values():
@@ -65,8 +69,8 @@ def _codes(kind: type) -> Iterator[CodeType]:
             waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
 
 
-class _Cut(Exception):
-    """The strategy has decided on a tick that becomes an order."""
+class Cut(Exception):
+    """No tick after this one before its orders are answered."""
 
 
 class Stepper:
@@ -115,7 +119,7 @@ class Stepper:
         context.sentiment = sentiment
         try:
             _kernel.call_on_tick(self._on_tick, ticks, sentiment, context.symbols, signals)
-        except _Cut:
+        except Cut:
             at = int(np.argmax(signals == _kernel.UNDECIDED))
             signals[at] = SIGNALS[self._decided]
             return at + 1, signals[: at + 1]
@@ -131,7 +135,7 @@ class Stepper:
             signal = SIGNALS.get(answer, 0)
             if signal and self._orders(index, signal):
                 self._decided = answer
-                raise _Cut
+                raise Cut
         return answer
 
     def _one(self, tick: Ticks) -> int:

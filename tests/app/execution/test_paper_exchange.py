@@ -60,6 +60,29 @@ def test_strategys_order_executes_at_its_ticks_price_worse_by_the_slippage(
     assert report == Report((Execution(10, round(price * UNITS), 0, slippage),))
 
 
+@pytest.mark.parametrize("side", [BUY, SELL])
+def test_a_strategys_order_that_has_waited_executes_at_its_own_price(side: int) -> None:
+    prices = Prices(AAPL=50.0)
+    venue = PaperExchange(prices, Slippage(100, 50), fees=Fees(per_share=0.01))
+    waited = order(LIMIT, side, price=100.0, tif=IOC)
+    report = venue.submit(waited, at_tick=True)
+    assert report == Report((Execution(10, 100 * UNITS, UNITS // 10),))
+    partly = PaperExchange(prices, fill_percent=30, seed=3).submit(waited, at_tick=True)
+    assert not partly.rests
+    assert 3 <= partly.executions[0].qty <= 10
+
+
+@pytest.mark.parametrize("venue", [PaperExchange, EchoVenue])
+def test_nobody_else_gets_that_price(venue: type[PaperExchange]) -> None:
+    """Without the proof of a strategy, such an order executes at the book's price or not at all."""
+    made = venue(Prices(AAPL=50.0), Slippage(100))
+    by_hand = order(LIMIT, BUY, price=100.0, tif=IOC)
+    assert made.submit(by_hand, at_tick=False) == Report(
+        (Execution(10, round(50.5 * UNITS), slippage=5 * UNITS),)
+    )
+    assert made.submit(order(LIMIT, BUY, price=50.0, tif=IOC), at_tick=False) == Report()
+
+
 def test_half_the_spread_is_added_to_the_slippage_before_the_rounding() -> None:
     venue = PaperExchange(Prices(), Slippage(0.5, 0.25))
     for side in (BUY, SELL):

@@ -113,6 +113,7 @@ class Intent(NamedTuple):
     target: int
     price: float
     recv_us: int
+    order_id: int
 
 
 class OrderGate:
@@ -147,10 +148,9 @@ class OrderGate:
             self.busy[symbol] = before + 2
             self.position[symbol] = target
             tick = {name: ticks[i][name].item() for name in ("seq", "event_ns", "price", "recv_us")}
-            name = self.symbols[symbol]
-            made.append(
-                Intent(symbol_index=symbol, symbol=name, signal=side, target=target, **tick)
-            )
+            what = {"symbol_index": symbol, "symbol": self.symbols[symbol]}
+            what |= {"signal": side, "target": target, "order_id": tick["seq"] + 1}
+            made.append(Intent(**what, **tick))
         return made, len(signals)
 
 

@@ -163,7 +163,7 @@ class Oracle(Facts):
         return max(price + order.sign * self.slip(price, order.qty)[0], 1)
 
     def _market(self, order: OracleOrder) -> int | None:
-        if order.type == "PLAIN" and order.at_tick:
+        if order.at_tick and (order.type == "PLAIN" or _has_waited(order)):
             return order.price or 0
         if order.symbol in self.book.prices:
             return self.book.prices[order.symbol][0]
@@ -197,7 +197,9 @@ class Oracle(Facts):
     def _place(self, order: OracleOrder, now_ns: int) -> None:
         key = order.client, order.id
         price = self._price_now(order)
-        if order.type == "PLAIN" and price is not None:
+        if _has_waited(order):
+            self._fill(order, self._share(order), order.price or 0, now_ns)
+        elif order.type == "PLAIN" and price is not None:
             if not order.at_tick and not self._marketable(order, price):
                 self.fact("status", *key, "Rejected", "NOT_MARKETABLE")
                 return
@@ -268,3 +270,8 @@ def _seconds(ts: str) -> Fraction:
     if ts[0] != '"':
         return Fraction(ts)
     return Fraction(datetime.fromisoformat(ts[1:-1] + "Z").timestamp())
+
+
+def _has_waited(order: OracleOrder) -> bool:
+    """A strategy's order that its tick has reached: it executes at its own price."""
+    return (order.at_tick, order.type, order.tif) == (True, "LIMIT", "IOC")

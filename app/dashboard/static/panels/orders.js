@@ -53,7 +53,7 @@ export function update(snapshot) {
 export function ofSymbol(symbol) {
   if (!bySymbol.has(symbol)) {
     bySymbol.set(symbol, newest.filter((row) => row.symbol === symbol && isStrategy(row.client)).map((row) => ({
-      id: row.id, seq: row.id - 1, side: row.side, qty: row.qty, status: row.status,
+      id: row.id, seq: (row.id - 1) % 2 ** 40, side: row.side, qty: row.qty, status: row.status,
       at: row.avg_price ?? row.price, filled: row.filled_qty > 0, refused: REFUSED.has(row.status),
     })));
   }

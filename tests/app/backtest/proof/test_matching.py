@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.backtest.proof.matching import Difference, Matcher
 from app.backtest.proof.order_line import OrderLine
+from app.model.orders import order_id_of_tick
 
 
 def line(order_id: int, **changes: Any) -> OrderLine:
@@ -19,7 +20,10 @@ def line(order_id: int, **changes: Any) -> OrderLine:
     return made._replace(**changes)
 
 
-IDS = st.lists(st.integers(1, 500), min_size=1, max_size=40, unique=True).map(sorted)
+PLACES = st.tuples(st.integers(0, 499), st.integers(0, 3))
+IDS = st.lists(PLACES, min_size=1, max_size=40, unique=True).map(
+    lambda places: [order_id_of_tick(seq, nth) for seq, nth in sorted(places)]
+)
 RANDOM = st.randoms(use_true_random=False)
 CHANGES: dict[str, Any] = {
     "side": "SELL", "symbol": "MSFT", "qty": 11, "price": "173.3", "ts": "1.6", "type": "MARKET",
@@ -36,7 +40,8 @@ def played(
     while expected or seen:
         if expected and (not seen or random.random() < 0.5):
             count = random.randint(1, len(expected))
-            computed = expected[count - 1].tick + 1
+            computed = (expected[count] if expected[count:] else expected[-1]).tick
+            computed += count == len(expected)
             matcher.expect(expected[:count])
             del expected[:count]
         else:

@@ -191,7 +191,7 @@ def test_fills_and_rejects_say_what_the_order_manager_answered() -> None:
         assert side == ("BUY" if order.side == 1 else "SELL")
         assert event_ns > 1_700_000_000 * 10**9
         if order.code:
-            assert told[5:] == (order.qty, "NOTIONAL_MAX", order.msg)
+            assert told[5:8] == (order.qty, "NOTIONAL_MAX", order.msg)
         else:
             assert told[5:7] == (order.filled_qty, order.qty)
             assert told[8] * order.filled_qty == order.filled_notional

@@ -1,0 +1,284 @@
+"""The orders that a strategy places itself: which of them wait, and which tick sends each.
+
+A pure state machine: ticks, orders and answers in, due orders out.  A limit order waits here, not
+in the order manager, which would execute it at what the book shows when it looks.  Here a tick
+decides, so a run that is repeated gives the same orders.
+
+An order is decided on at a tick and is due at once: at the latest price of its symbol, which is
+this tick's if the tick is of that symbol.  Before its symbol's first tick it is due with that.
+
+- A market order takes the price, worse by slippage and half spread.
+- A limit order that this worse price does not exceed takes it, too: it is a taker.
+- Any other limit order waits.  A later tick of its symbol whose price is *beyond* the limit sends
+  it: it is a maker and executes at its limit.  A price that only touches the limit does not,
+  because others may have been there first.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from app.execution.costs.slippage import Slippage
+from app.model.money import MAX_PRICE, UNITS, to_units
+from app.model.orders import BUY, ORDERS_A_TICK, SIDE_NAMES
+from app.model.requests import MAX_QTY
+
+OPEN, FILLED, CANCELED, REFUSED = "open", "filled", "canceled", "refused"
+"""What becomes of an order."""
+
+OPEN_MAX: Final = ORDERS_A_TICK // 2
+"""Open orders of a strategy: a tick may send all of them, and as many new ones."""
+_PRICE_MAX: Final = float(MAX_PRICE)
+
+_ON_THE_WAY, _WAITS, _SENT, _OVER = range(4)
+"""Where an open order is: before its market's next look, at its price, in the order manager."""
+
+
+class Order:
+    """One order of a strategy, from :meth:`Strategy.buy` to its end.
+
+    ``number`` counts the orders of the run from 1; ``limit`` is None at the market; ``seq`` is the
+    tick on which it was placed.  ``status`` is ``open``, ``filled``, ``canceled`` or ``refused``.
+    """
+
+    __slots__ = (
+        "_cancels",
+        "_index",
+        "_limit",
+        "_sign",
+        "_stage",
+        "filled_qty",
+        "limit",
+        "number",
+        "qty",
+        "seq",
+        "side",
+        "status",
+        "symbol",
+    )
+
+    def __init__(
+        self, number: int, index: int, symbol: str, sign: int, qty: int, limit: float | None
+    ) -> None:
+        self.number, self.symbol, self.qty, self.limit = number, symbol, qty, limit
+        self.side, self.filled_qty, self.status, self.seq = SIDE_NAMES[sign], 0, OPEN, -1
+        self._index, self._sign, self._stage = index, sign, _ON_THE_WAY
+        self._limit = 0 if limit is None else to_units(limit)
+        self._cancels = False
+
+    @property
+    def left_qty(self) -> int:
+        """What has not been executed."""
+        return self.qty - self.filled_qty
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still be executed."""
+        return self.status == OPEN
+
+    def __repr__(self) -> str:
+        at = "market" if self.limit is None else self.limit
+        left = f"{self.filled_qty} of {self.qty}"
+        return f"Order({self.number}, {self.side} {left} {self.symbol} @ {at}, {self.status})"
+
+
+class Due(NamedTuple):
+    """An order to be sent: the ``nth`` of its tick; ``price``: the market's, or a maker's own."""
+
+    order: Order
+    symbol_index: int
+    sign: int
+    qty: int
+    price: float
+    maker: bool
+    nth: int
+
+
+class OrderDesk:
+    """The open orders of one strategy.
+
+    ``active``: whether the strategy places orders itself.  ``deaf``: what it places and cancels now
+    has no effect, because a repetition of the run would not do it again.
+    """
+
+    def __init__(self, symbols: list[str], slippage: Slippage) -> None:
+        """``slippage``: what a taker pays."""
+        self.active = self.deaf = False
+        self.on_event: Callable[[str, Order], None] = lambda _what, _order: None
+        """Told when an order begins to wait, and when one is canceled."""
+        self.placed = self.canceled = self.ignored = 0
+        self._symbols, self._slippage = symbols, slippage
+        self._seq = -1
+        self._price: dict[int, float] = {}
+        self._open: dict[int, Order] = {}
+        self._waiting: dict[int, dict[int, Order]] = {}
+        """Symbol's index -> number -> order; also those that wait for their symbol's first tick."""
+        self._new: list[Order] = []
+        self._due: list[tuple[Order, float, bool]] = []
+        self._sent_on_tick = self._placed_on_tick = 0
+
+    # What the strategy does
+
+    def place(self, index: int, sign: int, qty: object, limit: object = None) -> Order:
+        """Place an order; without a limit at the market.
+
+        Raises:
+            ValueError: a quantity or limit that no order can have; too many orders.
+        """
+        shares, price = _checked_qty(qty), _checked_limit(limit)
+        order = Order(self.placed + 1, index, self._symbols[index], sign, shares, price)
+        order.seq = self._seq
+        if self.deaf:
+            self.ignored += 1
+            order.status, order._stage = CANCELED, _OVER
+            return order
+        if len(self._open) >= OPEN_MAX or self._placed_on_tick >= OPEN_MAX - 1:
+            raise ValueError(
+                f"{len(self._open)} orders are open and {self._placed_on_tick} were placed on this "
+                f"tick, at most {OPEN_MAX} and {OPEN_MAX - 1}: cancel some, and let an answer "
+                "not always place another order"
+            )
+        self.placed += 1
+        self._placed_on_tick += 1
+        self._open[order.number] = order
+        self._new.append(order)
+        return order
+
+    def cancel(self, order: Order) -> bool:
+        """Cancel what is left of an order; False if it was not open, or nothing has effect now."""
+        if not isinstance(order, Order):
+            raise TypeError(f"cancel of {order!r}: give it what buy, sell or target returned")
+        if self.deaf:
+            self.ignored += 1
+            return False
+        if order.status != OPEN:
+            return False
+        if order._stage == _SENT:  # too late for what executes now
+            order._cancels = True
+            return True
+        self._cancel(order)
+        return True
+
+    @property
+    def open_orders(self) -> tuple[Order, ...]:
+        """In the sequence in which they were placed."""
+        return tuple(self._open.values())
+
+    def on_the_way(self, index: int) -> int:
+        """The shares that open market orders in a symbol will add to its position."""
+        return sum(
+            order._sign * order.left_qty
+            for order in self._open.values()
+            if order._index == index and order.limit is None
+        )
+
+    # What the market does
+
+    def see(self, index: int, price: float, seq: int) -> None:
+        """A tick, before the strategy decides on it; what it reaches is due."""
+        self._seq, self._price[index] = seq, price
+        self._sent_on_tick = self._placed_on_tick = 0
+        if waiting := self._waiting.get(index):
+            units = to_units(price)
+            for order in list(waiting.values()):
+                if order._stage == _ON_THE_WAY:
+                    self._arrive(order, price)
+                elif (units - order._limit) * order._sign < 0:
+                    assert order.limit is not None
+                    self._send(order, order.limit, maker=True)
+
+    def has_due(self) -> bool:
+        """Whether there are orders to send; new ones go to their market first."""
+        if self._new:
+            new, self._new = self._new, []
+            for order in new:
+                if order._stage != _ON_THE_WAY:
+                    continue  # canceled meanwhile
+                self._waiting.setdefault(order._index, {})[order.number] = order
+                price = self._price.get(order._index)
+                if price is not None:
+                    self._arrive(order, price)
+        return bool(self._due)
+
+    def take(self, most: int) -> list[Due]:
+        """The next orders to send; each is answered before the next tick."""
+        taken, self._due = self._due[:most], self._due[most:]
+        first = self._sent_on_tick
+        self._sent_on_tick += len(taken)
+        return [
+            Due(order, order._index, order._sign, order.left_qty, price, maker, nth)
+            for nth, (order, price, maker) in enumerate(taken, first)
+        ]
+
+    def answered(self, order: Order, filled_qty: int, *, refused: bool) -> None:
+        """The answer to an order that was sent."""
+        order.filled_qty += filled_qty
+        if refused:
+            self._end(order, REFUSED)
+        elif not order.left_qty:
+            self._end(order, FILLED)
+        elif order.limit is None or order._cancels:
+            self._cancel(order)
+        else:
+            order._stage = _WAITS
+
+    def close(self) -> list[Order]:
+        """The run is over: cancel all; returns what was open."""
+        left = list(self._open.values())
+        for order in left:
+            self._end(order, CANCELED)
+        self._new.clear()
+        self._due.clear()
+        return left
+
+    def _arrive(self, order: Order, price: float) -> None:
+        """The market looks at a new order."""
+        if order.limit is not None:
+            qty = order.left_qty
+            worse = self._slippage.taker_price(to_units(price), order._sign, qty)
+            if (worse - order._limit) * order._sign > 0:
+                order._stage = _WAITS
+                self.on_event("waits", order)
+                return
+        self._send(order, price, maker=False)
+
+    def _send(self, order: Order, price: float, *, maker: bool) -> None:
+        order._stage = _SENT
+        self._due.append((order, price, maker))
+
+    def _cancel(self, order: Order) -> None:
+        if order.limit is not None:
+            self.canceled += 1
+            self.on_event("canceled", order)
+        self._end(order, CANCELED)
+
+    def _end(self, order: Order, status: str) -> None:
+        order.status, order._stage = status, _OVER
+        del self._open[order.number]
+        self._waiting.get(order._index, {}).pop(order.number, None)
+
+
+def _checked_qty(qty: object) -> int:
+    try:
+        shares = operator.index(qty)  # type: ignore[arg-type]
+    except TypeError:
+        shares = 0
+    if isinstance(qty, bool) or not 0 < shares <= MAX_QTY:
+        raise ValueError(f"qty {qty!r}: must be a whole number of shares, 1 to {MAX_QTY:,}")
+    return shares
+
+
+def _checked_limit(limit: object) -> float | None:
+    if limit is None:
+        return None
+    try:
+        price = float(limit)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        price = 0.0
+    if isinstance(limit, bool | str) or not (0 < price <= _PRICE_MAX and to_units(price) > 0):
+        raise ValueError(f"limit {limit!r}: must be a price above 0, at most {MAX_PRICE:,}")
+    # The wire has nine decimals, so the order names the price that the desk compares with.
+    return to_units(price) / UNITS
+
+
+assert BUY == 1, "a buyer's price is beyond its limit below it, a seller's above"

@@ -1,0 +1,135 @@
+"""Shows ticks to a strategy that places orders itself; they are cut after each that sends one."""
+
+import dis
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from app.kernel import _kernel
+from app.kernel._kernel import Intent
+from app.model.orders import order_id_of_tick
+from app.strategy.kit.order_desk import Due, OrderDesk
+from app.strategy.kit.stepping import Cut, Stepper, code_of, overrides, own_kinds
+
+PLACES: Final = {"buy", "sell", "target", "cancel", "open_orders"}
+"""Methods of a strategy that need its orders."""
+SIGNALS: Final = {"BUY", "SELL", "FLAT"}
+NO_SIGNALS: Final = (
+    "a strategy that places orders itself (buy, sell, target, cancel) returns no signals, but "
+    "None; set places_orders = False on its class if these methods are none of the stack's"
+)
+
+
+def places_orders(strategy: type, base: type) -> bool:
+    """Whether a class places orders itself: it says so, or its code shows it."""
+    said = getattr(strategy, "places_orders", None)
+    if said is not None:
+        return bool(said)
+    read: set[str] = set()
+    stored: set[str] = set()
+    for kind in own_kinds(strategy, base):
+        for code in code_of(kind):
+            for step in dis.get_instructions(code):
+                if step.argval in PLACES and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                    read.add(step.argval)
+                elif step.opname == "STORE_ATTR":
+                    stored.add(step.argval)
+    return any(not overrides(strategy, base, name) for name in read - stored)
+
+
+def mixture(strategy: type, base: type) -> str:
+    """What a class that places orders must not do besides; empty if its code shows nothing."""
+    if overrides(strategy, base, "on_batch"):
+        return (
+            "on_batch: a strategy that places orders itself has on_tick, because it sees the "
+            "answers to its orders before its next tick"
+        )
+    found = _returned(strategy.on_tick) & SIGNALS  # type: ignore[attr-defined]
+    return f"on_tick returns {', '.join(sorted(found))}: {NO_SIGNALS}" if found else ""
+
+
+def _returned(method: Any) -> set[str]:
+    """The texts that the code of a method shows to be returned."""
+    code = getattr(method, "__code__", None)
+    steps = list(dis.get_instructions(code)) if code else []
+    at = {step.offset: step for step in steps}
+    found = set()
+    for step, after in pairwise(steps):
+        if step.opname == "LOAD_CONST" and isinstance(step.argval, str):
+            last = at.get(after.argval) if after.opname == "JUMP_FORWARD" else after
+            if last is not None and last.opname == "RETURN_VALUE":
+                found.add(step.argval)
+    return found | {s.argval for s in steps if s.opname == "RETURN_CONST" and type(s.argval) is str}
+
+
+class PlacedIntent(Intent):
+    """An order that the strategy has placed itself, on the tick that sends it."""
+
+    def __init__(self, due: Due, symbol: str, tick: np.void) -> None:
+        seq = int(tick["seq"])
+        super().__init__(
+            seq,
+            int(tick["event_ns"]),
+            due.symbol_index,
+            symbol,
+            due.sign,
+            due.sign,
+            due.price,
+            int(tick["recv_us"]),
+            order_id_of_tick(seq, due.nth),
+        )
+        self.due = due
+
+
+class OrderStepper(Stepper):
+    """Shows ticks one by one.
+
+    A tick that sends orders before the strategy decides on it, because it reaches waiting ones or
+    ends a period of the timer, is the last of its piece, too: :meth:`finish` shows it when they are
+    answered, so the strategy decides with what it then holds.
+    """
+
+    def __init__(
+        self,
+        strategy: Any,
+        context: Any,
+        position: npt.NDArray[np.int8],
+        timer: Callable[[int], None] | None,
+    ) -> None:
+        super().__init__(
+            strategy, context, position, every=False, answers=True, batch=False, timer=timer
+        )
+        self._order_desk: OrderDesk = context.orders
+        self._order_desk.active = True
+        self._postponed: _kernel.Tick | None = None
+        self._decided = "HOLD"
+
+    def _on_tick(self, tick: _kernel.Tick) -> str | None:
+        if self._timer is not None:
+            self._tell_time(tick.event_ns)
+        index = self._desk.index_of(tick.symbol)
+        self._desk.see(index, tick.price, tick.seq)
+        self._order_desk.see(index, tick.price, tick.seq)
+        if self._order_desk.has_due():
+            self._postponed = tick
+            raise Cut
+        self._show(tick)
+        if self._order_desk.has_due():
+            raise Cut
+        return None
+
+    def finish(self) -> bool:
+        """Show the tick that was cut before the strategy saw it; False if it has seen it."""
+        tick, self._postponed = self._postponed, None
+        if tick is None:
+            return False
+        self._show(tick)
+        return True
+
+    def _show(self, tick: _kernel.Tick) -> None:
+        answer = self._strategy.on_tick(tick)
+        if answer is not None and answer != "HOLD":
+            raise ValueError(f"on_tick returned {answer!r}: {NO_SIGNALS}")
