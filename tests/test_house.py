@@ -24,7 +24,7 @@ RUNTIME = {"runtime"} | {
 }
 LIVE = {"market_data/live", "market_data/live/exchange"}
 FEED = (
-    {"market_data", "market_data/storage", "market_data/sources"}
+    {"market_data", "market_data/generated", "market_data/storage", "market_data/sources"}
     | LIVE
     | {f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")}
 )
@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime/control": SHARED | RUNTIME,
     # What a feed consists of, and where it comes from.
     "market_data/storage": set(),
-    "market_data": MODEL | {"config", "market_data/storage"},
+    "market_data": MODEL | {"config", "market_data/generated", "market_data/storage"},
+    "market_data/generated": MODEL | {"market_data", "market_data/storage"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/live": MODEL | {"config", "runtime", "runtime/run"} | FEED,
     "market_data/live/exchange": MODEL | {"runtime", "market_data/live"},

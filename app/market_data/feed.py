@@ -14,9 +14,9 @@ import numpy as np
 from app.config.settings import Settings
 from app.market_data.feed_segment import Block, FeedSegment, Sentiments, latest_sentiments
 from app.market_data.file_segment import FileSegment
+from app.market_data.generated.random_walk import WalkSegment, WalkStart, median_step_ns
 from app.market_data.loop_segment import LoopSegment
 from app.market_data.ragged import Ints
-from app.market_data.random_walk import WalkSegment, WalkStart, median_step_ns
 from app.market_data.sentiment import SentimentTrack
 from app.market_data.storage.pieces import Work, silent
 from app.market_data.storage.resident import RESIDENT

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from app.market_data.counter_rng import CounterRng
 from app.market_data.frame_encoder import TEXT_BYTES_MAX, Fields, concatenate
+from app.market_data.generated.counter_rng import CounterRng
 from app.market_data.ragged import Bytes, Ints, Mask, pick_rows
 from app.market_data.storage.columns import Table
 from app.market_data.storage.pieces import Work, pieces, silent

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from app.market_data.counter_rng import CounterRng
+from app.market_data.generated.counter_rng import CounterRng
 from app.runtime.run.strategy_params import Given
 from app.runtime.run.strategy_params import setting_text as setting_text
 

@@ -9,7 +9,7 @@ from app.backtest.sweep.cell_run import Outcome
 from app.backtest.sweep.grid import Cell
 from app.backtest.sweep.live_cell import LiveError, live_hash
 from app.config.settings import Settings
-from app.market_data.counter_rng import CounterRng
+from app.market_data.generated.counter_rng import CounterRng
 
 
 def chosen(ranked: Sequence[Outcome], count: int, seed: int) -> list[Outcome]:

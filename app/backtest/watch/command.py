@@ -61,7 +61,7 @@ def command(
     try:
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
-        total = feed.file.ticks if ticks is None else min(ticks, feed.total)
+        total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
         with TickMemory(feed, total) as memory, _no_bytecode():
             del feed  # Only the decoded copy is needed.
             watch = Watch(settings, memory, capital)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.market_data.counter_rng import NORMAL_SD, CounterRng
 from app.market_data.feed import Feed
-from app.market_data.random_walk import exponential
+from app.market_data.generated.counter_rng import NORMAL_SD, CounterRng
+from app.market_data.generated.random_walk import exponential
 from app.market_data.sentiment import repeats_time
 from app.market_data.tick_table import Rows
 from tests.support.feed_helpers import Tick, make_feed, parse_ticks, ticks_bytes, write_ticks

@@ -17,9 +17,9 @@ from app.__main__ import main
 from app.config.settings import Settings
 from app.market_data.live.tick_log import TickLog
 from app.market_data.sources.loader import columns_of, load_files, open_feed
+from tests.app.market_data.live.fake_exchange import SYMBOLS, FakeExchange
 from tests.support.children import eventually
 from tests.support.feed_helpers import make_feed, make_settings, running, write_ticks
-from tests.support.live.exchange import SYMBOLS, FakeExchange
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.medium

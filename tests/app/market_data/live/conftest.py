@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.support.live.session import Logged
+from tests.app.market_data.live.live_session import Logged
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from app.config.settings import Settings
 from app.market_data.live.opening import begin_recording
 from app.market_data.live.session import shown_url
 from app.market_data.sources.errors import DataError
+from tests.app.market_data.live.fake_exchange import FakeExchange, trade
+from tests.app.market_data.live.live_session import Logged, events, sent, session, settings_of
 from tests.support.certificates import make_certificate
-from tests.support.live.exchange import FakeExchange, trade
-from tests.support.live.session import Logged, events, sent, session, settings_of
 
 pytestmark = pytest.mark.medium
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.backtest import run as backtest
+from app.backtest import replay as backtest
 from app.backtest.outcome import Outcome, of_backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
+from tests.app.market_data.live.fake_exchange import SYMBOLS, FakeExchange
 from tests.chaos.host import HostStack
-from tests.support.live.exchange import SYMBOLS, FakeExchange
 
 pytestmark = pytest.mark.medium
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.app.market_data.live.fake_exchange import FakeExchange
+from tests.app.market_data.live.live_session import Logged, events, sent, session, settings_of
 from tests.support.children import Child, eventually
-from tests.support.live.exchange import FakeExchange
-from tests.support.live.session import Logged, events, sent, session, settings_of
 
 pytestmark = pytest.mark.medium
 

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.market_data.counter_rng import NORMAL_SD, CounterRng
 from app.market_data.feed_segment import Block, Sentiments
 from app.market_data.file_segment import FileSegment
 from app.market_data.frame_encoder import Fields, concatenate, decimals_of, times_of
+from app.market_data.generated.counter_rng import NORMAL_SD, CounterRng
 from app.market_data.ragged import Ints
 from app.market_data.sentiment import VALUE_TEXTS, SentimentTrack, seeded_values
 from app.market_data.tick_table import Rows

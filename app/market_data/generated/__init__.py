@@ -1,0 +1,1 @@
+"""What follows from the seed: random numbers that need no sequence, and the walk of prices."""
