@@ -65,6 +65,18 @@ def test_a_file_goes_with_its_last_reader(tmp_path: Path) -> None:
     assert (len(os.listdir("/proc/self/fd")), deleted()) == before
 
 
+def test_nobody_else_finds_or_reads_it(tmp_path: Path) -> None:
+    column = Table(small(tmp_path)).column(np.int64)
+    column.append(np.arange(5))
+    assert not list(tmp_path.iterdir())
+    modes = [
+        entry.stat().st_mode & 0o777
+        for entry in Path("/proc/self/fd").iterdir()
+        if entry.is_symlink() and str(entry.readlink()).startswith(str(tmp_path))
+    ]
+    assert modes == [0o600]
+
+
 def test_values_in_a_file_cannot_be_changed(tmp_path: Path) -> None:
     column = Table(small(tmp_path)).column(np.int64)
     column.append(np.arange(5))
