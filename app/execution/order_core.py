@@ -34,9 +34,9 @@ from app.model.orders import (
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
 from app.model.requests import MAX_CLIENT_ID, OrderRequest, Reject
+from app.model.timestamps import DAY_NS
 from app.model.words import one_word
 
-DAY_NS: Final = 86_400_000_000_000
 OTHER_BOOK: Final = Reject(
     RejectCode.OTHER_BOOK,
     "the proof is not of the price book in use; only strategies send one",

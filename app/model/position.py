@@ -4,6 +4,7 @@ from operator import add
 from typing import Any, Final, NamedTuple
 
 from app.model.money import UNITS, divide
+from app.model.timestamps import DAY_NS
 
 COST_NAMES: Final = {
     "fees": "fees",
@@ -54,7 +55,7 @@ class Costs(NamedTuple):
         return {name: cost / UNITS for name, cost in money.items()} | bps
 
 
-YEAR_NS: Final = 365 * 86_400 * 10**9
+YEAR_NS: Final = 365 * DAY_NS
 """Of the borrow's rate: 365 days."""
 
 

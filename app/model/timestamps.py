@@ -14,6 +14,7 @@ from typing import Final
 
 NS_PER_S: Final = 1_000_000_000
 DAY_S: Final = 86_400
+DAY_NS: Final = DAY_S * NS_PER_S
 YEAR_MIN: Final = 1678
 YEAR_MAX: Final = 2261
 """Whole years that int64 nanoseconds can hold."""

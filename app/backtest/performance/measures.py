@@ -19,6 +19,12 @@ NO_SPREAD: Final = 1e-15
 """A deviation below this is rounding."""
 
 
+def simple_returns(value: npt.NDArray[np.float64]) -> Returns:
+    """One a period, along the last axis; ``value``: at the start, and at the end of each."""
+    returns: Returns = value[..., 1:] / value[..., :-1] - 1
+    return returns
+
+
 def total_return(returns: Returns) -> float:
     """Of all periods together: 0.1 is 10 %."""
     return float(np.prod(1 + returns)) - 1

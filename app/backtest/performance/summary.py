@@ -42,15 +42,12 @@ def strategy_returns(daily: DailyCloses, capital: float) -> Returns:
             f"at the end of day {day} the loss is {capital - equity[day]:,.2f}, all of the capital "
             f"of {capital:,.2f}: measure with more (--capital)"
         )
-    returns: Returns = equity[1:] / equity[:-1] - 1
-    return returns
+    return measures.simple_returns(equity)
 
 
 def benchmark_returns(daily: DailyCloses) -> Returns:
     """The same of buy and hold; shape ``(days,)``."""
-    value = np.array([1.0, *daily.benchmark])
-    returns: Returns = value[1:] / value[:-1] - 1
-    return returns
+    return measures.simple_returns(np.array([1.0, *daily.benchmark]))
 
 
 def summarize(returns: Returns, periods_a_year: int) -> Summary:

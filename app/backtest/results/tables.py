@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.backtest.performance.daily import DAY_NS
+from app.backtest.performance.measures import simple_returns
 from app.backtest.result import Result
 from app.backtest.results.recorder import Recorder
 from app.config.settings import Settings
@@ -136,7 +137,7 @@ def daily(of: Table, fill_ns: npt.NDArray[np.int64], capital: float) -> Table:
 
 def _returns_pct(value: Floats, capital: float) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
-        found: Floats = 100 * (value / np.concatenate(([capital], value[:-1])) - 1)
+        found: Floats = 100 * simple_returns(np.concatenate(([capital], value)))
     lost = np.flatnonzero(value <= 0)
     if len(lost):
         found[int(lost[0]) :] = np.nan

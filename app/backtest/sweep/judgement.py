@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from app.backtest.performance import overfitting
 from app.backtest.performance.daily import DAY_NS
-from app.backtest.performance.measures import Returns, periods_a_year
+from app.backtest.performance.measures import Returns, periods_a_year, simple_returns
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, summarize
 from app.backtest.performance.walk_forward import Measure, walk_forward
 from app.backtest.sweep.grid import Axis, Cell
@@ -50,7 +50,7 @@ def returns_of(
     """
     equity = capital + np.hstack([np.zeros((len(numbers), 1)), profit[list(numbers)]])
     kept = np.flatnonzero((equity > 0).all(axis=1))
-    values = (equity[kept, 1:] / equity[kept, :-1] - 1).T
+    values = simple_returns(equity[kept]).T
     return Returns2D(values, [numbers[place] for place in kept.tolist()], days)
 
 

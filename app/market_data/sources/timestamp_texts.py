@@ -22,7 +22,7 @@ from app.market_data.sources.timestamp_columns import (
     parse_zoned,
 )
 from app.model.timestamps import (
-    DAY_S,
+    DAY_NS,
     MAX_EVENT_NS,
     MIN_EVENT_NS,
     NS_PER_S,
@@ -39,7 +39,6 @@ _LIKELY_NS: Final = (
     parse_timestamp(b"1973-03-04")[0],
     parse_timestamp(b"2100-01-01")[0],
 )
-_DAY_NS: Final = DAY_S * NS_PER_S
 _NUMBER: Final = re.compile(rb"-?\d{1,20}(?:\.\d{1,12})?")
 _DIRECTIVES: Final = {
     "Y": r"(?P<year>\d{4})",
@@ -166,7 +165,7 @@ class TimestampReader:
     def _numbers_ns(self, numbers: Ints) -> tuple[Ints, Mask]:
         """Event times of whole numbers, and which of them are such without doubt."""
         if self._day_ns is not None and self._unit:
-            good = numbers < _DAY_NS // self._unit
+            good = numbers < DAY_NS // self._unit
             return self._day_ns + np.where(good, numbers, 0) * self._unit, good
         if self._unit:
             good = numbers < _LIKELY_NS[1] // self._unit
@@ -217,7 +216,7 @@ class TimestampReader:
             return ns
         if self._day_ns is None:
             raise ValueError(f"outside the years {YEAR_MIN} to {YEAR_MAX}")
-        if not 0 <= ns < _DAY_NS:
+        if not 0 <= ns < DAY_NS:
             unit = self._form or "ms"
             raise ValueError(
                 f"not within a day in {unit}: set TIMESTAMP_FORMAT to its unit (s, ms, us or ns), "

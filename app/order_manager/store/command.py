@@ -13,10 +13,11 @@ import apsw
 import click
 
 from app.config.loading import settings_or_exit
+from app.model.timestamps import DAY_NS
 from app.order_manager.store import tools
 from app.order_manager.store.export import FORMATS, export_store
 from app.order_manager.store.files import store_path
-from app.order_manager.store.prune import DAY_NS, give_back, prune_file
+from app.order_manager.store.prune import give_back, prune_file
 from app.order_manager.store.schema import StoreError
 
 

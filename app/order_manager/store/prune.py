@@ -10,14 +10,12 @@ from typing import Final
 
 import apsw
 
-from app.model.timestamps import NS_PER_S
+from app.model.timestamps import DAY_NS
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import owning
 from app.runtime.log import get_logger
 
 log = get_logger()
-
-DAY_NS: Final = 86_400 * NS_PER_S
 
 _OLD: Final = (
     "SELECT run_id FROM clients JOIN orders USING(client_no) GROUP BY run_id "

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from app.model.timestamps import DAY_S, NS_PER_S
+from app.model.timestamps import DAY_NS
 
 MAGIC: Final = b"DBN"
 VERSIONS: Final = range(1, 4)
@@ -30,7 +30,6 @@ SCHEMAS: Final = (
 )
 _FIXED_BYTES: Final = 100
 _SYMBOL_BYTES_V1: Final = 22
-_DAY_NS: Final = DAY_S * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +139,4 @@ class _Cursor:
             day = date(number // 10000, number // 100 % 100, number % 100)
         except ValueError:
             raise ValueError(f"damaged: {number} is no day") from None
-        return (day - date(1970, 1, 1)).days * _DAY_NS
+        return (day - date(1970, 1, 1)).days * DAY_NS

@@ -24,18 +24,16 @@ _NEWLINE: Final = ord("\n")
 
 
 @dataclass(slots=True)
-class RowBatch:
-    """Rows of a file.  Field ``c`` of row ``r`` is ``data[starts[r, c]:][:lengths[r, c]]``.
+class FieldRows:
+    """Field ``c`` of row ``r`` is ``data[starts[r, c]:][:lengths[r, c]]``.
 
-    ``lines``: the rows' line numbers in the file, from 1.  ``plain``: ``data`` without its padding
-    is exactly the wanted fields of these rows, each followed by one delimiter or newline.
+    ``lines``: the line number of each row in its file, from 1.
     """
 
     data: bytes
     starts: Ints
     lengths: Ints
     lines: Ints
-    plain: bool
 
     @property
     def array(self) -> Bytes:
@@ -46,6 +44,17 @@ class RowBatch:
         """The bytes of one field."""
         start = int(self.starts[row, column])
         return self.data[start : start + int(self.lengths[row, column])]
+
+
+@dataclass(slots=True)
+class RowBatch(FieldRows):
+    """Rows of a file.
+
+    ``plain``: ``data`` without its padding is exactly the wanted fields of these rows, each
+    followed by one delimiter or newline.
+    """
+
+    plain: bool
 
 
 class CsvReader:

@@ -10,9 +10,9 @@ from decimal import Decimal
 import numpy as np
 
 from app.market_data.frame_encoder import Fields, decimals_of
-from app.market_data.ragged import Bytes, Ints, Mask, join_fields
+from app.market_data.ragged import Ints, Mask, join_fields
 from app.market_data.sources.errors import MalformedRows
-from app.market_data.sources.text.csv_reader import PADDING, RowBatch
+from app.market_data.sources.text.csv_reader import PADDING, FieldRows, RowBatch
 from app.market_data.sources.text.layout import Group, Layout
 from app.market_data.sources.value_columns import normalize_price, price_units, with_point
 from app.model.money import DECIMALS_MAX, decimal_to_units
@@ -21,32 +21,17 @@ _UNKNOWN_UNITS = -1
 
 
 @dataclass(slots=True)
-class TickBatch:
-    """Ticks.  Field ``c`` of tick ``t`` is ``data[starts[t, c]:][:lengths[t, c]]``.
+class TickBatch(FieldRows):
+    """Ticks: timestamp, symbol, value and, if the layout has one, sentiment.
 
-    Fields: timestamp, symbol, value and, if the layout has one, sentiment.  ``lines``: the line of
-    each tick's row.  ``value_columns``: the column of each value, an index into the names of the
-    layout.  ``quarters``: of four ticks of a bar, which quarter of its time each begins, else None.
+    ``value_columns``: the column of each value, an index into the names of the layout.
+    ``quarters``: of four ticks of a bar, which quarter of its time each begins, else None.
     ``plain``: as in :class:`RowBatch`.
     """
 
-    data: bytes
-    starts: Ints
-    lengths: Ints
-    lines: Ints
     value_columns: Ints
     quarters: Ints | None = None
     plain: bool = False
-
-    @property
-    def array(self) -> Bytes:
-        """The bytes, padding included, shape ``(len(data),)``."""
-        return np.frombuffer(self.data, np.uint8)
-
-    def field(self, tick: int, column: int) -> bytes:
-        """The bytes of one field."""
-        start = int(self.starts[tick, column])
-        return self.data[start : start + int(self.lengths[tick, column])]
 
 
 class TickMaker:

@@ -7,8 +7,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.__main__ import main
+from app.model.timestamps import DAY_NS
 from app.order_manager.store import room
-from app.order_manager.store.prune import DAY_NS, prune_at_start, prune_file
+from app.order_manager.store.prune import prune_at_start, prune_file
 from app.order_manager.store.room import RoomWatch
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import verify
