@@ -20,8 +20,9 @@ from app.backtest.watch.rerun import Facts, facts_of, hash_line, problem, rows
 from app.config.loading import settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.loader import open_feed
+from app.market_data.sources.loader import open_feed, storage_of
 from app.market_data.sources.progress import LoadProgress
+from app.market_data.storage.place import NoRoom
 from app.runtime.metrics.tables import number, show, table
 from app.runtime.progress import Progress
 from app.runtime.run.strategy_params import PARAM_FILES
@@ -62,11 +63,11 @@ def command(
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
-        with TickMemory(feed, total) as memory, _no_bytecode():
+        with TickMemory(feed, total, storage_of(settings)) as memory, _no_bytecode():
             del feed  # Only the decoded copy is needed.
             watch = Watch(settings, memory, capital)
             watch.go_on()
-    except DataError as error:
+    except (DataError, NoRoom) as error:
         print(f"watch: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -165,7 +165,7 @@ def suggesting_texts() -> set[str]:
     """Every piece of text in the sources that suggests a setting, up to its first blank space to
     fill in."""
     found = set()
-    for file in (ROOT / "app/market_data").rglob("*.py"):
+    for file in (ROOT / "app/market_data/sources").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= {match[0] for match in SUGGESTS.finditer(node.value)}
