@@ -15,7 +15,7 @@ from app.market_data.inspect.record import is_recording, record, write_recording
 from app.market_data.inspect.summary import lines, summarize
 from app.market_data.inspect.trial import Trial, try_to_load
 from app.market_data.sources.errors import DataError
-from app.market_data.sources.files import files_of
+from app.market_data.sources.files import parts_of
 from app.market_data.sources.loader import columns_of, describe, load_files
 from app.market_data.sources.progress import LoadProgress
 
@@ -62,7 +62,7 @@ def check(file: str) -> int:
 
 def _format(trial: Trial) -> list[tuple[str, str]]:
     """What the first file is."""
-    paths = files_of(trial.settings.data_path)
+    paths = parts_of(trial.settings.data_path)
     found = [("files", f"{len(paths):,}, of which the first is {paths[0]}")] if paths[1:] else []
     return [*found, *describe(paths[0], columns_of(trial.settings))]
 

@@ -15,7 +15,7 @@ from app.market_data.sentiment import SentimentTrack, column_track, file_track, 
 from app.market_data.sources.columnar import arrow, parquet
 from app.market_data.sources.dbn import file as dbn_file
 from app.market_data.sources.errors import FILE, DataError, reading, symbol_of_name
-from app.market_data.sources.files import files_of
+from app.market_data.sources.files import archive_of, open_part, parts_of, size_of
 from app.market_data.sources.progress import share
 from app.market_data.sources.rows import by_time, joined
 from app.market_data.sources.source import HEAD_BYTES, ReadProgress, Source
@@ -34,9 +34,14 @@ SOURCES: Final[list[Source]] = [parquet, arrow, dbn_file, recording_source, text
 
 
 def _source_of(path: Path) -> Source:
-    with reading(path), path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    return next(source for source in SOURCES if source.matches(head))
+    with reading(path):
+        file, _ = open_part(path)
+        with file:
+            head = file.read(HEAD_BYTES)
+    source = next(source for source in SOURCES if source.matches(head))
+    if source is not text_file and archive_of(path):
+        raise DataError(f"{path}: of a zip file with several files, only text is read: unpack it")
+    return source
 
 
 def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
@@ -77,11 +82,11 @@ def load_files(spec: str, columns: Columns, progress: ReadProgress | None = None
     Raises:
         DataError: with every reason why a file cannot be replayed.
     """
-    paths = files_of(spec)
+    paths = parts_of(spec)
     if len(paths) == 1:
         return load_prices(paths[0], columns, progress)
     with reading(paths[0]):
-        sizes = [path.stat().st_size for path in paths]
+        sizes = [size_of(path) for path in paths]
     read = share(progress, 0, READ_PERCENT)
 
     def parts() -> Iterator[Rows]:

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import shlex
 import subprocess
 import time
 from html.parser import HTMLParser
@@ -62,6 +61,17 @@ class Page(HTMLParser):
         self.words |= set(data.split())
 
 
+def check_numbers(clone: Path) -> int:
+    """The plain form has the numbers of the file; returns how many rows."""
+    rows = (ROOT / FILE).read_text().splitlines()[1:]
+    plain = (clone / "data/out/kurse.csv").read_text().splitlines()[1:]
+    for odd, line in zip(rows, plain, strict=True):
+        moment, symbol, price, _ = odd.split(";")
+        day, month, year, clock = re.split(r"[. ]", moment)
+        assert line == f"{year}-{month}-{day} {clock}:00,{symbol},{price.replace(',', '.')}"
+    return len(rows)
+
+
 @pytest.mark.medium
 @pytest.mark.timeout(60 * MINUTES_MAX)
 def test_from_an_odd_file_to_an_answer_in_at_most_eight_commands(clone: Path) -> None:
@@ -90,19 +100,14 @@ def test_from_an_odd_file_to_an_answer_in_at_most_eight_commands(clone: Path) ->
     assert first == f"{shown} .venv/bin/python -m app backtest"
     assert f"DATA_PATH={FILE} {convert.partition(' .venv')[0]}" == shown
 
-    # The numbers are those of the file.
-    rows = (ROOT / FILE).read_text().splitlines()[1:]
-    assert f"{len(rows):,} ticks of 2 symbols" in outputs[convert]
-    plain = (clone / "data/out/kurse.csv").read_text().splitlines()[1:]
-    for odd, line in zip(rows, plain, strict=True):
-        moment, symbol, price, _ = odd.split(";")
-        day, month, year, clock = re.split(r"[. ]", moment)
-        assert line == f"{year}-{month}-{day} {clock}:00,{symbol},{price.replace(',', '.')}"
+    assert f"{check_numbers(clone):,} ticks of 2 symbols" in outputs[convert]
 
     # A parameter changes the trades, and each cell of the sweep is a backtest.
     hashes = [re.search(r"trades hash\s+(\w+)", outputs[each])[1] for each in (first, second)]  # type: ignore[index]
     assert hashes[0] != hashes[1]
-    folder = clone / shlex.split(sweep)[-1]
+    named = re.search(r"^all cells: (.*)/sweep\.csv$", outputs[sweep], re.MULTILINE)
+    assert named
+    folder = clone / named[1]
     with (folder / "sweep.csv").open(newline="") as file:
         cells = list(csv.DictReader(file))
     assert [cell["status"] for cell in cells] == ["ok"] * 200
@@ -120,7 +125,9 @@ def test_from_an_odd_file_to_an_answer_in_at_most_eight_commands(clone: Path) ->
     assert f"a Sharpe ratio of {best:.2f}" in text
     assert f"would be expected to have {expected[1]}" in text.replace("\n", " ")
     assert f"more than luck with {percent[1]} %" in text
-    page = Page(folder / "report.html")
+    (html,) = folder.glob("*.html")
+    assert f"{named[1]}/{html.name}" in outputs[sweep].splitlines()[-1]
+    page = Page(html)
     assert {"short", "long"} <= page.words
     assert [each for each in page.loaded if not each.startswith(("data:", "#"))] == []
 

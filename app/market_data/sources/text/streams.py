@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from app.market_data.sources.errors import DataError, reading
+from app.market_data.sources.files import files_in, open_member, open_part
 from app.market_data.sources.source import ReadProgress
 
 HEAD_BYTES: Final = 1 << 16
@@ -36,8 +37,7 @@ class TextStream:
         self.path = path
         self._progress = progress
         with reading(path):
-            self._size_bytes = path.stat().st_size
-            self._raw: IO[bytes] = path.open("rb")
+            self._raw, self._size_bytes = open_part(path)
         try:
             with reading(path):
                 self.packing, self._stream = _unpacked(path, self._raw)
@@ -138,23 +138,14 @@ class _Zstd:
 def _zip(path: Path, raw: IO[bytes]) -> Readable:
     with reading(path, "zip"):
         archive = zipfile.ZipFile(raw)
-    files = [
-        info
-        for info in archive.infolist()
-        if not info.is_dir() and not info.filename.startswith("__MACOSX/")
-    ]
+    files = files_in(archive)
     if len(files) != 1:
         names = ", ".join(info.filename for info in files[:5]) or "none"
         raise DataError(
-            f"{path}: a zip file must hold one file, this one holds {len(files)} ({names}): "
-            "unpack it and set DATA_PATH to the file"
+            f"{path}: a zip file must hold one file here, this one holds {len(files)} ({names}): "
+            "unpack it"
         )
-    if files[0].flag_bits & 1:
-        raise DataError(f"{path}: the zip file has a password: unpack it")
-    try:
-        return archive.open(files[0])
-    except NotImplementedError as error:
-        raise DataError(f"{path}: {error}: unpack it") from None
+    return open_member(path, archive, files[0])
 
 
 _PACKINGS: Final[list[tuple[str, bytes, Callable[[Path, IO[bytes]], Readable]]]] = [

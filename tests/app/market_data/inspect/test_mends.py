@@ -155,7 +155,6 @@ def test_what_a_refusal_suggests_loads_the_file(name: str, folder: Path) -> None
 
 SUGGESTS = re.compile(r"\b(?:un)?set [A-Z]+_[A-Z]+|\b[A-Z]+_[A-Z]+=(?:true|YYYY)")
 NOT_OF_A_ROW = {
-    "set DATA_PATH",  # A zip file has to be unpacked; the next test does it.
     "set SENTIMENT_PATH",  # Another file is needed.
     "set DATA_SPILL",  # A disk is full: tests/app/market_data/storage.
 }

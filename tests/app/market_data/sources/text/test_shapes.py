@@ -121,7 +121,7 @@ class TestPacked:
 
     def test_a_zip_file_of_several_files(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, zipped("a.csv", "b.csv")((HEADER + ROWS).encode()))
-        assert "must hold one file, this one holds 2 (a.csv, b.csv): unpack it" in message
+        assert "must hold one file here, this one holds 2 (a.csv, b.csv): unpack it" in message
 
     def test_a_zip_file_with_a_password(self, tmp_path: Path) -> None:
         data = bytearray(zipped("a.csv")((HEADER + ROWS).encode()))
