@@ -69,6 +69,9 @@ COSTS: Final = MappingProxyType(
         "paper_fee_per_share": 0.002,
         "paper_fee_bps": 0.1,
         "paper_fee_min": 0.05,
+        "paper_impact_bps": 1.0,
+        "paper_impact_qty": 50.0,
+        "paper_borrow_bps_year": 5_000.0,
         "paper_fill_percent": 60,
         "risk_client_exposure_max": 60_000.0,
     }
