@@ -15,8 +15,9 @@ from app.model.money import UNITS
 from app.model.position import YEAR_NS, Position
 from app.model.wire.order_json import decode
 from app.order_manager.service import OrderService, build_service
+from app.order_manager.store.prune import prune_file
 from app.order_manager.store.store import OrderStore
-from app.order_manager.store.tools import verify
+from app.order_manager.store.tools import reading, verify
 from tests.support.orders.prices import PROOF, Prices
 
 START_NS = 1_760_000_000 * UNITS
@@ -198,3 +199,28 @@ def test_costs_beyond_64_bits_are_stored_and_come_back(tmp_path: Path) -> None:
     assert world.position() == row
     world.store.close()
     assert verify(str(world.path)) == []
+
+
+def test_what_a_removed_run_owed_is_removed_with_it(tmp_path: Path) -> None:
+    world = World(tmp_path / "orders.sqlite3")
+    world.order("SELL", 100, 50.0, 0, "strategy@1")
+    world.book(52.0, TICK_S + 4 * 86_400)
+    world.store.close()
+    path = str(world.path)
+    assert _accruals(path) == [2 * UNITS]
+    store = OrderStore.open(path, run_id="later")
+    service: OrderService[int] = build_service(Settings(), store, world.prices)
+    service._clock = lambda: START_NS + 9 * DAY_NS
+    service.begin()
+    request = {"side": "BUY", "symbol": "AAPL", "qty": 1, "price": 60, "client": "ann"}
+    service.handle(0, decode(json.dumps(request).encode()))
+    service.finish()
+    store.end_batch()
+    store.close()
+    assert prune_file(path, START_NS + DAY_NS) == ["run"]
+    assert _accruals(path) == []
+
+
+def _accruals(path: str) -> list[int]:
+    with reading(path) as connection:
+        return [borrow for (borrow,) in connection.execute("SELECT borrow FROM accruals")]
