@@ -86,6 +86,33 @@ def test_a_live_session_and_its_recording_have_the_same_orders(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_the_orders_survive_kills_of_all_processes(tmp_path: Path) -> None:
+    """Each asks for the ticks that it lacks, from the recording."""
+    victims = ("strategy", "order_manager", "gateway", "orderbook") * 2
+    with (
+        FakeExchange(per_s=400) as exchange,
+        live_stack(tmp_path, exchange, chaos="true") as stack,
+    ):
+        stack.wait_ready()
+        for victim in victims:
+            before = stack.counter("strategy", "ticks_consumed")
+            stack.wait_until(
+                "the strategy goes on",
+                lambda before=before: stack.counter("strategy", "ticks_consumed") > before + 50,
+                PATIENCE_S,
+            )
+            assert stack.command("chaos", "kill", victim).returncode == 0, stack.tail()
+        settle(stack, exchange)
+        compared = stack.command("compare")
+        assert compared.returncode == 0, compared
+        stack.stop()
+        live = stack.outcome()
+    same(live, of_file(tmp_path / "live" / "run.ticks"))
+    log = stack.log_path.read_text()
+    assert all(f"process_died process={each}" in log for each in victims)
+
+
+@pytest.mark.slow
 def test_the_orders_survive_twenty_kills_of_the_gateway(tmp_path: Path) -> None:
     """What the exchange says while there is no gateway is a gap, counted when it is back."""
     with (
