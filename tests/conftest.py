@@ -7,11 +7,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.children import Spawn, segment_name, spawner
 from tests.support.compose_stack import ComposeStack
 from tests.support.paths import ROOT
+
+# An example's duration says what else the machine does.
+hypothesis.settings.register_profile("stack", deadline=None)
+hypothesis.settings.load_profile("stack")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Requests and answers over live sockets: orders, queries, modes, counters."""
 
+import gc
 import json
 import os
 import threading
@@ -91,6 +92,7 @@ def test_a_server_that_cannot_be_made_leaves_nothing_open(
     SharedPriceBook(["A"], book_name).close()  # the segment stays
     chosen = Settings(output_dir=str(tmp_path), shm_price_book=book_name)
     monkeypatch.setattr("app.order_manager.server.build_service", build_after_reading_a_price)
+    gc.collect()  # what other tests have left
     before = os.listdir("/proc/self/fd")
     with monkeypatch.context() as patch:
         patch.setattr(f"app.order_manager.server.{step}", fail)

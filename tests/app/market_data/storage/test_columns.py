@@ -55,6 +55,7 @@ def test_a_file_goes_with_its_last_reader(tmp_path: Path) -> None:
     def deleted() -> int:
         return Path("/proc/self/maps").read_text().count("(deleted)")
 
+    gc.collect()  # what other tests have left
     before = len(os.listdir("/proc/self/fd")), deleted()
     column = Table(small(tmp_path)).column(np.uint8)
     column.append(np.ones(1 << 20, np.uint8))
