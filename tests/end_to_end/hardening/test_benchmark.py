@@ -68,7 +68,7 @@ def user(container: Container, service: str) -> bool:
 def base_images(container: Container, service: str) -> bool:
     stages = {found.split()[-1] for found in instructions("FROM")}
     sources = {found.split()[0] for found in instructions("FROM")} - stages
-    (default,) = instructions("ARG")
+    (default,) = (found for found in instructions("ARG") if found.startswith("PYTHON_IMAGE="))
     return sources == {"${PYTHON_IMAGE}", "scratch"} and "=python:3.13-slim" in default
 
 
@@ -118,7 +118,8 @@ def verified(container: Container, service: str) -> bool:
 
 @row("5.6")
 def mounts(container: Container, service: str) -> bool:
-    own = {"/srv/data", "/srv/feed/data", "/srv/data/strategies", "/srv/out", "/srv/run"}
+    folders = ("data", "feed/data", "data/strategies", "out", "run", "live")
+    own = {f"/srv/{folder}" for folder in folders}
     return all(
         mount["Destination"] in own | {f"/run/secrets/{name}" for name in SECRETS}
         and (mount["Type"] == "volume" or not mount["RW"])
