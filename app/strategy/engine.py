@@ -327,7 +327,7 @@ class Engine:
         refused = bool(answer.code) or answer.filled_qty <= 0
         if isinstance(intent, PlacedIntent):
             order, maker = intent.due.order, intent.due.maker
-            self.context.orders.answered(order, answer.filled_qty, refused=refused)
+            self.context.orders.answered(order, answer.filled_qty, refused=refused, maker=maker)
         place = (order_id, intent.seq, intent.event_ns, intent.symbol, side)
         if refused:
             reject = Reject(*place, ordered_qty, answer.code, answer.msg, order)
@@ -360,9 +360,10 @@ class Engine:
             StrategyError: the strategy raised.
         """
         orders = self.context.orders
-        before, orders.deaf = orders.ignored, repeated
+        before, was_deaf = orders.ignored, orders.deaf
+        orders.deaf = repeated or was_deaf
         self._call("on_stale", age_s)
-        orders.deaf = False
+        orders.deaf = was_deaf
         return {"orders_ignored": ignored} if (ignored := orders.ignored - before) else {}
 
     def stop(self) -> None:

@@ -158,7 +158,7 @@ class StrategyProcess:
     def _restore_positions(self) -> None:
         """Ask the order manager for the positions, and skip the ticks decided before them."""
         symbols = self.engine.symbols
-        if self.settings.order_mode != "every":
+        if self.engine.places or self.settings.order_mode != "every":
             for symbol, qty in held(self.orders.ask, self.client).items():
                 self.engine.hold(symbols.index(symbol), qty)
         if self.engine.told:

@@ -12,6 +12,8 @@ this tick's if the tick is of that symbol.  Before its symbol's first tick it is
 - Any other limit order waits.  A later tick of its symbol whose price is *beyond* the limit sends
   it: it is a maker and executes at its limit.  A price that only touches the limit does not,
   because others may have been there first.
+- What a fill leaves of a taker meets the next tick as a new order does.  What it leaves of a maker
+  waits on, and of a market order is canceled.
 """
 
 import operator
@@ -210,8 +212,10 @@ class OrderDesk:
             for nth, (order, price, maker) in enumerate(taken, first)
         ]
 
-    def answered(self, order: Order, filled_qty: int, *, refused: bool) -> None:
-        """The answer to an order that was sent."""
+    def answered(
+        self, order: Order, filled_qty: int, *, refused: bool, maker: bool = False
+    ) -> None:
+        """The answer to an order that was sent; ``maker``: as one."""
         order.filled_qty += filled_qty
         if refused:
             self._end(order, REFUSED)
@@ -220,7 +224,7 @@ class OrderDesk:
         elif order.limit is None or order._cancels:
             self._cancel(order)
         else:
-            order._stage = _WAITS
+            order._stage = _WAITS if maker else _ON_THE_WAY
 
     def close(self) -> list[Order]:
         """The run is over: cancel all; returns what was open."""

@@ -94,10 +94,18 @@ def test_the_rest_of_a_partial_fill_waits_with_a_limit_and_is_canceled_without()
     mine.answered(limit, 4, refused=False)
     assert (market.status, market.filled_qty) == (CANCELED, 4)
     assert (limit.status, limit.left_qty) == (OPEN, 6)
-    mine.see(0, 101.0, 1)
+    mine.see(0, 100.5, 1)
+    assert due(mine) == [(2, 6, 100.5, False)], "the market is still better than its limit"
+    mine.answered(limit, 1, refused=False)
+    mine.see(0, 101.5, 2)
+    assert not mine.has_due()
+    mine.see(0, 101.0, 3)
     assert not mine.has_due(), "it waits now, so a touch is not enough"
-    mine.see(0, 100.5, 2)
-    assert due(mine) == [(2, 6, 101.0, True)]
+    mine.see(0, 100.5, 4)
+    assert due(mine) == [(2, 5, 101.0, True)]
+    mine.answered(limit, 2, refused=False, maker=True)
+    mine.see(0, 100.5, 5)
+    assert due(mine) == [(2, 3, 101.0, True)]
 
 
 def test_cancel() -> None:
@@ -224,8 +232,11 @@ class Naive:
 
     def place(self, index: int, sign: int, qty: int, limit: Fraction | None) -> None:
         self.orders.append(
-            {"index": index, "sign": sign, "left": qty, "limit": limit, "rests": False, "on": True}
-        )
+            {
+                "index": index, "sign": sign, "left": qty, "limit": limit, "new": True,
+                "rests": False, "on": True,
+            }
+        )  # fmt: skip
 
     def cancel(self, number: int) -> None:
         self.orders[number]["on"] = False
@@ -238,6 +249,9 @@ class Naive:
                 continue
             sign, limit = order["sign"], order["limit"]
             if not order["rests"]:
+                if not order["new"] and ticked != order["index"]:
+                    continue
+                order["new"] = False
                 paid = price + sign * price * self.bps / 10_000
                 if limit is None or (paid - limit) * sign <= 0:
                     yield number, order["left"], price, False
@@ -249,7 +263,6 @@ class Naive:
     def answer(self, number: int, filled: int, refused: bool) -> None:
         order = self.orders[number - 1]
         order["left"] -= filled
-        order["rests"] = True
         order["on"] = bool(not refused and order["left"] and order["limit"] is not None)
 
 
@@ -286,7 +299,7 @@ def test_the_desk_sends_what_a_naive_one_does(
     def answer(each: Due) -> None:
         refused = (each.order.number + answers) % 5 == 0
         filled = 0 if refused else max(1, each.qty * (each.nth % 2 + 1) // 2)
-        mine.answered(each.order, filled, refused=refused)
+        mine.answered(each.order, filled, refused=refused, maker=each.maker)
         naive.answer(each.order.number, filled, refused)
 
     for seq, (what, *arguments) in enumerate(actions):

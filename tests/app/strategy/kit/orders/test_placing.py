@@ -207,6 +207,19 @@ def test_the_stack_sends_nothing_of_a_silence_that_a_restart_does_not_repeat() -
     assert sent[0][1:] == ("A", 5, 100.0, False), "at the latest price, on the next tick"
 
 
+def test_a_silence_while_decided_ticks_are_skipped_lets_nothing_through() -> None:
+    """Of a live restart: what was traded already must not be ordered again."""
+    engine = started(Placing)
+    run(engine, ticks_of([(0, 100.0)]))
+    orders = engine.context.orders
+    waiting = orders.open_orders
+    orders.deaf = True
+    assert engine.stale(1.0, repeated=False)["orders_ignored"] > 0
+    assert orders.deaf
+    assert run(engine, ticks_of([(0, 100.0), (0, 100.0)])[1:]) == []
+    assert orders.open_orders == waiting
+
+
 def test_open_orders_end_with_the_run(tmp_path: Path) -> None:
     engine = started(Placing)
     run(engine, ticks_of([(0, 100.0)]))
