@@ -179,7 +179,7 @@ def test_a_run_lasts_until_down_and_there_is_no_anonymous_volume(
     for settings in ({"ORDER_QTY": "10"}, {"ORDER_QTY": "20"}):
         stack.environ.update(settings)
         stack.up()
-        names = ("output", "reports", "run")
+        names = ("output", "recordings", "reports", "run")
         assert volumes(stack) == {f"{stack.project}_{name}" for name in names}
         runs.append(stack.file_from("order_manager", "/srv/run/run_id"))
     stack.compose("stop")
