@@ -21,6 +21,7 @@ from app.config.settings import Settings
 from app.market_data.live.exchange.messages import (
     EVENT_MARK,
     PACKET_BYTES_MAX,
+    TRADES_MARK,
     Connected,
     Event,
     Lost,
@@ -70,6 +71,7 @@ class LiveSession:
         self._unwritten: Records | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._broken = False
         self._failure, self._failure_s, self._failures = "", 0.0, 0
         self._noticed = dict.fromkeys(("refused", "others", "repeated", "late"), 0)
         self._texts = {"refused": "", "others": ""}
@@ -115,7 +117,7 @@ class LiveSession:
         with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
             pipe.write(msgspec.json.encode(request))
         ours.setblocking(False)
-        self._socket = ours
+        self._socket, self._broken = ours, False
         return ours.fileno()
 
     def take(self) -> Records | None:
@@ -126,6 +128,8 @@ class LiveSession:
         """
         if self._unwritten is not None:
             return self._record(self._unwritten)
+        if self._broken:
+            raise ReceiverDied
         trades: list[bytes] = []
         died = False
         for _ in range(PACKETS_MAX):
@@ -135,17 +139,27 @@ class LiveSession:
                 break
             except OSError:
                 packet = b""
-            if not packet:
+            if not packet or not self._read(packet, trades):
                 died = True
                 break
-            if packet.startswith(EVENT_MARK):
-                self._take_event(decode_event(packet[1:]))
-            else:
-                trades.append(packet[1:])
         ticks = self._record(self._number(trades)) if trades else None
         if died and ticks is None:
             raise ReceiverDied
         return ticks
+
+    def _read(self, packet: bytes, trades: list[bytes]) -> bool:
+        """Whether a receiver may say this; one that says anything else is ended."""
+        if packet.startswith(TRADES_MARK) and len(packet) % TRADE.itemsize == 1:
+            trades.append(packet[1:])
+            return True
+        if packet.startswith(EVENT_MARK):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                self._take_event(decode_event(packet[1:]))
+                return True
+        self._broken = True
+        if self._process is not None:
+            self._process.kill()
+        return False
 
     def _number(self, packets: list[bytes]) -> Records:
         taken = self._intake.take(np.frombuffer(b"".join(packets), TRADE))

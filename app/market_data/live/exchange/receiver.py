@@ -10,6 +10,7 @@ and a :class:`Request` on standard input.
 import asyncio
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import signal
@@ -204,8 +205,11 @@ def _refusal(error: InvalidStatus) -> tuple[str, float]:
     """Why the exchange does not let us in, and for how long to leave it in peace."""
     status = error.response.status_code
     pause_s = REFUSED_S if 400 <= status < 500 else 0.0
-    with contextlib.suppress(KeyError, ValueError):
-        pause_s = min(max(float(error.response.headers["Retry-After"]), 0.0), REFUSED_S_MAX)
+    # Without the header, or with several, a lookup error.
+    with contextlib.suppress(LookupError, ValueError):
+        wished_s = float(error.response.headers["Retry-After"])
+        if math.isfinite(wished_s):
+            pause_s = min(max(wished_s, 0.0), REFUSED_S_MAX)
     return f"refused by the exchange: HTTP {status} {error.response.reason_phrase}", pause_s
 
 
