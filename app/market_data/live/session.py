@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from app.config.addresses import shown_address
 from app.config.settings import Settings
 from app.market_data.live.exchange.messages import (
     EVENT_MARK,
@@ -221,7 +222,7 @@ class LiveSession:
             self.connected = True
             self.counts["live_connects"] += 1
             self._failure, self._failures = "", 0
-            log.info("live_connected", url=shown_url(event.url))
+            log.info("live_connected", url=shown_address(event.url))
         elif isinstance(event, Lost):
             self._lost(event)
         elif isinstance(event, Noticed):
@@ -296,11 +297,3 @@ class LiveSession:
 
 class ReceiverDied(Exception):
     """There is no receiver any more."""
-
-
-def shown_url(url: str) -> str:
-    """Without what may be secret: user, password, query."""
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].rpartition("@")[2]
-    path = rest.partition("/")[2].partition("?")[0]
-    return f"{scheme}://{host}/{path}"

@@ -25,10 +25,12 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
+    InvalidProxy,
     InvalidStatus,
     InvalidURI,
 )
 
+from app.config.addresses import shown_address
 from app.market_data.live.exchange.messages import (
     EVENT_MARK,
     TRADES_MARK,
@@ -144,10 +146,12 @@ async def _connect_for_ever(request: Request, outbox: Outbox) -> None:
             reason = _why_closed(error)
         except InvalidStatus as error:
             reason, pause_s = _refusal(error)
-        except InvalidURI as error:
-            reason, pause_s = str(error), REFUSED_S_MAX
+        except (InvalidURI, InvalidProxy) as error:  # as a text they have the whole address
+            reason, pause_s = f"unusable address: {error.msg}", REFUSED_S_MAX
         except ssl.SSLError as error:
             reason = f"TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
+        except ValueError:  # the text has parts of the address
+            reason, pause_s = "unusable address", REFUSED_S
         except Exception as error:  # whatever it is, the next attempt may do better
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         else:
@@ -155,7 +159,7 @@ async def _connect_for_ever(request: Request, outbox: Outbox) -> None:
         if time.monotonic() - connected_s >= GOOD_AFTER_S:
             backoff.reset()
         pause_s = max(pause_s, backoff.delay_s())
-        await outbox.send_event(Lost(reason[:TEXT_MAX], pause_s))
+        await outbox.send_event(Lost(shown_address(reason)[:TEXT_MAX], pause_s))
         await asyncio.sleep(pause_s)
         await outbox.send_event(Waiting())
 

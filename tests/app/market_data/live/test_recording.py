@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.backtest.results.finished_run import data_facts
 from app.config.settings import Settings
 from app.market_data.live import parquet_parts
 from app.market_data.live.live_feed import LiveFeed
@@ -214,6 +215,15 @@ def test_a_block_that_someone_holds_shows_the_ticks_that_come(tmp_path: Path) ->
         assert held.end == seq + 1
         assert held.frame(seq) == feed.frame(seq)
         assert held.seq_at(held.offsets[seq + 1]) == seq + 1
+
+
+def test_what_a_backtest_says_of_its_data_has_no_secret(tmp_path: Path) -> None:
+    address = "wss://me:SECRET@host/ws?token=SECRET"
+    log = record(tmp_path / "live.ticks", some_ticks(10))
+    live = Settings(data_path=address, live_symbols="X", live_record=str(tmp_path))
+    facts = data_facts(live, open_feed(live))
+    assert (facts.name, facts.sha256) == ("wss://host/ws", "")
+    log.close()
 
 
 # ---- Parquet
