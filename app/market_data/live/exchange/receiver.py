@@ -137,10 +137,11 @@ async def _connect_for_ever(request: Request, outbox: Outbox) -> None:
     trades = TradeMap(request.map, request.symbols)
     backoff = Backoff(request.reconnect_ms, request.reconnect_ms_max)
     while True:
-        connected_s, pause_s = time.monotonic(), 0.0
+        connected_s, pause_s = math.inf, 0.0
         try:
             async with connect(request.url, **_options(request)) as peer:
                 await outbox.send_event(Connected(request.url))
+                connected_s = time.monotonic()
                 await _read(peer, request.subscribe, trades, outbox)
         except ConnectionClosed as error:
             reason = _why_closed(error)
