@@ -178,7 +178,9 @@ def _options(request: Request) -> dict[str, Any]:
         "user_agent_header": "trading-stack",
     }
     if request.url.startswith("wss://"):
-        options["ssl"] = ssl.create_default_context(cafile=request.ca_file or None)
+        options["ssl"] = context = ssl.create_default_context()
+        if request.ca_file:
+            context.load_verify_locations(request.ca_file)
     return options
 
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
@@ -12,6 +15,7 @@ from websockets.http11 import Response
 from app.market_data.live.exchange import receiver
 from app.market_data.live.exchange.messages import Event, Lost, Request
 from app.runtime.lifecycle import Backoff
+from tests.support.certificates import make_certificate
 
 REQUEST = Request("ws://host/ws", "binance", ["A"], "", "", 1.0, 1, 1, os.getpid())
 
@@ -94,3 +98,16 @@ def test_only_a_connection_that_lasts_ends_the_growth_of_pauses(
     with pytest.raises(Enough):
         asyncio.run(receiver._connect_for_ever(REQUEST, outbox))
     assert len(found) == resets
+
+
+def test_authorities_of_one_s_own_are_trusted_beside_those_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "system").mkdir()
+    system, own = make_certificate(tmp_path / "system"), make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(system.cert))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    request = structs.replace(REQUEST, url="wss://host/ws", ca_file=str(own.cert))
+    trusted = receiver._options(request)["ssl"].get_ca_certs(binary_form=True)
+    for each in (system, own):
+        assert ssl.PEM_cert_to_DER_cert(Path(each.cert).read_text()) in trusted
