@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from app.backtest.results.finished_run import data_facts
 from app.config.settings import Settings
 from app.market_data.live import parquet_parts
+from app.market_data.live.exchange.receiver import TRADES_PER_SEND
 from app.market_data.live.live_feed import LiveFeed
 from app.market_data.live.records import NO_ID, TICK, Records
+from app.market_data.live.session import PACKETS_MAX
 from app.market_data.live.tick_log import RecordingFull, TickLog
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, describe, load_files, open_feed
@@ -70,6 +72,71 @@ def test_pages_that_never_came_to_the_disk_are_cut_off(tmp_path: Path) -> None:
         file.write(bytes(5 * 64))
     log, lost = TickLog.append(path, SYMBOLS, "")
     assert (log.count, lost) == (15, 5 * 64)
+
+
+def test_the_largest_write_is_cut_off_whole(tmp_path: Path) -> None:
+    path, largest = tmp_path / "run.ticks", PACKETS_MAX * TRADES_PER_SEND
+    record(path, some_ticks(largest + 10)).close()
+    with path.open("r+b") as file:
+        file.seek(-largest * 64, os.SEEK_END)
+        file.write(bytes(largest * 64))
+    log, lost = TickLog.append(path, SYMBOLS, "")
+    assert (log.count, lost) == (10, largest * 64)
+
+
+def test_a_header_that_is_written_in_parts_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda to, data, at: write(to, data[:7], at))
+    log, _ = TickLog.append(tmp_path / "run.ticks", SYMBOLS, "ws://exchange/ws")
+    assert (log.symbols, log.count) == (SYMBOLS, 0)
+
+
+@pytest.mark.parametrize("room", [0, 5, 16, 17, 60])
+def test_a_disk_that_is_full_at_the_begin_ends_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    path, write = tmp_path / "run.ticks", os.pwrite
+
+    def full(descriptor: int, data: Any, at: int) -> int:
+        if at >= room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: room - at], at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(DataError, match="No space left"):
+            TickLog.append(path, SYMBOLS, "")
+    assert path.stat().st_size == room
+    log, _ = TickLog.append(path, SYMBOLS, "")
+    assert log.count == 0
+
+
+def test_a_header_whose_size_is_damaged_costs_no_ticks(tmp_path: Path) -> None:
+    path = tmp_path / "run.ticks"
+    record(path, some_ticks(3)).close()
+    data = bytearray(path.read_bytes())
+    data[9] ^= 0x7F  # longer than the file
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="header is damaged"):
+        TickLog.append(path, SYMBOLS, "")
+    assert path.read_bytes() == data
+
+
+def test_the_recording_is_on_the_disk_before_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "run.ticks", []
+    record(path, some_ticks(3))
+
+    def sync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        assert not list((tmp_path / "run").glob("*.parquet"))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    parquet_parts.write_parts(path)
+    assert synced == [path.stat().st_ino]
 
 
 def test_a_killed_begin_is_begun_again(tmp_path: Path) -> None:
