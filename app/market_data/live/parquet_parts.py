@@ -17,6 +17,7 @@ from app.market_data.live.parquet_file import (
     arrow,
     names,
     prices,
+    remove_partial,
     times,
     with_nulls,
     write_batches,
@@ -48,6 +49,7 @@ def write_parts(recording: Path) -> list[Path]:
     folder, written = parts_folder(recording), []
     try:
         log.sync()
+        remove_partial(folder)
         for number in range(-(-log.count // PART_TICKS)):
             first, end = number * PART_TICKS, min((number + 1) * PART_TICKS, log.count)
             path = folder / f"part-{number:06d}.parquet"

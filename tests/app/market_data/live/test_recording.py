@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,22 @@ def test_parts_grow_with_the_recording_and_replay_as_it_does(
     parts, whole = load_files(str(tmp_path / "run"), columns), load_files(str(path), columns)
     assert bytes(parts.frames) == bytes(whole.frames)
     assert parts.event_ns.tolist() == whole.event_ns.tolist()
+
+
+def test_what_a_killed_writer_has_left_is_removed(tmp_path: Path) -> None:
+    """A writer that still runs keeps its file; who has the number of a dead one can write."""
+    path, folder = tmp_path / "run.ticks", tmp_path / "run"
+    record(path, some_ticks(3))
+    folder.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = [folder / f".part-000000.parquet.{pid}" for pid in (gone.pid, os.getpid())]
+    kept = [folder / f".part-000000.parquet.{os.getppid()}", folder / ".own.parquet.notes"]
+    for each in left + kept:
+        each.write_bytes(b"half")
+    (part,) = parquet_parts.write_parts(path)
+    assert pq.read_table(part).num_rows == 3
+    assert [each.exists() for each in left + kept] == [False, False, True, True]
 
 
 def test_a_recording_says_what_it_is(tmp_path: Path) -> None:
