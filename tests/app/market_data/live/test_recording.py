@@ -294,6 +294,19 @@ def test_what_a_backtest_says_of_its_data_has_no_secret(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_replay_has_the_symbols_that_traded_in_the_order_of_the_live_session(
+    tmp_path: Path,
+) -> None:
+    path, ticks = tmp_path / "run.ticks", some_ticks(6)
+    ticks["symbol"] = [2, 2, 0, 2, 0, 0]
+    live = LiveFeed(record(path, ticks), LIVE)
+    assert live.symbols == ["BTCUSDT", "ETHUSDT", "NEVER"]
+    replay = open_feed(Settings(data_path=str(path), replay="once", seed=7))
+    assert replay.symbols == ["BTCUSDT", "NEVER"]
+    assert [replay.frame(seq) for seq in range(6)] == [live.frame(seq) for seq in range(6)]
+    assert replay.snapshot(5) == live.snapshot(5)
+
+
 # ---- Parquet
 
 
