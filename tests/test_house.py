@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "market_data/generated": MODEL | {"market_data", "market_data/storage"},
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/live": MODEL | {"config", "runtime", "runtime/run"} | FEED,
-    "market_data/live/exchange": MODEL | {"runtime", "market_data/live"},
+    "market_data/live/exchange": MODEL | {"config", "runtime", "market_data/live"},
     "market_data/inspect": MODEL | {"config", "runtime", "runtime/net"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,

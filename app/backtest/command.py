@@ -73,7 +73,7 @@ def command(
     except (DataError, StrategyError) as error:
         print(f"backtest: {error}", file=sys.stderr)
         return 1
-    show(*backtest_report.blocks(result, settings.data_path, capital), file=sys.stdout)
+    show(*backtest_report.blocks(result, settings.shown_data_path, capital), file=sys.stdout)
     folder = Path(out or Path(settings.output_dir) / "backtest")
     try:
         folder.mkdir(parents=True, exist_ok=True)

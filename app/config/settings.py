@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type
 import msgspec
 from msgspec import Meta
 
+from app.config.addresses import shown_address
 from app.config.kinds import (
     PACE,
     CpuList,
@@ -263,6 +264,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the prices come from an exchange's websocket."""
         return "ws://" in self.data_path or "wss://" in self.data_path
 
+    @property
+    def shown_data_path(self) -> str:
+        """DATA_PATH for logs and reports: of an address, without what may be secret."""
+        path = self.data_path
+        return shown_address(path.split()[0]) if "://" in path else path
+
     def _live_problems(self) -> list[str]:
         if not self.is_live:
             return []
@@ -274,8 +281,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.replay == "once":
             found.append(
-                f"REPLAY=once: the live feed DATA_PATH={self.data_path[:60]} has no end; replay "
-                "its recording instead"
+                f"REPLAY=once: the live feed DATA_PATH={self.shown_data_path[:60]} has no end; "
+                "replay its recording instead"
             )
         if self.sentiment_path:
             found.append("SENTIMENT_PATH: a live feed has generated sentiment only; leave it empty")

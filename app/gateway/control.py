@@ -267,6 +267,8 @@ class ControlPort:
         else:
             tick = self._feed.tick_at(event_ns_of(request.time or ""))
         if tick > total or (request.time is not None and tick == total):
+            if not total:
+                raise Refused("NO_SUCH_TICK", "the run has no tick yet")
             last = format_timestamp(self._feed.event_ns(total - 1)).decode()
             raise Refused("NO_SUCH_TICK", f"the run has {total:,} ticks and ends at {last}")
         return tick

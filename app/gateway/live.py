@@ -53,9 +53,13 @@ class LiveInput:
             self.session.restart()
             return
         if self._waits != self.session.writable:
-            # What is not read waits in the socket, in the receiver, and at the exchange.
-            self._waits = self.session.writable
-            self._epoll.modify(self.descriptor, select.EPOLLIN if self._waits else 0)
+            # What is not read waits in the socket, in the receiver, and at the exchange.  That the
+            # receiver is gone, epoll would say without end.
+            if self.session.writable:
+                self._watch(self.descriptor)
+            else:
+                self._epoll.unregister(self.descriptor)
+                self._waits = False
         if ticks is not None:
             self._feed.grow(ticks)
             self._on_ticks()

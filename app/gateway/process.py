@@ -86,7 +86,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         # The first line says how many rows are bad, the second shows one.
         raise RunFailed(EXIT_FAULT, "; ".join(lines[:2]), over=False, final=True) from None
     if feed.rows_skipped:
-        log.warning("rows_skipped", path=settings.data_path, rows=feed.rows_skipped)
+        log.warning("rows_skipped", path=settings.shown_data_path, rows=feed.rows_skipped)
     raise_descriptor_limit(
         settings.gateway_clients_max + GUESTS_MAX + STACK_CLIENTS,
         descriptors_each=DESCRIPTORS_EACH if access.tls is not None else 1,

@@ -48,6 +48,31 @@ def test_contradictory_settings(environ: dict[str, str], names: str) -> None:
     assert any(names in line for line in wrong(**environ))
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("wss://me:SECRET@host:1/ws/a?key=SECRET", "wss://host:1/ws/a"),
+        ("wss://host?token=SECRET", "wss://host"),
+        ("wss://host#SECRET", "wss://host"),
+        ("wss://host/a@trade?token=SECRET@x", "wss://host/a@trade"),
+        ("wss://me:SECRET/SECRET@host", "wss://..."),
+        ("wss://me:SECRET?@host", "wss://..."),
+        ("wss://SECRET@[::1]:9/ws", "wss://[::1]:9/ws"),
+        ("/srv/data/wss://host/ws?token=SECRET", "/srv/data/wss://host/ws"),
+        ("wss://host/ws?token=SECRET SECRET", "wss://host/ws"),
+        ("data/2025-??.csv, b.csv", "data/2025-??.csv, b.csv"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(address: str, shown: str) -> None:
+    assert Settings(data_path=address).shown_data_path == shown
+
+
+def test_an_address_without_an_end_is_refused_without_its_secrets() -> None:
+    lines = wrong(DATA_PATH="wss://me:SECRET@host?t=SECRET", REPLAY="once", LIVE_SYMBOLS="A")
+    assert any("DATA_PATH=wss://host has no end" in line for line in lines)
+    assert "SECRET" not in str(lines)
+
+
 def test_the_environment_overrides_the_file(tmp_path) -> None:
     file = tmp_path / ".env"
     file.write_text("PACE=5/s\nSEED=7\n")

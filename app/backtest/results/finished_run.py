@@ -16,7 +16,7 @@ from app.strategy.attach import decides_orders
 
 
 class DataFacts(NamedTuple):
-    """Which data a run had.  ``sha256``: of the file; empty if it was several, or a DataFrame.
+    """Which data a run had.  ``sha256``: of the file; empty if it was several, or none.
 
     ``feed_id``: of the ticks and sentiment, as gateway and sweep say it.
     """
@@ -28,14 +28,14 @@ class DataFacts(NamedTuple):
 
 def data_facts(settings: Settings, feed: Feed, name: str = "") -> DataFacts:
     """Of the files that the settings name; ``name``: what to call them instead."""
-    if name:
-        return DataFacts(name, "", feed.feed_id)
+    if name or settings.is_live:
+        return DataFacts(name or settings.shown_data_path, "", feed.feed_id)
     paths = files_of(settings.data_path)
     digest = ""
     if len(paths) == 1:
         with paths[0].open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
-    return DataFacts(settings.data_path, digest, feed.feed_id)
+    return DataFacts(settings.shown_data_path, digest, feed.feed_id)
 
 
 class FinishedRun:

@@ -235,7 +235,7 @@ def _decoded(feed: Feed, total: int, settings: Settings) -> TickMemory:
     try:
         return TickMemory(feed, total, storage_of(settings))
     except NoRoom as error:
-        raise DataError(f"{settings.data_path}: {error}") from None
+        raise DataError(f"{settings.shown_data_path}: {error}") from None
 
 
 def _plan(request: Request, days: list[int]) -> Plan:
@@ -317,7 +317,10 @@ def _about(request: Request, what: Identity) -> dict[str, object]:
         for name, value in what["settings"].items()
         if value != str(default[name.lower()])
     ]
-    data = {"data": request.settings.data_path, "feed id (data, seed, settings)": what["data"]}
+    data = {
+        "data": request.settings.shown_data_path,
+        "feed id (data, seed, settings)": what["data"],
+    }
     rest = {name: value for name, value in what.items() if name not in ("data", "settings")}
     return data | rest | {"settings that are not the default": changed}
 

@@ -7,6 +7,8 @@ import hashlib
 from collections import OrderedDict
 from typing import Final
 
+import numpy as np
+
 from app.config.settings import Settings
 from app.market_data.feed import CACHED_BLOCKS, Feed
 from app.market_data.feed_segment import Block
@@ -69,6 +71,21 @@ class LiveFeed(Feed):
         else:
             self._cache.move_to_end(first)
         return block
+
+    # Single ticks are read alone: a block that nobody streams is not worth its place in the cache.
+
+    def frame(self, seq: int) -> bytes:
+        """The frame of tick ``seq``."""
+        return self.live.frames_at([seq])
+
+    def event_ns(self, seq: int) -> int:
+        """The event time of tick ``seq``."""
+        return int(self.log.ticks(seq, seq + 1)["event_ns"][0])
+
+    def snapshot(self, seq: int) -> bytes:
+        """The last tick of each symbol before tick ``seq``, in stream order."""
+        last = self.live.last_ticks(seq)
+        return self.live.frames_at(np.sort(last[last >= 0]).tolist())
 
     def sentiment_snapshot(self, seq: int) -> bytes:
         """The latest sentiment of each symbol that was due before tick ``seq``, in stream order."""

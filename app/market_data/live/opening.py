@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from app.config.addresses import shown_address
 from app.config.settings import Settings
 from app.market_data.live.exchange.trade_map import MapError, TradeMap, parse_symbols
 from app.market_data.live.intake import Intake
 from app.market_data.live.live_feed import LiveFeed
 from app.market_data.live.places import recording_of, url_of
-from app.market_data.live.session import LiveSession, shown_url
+from app.market_data.live.session import LiveSession
 from app.market_data.live.tick_log import TickLog
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import checked_symbols
@@ -28,7 +29,7 @@ def begin_recording(settings: Settings, path: Path | None = None) -> tuple[LiveF
     """
     symbols = _checked(settings)
     path = path or recording_of(settings)
-    recording, cut = TickLog.append(path, symbols, shown_url(url_of(settings.data_path)))
+    recording, cut = TickLog.append(path, symbols, shown_address(url_of(settings.data_path)))
     if cut:
         log.warning("live_tail_cut", path=str(path), bytes=cut)
     feed = LiveFeed(recording, settings)

@@ -39,6 +39,14 @@ def write_batches(path: Path, batches: Iterator[Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what :func:`write_batches` of killed processes has left in a folder."""
+    for path in folder.glob(".*.parquet.*"):
+        pid = path.name.rpartition(".")[2]
+        if pid.isdecimal() and (int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()):
+            path.unlink(missing_ok=True)
+
+
 def _chain(head: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield head
     yield from rest

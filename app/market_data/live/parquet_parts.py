@@ -17,6 +17,7 @@ from app.market_data.live.parquet_file import (
     arrow,
     names,
     prices,
+    remove_partial,
     times,
     with_nulls,
     write_batches,
@@ -38,6 +39,8 @@ def parts_folder(recording: Path) -> Path:
 def write_parts(recording: Path) -> list[Path]:
     """Bring the folder up to date; returns the parts that were written.
 
+    The recording is brought to the disk before, so a power failure costs what came after.
+
     Raises:
         DataError: the recording is damaged.
         OSError: a part cannot be written.
@@ -45,6 +48,8 @@ def write_parts(recording: Path) -> list[Path]:
     log = TickLog.read(recording)
     folder, written = parts_folder(recording), []
     try:
+        log.sync()
+        remove_partial(folder)
         for number in range(-(-log.count // PART_TICKS)):
             first, end = number * PART_TICKS, min((number + 1) * PART_TICKS, log.count)
             path = folder / f"part-{number:06d}.parquet"

@@ -11,7 +11,7 @@ from app.runtime.run.run_id import resolve_run_id
 
 UNNAMED: Final = "live"
 _NUMBER: Final = re.compile(r"\.\d+-[0-9a-f]{4}$")
-"""What a jump back adds to the name of a run: the recording stays the same."""
+"""What a jump back adds to the generated name of a run: the recording stays the same."""
 _URL: Final = re.compile(r"wss?://\S+")
 
 
@@ -30,7 +30,8 @@ def recording_of(settings: Settings) -> Path:
     Raises:
         FatalError: RUN_DIR cannot be read or written.
     """
-    run = _NUMBER.sub("", resolve_run_id(settings))
+    # A RUN_ID that the user has chosen may look like that by itself.
+    run = settings.run_id or _NUMBER.sub("", resolve_run_id(settings))
     return _folder(settings) / f"{run or UNNAMED}{SUFFIX}"
 
 

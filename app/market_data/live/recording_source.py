@@ -31,7 +31,7 @@ def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
 
 
 def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = None) -> Rows:
-    """Load time, symbol and price.
+    """Load time, symbol and price; the symbols that traded are in the order of the live run's.
 
     Raises:
         DataError: it is damaged, or has no tick.
@@ -50,7 +50,7 @@ def load_prices(path: Path, columns: Columns, progress: ReadProgress | None = No
             builder.add(DecodedRows(np.arange(first + 1, end + 1), times, symbols, prices))
             if progress:
                 progress(end, log.count)
-        return builder.build()
+        return builder.build(as_added=True)
     finally:
         log.close()
 

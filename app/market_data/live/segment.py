@@ -36,22 +36,28 @@ class LiveSegment:
         self._symbols = Fields.from_texts([symbol.encode() for symbol in log.symbols])
         self._last = LastTicks(len(log.symbols))
         self._last_sentiments = LastTicks(len(log.symbols), every)
-        self._tail = _empty_block(0)
         self.last_ids = np.full(len(log.symbols), -1, np.int64)
-        while self.count < log.count:
-            self.grow(log.ticks(self.count, min(self.count + _SCAN_TICKS, log.count)))
+        # Only the last block is needed encoded; the others are when they are asked for.
+        last = log.count - log.count % BLOCK_TICKS
+        for first in range(0, last, _SCAN_TICKS):
+            self._note(log.ticks(first, min(first + _SCAN_TICKS, last)))
+        self.count, self._tail = last, _empty_block(last)
+        self.grow(log.ticks(last, log.count))
 
     def grow(self, ticks: Records) -> None:
         """The next ticks; they are in the recording."""
-        self._last.add(ticks)
-        self._last_sentiments.add(ticks)
-        numbered = ticks[ticks["trade_id"] >= 0]
-        self.last_ids[numbered["symbol"]] = numbered["trade_id"]
+        self._note(ticks)
         done = 0
         while done < len(ticks):
             end = min(len(ticks), done + BLOCK_TICKS - self.count % BLOCK_TICKS)
             self._add_to_tail(ticks[done:end])
             done = end
+
+    def _note(self, ticks: Records) -> None:
+        self._last.add(ticks)
+        self._last_sentiments.add(ticks)
+        numbered = ticks[ticks["trade_id"] >= 0]
+        self.last_ids[numbered["symbol"]] = numbered["trade_id"]
 
     def _add_to_tail(self, ticks: Records) -> None:
         if self.count == self._tail.first + BLOCK_TICKS:
@@ -87,6 +93,13 @@ class LiveSegment:
         data, lengths = self._encode(ticks)
         offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
         return Block.of(first, data, offsets, np.ascontiguousarray(ticks["event_ns"]))
+
+    def frames_at(self, seqs: list[int]) -> bytes:
+        """The frames of single ticks, in that order."""
+        if not seqs:
+            return b""
+        data, _ = self._encode(np.concatenate([self.log.ticks(seq, seq + 1) for seq in seqs]))
+        return data.tobytes()
 
     def last_ticks(self, before: int) -> Ints:
         """For each symbol its last tick before tick ``before``, or -1."""

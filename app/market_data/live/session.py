@@ -17,10 +17,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from app.config.addresses import shown_address
 from app.config.settings import Settings
 from app.market_data.live.exchange.messages import (
     EVENT_MARK,
     PACKET_BYTES_MAX,
+    TRADES_MARK,
     Connected,
     Event,
     Lost,
@@ -70,6 +72,7 @@ class LiveSession:
         self._unwritten: Records | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._broken = False
         self._failure, self._failure_s, self._failures = "", 0.0, 0
         self._noticed = dict.fromkeys(("refused", "others", "repeated", "late"), 0)
         self._texts = {"refused": "", "others": ""}
@@ -115,7 +118,7 @@ class LiveSession:
         with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
             pipe.write(msgspec.json.encode(request))
         ours.setblocking(False)
-        self._socket = ours
+        self._socket, self._broken = ours, False
         return ours.fileno()
 
     def take(self) -> Records | None:
@@ -126,6 +129,8 @@ class LiveSession:
         """
         if self._unwritten is not None:
             return self._record(self._unwritten)
+        if self._broken:
+            raise ReceiverDied
         trades: list[bytes] = []
         died = False
         for _ in range(PACKETS_MAX):
@@ -135,17 +140,27 @@ class LiveSession:
                 break
             except OSError:
                 packet = b""
-            if not packet:
+            if not packet or not self._read(packet, trades):
                 died = True
                 break
-            if packet.startswith(EVENT_MARK):
-                self._take_event(decode_event(packet[1:]))
-            else:
-                trades.append(packet[1:])
         ticks = self._record(self._number(trades)) if trades else None
         if died and ticks is None:
             raise ReceiverDied
         return ticks
+
+    def _read(self, packet: bytes, trades: list[bytes]) -> bool:
+        """Whether a receiver may say this; one that says anything else is ended."""
+        if packet.startswith(TRADES_MARK) and len(packet) % TRADE.itemsize == 1:
+            trades.append(packet[1:])
+            return True
+        if packet.startswith(EVENT_MARK):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                self._take_event(decode_event(packet[1:]))
+                return True
+        self._broken = True
+        if self._process is not None:
+            self._process.kill()
+        return False
 
     def _number(self, packets: list[bytes]) -> Records:
         taken = self._intake.take(np.frombuffer(b"".join(packets), TRADE))
@@ -207,7 +222,7 @@ class LiveSession:
             self.connected = True
             self.counts["live_connects"] += 1
             self._failure, self._failures = "", 0
-            log.info("live_connected", url=shown_url(event.url))
+            log.info("live_connected", url=shown_address(event.url))
         elif isinstance(event, Lost):
             self._lost(event)
         elif isinstance(event, Noticed):
@@ -282,11 +297,3 @@ class LiveSession:
 
 class ReceiverDied(Exception):
     """There is no receiver any more."""
-
-
-def shown_url(url: str) -> str:
-    """Without what may be secret: user, password, query."""
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].rpartition("@")[2]
-    path = rest.partition("/")[2].partition("?")[0]
-    return f"{scheme}://{host}/{path}"

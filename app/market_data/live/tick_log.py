@@ -23,7 +23,7 @@ MAGIC: Final = b"TRDLIVE1"
 SUFFIX: Final = ".ticks"
 _HEAD: Final = struct.Struct("<8sII")
 _HEADER_BYTES_MAX: Final = 1 << 20
-_TAIL_TICKS: Final = 1 << 12
+_TAIL_TICKS: Final = 1 << 14
 """Checked when a file is opened to go on: more than one write."""
 
 
@@ -63,7 +63,11 @@ class TickLog:
         """
         with reading(path):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return cls._opened(path, descriptor)
+        try:
+            return cls(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     @classmethod
     def append(cls, path: Path, symbols: list[str], source: str) -> tuple[Self, int]:
@@ -82,22 +86,17 @@ class TickLog:
             raise DataError(
                 f"{path}: another process records there: set another LIVE_RECORD or RUN_ID"
             ) from None
-        size = os.fstat(descriptor).st_size
-        if size < _HEAD.size or os.pread(descriptor, len(MAGIC), 0).rstrip(b"\0") == b"":
-            with reading(path):
-                _begin(path, descriptor, symbols, source)
-        log = cls._opened(path, descriptor)
-        if log.symbols != symbols:
-            raise DataError(
-                f"{path}: recorded with LIVE_SYMBOLS={','.join(log.symbols)}: set these, or "
-                "another LIVE_RECORD or RUN_ID for a new recording"
-            )
-        return log, log._cut_tail()
-
-    @classmethod
-    def _opened(cls, path: Path, descriptor: int) -> Self:
         try:
-            return cls(path, descriptor)
+            if not _has_begun(descriptor):
+                with reading(path):
+                    _begin(descriptor, symbols, source)
+            log = cls(path, descriptor)
+            if log.symbols != symbols:
+                raise DataError(
+                    f"{path}: recorded with LIVE_SYMBOLS={','.join(log.symbols)}: set these, or "
+                    "another LIVE_RECORD or RUN_ID for a new recording"
+                )
+            return log, log._cut_tail()
         except BaseException:
             os.close(descriptor)
             raise
@@ -138,11 +137,8 @@ class TickLog:
             RecordingFull: the file has the ticks of before, and none of these.
         """
         ticks["checksum"] = checksums(ticks, self.count)
-        data, at = memoryview(ticks.tobytes()), self._begin + self.count * TICK.itemsize
         try:
-            while data:
-                written = os.pwrite(self._descriptor, data, at)
-                data, at = data[written:], at + written
+            _write(self._descriptor, ticks.tobytes(), self._begin + self.count * TICK.itemsize)
         except OSError as error:
             os.ftruncate(self._descriptor, self._begin + self.count * TICK.itemsize)
             raise RecordingFull(error.errno, error.strerror) from None
@@ -180,10 +176,33 @@ class TickLog:
         os.close(self._descriptor)
 
 
-def _begin(path: Path, descriptor: int, symbols: list[str], source: str) -> None:
-    """Write the header in one step, so that a crash leaves it whole or not at all."""
+def _has_begun(descriptor: int) -> bool:
+    """Whether the header was written; else a crash or a full disk has left a part, and no tick."""
+    head = os.pread(descriptor, _HEAD.size, 0)
+    if len(head) < _HEAD.size or not head[: len(MAGIC)].rstrip(b"\0"):
+        return False
+    magic, size, _ = _HEAD.unpack(head)
+    if magic != MAGIC or os.fstat(descriptor).st_size >= _HEAD.size + size:
+        return True
+    text = os.pread(descriptor, _HEADER_BYTES_MAX, _HEAD.size).decode("utf-8", "replace")
+    try:
+        json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return False
+    return True  # the text is whole: its size is damaged
+
+
+def _begin(descriptor: int, symbols: list[str], source: str) -> None:
+    """Write the header; no tick follows before it is on the disk."""
     header = {"id": new_recording_id(), "symbols": symbols, "source": source}
     text = json.dumps(header).encode()
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, _HEAD.pack(MAGIC, len(text), zlib.crc32(text)) + text, 0)
+    _write(descriptor, _HEAD.pack(MAGIC, len(text), zlib.crc32(text)) + text, 0)
     os.fdatasync(descriptor)
+
+
+def _write(descriptor: int, content: bytes, at: int) -> None:
+    data = memoryview(content)
+    while data:
+        written = os.pwrite(descriptor, data, at)
+        data, at = data[written:], at + written

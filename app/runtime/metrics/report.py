@@ -246,7 +246,7 @@ def _bytes_per_symbol(book: SegmentSize, processes: list[ProcessSnapshot]) -> fl
 
 def _facts(settings: Settings) -> list[tuple[str, str]]:
     return [
-        ("data file", settings.data_path),
+        ("data file", settings.shown_data_path),
         ("seed", str(settings.seed)),
         ("pace", settings.pace),
         ("replay", settings.replay),

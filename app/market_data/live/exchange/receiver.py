@@ -10,6 +10,7 @@ and a :class:`Request` on standard input.
 import asyncio
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import signal
@@ -24,10 +25,12 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
+    InvalidProxy,
     InvalidStatus,
     InvalidURI,
 )
 
+from app.config.addresses import shown_address
 from app.market_data.live.exchange.messages import (
     EVENT_MARK,
     TRADES_MARK,
@@ -134,19 +137,22 @@ async def _connect_for_ever(request: Request, outbox: Outbox) -> None:
     trades = TradeMap(request.map, request.symbols)
     backoff = Backoff(request.reconnect_ms, request.reconnect_ms_max)
     while True:
-        connected_s, pause_s = time.monotonic(), 0.0
+        connected_s, pause_s = math.inf, 0.0
         try:
             async with connect(request.url, **_options(request)) as peer:
                 await outbox.send_event(Connected(request.url))
+                connected_s = time.monotonic()
                 await _read(peer, request.subscribe, trades, outbox)
         except ConnectionClosed as error:
             reason = _why_closed(error)
         except InvalidStatus as error:
             reason, pause_s = _refusal(error)
-        except InvalidURI as error:
-            reason, pause_s = str(error), REFUSED_S_MAX
+        except (InvalidURI, InvalidProxy) as error:  # as a text they have the whole address
+            reason, pause_s = f"unusable address: {error.msg}", REFUSED_S_MAX
         except ssl.SSLError as error:
             reason = f"TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
+        except ValueError:  # the text has parts of the address
+            reason, pause_s = "unusable address", REFUSED_S
         except Exception as error:  # whatever it is, the next attempt may do better
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         else:
@@ -154,7 +160,7 @@ async def _connect_for_ever(request: Request, outbox: Outbox) -> None:
         if time.monotonic() - connected_s >= GOOD_AFTER_S:
             backoff.reset()
         pause_s = max(pause_s, backoff.delay_s())
-        await outbox.send_event(Lost(reason[:TEXT_MAX], pause_s))
+        await outbox.send_event(Lost(shown_address(reason)[:TEXT_MAX], pause_s))
         await asyncio.sleep(pause_s)
         await outbox.send_event(Waiting())
 
@@ -172,7 +178,9 @@ def _options(request: Request) -> dict[str, Any]:
         "user_agent_header": "trading-stack",
     }
     if request.url.startswith("wss://"):
-        options["ssl"] = ssl.create_default_context(cafile=request.ca_file or None)
+        options["ssl"] = context = ssl.create_default_context()
+        if request.ca_file:
+            context.load_verify_locations(request.ca_file)
     return options
 
 
@@ -204,8 +212,11 @@ def _refusal(error: InvalidStatus) -> tuple[str, float]:
     """Why the exchange does not let us in, and for how long to leave it in peace."""
     status = error.response.status_code
     pause_s = REFUSED_S if 400 <= status < 500 else 0.0
-    with contextlib.suppress(KeyError, ValueError):
-        pause_s = min(max(float(error.response.headers["Retry-After"]), 0.0), REFUSED_S_MAX)
+    # Without the header, or with several, a lookup error.
+    with contextlib.suppress(LookupError, ValueError):
+        wished_s = float(error.response.headers["Retry-After"])
+        if math.isfinite(wished_s):
+            pause_s = min(max(wished_s, 0.0), REFUSED_S_MAX)
     return f"refused by the exchange: HTTP {status} {error.response.reason_phrase}", pause_s
 
 

@@ -76,13 +76,16 @@ class RowBuilder:
         """Whether there is any row so far, good or malformed."""
         return self._writer.rows > 0 or self._malformed.count > 0
 
-    def build(self) -> Rows:
+    def build(self, *, as_added: bool = False) -> Rows:
         """All rows.
+
+        ``as_added``: the symbols in use keep the order of :attr:`symbols`, else they are in order
+        of first appearance.
 
         Raises:
             DataError: with the rows that are malformed or out of order, or that there are none.
         """
         self._checks.finish(self._writer.rows, "no rows")
-        # In order of first appearance, only those in use.
-        symbols = self._writer.keep_symbols(self.symbols.names, self._writer.order)
+        used = self._writer.order
+        symbols = self._writer.keep_symbols(self.symbols.names, sorted(used) if as_added else used)
         return self._checks.mark_order(self._writer.finish(symbols, self._malformed.count))

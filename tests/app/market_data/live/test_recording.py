@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.backtest.results.finished_run import data_facts
 from app.config.settings import Settings
 from app.market_data.live import parquet_parts
+from app.market_data.live.exchange.receiver import TRADES_PER_SEND
 from app.market_data.live.live_feed import LiveFeed
 from app.market_data.live.records import NO_ID, TICK, Records
+from app.market_data.live.session import PACKETS_MAX
 from app.market_data.live.tick_log import RecordingFull, TickLog
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, describe, load_files, open_feed
@@ -69,6 +73,71 @@ def test_pages_that_never_came_to_the_disk_are_cut_off(tmp_path: Path) -> None:
         file.write(bytes(5 * 64))
     log, lost = TickLog.append(path, SYMBOLS, "")
     assert (log.count, lost) == (15, 5 * 64)
+
+
+def test_the_largest_write_is_cut_off_whole(tmp_path: Path) -> None:
+    path, largest = tmp_path / "run.ticks", PACKETS_MAX * TRADES_PER_SEND
+    record(path, some_ticks(largest + 10)).close()
+    with path.open("r+b") as file:
+        file.seek(-largest * 64, os.SEEK_END)
+        file.write(bytes(largest * 64))
+    log, lost = TickLog.append(path, SYMBOLS, "")
+    assert (log.count, lost) == (10, largest * 64)
+
+
+def test_a_header_that_is_written_in_parts_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda to, data, at: write(to, data[:7], at))
+    log, _ = TickLog.append(tmp_path / "run.ticks", SYMBOLS, "ws://exchange/ws")
+    assert (log.symbols, log.count) == (SYMBOLS, 0)
+
+
+@pytest.mark.parametrize("room", [0, 5, 16, 17, 60])
+def test_a_disk_that_is_full_at_the_begin_ends_no_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    path, write = tmp_path / "run.ticks", os.pwrite
+
+    def full(descriptor: int, data: Any, at: int) -> int:
+        if at >= room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: room - at], at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(DataError, match="No space left"):
+            TickLog.append(path, SYMBOLS, "")
+    assert path.stat().st_size == room
+    log, _ = TickLog.append(path, SYMBOLS, "")
+    assert log.count == 0
+
+
+def test_a_header_whose_size_is_damaged_costs_no_ticks(tmp_path: Path) -> None:
+    path = tmp_path / "run.ticks"
+    record(path, some_ticks(3)).close()
+    data = bytearray(path.read_bytes())
+    data[9] ^= 0x7F  # longer than the file
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="header is damaged"):
+        TickLog.append(path, SYMBOLS, "")
+    assert path.read_bytes() == data
+
+
+def test_the_recording_is_on_the_disk_before_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "run.ticks", []
+    record(path, some_ticks(3))
+
+    def sync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        assert not list((tmp_path / "run").glob("*.parquet"))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    parquet_parts.write_parts(path)
+    assert synced == [path.stat().st_ino]
 
 
 def test_a_killed_begin_is_begun_again(tmp_path: Path) -> None:
@@ -177,7 +246,9 @@ def test_a_growing_feed_is_the_replay_of_its_recording(
     file = open_feed(replay)
     total = file.total
     assert feed.available == total == 5000
-    assert [feed.frame(seq) for seq in range(total)] == [file.frame(seq) for seq in range(total)]
+    frames = [file.frame(seq) for seq in range(total)]
+    assert [feed.block_at(seq).frame(seq) for seq in range(total)] == frames
+    assert [feed.frame(seq) for seq in range(0, total, 97)] == frames[::97]
     assert [feed.event_ns(n) for n in range(0, total, 97)] == ticks["event_ns"][::97].tolist()
     for seq in data.draw(st.lists(st.integers(0, total), min_size=3, max_size=6)):
         assert feed.snapshot(seq) == file.snapshot(seq)
@@ -214,6 +285,28 @@ def test_a_block_that_someone_holds_shows_the_ticks_that_come(tmp_path: Path) ->
         assert held.end == seq + 1
         assert held.frame(seq) == feed.frame(seq)
         assert held.seq_at(held.offsets[seq + 1]) == seq + 1
+
+
+def test_what_a_backtest_says_of_its_data_has_no_secret(tmp_path: Path) -> None:
+    address = "wss://me:SECRET@host/ws?token=SECRET"
+    log = record(tmp_path / "live.ticks", some_ticks(10))
+    live = Settings(data_path=address, live_symbols="X", live_record=str(tmp_path))
+    facts = data_facts(live, open_feed(live))
+    assert (facts.name, facts.sha256) == ("wss://host/ws", "")
+    log.close()
+
+
+def test_a_replay_has_the_symbols_that_traded_in_the_order_of_the_live_session(
+    tmp_path: Path,
+) -> None:
+    path, ticks = tmp_path / "run.ticks", some_ticks(6)
+    ticks["symbol"] = [2, 2, 0, 2, 0, 0]
+    live = LiveFeed(record(path, ticks), LIVE)
+    assert live.symbols == ["BTCUSDT", "ETHUSDT", "NEVER"]
+    replay = open_feed(Settings(data_path=str(path), replay="once", seed=7))
+    assert replay.symbols == ["BTCUSDT", "NEVER"]
+    assert [replay.frame(seq) for seq in range(6)] == [live.frame(seq) for seq in range(6)]
+    assert replay.snapshot(5) == live.snapshot(5)
 
 
 # ---- Parquet
@@ -259,6 +352,22 @@ def test_parts_grow_with_the_recording_and_replay_as_it_does(
     parts, whole = load_files(str(tmp_path / "run"), columns), load_files(str(path), columns)
     assert bytes(parts.frames) == bytes(whole.frames)
     assert parts.event_ns.tolist() == whole.event_ns.tolist()
+
+
+def test_what_a_killed_writer_has_left_is_removed(tmp_path: Path) -> None:
+    """A writer that still runs keeps its file; who has the number of a dead one can write."""
+    path, folder = tmp_path / "run.ticks", tmp_path / "run"
+    record(path, some_ticks(3))
+    folder.mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = [folder / f".part-000000.parquet.{pid}" for pid in (gone.pid, os.getpid())]
+    kept = [folder / f".part-000000.parquet.{os.getppid()}", folder / ".own.parquet.notes"]
+    for each in left + kept:
+        each.write_bytes(b"half")
+    (part,) = parquet_parts.write_parts(path)
+    assert pq.read_table(part).num_rows == 3
+    assert [each.exists() for each in left + kept] == [False, False, True, True]
 
 
 def test_a_recording_says_what_it_is(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from app.config.settings import Settings
 from app.market_data.live.opening import begin_recording
-from app.market_data.live.session import shown_url
 from app.market_data.sources.errors import DataError
 from tests.app.market_data.live.fake_exchange import FakeExchange, trade
 from tests.app.market_data.live.live_session import Logged, events, sent, session, settings_of
@@ -240,5 +239,21 @@ def test_wrong_settings_are_refused_at_the_start(
         begin_recording(Settings(**values | changes), tmp_path / "run.ticks")
 
 
-def test_the_log_shows_no_secret_of_an_address() -> None:
-    assert shown_url("wss://me:pass@host:1/ws/a?key=secret") == "wss://host:1/ws/a"
+@pytest.mark.parametrize(
+    "address",
+    [
+        "wss://me@host/ws?token=SECRET",  # no password: refused
+        "wss://host/ws#SECRET",
+        "wss://me:SECRET/x@host/ws",
+        "wss://[SECRET/ws",
+    ],
+)
+def test_why_an_address_is_unusable_shows_no_secret(
+    tmp_path: Path, address: str, logged: Logged
+) -> None:
+    with session(Settings(data_path=address, live_symbols="A"), tmp_path) as mine:
+        mine.until("said", lambda: events(logged, "live_lost"))
+    (lost,) = events(logged, "live_lost")
+    assert lost["reason"].startswith("unusable address")
+    assert "SECRET" not in str(logged)
+    assert b"SECRET" not in (tmp_path / "run.ticks").read_bytes()

@@ -3,12 +3,15 @@
 import errno
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from app.market_data.live.records import TRADE
 from tests.app.market_data.live.fake_exchange import FakeExchange
 from tests.app.market_data.live.live_session import Logged, events, sent, session, settings_of
 from tests.support.children import Child, eventually
@@ -25,6 +28,41 @@ def test_a_receiver_that_dies_is_started_again(tmp_path: Path, logged: Logged) -
         mine.until("more ticks", lambda: mine.feed.available > before + 50)
         assert mine.counts["live_missing"] > 0
     assert events(logged, "live_receiver_died")[0]["exit_code"] == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b'J{"type":"lost","reason":"x","pause_s":null}',
+        b'J{"type":"lost","reason":"\xff","pause_s":1}',
+        b"J{",
+        b"T1234567",
+        b"?",
+    ],
+)
+def test_a_receiver_that_talks_nonsense_is_started_again(
+    tmp_path: Path, logged: Logged, packet: bytes
+) -> None:
+    """The ticks before the nonsense are kept, and nothing after it is taken."""
+    good = np.zeros(1, TRADE)
+    good["exchange_ns"] = good["receive_ns"] = time.time_ns()
+    good["price"] = good["trade_id"] = 1
+    with (
+        FakeExchange(per_s=300, limit=100) as exchange,
+        session(settings_of(exchange), tmp_path) as mine,
+    ):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        assert mine.session._socket is not None
+        mine.session._socket.close()
+        mine.session._socket = ours
+        with theirs:
+            theirs.send(b"T" + good.tobytes())
+            theirs.send(packet)
+            theirs.send(b"T" + good.tobytes())
+            mine.until("it is noticed", lambda: events(logged, "live_receiver_died"))
+            assert mine.feed.available == 1
+        mine.until("ticks of another", lambda: mine.feed.available > 50)
 
 
 def test_no_receiver_outlives_its_gateway(tmp_path: Path) -> None:

@@ -239,6 +239,15 @@ def test_write_replaces_the_report_whole(
     assert sorted(os.listdir(directory)) == ["junit.xml", "performance_report.md", "report.json"]
 
 
+def test_the_report_shows_no_secret_of_an_address(
+    settings: Settings, run: dict[str, ProcessMetrics]
+) -> None:
+    live = msgspec.structs.replace(settings, data_path="wss://me:SECRET@host/ws?token=SECRET")
+    shown = report.to_markdown(report.collect(live))
+    assert "wss://host/ws" in shown
+    assert "SECRET" not in shown
+
+
 def test_write_leaves_no_draft_behind(
     settings: Settings, run: dict[str, ProcessMetrics], tmp_path: Path
 ):
