@@ -277,8 +277,11 @@ def _print_report(settings: Settings, cut_short: str, code: int) -> None:
 def main() -> int:
     """Run the stack; return its exit code.
 
-    0: complete, or a run without an end stopped; 1: fault; 2: invalid settings; 3: incomplete run;
-    4: an expectation missed.
+    The settings are those of the environment, then of .env in this folder.  Ctrl-C ends the run
+    and prints its report.
+
+    Exit code 0: complete, or a run without an end was stopped, 1: fault, 2: invalid settings,
+    3: incomplete run, 4: an expectation missed.
     """
     try:
         settings = load_settings()

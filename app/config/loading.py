@@ -41,6 +41,19 @@ def settings_or_exit(service: str) -> Settings:
         raise SystemExit(EXIT_SETTINGS) from None
 
 
+def with_options(service: str, settings: Settings, **given: str | None) -> Settings:
+    """The settings with those that the command line gives, which are checked in the same way.
+
+    ``given``: setting -> its value; None leaves it.  An invalid one ends the process with code 2.
+    """
+    changed = {name.upper(): value for name, value in given.items() if value is not None}
+    try:
+        return Settings.from_environ(settings.to_environ() | changed)
+    except SettingsError as error:
+        print_settings_error(service, error)
+        raise SystemExit(EXIT_SETTINGS) from None
+
+
 def print_settings_error(service: str, error: SettingsError, env_file: str | Path = ".env") -> None:
     """Print it in the form that LOG_FORMAT asks for, although the settings are not valid."""
     form = os.environ.get("LOG_FORMAT") or dotenv_values(env_file).get("LOG_FORMAT") or "text"

@@ -258,7 +258,9 @@ def run(
     timeout_s: float,
     **parameters: Any,
 ) -> int:
-    """Exit code 0: done, 1: refused or nobody answers, 2: invalid settings."""
+    """Exit code 0: done, 1: refused or nobody answers, 2: wrong usage or settings."""
+    if name == "send" and parameters["price"] is None and parameters["type"] != "MARKET":
+        raise click.UsageError("missing PRICE: give one, or --type MARKET")
     settings = settings_or_exit("orders")
     try:
         settings = target(settings, host, port)
