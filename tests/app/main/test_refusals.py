@@ -1,9 +1,15 @@
 """What the command line refuses, before it does anything: the line says what to change."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from app.__main__ import main
 from tests.support.paths import ROOT
+from tests.support.ports import free_ports
 
 BREAKOUT = "data/strategies/breakout.py"
 
@@ -52,3 +58,21 @@ def test_the_help_of_run_says_how_it_is_set_and_ended(capsys) -> None:
     assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in (".env", "Ctrl-C", "Exit code 0", "4: an expectation"))
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        (["orders", "positions"], "ORDER_PORT"),
+        (["replay", "pause"], "CONTROL_PORT"),
+        (["data", "record", "{tmp}/r.parquet"], "PRICE_PORT"),
+    ],
+)
+def test_without_a_stack_the_port_is_named(tmp_path: Path, words: list[str], setting: str) -> None:
+    (port,) = free_ports(1)
+    own = {setting: str(port), "SHM_METRICS": f"refusals_{port}_metrics"}
+    command = [sys.executable, "-m", "app", *(w.replace("{tmp}", str(tmp_path)) for w in words)]
+    done = subprocess.run(command, env=os.environ | own, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}: [Errno 111] Connection refused; is the stack " in done.stderr
+    assert done.stderr.endswith(f"running? {setting} says where\n")
