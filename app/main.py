@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.config.loading import EXIT_SETTINGS, load_settings
+from app.config.loading import EXIT_SETTINGS, load_settings, unknown_settings
 from app.config.settings import Settings, SettingsError
 from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
@@ -288,6 +288,8 @@ def main() -> int:
     except SettingsError as error:
         return refuse("main", error)
     setup_logging("main", settings.log_level, settings.log_format)
+    for name, nearest in unknown_settings():
+        log.warning("unknown_setting", name=name, nearest=nearest)
     stop = Stop()
     stop.install()
     supervisor = Supervisor(settings, stop)
