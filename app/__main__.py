@@ -8,6 +8,7 @@ click's tab completion needs a command of one word.  For bash, with the venv's `
     complete -o default -F _app app
 """
 
+import inspect
 import sys
 from importlib import import_module
 from typing import Final
@@ -79,7 +80,11 @@ def load(name: str) -> click.Command:
             f"(docker compose exec order_manager python3 -m app {name}), "
             "and so does .venv after make setup"
         ) from None
-    command = found if isinstance(found, click.Command) else click.Command(name, callback=found)
+    command = (
+        found
+        if isinstance(found, click.Command)
+        else click.Command(name, help=inspect.getdoc(found), callback=found)
+    )
     details = (command.help or "").partition("\n\n")[2]
     command.help = f"{text}\n\n{details}" if details else text
     return command

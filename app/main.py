@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from app.config.loading import EXIT_SETTINGS, load_settings
+from app.config.loading import EXIT_SETTINGS, load_settings, unknown_settings
 from app.config.settings import Settings, SettingsError
 from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
@@ -277,14 +277,19 @@ def _print_report(settings: Settings, cut_short: str, code: int) -> None:
 def main() -> int:
     """Run the stack; return its exit code.
 
-    0: complete, or a run without an end stopped; 1: fault; 2: invalid settings; 3: incomplete run;
-    4: an expectation missed.
+    The settings are those of the environment, then of .env in this folder.  Ctrl-C ends the run
+    and prints its report.
+
+    Exit code 0: complete, or a run without an end was stopped, 1: fault, 2: invalid settings,
+    3: incomplete run, 4: an expectation missed.
     """
     try:
         settings = load_settings()
     except SettingsError as error:
         return refuse("main", error)
     setup_logging("main", settings.log_level, settings.log_format)
+    for name, nearest in unknown_settings():
+        log.warning("unknown_setting", name=name, nearest=nearest)
     stop = Stop()
     stop.install()
     supervisor = Supervisor(settings, stop)

@@ -2,9 +2,9 @@
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import click
-import msgspec
 
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import DEFAULT_CAPITAL
@@ -14,7 +14,7 @@ from app.backtest.results.finished_run import data_facts
 from app.backtest.results.parquet import PackageMissing
 from app.backtest.results.recorder import Recorder
 from app.backtest.results.run_result import REPORT_HTML, BacktestResult
-from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit, with_options
 from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
@@ -29,7 +29,7 @@ from app.strategy.failure import StrategyError
 @click.command()
 @click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
-@click.option("--params", help="such as 'short=8 long=40'; default: STRATEGY_PARAMS")
+@click.option("--params", help="such as 'short=8 long=40', or a file; default: STRATEGY_PARAMS")
 @click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
 @click.option("--out", metavar="FOLDER", help="folder for orders.csv and equity.svg")
 @click.option(
@@ -52,13 +52,17 @@ def command(
     save: str | None,
 ) -> int:
     """Exit code 0: done, 1: unusable data or strategy, or no output, 2: wrong usage or settings."""
-    settings = settings_or_exit("backtest")
-    settings = msgspec.structs.replace(
-        settings,
-        data_path=data or settings.data_path,
-        strategy=strategy or settings.strategy,
-        strategy_params=settings.strategy_params if params is None else params,
+    settings = with_options(
+        "backtest",
+        settings_or_exit("backtest"),
+        data_path=data or None,
+        strategy=strategy or None,
+        strategy_params=params,
     )
+    for option, chosen in (("--out", out), ("--save", save)):
+        if chosen and (reason := _why_not_writable(Path(chosen))):
+            print(f"backtest: {option} {chosen}: {reason}", file=sys.stderr)
+            return 1
     try:
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
@@ -88,6 +92,16 @@ def command(
         print(f"backtest: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _why_not_writable(folder: Path) -> str:
+    """Why no file can be made in a folder, which is made if it is missing; empty if one can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"no folder to write to: {error.strerror or error}"
 
 
 def _save(

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
 
 from dotenv import dotenv_values
 
@@ -13,6 +16,8 @@ from app.config.settings import Settings, SettingsError
 
 EXIT_SETTINGS = 2
 """Exit code of a process whose settings are invalid."""
+GROUPS: Final = ("PAPER_", "RISK_", "EXPECT_", "LIVE_")
+"""What the names of settings for costs, limits, expectations and live prices begin with."""
 
 
 def load_settings(
@@ -32,10 +37,43 @@ def compose_value(name: str, env_file: str | Path = ".env") -> str:
     return (os.environ.get(name) or dotenv_values(env_file).get(name) or "").strip()
 
 
+def unknown_settings(env_file: str | Path = ".env") -> list[tuple[str, str]]:
+    """Names that no setting has, although they begin like one, each with the nearest setting.
+
+    Only of those groups whose names nothing else on a host begins with: a misspelled fee, limit or
+    expectation would silently not apply.
+    """
+    known = [name.upper() for name in Settings.__struct_fields__]
+    try:
+        text = Path(env_file).read_text(errors="replace")
+    except OSError:
+        text = ""
+    names = re.findall(r"^(?:export +)?([A-Z0-9_]+)=", text, re.MULTILINE)
+    found = dict.fromkeys(name for name in (*names, *os.environ) if name.startswith(GROUPS))
+    unknown = [name for name in found if name not in known]
+    return [(name, get_close_matches(name, known, 1, 0.0)[0]) for name in unknown]
+
+
 def settings_or_exit(service: str) -> Settings:
     """Load the settings, or print what is wrong with them and exit with code 2."""
     try:
-        return load_settings()
+        settings = load_settings()
+    except SettingsError as error:
+        print_settings_error(service, error)
+        raise SystemExit(EXIT_SETTINGS) from None
+    for name, nearest in unknown_settings():
+        print(f"{service}: {name} is no setting; did you mean {nearest}?", file=sys.stderr)
+    return settings
+
+
+def with_options(service: str, settings: Settings, **given: str | None) -> Settings:
+    """The settings with those that the command line gives, which are checked in the same way.
+
+    ``given``: setting -> its value; None leaves it.  An invalid one ends the process with code 2.
+    """
+    changed = {name.upper(): value for name, value in given.items() if value is not None}
+    try:
+        return Settings.from_environ(settings.to_environ() | changed)
     except SettingsError as error:
         print_settings_error(service, error)
         raise SystemExit(EXIT_SETTINGS) from None

@@ -27,6 +27,7 @@ from app.runtime.metrics import tables
 from app.runtime.metrics.layout import MetricsError, read_liveness
 from app.runtime.net.access import connect_orders
 from app.runtime.net.receive import read_until
+from app.runtime.readable import if_refused
 
 ORDER_COLUMNS: Final = (
     "id",
@@ -258,7 +259,9 @@ def run(
     timeout_s: float,
     **parameters: Any,
 ) -> int:
-    """Exit code 0: done, 1: refused or nobody answers, 2: invalid settings."""
+    """Exit code 0: done, 1: refused or nobody answers, 2: wrong usage or settings."""
+    if name == "send" and parameters["price"] is None and parameters["type"] != "MARKET":
+        raise click.UsageError("missing PRICE: give one, or --type MARKET")
     settings = settings_or_exit("orders")
     try:
         settings = target(settings, host, port)
@@ -274,6 +277,7 @@ def run(
         hint = "" if settings.order_tls_ca_file else "; if it speaks TLS, set ORDER_TLS_CA_FILE"
         if not isinstance(error, ConnectionError) or "token" in str(error):
             hint = ""
+        hint = if_refused(error, "ORDER_PORT") or hint
         print(
             f"orders: no answer from the order manager on {address}: {error}{hint}", file=sys.stderr
         )

@@ -1,4 +1,4 @@
-"""Why this process cannot read a file, and what to do about it."""
+"""Why this process cannot read a file or reach another process, and what to do about it."""
 
 import os
 import stat
@@ -20,3 +20,10 @@ def why_unreadable(path: str, error: OSError) -> str:
         f"FILE, or chgrp {gid} FILE and chmod {mode | 0o040:04o} FILE (of a container's file, on "
         "the host)"
     )
+
+
+def if_refused(error: BaseException | None, setting: str) -> str:
+    """What to do if nobody listens on the port of ``setting``, as the end of a message."""
+    if not isinstance(error, ConnectionRefusedError):
+        return ""
+    return f"; is the stack running? {setting} says where"

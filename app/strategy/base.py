@@ -22,6 +22,7 @@ import importlib.util
 import operator
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import msgspec
@@ -269,9 +270,23 @@ def load_strategy(spec: str) -> type[Strategy]:
         place = _place_of_import(error, source)
         raise failure(f"STRATEGY={spec}", error, place) from error
     strategy = getattr(module, name, None)
+    if strategy is None:
+        raise StrategyError(f"STRATEGY={spec}: {source} has no class {name}{_own_classes(module)}")
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
         raise StrategyError(f"STRATEGY={spec}: {name} is not a subclass of app.strategy.Strategy")
     return strategy
+
+
+def _own_classes(module: ModuleType) -> str:
+    """The strategies that are defined in a module, as the end of a message; empty if none is."""
+    names = [
+        name
+        for name, found in vars(module).items()
+        if isinstance(found, type)
+        and issubclass(found, Strategy)
+        and found.__module__ == module.__name__
+    ]
+    return f"; it has {', '.join(names)}" if names else ""
 
 
 def params_of(strategy: type[Strategy], settings: Settings) -> Params:

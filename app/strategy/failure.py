@@ -4,13 +4,17 @@ import inspect
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from app.config.loading import compose_value
 from app.model.timestamps import format_timestamp
 
 Place = tuple[str, int]
+
+REQUIREMENTS: Final = "data/strategies/requirements.txt"
+"""Default of STRATEGY_REQUIREMENTS, also where no .env is, as in a container."""
 
 
 class StrategyError(Exception):
@@ -96,7 +100,11 @@ def _mend(error: Exception) -> str:
     )
     if not name or name == "app":
         return ""
-    return f": add it to STRATEGY_REQUIREMENTS, or put {name}.py beside the strategy's file"
+    file = compose_value("STRATEGY_REQUIREMENTS") or REQUIREMENTS
+    return (
+        f": add it to {file} (STRATEGY_REQUIREMENTS), then make setup or make up; or put {name}.py "
+        "beside the strategy's file"
+    )
 
 
 def _traceback(error: Exception) -> str:

@@ -26,9 +26,10 @@ class Pairs(Strategy):
         super().__init__(context)
         if self.first == self.second:
             raise ParamError(f"second={self.second}: must differ from first")
-        for name in (self.first, self.second):
-            if name not in context.symbols:
-                raise ParamError(f"no symbol {name}: the run has {', '.join(context.symbols)}")
+        for name, symbol in (("first", self.first), ("second", self.second)):
+            if symbol not in context.symbols:
+                known = ", ".join(context.symbols)
+                raise ParamError(f"{name}={symbol}: no such symbol; the run has {known}")
 
     def on_start(self):
         """Nothing seen yet."""

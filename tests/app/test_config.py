@@ -7,11 +7,12 @@ import sys
 import pytest
 from dotenv import dotenv_values
 
-from app.config.loading import load_settings
+from app.config.loading import load_settings, settings_or_exit, unknown_settings
 from app.config.settings import Settings, SettingsError
 from app.strategy.attach import fingerprint
 from tests.support.environ import default_environ
 from tests.support.paths import ROOT
+from tests.support.ports import free_ports
 
 ENV_LINES = (ROOT / ".env").read_text().splitlines()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -177,3 +178,33 @@ def test_defaults_in_compose_are_those_of_env() -> None:
 def test_tests_ignore_the_settings_of_the_calling_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEED", "1000")
     assert default_environ()["SEED"] == str(Settings().seed)
+
+
+def test_a_misspelled_setting_is_named_with_the_nearest(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAPER_FEE_PR_SHARE", "1")
+    monkeypatch.setenv("PAPERLESS", "1")
+    (tmp_path / ".env").write_text("RISK_CLIENT_QTY=5\nGATEWAY_MEMORY=1g\n# LIVE_LIKE_THIS=1\n")
+    assert settings_or_exit("backtest") == load_settings()
+    assert capsys.readouterr().err == (
+        "backtest: RISK_CLIENT_QTY is no setting; did you mean RISK_CLIENT_QTY_MAX?\n"
+        "backtest: PAPER_FEE_PR_SHARE is no setting; did you mean PAPER_FEE_PER_SHARE?\n"
+    )
+
+
+def test_the_projects_own_env_has_no_misspelled_setting() -> None:
+    assert unknown_settings(ROOT / ".env") == []
+
+
+@pytest.mark.medium
+def test_a_run_warns_of_a_misspelled_setting(tmp_path) -> None:
+    strange = {"EXPECT_FILL_MIN": "1", "DATA_PATH": "none.csv", "OUTPUT_DIR": str(tmp_path)}
+    (port,) = free_ports(1)
+    strange |= {name: f"warned_{port}_{name.lower()}" for name in SETTING_NAMES if "SHM_" in name}
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "run"], cwd=ROOT, env=default_environ() | strange,
+        capture_output=True, text=True, timeout=50,
+    )  # fmt: skip
+    assert "unknown_setting name=EXPECT_FILL_MIN nearest=EXPECT_FILLS_MIN" in done.stderr

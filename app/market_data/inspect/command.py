@@ -10,10 +10,12 @@ import msgspec
 
 from app.config.loading import settings_or_exit
 from app.config.settings import Settings
+from app.market_data.inspect.advice import condition, shell_line
 from app.market_data.inspect.convert import write_as_parquet, write_plain
 from app.market_data.inspect.record import is_recording, record, write_recording
 from app.market_data.inspect.summary import lines, summarize
 from app.market_data.inspect.trial import Trial, try_to_load
+from app.market_data.live.places import url_of
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.files import parts_of
 from app.market_data.sources.loader import columns_of, describe, load_files
@@ -38,8 +40,12 @@ def _settings(file: str) -> Settings:
 def check(file: str) -> int:
     """Say what FILE holds, and which settings load it.
 
+    FILE is as DATA_PATH: a file, several with commas between them, a folder or a pattern.
+
     Exit code 0: it loads as it is, 1: not at all, or only with the settings that are shown.
     """
+    if url_of(file):
+        raise click.UsageError(f"{file}: an address, no file: data record makes a file of it")
     settings = _settings(file)
     with LoadProgress() as progress:
         trial = try_to_load(settings, progress)
@@ -51,13 +57,15 @@ def check(file: str) -> int:
         said = "choose a setting that the last refusal names" if names_one else "as it says"
         _show([("loads", f"no: {said}")])
         return 1
-    _show([*_format(trial), *lines(summarize(trial.rows))])
+    found = _format(trial)
+    _show([*found, *lines(summarize(trial.rows))])
     if trial.rows.skipped:
         _show([("wrong rows", f"{trial.rows.skipped:,} left out")])
-    needed = [f"{name}={shlex.quote(value)}" for name, value in trial.added.items()]
-    _show([("loads", "with these settings:" if needed else "yes, as it is")])
-    print(" ".join([f"DATA_PATH={shlex.quote(file)}", *needed]))
-    return 1 if needed else 0
+    assumed = condition(trial, dict(found).get("columns", ""))
+    said = f"with these settings{assumed}:" if trial.added else "yes, as it is"
+    _show([("loads", said)])
+    print(shell_line(trial))
+    return 1 if trial.added else 0
 
 
 def _format(trial: Trial) -> list[tuple[str, str]]:

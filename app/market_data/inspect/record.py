@@ -24,6 +24,7 @@ from app.model.wire.frames import RemoteProtocolError
 from app.runtime.lifecycle import Stop
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.net.feed_client import FeedClosed
+from app.runtime.readable import if_refused
 
 log = get_logger()
 
@@ -199,7 +200,7 @@ def record(
             recorder.close()
         return _finish(recorder, path, out, ticks)
     except (DataError, SettingsError, FeedClosed, RemoteProtocolError) as error:
-        print(f"data: {error}", file=sys.stderr)
+        print(f"data: {error}{if_refused(error.__cause__, 'PRICE_PORT')}", file=sys.stderr)
     except RecordingFull as error:
         print(f"data: {path}: {error.strerror}; the ticks so far are in it", file=sys.stderr)
     except OSError as error:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from app.config.loading import settings_or_exit
+from app.runtime.chaos.places import SERVICES, is_process
 from app.runtime.chaos.requests import FAULTS, SECONDS_MAX, BadRequest, Freeze, Kill, make
 from app.runtime.chaos.sender import NotDelivered, send
 
@@ -25,6 +26,11 @@ def command(fault: str, service: str, seconds: float | None) -> int:
 
     cut: its TCP connections break, and new ones for SECONDS, by default 1.
     """
+    if not is_process(service):
+        known = ", ".join(SERVICES)
+        raise click.UsageError(
+            f"SERVICE {service}: must be one of {known}, or strategy-2 and so on"
+        )
     settings = settings_or_exit("chaos")
     try:
         asked = make(fault, seconds)

@@ -9,9 +9,17 @@ from typing import Final
 
 from app.config.settings import Settings
 
+SERVICES: Final = ("gateway", "orderbook", "strategy", "order_manager")
 SUFFIX: Final = ".sock"
 NAME: Final = re.compile(r"[a-z][a-z_]{0,30}(-[1-9][0-9]{0,3})?")
 """Of a process: ``strategy``, ``strategy-2``."""
+
+
+def is_process(name: str) -> bool:
+    """Whether a stack may have a process of this name; only strategies are numbered."""
+    service, _, number = name.partition("-")
+    known = service == "strategy" if number else service in SERVICES
+    return known and NAME.fullmatch(name) is not None
 
 
 def folder_of(settings: Settings) -> Path:

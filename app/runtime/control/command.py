@@ -10,6 +10,7 @@ import click
 from app.config.loading import EXIT_SETTINGS, settings_or_exit
 from app.config.settings import SettingsError
 from app.runtime.control.client import ControlClient
+from app.runtime.readable import if_refused
 
 SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
     "status": ("Show what the market does.", []),
@@ -71,7 +72,8 @@ def run(name: str, as_json: bool, **parameters: Any) -> int:
         return EXIT_SETTINGS
     except OSError as error:
         address = f"{settings.gateway_host}:{settings.control_port}"
-        print(f"replay: no answer from the gateway on {address}: {error}", file=sys.stderr)
+        hint = if_refused(error, "CONTROL_PORT")
+        print(f"replay: no answer from the gateway on {address}: {error}{hint}", file=sys.stderr)
         return 1
     if as_json:
         print(json.dumps(answer))

@@ -116,7 +116,9 @@ class Report(msgspec.Struct, frozen=True):
             return "Incomplete: " + "; ".join(self.problems) + "."
         if self.missed:
             return "Expectation missed: " + "; ".join(self.missed) + "."
-        return UNDER_WAY if self.endless else COMPLETE
+        if not self.endless:
+            return COMPLETE
+        return UNDER_WAY if any(stage.count for stage in self.stages) else NO_TICK
 
     @property
     def exit_code(self) -> int:
@@ -134,6 +136,9 @@ class Report(msgspec.Struct, frozen=True):
 
 COMPLETE = "Complete: every tick was consumed, every order was answered."
 UNDER_WAY = "The feed is endless; nothing was lost up to this moment."
+NO_TICK = "No tick has arrived."
+LIVE = "live"
+"""Pace and replay of an exchange's prices, which no setting decides."""
 
 
 def collect(settings: Settings, cut_short: str = "", *, fault: bool = False) -> Report:
@@ -248,8 +253,8 @@ def _facts(settings: Settings) -> list[tuple[str, str]]:
     return [
         ("data file", settings.shown_data_path),
         ("seed", str(settings.seed)),
-        ("pace", settings.pace),
-        ("replay", settings.replay),
+        ("pace", LIVE if settings.is_live else settings.pace),
+        ("replay", LIVE if settings.is_live else settings.replay),
         ("strategy", settings.strategy),
         ("parameters", given_text(settings)),
         ("order mode", settings.order_mode),

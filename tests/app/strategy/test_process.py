@@ -231,7 +231,7 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("spec", "reason"),
         [
-            ("app.strategy.cross_check:Missing", "Missing is not a subclass"),
+            ("app.strategy.cross_check:Missing", "has no class Missing; it has CrossCheck"),
             ("app.strategy.base:load_strategy", "load_strategy is not a subclass"),
             ("app.no_such_module:X", "ModuleNotFoundError"),
             ("/no/such/file.py:X", "no file /no/such/file.py"),
@@ -239,6 +239,8 @@ class TestLoader:
             ("{tmp}/broken.py:X", "SyntaxError"),
             ("{tmp}/raising.py:X", "ZeroDivisionError: division by zero"),
             ("{tmp}/other.py:X", "X is not a subclass of app.strategy.Strategy"),
+            ("{tmp}/other.py:Y", "other.py has no class Y"),
+            ("{tmp}/fade.py:Fades", "fade.py has no class Fades; it has Fade"),
             ("{tmp}/old.py:X", "app.strategy: from app.strategy import Strategy"),
             ("{tmp}/missing.py:X", "ModuleNotFoundError: No module named 'app.strategies_x'"),
         ],
@@ -249,6 +251,9 @@ class TestLoader:
         (tmp_path / "broken.py").write_text("def")
         (tmp_path / "raising.py").write_text("1 / 0")
         (tmp_path / "other.py").write_text("class X: pass")
+        (tmp_path / "fade.py").write_text(
+            "from app.strategy import Param, Strategy\nclass Fade(Strategy): pass"
+        )
         (tmp_path / "old.py").write_text("from app.strategies.base import Strategy as X")
         (tmp_path / "missing.py").write_text("import app.strategies_x")
         spec = spec.replace("{tmp}", str(tmp_path))

@@ -162,7 +162,7 @@ def test_whatever_the_strategy_does_is_said_and_the_watch_goes_on(
     save(mine, STRATEGY.replace(body, "        raise SystemExit(3)\n"))
     running.next(r"watch: the strategy called exit\(3\)\n")
     save(mine, "import scipy_of_nobody\n" + STRATEGY)
-    running.next(r"No module named 'scipy_of_nobody': add it to STRATEGY_REQUIREMENTS")
+    running.next(r"No module named 'scipy_of_nobody': add it to .* \(STRATEGY_REQUIREMENTS\)")
     mine.unlink()
     running.next(r"watch: STRATEGY=.*: no file ")
     save(mine, STRATEGY)

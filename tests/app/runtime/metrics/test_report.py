@@ -170,6 +170,22 @@ def test_a_missing_process_is_named(settings: Settings):
     metrics.close()
 
 
+def test_a_live_run_has_no_pace_and_says_that_no_tick_has_arrived(
+    settings: Settings, run: dict[str, ProcessMetrics]
+) -> None:
+    live = msgspec.structs.replace(settings, replay="walk", pace="7/s", data_path="wss://host/ws")
+    facts = dict(report.collect(live).facts)
+    assert (facts["pace"], facts["replay"]) == ("live", "live")
+    replayed = dict(report.collect(settings).facts)
+    assert (replayed["pace"], replayed["replay"]) == ("max", "once")
+    assert report.collect(live).verdict == report.UNDER_WAY
+    run["gateway"].set("ticks_sent", 0)
+    run["orderbook"].set("ticks_received", 0)
+    run["strategy"].set("ticks_consumed", 0)
+    run["order_manager"].set("orders_received", 0)
+    assert report.collect(live).verdict == report.NO_TICK == "No tick has arrived."
+
+
 def test_an_endless_feed_is_not_called_complete(settings: Settings, run: dict[str, ProcessMetrics]):
     run["strategy"].set("ticks_consumed", 990)
     run["strategy"].set("orders_acked", 30)

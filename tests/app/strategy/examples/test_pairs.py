@@ -43,7 +43,7 @@ def test_other_symbols_and_a_missing_leg_do_nothing() -> None:
     ("params", "says"),
     [
         ("first=A second=A", "second=A: must differ from first"),
-        ("first=A second=X", "no symbol X: the run has A, B"),
+        ("first=A second=X", "second=X: no such symbol; the run has A, B"),
     ],
 )
 def test_symbols_that_are_no_pair_are_refused(params: str, says: str) -> None:

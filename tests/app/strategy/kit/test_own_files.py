@@ -80,7 +80,8 @@ def test_a_module_that_is_not_here_names_the_mend(tmp_path: Path) -> None:
     write(tmp_path, mine="import scipy_of_nobody.stats\n" + CLASS)
     with pytest.raises(
         StrategyError,
-        match=r"No module named 'scipy_of_nobody': add it to STRATEGY_REQUIREMENTS, or put "
+        match=r"No module named 'scipy_of_nobody': add it to data/strategies/requirements\.txt "
+        r"\(STRATEGY_REQUIREMENTS\), then make setup or make up; or put "
         r"scipy_of_nobody\.py beside the strategy's file \(.*mine\.py:1\)",
     ):
         load_strategy(f"{tmp_path}/mine.py:Mine")
