@@ -116,6 +116,8 @@ def command(
     try:
         fixed = read_params(settings.strategy_params)
         axes = [grid.axis(spec) for spec in specs]
+        if params is not None:
+            grid.check_once(axes, fixed)
         cells = _check_search(sample) if search else grid.cells(axes, fixed, sample, seed)
         _check_names(settings, axes)
         request = Request(
