@@ -41,7 +41,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
     head = [
         ("data", data_path),
         ("parameters", result.params or "none"),
-        ("ticks", number(result.ticks)),
+        ("ticks", result.ticks_text),
         ("ticks/s", number(result.ticks_per_s)),
         ("signals", f"{buys:,} BUY, {sells:,} SELL, {flats:,} FLAT, {holds:,} HOLD"),
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),

@@ -28,6 +28,7 @@ def facts(result: FinishedRun) -> dict[str, Any]:
             "sha256": result.data.sha256 or None,
             "feed_id": result.data.feed_id,
             "symbols": len(result.symbols),
+            "ticks": result.result.ticks_text,
             "first_utc": _time(result, 0),
             "last_utc": _time(result, -1),
         },

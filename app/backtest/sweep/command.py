@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
+from app.backtest.result import TICKS_HELP, ticks_text
 from app.backtest.sweep import grid, page, table
 from app.backtest.sweep.cell_run import Outcome, Status, Task, source_digest
 from app.backtest.sweep.folder import ROWS_FILE, FolderError, Identity, SweepFolder
@@ -74,7 +75,7 @@ class Request(NamedTuple):
               help="run so many, chosen by Optuna from the results so far")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True,
               help="of what is drawn")  # fmt: skip
-@click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
+@click.option("--ticks", type=click.IntRange(min=1), help=TICKS_HELP)
 @click.option("--capital", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_CAPITAL,
               show_default=True, help="what the returns are measured on")  # fmt: skip
 @click.option("--by", type=click.Choice(table.MEASURES),
@@ -182,9 +183,11 @@ def identity(request: Request, plan: Plan, feed: Feed, total: int) -> Identity:
         if decides_orders(name) and name not in ("strategy", "strategy_params")
     }
     values = [f"{each.name}={','.join(map(value_text, each.values))}" for each in request.axes]
+    after = max(0, total - feed.ticks_in_file)
     return {
         "data": feed.feed_id,
         "ticks": total,
+        **({"which ticks": ticks_text(total, after, settings.replay)} if after else {}),
         "strategy": settings.strategy,
         "strategy's source": source_digest(settings.strategy),
         "parameters": values,
@@ -296,6 +299,8 @@ def _conclude(
             print(f"its {len(beside)} neighbours: {low} to {high}")
     rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
     print(f"cells: {table.ends(outcomes)}{rate}")
+    if which := what.get("which ticks"):
+        print(f"ticks: {which}")
     print(f"all cells: {folder.path / ROWS_FILE}")
     if written:
         print(f"page: {written}")
@@ -321,6 +326,8 @@ def _about(request: Request, what: Identity) -> dict[str, object]:
     ]
     data = {"data": request.settings.data_path, "feed id (data, seed, settings)": what["data"]}
     rest = {name: value for name, value in what.items() if name not in ("data", "settings")}
+    rest["ticks"] = rest.pop("which ticks", f"{what['ticks']:,}")
+    rest["capital"] = f"{request.capital:,.2f}"
     return data | rest | {"settings that are not the default": changed}
 
 

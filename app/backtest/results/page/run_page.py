@@ -95,8 +95,8 @@ def _head(run: FinishedRun, about: Mapping[str, Any], name: str) -> Html:
     return html(
         tag("h1", f"Backtest: {name}"),
         tag("p", tag("code", run.params or "no parameters"), " on ", tag("code", run.data.name)),
-        tag("p", f"{of['ticks']:,} ticks, {span} UTC. Trades hash ", tag("code", run.trades_hash),
-            ", the same as the stack's.", class_="note"),
+        tag("p", f"Ticks: {run.result.ticks_text}; {span} UTC. Trades hash ",
+            tag("code", run.trades_hash), ", the same as the stack's.", class_="note"),
         tag("dl", *cells, class_="figures"),
     )  # fmt: skip
 
@@ -244,6 +244,7 @@ def _origin(run: FinishedRun, about: Mapping[str, Any]) -> Html:
         ("SHA-256 of the file", run.data.sha256 or "none: not a single file"),
         ("feed id (data, seed, settings)", run.data.feed_id),
         ("symbols", f"{data['symbols']:,}"),
+        ("ticks", data["ticks"]),
         ("first and last tick, UTC", f"{_short(data['first_utc'])} to {_short(data['last_utc'])}"),
         ("strategy", run.settings.strategy),
         ("parameters", run.params or "none"),
