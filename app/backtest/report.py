@@ -58,7 +58,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         "position",
         "avg cost",
         "last",
-        "realized",
+        "realised",
         "open",
         "PnL",
     )
@@ -102,7 +102,7 @@ def _measure(name: str, summary: Summary) -> str:
     value = getattr(summary, name)
     if value is None:
         return number(None)
-    return f"{100 * value:,.2f} %" if name in PERCENT else number(value, 2)
+    return f"{100 * value:z,.2f} %" if name in PERCENT else number(value, 2)
 
 
 def _symbol_rows(result: "Result") -> list[list[str]]:

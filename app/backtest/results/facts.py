@@ -2,7 +2,6 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,17 +45,12 @@ def _time(result: FinishedRun, place: int) -> str | None:
 
 def machine() -> dict[str, str | int]:
     """Where this process runs, and with which versions."""
-    try:
-        ours = version("trading-stack")
-    except PackageNotFoundError:
-        ours = "not installed"
     return {
         "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "trading-stack": ours,
     }
 
 

@@ -250,9 +250,16 @@ def _plan(request: Request, days: list[int]) -> Plan:
     return Search(request.axes, fixed, request.search, request.seed, _by(request, days))
 
 
-def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> int:
-    """Run the cells that the folder does not have, and write each down as it ends; their number."""
-    ran, first = 0, folder.known
+class Ran(NamedTuple):
+    """How many cells ended, and how many of them after the last tick."""
+
+    cells: int
+    whole: int
+
+
+def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> Ran:
+    """Run the cells that the folder does not have, and write each down as it ends."""
+    ran, whole, first = 0, 0, folder.known
     with CellProgress(first, plan.count) as progress:
         while cells := plan.next_round():
             folder.recall(cells)
@@ -260,9 +267,10 @@ def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> int:
             for outcome in pool.outcomes(task, left):
                 folder.add(outcome)
                 ran += 1
+                whole += outcome.status is Status.OK
                 progress(first + ran)
             plan.tell(folder.outcomes)
-    return ran
+    return Ran(ran, whole)
 
 
 def _default_folder(settings: Settings, what: Identity) -> Path:
@@ -273,13 +281,12 @@ def _default_folder(settings: Settings, what: Identity) -> Path:
 
 
 def _conclude(
-    request: Request, folder: SweepFolder, days: list[int], what: Identity, ran: int, took_s: float
+    request: Request, folder: SweepFolder, days: list[int], what: Identity, ran: Ran, took_s: float
 ) -> int:
     """Show the best cells, and where everything is."""
     outcomes = [folder.outcomes[number] for number in sorted(folder.outcomes)]
     by = _by(request, days)
     ranked = table.best_first(outcomes, by)
-    total = int(what["ticks"])
     written = None
     if ranked:
         numbers = [each.number for each in outcomes if each.status is Status.OK]
@@ -295,9 +302,10 @@ def _conclude(
         written = page.write(folder.path, content)
         print(f"\nbest by {by}: --params {value_text(request.cells[ranked[0].number].text)}")
         if beside := table.neighbours(request.axes, request.cells, ranked, by):
-            low, high = table.text_of(by, min(beside)), table.text_of(by, max(beside))
-            print(f"its {len(beside)} neighbours: {low} to {high}")
-    rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
+            print(table.neighbours_text(beside, by))
+    rate = f", {ran.cells / took_s:,.1f} a second" if ran.cells else ""
+    if ran.whole:
+        rate += f", {ran.whole * int(what['ticks']) / took_s:,.0f} ticks/s"
     print(f"cells: {table.ends(outcomes)}{rate}")
     if which := what.get("which ticks"):
         print(f"ticks: {which}")

@@ -77,9 +77,11 @@ def write(folder: Path, content: Content) -> Path:
 def page(content: Content) -> str:
     """The page as text."""
     name = content.measure_name
+    of = str(content.what.get("strategy", "")).rpartition(":")[2]
+    title = f"Sweep: {of}, {name}" if of else f"Sweep: {name}"
     best = content.ranked[0]
     head = html(
-        tag("h1", f"Sweep: {name} of {len(content.ranked):,} cells"),
+        tag("h1", f"{title} of {len(content.ranked):,} cells"),
         tag("p", "Best: ", tag("code", content.cells[best.number].text), f", {name} ",
             text_of(content.by, measure(best, content.by)), ", trades hash ",
             tag("code", best.trades_hash), "."),
@@ -90,7 +92,7 @@ def page(content: Content) -> str:
     stable = [_neighbours(content)]
     stable += [from_terminal(_caption(each), each) for each in tables[1:]]
     return document(
-        f"Sweep: {name}",
+        title,
         head,
         section("Best cells", *leading) if leading else "",
         _maps(content),

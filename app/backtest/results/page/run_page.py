@@ -272,14 +272,14 @@ def _pairs(caption: str, rows: list[tuple[str, str]]) -> Html:
 
 def money(value: float | None) -> str:
     """With two decimals."""
-    return "-" if value is None else f"{value:,.2f}"
+    return "-" if value is None else f"{value:z,.2f}"
 
 
 def plain(value: float | None) -> str:
     """A ratio."""
-    return "-" if value is None else f"{value:,.2f}"
+    return "-" if value is None else f"{value:z,.2f}"
 
 
 def share(value: float | None) -> str:
     """Percent."""
-    return "-" if value is None else f"{value:,.2f} %"
+    return "-" if value is None else f"{value:z,.2f} %"

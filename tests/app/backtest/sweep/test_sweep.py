@@ -131,6 +131,8 @@ def test_a_parameter_that_varies_and_is_fixed_is_refused(sweeps: Sweeps) -> None
 def test_without_a_cell_that_runs_the_first_reason_is_said(sweeps: Sweeps) -> None:
     assert sweeps.run("--param", "short=30,0") == 1
     assert "no cell ran; the first: short=30: must be below long=20" in sweeps.err
+    assert "cells: 2 invalid, " in sweeps.out
+    assert "ticks/s" not in sweeps.out, "none was replayed"
 
 
 def test_goes_on_after_a_kill(sweeps: Sweeps, tmp_path: Path) -> None:
