@@ -14,6 +14,7 @@ from app.backtest.performance.summary import (
     CapitalLost,
     Summary,
     benchmark_returns,
+    label,
     strategy_returns,
     summarize,
 )
@@ -87,7 +88,7 @@ def _performance(result: "Result", capital: float) -> RenderableType:
     days = len(daily.event_ns)
     notional = sum(order.filled_notional for order in result.orders) / UNITS
     rows = [
-        [name.replace("_", " "), *(_measure(name, of) for of in (ours, buy_and_hold))]
+        [label(name), *(_measure(name, of) for of in (ours, buy_and_hold))]
         for name in Summary._fields
     ]
     head = f"{days:,} day{'s' if days != 1 else ''}, {a_year} a year, on {capital:,.0f}"

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from rich.console import RenderableType
 from rich.table import Table
 
+from app.backtest.performance.summary import label
 from app.backtest.results.facts import machine
 from app.backtest.results.page.heat import Reach, square
 from app.backtest.results.page.look import document
@@ -64,7 +65,7 @@ class Content(NamedTuple):
     @property
     def measure_name(self) -> str:
         """The measure as a reader knows it."""
-        return self.by.replace("_", " ")
+        return label(self.by)
 
 
 def write(folder: Path, content: Content) -> Path:

@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import RenderableType
 
-from app.backtest.performance.summary import Summary
+from app.backtest.performance.summary import Summary, label
 from app.backtest.report import PERCENT
 from app.backtest.sweep.cell_run import Outcome, Status
 from app.backtest.sweep.grid import Axis, Cell
@@ -43,7 +43,7 @@ def blocks(
 ) -> list[RenderableType]:
     """The table of the best cells."""
     shown = [by, *(name for name in ("profit", *SHOWN) if name != by)]
-    header = [each.name for each in axes] + [name.replace("_", " ") for name in shown]
+    header = [each.name for each in axes] + [label(name) for name in shown]
     rows = [
         [
             *cells[each.number].values,

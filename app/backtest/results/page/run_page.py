@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.backtest.performance.summary import ANNUAL_DAYS_MIN
+from app.backtest.performance.summary import ANNUAL_DAYS_MIN, label
 from app.backtest.results.facts import facts
 from app.backtest.results.finished_run import FinishedRun
 from app.backtest.results.metrics import SHARES
@@ -36,7 +36,7 @@ NAMES: Final = {name: name.replace("_", " ") for name in FORMULAS} | {
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
-    "max_drawdown": "largest drawdown",
+    "max_drawdown": label("max_drawdown"),
 }
 
 
@@ -85,7 +85,7 @@ def _head(run: FinishedRun, about: Mapping[str, Any], name: str) -> Html:
         ("total return", share(of["total_return_pct"])),
         ("buy and hold", share(of["benchmark_total_return_pct"])),
         ("Sharpe ratio", plain(of["sharpe"])),
-        ("largest drawdown", share(of["max_drawdown_pct"])),
+        (label("max_drawdown"), share(of["max_drawdown_pct"])),
         ("trades", f"{of['trades']:,}"),
         ("turnover", f"{plain(of['turnover_x'])} x"),
         ("all costs", money(of["all_costs"])),
