@@ -335,6 +335,7 @@ def _about(request: Request, what: Identity) -> dict[str, object]:
     data = {"data": request.settings.data_path, "feed id (data, seed, settings)": what["data"]}
     rest = {name: value for name, value in what.items() if name not in ("data", "settings")}
     rest["ticks"] = rest.pop("which ticks", f"{what['ticks']:,}")
+    rest["cells"] = f"{what['cells']:,}"
     rest["capital"] = f"{request.capital:,.2f}"
     return data | rest | {"settings that are not the default": changed}
 
