@@ -2,7 +2,7 @@
 
     python data/make_market_data.py > data/market_data.csv
 
-The log price of each stock is a random walk with a drift that changes every few minutes, so that
+The log price of each stock is a random walk with a drift that changes four times an hour, so that
 moving averages have trends to follow.  The tickers are real, the prices are not.
 """
 

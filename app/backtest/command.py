@@ -9,7 +9,7 @@ import click
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import DEFAULT_CAPITAL
 from app.backtest.replay import run
-from app.backtest.result import Result
+from app.backtest.result import TICKS_HELP, Result
 from app.backtest.results.finished_run import data_facts
 from app.backtest.results.parquet import PackageMissing
 from app.backtest.results.recorder import Recorder
@@ -30,7 +30,7 @@ from app.strategy.failure import StrategyError
 @click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
 @click.option("--params", help="such as 'short=8 long=40', or a file; default: STRATEGY_PARAMS")
-@click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
+@click.option("--ticks", type=click.IntRange(min=1), help=TICKS_HELP)
 @click.option("--out", metavar="FOLDER", help="folder for orders.csv and equity.svg")
 @click.option(
     "--capital",

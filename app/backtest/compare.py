@@ -19,11 +19,11 @@ from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
-from app.model.money import money_text, to_units
+from app.model.money import UNITS, to_units
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import reading
-from app.strategy.attach import mark_of
+from app.strategy.attach import SAME_SETTINGS, mark_of
 from app.strategy.failure import StrategyError
 
 NAME: Final = "strategy"
@@ -64,7 +64,8 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         orders, fills, _ = self.stored
-        return f"{len(orders):,} orders, {len(fills):,} fills, PnL {money_text(self.profit)}"
+        profit = f"{self.profit / UNITS:z,.2f}"
+        return f"{len(orders):,} orders, {len(fills):,} fills, PnL {profit} at the last order"
 
 
 def _ids(outcome: Outcome) -> Counter[int]:
@@ -120,7 +121,7 @@ class Comparer:
         if not ours and others:
             raise CompareError(
                 f"the run has orders of {', '.join(others)}, but data, seed and settings here give "
-                f"{self.client}: set the variables that the stack was started with"
+                f"{self.client}: {SAME_SETTINGS}"
             )
         if not ours:
             raise NoOrdersYet(f"no order of {own} yet; try again when the run has some")

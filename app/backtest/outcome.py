@@ -76,7 +76,7 @@ class PositionLine(NamedTuple):
     def __str__(self) -> str:
         average = divide(self.cost, self.qty) if self.qty else 0
         return (
-            f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realized "
+            f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realised "
             f"{money_text(self.realized)}, profit {money_text(self.profit)}"
         )
 

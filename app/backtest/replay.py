@@ -62,9 +62,11 @@ def run(
     """
     total = feed.ticks_in_file if total is None else min(total, feed.total)
     reader = FeedReader(feed, total)
-    return replay(
+    result = replay(
         settings, feed.symbols, reader, total, progress, recorder=recorder, strategy=strategy
     )
+    result.after_file, result.replay = max(0, total - feed.ticks_in_file), settings.replay
+    return result
 
 
 def replay(

@@ -14,6 +14,7 @@ from app.backtest.performance.summary import (
     CapitalLost,
     Summary,
     benchmark_returns,
+    label,
     strategy_returns,
     summarize,
 )
@@ -41,7 +42,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
     head = [
         ("data", data_path),
         ("parameters", result.params or "none"),
-        ("ticks", number(result.ticks)),
+        ("ticks", result.ticks_text),
         ("ticks/s", number(result.ticks_per_s)),
         ("signals", f"{buys:,} BUY, {sells:,} SELL, {flats:,} FLAT, {holds:,} HOLD"),
         ("orders", f"{len(result.orders):,}, {filled:,} filled"),
@@ -58,7 +59,7 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         "position",
         "avg cost",
         "last",
-        "realized",
+        "realised",
         "open",
         "PnL",
     )
@@ -87,7 +88,7 @@ def _performance(result: "Result", capital: float) -> RenderableType:
     days = len(daily.event_ns)
     notional = sum(order.filled_notional for order in result.orders) / UNITS
     rows = [
-        [name.replace("_", " "), *(_measure(name, of) for of in (ours, buy_and_hold))]
+        [label(name), *(_measure(name, of) for of in (ours, buy_and_hold))]
         for name in Summary._fields
     ]
     head = f"{days:,} day{'s' if days != 1 else ''}, {a_year} a year, on {capital:,.0f}"
@@ -102,7 +103,7 @@ def _measure(name: str, summary: Summary) -> str:
     value = getattr(summary, name)
     if value is None:
         return number(None)
-    return f"{100 * value:,.2f} %" if name in PERCENT else number(value, 2)
+    return f"{100 * value:z,.2f} %" if name in PERCENT else number(value, 2)
 
 
 def _symbol_rows(result: "Result") -> list[list[str]]:

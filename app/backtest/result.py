@@ -14,6 +14,9 @@ from app.model.reject_codes import RejectCode
 from app.model.trades_hash import TradesHash, hash_text, trade_line
 
 EQUITY_POINTS: Final = 500
+TICKS_HELP: Final = (
+    "number of ticks; default: those of the file; with REPLAY=walk or loop, made ones follow them"
+)
 
 
 class Fill(NamedTuple):
@@ -41,6 +44,13 @@ def share_a_ns(borrow_rate: int) -> float:
     ``borrow_rate``: see :meth:`Position.accrued`.
     """
     return borrow_rate / (10_000 * UNITS * YEAR_NS)
+
+
+def ticks_text(ticks: int, after_file: int, replay: str) -> str:
+    """``5,000, of which 2,600 follow the file (REPLAY=walk)``; ``5,000`` if none does."""
+    if not after_file:
+        return f"{ticks:,}"
+    return f"{ticks:,}, of which {after_file:,} follow the file (REPLAY={replay})"
 
 
 class Curve:
@@ -129,6 +139,7 @@ class Result(msgspec.Struct):
     FLAT and HOLD.  ``params``: the strategy's parameters, all of them.  ``accrued``: symbol -> what
     a short has cost since its last fill, in units of 1e-9.  ``placed``: orders that the strategy
     has placed itself; of these ``canceled``, with a limit, and ``left_open`` at the end.
+    ``after_file``: of the ticks, those that follow the file, as the setting ``replay`` says.
     """
 
     symbols: list[str]
@@ -145,6 +156,13 @@ class Result(msgspec.Struct):
     placed: int = 0
     canceled: int = 0
     left_open: int = 0
+    after_file: int = 0
+    replay: str = ""
+
+    @property
+    def ticks_text(self) -> str:
+        """How many ticks, and how many of them are not of the data."""
+        return ticks_text(self.ticks, self.after_file, self.replay)
 
     @property
     def ticks_per_s(self) -> float:

@@ -38,6 +38,12 @@ DECIDING_SETTINGS: Final = frozenset(
 """Settings that decide which orders a run sends, or how they are answered.  Those that begin with
 ``risk_`` or ``paper_`` do so, too: answers are stored, and other limits need new answers."""
 
+SAME_SETTINGS: Final = (
+    "set the variables that the stack was started with "
+    "(DATA_PATH, REPLAY, SEED, STRATEGY_PARAMS, PAPER_..., RISK_...)"
+)
+"""What to do if a run has another mark than the settings here."""
+
 
 ADDED_LATER: Final = {
     "paper_half_spread_bps": 0.0,

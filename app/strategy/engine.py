@@ -353,8 +353,7 @@ class Engine:
     def stale(self, age_s: float, *, repeated: bool) -> dict[str, int]:
         """Tell the strategy that the feed is silent; returns more fields for the log.
 
-        ``repeated``: a restart repeats the run, but no silence, so what the strategy places and
-        cancels now has no effect.
+        ``repeated``: a restart repeats no silence, so what the strategy places now has no effect.
 
         Raises:
             StrategyError: the strategy raised.

@@ -19,7 +19,7 @@ class MarketMaker(Strategy):
 
     def on_start(self):
         """No quotes yet."""
-        self.quoted = {}  # symbol -> (price, its two orders)
+        self.quoted = {}  # symbol -> the price that its two orders are around
 
     def on_fill(self, fill):
         """Quote anew at the next tick, from the new position."""

@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.medium
 
 RECOVERED = re.compile(r"recovered in \d+\.\d s, 0 lost, 0 doubled\n")
-EQUAL = re.compile(r"equal: ([\d,]+) orders, \1 fills, PnL -?\d+\.\d+\n")
+EQUAL = re.compile(r"equal: ([\d,]+) orders, \1 fills, PnL -?[\d,]+\.\d\d at the last order\n")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_compare_with_other_settings_says_so(running: HostStack) -> None:
     finally:
         del running._environ["SHORT_WINDOW_TICKS"]
     assert done.returncode == 1
-    assert "set the variables that the stack was started with" in done.stderr
+    assert "set the variables that the stack was started with (DATA_PATH, REPLAY, " in done.stderr
 
 
 # ---- In containers

@@ -22,7 +22,17 @@ class Summary(NamedTuple):
     sharpe: float | None
     sortino: float | None
     calmar: float | None
-    max_drawdown: float
+    max_drawdown: float | None
+
+
+LABELS: Final = {"max_drawdown": "largest drawdown, ends of days"}
+DRAWDOWN_DAYS_MIN: Final = 2
+"""A single day has no fall between ends of days, whatever happened within it."""
+
+
+def label(name: str) -> str:
+    """A measure as a reader knows it."""
+    return LABELS.get(name, name.replace("_", " "))
 
 
 class CapitalLost(Exception):
@@ -51,10 +61,12 @@ def benchmark_returns(daily: DailyCloses) -> Returns:
 
 
 def summarize(returns: Returns, periods_a_year: int) -> Summary:
-    """All measures of a series; those a year are None if it is shorter than 20 days."""
+    """All measures of a series; those a year are None if it is shorter than 20 days, the
+    largest drawdown if it is shorter than two."""
     if len(returns) < ANNUAL_DAYS_MIN:
-        total, drawdown = measures.total_return(returns), measures.max_drawdown(returns)
-        return Summary(total, None, None, None, None, None, drawdown)
+        told = len(returns) >= DRAWDOWN_DAYS_MIN
+        drawdown = measures.max_drawdown(returns) if told else None
+        return Summary(measures.total_return(returns), None, None, None, None, None, drawdown)
     return Summary(
         measures.total_return(returns),
         measures.annual_return(returns, periods_a_year),

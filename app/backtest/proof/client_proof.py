@@ -10,6 +10,7 @@ from app.backtest.proof.matching import Matcher
 from app.backtest.proof.order_pages import OrderPages, OrderPort
 from app.config.settings import Settings
 from app.market_data.feed import Feed
+from app.strategy.attach import SAME_SETTINGS
 
 STEP_TICKS: Final = 16_384
 """Computed at once: a few milliseconds."""
@@ -111,5 +112,5 @@ class ClientProof:
         if others and self.client not in others:
             raise OtherSettings(
                 f"the run has orders of {', '.join(others)}, but data, seed and settings here give "
-                f"{self.client}: set the variables that the stack was started with"
+                f"{self.client}: {SAME_SETTINGS}"
             )

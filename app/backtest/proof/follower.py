@@ -11,7 +11,7 @@ from app.backtest.proof.order_pages import OrderPort, OtherRun, Unavailable
 from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.model.orders import tick_of_order_id
-from app.strategy.attach import mark_of
+from app.strategy.attach import SAME_SETTINGS, mark_of
 
 
 class CannotTell(Exception):
@@ -149,7 +149,7 @@ class Follower:
         if feed_id and feed_id != self._feed.feed_id:
             raise CannotTell(
                 f"the stack replays the feed {feed_id}, data, seed and settings here give "
-                f"{self._feed.feed_id}: set the variables that the stack was started with"
+                f"{self._feed.feed_id}: {SAME_SETTINGS}"
             )
         self._checked_ring = position.ring if feed_id else 0
 

@@ -46,7 +46,8 @@ def run(
             default DATA_PATH.
         strategy: a class, or ``"file.py:Class"``; by default STRATEGY.
         params: the strategy's parameters, ``{"window": 20}`` or ``"window=20"``.
-        ticks: how many; by default all of the data.
+        ticks: how many; by default all of the data.  With REPLAY=walk or loop, made ones follow it:
+            ``metrics["ticks_after_file"]``.
         capital: what the returns are measured on.
         equity_rows: at most so many rows of ``equity``, besides one per day.
         settings: any setting of ``.env`` by its name in small letters, such as ``order_qty=5``;

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ def facts(result: FinishedRun) -> dict[str, Any]:
             "sha256": result.data.sha256 or None,
             "feed_id": result.data.feed_id,
             "symbols": len(result.symbols),
+            "ticks": result.result.ticks_text,
             "first_utc": _time(result, 0),
             "last_utc": _time(result, -1),
         },
@@ -45,17 +45,12 @@ def _time(result: FinishedRun, place: int) -> str | None:
 
 def machine() -> dict[str, str | int]:
     """Where this process runs, and with which versions."""
-    try:
-        ours = version("trading-stack")
-    except PackageNotFoundError:
-        ours = "not installed"
     return {
         "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "trading-stack": ours,
     }
 
 

@@ -45,6 +45,7 @@ def metrics(
         "refused_orders": sum(1 for order in result.orders if order.code),
         "trades": len(trades["tick"]),
         "ticks": result.ticks,
+        "ticks_after_file": result.after_file,
         "days": len(daily["date"]),
         "days_a_year": a_year,
     }

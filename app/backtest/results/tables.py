@@ -40,7 +40,9 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
         np.array([fill[place] for fill in fills], np.float64) for place in range(2, 8)
     )
     market = recorder.fill_market
-    spread = np.abs(qty) * market * settings.paper_half_spread_bps / BPS
+    half_spread = np.abs(qty) * market * settings.paper_half_spread_bps / BPS
+    # A maker pays neither, and what a limit saves is spread as well.
+    spread = np.minimum(half_spread, slippage)
     return {
         "tick": np.array([fill.seq for fill in fills], np.int64),
         "time_utc": _times(recorder.fill_ns),

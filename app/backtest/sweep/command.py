@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
+from app.backtest.result import TICKS_HELP, ticks_text
 from app.backtest.sweep import grid, page, table
 from app.backtest.sweep.cell_run import Outcome, Status, Task, source_digest
 from app.backtest.sweep.folder import ROWS_FILE, FolderError, Identity, SweepFolder
@@ -74,7 +75,7 @@ class Request(NamedTuple):
               help="run so many, chosen by Optuna from the results so far")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True,
               help="of what is drawn")  # fmt: skip
-@click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
+@click.option("--ticks", type=click.IntRange(min=1), help=TICKS_HELP)
 @click.option("--capital", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_CAPITAL,
               show_default=True, help="what the returns are measured on")  # fmt: skip
 @click.option("--by", type=click.Choice(table.MEASURES),
@@ -116,6 +117,8 @@ def command(
     try:
         fixed = read_params(settings.strategy_params)
         axes = [grid.axis(spec) for spec in specs]
+        if params is not None:
+            grid.check_once(axes, fixed)
         cells = _check_search(sample) if search else grid.cells(axes, fixed, sample, seed)
         _check_names(settings, axes)
         request = Request(
@@ -180,9 +183,11 @@ def identity(request: Request, plan: Plan, feed: Feed, total: int) -> Identity:
         if decides_orders(name) and name not in ("strategy", "strategy_params")
     }
     values = [f"{each.name}={','.join(map(value_text, each.values))}" for each in request.axes]
+    after = max(0, total - feed.ticks_in_file)
     return {
         "data": feed.feed_id,
         "ticks": total,
+        **({"which ticks": ticks_text(total, after, settings.replay)} if after else {}),
         "strategy": settings.strategy,
         "strategy's source": source_digest(settings.strategy),
         "parameters": values,
@@ -245,9 +250,16 @@ def _plan(request: Request, days: list[int]) -> Plan:
     return Search(request.axes, fixed, request.search, request.seed, _by(request, days))
 
 
-def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> int:
-    """Run the cells that the folder does not have, and write each down as it ends; their number."""
-    ran, first = 0, folder.known
+class Ran(NamedTuple):
+    """How many cells ended, and how many of them after the last tick."""
+
+    cells: int
+    whole: int
+
+
+def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> Ran:
+    """Run the cells that the folder does not have, and write each down as it ends."""
+    ran, whole, first = 0, 0, folder.known
     with CellProgress(first, plan.count) as progress:
         while cells := plan.next_round():
             folder.recall(cells)
@@ -255,9 +267,10 @@ def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> int:
             for outcome in pool.outcomes(task, left):
                 folder.add(outcome)
                 ran += 1
+                whole += outcome.status is Status.OK
                 progress(first + ran)
             plan.tell(folder.outcomes)
-    return ran
+    return Ran(ran, whole)
 
 
 def _default_folder(settings: Settings, what: Identity) -> Path:
@@ -268,13 +281,12 @@ def _default_folder(settings: Settings, what: Identity) -> Path:
 
 
 def _conclude(
-    request: Request, folder: SweepFolder, days: list[int], what: Identity, ran: int, took_s: float
+    request: Request, folder: SweepFolder, days: list[int], what: Identity, ran: Ran, took_s: float
 ) -> int:
     """Show the best cells, and where everything is."""
     outcomes = [folder.outcomes[number] for number in sorted(folder.outcomes)]
     by = _by(request, days)
     ranked = table.best_first(outcomes, by)
-    total = int(what["ticks"])
     written = None
     if ranked:
         numbers = [each.number for each in outcomes if each.status is Status.OK]
@@ -290,10 +302,13 @@ def _conclude(
         written = page.write(folder.path, content)
         print(f"\nbest by {by}: --params {value_text(request.cells[ranked[0].number].text)}")
         if beside := table.neighbours(request.axes, request.cells, ranked, by):
-            low, high = table.text_of(by, min(beside)), table.text_of(by, max(beside))
-            print(f"its {len(beside)} neighbours: {low} to {high}")
-    rate = f", {ran / took_s:,.1f} a second, {ran * total / took_s:,.0f} ticks/s" if ran else ""
+            print(table.neighbours_text(beside, by))
+    rate = f", {ran.cells / took_s:,.1f} a second" if ran.cells else ""
+    if ran.whole:
+        rate += f", {ran.whole * int(what['ticks']) / took_s:,.0f} ticks/s"
     print(f"cells: {table.ends(outcomes)}{rate}")
+    if which := what.get("which ticks"):
+        print(f"ticks: {which}")
     print(f"all cells: {folder.path / ROWS_FILE}")
     if written:
         print(f"page: {written}")
@@ -322,6 +337,9 @@ def _about(request: Request, what: Identity) -> dict[str, object]:
         "feed id (data, seed, settings)": what["data"],
     }
     rest = {name: value for name, value in what.items() if name not in ("data", "settings")}
+    rest["ticks"] = rest.pop("which ticks", f"{what['ticks']:,}")
+    rest["cells"] = f"{what['cells']:,}"
+    rest["capital"] = f"{request.capital:,.2f}"
     return data | rest | {"settings that are not the default": changed}
 
 

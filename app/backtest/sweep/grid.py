@@ -102,6 +102,17 @@ def cells(
     return found
 
 
+def check_once(axes: Sequence[Axis], fixed: Mapping[str, Given]) -> None:
+    """Refuse a parameter that varies and is fixed.
+
+    Raises:
+        GridError: names the first one.
+    """
+    for each in axes:
+        if each.name in fixed:
+            raise GridError(f"{each.name} is in --param and in --params: give it once")
+
+
 def size_of(axes: Sequence[Axis]) -> int:
     """The number of combinations.
 

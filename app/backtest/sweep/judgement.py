@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from app.backtest.performance import overfitting
 from app.backtest.performance.daily import DAY_NS
 from app.backtest.performance.measures import Returns, periods_a_year, simple_returns
-from app.backtest.performance.summary import ANNUAL_DAYS_MIN, summarize
+from app.backtest.performance.summary import ANNUAL_DAYS_MIN, label, summarize
 from app.backtest.performance.walk_forward import Measure, walk_forward
 from app.backtest.sweep.grid import Axis, Cell
 from app.backtest.sweep.table import text_of
@@ -91,7 +91,7 @@ def folds_blocks(
     shown = "total_return" if by == "profit" else by
     measure = _measure(shown, returns.a_year)
     found, together = walk_forward(returns.values, folds, measure)
-    name = shown.replace("_", " ")
+    name = label(shown)
     header = ("fold", "chosen by", "judged by", *(each.name for each in axes))
     rows = [
         [

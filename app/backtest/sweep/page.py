@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from rich.console import RenderableType
 from rich.table import Table
 
+from app.backtest.performance.summary import label
 from app.backtest.results.facts import machine
 from app.backtest.results.page.heat import Reach, square
 from app.backtest.results.page.look import document
@@ -64,7 +65,7 @@ class Content(NamedTuple):
     @property
     def measure_name(self) -> str:
         """The measure as a reader knows it."""
-        return self.by.replace("_", " ")
+        return label(self.by)
 
 
 def write(folder: Path, content: Content) -> Path:
@@ -77,9 +78,11 @@ def write(folder: Path, content: Content) -> Path:
 def page(content: Content) -> str:
     """The page as text."""
     name = content.measure_name
+    of = str(content.what.get("strategy", "")).rpartition(":")[2]
+    title = f"Sweep: {of}, {name}" if of else f"Sweep: {name}"
     best = content.ranked[0]
     head = html(
-        tag("h1", f"Sweep: {name} of {len(content.ranked):,} cells"),
+        tag("h1", f"{title} of {len(content.ranked):,} cells"),
         tag("p", "Best: ", tag("code", content.cells[best.number].text), f", {name} ",
             text_of(content.by, measure(best, content.by)), ", trades hash ",
             tag("code", best.trades_hash), "."),
@@ -90,7 +93,7 @@ def page(content: Content) -> str:
     stable = [_neighbours(content)]
     stable += [from_terminal(_caption(each), each) for each in tables[1:]]
     return document(
-        f"Sweep: {name}",
+        title,
         head,
         section("Best cells", *leading) if leading else "",
         _maps(content),

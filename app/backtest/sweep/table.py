@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.console import RenderableType
 
-from app.backtest.performance.summary import Summary
+from app.backtest.performance.summary import Summary, label
 from app.backtest.report import PERCENT
 from app.backtest.sweep.cell_run import Outcome, Status
 from app.backtest.sweep.grid import Axis, Cell
@@ -43,7 +43,7 @@ def blocks(
 ) -> list[RenderableType]:
     """The table of the best cells."""
     shown = [by, *(name for name in ("profit", *SHOWN) if name != by)]
-    header = [each.name for each in axes] + [name.replace("_", " ") for name in shown]
+    header = [each.name for each in axes] + [label(name) for name in shown]
     rows = [
         [
             *cells[each.number].values,
@@ -59,7 +59,7 @@ def blocks(
 def text_of(name: str, value: float | None) -> str:
     """A measure with its unit."""
     if value is not None and name in PERCENT:
-        return f"{100 * value:,.2f} %"
+        return f"{100 * value:z,.2f} %"
     return number(value, 2)
 
 
@@ -85,6 +85,14 @@ def neighbours(
     """The measure of the cells beside the best."""
     measured = (measure(each, by) for each in beside_best(axes, cells, ranked))
     return [value for value in measured if value is not None]
+
+
+def neighbours_text(measured: Sequence[float], by: str) -> str:
+    """``its 2 neighbours: 3.00 to 5.00``."""
+    low, high = text_of(by, min(measured)), text_of(by, max(measured))
+    if len(measured) == 1:
+        return f"its neighbour: {low}"
+    return f"its {len(measured)} neighbours: {low} to {high}"
 
 
 def ends(outcomes: Iterable[Outcome]) -> str:

@@ -11,7 +11,7 @@ import click
 
 from app.backtest.performance.summary import DEFAULT_CAPITAL
 from app.backtest.replay import replay
-from app.backtest.result import Result
+from app.backtest.result import TICKS_HELP, Result, ticks_text
 from app.backtest.sweep.shared_ticks import SharedReader, TickMemory
 from app.backtest.watch.files import Changed, Watched
 from app.backtest.watch.modules import OwnModules
@@ -40,7 +40,7 @@ POINTS: Final = 1
 @click.option("--data", metavar="FILE", help="prices; default: DATA_PATH")
 @click.option("--strategy", help="module:Class or file.py:Class; default: STRATEGY")
 @click.option("--params", help="such as 'short=8 long=40', or a file; default: STRATEGY_PARAMS")
-@click.option("--ticks", type=click.IntRange(min=1), help="number of ticks; default: all")
+@click.option("--ticks", type=click.IntRange(min=1), help=TICKS_HELP)
 @click.option("--capital", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_CAPITAL,
               show_default=True, help="what the returns are measured on")  # fmt: skip
 def command(
@@ -62,9 +62,10 @@ def command(
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
+        ticks_shown = ticks_text(total, max(0, total - feed.ticks_in_file), settings.replay)
         with TickMemory(feed, total, storage_of(settings)) as memory, _no_bytecode():
             del feed  # Only the decoded copy is needed.
-            watch = Watch(settings, memory, capital)
+            watch = Watch(settings, memory, capital, ticks_shown)
             watch.go_on()
     except (DataError, NoRoom) as error:
         print(f"watch: {error}", file=sys.stderr)
@@ -89,8 +90,10 @@ def _no_bytecode() -> Iterator[None]:
 class Watch:
     """The decoded ticks, the files that decide, and the last run that went well."""
 
-    def __init__(self, settings: Settings, memory: TickMemory, capital: float) -> None:
+    def __init__(self, settings: Settings, memory: TickMemory, capital: float, ticks: str) -> None:
+        """``ticks``: how many, as it is shown."""
         self.settings, self._ticks, self._capital = settings, memory.shared, capital
+        self._ticks_shown = ticks
         self._reader = SharedReader(memory.shared)
         self._own = OwnModules(settings.strategy)
         self._before: Facts | None = None
@@ -155,7 +158,9 @@ class Watch:
 
     def _show(self, result: Result, now: Facts) -> None:
         name = self.settings.strategy.rpartition(":")[2]
-        speed = f"{number(result.ticks)} ticks in {number(result.took_s, 3)} s"
+        count, _, of_which = self._ticks_shown.partition(", ")
+        speed = f"{count} ticks in {number(result.took_s, 3)} s"
+        speed += f", {of_which}" if of_which else ""
         print(f"{time.strftime('%H:%M:%S')} {name} {result.params}".rstrip() + f": {speed}")
         header = ["", "now"] if self._before is None else ["", "now", "before", "change"]
         show(table(header, rows(now, self._before)), file=sys.stdout)

@@ -7,6 +7,7 @@ import numpy as np
 
 from app.backtest.performance.daily import DailyCloses
 from app.backtest.performance.measures import periods_a_year
+from app.backtest.performance.summary import LABELS as MEASURE_LABELS
 from app.backtest.performance.summary import CapitalLost, strategy_returns, summarize
 from app.backtest.report import PERCENT
 from app.backtest.result import Result
@@ -26,7 +27,7 @@ class Facts(NamedTuple):
 
 
 DIGITS: Final = {"pnl": 2, "sharpe": 2, "max_drawdown": 3, "orders": 0, "filled": 0}
-LABELS: Final = {"pnl": "PnL", "max_drawdown": "max drawdown"}
+LABELS: Final = {"pnl": "PnL", **MEASURE_LABELS}
 
 
 def facts_of(result: Result, capital: float) -> Facts:

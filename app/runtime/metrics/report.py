@@ -311,7 +311,7 @@ def _profit(profit: Profit | None) -> list[Table]:
     """The profit's table, where it was asked for."""
     if profit is None:
         return []
-    header = ("client", "realized", "open", "PnL")
+    header = ("client", "realised", "open", "PnL")
     values = [profit.realized, profit.unrealized, profit.realized + profit.unrealized]
     money = [profit.problem, "", ""] if profit.problem else [number(value, 2) for value in values]
     rows = [[profit.client, *money]]

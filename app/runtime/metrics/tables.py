@@ -22,8 +22,8 @@ TitledTable = tuple[str, Row, list[list[str]]]
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """``12,345.6``; ``-`` for None."""
-    return EMPTY if value is None else f"{value:,.{digits}f}"
+    """``12,345.6``; ``-`` for None; no ``-0.0``."""
+    return EMPTY if value is None else f"{value:z,.{digits}f}"
 
 
 def micros(value_ns: int | None) -> str:

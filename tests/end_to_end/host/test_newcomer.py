@@ -114,6 +114,10 @@ def test_from_an_odd_file_to_an_answer_in_at_most_eight_commands(clone: Path) ->
     (same,) = [cell for cell in cells if (cell["short"], cell["long"]) == ("8", "40")]
     assert same["trades_hash"] == hashes[1]
 
+    (saved,) = re.findall(r"^page: (.*)$", outputs[second], re.MULTILINE)
+    assert f"`{saved}`" in PAGE.read_text()
+    assert hashes[1] in Page(clone / saved).words
+
     # What the section says of the answer, and the page that opens offline.
     text = PAGE.read_text()
     table = outputs[sweep]

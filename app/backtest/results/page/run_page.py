@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.backtest.performance.summary import ANNUAL_DAYS_MIN
+from app.backtest.performance.summary import ANNUAL_DAYS_MIN, label
 from app.backtest.results.facts import facts
 from app.backtest.results.finished_run import FinishedRun
 from app.backtest.results.metrics import SHARES
@@ -36,7 +36,7 @@ NAMES: Final = {name: name.replace("_", " ") for name in FORMULAS} | {
     "sharpe": "Sharpe ratio",
     "sortino": "Sortino ratio",
     "calmar": "Calmar ratio",
-    "max_drawdown": "largest drawdown",
+    "max_drawdown": label("max_drawdown"),
 }
 
 
@@ -85,7 +85,7 @@ def _head(run: FinishedRun, about: Mapping[str, Any], name: str) -> Html:
         ("total return", share(of["total_return_pct"])),
         ("buy and hold", share(of["benchmark_total_return_pct"])),
         ("Sharpe ratio", plain(of["sharpe"])),
-        ("largest drawdown", share(of["max_drawdown_pct"])),
+        (label("max_drawdown"), share(of["max_drawdown_pct"])),
         ("trades", f"{of['trades']:,}"),
         ("turnover", f"{plain(of['turnover_x'])} x"),
         ("all costs", money(of["all_costs"])),
@@ -95,8 +95,8 @@ def _head(run: FinishedRun, about: Mapping[str, Any], name: str) -> Html:
     return html(
         tag("h1", f"Backtest: {name}"),
         tag("p", tag("code", run.params or "no parameters"), " on ", tag("code", run.data.name)),
-        tag("p", f"{of['ticks']:,} ticks, {span} UTC. Trades hash ", tag("code", run.trades_hash),
-            ", the same as the stack's.", class_="note"),
+        tag("p", f"Ticks: {run.result.ticks_text}; {span} UTC. Trades hash ",
+            tag("code", run.trades_hash), ", the same as the stack's.", class_="note"),
         tag("dl", *cells, class_="figures"),
     )  # fmt: skip
 
@@ -244,6 +244,7 @@ def _origin(run: FinishedRun, about: Mapping[str, Any]) -> Html:
         ("SHA-256 of the file", run.data.sha256 or "none: not a single file"),
         ("feed id (data, seed, settings)", run.data.feed_id),
         ("symbols", f"{data['symbols']:,}"),
+        ("ticks", data["ticks"]),
         ("first and last tick, UTC", f"{_short(data['first_utc'])} to {_short(data['last_utc'])}"),
         ("strategy", run.settings.strategy),
         ("parameters", run.params or "none"),
@@ -271,14 +272,14 @@ def _pairs(caption: str, rows: list[tuple[str, str]]) -> Html:
 
 def money(value: float | None) -> str:
     """With two decimals."""
-    return "-" if value is None else f"{value:,.2f}"
+    return "-" if value is None else f"{value:z,.2f}"
 
 
 def plain(value: float | None) -> str:
     """A ratio."""
-    return "-" if value is None else f"{value:,.2f}"
+    return "-" if value is None else f"{value:z,.2f}"
 
 
 def share(value: float | None) -> str:
     """Percent."""
-    return "-" if value is None else f"{value:,.2f} %"
+    return "-" if value is None else f"{value:z,.2f} %"

@@ -10,6 +10,7 @@ from app.backtest import replay as backtest
 from app.backtest import report as backtest_report
 from app.backtest.performance.summary import CapitalLost, benchmark_returns, strategy_returns
 from app.backtest.result import Curve, Fill, Result
+from app.backtest.watch.rerun import facts_of, rows
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.tick import TICK_DTYPE
@@ -129,6 +130,20 @@ def test_few_days_tell_nothing_about_a_year(tmp_path: Path) -> None:
     rows = {line[:13].strip(): line.split()[-2:] for line in text.splitlines()}
     assert rows["annual return"] == rows["sharpe"] == rows["calmar"] == ["-", "-"]
     assert "%" in rows["total return"]
+
+
+@pytest.mark.parametrize(("days", "told"), [(1, False), (2, True)])
+def test_a_drawdown_between_ends_of_days_needs_two(tmp_path: Path, days: int, told: bool) -> None:
+    result = run(days_file(tmp_path, days))
+    text = plain_text(*backtest_report.blocks(result, "x", CAPITAL))
+    name = "largest drawdown, ends of days "
+    (row,) = [line.removeprefix(name) for line in text.splitlines() if line.startswith(name)]
+    assert row.count("%") == (2 if told else 0)
+    assert row.split().count("-") == (0 if told else 2)
+    found = facts_of(result, CAPITAL)
+    assert (found.max_drawdown is not None) == told
+    shown = {cells[0]: cells[1] for cells in rows(found, None)}
+    assert shown[name.strip()].endswith("%" if told else "-")
 
 
 def test_capital_that_is_lost_is_said(tmp_path: Path) -> None:

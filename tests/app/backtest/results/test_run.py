@@ -30,6 +30,15 @@ BREAKOUT = f"{ROOT}/data/strategies/breakout.py:Breakout"
 COSTS = {"paper_half_spread_bps": 2.0, "paper_slippage_bps": 3.0, "paper_fee_bps": 1.0}
 
 
+class TakeAndQuote(Strategy):
+    """Buys at once at the first tick, and sells by a limit order that waits above its price."""
+
+    def on_tick(self, tick: Any) -> None:
+        if tick.seq == 0:
+            self.buy(tick.symbol, 10)
+            self.sell(tick.symbol, 10, limit=round(tick.price * 1.001, 2))
+
+
 class Above(Strategy):
     """Long above a level, short below; a class as a notebook has it."""
 
@@ -226,6 +235,19 @@ def test_columns_against_the_data_file(costly: BacktestResult) -> None:
     assert ends["profit"].sum() == pytest.approx(profit.iloc[-1])
     by_symbol = trades.groupby("symbol")["realised_profit"].sum()
     np.testing.assert_allclose(by_symbol, ends["realised_profit"].loc[by_symbol.index], atol=1e-6)
+
+
+def test_a_maker_pays_no_spread_and_no_slippage() -> None:
+    result = run(SAMPLE, TakeAndQuote, **COSTS)
+    taken, made = result.trades.to_dict("records")
+    paid = taken["qty"] * taken["market_price"]
+    assert taken["side"] == "BUY"
+    assert taken["spread_cost"] == pytest.approx(paid * 2e-4)
+    assert taken["slippage_cost"] == pytest.approx(paid * 3e-4)
+    assert made["side"] == "SELL"
+    assert made["fee"] > 0
+    assert made["spread_cost"] == made["slippage_cost"] == 0
+    assert result.metrics["spread_cost"] == taken["spread_cost"]
 
 
 def test_measures_are_those_of_the_command_and_of_pandas(

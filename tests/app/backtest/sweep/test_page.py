@@ -108,6 +108,27 @@ def test_what_the_command_says_of_luck_and_folds_is_on_the_page() -> None:
     assert found.table("Walk forward") == [["1", "2024"]]
 
 
+@pytest.mark.parametrize(
+    ("measured", "by", "text"),
+    [
+        ([-110.526], "profit", "its neighbour: -110.53"),
+        ([5.0, -3.0], "profit", "its 2 neighbours: -3.00 to 5.00"),
+        ([-0.000001], "total_return", "its neighbour: 0.00 %"),
+        ([-0.001], "profit", "its neighbour: 0.00"),
+    ],
+)
+def test_neighbours_in_a_line(measured: list[float], by: str, text: str) -> None:
+    assert table.neighbours_text(measured, by) == text
+
+
+def test_the_title_names_the_strategy() -> None:
+    what = {"strategy": "data/strategies/breakout.py:Breakout"}
+    axes = [grid.axis("a=1,2")]
+    made = page.page(content(axes, [outcome(0, 1.0), outcome(1, 2.0)], what=what))
+    assert "<title>Sweep: Breakout, profit</title>" in made
+    assert "Sweep: Breakout, profit of 2 cells" in Page(made).text
+
+
 def test_neighbours_differ_in_one_parameter_by_one_value() -> None:
     axes = [grid.axis("a=1:4"), grid.axis("b=1:3")]
     cells = grid.cells(axes, {})

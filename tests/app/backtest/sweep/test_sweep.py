@@ -122,9 +122,17 @@ def test_workers_read_no_file_and_notice_that_the_strategy_has_changed(
     assert "with strategy's source" in sweeps.err
 
 
+def test_a_parameter_that_varies_and_is_fixed_is_refused(sweeps: Sweeps) -> None:
+    assert sweeps.run("--param", "long=30,40", "--params", "short=3 long=50") == 2
+    assert "long is in --param and in --params: give it once" in sweeps.err
+    assert not (sweeps.folder / "sweep.csv").exists()
+
+
 def test_without_a_cell_that_runs_the_first_reason_is_said(sweeps: Sweeps) -> None:
     assert sweeps.run("--param", "short=30,0") == 1
     assert "no cell ran; the first: short=30: must be below long=20" in sweeps.err
+    assert "cells: 2 invalid, " in sweeps.out
+    assert "ticks/s" not in sweeps.out, "none was replayed"
 
 
 def test_goes_on_after_a_kill(sweeps: Sweeps, tmp_path: Path) -> None:

@@ -219,6 +219,12 @@ def test_a_save_ends_a_run_that_takes_long(watch: object, mine: Path, body: str)
     assert running.out.endswith("watch: ended after 2 runs\n")
 
 
+def test_ticks_that_the_file_does_not_have_are_said(watch: object) -> None:
+    running = watch("--ticks", "31000")  # type: ignore[operator]
+    text = r"31,000 ticks in [\d.]+ s, of which 1,000 follow the file \(REPLAY=walk\)\n"
+    assert re.search(text, running.out)
+
+
 def test_unusable_data_is_said_at_once(mine: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "app", "watch", "--strategy", f"{mine}:Mine"]
     command += ["--data", str(tmp_path / "nothing.csv")]

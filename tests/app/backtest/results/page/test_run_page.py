@@ -69,7 +69,7 @@ def test_measures_are_those_of_pandas_from_the_equity(saved: Path) -> None:
             "Sharpe ratio": mean / spread * 252**0.5,
             "Sortino ratio": mean / down * 252**0.5,
             "Calmar ratio": annual / -fall,
-            "largest drawdown": 100 * fall,
+            "largest drawdown, ends of days": 100 * fall,
         }
         assert {label: number(values[place]) for label, values in shown.items()} == pytest.approx(
             expected, abs=0.00501
