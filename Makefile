@@ -70,11 +70,11 @@ images: ## Build the images, and a base image first if no registry answers
 # timers); what measures, or starts whole stacks of containers, does not.
 test: setup test-fast ## All tests but the slow ones; container tests only if an engine answers
 	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "medium and not slow and not bench and not container" --ignore=tests/attacks
-	$(PYTEST) -m "not bench" tests/attacks
+	$(PYTEST) -m "not slow and not bench" tests/attacks
 	$(PYTEST) -m "container and not slow and not bench"
 
-test-slow: setup ## Soaks and long fault runs, of which `make test` has shorter versions
-	$(PYTEST) -m "slow and not bench" --ignore=tests/attacks
+test-slow: setup ## Soaks, long fault runs, every attack; `make test` has shorter versions
+	$(PYTEST) -m "slow and not bench"
 
 test-fast: setup ## Unit and property tests on all cores, within a minute
 	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not medium and not container"

@@ -198,6 +198,7 @@ def test_a_run_ends_as_it_has_to(situation: Situation, tmp_path: Path) -> None:
 
 
 @pytest.mark.container
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("images")
 def test_every_situation_ends_as_it_has_to(tmp_path: Path) -> None:
