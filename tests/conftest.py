@@ -6,9 +6,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.support.children import Spawn, segment_name, spawner
 from tests.support.compose_stack import ComposeStack
@@ -17,6 +19,22 @@ from tests.support.paths import ROOT
 # An example's duration says what else the machine does.
 hypothesis.settings.register_profile("stack", deadline=None)
 hypothesis.settings.load_profile("stack")
+
+
+@pytest.fixture(autouse=True)
+def no_log_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test calls configures the log of this process; its stream ends then."""
+    configure = structlog.configure
+    calls: list[dict[str, Any]] = []
+
+    def noted(**how: Any) -> None:
+        calls.append(how)
+        configure(**{**how, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", noted)
+    yield
+    if calls:
+        structlog.reset_defaults()
 
 
 @pytest.fixture
