@@ -75,7 +75,7 @@ def unknown_op(attacker: Attacker) -> None:
 )
 def absurd_symbols(attacker: Attacker) -> None:
     symbols = (
-        "A" * 11,
+        "A" * 33,
         "A" * 60_000,
         "",
         "=1+1",
