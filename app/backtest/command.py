@@ -66,7 +66,7 @@ def command(
     try:
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
-        total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
+        total = feed.ticks_of_run(ticks)
         rate = to_units(settings.paper_borrow_bps_year)
         recorder = Recorder(len(feed.symbols), total, borrow_rate=rate) if save else None
         with Progress("ticks", total) as progress:

@@ -60,12 +60,12 @@ def run(
         ParamError: STRATEGY_PARAMS is wrong.
         StrategyError: the strategy cannot be loaded, or failed.
     """
-    total = feed.ticks_in_file if total is None else min(total, feed.total)
+    total = feed.ticks_of_run(total)
     reader = FeedReader(feed, total)
     result = replay(
         settings, feed.symbols, reader, total, progress, recorder=recorder, strategy=strategy
     )
-    result.after_file, result.replay = max(0, total - feed.ticks_in_file), settings.replay
+    result.after_file, result.replay = feed.ticks_added(total), settings.replay
     return result
 
 

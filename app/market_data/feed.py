@@ -63,6 +63,14 @@ class Feed:
         """The ticks of the data, without those that REPLAY adds."""
         return self.file.ticks
 
+    def ticks_of_run(self, wanted: int | None) -> int:
+        """How many ticks a run of the first ``wanted`` has; None: those of the data."""
+        return self.ticks_in_file if wanted is None else min(wanted, self.total)
+
+    def ticks_added(self, ticks: int) -> int:
+        """Of the first ``ticks``, how many REPLAY adds."""
+        return max(0, ticks - self.ticks_in_file)
+
     def _segment_of(self, seq: int) -> tuple[int, FeedSegment]:
         return self._segments[-1] if seq >= self._segments[-1][0] else self._segments[0]
 

@@ -65,7 +65,7 @@ def run(
             name, data = FRAME_NAME, stack.enter_context(_as_file(data, settings))
         chosen = _settings(data, strategy, params, settings)
         feed = open_feed(chosen)
-        total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
+        total = feed.ticks_of_run(ticks)
         rate = to_units(chosen.paper_borrow_bps_year)
         recorder = Recorder(len(feed.symbols), total, equity_rows, rate)
         made = strategy if isinstance(strategy, type) else None

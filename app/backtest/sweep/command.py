@@ -183,7 +183,7 @@ def identity(request: Request, plan: Plan, feed: Feed, total: int) -> Identity:
         if decides_orders(name) and name not in ("strategy", "strategy_params")
     }
     values = [f"{each.name}={','.join(map(value_text, each.values))}" for each in request.axes]
-    after = max(0, total - feed.ticks_in_file)
+    after = feed.ticks_added(total)
     return {
         "data": feed.feed_id,
         "ticks": total,
@@ -209,7 +209,7 @@ def sweep(request: Request) -> int:
         pool = stack.enter_context(Pool(min(request.jobs, at_once)))
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
-        total = feed.ticks_in_file if request.ticks is None else min(request.ticks, feed.total)
+        total = feed.ticks_of_run(request.ticks)
         if request.verify and total != feed.ticks_in_file:
             raise click.UsageError("--verify runs the whole file: leave out --ticks")
         memory = stack.enter_context(_decoded(feed, total, settings))

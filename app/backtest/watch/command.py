@@ -61,8 +61,8 @@ def command(
     try:
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
-        total = feed.ticks_in_file if ticks is None else min(ticks, feed.total)
-        ticks_shown = ticks_text(total, max(0, total - feed.ticks_in_file), settings.replay)
+        total = feed.ticks_of_run(ticks)
+        ticks_shown = ticks_text(total, feed.ticks_added(total), settings.replay)
         with TickMemory(feed, total, storage_of(settings)) as memory, _no_bytecode():
             del feed  # Only the decoded copy is needed.
             watch = Watch(settings, memory, capital, ticks_shown)
