@@ -6,7 +6,7 @@ Ticks are numbered from 0.  The file segment comes first; a loop or a random wal
 import hashlib
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -79,13 +79,20 @@ class Feed:
         base, segment = self._segment_of(seq)
         if base == 0:
             return self.file.block(0)
-        first = segment.block_first(seq - base)
-        block = self._cache.get(first)
-        if block is None:
+
+        def moved(first: int) -> Block:
             block = segment.block(first)
             block.first += base
             block.end += base
-            self._cache[first] = block
+            return block
+
+        return self._cached(segment.block_first(seq - base), moved)
+
+    def _cached(self, first: int, make: Callable[[int], Block]) -> Block:
+        """The block ``first``, which is made unless it is one of the last that were asked for."""
+        block = self._cache.get(first)
+        if block is None:
+            block = self._cache[first] = make(first)
             if len(self._cache) > CACHED_BLOCKS:
                 self._cache.popitem(last=False)
         else:

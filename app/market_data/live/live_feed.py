@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from app.config.settings import Settings
-from app.market_data.feed import CACHED_BLOCKS, Feed
+from app.market_data.feed import Feed
 from app.market_data.feed_segment import Block
 from app.market_data.live.records import Records
 from app.market_data.live.segment import BLOCK_TICKS, LiveSegment
@@ -63,14 +63,7 @@ class LiveFeed(Feed):
         first = self.live.block_first(seq)
         if first + BLOCK_TICKS > self.live.count:
             return self.live.block(first)
-        block = self._cache.get(first)
-        if block is None:
-            block = self._cache[first] = self.live.block(first)
-            if len(self._cache) > CACHED_BLOCKS:
-                self._cache.popitem(last=False)
-        else:
-            self._cache.move_to_end(first)
-        return block
+        return self._cached(first, self.live.block)
 
     # Single ticks are read alone: a block that nobody streams is not worth its place in the cache.
 
