@@ -14,7 +14,7 @@ from app.backtest.results.finished_run import data_facts
 from app.backtest.results.parquet import PackageMissing
 from app.backtest.results.recorder import Recorder
 from app.backtest.results.run_result import REPORT_HTML, BacktestResult
-from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit, with_options
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
@@ -52,12 +52,8 @@ def command(
     save: str | None,
 ) -> int:
     """Exit code 0: done, 1: unusable data or strategy, or no output, 2: wrong usage or settings."""
-    settings = with_options(
-        "backtest",
-        settings_or_exit("backtest"),
-        data_path=data or None,
-        strategy=strategy or None,
-        strategy_params=params,
+    settings = settings_or_exit(
+        "backtest", data_path=data or None, strategy=strategy or None, strategy_params=params
     )
     for option, chosen in (("--out", out), ("--save", save)):
         if chosen and (reason := _why_not_writable(Path(chosen))):

@@ -54,26 +54,17 @@ def unknown_settings(env_file: str | Path = ".env") -> list[tuple[str, str]]:
     return [(name, get_close_matches(name, known, 1, 0.0)[0]) for name in unknown]
 
 
-def settings_or_exit(service: str) -> Settings:
-    """Load the settings, or print what is wrong with them and exit with code 2."""
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        print_settings_error(service, error)
-        raise SystemExit(EXIT_SETTINGS) from None
-    for name, nearest in unknown_settings():
-        print(f"{service}: {name} is no setting; did you mean {nearest}?", file=sys.stderr)
-    return settings
+def settings_or_exit(service: str, **given: str | None) -> Settings:
+    """Load the settings, or print what is wrong with them and exit with code 2.
 
-
-def with_options(service: str, settings: Settings, **given: str | None) -> Settings:
-    """The settings with those that the command line gives, which are checked in the same way.
-
-    ``given``: setting -> its value; None leaves it.  An invalid one ends the process with code 2.
+    ``given``: setting -> its value on the command line, checked in the same way; None leaves it.
     """
     changed = {name.upper(): value for name, value in given.items() if value is not None}
     try:
-        return Settings.from_environ(settings.to_environ() | changed)
+        settings = load_settings()
+        for name, nearest in unknown_settings():
+            print(f"{service}: {name} is no setting; did you mean {nearest}?", file=sys.stderr)
+        return Settings.from_environ(settings.to_environ() | changed) if changed else settings
     except SettingsError as error:
         print_settings_error(service, error)
         raise SystemExit(EXIT_SETTINGS) from None

@@ -29,7 +29,7 @@ from app.backtest.sweep.progress import CellProgress
 from app.backtest.sweep.search import ROUND, Listed, Plan, Search, optuna
 from app.backtest.sweep.shared_ticks import TickMemory
 from app.backtest.sweep.verify import verify
-from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit, with_options
+from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
@@ -106,12 +106,8 @@ def command(
     four processes, or no output, 2: wrong usage or settings, 130: interrupted; the same command
     goes on.
     """
-    settings = with_options(
-        "sweep",
-        settings_or_exit("sweep"),
-        data_path=data or None,
-        strategy=strategy or None,
-        strategy_params=params,
+    settings = settings_or_exit(
+        "sweep", data_path=data or None, strategy=strategy or None, strategy_params=params
     )
     setup_logging("sweep", settings.log_level)
     try:

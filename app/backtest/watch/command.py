@@ -16,7 +16,7 @@ from app.backtest.sweep.shared_ticks import SharedReader, TickMemory
 from app.backtest.watch.files import Changed, Watched
 from app.backtest.watch.modules import OwnModules
 from app.backtest.watch.rerun import Facts, facts_of, hash_line, problem, rows
-from app.config.loading import settings_or_exit, with_options
+from app.config.loading import settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed, storage_of
@@ -50,12 +50,8 @@ def command(
 
     Exit code 0: ended by Ctrl-C, 1: unusable data, 2: wrong usage or settings.
     """
-    settings = with_options(
-        "watch",
-        settings_or_exit("watch"),
-        data_path=data or None,
-        strategy=strategy or None,
-        strategy_params=params,
+    settings = settings_or_exit(
+        "watch", data_path=data or None, strategy=strategy or None, strategy_params=params
     )
     watch = None
     try:
