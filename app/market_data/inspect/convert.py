@@ -1,7 +1,6 @@
 """Writes rows as ``timestamp,symbol,price``, which loads without settings: as text, or Parquet."""
 
 import gzip
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from app.market_data.live.parquet_file import (
     write_batches,
 )
 from app.market_data.storage.pieces import pieces
+from app.market_data.storage.whole_file import whole_file
 from app.market_data.tick_table import NO_VALUE, Rows
 from app.model.wire.frames import DELIMITER
 
@@ -81,16 +81,10 @@ def _piece(rows: Rows, first: int, end: int) -> bytes:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is removed unless it is written to its end; the same bytes for the same rows."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("xb") as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-                    yield packed  # type: ignore[misc]
-            else:
-                yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A whole file, packed if its name says so; the same bytes for the same rows."""
+    with whole_file(path) as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                yield packed  # type: ignore[misc]
+        else:
+            yield file

@@ -1,8 +1,8 @@
 """Writes a Parquet file batch by batch; it appears under its name when it is complete."""
 
 import importlib
-import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from app.market_data.frame_encoder import decimals_of
 from app.market_data.ragged import Ints
+from app.market_data.storage.whole_file import whole_file
 from app.model.money import DECIMALS_MAX
 
 _DIGITS: Final = 19
@@ -27,29 +28,10 @@ def write_batches(path: Path, batches: Iterator[Any]) -> None:
         OSError: the file cannot be written.
     """
     files = importlib.import_module("arro3.io")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     head = next(batches)
-    try:
-        with partial.open("xb") as file:
-            reader = arrow().RecordBatchReader.from_batches(head.schema, _chain(head, batches))
-            files.write_parquet(reader, file, compression="zstd(3)")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def remove_partial(folder: Path) -> None:
-    """Remove what :func:`write_batches` of killed processes has left in a folder."""
-    for path in folder.glob(".*.parquet.*"):
-        pid = path.name.rpartition(".")[2]
-        if pid.isdecimal() and (int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()):
-            path.unlink(missing_ok=True)
-
-
-def _chain(head: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield head
-    yield from rest
+    with whole_file(path) as file:
+        reader = arrow().RecordBatchReader.from_batches(head.schema, chain([head], batches))
+        files.write_parquet(reader, file, compression="zstd(3)")
 
 
 def times(values: Ints) -> Any:

@@ -17,7 +17,6 @@ from app.market_data.live.parquet_file import (
     arrow,
     names,
     prices,
-    remove_partial,
     times,
     with_nulls,
     write_batches,
@@ -25,6 +24,7 @@ from app.market_data.live.parquet_file import (
 from app.market_data.live.records import NO_ID, Records
 from app.market_data.live.tick_log import TickLog
 from app.market_data.sources.errors import DataError
+from app.market_data.storage.whole_file import remove_partial
 
 PART_TICKS: Final = 1 << 18
 BATCH_TICKS: Final = 1 << 16
@@ -49,7 +49,7 @@ def write_parts(recording: Path) -> list[Path]:
     folder, written = parts_folder(recording), []
     try:
         log.sync()
-        remove_partial(folder)
+        remove_partial(folder, ".parquet")
         for number in range(-(-log.count // PART_TICKS)):
             first, end = number * PART_TICKS, min((number + 1) * PART_TICKS, log.count)
             path = folder / f"part-{number:06d}.parquet"
