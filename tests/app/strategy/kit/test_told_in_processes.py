@@ -12,6 +12,7 @@ from app.backtest import replay as backtest
 from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
+from tests.app.strategy.kit.killed_runs import check_killed_run
 from tests.app.strategy.kit.test_stepping import HARD, PLACE, SAMPLE
 from tests.chaos.host import HostStack, dying
 
@@ -46,20 +47,7 @@ def test_the_four_processes_trade_like_the_backtest(tmp_path: Path, pace: str) -
 def test_the_same_trades_after_kills_of_strategy_and_order_manager(tmp_path: Path) -> None:
     kills = (5000, 12_000, 20_000)
     strategy = dying(tmp_path, f"from {PLACE} import Everything", "Everything", kills)
-    run = {"data_path": SAMPLE, "pace": "10000/s", "strategy": strategy, **HARD}
-    with HostStack(tmp_path / "run", **run) as stack:
-        for tick in (3000, 16_000):
-            stack.wait_until(
-                f"tick {tick}",
-                lambda tick=tick: stack.counter("strategy", "ticks_consumed") >= tick,
-                60,
-            )
-            assert stack.signal("order_manager", signal.SIGKILL)
-        assert stack.wait(120) == 0, stack.tail()
-        assert first_difference(stack.outcome(), expected("Everything")) is None
-        log = stack.log_path.read_text()
-    assert log.count("process_died process=strategy") >= 2
-    assert log.count("process_died process=order_manager") == 2
+    log = check_killed_run(tmp_path, strategy, HARD, expected("Everything"))
     # What a restart repeats is not said again; a tick that was not consumed may be shown twice.
     said = Counter(re.findall(r"strategy_says .*?text=minute seq=(\d+)", log))
     assert len(said) > 20

@@ -3,7 +3,6 @@ kills of strategy and order manager."""
 
 import json
 import re
-import signal
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.backtest.result import Result
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
+from tests.app.strategy.kit.killed_runs import check_killed_run
 from tests.app.strategy.kit.test_stepping import HARD, SAMPLE
 from tests.chaos.host import HostStack, dying
 
@@ -81,20 +81,7 @@ def test_the_four_processes_trade_like_the_backtest(tmp_path: Path) -> None:
 def test_the_same_trades_after_kills_of_strategy_and_order_manager(tmp_path: Path) -> None:
     kills = (5000, 12_000, 20_000)
     strategy = dying(tmp_path, f"from {PLACE} import Placing", "Placing", kills, by_tick=True)
-    run = {"data_path": SAMPLE, "pace": "10000/s", "strategy": strategy, **MARKED}
-    with HostStack(tmp_path / "run", **run) as stack:
-        for tick in (3000, 16_000):
-            stack.wait_until(
-                f"tick {tick}",
-                lambda tick=tick: stack.counter("strategy", "ticks_consumed") >= tick,
-                60,
-            )
-            assert stack.signal("order_manager", signal.SIGKILL)
-        assert stack.wait(120) == 0, stack.tail()
-        assert first_difference(stack.outcome(), expected()) is None
-        log = stack.log_path.read_text()
-    assert log.count("process_died process=strategy") >= 2
-    assert log.count("process_died process=order_manager") == 2
+    check_killed_run(tmp_path, strategy, MARKED, expected())
 
 
 AIMING = """
