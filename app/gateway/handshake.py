@@ -15,6 +15,7 @@ from app.gateway.door import Door
 from app.gateway.playback import Playback
 from app.gateway.sessions import (
     DOOR,
+    GONE,
     HELLO,
     HELLO_BYTES_MAX,
     STREAM,
@@ -258,6 +259,7 @@ class Handshake:
         self._playback.follow_resume(released, time.monotonic_ns())
 
     def _joined(self, subscriber: Subscriber, seq: int = 0) -> None:
-        where = {"seq": seq} if subscriber.resuming else {}
-        log.info("client_joined", port=subscriber.publisher.name, peer=subscriber.peer, **where)
+        if subscriber.stage != GONE:  # its link may break with the first bytes
+            where = {"seq": seq} if subscriber.resuming else {}
+            log.info("client_joined", port=subscriber.publisher.name, peer=subscriber.peer, **where)
         self._playback.start_when_ready(time.monotonic_ns())

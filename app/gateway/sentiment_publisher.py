@@ -34,7 +34,7 @@ class SentimentPublisher:
 
     def begin_again(self) -> None:
         """From tick 0; nobody subscribes yet, or any more."""
-        # Subscribers that were sent the whole stream and have left.
+        # Subscribers that have left with the whole stream, or will come again for the rest.
         self.completed = 0
         self.position = 0
         self._ahead = self._ahead_of(0)
@@ -125,9 +125,15 @@ class SentimentPublisher:
                 self._caught_up.discard(subscriber)
 
     def forget(self, subscriber: Subscriber) -> None:
-        """Remove a subscriber whose connection is closed."""
-        self.subscribers.discard(subscriber)
-        self.completed += subscriber.finished
+        """Remove a subscriber whose connection is closed.
+
+        The run does not wait for a strategy whose link broke: it comes again only when the prices
+        reach what it lacks.
+        """
+        if subscriber in self.subscribers:
+            returns = subscriber.resuming and subscriber.proven
+            self.completed += subscriber.finished or returns
+            self.subscribers.remove(subscriber)
         self._caught_up.discard(subscriber)
 
     def lag_bytes(self, subscriber: Subscriber) -> int:

@@ -1,6 +1,7 @@
 """The sentiment port: plain clients, and clients that resume and are ahead of the prices."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.feed_helpers import (
     make_settings,
     parse_ticks,
     running,
+    wait_until,
     write_ticks,
 )
 
@@ -114,6 +116,22 @@ class TestSentiment:
                 assert sentiment.read_to_end().endswith(b"SEQ|300*END|300*")
             with WireClient(gateway.price_port) as prices:
                 assert prices.read_to_end() == SYMBOLS_FRAME + all_ticks(feed)
+
+    @pytest.mark.parametrize("shown", [PROVEN, b""], ids=["of the stack", "stranger"])
+    def test_a_link_that_breaks_before_the_run_begins(self, path: Path, shown: bytes) -> None:
+        """The strategy comes again only for what it lacks: nobody waits for it meanwhile."""
+        feed = make_feed(path, replay="walk")
+        settings = make_settings(replay="walk", pace="2000/s", sentiment_subscribers=1)
+        with running(feed, settings) as gateway:
+            with WireClient(gateway.sentiment_port, shown + b"RESUME|0*") as sentiment:
+                sentiment.read_until(lambda data: b"SEQ|4096*" in data)
+            wait_until(lambda: len(gateway.server.sessions) == 0, "the client has left")
+            with WireClient(gateway.price_port) as prices:
+                if shown:
+                    prices.read_until(lambda data: data.count(b"*") > 30)
+                else:
+                    time.sleep(0.2)
+                    assert gateway.server.prices.position == 0
 
     def test_missing_sentiment_client_does_not_delay_a_resumed_run(self, feed: Feed) -> None:
         with (
