@@ -132,8 +132,8 @@ restore: ## Replace the order store with BACKUP=file; the replaced file is kept
 		&& docker compose start order_manager strategy; \
 	else $(BIN)/python -m app store restore "$(BACKUP)"; fi
 
-chaos: setup images ## Faults in containers, compared with the backtest: RUNS=100 SEED=1 (35 minutes)
-	$(BIN)/python -m tests.chaos.run_containers --runs $(or $(RUNS),100) --seed $(or $(SEED),1)
+chaos: setup images ## Faults in containers, compared with the backtest: RUNS=100 SEED=1 EXAMPLES=1 (35 minutes)
+	$(BIN)/python -m tests.chaos.run_containers --runs $(or $(RUNS),100) --seed $(or $(SEED),1) $(if $(EXAMPLES),--examples)
 
 chaos-host: setup ## The same on host processes: RUNS=300 SEED=1 (50 minutes)
 	$(BIN)/python -m tests.chaos.run_host --runs $(or $(RUNS),300) --seed $(or $(SEED),1)

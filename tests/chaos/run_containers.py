@@ -3,30 +3,38 @@
 ``python -m tests.chaos.run_containers --runs 100 --seed 1`` (``make chaos``) compares each run with
 the backtest of the same data and prints equal, or the first difference.  Run ``i`` has the seed
 ``seed + i``.  Only containers of its own Compose projects are touched.
+
+``--examples`` (``make chaos EXAMPLES=1``): the strategies in data/strategies with all costs, in
+turn, in images of their own, with pandas.
 """
 
 import argparse
 import contextlib
+import functools
 import os
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final
 
 import docker
 from docker.models.containers import Container
 
-from app.backtest.outcome import Outcome, first_difference, of_store
-from app.runtime.metrics.layout import MetricsError
-from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
+from app.backtest.outcome import Outcome, first_difference
+from tests.chaos.compose.containers import PACE_TICKS_PER_S, Containers, build_for_examples
 from tests.chaos.damage import STORE_FILES, flip, remove_store
 from tests.chaos.plan import Choice, Fault, RunReport, bursts, draw, inject
-from tests.chaos.run_host import DAMAGE, Verdict, example_scenarios, run_seeds, undisturbed
-from tests.support.compose_stack import PROCESSES, SERVICES, ComposeStack
+from tests.chaos.run_host import (
+    DAMAGE,
+    Scenario,
+    Verdict,
+    example_scenarios,
+    run_seeds,
+    undisturbed,
+)
+from tests.support.compose_stack import PROCESSES, SERVICES
 from tests.support.paths import ROOT
 
 ON_NETWORK: Final = PROCESSES
@@ -45,11 +53,9 @@ CHOICES: Final = (
     Choice("remove-store", 1, tuple(STORE_FILES)),
     Choice("flip", 1, ("price_book", "tick_ring")),
 )
-PACE_TICKS_PER_S: Final = 4000
 RUN_TIMEOUT_S: Final = 150.0
 STALL_S: Final = 5.0
 GRACE_S: Final = 2
-FILLER: Final = "/srv/out/filler"
 
 
 class ChaosFailed(Exception):
@@ -58,138 +64,6 @@ class ChaosFailed(Exception):
 
 class RunStopped(Exception):
     """The run ended before its end; the text is the strategy's last line."""
-
-
-class Containers(ComposeStack):
-    """A project whose output volume is in memory; an extra container, the holder, keeps it."""
-
-    PREFIX = "trading-chaos"
-
-    def __init__(self, **settings: str) -> None:
-        super().__init__(
-            **{
-                "COMPOSE_FILE": ":".join(_compose_files()),
-                "REPLAY": "once",
-                "PACE": f"{PACE_TICKS_PER_S}/s",
-                "HEALTH_INTERVAL": "1s",
-                "HEALTH_PAUSE_S": "0",
-                **settings,
-            }
-        )
-        self._holder: Container | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self.compose("up", "-d")
-            self._holder = self.client.containers.run(
-                "trading-shm",
-                ["sleep", "3600"],
-                name=f"{self.project}-holder",
-                user="10001:10001",
-                network_mode="none",
-                labels={"com.docker.compose.project": self.project},
-                volumes={f"{self.project}_output": {"bind": "/srv/out", "mode": "rw"}},
-                detach=True,
-                init=True,
-            )
-        except BaseException:
-            self.destroy()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for container in self.containers():
-            with contextlib.suppress(docker.errors.APIError):
-                container.remove(force=True, v=True)
-        self.destroy()
-
-    def service(self, name: str) -> Container:
-        """The container of a service, with its current state."""
-        return self.container(name)
-
-    def inner_pid(self, service: str) -> int | None:
-        """The host's process id of a service; None while it does not run."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            return self.pid(service)
-        return None
-
-    def metrics(self, service: str) -> ProcessSnapshot | None:
-        """The metrics of a service, read through any running container; None if there are none."""
-        for folder in self.shared_memory():
-            with contextlib.suppress(MetricsError, OSError):
-                blocks = read_metrics(f"{folder}/trading_metrics")
-                return next((b for b in blocks if b.service == service), None)
-        return None
-
-    def shared_memory(self) -> Iterator[Path]:
-        """/dev/shm of every container that runs, seen from here."""
-        for name in SERVICES:
-            if pid := self.service(name).attrs["State"]["Pid"]:
-                yield Path(f"/proc/{pid}/root/dev/shm")
-
-    def counter(self, service: str, name: str) -> int:
-        """One counter; 0 before the process has started, and in new shared memory."""
-        block = self.metrics(service)
-        return 0 if block is None else block.counters.get(name, 0)
-
-    def run_is_over(self) -> bool:
-        """Whether the strategy has logged the end of the run and exited with 0."""
-        strategy = self.service("strategy")
-        state = strategy.attrs["State"]
-        if state["Running"] or state["ExitCode"] != 0:
-            return False
-        return b"run_finished" in strategy.logs(tail=80)
-
-    def stopped(self) -> list[str]:
-        """The services that do not run."""
-        states = {name: self.service(name).attrs["State"] for name in SERVICES}
-        return [name for name, s in states.items() if not (s["Running"] or s["Restarting"])]
-
-    def has_stopped(self) -> str:
-        """The last words of a strategy whose run is over, but not complete; empty if it is not."""
-        if "strategy" not in self.stopped():
-            return ""
-        lines = self.service("strategy").logs(tail=200).decode().splitlines()
-        said = [line for line in lines if "stopped exit_code=" in line and "reason=" in line]
-        over = any("run_is_over" in line for line in lines)
-        return said[-1] if said and over else ""
-
-    def fill(self) -> None:
-        """Fill the output volume to the last byte."""
-        assert self._holder is not None
-        self._holder.exec_run(["dd", "if=/dev/zero", f"of={FILLER}", "bs=64k"])
-        self._holder.exec_run(["sh", "-c", f"cat /dev/zero >> {FILLER}"])
-
-    def free(self) -> None:
-        """Free the space again."""
-        assert self._holder is not None
-        self._holder.exec_run(["rm", "-f", FILLER])
-
-    def store_folder(self) -> Path:
-        """The folder of the order store, seen from here."""
-        assert self._holder is not None
-        return Path(f"/proc/{self._holder.attrs['State']['Pid']}/root/srv/out")
-
-    def outcome(self) -> Outcome:
-        """The outcome in the order store of the volume."""
-        assert self._holder is not None
-        self._holder.reload()
-        with tempfile.TemporaryDirectory() as folder:
-            for path in self.store_folder().glob("orders.sqlite3*"):
-                shutil.copy(path, folder)
-            return of_store(Path(folder) / "orders.sqlite3")
-
-    def disconnect(self, service: str, for_s: float) -> None:
-        """Disconnect a container from its networks, then reconnect it under its name."""
-        networks = self.cut(service)
-        time.sleep(for_s)
-        self.reconnect(service, networks)
-
-
-def _compose_files() -> list[str]:
-    override = ROOT / "docker-compose.override.yml"
-    files = ["docker-compose.yml", *([override.name] if override.exists() else [])]
-    return [*files, "tests/chaos/volume.yml"]
 
 
 def disturb(stack: Containers, fault: Fault, seed: int) -> None:
@@ -301,9 +175,9 @@ def run_once(
     ticks: int,
     faults: int,
     folder: Path,
-    settings: Mapping[str, object] = MappingProxyType({}),
+    example: Mapping[str, object] = MappingProxyType({}),
 ) -> Verdict:
-    """One run with faults."""
+    """One run with faults.  ``example``: the settings of an example strategy."""
     plan = draw(seed, faults, ticks, CHOICES)
     report = RunReport(
         folder / f"chaos-containers-{seed}.md",
@@ -311,7 +185,7 @@ def run_once(
         {
             "data": f"market_data.csv, {ticks} ticks",
             "pace": f"{PACE_TICKS_PER_S}/s",
-            "settings": dict(settings) or "default",
+            "settings": dict(example) or "default",
             "undisturbed": expected,
         },
     )
@@ -320,7 +194,8 @@ def run_once(
     difference: str | None
     stopped = ""
     try:
-        with Containers(**{name.upper(): str(value) for name, value in settings.items()}) as stack:
+        changes = {name.upper(): str(value) for name, value in example.items()}
+        with Containers(examples=bool(example), **changes) as stack:
             try:
                 _disturb_all(stack, plan, seed, report)
                 wait_for_end(stack, report)
@@ -367,23 +242,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.run_containers", description=__doc__
     )
+    parser.add_argument("--examples", action="store_true", help="the example strategies, in turn")
     data = ROOT / "data" / "market_data.csv"
     ticks = data.read_bytes().count(b"\n") - 1
 
-    parser.add_argument(
-        "--examples",
-        action="store_true",
-        help="the example strategies with costs, in turn; the images need pandas "
-        "(data/strategies/requirements.txt)",
-    )
+    @functools.cache
+    def examples() -> list[Scenario]:
+        build_for_examples()
+        return example_scenarios()
 
     def run(seed: int, faults: int, folder: Path) -> Verdict:
-        settings: Mapping[str, object] = {}
-        if parser.parse_args(argv).examples:
-            examples = example_scenarios()
-            settings = examples[seed % len(examples)].settings
-        expected = undisturbed(data, **settings)
-        return run_once(seed, expected, ticks, faults, folder, settings)
+        if not parser.parse_args(argv).examples:
+            return run_once(seed, undisturbed(data), ticks, faults, folder)
+        example = examples()[seed % len(examples())].settings
+        return run_once(seed, undisturbed(data, **example), ticks, faults, folder, example)
 
     return run_seeds(argv, parser, run, runs=100)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from app.backtest.outcome import first_difference
-from tests.chaos.run_containers import Containers, run_once
-from tests.chaos.run_host import undisturbed
+from tests.chaos.compose.containers import Containers, build_for_examples
+from tests.chaos.run_containers import run_once
+from tests.chaos.run_host import example_scenarios, undisturbed
 from tests.support.compose_stack import SERVICES, eventually
 from tests.support.paths import ROOT
 
@@ -28,6 +29,21 @@ SAMPLE = ROOT / "data" / "market_data.csv"
 def test_seeded_chaos(tmp_path: Path, number: int) -> None:
     seed = secrets.randbelow(10**6)
     verdict = run_once(seed, undisturbed(SAMPLE), 30_000, 5, tmp_path)
+    assert verdict.difference is None, f"seed {seed}\n{verdict.report_path.read_text()}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_seeded_chaos_of_the_example_with_pandas(tmp_path: Path) -> None:
+    """Its images are built first.  ``make chaos EXAMPLES=1`` does more runs, of all examples."""
+    build_for_examples()
+    seed = secrets.randbelow(10**6)
+    (example,) = (
+        each.settings
+        for each in example_scenarios()
+        if "momentum" in str(each.settings["strategy"])
+    )
+    verdict = run_once(seed, undisturbed(SAMPLE, **example), 30_000, 5, tmp_path, example)
     assert verdict.difference is None, f"seed {seed}\n{verdict.report_path.read_text()}"
 
 

@@ -1,4 +1,4 @@
-"""Short runs of the tools that measure for longer: ``soak`` and ``stopped_strategy``."""
+"""Short runs of the tools that measure for longer, and what the containers' runner installs."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.chaos.soak import soak
 from tests.chaos.stopped_strategy import RING_TICKS, measure
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.medium
 
@@ -42,3 +43,14 @@ def test_lossless_holds_the_feed_and_loses_nothing(tmp_path: Path) -> None:
     assert seen.lost == seen.lost_by_the_other == 0
     # Both wait: the feed stops when the ring is full.
     assert seen.during.total < seen.before.total
+
+
+def test_examples_run_in_containers_with_the_same_packages_as_here() -> None:
+    """Else a difference between them could be pandas', not the stack's."""
+    wanted = (ROOT / "tests/chaos/compose/examples.txt").read_text().splitlines()
+    pinned = {
+        line.split()[0] for line in (ROOT / "requirements.lock").read_text().split("\n") if line
+    }
+    packages = [line for line in wanted if not line.startswith("#")]
+    assert packages
+    assert set(packages) <= pinned

@@ -63,6 +63,7 @@ NOT_RUN = {
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
     ".venv/bin/python -m tests.bench.large_files FILE": "minutes; needs a large file",
     "make chaos RUNS=5 SEED=1": "minutes; tests/chaos/test_containers.py has one run",
+    "make chaos RUNS=5 EXAMPLES=1": "minutes; tests/chaos/test_containers.py has one run",
     "make chaos-host RUNS=5 SEED=1": "minutes; tests/chaos/test_host.py has one run",
     "WRITE_ATTACKS=1 .venv/bin/python -m pytest tests/attacks": "minutes of measuring",
     "make pin": "changes .env; tests/end_to_end/hardening/test_supply_chain.py runs it elsewhere",
