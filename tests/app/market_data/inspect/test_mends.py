@@ -120,6 +120,13 @@ CASES = {
         parquet(timestamp=["2025-10-01"] * 2, symbol=["A", "A"], price=[1.0, -1.0]),
         name="a.parquet",
     ),
+    "Parquet, a column for each symbol": Case(
+        parquet(A=[1.0], MSFT=[402.1], Date=["2025-10-01"]), name="a.parquet"
+    ),
+    "Parquet, date and time apart": Case(
+        parquet(Date=["2025-10-01"], Time=["09:30:00"], symbol=["A"], price=[1.0]),
+        b"2025-10-01 09:30:00*A*1", name="a.parquet",
+    ),
     "Databento, another time": Case(
         dbn("trades.dbn.zst"), b"2025-10-01 09:30:00*AAPL*", {"TIMESTAMP_COLUMN": "time"}, "a.dbn"
     ),
