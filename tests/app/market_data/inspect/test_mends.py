@@ -60,6 +60,10 @@ CASES = {
         b"Date,Time,symbol,price\n2025-10-01,09:30:00,A,1\n", b"2025-10-01 09:30:00*A*1"
     ),
     "JSON": Case(b'{"when":"2025-10-01","ticker":"A","last":1}\n', name="a.jsonl"),
+    "JSON arrays": Case(b'[[1759276800000,"1","2","1","1","9"]]', name="a.json"),
+    "JSON arrays of Binance": Case(
+        b'[[1759276800000,"1","2","1","1","9",1759276859999,"9",3,"5","7","0"]]', name="a.json"
+    ),
     "bars without a high": Case(
         b"timestamp,symbol,open,low,close\n2025-10-01,A,2,2,1\n",
         settings={"DATA_KIND": "bars", "BARS_AS": "ohlc"},
