@@ -44,6 +44,7 @@ def lines(form: str) -> Iterator[str]:
             us=epoch_us,
             ms=epoch_us // 1000,
             end_us=epoch_us + 59_999_999,
+            end_ms=epoch_us // 1000 + 59_999,
             day_ms=(tick.time.hour * 60 + tick.time.minute) * 60_000,
             price=price(tick.cents),
             comma=price(tick.cents).replace(".", ","),
@@ -95,6 +96,8 @@ def main() -> None:
         (folder / name).write_text("\n".join([*rows, ""]))
     form = '{{"timestamp": "{time}", "symbol": "AAPL", "price": {price}}}'
     (folder / "array.json").write_text("[{}]\n".format(",\n ".join(lines(form))))
+    form = '[{ms},"{open}","{high}","{low}","{price}","9.5",{end_ms},"1640.1",12,"4.1","700.5","0"]'
+    (folder / "binance_rest_klines.json").write_text("[{}]\n".format(",".join(lines(form))))
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
     header, form = FILES["one_symbol.csv"]

@@ -43,6 +43,8 @@ def tables(folder: Path) -> None:
     bars |= {"Close": prices(), "Volume": [100] * len(TICKS)}
     parquet.write_table(pa.table(bars), folder / "bars.parquet", compression="zstd")
     quotes = {"timestamp": times, "symbol": symbols, "bid": prices(-1), "ask": prices(1)}
+    wide = {"Date": times, "AAPL": prices(), "MSFT": pa.nulls(len(TICKS), pa.float64())}
+    parquet.write_table(pa.table(wide), folder / "wide.parquet", compression="zstd")
     feather.write_feather(pa.table(quotes), folder / "quotes.feather", compression="lz4")
 
 

@@ -23,7 +23,7 @@ SYNONYMS: Final = {
     "TIMESTAMP_COLUMN": (
         "timestamp", "time", "datetime", "date", "ts", "date time", "event time", "open time",
         "trade time", "transact time", "ts event", "ts recv", "local time", "gmt time", "utc",
-        "when", "datum", "zeit", "zeitpunkt", "fecha",
+        "when", "datum", "zeit", "zeitpunkt", "fecha", "__index_level_0__",
     ),
     "SYMBOL_COLUMN": (
         "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",

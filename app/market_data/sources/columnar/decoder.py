@@ -34,6 +34,7 @@ _WRAPPINGS: Final = (
 )
 
 BATCH_ROWS: Final = 65536
+"""At most so many ticks at a time, unless a row has more."""
 MEMORY_BYTES_MAX: Final = 512 << 20
 """Of the data of this process: what Arrow needs for one row group page or one record batch."""
 
@@ -81,7 +82,7 @@ def too_large(form: str) -> str:
 def _messages(request: Request) -> Iterator[bytes]:
     path = Path(request.path)
     position = _bytes_read()
-    reader = _opener(request.form)(request.path)
+    reader = _opener(request.form, BATCH_ROWS)(request.path)
     names = [field.name for field in reader.schema]
     layout = find_layout(path, names, request.columns, request.prices)
     if not request.rows:
@@ -93,9 +94,12 @@ def _messages(request: Request) -> Iterator[bytes]:
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     sent = 0
+    batch_rows = max(1, BATCH_ROWS // max(1, len(layout.symbols)))
+    if batch_rows < BATCH_ROWS:
+        reader = _opener(request.form, batch_rows)(request.path)
     for batch in reader:
-        for first in range(0, batch.num_rows, BATCH_ROWS):
-            part = batch.slice(first, min(BATCH_ROWS, batch.num_rows - first))
+        for first in range(0, batch.num_rows, batch_rows):
+            part = batch.slice(first, min(batch_rows, batch.num_rows - first))
             try:
                 rows = ticks.read(part)
             except ValueError as error:
@@ -104,12 +108,12 @@ def _messages(request: Request) -> Iterator[bytes]:
             sent = len(ticks.symbols.names)
 
 
-def _opener(form: str) -> Callable[[str], Any]:
+def _opener(form: str, batch_rows: int) -> Callable[[str], Any]:
     # Only this process needs the library, and only for such a file.
     library = importlib.import_module("arro3.io")
     open_file: Callable[[str], Any]
     if form == "Parquet":
-        open_file = partial(library.read_parquet, batch_size=BATCH_ROWS)
+        open_file = partial(library.read_parquet, batch_size=batch_rows)
     else:
         open_file = library.read_ipc if form == "Arrow" else library.read_ipc_stream
     return open_file

@@ -33,18 +33,23 @@ _EXACT: Final = 1e15
 """Two decimal numbers with at most 15 digits never have the same float64."""
 
 
-def price_units(column: ArrowColumn, kind: str) -> tuple[Ints, BadValues]:
+def price_units(column: ArrowColumn, kind: str, sparse: bool = False) -> tuple[Ints, BadValues]:
     """Money units of each price, shape ``(n,)``, and the rows without a price.
 
-    ``kind``: the column's type, for the error.
+    ``kind``: the column's type, for the error.  ``sparse``: a null, a NaN or an empty text is no
+    fault; its units are 0.
 
     Raises:
         ValueError: a column of this type has no prices.
     """
     valid = column.valid()
-    bad: BadValues = dict.fromkeys(np.flatnonzero(~valid).tolist(), (b"", "missing"))
+    bad: BadValues = {}
+    if not sparse:
+        bad = dict.fromkeys(np.flatnonzero(~valid).tolist(), (b"", "missing"))
     if column.format in FLOATS:
         numbers = column.numbers(FLOATS[column.format])
+        if sparse:
+            valid = valid & ~np.isnan(numbers)
         units, good = _of_floats(numbers)
         _one_by_one(units, np.flatnonzero(valid & ~good), lambda row: _text(numbers[row]), bad)
     elif column.format in INTEGERS:
@@ -56,10 +61,16 @@ def price_units(column: ArrowColumn, kind: str) -> tuple[Ints, BadValues]:
         units = _of_decimals(column, valid, bad)
     elif column.format in TEXTS:
         texts = column.texts(TEXTS[column.format])
+        if sparse:
+            valid = valid & (texts.lengths > 0)
         units = np.zeros(column.length, np.int64)
         _one_by_one(units, np.flatnonzero(valid), lambda row: texts.text(row).strip(), bad)
+    elif sparse and column.format == "n":
+        units = np.zeros(column.length, np.int64)
     else:
         raise ValueError(f"is of type {kind}, not a number")
+    if sparse:
+        units[~valid] = 0
     return units, bad
 
 

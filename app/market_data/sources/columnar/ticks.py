@@ -4,13 +4,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.market_data.ragged import Ints
+from app.market_data.ragged import Ints, Mask
 from app.market_data.sources.columnar.arrow_memory import ArrowColumn
 from app.market_data.sources.columnar.layout import Layout
 from app.market_data.sources.columnar.price_values import BadValues, price_units
 from app.market_data.sources.columnar.row_builder import BadRow, DecodedRows
 from app.market_data.sources.columnar.symbol_values import sentiment_values, symbol_indices
-from app.market_data.sources.columnar.time_values import event_times
+from app.market_data.sources.columnar.time_values import event_times, event_times_of_two
 from app.market_data.sources.symbol_table import SymbolTable
 from app.market_data.sources.timestamp_texts import TimestampReader
 from app.market_data.tick_table import NO_VALUE, Columns
@@ -30,7 +30,9 @@ class TickReader:
         self._layout, self._prices = layout, prices
         self._times = TimestampReader(columns.timestamp_format, columns.data_date)
         self._rows_done = 0
-        if layout.symbol is None:
+        for symbol in layout.symbols:
+            self.symbols.add(symbol)
+        if layout.symbol is None and not layout.symbols:
             self.symbols.add(columns.data_symbol.encode())
 
     def read(self, batch: Any) -> DecodedRows:
@@ -41,14 +43,18 @@ class TickReader:
         """
         layout, faults = self._layout, _Faults(self._rows_done)
         self._rows_done += batch.num_rows
-        event_ns = faults.of(batch, layout.timestamp, event_times, self._times)
+        if len(layout.timestamp) == 1:
+            event_ns = faults.of(batch, layout.timestamp[0], event_times, self._times)
+        else:
+            event_ns = self._date_and_time(batch, faults)
         if layout.symbol is None:
             symbol = np.zeros(batch.num_rows, np.int64)
         else:
             symbol = faults.of(batch, layout.symbol, symbol_indices, self.symbols)
         sentiment = None
         if self._prices:
-            values = [faults.of(batch, name, price_units) for name in layout.values]
+            wide = bool(layout.symbols)
+            values = [faults.of(batch, name, price_units, wide) for name in layout.values]
             if layout.sentiment is not None:
                 found = faults.of(batch, layout.sentiment, sentiment_values, False)
                 sentiment = found.astype(np.int16)
@@ -57,9 +63,18 @@ class TickReader:
         keep = np.ones(batch.num_rows, np.bool_)
         keep[list(faults.rows)] = False
         number = np.arange(batch.num_rows, dtype=np.int64) + faults.first
-        rows = ticks_of(DecodedRows(number, event_ns, symbol, values[0], sentiment), values)
+        rows = DecodedRows(number, event_ns, symbol, values[0], sentiment)
+        if layout.symbols:
+            rows, present = wide_ticks(rows, values)
+            return _kept(rows, np.repeat(keep, len(values)) & present, faults.all())
+        rows = ticks_of(rows, values)
         repeated = np.repeat(keep, BAR_VALUES) if len(values) == BAR_VALUES else keep
         return _kept(rows, repeated, faults.all())
+
+    def _date_and_time(self, batch: Any, faults: "_Faults") -> Ints:
+        date, time = self._layout.timestamp
+        times = ArrowColumn.of(batch.column(time)), type_name(batch.column(time).type)
+        return faults.of(batch, date, event_times_of_two, *times, self._times)
 
 
 class _Faults:
@@ -114,6 +129,17 @@ def ticks_of(rows: DecodedRows, values: list[Ints]) -> DecodedRows:
             rows.sentiment = np.repeat(rows.sentiment, BAR_VALUES)
             rows.sentiment[rows.quarter > 0] = NO_VALUE
     return rows
+
+
+def wide_ticks(rows: DecodedRows, values: list[Ints]) -> tuple[DecodedRows, Mask]:
+    """A tick for each symbol of a row, and which of them are there."""
+    count, symbols = len(rows.number), len(values)
+    rows.value = np.column_stack(values).ravel()
+    rows.number, rows.event_ns = (
+        np.repeat(column, symbols) for column in (rows.number, rows.event_ns)
+    )
+    rows.symbol = np.tile(np.arange(symbols, dtype=np.int64), count)
+    return rows, rows.value > 0
 
 
 def _kept(rows: DecodedRows, keep: Any, bad: list[BadRow]) -> DecodedRows:

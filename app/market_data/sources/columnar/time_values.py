@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.market_data.ragged import Ints, Mask
+from app.market_data.ragged import Ints, Mask, join_fields
 from app.market_data.sources.columnar.arrow_memory import PADDING, ArrowColumn, Texts
 from app.market_data.sources.columnar.price_values import FLOATS, INTEGERS, TEXTS, BadValues
 from app.market_data.sources.timestamp_texts import TimestampReader
@@ -20,6 +20,12 @@ from app.model.timestamps import (
 
 _STAMP_NS: Final = {"tss": NS_PER_S, "tsm": 1_000_000, "tsu": 1_000, "tsn": 1}
 _DATE_NS: Final = {"tdD": (np.int32, DAY_S * NS_PER_S), "tdm": (np.int64, 1_000_000)}
+_TIME_OF_DAY_NS: Final = {
+    "tts": (np.int32, NS_PER_S),
+    "ttm": (np.int32, 1_000_000),
+    "ttu": (np.int64, 1_000),
+    "ttn": (np.int64, 1),
+}
 _OUTSIDE: Final = f"outside the years {YEAR_MIN} to {YEAR_MAX}"
 
 
@@ -48,6 +54,40 @@ def event_times(column: ArrowColumn, kind: str, reader: TimestampReader) -> tupl
     if column.format in TEXTS:
         return _of_texts(column.texts(TEXTS[column.format]), valid, reader, bad), bad
     raise ValueError(f"is of type {kind}, not a time")
+
+
+def event_times_of_two(
+    date: ArrowColumn, kind: str, time: ArrowColumn, time_kind: str, reader: TimestampReader
+) -> tuple[Ints, BadValues]:
+    """As :func:`event_times`, of a date and a time of day: both of such a type, or both texts.
+
+    Whole numbers count as texts; a text of both, with a blank between them, is what ``reader``
+    takes.
+    """
+    if time.format in _TIME_OF_DAY_NS:
+        event_ns, bad = event_times(date, kind, reader)
+        dtype, unit = _TIME_OF_DAY_NS[time.format]
+        missing = np.flatnonzero(~time.valid())
+        event_ns = event_ns + np.where(time.valid(), time.numbers(dtype), 0).astype(np.int64) * unit
+        return event_ns, dict.fromkeys(missing.tolist(), (b"", "missing")) | bad
+    valid = date.valid() & time.valid()
+    parts = [_texts_of(date, kind), _texts_of(time, time_kind)]
+    starts = np.column_stack((parts[0].starts, parts[1].starts + len(parts[0].data)))
+    lengths = np.column_stack([part.lengths for part in parts]) * valid[:, None]
+    both = np.concatenate([part.data for part in parts])
+    data, ends = join_fields(both, starts, lengths, ord(" "))
+    begins = np.concatenate((np.zeros(1, np.int64), ends[:-1]))[: len(ends)]
+    padded = np.append(data, np.zeros(PADDING, np.uint8))
+    bad = dict.fromkeys(np.flatnonzero(~valid).tolist(), (b"", "missing"))
+    return _of_texts(Texts(padded, begins, ends - begins - 1), valid, reader, bad), bad
+
+
+def _texts_of(column: ArrowColumn, kind: str) -> Texts:
+    if column.format in TEXTS:
+        return column.texts(TEXTS[column.format])
+    if column.format in INTEGERS:
+        return _integer_texts(column.numbers(INTEGERS[column.format]))
+    raise ValueError(f"is of type {kind}, not a date and a time as texts, or of types for both")
 
 
 def _scaled(numbers: Ints, valid: Mask, unit: int, bad: BadValues) -> Ints:

@@ -1,4 +1,4 @@
-"""A JSON array of objects, cut into the texts of its objects as it is read."""
+"""A JSON array of objects, or of arrays, cut into the texts of its elements as it is read."""
 
 import json
 import re
@@ -8,31 +8,32 @@ from typing import Final
 from app.market_data.sources.text.streams import LINE_BYTES_MAX
 
 _DECODER: Final = json.JSONDecoder()
+_KINDS: Final = {"{": "object", "[": "array"}
 _BETWEEN: Final = re.compile(r"[\s,]*")
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a text begins like an array of objects."""
-    return re.match(rb"\s*\[\s*\{", head) is not None
+    """Whether a text begins like an array of objects, or of arrays."""
+    return re.match(rb"\s*\[\s*[\[{]", head) is not None
 
 
 class ArrayCutter:
     """Takes the bytes of an array in pieces of any size.
 
-    Only where an object ends is found out here; what is in it, whoever takes it decodes.  Commas
-    between objects may be missing.
+    Only where an element ends is found out here; what is in it, whoever takes it decodes.  Commas
+    between elements may be missing.  All are of the kind of the first: objects, or arrays.
     """
 
     def __init__(self) -> None:
-        self._pending = ""
+        self._pending = self._begin = ""
         self._count = 0
         self._opened = self._closed = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The objects that end in ``data``.
+        """The elements that end in ``data``.
 
         Raises:
-            ValueError: the text is no array of objects, and at which element.
+            ValueError: the text is no such array, and at which element.
         """
         # Each byte as one character: the syntax of JSON is ASCII, so places stay the same.
         text = self._pending + data.decode("latin-1")
@@ -45,8 +46,11 @@ class ArrayCutter:
                 self._closed = True
                 at += 1
                 break
-            if text[at] != "{":
-                raise ValueError(f"element {self._count + 1} is no object: {text[at : at + 20]!r}")
+            self._begin = self._begin or text[at]
+            if text[at] != self._begin or self._begin not in _KINDS:
+                kind = _KINDS.get(self._begin, "object")
+                shown = repr(text[at : at + 20])
+                raise ValueError(f"element {self._count + 1} is no {kind}: {shown}")
             try:
                 _, end = _DECODER.raw_decode(text, at)
             except (ValueError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """The source for text files: finds out what a file holds, and loads it."""
 
+import json
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +19,14 @@ from app.market_data.sources.source import ReadProgress
 from app.market_data.sources.text.csv_reader import CsvReader, RowBatch
 from app.market_data.sources.text.headerless import is_row, known_file, likely_names, no_header
 from app.market_data.sources.text.json_array import is_array
-from app.market_data.sources.text.json_lines import JsonReader, column_names, is_json
+from app.market_data.sources.text.json_lines import (
+    JsonReader,
+    column_names,
+    first_array,
+    is_json,
+    rows_are_arrays,
+    rows_within,
+)
 from app.market_data.sources.text.layout import (
     Header,
     Layout,
@@ -52,12 +60,16 @@ def describe(path: Path, columns: Columns) -> list[tuple[str, str]]:
         form = f"text, fields between {_SHOWN[layout.delimiter]}"
         if layout.is_json:
             form = "a JSON array" if is_array(stream.head) else "JSON lines"
+            form += " of arrays" if rows_are_arrays(stream.head) else ""
         packing = f", packed with {stream.packing}" if stream.packing else ""
         columns_found = [name for name in layout.names if name]
         header = ("none", "one line", "two lines", "three lines")[layout.head_lines]
+        if layout.is_json:
+            header = "the first array" if layout.head_lines else "none"
+            header = header if rows_are_arrays(stream.head) else "members of each object"
         return [
             ("format", f"{form}, {stream.encoding}{packing}"),
-            ("header", "members of each object" if layout.is_json else header),
+            ("header", header),
             ("columns", ", ".join(columns_found)[:SHOWN_HEADER]),
             ("a row is", KINDS[layout.form if layout.form != "value" else layout.kind]),
         ]
@@ -112,8 +124,8 @@ def _opened(
     """The layout of a file, and its rows."""
     layout = layout_of_head(stream.path, stream.head, columns, prices)
     if layout.is_json:
-        names = [layout.names[column] for column in layout.wanted]
-        return layout, JsonReader(stream, names, malformed).batches()
+        rows = JsonReader(stream, layout.names, layout.wanted, layout.head_lines, malformed)
+        return layout, rows.batches()
     stream.skip(layout.head_bytes)
     reader = CsvReader(
         stream,
@@ -132,11 +144,9 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
     Raises:
         DataError: it is no text, or columns are missing.
     """
+    if is_json(head):
+        return replace(_json_layout(path, head, columns, prices), is_json=True)
     line = first_line_of(head)
-    if is_json(path, head):
-        header = Header(path, column_names(head))
-        found = _price_layout if prices else sentiment_layout_of
-        return replace(found(path, header, columns, b",", (0, 0)), is_json=True)
     if b"\0" in line:
         raise DataError(f"{path}: not a text file in UTF-8, or in UTF-16 with a byte order mark")
     if not line.strip():
@@ -148,6 +158,37 @@ def layout_of_head(path: Path, head: bytes, columns: Columns, prices: bool = Tru
     wide = wide_layout(path, head, columns, delimiter) if columns.data_kind != "wide" else None
     if wide is not None:
         return wide
+    return _layout_below(path, names, line, columns, delimiter)
+
+
+def _json_layout(path: Path, head: bytes, columns: Columns, prices: bool) -> Layout:
+    """The layout of a file whose rows are JSON objects or JSON arrays."""
+    if rows_are_arrays(head):
+        names = first_array(head)
+        if not names:
+            raise DataError(f"{path}: damaged JSON: its first array does not end, or is empty")
+        if prices:
+            return _layout_below(path, names, ",".join(names).encode(), columns, b",")
+        return sentiment_layout_of(path, Header(path, names), columns, b",", (0, 1))
+    header = Header(path, column_names(head))
+    found = _price_layout if prices else sentiment_layout_of
+    try:
+        return found(path, header, columns, b",", (0, 0))
+    except DataError:
+        within = rows_within(head)
+        if not within:
+            raise
+        member = "".join(f".{name if name.isidentifier() else json.dumps(name)}" for name in within)
+        raise DataError(
+            f"{path}: its rows are in the member {'.'.join(within)}: write that alone, as "
+            f"jq '{member}' FILE >FILE.json does"
+        ) from None
+
+
+def _layout_below(
+    path: Path, names: list[str], line: bytes, columns: Columns, delimiter: bytes
+) -> Layout:
+    """The layout of prices below their names, or of a file whose first line is a row."""
     above = (len(line), 1)
     known = {name.casefold() for name in (columns.timestamp, columns.symbol, columns.price)}
     named = known & {name.casefold() for name in names}

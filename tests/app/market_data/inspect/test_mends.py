@@ -60,6 +60,10 @@ CASES = {
         b"Date,Time,symbol,price\n2025-10-01,09:30:00,A,1\n", b"2025-10-01 09:30:00*A*1"
     ),
     "JSON": Case(b'{"when":"2025-10-01","ticker":"A","last":1}\n', name="a.jsonl"),
+    "JSON arrays": Case(b'[[1759276800000,"1","2","1","1","9"]]', name="a.json"),
+    "JSON arrays of Binance": Case(
+        b'[[1759276800000,"1","2","1","1","9",1759276859999,"9",3,"5","7","0"]]', name="a.json"
+    ),
     "bars without a high": Case(
         b"timestamp,symbol,open,low,close\n2025-10-01,A,2,2,1\n",
         settings={"DATA_KIND": "bars", "BARS_AS": "ohlc"},
@@ -119,6 +123,13 @@ CASES = {
     "wrong rows of Parquet": Case(
         parquet(timestamp=["2025-10-01"] * 2, symbol=["A", "A"], price=[1.0, -1.0]),
         name="a.parquet",
+    ),
+    "Parquet, a column for each symbol": Case(
+        parquet(A=[1.0], MSFT=[402.1], Date=["2025-10-01"]), name="a.parquet"
+    ),
+    "Parquet, date and time apart": Case(
+        parquet(Date=["2025-10-01"], Time=["09:30:00"], symbol=["A"], price=[1.0]),
+        b"2025-10-01 09:30:00*A*1", name="a.parquet",
     ),
     "Databento, another time": Case(
         dbn("trades.dbn.zst"), b"2025-10-01 09:30:00*AAPL*", {"TIMESTAMP_COLUMN": "time"}, "a.dbn"

@@ -13,7 +13,6 @@ from app.config.settings import Settings
 from app.market_data.sources.loader import columns_of, load_prices
 from tests.app.market_data.sources.columnar.test_files import same
 from tests.app.market_data.sources.text.test_examples import outcome, settings_of
-from tests.chaos.host import HostStack
 from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "data" / "examples_binary"
@@ -81,25 +80,3 @@ def test_a_check_says_what_it_is_and_how_it_loads(
     for key, value in settings_of(text.splitlines()[-1]).items():
         monkeypatch.setenv(key, value)
     assert main(["data", "check", f"data/examples_binary/{name}"]) == 0
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("bars.parquet", " BARS_AS=ohlc"),
-        ("quotes.feather", ""),
-        ("ohlcv-1m.dbn.zst", " BARS_AS=ohlc"),
-    ],
-)
-def test_the_stack_trades_as_the_backtest_with_text(
-    name: str, settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    command = next(found for found in COMMANDS if f"/{name}" in found) + settings
-    text = f"DATA_PATH=data/examples/{'bars' if settings else 'ticks'}.csv DATA_SYMBOL=AAPL"
-    environ = {key.lower(): value for key, value in settings_of(command).items()}
-    with HostStack(tmp_path, pace="max", dashboard_port=0, **environ) as stack:
-        assert stack.wait(60) == 0, stack.tail()
-        assert len(stack.outcome().orders) >= 3
-        assert first_difference(outcome(text + settings), stack.outcome()) is None

@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Callable
+from datetime import date, datetime
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
@@ -275,9 +277,32 @@ def test_times_as_text_in_another_form(save: Save) -> None:
         load_prices(path, Columns(timestamp_format="%Q"))
 
 
-def test_date_and_time_in_two_columns_are_for_text_files(save: Save) -> None:
-    path = save(pa.table({"d": ["2025-10-01"], "t": ["09:30:00"], "price": [1.0]}))
-    with pytest.raises(DataError, match="are read from text files only"):
+@pytest.mark.parametrize(
+    ("date", "time", "form"),
+    [
+        (["2025-10-01"] * 2, ["09:30:00", "09:30:00.5"], ""),
+        ([date(2025, 10, 1)] * 2, [time_of_day(9, 30), time_of_day(9, 30, 0, 500_000)], ""),
+        ([datetime(2025, 10, 1)] * 2, pa.array([34_200_000, 34_200_500], pa.time32("ms")), ""),
+        (["2025-10-01"] * 2, pa.array([34_200_000_000, 34_200_500_000], pa.time64("us")), ""),
+        (["01/10/2025"] * 2, ["09:30:00.0", "09:30:00.5"], "%d/%m/%Y %H:%M:%S.%f"),
+        ([20251001] * 2, ["093000", "093000.5"], "%Y%m%d %H%M%S.%f"),
+    ],
+)  # fmt: skip
+def test_date_and_time_in_two_columns(save: Save, date: Any, time: Any, form: str) -> None:
+    path = save(pa.table({"d": date, "t": time, "price": [1.0, 2.0]}))
+    columns = Columns(timestamp="d+t", data_symbol="A", timestamp_format=form)
+    assert load_prices(path, columns).event_ns.tolist() == [START_NS, START_NS + 500_000_000]
+
+
+def test_a_date_without_a_time_is_a_wrong_row(save: Save) -> None:
+    for time in (pa.array([None, 34_200], pa.time32("s")), [None, "09:30:00"]):
+        path = save(pa.table({"d": ["2025-10-01"] * 2, "t": time, "price": [1.0, 2.0]}))
+        columns = Columns(timestamp="d+t", data_symbol="A", skip_bad_rows=True)
+        assert load_prices(path, columns).event_ns.tolist() == [START_NS]
+        with pytest.raises(DataError, match=":1: d='': missing"):
+            load_prices(path, Columns(timestamp="d+t", data_symbol="A"))
+    path = save(pa.table({"d": ["2025-10-01"], "t": [0.5], "price": [1.0]}))
+    with pytest.raises(DataError, match="is of type Float64, not a date and a time"):
         load_prices(path, Columns(timestamp="d+t", data_symbol="A"))
 
 

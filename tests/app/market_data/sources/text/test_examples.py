@@ -14,7 +14,6 @@ from app.backtest.outcome import Outcome, first_difference, of_backtest
 from app.config.settings import Settings
 from app.market_data.sources.files import files_of
 from app.market_data.sources.loader import open_feed
-from tests.chaos.host import HostStack
 from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "data" / "examples"
@@ -59,19 +58,3 @@ def test_the_command_trades_as_the_plain_file(
     monkeypatch.chdir(ROOT)
     assert len(outcome(COMMANDS[0]).orders) >= 3
     assert first_difference(outcome(COMMANDS[0]), outcome(command)) is None
-
-
-@pytest.mark.medium
-@pytest.mark.parametrize("name", ["us_dates", "bars", "quotes"])
-def test_the_stack_trades_as_the_backtest(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    command = next(found for found in COMMANDS if f"/{name}." in found)
-    if name == "bars":
-        command += " BARS_AS=ohlc"
-    environ = {key.lower(): value for key, value in settings_of(command).items()}
-    with HostStack(tmp_path, pace="max", dashboard_port=0, **environ) as stack:
-        assert stack.wait(60) == 0, stack.tail()
-        assert len(stack.outcome().orders) >= 3
-        assert first_difference(outcome(command), stack.outcome()) is None

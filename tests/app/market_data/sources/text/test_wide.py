@@ -1,10 +1,7 @@
 """Tables with a column for each symbol under one header row."""
 
-import io
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from tests.app.market_data.sources.text.test_shapes import frames_of, load, mends, refusal
@@ -69,10 +66,3 @@ def test_json(tmp_path: Path) -> None:
 )
 def test_what_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     assert reason in refusal(tmp_path, text, data_kind="wide")
-
-
-def test_a_table_of_parquet_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    file = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"Date": ["2025-10-01"], "A": [1.0]}), file)
-    message = refusal(tmp_path, file.getvalue(), data_kind="wide")
-    assert "a column for each symbol is read from text files only" in message
