@@ -20,7 +20,7 @@ QTY_DECIMALS: Final = 9
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-SUMS: Final = ("cash", "traded_notional", "fees", "borrow")
+SUMS: Final = ("cash", "turnover", "fees", "borrow")
 SERIES: Final = ("holdings", "exposure_gross", "benchmark", *SUMS)
 
 
@@ -249,7 +249,7 @@ class Recorder:
         np.add.at(steps["holdings"], at, qty * market)
         np.add.at(steps["exposure_gross"], at, (np.abs(after) - np.abs(before)) * market)
         np.add.at(steps["cash"], at, -(qty * price + fee))
-        np.add.at(steps["traded_notional"], at, np.abs(qty) * price)
+        np.add.at(steps["turnover"], at, np.abs(qty) * price)
         np.add.at(steps["fees"], at, fee)
         found = sums[np.searchsorted(sorted_key, batch.key)]
         found -= sums[np.searchsorted(sorted_key, batch.symbol * batch.count)]

@@ -29,10 +29,11 @@ BPS: Final = 10_000
 def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
     """One row per execution.
 
-    ``market_price`` is the symbol's price at the tick; ``spread_cost``, ``slippage_cost`` and
-    ``impact_cost`` are what the execution was worse than that; ``borrow`` is what a short has cost
-    since the execution before; ``realised_profit`` is that of the quantity closed, at average cost
-    and net of fee and borrow; ``position_qty`` is held after it.
+    ``market_price`` is the symbol's price at the tick; ``slippage``, of which ``half_spread`` is
+    half the spread, and ``impact`` are what the execution was worse than that, for all of its
+    quantity; ``borrow`` is what a short has cost since the execution before; ``realised_profit``
+    is that of the quantity closed, at average cost and net of fee and borrow; ``position_qty`` is
+    held after it.
     """
     fills = recorder.fills
     symbol = np.array([fill.symbol_index for fill in fills], np.int64)
@@ -41,8 +42,6 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
     )
     market = recorder.fill_market
     half_spread = np.abs(qty) * market * settings.paper_half_spread_bps / BPS
-    # A maker pays neither, and what a limit saves is spread as well.
-    spread = np.minimum(half_spread, slippage)
     return {
         "tick": np.array([fill.seq for fill in fills], np.int64),
         "time_utc": _times(recorder.fill_ns),
@@ -53,9 +52,10 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
         "notional": np.abs(qty) * price,
         "fee": fee,
         "market_price": market,
-        "spread_cost": spread,
-        "slippage_cost": np.round(slippage - spread, 9),
-        "impact_cost": impact,
+        "slippage": slippage,
+        # A maker pays none, and what a limit saves is spread as well.
+        "half_spread": np.minimum(half_spread, slippage),
+        "impact": impact,
         "borrow": borrow,
         "realised_profit": realised(symbol, qty, price, fee + borrow),
         "position_qty": _whole(recorder.fill_position),
@@ -104,7 +104,7 @@ def equity(recorder: Recorder, capital: float) -> Table:
         "drawdown_pct": 100 * (total / peak - 1),
         "exposure_net": series["holdings"],
         "exposure_gross": np.maximum(series["exposure_gross"], 0.0),
-        "traded_notional": series["traded_notional"],
+        "turnover": series["turnover"],
         "fees": series["fees"],
         "borrow": series["borrow"],
     }
@@ -113,7 +113,7 @@ def equity(recorder: Recorder, capital: float) -> Table:
 def daily(of: Table, fill_ns: npt.NDArray[np.int64], capital: float) -> Table:
     """One row per day (UTC) with ticks, from the equity table ``of``: what holds at its last tick.
 
-    ``traded_notional``, ``fees``, ``borrow`` and ``trades`` are of the day; the returns are nan
+    ``turnover``, ``fees``, ``borrow`` and ``trades`` are of the day; the returns are nan
     from the day on which all of the capital is lost.
     """
     day = of["time_utc"].astype(np.int64) // DAY_NS
@@ -130,7 +130,7 @@ def daily(of: Table, fill_ns: npt.NDArray[np.int64], capital: float) -> Table:
         "benchmark_return_pct": _returns_pct(of["benchmark_equity"][last], capital),
         "trades": np.array([count[each] for each in days.tolist()], np.int64),
     }
-    for name in ("traded_notional", "fees", "borrow"):
+    for name in ("turnover", "fees", "borrow"):
         table[name] = np.diff(of[name][last], prepend=0.0)
     table["exposure_net"] = of["exposure_net"][last]
     table["exposure_gross"] = of["exposure_gross"][last]
@@ -174,7 +174,7 @@ def positions(result: Result, traded: Table) -> Table:
         "borrow": charged + owed,
         "orders": np.array([orders[name] for name in names], np.int64),
         "filled_orders": np.array([filled[name] for name in names], np.int64),
-        "traded_notional": np.array([notional[name] for name in names], np.float64),
+        "turnover": np.array([notional[name] for name in names], np.float64),
     }
 
 

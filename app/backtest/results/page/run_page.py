@@ -157,8 +157,8 @@ def _measures(run: FinishedRun) -> Html:
 
 
 def _symbols(positions: Table) -> Html:
-    order = np.argsort(-positions["traded_notional"], kind="stable").tolist()
-    names = ("realised_profit", "open_profit", "profit", "fees", "traded_notional")
+    order = np.argsort(-positions["turnover"], kind="stable").tolist()
+    names = ("realised_profit", "open_profit", "profit", "fees", "turnover")
     rows: list[list[Child]] = []
     for place in order:
         average = float(positions["avg_price"][place])
@@ -194,7 +194,7 @@ def _use_of_capital(run: FinishedRun) -> Html:
         ),
         chart(
             "Turnover since the start",
-            [Line("turnover", "first", at, equity["traded_notional"] / run.capital)],
+            [Line("turnover", "first", at, equity["turnover"] / run.capital)],
             unit=" x",
             zero=True,
             low=True,
@@ -215,12 +215,12 @@ def _costs(run: FinishedRun) -> Html:
         bar = tag("span", class_="bar", style=length) if cost else ""
         cell = tag("td", bar, class_="text", aria_hidden="true")
         rows.append([name, money(cost), "-" if bps is None else f"{bps:,.3f}", cell])
-    header = ["cost", "money", "bps of what was traded", ""]
+    header = ["cost", "money", "bps of turnover", ""]
     return section(
         "Costs",
         table("What trading cost, in the profit", header, rows),
-        note="Half the spread, slippage and impact are what executions were worse than the "
-        "market's price; fees and what shorts cost are paid besides.",
+        note="Slippage, half the spread and impact are what executions were worse than the "
+        "market's price; fees and borrow, which is what shorts cost, are paid besides.",
     )
 
 

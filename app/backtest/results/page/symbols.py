@@ -18,7 +18,7 @@ ROWS_MAX: Final = 100
 def shown_symbols(run: FinishedRun) -> list[str]:
     """Those most traded, first the most; of equal ones the first by name."""
     positions = run.tables["positions"]
-    order = np.argsort(-positions["traded_notional"], kind="stable").tolist()
+    order = np.argsort(-positions["turnover"], kind="stable").tolist()
     return [str(positions["symbol"][place]) for place in order][:SYMBOLS_MAX]
 
 

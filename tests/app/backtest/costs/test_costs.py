@@ -134,11 +134,11 @@ def test_the_tables_of_a_run_have_the_same_costs() -> None:
     ticks = ticks_of_file()
     expected = trade(ticks, costs)
     trades, books = result.trades, expected.books
-    for column, kind in (("fee", "fee"), ("impact_cost", "impact"), ("borrow", "borrow")):
+    for column, kind in (("fee", "fee"), ("impact", "impact"), ("borrow", "borrow")):
         wanted = [float(getattr(each, kind)) for each in expected.trades]
         np.testing.assert_allclose(trades[column], wanted, rtol=1e-12, err_msg=column)
     slipped = [float(each.slippage) for each in expected.trades]
-    np.testing.assert_allclose(trades.spread_cost + trades.slippage_cost, slipped, atol=1e-8)
+    np.testing.assert_allclose(trades.slippage, slipped, atol=1e-8)
     by_symbol = trades.groupby("symbol").realised_profit.sum()
     held = result.positions.set_index("symbol")
     for symbol, book in books.items():

@@ -47,7 +47,7 @@ def make_fills(seed: int, ticks: np.ndarray[Any, Any], count: int, symbols: int)
 def walk(ticks: np.ndarray[Any, Any], fills: list[Fill], symbols: int) -> list[dict[str, float]]:
     """Every series after each tick, one tick after the other; and of each fill."""
     last, first, qty = dict[int, float](), dict[int, float](), defaultdict[int, int](int)
-    sums = dict.fromkeys(("cash", "traded_notional", "fees", "charged"), 0.0)
+    sums = dict.fromkeys(("cash", "turnover", "fees", "charged"), 0.0)
     last_ns, shorts = dict[int, int](), dict[int, Fill]()
     by_tick = defaultdict(list)
     for fill in fills:
@@ -60,7 +60,7 @@ def walk(ticks: np.ndarray[Any, Any], fills: list[Fill], symbols: int) -> list[d
         for fill in by_tick[int(tick["seq"])]:
             qty[fill.symbol_index] += fill.signed_qty
             sums["cash"] -= fill.signed_qty * fill.price + fill.fee
-            sums["traded_notional"] += abs(fill.signed_qty) * fill.price
+            sums["turnover"] += abs(fill.signed_qty) * fill.price
             sums["fees"] += fill.fee
             sums["charged"] += fill.borrow
             shorts[fill.symbol_index] = fill

@@ -201,10 +201,8 @@ def test_columns_against_the_data_file(costly: BacktestResult) -> None:
     assert trades["time_utc"].tolist() == at["timestamp"].dt.tz_localize("UTC").tolist()
     sign = np.where(trades["side"] == "BUY", 1, -1)
     np.testing.assert_allclose(trades["price"], at["price"] * (1 + sign * 5e-4), atol=1e-8)
-    np.testing.assert_allclose(trades["spread_cost"], trades["qty"] * at["price"] * 2e-4)
-    np.testing.assert_allclose(
-        trades["slippage_cost"], trades["qty"] * at["price"] * 3e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(trades["half_spread"], trades["qty"] * at["price"] * 2e-4)
+    np.testing.assert_allclose(trades["slippage"], trades["qty"] * at["price"] * 5e-4, atol=1e-6)
     worse = (trades["qty"] * at["price"] * 5e-4).sum()
     assert costly.metrics["all_costs"] == pytest.approx(worse + trades["fee"].sum(), abs=1e-4)
     np.testing.assert_allclose(trades["fee"], trades["notional"] * 1e-4, atol=1e-8)
@@ -242,12 +240,12 @@ def test_a_maker_pays_no_spread_and_no_slippage() -> None:
     taken, made = result.trades.to_dict("records")
     paid = taken["qty"] * taken["market_price"]
     assert taken["side"] == "BUY"
-    assert taken["spread_cost"] == pytest.approx(paid * 2e-4)
-    assert taken["slippage_cost"] == pytest.approx(paid * 3e-4)
+    assert taken["half_spread"] == pytest.approx(paid * 2e-4)
+    assert taken["slippage"] == pytest.approx(paid * 5e-4)
     assert made["side"] == "SELL"
     assert made["fee"] > 0
-    assert made["spread_cost"] == made["slippage_cost"] == 0
-    assert result.metrics["spread_cost"] == taken["spread_cost"]
+    assert made["half_spread"] == made["slippage"] == 0
+    assert result.metrics["half_spread"] == taken["half_spread"]
 
 
 def test_measures_are_those_of_the_command_and_of_pandas(
@@ -264,7 +262,7 @@ def test_measures_are_those_of_the_command_and_of_pandas(
     peak = wealth.cummax().clip(lower=1)
     assert of["max_drawdown_pct"] == pytest.approx(100 * (wealth / peak - 1).min())
     assert daily["trades"].sum() == len(result.trades) == of["trades"]
-    assert daily["traded_notional"].sum() == pytest.approx(result.trades["notional"].sum())
+    assert daily["turnover"].sum() == pytest.approx(result.trades["notional"].sum())
     arguments = ["--params", "short=2 long=5", "--capital", "10000", "--no-plot", "--out", "out"]
     assert main(["backtest", "--data", str(path), *arguments]) == 0
     shown = capsys.readouterr().out
