@@ -1,6 +1,5 @@
 """Counts of one batch of the order manager, for the metrics."""
 
-import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -56,20 +55,20 @@ class Counts:
         """Orders answered with an ACK; a batch with other answers has commands or rejects."""
         return self.orders_acked + self.orders_duplicate
 
-    def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int]) -> None:
+    def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int], sent_ns: int) -> None:
         """Add the counts to the counters in shared memory.
 
-        ``received_ns``: for each answer, when its request arrived (CLOCK_MONOTONIC).
+        ``received_ns``: for each answer, when its request arrived; ``sent_ns``: when the call that
+        sent the answers returned (CLOCK_MONOTONIC).
         """
-        now_ns = time.monotonic_ns()
         for name in NAMES:
             if count := getattr(self, name):
                 metrics.add(name, count)
         if self.orders_received:
-            metrics.mark_event(now_ns)
+            metrics.mark_event(sent_ns)
             record = metrics.histogram("order_ack_ns").record
             for at_ns in received_ns:
-                record(now_ns - at_ns)
+                record(sent_ns - at_ns)
         if self.commits:
             metrics.histogram("commit_ns").record(self.commit_ns)
 

@@ -244,11 +244,14 @@ class OrderManagerServer:
         answers = service.finish()
         self.note_answers(answers, service.counts, service.events)
         self._send(answers)
+        # Before anything else: a client that the answers have woken may run now, on this CPU.
+        sent_ns = time.monotonic_ns()
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts.requests_refused += self._refusals.note(answers)
         if self._metrics is not None:
-            service.counts.publish(self._metrics, [session.last_ns for session, _ in answers])
+            received_ns = [session.last_ns for session, _ in answers]
+            service.counts.publish(self._metrics, received_ns, sent_ns)
         service.counts.clear()
         self._log.write(service.events, service.now_ns)
         if self._traced:

@@ -351,3 +351,27 @@ def test_limits(tmp_path: Path) -> None:
     assert denied["code"] == "QTY_MAX"
     assert "6" in denied["msg"]
     assert "5" in denied["msg"]
+
+
+def test_time_until_the_ack_is_sent_has_nothing_of_what_follows(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def slow(answers: list[tuple[object, bytes]]) -> int:
+        if any(b'"order":' in answer for _, answer in answers):
+            time.sleep(1.5)
+            asked.set()
+        return 0
+
+    with server.client() as client:
+        monkeypatch.setattr(server.server._refusals, "note", slow)
+        client.send(frame(id=1) + b'{"op":"ping"}*')
+        client.read()
+        client.read()
+        assert not asked.is_set(), "the answers wait for the log of refusals"
+        assert asked.wait(10)
+    metrics = server.metrics
+    assert metrics is not None
+    eventually(lambda: metrics.histogram("order_ack_ns").snapshot().total, "no time recorded")
+    assert metrics.histogram("order_ack_ns").snapshot().percentile(100) < 1.5e9
