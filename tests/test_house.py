@@ -33,7 +33,7 @@ PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
 MAY_IMPORT: dict[str, set[str]] = {
     # Pure: values, codecs, the order core.
     "model": set(),
-    "model/wire": {"model"},
+    "model/wire": {"model", "kernel"},
     "execution": {"model", "execution/costs"},
     "execution/costs": {"model"},
     # What is compiled, settings, shared memory.

@@ -246,3 +246,30 @@ class OrderGate:
 def tally(signals: Int8s) -> tuple[int, int, int, int]: ...
 def record_latency(buckets: npt.NDArray[np.uint64], value_ns: int, count: int = 1) -> None: ...
 def record_ages(buckets: npt.NDArray[np.uint64], ticks: Ticks, now_ns: int) -> None: ...
+
+class OrderReader:
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        symbols: dict[str, None],
+        clients: dict[str, None],
+        otherwise: Callable[[bytes], Any],
+        *,
+        default_client: str,
+        id_max: int,
+        qty_max: int,
+        ts_bytes_max: int,
+        proof_bytes: int,
+    ) -> None: ...
+    def read(self, frame: bytes) -> Any: ...
+    def read_all(self, frames: list[bytes], requests: list[Any]) -> None: ...
+
+class AckWriter:
+    def __init__(
+        self,
+        otherwise: Callable[..., bytes],
+        statuses: Sequence[str],
+        types: Sequence[str],
+        tifs: Sequence[str],
+    ) -> None: ...
+    def write(self, order: Any, client: str, duplicate: bool = False) -> bytes: ...

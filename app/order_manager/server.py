@@ -20,7 +20,7 @@ from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
 from app.model.requests import PAGE_ROWS_MAX, OrderRequest, Reject, Request
 from app.model.wire.frames import DELIMITER
-from app.model.wire.order_json import decode
+from app.model.wire.order_json import decode_all
 from app.order_manager.access.admission import GREETINGS, Admission
 from app.order_manager.access.keyring import Keyring
 from app.order_manager.access.refusals import RefusalLog
@@ -268,8 +268,7 @@ class OrderManagerServer:
         """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
         try:
-            for frame in frames:
-                requests.append(decode(frame))
+            decode_all(frames, requests)
         except Exception:
             self._decide(session, frames, requests)
             if not session.closing:

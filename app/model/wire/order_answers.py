@@ -7,10 +7,11 @@ not keep.
 
 from functools import lru_cache
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from app.kernel._kernel import AckWriter
 from app.model.money import money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
 from app.model.reject_codes import RejectCode
@@ -61,8 +62,11 @@ def listed_order(order: Order, client: str) -> str:
     return f"{order_member(order, client)[:-1]}{tail}}}"
 
 
-def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
-    """The answer to an accepted or denied order: the same bytes each time it is sent."""
+def encode_any_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
+    """The answer to an accepted or denied order: the same bytes each time it is sent.
+
+    :func:`encode_ack` gives the same, and calls this for all but accepted orders of usual size.
+    """
     mark = ',"duplicate":true' if duplicate else ""
     if order.code:
         code = RejectCode(order.code).name
@@ -72,6 +76,10 @@ def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
             f'"order":{order_member(order, client)}{mark}}}*'
         ).encode()
     return f'{{"ok":true,"order":{order_member(order, client)}{mark}}}*'.encode()
+
+
+encode_ack: Final = AckWriter(encode_any_ack, STATUS_NAMES, TYPE_NAMES, TIF_NAMES).write
+"""The answer to an order; see :func:`encode_any_ack`."""
 
 
 def encode_reject(reject: Reject) -> bytes:

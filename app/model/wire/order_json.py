@@ -6,7 +6,7 @@ range, repeated keys, control bytes, incomplete UTF-8.  A ``*`` inside a string 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from app.kernel._kernel import OrderReader
 from app.model.money import FLOAT_EXACT, MAX_PRICE, UNITS, decimal_to_units, to_units
 from app.model.orders import (
     DAY,
@@ -89,8 +90,11 @@ _decode_new = msgspec.json.Decoder(NewOrder).decode
 _decode_command = msgspec.json.Decoder(Command).decode
 
 
-def decode(frame: bytes) -> Request:
-    """The request in one frame, delimiter removed, or the reject that says why it is not one."""
+def decode_any(frame: bytes) -> Request:
+    """The request in one frame, delimiter removed, or the reject that says why it is not one.
+
+    :func:`decode` gives the same, and calls this for all but orders in their usual form.
+    """
     try:
         new = _decode_new(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -272,6 +276,25 @@ def _learn_client(client: str) -> str | None:
     if len(_VALID_CLIENTS) < _NAMES_MAX:
         _VALID_CLIENTS[client] = None
     return None
+
+
+_reader: Final = OrderReader(
+    OrderRequest,
+    _VALID_SYMBOLS,
+    _VALID_CLIENTS,
+    decode_any,
+    default_client=DEFAULT_CLIENT,
+    id_max=MAX_CLIENT_ID,
+    qty_max=MAX_QTY,
+    ts_bytes_max=MAX_TS_BYTES,
+    proof_bytes=PROOF_DIGITS,
+)
+assert (SIDES["BUY"], SIDES["SELL"], PLAIN, IOC) == (1, -1, 0, 0), "as the kernel makes an order"
+assert FLOAT_EXACT >= 2e6, "below it, a float gives the exact price, as the kernel does"
+decode: Final[Callable[[bytes], Request]] = _reader.read
+"""The request in one frame; see :func:`decode_any`."""
+decode_all: Final = _reader.read_all
+"""Append the requests of a list of frames to a list; an exception leaves those before it."""
 
 
 def _is_finite_number(text: str) -> bool:

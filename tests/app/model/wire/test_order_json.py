@@ -16,9 +16,23 @@ from app.model.requests import (
     OrderRequest,
     Ping,
     Reject,
+    Request,
 )
-from app.model.wire.order_answers import encode_ack, encode_object, encode_reject, json_text
-from app.model.wire.order_json import decode
+from app.model.wire import order_answers, order_json
+from app.model.wire.order_answers import encode_object, encode_reject, json_text
+
+
+def decode(frame: bytes) -> Request:
+    """By the kernel and by its plain twin, which give the same."""
+    request = order_json.decode_any(frame)
+    assert order_json.decode(frame) == request
+    return request
+
+
+def encode_ack(order: Order, client: str, duplicate: bool = False) -> bytes:
+    answer = order_answers.encode_any_ack(order, client, duplicate)
+    assert order_answers.encode_ack(order, client, duplicate) == answer
+    return answer
 
 
 def order(**members: str) -> bytes:
