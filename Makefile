@@ -10,6 +10,10 @@ ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose versio
 # True if containers exist, running or not; otherwise the processes and the store are the host's.
 IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep -q .
 
+# Compose only says which container is "unhealthy": the reasons with which processes have stopped.
+WHY_NOT = docker compose logs --no-color --no-log-prefix --tail 100 \
+	| sed -En 's/^[^ ]+ ERROR (.* stopped exit_code=.*)/up: \1/p' | sort -u
+
 .PHONY: help setup up demo down logs stat crash compare strategy-watch test test-fast test-slow lint format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
@@ -29,8 +33,9 @@ setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kerne
 
 up: ## Run the stack: in containers if a Docker engine answers, else on this host
 	@if $(ENGINE_ANSWERS); then \
-		$(MAKE) --no-print-directory images && docker compose up -d --wait \
-		&& echo "up: the stack is ready; make logs follows its logs, make down stops it"; \
+		$(MAKE) --no-print-directory images || exit; \
+		docker compose up -d --wait || { $(WHY_NOT); exit 1; }; \
+		echo "up: the stack is ready; make logs follows its logs, make down stops it"; \
 	else \
 		echo "up: no Docker engine answers; running on this host (Ctrl-C stops it)"; \
 		$(MAKE) --no-print-directory setup && exec $(BIN)/python -m app run; \

@@ -16,10 +16,30 @@ from app.runtime.trace.writer import TraceSegment
 
 log = get_logger()
 
+SAME_LOST_S = 10.0
+"""Between two lines about the same reason."""
+
 
 def _connect(dialer: FeedDialer, writer: FeedWriter | None, proof: str) -> FeedConnection:
     known = bool(writer and writer.segments.feed_id)
     return dialer.prices(writer.next_seq if writer else 0, proof, must_be_sequenced=known)
+
+
+class LostFeed:
+    """Logs why there is no feed: while a gateway loads a large file, not for every attempt."""
+
+    def __init__(self) -> None:
+        self._reason, self._attempts, self._next_s = "", 0, 0.0
+
+    def log(self, reason: str) -> None:
+        """An attempt has failed, or a connection has broken."""
+        now_s = time.monotonic()
+        self._attempts += 1
+        again = reason == self._reason
+        if again and now_s < self._next_s:
+            return
+        log.warning("feed_lost", error=reason, **({"attempts": self._attempts} if again else {}))
+        self._reason, self._next_s = reason, now_s + SAME_LOST_S
 
 
 def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
@@ -27,6 +47,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     dialer = FeedDialer(settings)
     writer: FeedWriter | None = None
     connections = 0
+    lost = LostFeed()
 
     def heartbeat() -> None:
         writer.heartbeat() if writer else metrics.heartbeat()
@@ -54,9 +75,10 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
                     metrics.add("reconnects")
                 log.info("feed_connected", seq=writer.next_seq, sequenced=feed.sequenced)
                 backoff.reset()
+                lost = LostFeed()
                 writer.run(feed)
             except (FeedClosed, RemoteProtocolError) as error:
-                log.warning("feed_lost", error=str(error))
+                lost.log(str(error))
                 if writer:
                     writer.segments.book.count_gap()
                 backoff.sleep(stop, heartbeat)

@@ -105,7 +105,7 @@ def attach(
     """Wait for the orderbook's segments of this run; containers may start in any order.
 
     Raises:
-        FatalError: they did not appear within ``ATTACH_TIMEOUT_S``.
+        FatalError: they did not appear within ``ATTACH_TIMEOUT_S``, and no gateway is loading.
         StopRequested: a stop was requested meanwhile.
     """
     deadline = time.monotonic() + settings.attach_timeout_s
@@ -134,6 +134,9 @@ def attach(
                 raise FatalError(
                     "the order manager has not started again for this run; does it run?"
                 )
+            if metrics.is_starting("gateway"):  # a large file takes as long as it takes
+                deadline = time.monotonic() + settings.attach_timeout_s
+                continue
             raise FatalError(
                 f"no live orderbook on {settings.shm_tick_ring} within "
                 f"{settings.attach_timeout_s:g} s; is it running with the same SHM_* names?"

@@ -24,6 +24,8 @@ from app.runtime.control.client import stack_proof
 NONE: Final = -1
 """No sentiment is known."""
 RETRY_S: Final = 2.0
+RETRY_S_MAX: Final = 60.0
+"""Between two connections that brought nothing, as after the end of the run."""
 CONNECT_TIMEOUT_S: Final = 0.2
 RECEIVE_BYTES: Final = 256 * 1024
 RECEIVES_MAX: Final = 64
@@ -40,7 +42,7 @@ class Sentiments:
         self._settings = settings
         self._socket: socket.socket | None = None
         self._connecting: Connecting | None = None
-        self._next_try_s = 0.0
+        self._next_try_s, self._pause_s = 0.0, RETRY_S
         self._parser: _kernel.FieldParser | None = None
         self._times: list[deque[int]] = []
         self._values: list[deque[int]] = []
@@ -55,7 +57,7 @@ class Sentiments:
         self._parser = _kernel.FieldParser(symbols)
         self._times = [deque(maxlen=VALUES_MAX) for _ in symbols]
         self._values = [deque(maxlen=VALUES_MAX) for _ in symbols]
-        self._next_try_s = 0.0
+        self._next_try_s, self._pause_s = 0.0, RETRY_S
 
     def at(self, index: int, event_ns: int) -> int:
         """The symbol's sentiment at a time, :data:`NONE` if it is not known."""
@@ -82,7 +84,9 @@ class Sentiments:
                 view = memoryview(self._buffer)[self._fill : self._fill + RECEIVE_BYTES]
                 count = self._socket.recv_into(view)
                 if not count:
+                    self._pause_s = min(2 * self._pause_s, RETRY_S_MAX)
                     raise ConnectionAbortedError("the gateway closed the connection")
+                self._pause_s = RETRY_S
                 self._fill += count
                 self._take(self._parser)
         except BlockingIOError:
@@ -97,7 +101,7 @@ class Sentiments:
             now_s = time.monotonic()
             if now_s < self._next_try_s:
                 return False
-            self._next_try_s = now_s + RETRY_S
+            self._next_try_s = now_s + self._pause_s
             proof = stack_proof(self._settings) if of_stack else ""
             hello = PROOF + proof.encode() + DELIMITER if proof else b""
             address = (self._settings.gateway_host, self._settings.sentiment_port)

@@ -150,6 +150,15 @@ class ProcessMetrics:
                 return int.from_bytes(run, sys.byteorder) != self._run
         return False
 
+    def is_starting(self, service: str) -> bool:
+        """Whether a process of another service is alive and not ready yet."""
+        for block in range(BLOCK_COUNT):
+            start = block_offset(block)
+            head = BLOCK_HEAD.unpack_from(self._segment.buf, start)
+            if head[CLAIMS] and text_of(head[SERVICE]) == service:
+                return STATES[head[STATE]] == "starting" and self._segment.is_locked(start)
+        return False
+
     def begin_run(self, run: int) -> None:
         """The stack begins another run; for the gateway, which goes on.
 

@@ -5,7 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
+from app.orderbook import process
 from app.runtime.metrics.snapshot import read_metrics
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
@@ -88,6 +90,23 @@ def test_cut_connections_lose_and_duplicate_nothing(start: Start, reset: bool) -
     seqs, log = run_of(start, *cuts, serve())
     assert seqs == list(range(TICKS))
     assert log.count("feed_lost") == len(cuts)
+
+
+def test_a_gateway_that_loads_a_large_file_is_no_line_for_every_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(process.time, "monotonic", lambda: now_s)
+    lost = process.LostFeed()
+    with capture_logs() as lines:
+        for _ in range(100):
+            lost.log("refused")
+            now_s += 0.25
+        lost.log("reset")
+        lost.log("refused")
+    assert [(line["error"], line.get("attempts")) for line in lines] == [
+        ("refused", None), ("refused", 41), ("refused", 81), ("reset", None), ("refused", None),
+    ]  # fmt: skip
 
 
 def test_occasionally_damaged_stream_loses_nothing(start: Start) -> None:

@@ -1,10 +1,17 @@
 """The name that a run's orders are sent under."""
 
+import threading
+import time
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from app.config.settings import Settings
-from app.strategy.attach import ADDED_LATER, decides_orders, fingerprint
+from app.runtime.lifecycle import FatalError, Stop
+from app.runtime.metrics.process_metrics import ProcessMetrics
+from app.strategy.attach import ADDED_LATER, attach, decides_orders, fingerprint
+from tests.support.children import eventually
 
 NEUTRAL = (
     "gateway_", "order_manager_", "orderbook_", "bind_host", "publish_feed_open", "price_",
@@ -51,3 +58,36 @@ def test_the_fingerprint_follows_what_decides_and_nothing_else() -> None:
         assert fingerprint(msgspec.structs.replace(base, **{name: value}), "feed") != known
     for name, value in {"pace": "max", "log_level": "DEBUG", "shm_metrics": "m"}.items():
         assert fingerprint(msgspec.structs.replace(base, **{name: value}), "feed") == known
+
+
+@pytest.mark.parametrize("end", [lambda gateway: gateway.set_state("ready"), ProcessMetrics.close])
+def test_it_waits_as_long_as_a_gateway_loads(
+    name: str, end: Callable[[ProcessMetrics], object]
+) -> None:
+    """A large file takes minutes.  A gateway that is ready, or has died, is nothing to wait for."""
+    settings = Settings(
+        shm_metrics=f"{name}_metrics", shm_metadata=f"{name}_metadata", attach_timeout_s=0.1
+    )
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            attach(settings, strategy, Stop())
+        except FatalError as error:
+            errors.append(error)
+
+    gateway = ProcessMetrics.open(settings.shm_metrics, "gateway")
+    strategy = ProcessMetrics.open(settings.shm_metrics, "strategy")
+    gateway.set_state("starting")
+    waiting = threading.Thread(target=wait)
+    try:
+        waiting.start()
+        time.sleep(0.5)
+        assert waiting.is_alive()
+        end(gateway)
+        eventually(lambda: errors, "no orderbook", 10)
+        assert "no live orderbook" in str(errors[0])
+    finally:
+        waiting.join(10)
+        strategy.close()
+        gateway.close()

@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from app.config.settings import Settings
+from app.dashboard.sources import sentiment
 from app.dashboard.sources.sentiment import NONE, Sentiments
 from tests.support.children import eventually
 
@@ -87,6 +89,42 @@ def test_a_name_that_takes_long_to_resolve(
     connection, _ = gateway.accept()
     connection.settimeout(5)
     assert connection.recv(1) == b""
+
+
+def test_after_the_end_of_a_run_it_asks_ever_less_often(
+    gateway: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each connection is two lines in the gateway's log."""
+    now_s = 1000.0
+    monkeypatch.setattr(sentiment, "time", SimpleNamespace(monotonic=lambda: now_s))
+    made = sentiments(gateway)
+
+    def connects_after(pause_s: float, data: bytes = b"") -> None:
+        nonlocal now_s
+        now_s += pause_s - 0.01
+        made.read(of_stack=False)
+        gateway.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            gateway.accept()
+        now_s += 0.01
+        accept(data)
+
+    def accept(data: bytes = b"") -> None:
+        gateway.settimeout(5)
+        made.read(of_stack=False)
+        with gateway.accept()[0] as connection:
+            connection.sendall(data)
+        made.problem = ""
+        eventually(lambda: made.read(of_stack=False) or made.problem, "its end", 5)
+
+    accept()
+    for pause_s in (2, 4, 8, 16, 32, 60, 60):
+        connects_after(pause_s)
+    connects_after(60, b"2025-10-01 09:30:00*B*61*")
+    assert made.at(1, LATE) == 61
+    connects_after(60)
+    connects_after(4)
+    made.close()
 
 
 def test_nobody_listens(gateway: socket.socket) -> None:

@@ -67,6 +67,8 @@ class FakeExchange:
         combined: bool = False,
         tls: ssl.SSLContext | None = None,
         waits: bool = True,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         """``waits``: plays nothing before the first client has come."""
         self.trades = walk(seed)
@@ -79,7 +81,7 @@ class FakeExchange:
         self.refuse_with: list[tuple[int, dict[str, str]]] = []
         """An answer for each of the next attempts to connect."""
         self.connections = 0
-        self.port = 0
+        self.host, self.port = host, port
         self._per_s, self._limit, self._combined = per_s, limit, combined
         self._acts = dict(acts or {})
         self._tls, self._waits = tls, waits
@@ -102,7 +104,7 @@ class FakeExchange:
     @property
     def url(self) -> str:
         scheme = "ws" if self._tls is None else "wss"
-        return f"{scheme}://127.0.0.1:{self.port}/ws"
+        return f"{scheme}://{self.host}:{self.port}/ws"
 
     @property
     def clients(self) -> int:
@@ -117,8 +119,8 @@ class FakeExchange:
         self._stopped = asyncio.Event()
         async with serve(
             self._accept,
-            "127.0.0.1",
-            0,
+            self.host,
+            self.port,
             ssl=self._tls,
             process_request=self._answer,
             ping_interval=None,
