@@ -7,16 +7,9 @@ from app.order_manager.session import Session
 from app.order_manager.sessions import Sessions
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
-NAMES: Final = (
-    "orders_received",
-    "orders_acked",
-    "orders_rejected",
-    "orders_duplicate",
-    "fills",
-    "frames_bad",
-    "requests_refused",
-    "commits",
-)
+RARE: Final = ("orders_rejected", "orders_duplicate", "frames_bad", "requests_refused")
+"""Of most batches these are 0."""
+NAMES: Final = ("orders_received", "orders_acked", "fills", "commits", *RARE)
 """Counters of the metrics that count a batch's events."""
 
 
@@ -55,22 +48,31 @@ class Counts:
         """Orders answered with an ACK; a batch with other answers has commands or rejects."""
         return self.orders_acked + self.orders_duplicate
 
-    def publish(self, metrics: ProcessMetrics, received_ns: Iterable[int], sent_ns: int) -> None:
+    def publish(
+        self, metrics: ProcessMetrics, received: Iterable[tuple[int, int]], sent_ns: int
+    ) -> None:
         """Add the counts to the counters in shared memory.
 
-        ``received_ns``: for each answer, when its request arrived; ``sent_ns``: when the call that
-        sent the answers returned (CLOCK_MONOTONIC).
+        ``received``: when requests arrived, and how many of the answers are to these; ``sent_ns``:
+        when the call that sent the answers returned (CLOCK_MONOTONIC).
         """
-        for name in NAMES:
-            if count := getattr(self, name):
-                metrics.add(name, count)
+        add = metrics.add
         if self.orders_received:
+            add("orders_received", self.orders_received)
             metrics.mark_event(sent_ns)
             record = metrics.histogram("order_ack_ns").record
-            for at_ns in received_ns:
-                record(sent_ns - at_ns)
+            for at_ns, count in received:
+                record(sent_ns - at_ns, count)
+        if self.orders_acked:
+            add("orders_acked", self.orders_acked)
+        if self.fills:
+            add("fills", self.fills)
         if self.commits:
+            add("commits", self.commits)
             metrics.histogram("commit_ns").record(self.commit_ns)
+        for name in RARE:
+            if count := getattr(self, name):
+                add(name, count)
 
 
 def publish_now(

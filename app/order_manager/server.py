@@ -243,15 +243,14 @@ class OrderManagerServer:
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
         self.note_answers(answers, service.counts, service.events)
-        self._send(answers)
+        received = self._send(answers)
         # Before anything else: a client that the answers have woken may run now, on this CPU.
         sent_ns = time.monotonic_ns()
         self._resize_batch(service.counts.commit_ns)
         if service.counts.positive != len(answers):
             service.counts.requests_refused += self._refusals.note(answers)
         if self._metrics is not None:
-            received_ns = [session.last_ns for session, _ in answers]
-            service.counts.publish(self._metrics, received_ns, sent_ns)
+            service.counts.publish(self._metrics, received, sent_ns)
         service.counts.clear()
         self._log.write(service.events, service.now_ns)
         if self._traced:
@@ -317,11 +316,12 @@ class OrderManagerServer:
         with self._turn.query():
             self._service.handle(session, request)
 
-    def _send(self, answers: list[tuple[Session, bytes]]) -> None:
+    def _send(self, answers: list[tuple[Session, bytes]]) -> list[tuple[int, int]]:
+        """Send each session its answers; returns when it was last read, and how many they are."""
         send = self._sessions.send
         if len(answers) == 1:
             send(*answers[0])
-            return
+            return [(answers[0][0].last_ns, 1)]
         joined: dict[Session, list[bytes]] = {}
         for session, answer in answers:
             parts = joined.get(session)
@@ -331,6 +331,7 @@ class OrderManagerServer:
                 parts.append(answer)
         for session, parts in joined.items():
             send(session, b"".join(parts))
+        return [(session.last_ns, len(parts)) for session, parts in joined.items()]
 
     def _maintain(self, now: float, idle: bool) -> None:
         """Background work: a few times a second, and whenever the loop is idle."""

@@ -61,17 +61,17 @@ class Checkpointer:
         connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)
         self.wal_pages = 0
 
-    def end_batch(self, connection: apsw.Connection, changed: dict[Key, Position]) -> None:
-        """Keep the positions that a committed batch has changed, and count its pages.
+    def end_batch(self, changed: dict[Key, Position]) -> None:
+        """Keep the positions that a committed batch has changed.
 
         Not by SQLite's hook after a commit, which would call Python before the answer is sent.
         """
-        self.wal_pages += connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)[0]
         self.unwritten.update(position_rows(changed))
         self._last_batch_s = time.monotonic()
 
-    def checkpoint_due(self, idle: bool) -> bool:
+    def checkpoint_due(self, connection: apsw.Connection, idle: bool) -> bool:
         """Whether the log is long enough for a checkpoint; a shorter one suffices when idle."""
+        self.wal_pages += connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE, True)[0]
         return self.wal_pages * PAGE_BYTES >= (WAL_IDLE_BYTES if idle else WAL_BYTES)
 
     def positions_due(self, idle: bool) -> bool:

@@ -101,7 +101,11 @@ def position_rows(positions: Positions) -> dict[Key, PositionRow]:
             db_int(p.realized),
             p.mark,
             p.fill_no,
-            *map(db_int, p.costs),
+            db_int(p.fees),
+            db_int(p.slippage),
+            db_int(p.impact),
+            db_int(p.borrow),
+            db_int(p.turnover),
             p.since_ns,
         )
         for key, p in positions.items()

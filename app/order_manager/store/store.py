@@ -288,7 +288,7 @@ class OrderStore:
         So the next batch does not wait for BEGIN.  Holding the write lock in the meantime is
         harmless, because this process is the only writer.
         """
-        self.checkpointer.end_batch(self._connection, self.pending.positions)
+        self.checkpointer.end_batch(self.pending.positions)
         self.pending.positions.clear()
         self._begin_early()
 
@@ -325,7 +325,7 @@ class OrderStore:
             with contextlib.suppress(StoreUnavailableError):
                 self._open_again(lost)
         checkpointer = self.checkpointer
-        checkpoint_due = checkpointer.checkpoint_due(idle)
+        checkpoint_due = checkpointer.checkpoint_due(self._connection, idle)
         positions_due = checkpointer.positions_due(idle) or checkpointer.marks_due(idle)
         if self._rows_written or not (checkpoint_due or positions_due):
             return

@@ -58,13 +58,13 @@ class Histogram:
         """The bucket counts, uint64 ``[4352]``, writable, no copy."""
         return np.frombuffer(self._words, dtype=np.uint64)
 
-    def record(self, value_ns: int) -> None:
-        """Count one value; a value outside 0 ... 2^40 - 1 goes into the nearest bucket."""
+    def record(self, value_ns: int, count: int = 1) -> None:
+        """Count ``count`` equal values; outside 0 ... 2^40 - 1 they go into the nearest bucket."""
         shift = (value_ns | SUB_BUCKET_MASK).bit_length() - SUB_BUCKET_BITS
         if value_ns < 0 or value_ns > HIGHEST_VALUE_NS:
-            self._words[index_of(value_ns)] += 1
+            self._words[index_of(value_ns)] += count
         else:
-            self._words[(shift << HALF_BITS) + (value_ns >> shift)] += 1
+            self._words[(shift << HALF_BITS) + (value_ns >> shift)] += count
 
     def snapshot(self) -> "HistogramSnapshot":
         """A copy of the current counts."""

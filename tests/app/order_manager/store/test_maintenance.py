@@ -60,7 +60,7 @@ def test_a_failed_checkpoint_is_counted_and_logged(
     manager.store.maintain(idle=False)
     assert checkpointer.take_errors() == {"checkpoint_errors": 1}
     assert warnings == [("checkpoint_failed", {"path": str(path), "reason": "IOError: on purpose"})]
-    assert checkpointer.wal_pages == 9000, "it stays due"
+    assert checkpointer.wal_pages >= 9000, "it stays due"
     disk.failing = None
     manager.store.maintain(idle=False)
     assert checkpointer.wal_pages == 0
