@@ -93,7 +93,8 @@ class OrderManagerServer:
         run_id = resolve_run_id(chosen, metrics.run if metrics else 0)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
             prune_at_start(path, chosen.order_store_keep_days, run_id)
-            self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
+            synchronous, decimals = chosen.order_store_synchronous, chosen.qty_decimals
+            self._store = OrderStore.open(path, synchronous, run_id, decimals)
             opened.callback(self._store.close)
             self._room = RoomWatch(path, chosen.order_store_free_bytes_min)
             self._prices: PriceSource = NoPrices()
@@ -102,6 +103,7 @@ class OrderManagerServer:
                 opened.callback(book.close)
                 self._prices = book
             self._service = build_service(chosen, self._store, self._prices)
+            self._scale = self._service.core.scale
             self._service.grant_of = attrgetter("grant")
             listener = opened.enter_context(listen(host, port))
             if settings is not None:
@@ -113,7 +115,7 @@ class OrderManagerServer:
             self._epoll.register(self._wake, IN)
             self._sessions = Sessions(self._epoll, listener, chosen, tls, keyring)
             self._admission = Admission(keyring, self._service, self._sessions)
-            self._log = OrderLog(chosen.log_format, chosen.log_level)
+            self._log = OrderLog(chosen.log_format, chosen.log_level, scale=self._scale)
             opened.pop_all()
         self.host = host
         self.port: int = listener.getsockname()[1]
@@ -264,9 +266,10 @@ class OrderManagerServer:
     def _handle(self, session: Session, frames: list[bytes]) -> None:
         """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
+        scale = self._scale
         try:
             for frame in frames:
-                requests.append(decode(frame))
+                requests.append(decode(frame, scale))
         except Exception:
             self._decide(session, frames, requests)
             if not session.closing:
