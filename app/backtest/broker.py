@@ -39,7 +39,7 @@ class PaperBroker:
 
     def submit(self, encoded: EncodedOrder, now_ns: int) -> Order:
         """Decide on one encoded order; a rejected order has a code."""
-        request = decode(encoded.frame[:-1])
+        request = decode(encoded.frame[:-1], self.core.scale)
         assert isinstance(request, OrderRequest), request
         for symbol, price in (encoded.marks or {}).items():
             self._marks[symbol] = to_units(price)

@@ -120,15 +120,17 @@ cdef class OrderReader:
         self.ts_bytes_max, self.proof_bytes = ts_bytes_max, proof_bytes
         self.last_client = None
 
-    def read(self, bytes frame not None):
-        """The request in one frame."""
+    def read(self, bytes frame not None, scale=None):
+        """The request in one frame; ``scale``: how many decimals quantities have, None for none."""
+        if scale is not None and scale.decimals:
+            return self.otherwise(frame, scale)
         request = self.usual(frame)
         return self.otherwise(frame) if request is None else request
 
-    def read_all(self, list frames not None, list requests not None):
+    def read_all(self, list frames not None, list requests not None, scale=None):
         """Append the requests of ``frames``; an exception leaves those before it."""
         for frame in frames:
-            requests.append(self.read(frame))
+            requests.append(self.read(frame, scale))
 
     cdef object usual(self, bytes frame):
         cdef const char *p = PyBytes_AS_STRING(frame)
@@ -322,9 +324,11 @@ cdef class AckWriter:
         self.types = [name.encode() for name in types]
         self.tifs = [name.encode() for name in tifs]
 
-    def write(self, order, str client not None, duplicate=False):
-        """The answer as a frame."""
+    def write(self, order, str client not None, duplicate=False, scale=None):
+        """The answer as a frame; ``scale``: how many decimals quantities have, None for none."""
         answer = None
+        if scale is not None and scale.decimals:
+            return self.otherwise(order, client, duplicate, scale)
         if not order.code:
             try:
                 answer = self.usual(order, client, bool(duplicate))

@@ -93,7 +93,8 @@ class OrderManagerServer:
         run_id = resolve_run_id(chosen, metrics.run if metrics else 0)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
             prune_at_start(path, chosen.order_store_keep_days, run_id)
-            self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
+            synchronous, decimals = chosen.order_store_synchronous, chosen.qty_decimals
+            self._store = OrderStore.open(path, synchronous, run_id, decimals)
             opened.callback(self._store.close)
             self._room = RoomWatch(path, chosen.order_store_free_bytes_min)
             self._prices: PriceSource = NoPrices()
@@ -113,7 +114,9 @@ class OrderManagerServer:
             self._epoll.register(self._wake, IN)
             self._sessions = Sessions(self._epoll, listener, chosen, tls, keyring)
             self._admission = Admission(keyring, self._service, self._sessions)
-            self._log = OrderLog(chosen.log_format, chosen.log_level)
+            self._log = OrderLog(
+                chosen.log_format, chosen.log_level, scale=self._service.core.scale
+            )
             opened.pop_all()
         self.host = host
         self.port: int = listener.getsockname()[1]
@@ -127,7 +130,6 @@ class OrderManagerServer:
         self._turn = Turn(2 * BATCH_NS)
         self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
-        self._poll_s = chosen.book_poll_ms / 1000
         self._next_maintenance = 0.0
 
     def start(self) -> None:
@@ -175,7 +177,7 @@ class OrderManagerServer:
         if self._has_work():
             return 0.0
         if self._service.has_timed_work:
-            return self._poll_s
+            return self.settings.book_poll_ms / 1000
         return LOG_RETRY_S if self._log.pending else IDLE_S
 
     def _receive(self, session: Session, event: int) -> None:
@@ -267,7 +269,7 @@ class OrderManagerServer:
         """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
         try:
-            decode_all(frames, requests)
+            decode_all(frames, requests, self._service.core.scale)
         except Exception:
             self._decide(session, frames, requests)
             if not session.closing:

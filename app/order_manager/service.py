@@ -140,7 +140,7 @@ class OrderService(Generic[Peer]):
         self._canceling = list(islice(self._to_cancel, CANCELS_MAX))
         for order in core.cancel_all(self._canceling, "connection ended", self.now_ns):
             name = core.name_of(order)
-            self.events.append(canceled_note(order, name, " reason=connection_ended"))
+            self.events.append(canceled_note(order, name, " reason=connection_ended", core.scale))
 
     def handle(self, peer: Peer, request: Request) -> None:
         """Process one decoded frame; :meth:`finish` returns its answer."""
@@ -202,7 +202,7 @@ class OrderService(Generic[Peer]):
         acked = (order, request.client, duplicate)
         if order.status in OPEN_STATES:
             # It may still change: its ACK and its log line show the order as it stands now.
-            self._answers.append((peer, encode_ack(*acked)))
+            self._answers.append((peer, encode_ack(*acked, self.core.scale)))
             order = copy(order)
         else:
             self._answers.append((peer, acked))
@@ -262,9 +262,10 @@ class OrderService(Generic[Peer]):
         return answers
 
     def _encode_answers(self) -> list[tuple[Peer, bytes]]:
+        scale = self.core.scale
         try:
             return [
-                (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
+                (peer, answer if isinstance(answer, bytes) else encode_ack(*answer, scale))
                 for peer, answer in self._answers
             ]
         except Exception:
