@@ -245,7 +245,7 @@ class OrderManagerServer:
         waiting.extendleft(reversed(postponed))
         answers = service.finish()
         self.note_answers(answers, service.counts, service.events)
-        received = self._send(answers)
+        received = self._sessions.send_all(answers)
         # Before anything else: a client that the answers have woken may run now, on this CPU.
         sent_ns = time.monotonic_ns()
         self._resize_batch(service.counts.commit_ns)
@@ -317,23 +317,6 @@ class OrderManagerServer:
         self._service.queries.rows_max = ROWS_SHARED if self._turn.shared else PAGE_ROWS_MAX
         with self._turn.query():
             self._service.handle(session, request)
-
-    def _send(self, answers: list[tuple[Session, bytes]]) -> list[tuple[int, int]]:
-        """Send each session its answers; returns when it was last read, and how many they are."""
-        send = self._sessions.send
-        if len(answers) == 1:
-            send(*answers[0])
-            return [(answers[0][0].last_ns, 1)]
-        joined: dict[Session, list[bytes]] = {}
-        for session, answer in answers:
-            parts = joined.get(session)
-            if parts is None:
-                joined[session] = [answer]
-            else:
-                parts.append(answer)
-        for session, parts in joined.items():
-            send(session, b"".join(parts))
-        return [(session.last_ns, len(parts)) for session, parts in joined.items()]
 
     def _maintain(self, now: float, idle: bool) -> None:
         """Background work: a few times a second, and whenever the loop is idle."""

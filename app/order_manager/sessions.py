@@ -238,6 +238,23 @@ class Sessions:
         if not done or session.mask != IN:
             self.watch(session)
 
+    def send_all(self, answers: list[tuple[Session, bytes]]) -> list[tuple[int, int]]:
+        """Send each session its answers; returns when it was last read, and how many they are."""
+        send = self.send
+        if len(answers) == 1:
+            send(*answers[0])
+            return [(answers[0][0].last_ns, 1)]
+        joined: dict[Session, list[bytes]] = {}
+        for session, answer in answers:
+            parts = joined.get(session)
+            if parts is None:
+                joined[session] = [answer]
+            else:
+                parts.append(answer)
+        for session, parts in joined.items():
+            send(session, b"".join(parts))
+        return [(session.last_ns, len(parts)) for session, parts in joined.items()]
+
     def refuse(self, session: Session, event: str, reason: str) -> None:
         """Accept nothing more from this peer, and close once its answers are sent."""
         if not session.closing:
