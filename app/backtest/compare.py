@@ -19,7 +19,7 @@ from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadProgress
-from app.model.money import UNITS, to_units
+from app.model.money import WHOLE, Scale, to_units
 from app.order_manager.store.files import store_path
 from app.order_manager.store.schema import StoreError
 from app.order_manager.store.tools import reading
@@ -44,11 +44,12 @@ class Comparison(NamedTuple):
     stored: Outcome
     expected: Outcome
     profit: int
+    scale: Scale = WHOLE
 
     @property
     def difference(self) -> str | None:
         """The first difference, the store's side first; None if they are equal."""
-        return first_difference(self.stored, self.expected)
+        return first_difference(self.stored, self.expected, self.scale)
 
     @property
     def lost(self) -> int:
@@ -64,7 +65,7 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         orders, fills, _ = self.stored
-        profit = f"{self.profit / UNITS:z,.2f}"
+        profit = f"{self.scale.amount(self.profit):z,.2f}"
         return f"{len(orders):,} orders, {len(fills):,} fills, PnL {profit} at the last order"
 
 
@@ -143,7 +144,7 @@ class Comparer:
             position.realized + position.qty * marks[position.symbol] - position.cost
             for position in stored.positions
         ) - sum(result.accrued.values())
-        return Comparison(stored, expected, profit)
+        return Comparison(stored, expected, profit, result.scale)
 
 
 def shown(comparisons: list[Comparison]) -> tuple[bool, str]:

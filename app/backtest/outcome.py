@@ -8,7 +8,7 @@ from typing import NamedTuple
 import apsw
 
 from app.backtest.result import Result
-from app.model.money import divide, money_text
+from app.model.money import WHOLE, Scale, divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TYPE_NAMES, tick_of_order_id
 from app.model.position import Costs, Position
 from app.order_manager.store.positions import read_positions
@@ -16,7 +16,7 @@ from app.order_manager.store.tools import reading
 
 
 class OrderLine(NamedTuple):
-    """One order as acknowledged, money in 1e-9 units; ``tick``: the one it was sent on."""
+    """One order as acknowledged, numbers in units; ``tick``: the one it was sent on."""
 
     client: str
     tick: int
@@ -31,11 +31,13 @@ class OrderLine(NamedTuple):
     filled_notional: int
     code: int
 
-    def __str__(self) -> str:
+    def text(self, scale: Scale) -> str:
+        """For a message."""
         price = "market" if self.price is None else money_text(self.price)
+        qty, filled = scale.qty_text(self.qty), scale.qty_text(self.filled_qty)
         return (
-            f"{self.client}: tick {self.tick} {self.side} {self.qty} {self.symbol} @ {price} "
-            f"{self.status} {self.filled_qty}" + (f" code {self.code}" if self.code else "")
+            f"{self.client}: tick {self.tick} {self.side} {qty} {self.symbol} @ {price} "
+            f"{self.status} {filled}" + (f" code {self.code}" if self.code else "")
         )
 
 
@@ -51,8 +53,10 @@ class FillLine(NamedTuple):
     impact: int
     borrow: int
 
-    def __str__(self) -> str:
-        return f"{self.client}: fill of tick {self.tick}, {self.qty} @ {money_text(self.price)}"
+    def text(self, scale: Scale) -> str:
+        """For a message."""
+        qty = scale.qty_text(self.qty)
+        return f"{self.client}: fill of tick {self.tick}, {qty} @ {money_text(self.price)}"
 
 
 class PositionLine(NamedTuple):
@@ -73,12 +77,17 @@ class PositionLine(NamedTuple):
         """Realized and unrealized."""
         return self.realized + self.qty * self.mark - self.cost
 
-    def __str__(self) -> str:
+    def text(self, scale: Scale) -> str:
+        """For a message."""
         average = divide(self.cost, self.qty) if self.qty else 0
         return (
-            f"{self.client}: {self.symbol} {self.qty} @ {money_text(average)}, realised "
-            f"{money_text(self.realized)}, profit {money_text(self.profit)}"
+            f"{self.client}: {self.symbol} {scale.qty_text(self.qty)} @ {money_text(average)}, "
+            f"realised {scale.amount_text(self.realized)}, "
+            f"profit {scale.amount_text(self.profit)}"
         )
+
+
+Line = OrderLine | FillLine | PositionLine
 
 
 class Outcome(NamedTuple):
@@ -90,7 +99,7 @@ class Outcome(NamedTuple):
 
     @property
     def profit(self) -> int:
-        """Total over all clients and symbols, in 1e-9 units."""
+        """Total over all clients and symbols, in units."""
         return sum(position.profit for position in self.positions)
 
     def __str__(self) -> str:
@@ -191,12 +200,12 @@ def position_line(client: str, symbol: str, p: Position) -> PositionLine:
     return PositionLine(client, symbol, p.qty, p.cost, p.realized, p.mark, p.costs, p.since_ns)
 
 
-def first_difference(one: Outcome, other: Outcome) -> str | None:
+def first_difference(one: Outcome, other: Outcome, scale: Scale = WHOLE) -> str | None:
     """The first difference between two runs as one line; None if they are equal.
 
-    Clients run concurrently, so only the sequence of each client is compared.
+    ``scale``: of both.  Clients run concurrently, so only the sequence of each client is compared.
     """
-    pairs: list[tuple[str, Sequence[tuple[object, ...]], Sequence[tuple[object, ...]]]] = []
+    pairs: list[tuple[str, Sequence[Line], Sequence[Line]]] = []
     for client in sorted({line.client for line in (*one.orders, *other.orders)}):
         pairs.append(("order", _of(client, one.orders), _of(client, other.orders)))
         pairs.append(("fill", _of(client, one.fills), _of(client, other.fills)))
@@ -204,17 +213,17 @@ def first_difference(one: Outcome, other: Outcome) -> str | None:
     for what, ours, theirs in pairs:
         for number, (a, b) in enumerate(zip_longest(ours, theirs), 1):
             if a != b:
-                left, right = (
-                    "nothing" if line is None else f"{line}{_hidden(a, b, line)}" for line in (a, b)
-                )
+                texts = ["nothing" if line is None else line.text(scale) for line in (a, b)]
+                if texts[0] == texts[1]:
+                    # The short form does not show the difference: all fields.
+                    texts = [
+                        f"{text} {tuple(line or ())}"
+                        for text, line in zip(texts, (a, b), strict=True)
+                    ]
+                left, right = texts
                 return f"{what} {number}: {left} | {right}"
     return None
 
 
-def _of(client: str, lines: Iterable[OrderLine] | Iterable[FillLine]) -> list[tuple[object, ...]]:
+def _of(client: str, lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if line.client == client]
-
-
-def _hidden(a: object, b: object, line: object) -> str:
-    """All fields of a line if its short form does not show the difference."""
-    return f" {tuple(line)}" if str(a) == str(b) and isinstance(line, tuple) else ""

@@ -120,6 +120,7 @@ def replay(
         engine.context.orders.placed,
         engine.context.orders.canceled,
         len(engine.left_open),
+        scale=engine.scale,
     )
 
 
@@ -131,6 +132,7 @@ def trade(
     signals: npt.NDArray[np.int8],
 ) -> list[Fill]:
     """Send the orders of one batch; returns the fills, in order."""
+    number, unit = engine.scale.qty, UNITS * engine.scale.factor
     fills: list[Fill] = []
     for intents, encoded in engine.orders(ticks, signals, client):
         for intent, frames in zip(intents, encoded, strict=True):
@@ -139,19 +141,19 @@ def trade(
             engine.settle(intent, order.filled_qty)
             if order.filled_qty:
                 price = order.filled_notional / order.filled_qty / UNITS
-                signed_qty = order.side * order.filled_qty
+                signed_qty = number(order.side * order.filled_qty)
                 fill = Fill(
                     intent.seq,
                     intent.symbol_index,
                     signed_qty,
                     price,
-                    order.fee / UNITS,
-                    order.slippage / UNITS,
-                    order.impact / UNITS,
-                    order.borrow / UNITS,
+                    order.fee / unit,
+                    order.slippage / unit,
+                    order.impact / unit,
+                    order.borrow / unit,
                 )
                 if order.event_ns is not None:
-                    short = max(-broker.cost(client, order.symbol), 0) / UNITS
+                    short = max(-broker.cost(client, order.symbol), 0) / unit
                     fill = fill._replace(short=short, event_ns=order.event_ns)
                 fills.append(fill)
             if engine.told:

@@ -19,7 +19,7 @@ from app.backtest.performance.summary import (
     summarize,
 )
 from app.model.money import UNITS
-from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row
+from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row, texts_of
 from app.model.orders import tick_of_order_id
 from app.model.timestamps import NS_PER_S
 from app.runtime.metrics.tables import cost_tables, number, table
@@ -86,7 +86,7 @@ def _performance(result: "Result", capital: float) -> RenderableType:
     except CapitalLost as error:
         return table(("returns by day", "value"), [("cannot be told", str(error))])
     days = len(daily.event_ns)
-    notional = sum(order.filled_notional for order in result.orders) / UNITS
+    notional = result.scale.amount(sum(order.filled_notional for order in result.orders))
     rows = [
         [label(name), *(_measure(name, of) for of in (ours, buy_and_hold))]
         for name in Summary._fields
@@ -111,21 +111,23 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
     orders = Counter(order.symbol for order in result.orders)
     filled = Counter(order.symbol for order in result.orders if order.filled_qty)
     rows, realized_sum, open_sum = [], 0.0, 0.0
+    amount = result.scale.amount
     for symbol in sorted(orders):
         position = result.positions.get(symbol)
         last = result.last_price[symbol]
-        realized = opened = 0.0
+        realized = opened = held = 0.0
         if position is not None:
-            realized = position.realized / UNITS
-            opened = position.qty * last - position.cost / UNITS
-            opened -= result.accrued.get(symbol, 0) / UNITS
+            realized = amount(position.realized)
+            held = result.scale.qty(position.qty)
+            opened = held * last - amount(position.cost)
+            opened -= amount(result.accrued.get(symbol, 0))
         average = position.avg_cost if position is not None else None
         rows.append(
             [
                 symbol,
                 number(orders[symbol]),
                 number(filled[symbol]),
-                number(position.qty if position is not None else 0),
+                _qty(held),
                 number(None if average is None else average / UNITS, 4),
                 number(last, 4),
                 number(realized, 2),
@@ -140,13 +142,18 @@ def _symbol_rows(result: "Result") -> list[list[str]]:
     return [*rows, ["all", *sums, *money]]
 
 
+def _qty(value: float) -> str:
+    """As many decimals as it has."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".")
+
+
 def write_orders(result: "Result", folder: Path) -> Path:
     """Write the orders in the columns of the store's export, and ``tick`` as the last.
 
     ``tick`` is the sequence number of the tick that caused the order, and ``at_ns`` the tick's
     time.  ``run_id`` is empty: a backtest is no run of the stack.
     """
-    path = folder / ORDERS_FILE
+    path, texts = folder / ORDERS_FILE, texts_of(result.scale)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*csv_header(ORDER_COLUMNS), "tick"])
@@ -170,7 +177,7 @@ def write_orders(result: "Result", folder: Path) -> Path:
                 order.code,
                 order.msg,
             )
-            writer.writerow([*csv_cells(ORDER_COLUMNS, row), tick_of_order_id(order.id)])
+            writer.writerow([*csv_cells(ORDER_COLUMNS, row, texts), tick_of_order_id(order.id)])
     return path
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.backtest.performance.daily import DAY_NS, DailyCloses, day_starts
-from app.model.money import UNITS, money_text
+from app.model.money import UNITS, WHOLE, Scale, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import YEAR_NS, Costs, Position
 from app.model.reject_codes import RejectCode
@@ -28,7 +28,7 @@ class Fill(NamedTuple):
 
     seq: int
     symbol_index: int
-    signed_qty: int
+    signed_qty: float
     price: float
     fee: float = 0.0
     slippage: float = 0.0
@@ -137,9 +137,10 @@ class Result(msgspec.Struct):
 
     ``took_s``: duration of the replay, without loading.  ``signals``: how many BUY, SELL,
     FLAT and HOLD.  ``params``: the strategy's parameters, all of them.  ``accrued``: symbol -> what
-    a short has cost since its last fill, in units of 1e-9.  ``placed``: orders that the strategy
+    a short has cost since its last fill, as an amount.  ``placed``: orders that the strategy
     has placed itself; of these ``canceled``, with a limit, and ``left_open`` at the end.
     ``after_file``: of the ticks, those that follow the file, as the setting ``replay`` says.
+    ``scale``: of quantities and amounts, also in orders and positions.
     """
 
     symbols: list[str]
@@ -158,6 +159,7 @@ class Result(msgspec.Struct):
     left_open: int = 0
     after_file: int = 0
     replay: str = ""
+    scale: Scale = WHOLE
 
     @property
     def ticks_text(self) -> str:
@@ -171,33 +173,33 @@ class Result(msgspec.Struct):
 
     @property
     def costs(self) -> Costs:
-        """What trading cost, by kind, with what shorts have accrued up to the last prices.
+        """What trading cost in units of 1e-9, with what shorts have accrued up to the last prices.
 
         ``result.costs.rows()`` is a table of it.
         """
         found = Costs(borrow=sum(self.accrued.values()))
         for position in self.positions.values():
             found = found.plus(position.costs)
-        return found
+        return Costs(*map(self.scale.money, found))
 
     @property
     def trades_hash(self) -> str:
         """The digest that the stack prints for the same run, 16 hex digits."""
         trades = TradesHash()
-        trades.add([_line(order) for order in self.orders], 0, 0)
+        trades.add([_line(order, self.scale) for order in self.orders], 0, 0)
         return hash_text(trades.value)
 
 
-def _line(order: Order) -> str:
+def _line(order: Order, scale: Scale) -> str:
     price, average = order.price, order.avg_price
     return trade_line(
         order.id,
         SIDE_NAMES[order.side],
         order.symbol,
-        order.qty,
+        scale.qty_text(order.qty),
         "null" if price is None else money_text(price),
         STATUS_NAMES[order.status],
-        order.filled_qty,
+        scale.qty_text(order.filled_qty),
         "null" if average is None else money_text(average),
         RejectCode(order.code).name if order.code else "",
     )

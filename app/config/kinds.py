@@ -1,8 +1,11 @@
 """What a setting can be: a type with its range, and the words that describe it."""
 
-from typing import Annotated
+from decimal import Decimal
+from typing import Annotated, Final
 
 from msgspec import Meta
+
+from app.model.money import Scale
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 lets the system choose")]
 Name = Annotated[
@@ -13,6 +16,9 @@ NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Money = Annotated[float, Meta(ge=0, le=1e15)]
+Qty = int | Decimal
+"""A quantity, with at most QTY_DECIMALS decimals: :func:`qty_problem`."""
+ORDER_QTY_MAX: Final = 1_000_000_000
 MoneyOrNone = Annotated[
     str,
     Meta(
@@ -39,3 +45,14 @@ def is_zero(pace: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach ``host``."""
     return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def qty_problem(name: str, value: Qty, decimals: int) -> str | None:
+    """Why this setting is no quantity; None if it is one."""
+    units, setting = Scale(decimals).qty_units(value), f"{name.upper()}={value}"
+    if units is None:
+        places = "a whole number" if not decimals else f"a number of at most {decimals} decimals"
+        return f"{setting}: must be {places}, because QTY_DECIMALS={decimals}"
+    if name == "order_qty" and not 0 < units <= ORDER_QTY_MAX * 10**decimals:
+        return f"{setting}: must be above 0 and at most {ORDER_QTY_MAX}"
+    return f"{setting}: must not be below 0" if units < 0 else None

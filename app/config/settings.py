@@ -17,8 +17,10 @@ from app.config.kinds import (
     Percent,
     Port,
     Positive,
+    Qty,
     Seconds,
     is_zero,
+    qty_problem,
 )
 from app.model.money import to_units
 
@@ -111,7 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     long_window_ticks: Positive = 20
     bullish_threshold: Percent = 50
     bearish_threshold: Percent = 50
-    order_qty: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 10
+    qty_decimals: Annotated[int, Meta(ge=0, le=9)] = 0
+    order_qty: Qty = 10
     order_mode: Literal["position", "every"] = "position"
     sentiment_join: Literal["event", "arrival"] = "event"
     order_timeout_s: Seconds = 5.0
@@ -159,15 +162,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Order manager: limits per client and for the whole stack; 0 means no limit
     risk_known_symbols: bool = True
     risk_tick_size: Money = 0.0
-    risk_lot_size: NonNegative = 0
+    risk_lot_size: Qty = 0
     risk_price_collar_bps: Annotated[float, Meta(ge=0)] = 0.0
     risk_price_age_ms_max: NonNegative = 0
-    risk_client_qty_max: NonNegative = 1_000_000_000
-    risk_stack_qty_max: NonNegative = 0
+    risk_client_qty_max: Qty = 1_000_000_000
+    risk_stack_qty_max: Qty = 0
     risk_client_notional_max: Money = 0.0
     risk_stack_notional_max: Money = 0.0
-    risk_client_position_qty_max: NonNegative = 0
-    risk_stack_position_qty_max: NonNegative = 0
+    risk_client_position_qty_max: Qty = 0
+    risk_stack_position_qty_max: Qty = 0
     risk_client_exposure_max: Money = 0.0
     risk_stack_exposure_max: Money = 0.0
     risk_client_open_orders_max: NonNegative = 10_000
@@ -244,7 +247,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def _order_problems(self) -> list[str]:
-        found = []
+        quantities = (name for name, kind in get_type_hints(type(self)).items() if kind == Qty)
+        checked = (qty_problem(each, getattr(self, each), self.qty_decimals) for each in quantities)
+        found = [problem for problem in checked if problem]
         if self.risk_price_collar_bps and not self.risk_price_age_ms_max:
             found.append(
                 f"RISK_PRICE_COLLAR_BPS={self.risk_price_collar_bps:g}: a collar needs "

@@ -61,7 +61,7 @@ class OrderCore:
         borrow: Borrow = FREE,
     ) -> None:
         """``is_strategys``: whether a client name has a place beyond ``clients_max``."""
-        self.gate = gate
+        self.gate, self.scale = gate, gate.config.scale
         self._accounts = Accounts(gate.stack, borrow.rate)
         self.stack = gate.stack
         self.clients = self._accounts.clients
@@ -140,7 +140,7 @@ class OrderCore:
         if order_id is not None and order_id <= client.id_high:
             known = self._lookup.find(client.client_no, order_id)
             if known is not None:
-                return answer_repeated(request, known)
+                return answer_repeated(request, known, self.scale)
         at_tick = self.gate.begin_order(request, marks)
         if at_tick is None:
             return OTHER_BOOK._replace(details=details_of(request))

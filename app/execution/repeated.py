@@ -1,13 +1,15 @@
 """An order whose id was used before: the same order again, or another one."""
 
-from app.model.money import money_text
+from app.model.money import WHOLE, Scale, money_text
 from app.model.orders import SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
 from app.model.requests import OrderRequest, Reject
 from app.model.words import one_word
 
 
-def answer_repeated(request: OrderRequest, known: Order) -> tuple[Order, bool] | Reject:
+def answer_repeated(
+    request: OrderRequest, known: Order, scale: Scale = WHOLE
+) -> tuple[Order, bool] | Reject:
     """The stored order, to be acknowledged again; or the reject of another order under its id."""
     if (
         known.side == request.side
@@ -23,7 +25,7 @@ def answer_repeated(request: OrderRequest, known: Order) -> tuple[Order, bool] |
     return Reject(
         RejectCode.DUPLICATE_ID,
         f"id {known.id} of client {one_word(request.client)} is another order: "
-        f"{SIDE_NAMES[known.side]} {known.qty} {known.symbol} @ {price}",
+        f"{SIDE_NAMES[known.side]} {scale.qty_text(known.qty)} {known.symbol} @ {price}",
         details_of(request),
     )
 

@@ -35,6 +35,7 @@ class RiskGate:
             config.replaying,
             int(config.repeat_window_s * NS_PER_S),
             config.needs_market,
+            config.scale,
         )
         self._codes: dict[PreparedCheck, RejectCode] = {}
         when_active: list[PreparedCheck] = []
@@ -63,7 +64,7 @@ class RiskGate:
         return None
 
     def limits(self, account: Account) -> dict[str, Any]:
-        """All limits that hold for ``account``, by name; money in 1e-9 units."""
+        """All limits that hold for ``account``, by name, in the units of orders."""
         config = self.config
         own = config.stack if account.client_no == STACK_CLIENT_NO else config.client
         shared = {name: getattr(config, name) for name in SHARED_LIMITS}

@@ -85,10 +85,11 @@ def tick_size(context: RiskContext, tick: int) -> PreparedCheck:
 
 def lot_size(context: RiskContext, lot: int) -> PreparedCheck:
     """The quantity is a multiple of the lot."""
+    text = context.qty_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         if order.qty % lot:
-            return f"qty {order.qty} is not a multiple of the lot {lot}"
+            return f"qty {text(order.qty)} is not a multiple of the lot {text(lot)}"
         return None
 
     return check
@@ -106,6 +107,7 @@ def halted(context: RiskContext, _limit: None) -> PreparedCheck:
 
 def reduce_only(context: RiskContext, _limit: None) -> PreparedCheck:
     """In reduce mode: the order shrinks the position, resting orders counted."""
+    text = context.qty_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         if REDUCE not in (context.stack.mode, client.mode):
@@ -115,8 +117,9 @@ def reduce_only(context: RiskContext, _limit: None) -> PreparedCheck:
         left = abs(held.qty) - closing
         if order.side * held.qty >= 0 or order.qty > left:
             return (
-                f"reduce only: {SIDE_NAMES[order.side]} {order.qty} {order.symbol} does not shrink "
-                f"the position of {held.qty}, of which open orders already close {closing}"
+                f"reduce only: {SIDE_NAMES[order.side]} {text(order.qty)} {order.symbol} does not "
+                f"shrink the position of {text(held.qty)}, of which open orders already close "
+                f"{text(closing)}"
             )
         return None
 
@@ -125,14 +128,15 @@ def reduce_only(context: RiskContext, _limit: None) -> PreparedCheck:
 
 def quantity(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
     """The order's quantity."""
-    tightest = limits.tightest
+    tightest, text = limits.tightest, context.qty_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         if order.qty <= tightest:
             return None
         for account, limit in limits.on(client):
             if order.qty > limit:
-                return f"qty {order.qty} above the limit {limit} of {account.label}"
+                qty, most = text(order.qty), text(limit)
+                return f"qty {qty} above the limit {most} of {account.label}"
         return None
 
     return check
@@ -140,15 +144,13 @@ def quantity(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
 
 def notional(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
     """Quantity times price."""
+    text = context.amount_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         value = order.qty * context.price_of(order, client)
         for account, limit in limits.on(client):
             if value > limit:
-                return (
-                    f"notional {money_text(value)} above the limit {money_text(limit)} "
-                    f"of {account.label}"
-                )
+                return f"notional {text(value)} above the limit {text(limit)} of {account.label}"
         return None
 
     return check
@@ -199,6 +201,7 @@ def price_collar(context: RiskContext, bps_max: float) -> PreparedCheck:
 
 def position(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
     """The position in the symbol if all resting orders on this side executed."""
+    text = context.qty_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         for account, limit in limits.on(client):
@@ -208,8 +211,8 @@ def position(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
             # An order that shrinks the position passes even if the limit was lowered below it.
             if abs(after) > limit and abs(after) > abs(held.qty):
                 return (
-                    f"position of {account.label} in {order.symbol} would be {after}, "
-                    f"at most {limit} either way"
+                    f"position of {account.label} in {order.symbol} would be {text(after)}, "
+                    f"at most {text(limit)} either way"
                 )
         return None
 
@@ -218,6 +221,7 @@ def position(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
 
 def exposure(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
     """Gross exposure over all symbols, each at the worse outcome of its resting orders."""
+    text = context.amount_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         price = context.price_of(order, client)
@@ -235,8 +239,8 @@ def exposure(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
             after += max(abs(held.qty + buy), abs(held.qty - sell)) * price
             if after > limit and after > before:
                 return (
-                    f"gross exposure of {account.label} would be {money_text(after)}, "
-                    f"at most {money_text(limit)}"
+                    f"gross exposure of {account.label} would be {text(after)}, "
+                    f"at most {text(limit)}"
                 )
         return None
 
@@ -259,15 +263,13 @@ def open_orders(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
 
 def daily_loss(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
     """The loss since the day began."""
+    text = context.amount_text
 
     def check(order: OrderRequest, client: Account, now_ns: int) -> str | None:
         for account, limit in limits.on(client):
             profit = context.profit_today(account)
             if profit < -limit:
-                return (
-                    f"daily loss of {account.label} is {money_text(-profit)}, "
-                    f"at most {money_text(limit)}"
-                )
+                return f"daily loss of {account.label} is {text(-profit)}, at most {text(limit)}"
         return None
 
     return check
@@ -301,8 +303,8 @@ def repeats(context: RiskContext, limits: AccountLimits) -> PreparedCheck:
                 times.popleft()
             if len(times) >= limit:
                 return (
-                    f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} executed {len(times)} "
-                    f"times for {account.label} within "
+                    f"{SIDE_NAMES[order.side]} {context.qty_text(order.qty)} {order.symbol} "
+                    f"executed {len(times)} times for {account.label} within "
                     f"{context.repeat_window_ns / NS_PER_S:g} s, at most {limit}"
                 )
         return None
@@ -331,6 +333,10 @@ ACTIVE.  SHARED: the setting ``risk_<name>``.  ACCOUNT: ``risk_client_<name>`` a
 """
 
 
+PRICE, AMOUNT, QTY = "price", "amount", "qty"
+"""What a limit can be, besides a plain number: an amount is a quantity times a price."""
+
+
 class Check(NamedTuple):
     """One row of the table."""
 
@@ -339,8 +345,8 @@ class Check(NamedTuple):
     code: RejectCode
     prepare: Callable[[RiskContext, Any], PreparedCheck]
     """Its limit is None (MODE), the setting's value (SHARED) or an :class:`AccountLimits`."""
-    money: bool = False
-    """The setting is an amount of money; the check gets it in 1e-9 units."""
+    unit: str = ""
+    """What the setting is; the check gets it in the unit that orders have it in."""
     marks: bool = False
     """The check values holdings, so the strategies must send the prices of their ticks."""
 
@@ -349,18 +355,18 @@ CHECKS: Final = (
     Check(SHARED, "known_symbols", RejectCode.NO_BOOK, live_book),
     Check(SHARED, "known_symbols", RejectCode.UNKNOWN_SYMBOL, known_symbol),
     Check(SHARED, "symbols_max", RejectCode.SYMBOLS_MAX, symbols),
-    Check(SHARED, "tick_size", RejectCode.TICK_SIZE, tick_size, money=True),
-    Check(SHARED, "lot_size", RejectCode.LOT_SIZE, lot_size),
+    Check(SHARED, "tick_size", RejectCode.TICK_SIZE, tick_size, PRICE),
+    Check(SHARED, "lot_size", RejectCode.LOT_SIZE, lot_size, QTY),
     Check(MODE, "halted", RejectCode.HALTED, halted),
     Check(MODE, "reduce_only", RejectCode.REDUCE_ONLY, reduce_only),
-    Check(ACCOUNT, "qty_max", RejectCode.QTY_MAX, quantity),
-    Check(ACCOUNT, "notional_max", RejectCode.NOTIONAL_MAX, notional, money=True),
+    Check(ACCOUNT, "qty_max", RejectCode.QTY_MAX, quantity, QTY),
+    Check(ACCOUNT, "notional_max", RejectCode.NOTIONAL_MAX, notional, AMOUNT),
     Check(SHARED, "price_age_ms_max", RejectCode.STALE_PRICE, price_age),
     Check(SHARED, "price_collar_bps", RejectCode.PRICE_COLLAR, price_collar),
-    Check(ACCOUNT, "position_qty_max", RejectCode.POSITION_LIMIT, position),
-    Check(ACCOUNT, "exposure_max", RejectCode.GROSS_EXPOSURE, exposure, money=True, marks=True),
+    Check(ACCOUNT, "position_qty_max", RejectCode.POSITION_LIMIT, position, QTY),
+    Check(ACCOUNT, "exposure_max", RejectCode.GROSS_EXPOSURE, exposure, AMOUNT, marks=True),
     Check(ACCOUNT, "open_orders_max", RejectCode.OPEN_ORDERS, open_orders),
-    Check(ACCOUNT, "daily_loss_max", RejectCode.DAILY_LOSS, daily_loss, money=True, marks=True),
+    Check(ACCOUNT, "daily_loss_max", RejectCode.DAILY_LOSS, daily_loss, AMOUNT, marks=True),
     Check(ACCOUNT, "orders_per_s_max", RejectCode.RATE_LIMIT, orders_per_s),
     Check(ACCOUNT, "repeats_max", RejectCode.THROTTLED, repeats),
     Check(MODE, "kill_switch", RejectCode.KILL_SWITCH, kill_switch),

@@ -5,11 +5,12 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from app.execution.risk_checks import ACCOUNT, CHECKS
-from app.model.money import to_units
+from app.execution.risk_checks import ACCOUNT, AMOUNT, CHECKS, PRICE, QTY
+from app.model.money import WHOLE, Scale, to_units
 from app.model.reject_codes import CLOCK_BOUND
 
-MONEY_LIMITS: Final = frozenset(check.name for check in CHECKS if check.money)
+LIMIT_UNITS: Final = {check.name: check.unit for check in CHECKS}
+"""Limit -> what it is: PRICE, AMOUNT, QTY, or a plain number."""
 
 Limits: Final = msgspec.defstruct(
     "Limits",
@@ -22,7 +23,7 @@ Limits: Final = msgspec.defstruct(
 
 
 class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Every limit, in the unit of its setting; money in 1e-9 units."""
+    """Every limit; prices, amounts and quantities in the units of orders."""
 
     client: msgspec.Struct = Limits()
     stack: msgspec.Struct = Limits()
@@ -36,6 +37,8 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     replaying: bool = True
     needs_market: bool = True
     """Whether the venue executes at the book's prices."""
+    scale: Scale = WHOLE
+    """Of quantities, and of amounts."""
 
     def __post_init__(self) -> None:
         if self.price_collar_bps and not self.price_age_ms_max:
@@ -45,9 +48,13 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
     def from_values(cls, values: Mapping[str, Any]) -> Self:
         """From settings by name: ``risk_<name>``, ``risk_client_<name>``, ``risk_stack_<name>``."""
 
+        scale = Scale(values["qty_decimals"])
+        units_of = {PRICE: to_units, AMOUNT: scale.amount_units, QTY: scale.qty_units}
+
         def limit(prefix: str, name: str) -> Any:
             value = values[f"{prefix}_{name}"]
-            return to_units(value) if name in MONEY_LIMITS else value
+            unit = LIMIT_UNITS.get(name, "")
+            return units_of[unit](value) if unit else value
 
         def account(prefix: str) -> msgspec.Struct:
             return Limits(**{name: limit(prefix, name) for name in Limits.__struct_fields__})
@@ -57,6 +64,7 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
             stack=account("risk_stack"),
             replaying=values["trading_mode"] == "replay",
             needs_market=values["venue"] != "echo",
+            scale=scale,
             **{name: limit("risk", name) for name in SHARED_LIMITS},
         )
 
@@ -79,6 +87,6 @@ class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
 SHARED_LIMITS: Final = tuple(
     name
     for name in RiskConfig.__struct_fields__
-    if name not in ("client", "stack", "replaying", "needs_market")
+    if name not in ("client", "stack", "replaying", "needs_market", "scale")
 )
 """Limits that exist once, not per account."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.prices import BookPrice, PriceSource
+from app.model.money import WHOLE, Scale
 from app.model.orders import BUY
 from app.model.position import Position
 from app.model.requests import OrderRequest
@@ -19,6 +20,7 @@ class RiskContext:
         replaying: bool,
         repeat_window_ns: int,
         needs_market: bool = True,
+        scale: Scale = WHOLE,
     ) -> None:
         self.prices = prices
         self.stack = stack
@@ -26,6 +28,8 @@ class RiskContext:
         self.repeat_window_ns = repeat_window_ns
         self.needs_market = needs_market
         """Whether the venue executes at the book's prices."""
+        self.qty_text, self.amount_text = scale.qty_text, scale.amount_text
+        """For messages."""
         self.tick_marks: Mapping[str, int] | None = None
         """Prices as of the tick of the order being decided; None if it has no tick."""
         self.symbol_known: bool | None = None

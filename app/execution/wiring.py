@@ -15,6 +15,7 @@ from app.execution.prices import PriceSource
 from app.execution.risk import RiskGate
 from app.execution.risk_config import RiskConfig
 from app.execution.venue import Venue
+from app.model.money import Scale
 from app.model.requests import is_reserved
 
 Values = Mapping[str, Any]
@@ -27,7 +28,12 @@ def _paper(kind: type[PaperExchange], values: Values, prices: PriceSource) -> Ve
         Slippage.of_settings(values),
         values["paper_fill_percent"],
         values["seed"],
-        Fees(values["paper_fee_per_share"], values["paper_fee_bps"], values["paper_fee_min"]),
+        Fees(
+            values["paper_fee_per_share"],
+            values["paper_fee_bps"],
+            values["paper_fee_min"],
+            Scale(values["qty_decimals"]),
+        ),
     )
 
 

@@ -1,9 +1,9 @@
 """Orders as a table: the columns of every file of orders, whether from a store or a backtest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from app.model.money import divide, money_text
+from app.model.money import WHOLE, Scale, divide, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 from app.model.reject_codes import RejectCode
 from app.model.symbols import FORMULA_STARTS
@@ -20,17 +20,18 @@ ORDER_COLUMNS: Final[Columns] = {
     "ts": "text",
     "side": "text",
     "symbol": "text",
-    "qty": "int",
+    "qty": "qty",
     "price": "money",
     "type": "text",
     "tif": "text",
     "status": "text",
-    "filled_qty": "int",
+    "filled_qty": "qty",
     "avg_price": "money",
     "code": "text",
     "msg": "text",
 }
-"""Column -> kind.  Money is in 1e-9 units until it is written; ``at_ns`` is when it was decided."""
+"""Column -> kind.  ``money`` (a price) is kept in units of 1e-9, ``qty`` and ``amount`` (a
+quantity times a price) in those of a :class:`Scale`; ``at_ns`` is when it was decided."""
 
 
 def order_row(
@@ -85,13 +86,24 @@ def _text_cell(text: str) -> str:
 
 
 _FORMULA: Final = frozenset((*FORMULA_STARTS.decode(), "\t", "\r"))
-_CELLS: Final[dict[str, Callable[[Any], str]]] = {"money": money_text, "text": _text_cell}
 
 
-def csv_cells(columns: Columns, row: Sequence[Any]) -> list[Any]:
-    """One row of the table as cells: money as exact decimals, and the time in UTC at the end."""
+def texts_of(scale: Scale) -> dict[str, Callable[[Any], str]]:
+    """Kind of number -> its exact text; an integer needs none."""
+    exact: dict[str, Callable[[Any], str]] = {"money": money_text, "amount": scale.amount_text}
+    return exact | {"qty": scale.qty_text} if scale.decimals else exact
+
+
+_TEXTS: Final = texts_of(WHOLE)
+
+
+def csv_cells(
+    columns: Columns, row: Sequence[Any], numbers: Mapping[str, Callable[[Any], str]] = _TEXTS
+) -> list[Any]:
+    """One row of the table as cells: numbers as :func:`texts_of`, the time in UTC at the end."""
+    texts = {"text": _text_cell, **numbers}
     cells = [
-        None if value is None else _CELLS[kind](value) if kind in _CELLS else value
+        None if value is None else texts[kind](value) if kind in texts else value
         for kind, value in zip(columns.values(), row, strict=True)
     ]
     if "at_ns" in columns:

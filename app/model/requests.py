@@ -12,7 +12,6 @@ DEFAULT_CLIENT: Final = "default"
 MAX_CLIENT_ID: Final = (1 << 53) - 1
 """Largest id a client may choose: every JSON reader holds it exactly."""
 MAX_ORDER_ID: Final = (1 << 63) - 1
-MAX_QTY: Final = 10**15
 PAGE_ROWS_MAX: Final = 200
 """Of an answer to ``orders`` or ``positions``."""
 

@@ -5,7 +5,8 @@ Hashed is one line per answered order, in the order in which they were sent::
     id,side,symbol,qty,price,status,filled_qty,avg_price,code
 
 All values are those of the answer's order: ``side`` is BUY or SELL, ``price`` and ``avg_price`` are
-exact decimals (``null`` if there is none), ``code`` is empty for an accepted order.  An answer
+exact decimals (``null`` if there is none), ``qty`` and ``filled_qty`` have no more decimals than
+they need, ``code`` is empty for an accepted order.  An answer
 without an order gives ``id,,,,,,,,code``.
 """
 
@@ -19,14 +20,14 @@ def trade_line(
     order_id: int,
     side: str,
     symbol: str,
-    qty: int,
+    qty: int | str,
     price: str,
     status: str,
-    filled_qty: int,
+    filled_qty: int | str,
     avg_price: str,
     code: str,
 ) -> str:
-    """One order and its answer, as it is hashed."""
+    """One order and its answer, as it is hashed; quantities with decimals are texts."""
     return f"{order_id},{side},{symbol},{qty},{price},{status},{filled_qty},{avg_price},{code}\n"
 
 

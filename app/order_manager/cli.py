@@ -58,10 +58,10 @@ ANY_ADDRESS: Final = ("", "0.0.0.0", "::")
 FILL_COLUMNS: Final = ("exec_id", "qty", "price", "at_ns")
 
 
-class Price(click.ParamType[msgspec.Raw]):
+class Number(click.ParamType[msgspec.Raw]):
     """A decimal number that is sent with the digits it was given with."""
 
-    name = "price"
+    name = "number"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -83,9 +83,9 @@ SUBCOMMANDS: Final[dict[str, tuple[str, list[click.Parameter]]]] = {
         "Send a new order.",
         [
             click.Argument(["side"], type=click.Choice(("BUY", "SELL"))),
-            click.Argument(["qty"], type=int),
+            click.Argument(["qty"], type=Number()),
             click.Argument(["symbol"]),
-            click.Argument(["price"], type=Price(), required=False),
+            click.Argument(["price"], type=Number(), required=False),
             click.Option(["--id"], type=int, help="default: the order manager assigns one"),
             click.Option(
                 ["--type"], type=click.Choice(("MARKET", "LIMIT")), help="MARKET needs no price"

@@ -10,12 +10,12 @@ logged.  The text is made then, too: for many orders in a row it takes a third o
 import os
 import select
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from app.model.money import money_text
+from app.model.money import WHOLE, Scale, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order, tick_of_order_id
 from app.model.reject_codes import RejectCode
 from app.model.timestamps import utc_text
@@ -64,14 +64,17 @@ class Note(msgspec.Struct):
 
 
 Event = OrderEvent | Note
+QtyText = Callable[[int], str]
 _encode = msgspec.json.Encoder().encode
 
 
 class OrderLog:
     """Lines in the form of :mod:`app.runtime.log` on a file descriptor."""
 
-    def __init__(self, form: str = "text", level: str = "INFO", descriptor: int = 2) -> None:
-        self.dropped = 0
+    def __init__(
+        self, form: str = "text", level: str = "INFO", descriptor: int = 2, scale: Scale = WHOLE
+    ) -> None:
+        self.dropped, self._qty_text = 0, scale.qty_text if scale.decimals else str
         self._enabled = level != "ERROR"
         self._only_warnings = level == "WARNING"
         self._json = form == "json"
@@ -117,10 +120,11 @@ class OrderLog:
         stamp = utc_text(now_ns, 6)
         if self._json:
             info = f'{{"ts":"{stamp}","level":"info","service":"order_manager","event":'
-            lines = _json_lines(events, info, info.replace("info", "warning", 1))
+            lines = _json_lines(events, info, info.replace("info", "warning", 1), self._qty_text)
         else:
             info = f"{stamp} INFO order_manager "
-            lines = _text_lines(events, info, f"{stamp} WARNING order_manager ")
+            warning = f"{stamp} WARNING order_manager "
+            lines = _text_lines(events, info, warning, self._qty_text)
         text = "\n".join(lines) + "\n"
         if len(self._backlog) + len(text) > BACKLOG_BYTES_MAX:
             self.dropped += len(lines)
@@ -166,7 +170,7 @@ def _is_warning(event: Event) -> bool:
 # The lines of orders are made inside the loops: a call per line would cost a tenth more.
 
 
-def _text_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
+def _text_lines(events: Sequence[Event], info: str, warning: str, qty_text: QtyText) -> list[str]:
     lines = []
     for event in events:
         if not isinstance(event, tuple):
@@ -177,18 +181,18 @@ def _text_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
         head = warning if order.code and what in WARNINGS else info
         line = (
             f"{head}{what} Order {order.id}: "
-            f"{SIDE_NAMES[order.side]} {order.qty} {order.symbol} @ {price} "
+            f"{SIDE_NAMES[order.side]} {qty_text(order.qty)} {order.symbol} @ {price} "
             f"client={one_word(client)} id={order.id}"
         )
         if order.code:
             line = f"{line} {CODE_NAMES[order.code]}: {order.msg}"
         elif order.filled_qty != order.qty:
-            line = f"{line} filled={order.filled_qty}"
+            line = f"{line} filled={qty_text(order.filled_qty)}"
         lines.append(line)
     return lines
 
 
-def _json_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
+def _json_lines(events: Sequence[Event], info: str, warning: str, qty_text: QtyText) -> list[str]:
     lines = []
     quoted = _QuotedTexts()
     for event in events:
@@ -204,7 +208,7 @@ def _json_lines(events: Sequence[Event], info: str, warning: str) -> list[str]:
         lines.append(
             f'{head}"{EVENT_NAMES[what]}","client":{quoted[client]},"id":{order.id},'
             f'"symbol":{quoted[order.symbol]},"side":"{SIDE_NAMES[order.side]}",'
-            f'"qty":{order.qty},"price":{price},"filled_qty":{order.filled_qty},'
+            f'"qty":{qty_text(order.qty)},"price":{price},"filled_qty":{qty_text(order.filled_qty)},'
             f'"status":"{STATUS_NAMES[order.status]}{end}'
         )
     return lines

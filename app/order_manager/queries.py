@@ -11,8 +11,9 @@ import msgspec
 from app.execution.accounts import ACTIVE, HALTED, KILLED, MODE_NAMES, REDUCE, Account
 from app.execution.order_core import OrderCore
 from app.execution.prices import BookPrice
-from app.execution.risk_config import MONEY_LIMITS
-from app.model.money import money_text
+from app.execution.risk_checks import AMOUNT, PRICE, QTY
+from app.execution.risk_config import LIMIT_UNITS
+from app.model.money import WHOLE, Scale, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import Costs, Position
 from app.model.reject_codes import RejectCode
@@ -30,8 +31,10 @@ from app.model.requests import (
     Status,
 )
 from app.model.wire.order_answers import (
+    Numbers,
     encode_object,
     encode_reject,
+    json_price,
     json_text,
     listed_order,
     order_member,
@@ -45,11 +48,6 @@ FILLS_MAX: Final = 400
 """Of one order in an answer."""
 ROWS_BYTES_MAX: Final = 48 * 1024
 """Of a frame of at most 64 KiB; the rest is for the other members of the answer."""
-
-
-def amount(units: int) -> msgspec.Raw:
-    """Money as a JSON number, exact to the last unit."""
-    return msgspec.Raw(money_text(units).encode())
 
 
 ROWS_SHARED: Final = 50
@@ -81,8 +79,8 @@ class OrderQueries:
     """Answers commands from the core and the store; ``event`` is for the log, or None."""
 
     def __init__(self, core: OrderCore, store: OrderStore) -> None:
-        self._core = core
-        self._store = store
+        self._core, self._store, self._scale = core, store, core.scale
+        self._numbers = Numbers(core.scale)
         self._run_id = store.run_id
         self._run = json_text(store.run_id).encode()
         self.event: Event | None = None
@@ -127,13 +125,15 @@ class OrderQueries:
         if isinstance(found, Reject):
             return encode_reject(found)
         if isinstance(command, Cancel):
-            self.event = canceled_note(found, command.client)
-            return f'{{"ok":true,"order":{order_member(found, command.client)}}}*'.encode()
+            self.event = canceled_note(found, command.client, scale=self._scale)
+            order = order_member(found, command.client, self._scale)
+            return f'{{"ok":true,"order":{order}}}*'.encode()
+        text = self._scale.qty_text
         fills = "".join(
-            f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{qty},"price":{money_text(price)}}}'
+            f',{{"exec_id":{fill_no},"at_ns":{at_ns},"qty":{text(qty)},"price":{money_text(price)}}}'
             for fill_no, at_ns, qty, price in self._store.fills_of(found, FILLS_MAX)
         )
-        order = order_member(found, command.client)
+        order = order_member(found, command.client, self._scale)
         return f'{{"ok":true,"order":{order},"fills":[{fills[1:]}]}}*'.encode()
 
     def _mode(self, client: str | None, mode: int, reason: str, now_ns: int) -> bytes:
@@ -228,17 +228,17 @@ class OrderQueries:
 
     def _position(self, client: str, symbol: str, position: Position) -> dict[str, Any]:
         mark, accrued = self._mark(client, symbol, position)
-        average = position.avg_cost
+        average, qty, amount = position.avg_cost, self._numbers.qty, self._numbers.amount
         return {
             "symbol": symbol,
-            "qty": position.qty,
-            "avg_cost": None if average is None else amount(average),
-            "mark": amount(mark),
+            "qty": qty(position.qty),
+            "avg_cost": None if average is None else json_price(average),
+            "mark": json_price(mark),
             "realised": amount(position.realized),
             "unrealised": amount(position.unrealized(mark) - accrued),
-            **_costs(position.costs, accrued),
-            "open_buy": position.open_buy,
-            "open_sell": position.open_sell,
+            **self._costs(position.costs, accrued),
+            "open_buy": qty(position.open_buy),
+            "open_sell": qty(position.open_sell),
         }
 
     def _mark(self, client: str, symbol: str, position: Position) -> tuple[int, int]:
@@ -275,13 +275,19 @@ class OrderQueries:
             exposure += abs(position.qty) * mark
             costs, owed = costs.plus(position.costs), owed + accrued
             qty[name] = qty.get(name, 0) + position.qty
+        amount, first = self._numbers.amount, sorted(qty.items())[:100]
         return {
             "realised": amount(realized),
             "unrealised": amount(unrealized),
-            **_costs(costs, owed),
+            **self._costs(costs, owed),
             "exposure": amount(exposure),
-            "qty": dict(sorted(qty.items())[:100]),
+            "qty": {name: self._numbers.qty(units) for name, units in first},
         }
+
+    def _costs(self, costs: Costs, accrued: int) -> dict[str, msgspec.Raw]:
+        """Costs so far, and what shorts owe besides, as members of an answer."""
+        found = {name: self._numbers.amount(cost) for name, cost in costs._asdict().items()}
+        return {**found, "accrued": self._numbers.amount(accrued)}
 
     def _orders(self, command: Orders) -> bytes:
         """Orders, newest first; ``before`` (an order number) selects the next page."""
@@ -304,7 +310,7 @@ class OrderQueries:
         else:
             found, before = self._store.orders_page(client_no, command.before, limit)
         shown = [o for o in found if core.knows(o) and grant.sees(core.name_of(o))]
-        rows = within_budget(listed_order(o, core.name_of(o)).encode() for o in shown)
+        rows = within_budget(listed_order(o, core.name_of(o), self._scale).encode() for o in shown)
         if len(rows) < len(shown):
             before = shown[len(rows) - 1].order_no
         more = b"true" if before else b"false"
@@ -337,34 +343,36 @@ class OrderQueries:
                 "limits": self._limit_values(account),
                 "used": {
                     "open_orders": account.open_orders,
-                    "profit_today": amount(self._core.gate.profit_today(account)),
+                    "profit_today": self._numbers.amount(self._core.gate.profit_today(account)),
                 },
             }
         )
 
     def _limit_values(self, account: Account) -> dict[str, Any]:
-        limits = self._core.gate.limits(account)
+        shown = {PRICE: json_price, AMOUNT: self._numbers.amount, QTY: self._numbers.qty}
         return {
-            name: amount(value) if name in MONEY_LIMITS else value for name, value in limits.items()
+            name: shown[unit](value) if (unit := LIMIT_UNITS.get(name, "")) else value
+            for name, value in self._core.gate.limits(account).items()
         }
 
 
-def canceled_note(order: Order, client: str, more: str = "") -> Note:
+def canceled_note(order: Order, client: str, more: str = "", scale: Scale = WHOLE) -> Note:
     """The log line of a canceled order; ``more`` ends its text."""
     text = f"Canceled Order {order.id} client={one_word(client)} id={order.id}{more}"
-    return Note("order_canceled", text, order_fields(order, client))
+    return Note("order_canceled", text, order_fields(order, client, scale))
 
 
-def order_fields(order: Order, client: str) -> dict[str, Any]:
+def order_fields(order: Order, client: str, scale: Scale) -> dict[str, Any]:
     """An order's fields in the JSON log."""
+    qty = Numbers(scale).qty
     return {
         "client": client,
         "id": order.id,
         "symbol": order.symbol,
         "side": SIDE_NAMES[order.side],
-        "qty": order.qty,
-        "price": None if order.price is None else amount(order.price),
-        "filled_qty": order.filled_qty,
+        "qty": qty(order.qty),
+        "price": None if order.price is None else json_price(order.price),
+        "filled_qty": qty(order.filled_qty),
         "status": STATUS_NAMES[order.status],
     }
 
@@ -379,12 +387,6 @@ def within_budget(rows: Iterable[bytes]) -> list[bytes]:
             break
         taken.append(row)
     return taken
-
-
-def _costs(costs: Costs, accrued: int) -> dict[str, msgspec.Raw]:
-    """Costs so far, and what shorts owe besides, as members of an answer."""
-    found = {name: amount(cost) for name, cost in costs._asdict().items()}
-    return {**found, "accrued": amount(accrued)}
 
 
 def _no_client(client: str | None, **more: str) -> Reject:

@@ -20,7 +20,6 @@ from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
 from app.model.requests import PAGE_ROWS_MAX, OrderRequest, Reject, Request
 from app.model.wire.frames import DELIMITER
-from app.model.wire.order_json import decode_all
 from app.order_manager.access.admission import GREETINGS, Admission
 from app.order_manager.access.keyring import Keyring
 from app.order_manager.access.refusals import RefusalLog
@@ -93,7 +92,8 @@ class OrderManagerServer:
         run_id = resolve_run_id(chosen, metrics.run if metrics else 0)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
             prune_at_start(path, chosen.order_store_keep_days, run_id)
-            self._store = OrderStore.open(path, chosen.order_store_synchronous, run_id)
+            synchronous, decimals = chosen.order_store_synchronous, chosen.qty_decimals
+            self._store = OrderStore.open(path, synchronous, run_id, decimals)
             opened.callback(self._store.close)
             self._room = RoomWatch(path, chosen.order_store_free_bytes_min)
             self._prices: PriceSource = NoPrices()
@@ -113,7 +113,7 @@ class OrderManagerServer:
             self._epoll.register(self._wake, IN)
             self._sessions = Sessions(self._epoll, listener, chosen, tls, keyring)
             self._admission = Admission(keyring, self._service, self._sessions)
-            self._log = OrderLog(chosen.log_format, chosen.log_level)
+            self._log = OrderLog(chosen.log_format, chosen.log_level, 2, self._service.core.scale)
             opened.pop_all()
         self.host = host
         self.port: int = listener.getsockname()[1]
@@ -267,7 +267,7 @@ class OrderManagerServer:
         """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
         try:
-            decode_all(frames, requests)
+            self._service.decode_all(frames, requests)
         except Exception:
             self._decide(session, frames, requests)
             if not session.closing:

@@ -28,6 +28,7 @@ DECIDING_SETTINGS: Final = frozenset(
         "long_window_ticks",
         "bullish_threshold",
         "bearish_threshold",
+        "qty_decimals",
         "order_qty",
         "order_mode",
         "sentiment_join",
@@ -40,7 +41,7 @@ DECIDING_SETTINGS: Final = frozenset(
 
 SAME_SETTINGS: Final = (
     "set the variables that the stack was started with "
-    "(DATA_PATH, REPLAY, SEED, STRATEGY_PARAMS, PAPER_..., RISK_...)"
+    "(DATA_PATH, REPLAY, SEED, STRATEGY_PARAMS, QTY_DECIMALS, PAPER_..., RISK_...)"
 )
 """What to do if a run has another mark than the settings here."""
 
@@ -53,6 +54,7 @@ ADDED_LATER: Final = {
     "paper_impact_bps": 0.0,
     "paper_impact_qty": 0.0,
     "paper_borrow_bps_year": 0.0,
+    "qty_decimals": 0,
 }
 """Settings that count only if they are not these: runs kept their names when they were added."""
 

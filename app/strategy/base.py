@@ -19,7 +19,6 @@ the stack recovers by showing the strategy the same ticks again.
 
 import importlib
 import importlib.util
-import operator
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +31,7 @@ import numpy.typing as npt
 from app.config.settings import Settings
 from app.execution.costs.slippage import Slippage
 from app.kernel import _kernel
+from app.model.money import Scale
 from app.model.position import Position
 from app.strategy.failure import (
     Place,
@@ -67,9 +67,10 @@ class Context:
     ) -> None:
         self.symbols = symbols
         self.settings = settings
-        self.desk = Desk(symbols)
+        scale = Scale(settings.qty_decimals)
+        self.desk = Desk(symbols, scale)
         values = msgspec.structs.asdict(settings)
-        self.orders = OrderDesk(symbols, Slippage.of_settings(values))
+        self.orders = OrderDesk(symbols, Slippage.of_settings(values), scale)
         self.params = params
         """By default a strategy reads them from the settings."""
         self.sentiment: npt.NDArray[np.int16] = np.empty(0, np.int16)
@@ -151,9 +152,9 @@ class Strategy:
     def on_stop(self) -> None:
         """The run is over, or this process is stopped.  After a kill nobody calls it."""
 
-    def position(self, symbol: str | int) -> int:
-        """The shares held, negative when short."""
-        return self._desk.holding(symbol).qty
+    def position(self, symbol: str | int) -> int | float:
+        """The shares held, negative when short: an integer, or a float with QTY_DECIMALS."""
+        return self._desk.scale.qty(self._desk.holding(symbol).qty)
 
     def average_price(self, symbol: str | int) -> float | None:
         """The average price of the shares held; None if there are none."""
@@ -162,47 +163,53 @@ class Strategy:
 
     def realised(self, symbol: str | int | None = None) -> float:
         """Profit of closed positions in one symbol, by default in all."""
-        return money(self._desk.realised(symbol))
+        return self._desk.scale.amount(self._desk.realised(symbol))
 
     def unrealised(self, symbol: str | int | None = None) -> float:
         """Profit of open positions at the latest prices, in one symbol or in all."""
-        return money(self._desk.unrealised(symbol))
+        return self._desk.scale.amount(self._desk.unrealised(symbol))
 
     def holding(self, symbol: str | int) -> Position:
-        """The exact account of one symbol, in units of 1e-9: ``qty``, ``cost``, ``realized``."""
+        """The exact account of one symbol: ``qty``, ``cost``, ``realized``.
+
+        Integers: ``qty`` of 10^-QTY_DECIMALS, the others of 1e-9 times that.
+        """
         return self._desk.holding(symbol)
 
     def history(self, symbol: str | int, count: int) -> npt.NDArray[np.float64]:
         """The last ``count`` prices of a symbol, that of this tick last; fewer at the start."""
         return self._desk.history(symbol, count)
 
-    def buy(self, symbol: str | int, qty: int, limit: float | None = None) -> Order:
+    def buy(self, symbol: str | int, qty: float, limit: float | None = None) -> Order:
         """Place an order to buy, at the market or, with ``limit``, at that price or a better one.
 
-        It is sent when the method that places it is done.
+        It is sent when the method that places it is done.  With QTY_DECIMALS, ``qty`` counts as the
+        nearest number with so many decimals; without, it is an integer.
 
         Raises:
             ValueError: an unknown symbol, a quantity or limit that no order can have.
         """
         return self._place(symbol, 1, qty, limit)
 
-    def sell(self, symbol: str | int, qty: int, limit: float | None = None) -> Order:
+    def sell(self, symbol: str | int, qty: float, limit: float | None = None) -> Order:
         """Place an order to sell; as :meth:`buy`."""
         return self._place(symbol, -1, qty, limit)
 
-    def target(self, symbol: str | int, qty: int) -> Order | None:
+    def target(self, symbol: str | int, qty: float) -> Order | None:
         """Place the market order that leads to a position of ``qty``; None if none is needed.
 
         It counts what is held and what open market orders will add, but no limit orders.
         """
         index = self._desk.index_of(symbol)
-        held = self.position(index) + self._orders.on_the_way(index)
-        if isinstance(qty, bool) or not hasattr(qty, "__index__"):
-            raise ValueError(f"qty {qty!r}: must be a whole number of shares, negative to be short")
-        missing = operator.index(qty) - held
+        held = self._desk.holding(index).qty + self._orders.on_the_way(index)
+        wanted = self._desk.scale.own_qty(qty)
+        if wanted is None:
+            number = "number" if self._desk.scale.decimals else "whole number of shares"
+            raise ValueError(f"qty {qty!r}: must be a {number}, negative to be short")
+        missing = wanted - held
         if not missing:
             return None
-        return self._place(index, 1 if missing > 0 else -1, abs(missing), None)
+        return self._place(index, 1 if missing > 0 else -1, abs(missing), None, in_units=True)
 
     def cancel(self, order: Order) -> bool:
         """Cancel what is left of an order; False if it was over already, which is no error."""
@@ -213,13 +220,22 @@ class Strategy:
         """The orders that may still be executed, in the sequence in which they were placed."""
         return self._orders.open_orders
 
-    def _place(self, symbol: str | int, sign: int, qty: int, limit: float | None) -> Order:
+    def _place(
+        self,
+        symbol: str | int,
+        sign: int,
+        qty: float,
+        limit: float | None,
+        *,
+        in_units: bool = False,
+    ) -> Order:
         if not self._orders.active:
             raise RuntimeError(
                 "set places_orders = True on the class: its code does not show that it places "
                 "orders, so it would not be told of their answers in time"
             )
-        return self._orders.place(self._desk.index_of(symbol), sign, qty, limit)
+        index = self._desk.index_of(symbol)
+        return self._orders.place(index, sign, qty, limit, in_units=in_units)
 
     def log(self, text: str, **fields: object) -> None:
         """Write a line to the log, at most 20 a second; silent while a restart repeats ticks."""

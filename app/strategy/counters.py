@@ -66,6 +66,7 @@ class StrategyCounters:
     def add_trades(self, intents: list[Intent], answers: list[Answer]) -> None:
         """Add answered orders to the run's digest, also those of a recovery."""
         lines, filled, refused = [], 0, 0
+        qty_text = self._engine.scale.qty_text
         for intent, answer in zip(intents, answers, strict=True):
             order_id, order = intent.order_id, answer.order
             refused += not answer.ok
@@ -79,10 +80,10 @@ class StrategyCounters:
                     order_id,
                     order.side,
                     order.symbol,
-                    order.qty,
+                    qty_text(order.qty),
                     bytes(order.price).decode(),
                     order.status,
-                    filled_qty,
+                    qty_text(filled_qty),
                     bytes(order.avg_price).decode(),
                     answer.code,
                 )
@@ -167,7 +168,7 @@ class StrategyCounters:
                     id=intent.order_id,
                     symbol=intent.symbol,
                     now=POSITION_NAMES[int(self._engine.position[intent.symbol_index])],
-                    held=self._engine.held(intent.symbol_index),
+                    held=self._engine.scale.qty(self._engine.held(intent.symbol_index)),
                     price=intent.price,
                 )
 

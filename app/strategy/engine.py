@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Raw
 
 from app.config.settings import Settings
 from app.kernel import _kernel
@@ -74,14 +75,13 @@ class Engine:
         self._proof = proof
         self.params = params or params_of(strategy, settings)
         self.context = Context(symbols, settings, self.params)
+        self.scale = self.context.desk.scale
         self.strategy = self._construct(strategy)
         self.position = np.zeros(len(symbols), np.int8)
-        self._qty = settings.order_qty
-        self._every = settings.order_mode == "every"
-        self._held = [0] * len(symbols)
-        """Shares held per symbol; its sign is the position."""
-        self._busy = np.zeros(len(symbols), np.uint8)
-        """Per symbol: not 0 while its order has no answer."""
+        self._qty = self.scale.qty_units(settings.order_qty) or 0
+        self._every, self._held = settings.order_mode == "every", [0] * len(symbols)
+        """Units held per symbol; its sign is the position."""
+        self._busy = np.zeros(len(symbols), np.uint8)  # not 0 while a symbol's order has no answer
         self._marks = TickMarks(symbols) if settings.limits_value_holdings else None
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
         self.places = places_orders(strategy, Strategy)
@@ -190,18 +190,16 @@ class Engine:
         return signals
 
     def _failure(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
-        strategy = type(self.strategy)
+        strategy, failed = type(self.strategy), getattr(self.strategy, "failed_tick", None)
         place = place_of(error, files_of(strategy, Strategy))
         place = place or place_of_method(strategy, Strategy, "on_batch", "on_tick")
-        failed = getattr(self.strategy, "failed_tick", None)
         if failed is not None and failed[0] is error:
             tick = failed[1]
             what = f"tick {tick['seq']} ({tick['symbol']}, {tick['event_time']})"
             return failure(f"{strategy.__name__} failed on {what}", error, place, **tick)
         first, last = int(ticks["seq"][0]), int(ticks["seq"][-1])
-        what = f"ticks {first} to {last}"
-        batch = {"first_seq": first, "last_seq": last}
-        return failure(f"{strategy.__name__} failed on {what}", error, place, **batch)
+        what = f"{strategy.__name__} failed on ticks {first} to {last}"
+        return failure(what, error, place, first_seq=first, last_seq=last)
 
     def orders(
         self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], client: str
@@ -281,9 +279,9 @@ class Engine:
                 self._busy.fill(0)
 
     def qty(self, intent: Intent) -> int:
-        """Shares to order, before the order is settled.
+        """Units to order, before the order is settled.
 
-        As many as lead from the shares held to ORDER_QTY on the side of the signal, or to none.
+        As many as lead from what is held to ORDER_QTY on the side of the signal, or to none.
         That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
         an order was filled in part.
         """
@@ -295,6 +293,7 @@ class Engine:
 
     def order(self, intent: Intent, client: str) -> EncodedOrder:
         """The order, without marks; to be called before it is settled."""
+        qty = self.qty(intent)
         return EncodedOrder(
             intent.order_id,
             encode_order(
@@ -302,7 +301,7 @@ class Engine:
                 client,
                 SIGNAL_NAMES[intent.signal],
                 intent.symbol,
-                self.qty(intent),
+                Raw(self.scale.qty_text(qty).encode()) if self.scale.decimals else qty,
                 intent.price,
                 intent.event_ns,
                 self._proof,
@@ -323,6 +322,7 @@ class Engine:
             StrategyError: the strategy raised.
         """
         order_id, side = intent.order_id, SIGNAL_NAMES[intent.signal]
+        number, amount = self.scale.qty, self.scale.amount
         order, maker = None, False
         refused = bool(answer.code) or answer.filled_qty <= 0
         if isinstance(intent, PlacedIntent):
@@ -330,15 +330,15 @@ class Engine:
             self.context.orders.answered(order, answer.filled_qty, refused=refused, maker=maker)
         place = (order_id, intent.seq, intent.event_ns, intent.symbol, side)
         if refused:
-            reject = Reject(*place, ordered_qty, answer.code, answer.msg, order)
+            reject = Reject(*place, number(ordered_qty), answer.code, answer.msg, order)
             self._call("on_reject", reject, order_id=order_id, symbol=intent.symbol)
             return
         units = to_units(intent.price) if answer.price is None else answer.price
-        index, side_sign, qty = intent.symbol_index, intent.signal, answer.filled_qty
-        fee, borrow = answer.fee, answer.borrow
-        self.context.desk.execute(index, side_sign, qty, units, fee, borrow)
-        paid = (money(units), units, money(fee), money(borrow))
-        fill = Fill(*place, qty, ordered_qty, *paid, order, maker)
+        qty, fee, borrow = answer.filled_qty, answer.fee, answer.borrow
+        desk = self.context.desk
+        desk.execute(intent.symbol_index, intent.signal, qty, units, fee, borrow)
+        paid = (money(units), units, amount(fee), amount(borrow))
+        fill = Fill(*place, number(qty), number(ordered_qty), *paid, order, maker)
         self._call("on_fill", fill, order_id=order_id, symbol=intent.symbol)
 
     def start(self, note: Callable[[str, int, dict[str, Any]], None] | None = None) -> None:
@@ -389,11 +389,11 @@ class Engine:
             raise failure(what, error, place, **details) from error
 
     def held(self, index: int) -> int:
-        """The shares held in a symbol, negative when short."""
+        """The units held in a symbol, negative when short."""
         return self._held[index]
 
     def hold(self, index: int, qty: int) -> None:
-        """Set the shares held in a symbol, negative when short."""
+        """Set the units held in a symbol, negative when short."""
         self._held[index] = qty
         self.position[index] = (qty > 0) - (qty < 0)
         if self._marks is not None:

@@ -90,6 +90,7 @@ class StrategyProcess:
             client=self.client,
             proof=self.book.proof,
             on_sent=self.trace.sent,
+            scale=self.engine.scale,
         )
         self._batch = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
         self._shown = self._batch.view()
@@ -159,7 +160,7 @@ class StrategyProcess:
         """Ask the order manager for the positions, and skip the ticks decided before them."""
         symbols = self.engine.symbols
         if self.engine.places or self.settings.order_mode != "every":
-            for symbol, qty in held(self.orders.ask, self.client).items():
+            for symbol, qty in held(self.orders.ask, self.client, self.engine.scale).items():
                 self.engine.hold(symbols.index(symbol), qty)
         if self.engine.told:
             for row in position_rows(self.orders.ask, self.client):
@@ -267,7 +268,7 @@ class StrategyProcess:
                 self.counters.count_orders(intents, answers, due_ns, sent_ns, done_ns)
             if self.engine.told:
                 for intent, qty, answer in zip(intents, qtys, answers, strict=True):
-                    self.engine.tell(intent, qty, outcome_of(answer, qty))
+                    self.engine.tell(intent, qty, outcome_of(answer, qty, self.engine.scale))
 
     def _heartbeat(self) -> None:
         self._show_staleness()

@@ -37,4 +37,4 @@ class Computation:
             for piece, signals in self._engine.decisions(ticks, self._reader.join):
                 trade(self._engine, self._broker, self._client, piece, signals)
         orders, self._broker.orders = self._broker.orders, []
-        return [of_order(order) for order in orders]
+        return [of_order(order, self._broker.core.scale) for order in orders]

@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from app.model.money import WHOLE, Scale
 from app.model.orders import Order, tick_of_order_id
 from app.model.trades_hash import trade_line
 from app.model.wire.order_answers import listed_order
@@ -12,17 +13,17 @@ _NULL: Final = msgspec.Raw(b"null")
 
 
 class Row(msgspec.Struct):
-    """An order in a page of the order manager; numbers with a point stay as they are written."""
+    """An order in a page of the order manager; decimal numbers stay as they are written."""
 
     order_no: int
     client: str
     id: int
     side: str
     symbol: str
-    qty: int
+    qty: msgspec.Raw
     price: msgspec.Raw
     status: str
-    filled_qty: int
+    filled_qty: msgspec.Raw
     avg_price: msgspec.Raw
     type: str = ""
     tif: str = ""
@@ -40,13 +41,13 @@ class OrderLine(NamedTuple):
     id: int
     side: str
     symbol: str
-    qty: int
+    qty: str
     price: str
     type: str
     tif: str
     ts: str
     status: str
-    filled_qty: int
+    filled_qty: str
     avg_price: str
     fills: int
     code: str
@@ -78,14 +79,15 @@ _row: Final = msgspec.json.Decoder(Row)
 def of_row(row: Row) -> OrderLine:
     """As the order manager lists it."""
     return OrderLine(
-        row.id, row.side, row.symbol, row.qty, _text(row.price), row.type, row.tif, _text(row.ts),
-        row.status, row.filled_qty, _text(row.avg_price), len(row.exec_ids), row.code,
+        row.id, row.side, row.symbol, _text(row.qty), _text(row.price), row.type, row.tif,
+        _text(row.ts), row.status, _text(row.filled_qty), _text(row.avg_price),
+        len(row.exec_ids), row.code,
     )  # fmt: skip
 
 
-def of_order(order: Order) -> OrderLine:
+def of_order(order: Order, scale: Scale = WHOLE) -> OrderLine:
     """As computed; through the same text as the order manager's, so that it is the same form."""
-    return of_row(_row.decode(listed_order(order, "").encode()))
+    return of_row(_row.decode(listed_order(order, "", scale).encode()))
 
 
 def _text(raw: msgspec.Raw) -> str:

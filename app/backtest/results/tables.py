@@ -153,14 +153,15 @@ def positions(result: Result, traded: Table) -> Table:
     names = sorted(orders.keys() | result.positions.keys())
     held = [result.positions.get(name) for name in names]
     last = np.array([result.last_price[name] for name in names])
-    qty = np.array([0 if each is None else each.qty for each in held])
-    cost = np.array([0 if each is None else each.cost for each in held], np.float64) / UNITS
-    done = np.array([0 if each is None else each.realized for each in held], np.float64) / UNITS
+    unit = UNITS * result.scale.factor
+    qty = np.array([0 if each is None else result.scale.qty(each.qty) for each in held])
+    cost = np.array([0 if each is None else each.cost for each in held], np.float64) / unit
+    done = np.array([0 if each is None else each.realized for each in held], np.float64) / unit
     notional: dict[str, float] = defaultdict(float)
     for name, value in zip(traded["symbol"], traded["notional"].tolist(), strict=True):
         notional[name] += value
-    owed = np.array([result.accrued.get(name, 0) for name in names], np.float64) / UNITS
-    charged = np.array([0 if each is None else each.borrow for each in held], np.float64) / UNITS
+    owed = np.array([result.accrued.get(name, 0) for name in names], np.float64) / unit
+    charged = np.array([0 if each is None else each.borrow for each in held], np.float64) / unit
     averages = [None if each is None else each.avg_cost for each in held]
     return {
         "symbol": _texts(names),
@@ -170,7 +171,7 @@ def positions(result: Result, traded: Table) -> Table:
         "realised_profit": done,
         "open_profit": qty * last - cost - owed,
         "profit": done + qty * last - cost - owed,
-        "fees": np.array([0 if each is None else each.fees for each in held], np.float64) / UNITS,
+        "fees": np.array([0 if each is None else each.fees for each in held], np.float64) / unit,
         "borrow": charged + owed,
         "orders": np.array([orders[name] for name in names], np.int64),
         "filled_orders": np.array([filled[name] for name in names], np.int64),
@@ -207,6 +208,9 @@ def orders(result: Result) -> Table:
         values = [row[place] for row in rows]
         if name == "at_ns":
             table["time_utc"] = _times(np.array(values, np.int64))
+        elif kind == "qty":
+            numbers = map(result.scale.qty, values)
+            table[name] = np.array([*numbers], np.float64 if result.scale.decimals else np.int64)
         else:
             table[name] = _KINDS[kind](values)
     table["tick"] = np.array([tick_of_order_id(order.id) for order in result.orders], np.int64)

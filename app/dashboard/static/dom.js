@@ -44,6 +44,13 @@ export function number(value, digits = 0) {
 
 export const signed = (value, digits = 2) => (value > 0 ? "+" : "") + number(value, digits);
 
+// A quantity with the decimals it has, at most nine: as a number, or as exact text.
+export function qty(value) {
+  if (value === null || value === undefined) return "-";
+  const digits = Number(value).toFixed(9).replace(/0+$/, "").split(".")[1].length;
+  return number(Number(value), digits);
+}
+
 // A price with the digits it has, at least two.
 export function price(value) {
   if (value === null || value === undefined) return "-";

@@ -29,24 +29,27 @@ class Slippage:
         half_spread_bps: float = 0.0,
         impact_bps: float = 0.0,
         impact_qty: float = 0.0,
+        qty_decimals: int = 0,
     ) -> None:
+        """``qty_decimals``: of the quantities of orders, which are integers of 10^-qty_decimals."""
         self._flat = round(bps * 100) + round(half_spread_bps * 100)
         self._impact = round(impact_bps * 100)
-        self._impact_qty = to_units(impact_qty)
+        self._impact_qty = to_units(impact_qty) * 10**qty_decimals
         self.any = bool(self._flat or self._impact)
 
     @classmethod
     def of_settings(cls, values: Mapping[str, Any]) -> Self:
         """As the settings say; by name."""
-        names = ("slippage_bps", "half_spread_bps", "impact_bps", "impact_qty")
-        return cls(*(values[f"paper_{name}"] for name in names))
+        costs = ("slippage_bps", "half_spread_bps", "impact_bps", "impact_qty")
+        names = (*(f"paper_{cost}" for cost in costs), "qty_decimals")
+        return cls(*(values[name] for name in names))
 
     def flat(self, price: int) -> int:
         """The part that does not depend on the order's size, in units."""
         return divide(price * self._flat, SCALE)
 
     def worse(self, price: int, qty: int) -> int:
-        """All of it, for an order for ``qty``, in units."""
+        """All of it, for an order for ``qty`` units, in units of the price."""
         if not self._impact:
             return divide(price * self._flat, SCALE)
         # Rounds (flat + sqrt(square / 4)) / SCALE without a float: twice everything, plus a half.

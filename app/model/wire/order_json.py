@@ -15,7 +15,15 @@ import msgspec
 from msgspec import Raw
 
 from app.kernel._kernel import OrderReader
-from app.model.money import FLOAT_EXACT, MAX_PRICE, UNITS, decimal_to_units, to_units
+from app.model.money import (
+    FLOAT_EXACT,
+    MAX_PRICE,
+    UNITS,
+    WHOLE,
+    Scale,
+    decimal_to_units,
+    to_units,
+)
 from app.model.orders import (
     DAY,
     IOC,
@@ -31,7 +39,6 @@ from app.model.requests import (
     DEFAULT_CLIENT,
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
-    MAX_QTY,
     PAGE_ROWS_MAX,
     Cancel,
     Command,
@@ -53,6 +60,7 @@ from app.model.wire.reject_reasons import (
     ORDER_FIELDS,
     bad_field,
     duplicate_key,
+    expected_of,
     explain,
     repeated_key,
     short,
@@ -77,7 +85,14 @@ class NewOrder(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     proof: str | None = None
 
 
-assert NewOrder.__struct_fields__ == ORDER_FIELDS, "the explanations name the members of an order"
+class _NewOrder(NewOrder, forbid_unknown_fields=True, gc=False):
+    """The same where quantities have decimals: a number, or one in quotes, kept as it is sent."""
+
+    qty: Raw  # type: ignore[assignment]
+
+
+for _kind in (NewOrder, _NewOrder):
+    assert _kind.__struct_fields__ == ORDER_FIELDS, "explanations name the members of an order"
 
 PROOF_DIGITS: Final = 16
 MARKS_IN_A_FRAME: Final = 700
@@ -87,26 +102,27 @@ _PRICE_MAX: Final = float(MAX_PRICE)
 """Comparing a float with a float is faster than with an int."""
 
 _decode_new = msgspec.json.Decoder(NewOrder).decode
+_decode_fractional = msgspec.json.Decoder(_NewOrder).decode
 _decode_command = msgspec.json.Decoder(Command).decode
 
 
-def decode_any(frame: bytes) -> Request:
+def decode_any(frame: bytes, scale: Scale = WHOLE) -> Request:
     """The request in one frame, delimiter removed, or the reject that says why it is not one.
 
     :func:`decode` gives the same, and calls this for all but orders in their usual form.
     """
     try:
-        new = _decode_new(frame)
+        new = _decode_fractional(frame) if scale.decimals else _decode_new(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if b'"op"' in frame:
-            return _decode_with_op(frame, error)
-        return explain(frame, error, error)
+            return _decode_with_op(frame, error, scale)
+        return explain(frame, error, error, expected_of(scale))
     if new.op is None or new.op == "new":
-        return _checked_order(new, frame)
-    return _decode_with_op(frame)
+        return _checked_order(new, frame, scale)
+    return _decode_with_op(frame, None, scale)
 
 
-def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
+def _checked_order(new: NewOrder, frame: bytes, scale: Scale) -> OrderRequest | Reject:
     """Check ranges, names and repeated keys of an order that has the right form."""
     side = SIDES.get(new.side)
     if side is None:
@@ -114,9 +130,9 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     symbol = new.symbol
     if symbol not in _VALID_SYMBOLS and (problem := _learn_symbol(symbol)):
         return _bad("symbol", problem, new)
-    qty = new.qty
-    if not 0 < qty <= MAX_QTY:
-        return _bad("qty", f"{EXPECTED['qty']}, got {short(qty)}", new)
+    qty = _units(new.qty, scale) if scale.decimals else new.qty
+    if not 0 < qty <= scale.qty_max:
+        return _bad("qty", f"{expected_of(scale)['qty']}, got {_sent(new.qty)}", new)
     kind, tif = PLAIN, IOC
     if new.type is not None or new.tif is not None:
         found = _type_and_tif(new)
@@ -159,6 +175,23 @@ def _checked_order(new: NewOrder, frame: bytes) -> OrderRequest | Reject:
     if repeated is not None:
         return duplicate_key(repeated, _id_of(new))
     return OrderRequest(side, symbol, qty, price, ts, order_id, client, kind, tif, new.proof)
+
+
+def _units(sent: object, scale: Scale) -> int:
+    """The units of a quantity as it was sent; 0 if it is none, or has more decimals."""
+    assert isinstance(sent, Raw)
+    text = bytes(sent)
+    if text[:1] == b'"':
+        text = text[1:-1]
+    return (text.isascii() and scale.qty_units(text.decode())) or 0
+
+
+def _sent(qty: object) -> str:
+    """A quantity for a message."""
+    if not isinstance(qty, Raw):
+        return short(qty)
+    text = bytes(qty).decode("utf-8", "replace")
+    return {"[": "a list", "{": "an object"}.get(text[0]) or short(text, quoted=False)
 
 
 class _ExactPrice(msgspec.Struct):
@@ -220,12 +253,12 @@ def _repeated_key_of_order(new: NewOrder, ts: str | None, frame: bytes) -> str |
     return None if frame.count(b":") == colons else repeated_key(frame)
 
 
-def _decode_with_op(frame: bytes, as_order: Exception | None = None) -> Command | Reject:
+def _decode_with_op(frame: bytes, as_order: Exception | None, scale: Scale) -> Command | Reject:
     """The command in a frame; ``as_order``: why it is no order."""
     try:
         command: Command = _decode_command(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return explain(frame, as_order or error, error)
+        return explain(frame, as_order or error, error, expected_of(scale))
     repeated = repeated_key(frame)
     if repeated:
         return duplicate_key(repeated)
@@ -285,7 +318,7 @@ _reader: Final = OrderReader(
     decode_any,
     default_client=DEFAULT_CLIENT,
     id_max=MAX_CLIENT_ID,
-    qty_max=MAX_QTY,
+    qty_max=WHOLE.qty_max,
     ts_bytes_max=MAX_TS_BYTES,
     proof_bytes=PROOF_DIGITS,
 )
@@ -319,7 +352,7 @@ def encode_order(
     client: str,
     side: str,
     symbol: str,
-    qty: int,
+    qty: int | Raw,
     price: float,
     event_ns: int,
     proof: str = "",
@@ -327,6 +360,8 @@ def encode_order(
     maker: bool = False,
 ) -> bytes:
     """An order frame.  A ``*`` in a name is sent as ``\\u002a``.
+
+    ``qty``: if it has decimals, as text.
 
     ``ts`` is a number, made from the nanoseconds without a float, which could not hold them.
     ``maker``: it has waited for its price, and executes at it.

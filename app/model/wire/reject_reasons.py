@@ -4,15 +4,15 @@ Runs only for a frame that the decoder refuses, so it may take its time.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
 
-from app.model.money import MAX_PRICE
+from app.model.money import MAX_PRICE, MAX_QTY, Scale
 from app.model.reject_codes import RejectCode
-from app.model.requests import COMMANDS, MAX_CLIENT_ID, MAX_ORDER_ID, MAX_QTY, Reject
+from app.model.requests import COMMANDS, MAX_CLIENT_ID, MAX_ORDER_ID, Reject
 from app.model.symbols import MAX_SYMBOL_BYTES
 
 MAX_CLIENT_BYTES: Final = 64
@@ -70,7 +70,17 @@ EXPECTED: Final = {
     "proof": "the boot id of the price book, 16 hexadecimal digits",
     "marks": f"an object of symbols and prices, each a number above 0 and at most {MAX_PRICE}",
 }
-"""Field -> what it takes."""
+"""Field -> what it takes, if quantities are whole."""
+
+
+def expected_of(scale: Scale) -> Mapping[str, str]:
+    """The same for other quantities."""
+    if not scale.decimals:
+        return EXPECTED
+    most, places = scale.qty_text(scale.qty_max), scale.decimals
+    qty = f"a number above 0 and at most {most}, of at most {places} decimals (QTY_DECIMALS)"
+    return EXPECTED | {"qty": qty}
+
 
 _SYNONYMS: Final = {
     "quantity": "qty",
@@ -95,7 +105,12 @@ _SYNONYMS: Final = {
 _NEAR: Final = 0.6
 
 
-def explain(frame: bytes, as_order: Exception, as_command: Exception) -> Reject:
+def explain(
+    frame: bytes,
+    as_order: Exception,
+    as_command: Exception,
+    expected: Mapping[str, str] = EXPECTED,
+) -> Reject:
     """The reject for a frame that matches no request type, from the errors of both decoders."""
     error = as_command
     try:
@@ -110,7 +125,7 @@ def explain(frame: bytes, as_order: Exception, as_command: Exception) -> Reject:
         repeated = repeated_key(frame)
     except (msgspec.ValidationError, RecursionError):
         # Valid JSON so far, but too deep, or with a number that no float holds.
-        return _bad_by_type(error, {}, {})
+        return _bad_by_type(error, {}, {}, expected)
     except msgspec.DecodeError:
         return Reject(RejectCode.BAD_JSON, "bad_json")
     if not isinstance(value, dict):
@@ -125,7 +140,7 @@ def explain(frame: bytes, as_order: Exception, as_command: Exception) -> Reject:
         return Reject(RejectCode.UNKNOWN_OP, f"unknown op {short(op)}: {mend}")
     error = as_order if op == "new" else as_command
     identity = {"id": value["id"]} if _is_id(value.get("id")) else {}
-    return _by_fields(op, value, identity) or _bad_by_type(error, value, identity)
+    return _by_fields(op, value, identity) or _bad_by_type(error, value, identity, expected)
 
 
 def _by_fields(op: str, value: dict[str, Any], identity: dict[str, Any]) -> Reject | None:
@@ -174,15 +189,20 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def _bad_by_type(error: Exception, value: dict[str, Any], identity: dict[str, Any]) -> Reject:
+def _bad_by_type(
+    error: Exception,
+    value: dict[str, Any],
+    identity: dict[str, Any],
+    expected: Mapping[str, str],
+) -> Reject:
     """The reject for a value of the wrong type or out of range."""
     text = str(error)[:200] if isinstance(error, msgspec.ValidationError) else "nested too deeply"
     field = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
-    if field not in EXPECTED:
+    if field not in expected:
         details = {"field": field, **identity} if field else identity
         return Reject(RejectCode.BAD_FIELD, f"bad field: {text}", details)
     got = f", got {short(value[field])}" if field in value else ""
-    return bad_field(field, f"{EXPECTED[field]}{got}", identity)
+    return bad_field(field, f"{expected[field]}{got}", identity)
 
 
 def bad_field(field: str, problem: str, identity: dict[str, Any]) -> Reject:

@@ -1,7 +1,9 @@
 """Orders, fills and positions of a store as tables for pandas: CSV, or Parquet.
 
-Money is exact: decimal text in CSV, ``decimal128(38, 9)`` in Parquet.  Times are ``at_ns``,
-nanoseconds since the epoch in UTC; CSV also has a readable ``at``.
+Numbers are exact: decimal text in CSV; in Parquet ``decimal128(38, 9)`` for prices, and with
+QTY_DECIMALS=D ``decimal128(38, D)`` for quantities (int64 if D is 0) and ``decimal128(38, 9 + D)``
+for amounts.  Times are ``at_ns``, nanoseconds since the epoch in UTC; CSV also has a readable
+``at``.
 """
 
 import csv
@@ -13,11 +15,11 @@ from typing import Any, Final
 
 import apsw
 
-from app.model.money import money_text
-from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row
+from app.model.money import DECIMALS_MAX, Scale
+from app.model.order_table import ORDER_COLUMNS, csv_cells, csv_header, order_row, texts_of
 from app.model.orders import SIDE_NAMES
 from app.order_manager.store.positions import read_positions
-from app.order_manager.store.schema import StoreError
+from app.order_manager.store.schema import StoreError, scale_of
 
 FORMATS: Final = ("csv", "parquet")
 BATCH_ROWS: Final = 50_000
@@ -38,31 +40,31 @@ COLUMNS: Final = {
         "at_ns": "int",
         "side": "text",
         "symbol": "text",
-        "qty": "int",
+        "qty": "qty",
         "price": "money",
-        "fee": "money",
-        "slippage": "money",
-        "impact": "money",
-        "borrow": "money",
+        "fee": "amount",
+        "slippage": "amount",
+        "impact": "amount",
+        "borrow": "amount",
     },
     "positions": {
         "run_id": "text",
         "client": "text",
         "symbol": "text",
-        "qty": "int",
+        "qty": "qty",
         "avg_cost": "money",
-        "realised": "money",
-        "unrealised": "money",
+        "realised": "amount",
+        "unrealised": "amount",
         "mark": "money",
-        "fees": "money",
-        "slippage": "money",
-        "impact": "money",
-        "borrow": "money",
-        "accrued": "money",
-        "turnover": "money",
+        "fees": "amount",
+        "slippage": "amount",
+        "impact": "amount",
+        "borrow": "amount",
+        "accrued": "amount",
+        "turnover": "amount",
     },
 }
-"""Table -> column -> kind; money values are in 1e-9 units until they are written."""
+"""Table -> column -> kind, as in :data:`ORDER_COLUMNS`."""
 
 _QUERIES: Final = {
     "orders": (
@@ -139,23 +141,24 @@ def export_store(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_csv if form == "csv" else _write_parquet
+    scale = scale_of(connection)
     files = []
     for table in COLUMNS:
         path = folder / f"{table}.{form}"
-        write(path, table, _rows(connection, table, run_id))
+        write(path, table, _rows(connection, table, run_id), scale)
         files.append(path)
     return files
 
 
-def _write_csv(path: Path, table: str, rows: Iterator[Row]) -> None:
-    columns = COLUMNS[table]
+def _write_csv(path: Path, table: str, rows: Iterator[Row], scale: Scale) -> None:
+    columns, texts = COLUMNS[table], texts_of(scale)
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(csv_header(columns))
-        writer.writerows(csv_cells(columns, row) for row in rows)
+        writer.writerows(csv_cells(columns, row, texts) for row in rows)
 
 
-def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
+def _write_parquet(path: Path, table: str, rows: Iterator[Row], scale: Scale) -> None:
     try:
         core: Any = import_module("arro3.core")
         io: Any = import_module("arro3.io")
@@ -167,8 +170,13 @@ def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
     types = {
         "int": core.DataType.int64(),
         "text": core.DataType.string(),
-        "money": core.DataType.decimal128(38, 9),
+        "money": core.DataType.decimal128(38, DECIMALS_MAX),
+        "amount": core.DataType.decimal128(38, DECIMALS_MAX + scale.decimals),
+        "qty": core.DataType.decimal128(38, scale.decimals),
     }
+    texts = texts_of(scale)
+    if "qty" not in texts:
+        types["qty"] = types["int"]
     columns = COLUMNS[table]
     schema = core.Schema([core.Field(name, types[kind]) for name, kind in columns.items()])
 
@@ -176,9 +184,9 @@ def _write_parquet(path: Path, table: str, rows: Iterator[Row]) -> None:
         while batch := list(islice(rows, BATCH_ROWS)):
             arrays = []
             for values, kind in zip(zip(*batch, strict=True), columns.values(), strict=True):
-                if kind == "money":  # Its exact text is the only form that Arrow takes.
-                    texts = [None if value is None else money_text(value) for value in values]
-                    arrays.append(core.Array(texts, type=types["text"]).cast(types[kind]))
+                if kind in texts:  # Its exact text is the only form that Arrow takes.
+                    exact = [None if value is None else texts[kind](value) for value in values]
+                    arrays.append(core.Array(exact, type=types["text"]).cast(types[kind]))
                 else:
                     arrays.append(core.Array(list(values), type=types[kind]))
             yield core.RecordBatch.from_arrays(arrays, schema=schema)

@@ -14,12 +14,16 @@ shorts are free.
 
 Money is an integer of 1e-9 units; a number beyond 64 bits is stored as decimal text, so these
 columns have type ANY.  Times are nanoseconds since the epoch, UTC.
+
+Quantities are integers of 10^-D units, where D is ``qty_decimals`` in ``scale``, which has one row;
+then amounts (all that is a quantity times a price, and costs) are integers of 10^-(9+D).
 """
 
 from typing import Final
 
 import apsw
 
+from app.model.money import Scale
 from app.model.orders import OPEN_STATES
 from app.order_manager.store.positions import (
     position_rows,
@@ -177,10 +181,15 @@ CREATE VIEW fills(
     event_ns FROM executions;
 """
 
+_V6: Final = """
+CREATE TABLE scale(qty_decimals INTEGER NOT NULL) STRICT;
+INSERT INTO scale VALUES(0);
+"""
+
 _TURNOVER_SINCE: Final = 5
 """In positions of an earlier version it is missing: they are made again, from all fills."""
 
-MIGRATIONS: Final = (_V1, _V2, _V3, _V4, _V5)
+MIGRATIONS: Final = (_V1, _V2, _V3, _V4, _V5, _V6)
 """Entry n migrates schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)
@@ -188,6 +197,36 @@ VERSION: Final = len(MIGRATIONS)
 
 class StoreError(Exception):
     """The store cannot be used; the message names the problem and a way to solve it."""
+
+
+class OtherScaleError(StoreError):
+    """The store's quantities have other decimals than the settings say."""
+
+
+def scale_of(connection: apsw.Connection) -> Scale:
+    """How the quantities of an open, migrated file are counted."""
+    return Scale(connection.execute("SELECT qty_decimals FROM scale").get)
+
+
+def take_scale(connection: apsw.Connection, decimals: int) -> None:
+    """Count quantities with so many decimals, which a store without clients does at once.
+
+    Raises:
+        OtherScaleError: it has quantities with others.
+    """
+    found = scale_of(connection).decimals
+    if found == decimals:
+        return
+    with connection:
+        connection.execute(
+            "UPDATE scale SET qty_decimals = ? WHERE NOT EXISTS (SELECT 1 FROM clients)",
+            (decimals,),
+        )
+    if scale_of(connection).decimals != decimals:
+        raise OtherScaleError(
+            f"its quantities have {found} decimals, and QTY_DECIMALS={decimals}: set "
+            f"QTY_DECIMALS={found} to go on with it, or another ORDER_STORE_PATH"
+        )
 
 
 def schema_version(connection: apsw.Connection) -> int:

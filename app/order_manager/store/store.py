@@ -25,9 +25,11 @@ from app.order_manager.store.positions import position_rows
 from app.order_manager.store.schema import (
     PAGE_BYTES,
     VERSION,
+    OtherScaleError,
     StoreError,
     migrate,
     schema_version,
+    take_scale,
 )
 from app.order_manager.store.soundness import SoundnessCheck
 from app.runtime.log import get_logger
@@ -54,33 +56,29 @@ class StoreUnavailableError(Exception):
 class OrderStore:
     """One open store.  Not thread-safe; :meth:`open` ensures that only one process has it."""
 
-    def __init__(self, path: str, synchronous: str, run_id: str) -> None:
-        self.path = path
-        self.run_id = run_id
-        self.pending = PendingRows()
-        self.checkpointer = Checkpointer(path, run_id)
-        self._synchronous = synchronous
-        self._soundness = SoundnessCheck(path)
-        self._files = OpenFiles(path)
-        self._closed = False
-        """Whether the files have to be opened again."""
+    def __init__(self, path: str, synchronous: str, run_id: str, qty_decimals: int = 0) -> None:
+        self.path, self.run_id = path, run_id
+        self.pending, self.checkpointer = PendingRows(), Checkpointer(path, run_id)
+        self._synchronous, self._qty_decimals = synchronous, qty_decimals
+        self._soundness, self._files = SoundnessCheck(path), OpenFiles(path)
+        self._closed = False  # whether the files have to be opened again
         self._lease = -1
-        self._transaction_open = False
-        """Whether a transaction is open; it may still be empty."""
-        self._rows_written = False
-        """Whether the open transaction has rows."""
+        self._transaction_open = self._rows_written = False
+        """Whether a transaction is open, which may still be empty; and whether it has rows."""
         self._connection: apsw.Connection
         self._cursor: apsw.Cursor
 
     @classmethod
-    def open(cls, path: str, synchronous: str = "FULL", run_id: str = "") -> Self:
+    def open(
+        cls, path: str, synchronous: str = "FULL", run_id: str = "", qty_decimals: int = 0
+    ) -> Self:
         """Open or create the store at ``path``; ``":memory:"`` keeps it in this process only.
 
         Raises:
-            StoreError: another process has it, the file is damaged, foreign or of a later version.
+            StoreError: another process has it; it is damaged, foreign, of a later version or scale.
             StoreUnavailableError: it cannot be written at the moment.
         """
-        store = cls(path, synchronous, run_id)
+        store = cls(path, synchronous, run_id, qty_decimals)
         try:
             if path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +109,7 @@ class OrderStore:
             if 0 < before < VERSION:
                 backup_connection(connection, f"{self.path}.schema{before}")
             migrate(connection)
+            take_scale(connection, self._qty_decimals)
             self._cursor = connection.cursor()
             if self.path != ":memory:":
                 preallocate_wal(connection, self.path)
@@ -118,6 +117,8 @@ class OrderStore:
                 self._files.lost()
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
+        except OtherScaleError as error:
+            raise StoreError(f"{self.path}: {error}") from None
         except StoreError as error:
             raise StoreError(f"{self.path}: {error}; set another ORDER_STORE_PATH") from None
         except apsw.Error as error:

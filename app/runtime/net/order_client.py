@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import msgspec
 
 from app.config.loading import load_settings
 from app.config.settings import Settings, SettingsError
+from app.model.money import WHOLE, Scale
 from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
 from app.model.wire.order_json import encode_marks
 from app.runtime.lifecycle import POLL_S, Backoff, Stop
@@ -75,6 +77,46 @@ class Answer(msgspec.Struct):
         return self.id if self.order is None else self.order.id
 
 
+class _FractionalOrder(AnsweredOrder):
+    """The same with quantities as they are written."""
+
+    qty: msgspec.Raw = _NULL  # type: ignore[assignment]
+    filled_qty: msgspec.Raw = _NULL  # type: ignore[assignment]
+
+
+class _FractionalAnswer(Answer):
+    order: _FractionalOrder | None = None
+
+
+def answer_decoder(scale: Scale) -> Callable[[bytes], Answer]:
+    """Decodes answers; their quantities are then in units.
+
+    The decoder raises :class:`RemoteProtocolError` for a quantity with more decimals.
+    """
+    if not scale.decimals:
+        return msgspec.json.Decoder(Answer).decode
+    fractional = msgspec.json.Decoder(_FractionalAnswer).decode
+
+    def units(sent: object) -> int | None:
+        text = bytes(sent).decode()  # type: ignore[call-overload]
+        found = scale.qty_units(text)
+        if found is None and text != "null":
+            raise RemoteProtocolError(
+                f"quantity {text[:40]} of over {scale.decimals} decimals: is QTY_DECIMALS the same?"
+            )
+        return found
+
+    def decode(frame: bytes) -> Answer:
+        answer = fractional(frame)
+        if (order := answer.order) is not None:
+            filled = units(order.filled_qty)
+            AnsweredOrder.__setattr__(order, "qty", units(order.qty) or 0)
+            AnsweredOrder.__setattr__(order, "filled_qty", filled)
+        return answer
+
+    return decode
+
+
 class EncodedOrder(NamedTuple):
     """An order's id, its frame, delimiter included, and the prices to send before it.
 
@@ -91,7 +133,8 @@ class StopRequested(Exception):
     """A stop was requested during a wait; for orders: before all of them were answered."""
 
 
-_decode = msgspec.json.Decoder(Answer).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+"""Numbers with a point stay exact."""
 
 
 class OrderClient:
@@ -111,13 +154,15 @@ class OrderClient:
         client: str = "",
         proof: str = "",
         on_sent: Callable[[int, int], None] = lambda _first, _sent_ns: None,
+        scale: Scale = WHOLE,
     ) -> None:
         """``opener`` makes the connection, given a timeout in seconds; by default plain TCP.
 
         ``client``: whose orders these are, for the log.  ``proof``: of the sender of the marks
         (:class:`OrderRequest`).  ``on_sent``: told the index of the first order of :meth:`submit`
-        that was sent, again where necessary, and when (CLOCK_MONOTONIC).
+        that was sent, again where necessary, and when (CLOCK_MONOTONIC).  ``scale``: of quantities.
         """
+        self._decode = answer_decoder(scale)
         self._proof, self._on_sent = proof, on_sent
         self._marks: dict[str, float] = {}
         """As of the last answered order; a new connection begins with them."""
@@ -247,7 +292,7 @@ class OrderClient:
                 deadline = time.monotonic() + self._timeout_s
                 while not (frames := self._receive(deadline)):
                     pass
-                answer = msgspec.json.decode(frames[0], type=dict[str, Any])
+                answer = _decode_object(frames[0])
                 if not answer.get("retryable"):
                     return answer
                 raise ConnectionAbortedError(f"{answer.get('code')}: try again later")
@@ -269,7 +314,7 @@ class OrderClient:
         deadline = time.monotonic() + self._timeout_s
         while len(answers) < len(orders):
             for frame in self._receive(deadline):
-                answer = _decode(frame)
+                answer = self._decode(frame)
                 wanted = orders[len(answers)].id if len(answers) < len(orders) else None
                 if answer.order_id != wanted and not (wanted and answer.order_id is None):
                     raise RemoteProtocolError(

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from app.config.settings import Settings
-from app.model.money import to_units
+from app.model.money import WHOLE, Scale, to_units
 from app.model.position import Costs
 from app.runtime.net.order_client import ask_once
 
@@ -53,10 +53,17 @@ def position_rows(ask: Ask, client: str) -> Iterator[dict[str, Any]]:
         after = answer["after"]
 
 
-def held(ask: Ask, client: str) -> dict[str, int]:
-    """Symbol -> shares, negative when short: what ``client`` holds once its resting orders fill."""
+def held(ask: Ask, client: str, scale: Scale = WHOLE) -> dict[str, int]:
+    """Symbol -> units, negative when short: what ``client`` holds once its resting orders fill."""
+
+    def units(number: Any) -> int:
+        found = scale.qty_units(number)
+        if found is None:
+            raise ValueError(f"quantity {number} of over {scale.decimals} decimals")
+        return found
+
     return {
-        row["symbol"]: row["qty"] + row["open_buy"] - row["open_sell"]
+        row["symbol"]: units(row["qty"]) + units(row["open_buy"]) - units(row["open_sell"])
         for row in position_rows(ask, client)
     }
 

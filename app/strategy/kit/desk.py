@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from app.model.money import UNITS, to_units
+from app.model.money import UNITS, WHOLE, Scale, to_units
 from app.model.position import Position
 from app.model.token_bucket import TokenBucket
 from app.strategy.kit.order_desk import Order
@@ -54,8 +54,8 @@ class Fill(NamedTuple):
     event_ns: int
     symbol: str
     side: str
-    qty: int
-    ordered_qty: int
+    qty: int | float
+    ordered_qty: int | float
     price: float
     price_units: int
     fee: float
@@ -72,7 +72,7 @@ class Reject(NamedTuple):
     event_ns: int
     symbol: str
     side: str
-    qty: int
+    qty: int | float
     code: str
     msg: str
     order: Order | None = None
@@ -85,7 +85,9 @@ class Desk:
     those as of now; otherwise asking for them is refused.
     """
 
-    def __init__(self, symbols: list[str]) -> None:
+    def __init__(self, symbols: list[str], scale: Scale = WHOLE) -> None:
+        """``scale``: of quantities, and so of amounts."""
+        self.scale = scale
         self.told = False
         self.seq = 0
         """Of the tick that the strategy is shown."""
@@ -118,7 +120,7 @@ class Desk:
     def execute(
         self, index: int, side: int, qty: int, price: int, fee: int = 0, borrow: int = 0
     ) -> None:
-        """Account for an execution, as the order manager does; money in units of 1e-9."""
+        """Account for an execution, as the order manager does; all in its units."""
         position = self._positions.get(index)
         if position is None:
             position = self._positions[index] = Position()
@@ -127,9 +129,10 @@ class Desk:
 
     def restore(self, index: int, row: Mapping[str, Any]) -> None:
         """Holdings from before a restart that repeats nothing, as the order manager lists them."""
-        average, qty = to_units(row["avg_cost"] or 0.0), int(row["qty"])
-        realized = to_units(row["realised"])
-        fees, borrow = to_units(row.get("fees", 0.0)), to_units(row.get("borrow", 0.0))
+        average, qty = to_units(float(row["avg_cost"] or 0.0)), self.scale.qty_units(row["qty"])
+        assert qty is not None, row
+        of = self.scale.amount_units
+        realized, fees, borrow = (of(row.get(name, 0.0)) for name in ("realised", "fees", "borrow"))
         position = Position(qty, qty * average, realized, average, fees=fees, borrow=borrow)
         self._positions[index] = position
 
@@ -168,11 +171,11 @@ class Desk:
         return Position(found.qty, found.cost, found.realized, found.mark, **paid)
 
     def realised(self, symbol: str | int | None) -> int:
-        """Profit of closed positions, in units of 1e-9."""
+        """Profit of closed positions, as an amount in units."""
         return sum(self.holding(index).realized for index in self._asked(symbol))
 
     def unrealised(self, symbol: str | int | None) -> int:
-        """Profit of open positions at the last prices seen, in units of 1e-9."""
+        """Profit of open positions at the last prices seen, as an amount in units."""
         return sum(
             self.holding(index).unrealized(to_units(self._price[index]))
             for index in self._asked(symbol)
@@ -235,5 +238,5 @@ def renamed(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def money(units: int) -> float:
-    """Units of 1e-9 as a number of the currency, the nearest there is."""
+    """A price in units of 1e-9 as a number of the currency, the nearest there is."""
     return units / UNITS

@@ -16,14 +16,12 @@ this tick's if the tick is of that symbol.  Before its symbol's first tick it is
   waits on, and of a market order is canceled.
 """
 
-import operator
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from app.execution.costs.slippage import Slippage
-from app.model.money import MAX_PRICE, UNITS, to_units
+from app.model.money import MAX_PRICE, UNITS, WHOLE, Scale, to_units
 from app.model.orders import BUY, ORDERS_A_TICK, SIDE_NAMES
-from app.model.requests import MAX_QTY
 
 OPEN, FILLED, CANCELED, REFUSED = "open", "filled", "canceled", "refused"
 """What becomes of an order."""
@@ -41,18 +39,20 @@ class Order:
 
     ``number`` counts the orders of the run from 1; ``limit`` is None at the market; ``seq`` is the
     tick on which it was placed.  ``status`` is ``open``, ``filled``, ``canceled`` or ``refused``.
+    Quantities are numbers as the strategy has them: integers, or floats with QTY_DECIMALS.
     """
 
     __slots__ = (
         "_cancels",
+        "_filled",
         "_index",
         "_limit",
+        "_qty",
+        "_scale",
         "_sign",
         "_stage",
-        "filled_qty",
         "limit",
         "number",
-        "qty",
         "seq",
         "side",
         "status",
@@ -60,18 +60,41 @@ class Order:
     )
 
     def __init__(
-        self, number: int, index: int, symbol: str, sign: int, qty: int, limit: float | None
+        self,
+        number: int,
+        index: int,
+        symbol: str,
+        sign: int,
+        qty: int,
+        limit: float | None,
+        scale: Scale = WHOLE,
     ) -> None:
-        self.number, self.symbol, self.qty, self.limit = number, symbol, qty, limit
-        self.side, self.filled_qty, self.status, self.seq = SIDE_NAMES[sign], 0, OPEN, -1
+        """``qty``: in units of ``scale``."""
+        self.number, self.symbol, self.limit = number, symbol, limit
+        self._qty, self._filled, self._scale = qty, 0, scale
+        self.side, self.status, self.seq = SIDE_NAMES[sign], OPEN, -1
         self._index, self._sign, self._stage = index, sign, _ON_THE_WAY
         self._limit = 0 if limit is None else to_units(limit)
         self._cancels = False
 
     @property
-    def left_qty(self) -> int:
+    def qty(self) -> int | float:
+        """What was asked for."""
+        return self._scale.qty(self._qty)
+
+    @property
+    def filled_qty(self) -> int | float:
+        """What has been executed."""
+        return self._scale.qty(self._filled)
+
+    @property
+    def left_qty(self) -> int | float:
         """What has not been executed."""
-        return self.qty - self.filled_qty
+        return self._scale.qty(self._left)
+
+    @property
+    def _left(self) -> int:
+        return self._qty - self._filled
 
     @property
     def is_open(self) -> bool:
@@ -85,7 +108,10 @@ class Order:
 
 
 class Due(NamedTuple):
-    """An order to be sent: the ``nth`` of its tick; ``price``: the market's, or a maker's own."""
+    """An order to be sent: the ``nth`` of its tick, for so many units.
+
+    ``price``: the market's, or a maker's own.
+    """
 
     order: Order
     symbol_index: int
@@ -103,8 +129,9 @@ class OrderDesk:
     has no effect, because a repetition of the run would not do it again.
     """
 
-    def __init__(self, symbols: list[str], slippage: Slippage) -> None:
-        """``slippage``: what a taker pays."""
+    def __init__(self, symbols: list[str], slippage: Slippage, scale: Scale = WHOLE) -> None:
+        """``slippage``: what a taker pays; ``scale``: of quantities."""
+        self._scale = scale
         self.active = self.deaf = False
         self.on_event: Callable[[str, Order], None] = lambda _what, _order: None
         """Told when an order begins to wait, and when one is canceled."""
@@ -121,14 +148,17 @@ class OrderDesk:
 
     # What the strategy does
 
-    def place(self, index: int, sign: int, qty: object, limit: object = None) -> Order:
-        """Place an order; without a limit at the market.
+    def place(
+        self, index: int, sign: int, qty: object, limit: object = None, *, in_units: bool = False
+    ) -> Order:
+        """Place an order; without a limit at the market.  ``in_units``: ``qty`` is so.
 
         Raises:
             ValueError: a quantity or limit that no order can have; too many orders.
         """
-        shares, price = _checked_qty(qty), _checked_limit(limit)
-        order = Order(self.placed + 1, index, self._symbols[index], sign, shares, price)
+        units, price = _checked_qty(qty, self._scale, in_units), _checked_limit(limit)
+        symbol = self._symbols[index]
+        order = Order(self.placed + 1, index, symbol, sign, units, price, self._scale)
         order.seq = self._seq
         if self.deaf:
             self.ignored += 1
@@ -167,9 +197,9 @@ class OrderDesk:
         return tuple(self._open.values())
 
     def on_the_way(self, index: int) -> int:
-        """The shares that open market orders in a symbol will add to its position."""
+        """What open market orders in a symbol will add to its position, in units."""
         return sum(
-            order._sign * order.left_qty
+            order._sign * order._left
             for order in self._open.values()
             if order._index == index and order.limit is None
         )
@@ -208,7 +238,7 @@ class OrderDesk:
         first = self._sent_on_tick
         self._sent_on_tick += len(taken)
         return [
-            Due(order, order._index, order._sign, order.left_qty, price, maker, nth)
+            Due(order, order._index, order._sign, order._left, price, maker, nth)
             for nth, (order, price, maker) in enumerate(taken, first)
         ]
 
@@ -216,10 +246,10 @@ class OrderDesk:
         self, order: Order, filled_qty: int, *, refused: bool, maker: bool = False
     ) -> None:
         """The answer to an order that was sent; ``maker``: as one."""
-        order.filled_qty += filled_qty
+        order._filled += filled_qty
         if refused:
             self._end(order, REFUSED)
-        elif not order.left_qty:
+        elif not order._left:
             self._end(order, FILLED)
         elif order.limit is None or order._cancels:
             self._cancel(order)
@@ -238,8 +268,7 @@ class OrderDesk:
     def _arrive(self, order: Order, price: float) -> None:
         """The market looks at a new order."""
         if order.limit is not None:
-            qty = order.left_qty
-            worse = self._slippage.taker_price(to_units(price), order._sign, qty)
+            worse = self._slippage.taker_price(to_units(price), order._sign, order._left)
             if (worse - order._limit) * order._sign > 0:
                 order._stage = _WAITS
                 self.on_event("waits", order)
@@ -262,14 +291,15 @@ class OrderDesk:
         self._waiting.get(order._index, {}).pop(order.number, None)
 
 
-def _checked_qty(qty: object) -> int:
-    try:
-        shares = operator.index(qty)  # type: ignore[arg-type]
-    except TypeError:
-        shares = 0
-    if isinstance(qty, bool) or not 0 < shares <= MAX_QTY:
-        raise ValueError(f"qty {qty!r}: must be a whole number of shares, 1 to {MAX_QTY:,}")
-    return shares
+def _checked_qty(qty: object, scale: Scale, in_units: bool) -> int:
+    units = qty if in_units and isinstance(qty, int) else scale.own_qty(qty)
+    if units is None or not 0 < units <= scale.qty_max:
+        most = f"{scale.qty_max // scale.factor:,}"
+        if not scale.decimals:
+            raise ValueError(f"qty {qty!r}: must be a whole number of shares, 1 to {most}")
+        least = f"1e-{scale.decimals} (QTY_DECIMALS={scale.decimals})"
+        raise ValueError(f"qty {qty!r}: must be a number from {least} to {most}")
+    return units
 
 
 def _checked_limit(limit: object) -> float | None:

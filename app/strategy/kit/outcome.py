@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from app.model.money import decimal_to_units
+from app.model.money import WHOLE, Scale, decimal_to_units
 from app.runtime.net.order_client import Answer
 
 NEVER_ANSWERED_OTHERWISE: Final = {
@@ -18,11 +18,14 @@ NEVER_ANSWERED_OTHERWISE: Final = {
 """Refusals of a strategy's order that a restart would meet again, and the mend."""
 
 
+ZERO: Final = Decimal()
+
+
 class Outcome(NamedTuple):
     """How an order was answered.
 
     ``price``: the mean, in units of 1e-9; None: as ordered.  ``fee`` and ``borrow`` (what a short
-    has cost until then): in the same units.
+    has cost until then): amounts, in their units.
     """
 
     filled_qty: int
@@ -33,16 +36,17 @@ class Outcome(NamedTuple):
     borrow: int = 0
 
 
-def outcome_of(answer: Answer, qty: int) -> Outcome:
+def outcome_of(answer: Answer, qty: int, scale: Scale = WHOLE) -> Outcome:
     """What the order manager's answer to an order for ``qty`` says."""
-    price = fee = borrow = None
-    if answer.order is not None:
-        price, fee = _units(answer.order.avg_price), _units(answer.order.fee)
-        borrow = _units(answer.order.borrow)
-    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg, fee or 0, borrow or 0)
+    price, fee, borrow = None, 0, 0
+    if (order := answer.order) is not None:
+        found = _number(order.avg_price)
+        price = None if found is None else decimal_to_units(found)
+        fee, borrow = (scale.amount_units(_number(m) or ZERO) for m in (order.fee, order.borrow))
+    return Outcome(answer.filled_of(qty), price, answer.code, answer.msg, fee, borrow)
 
 
-def _units(number: msgspec.Raw) -> int | None:
-    """An amount of money as the answer has it, exact."""
-    text = bytes(number)
-    return None if text == b"null" else decimal_to_units(Decimal(text.decode()))
+def _number(raw: msgspec.Raw) -> Decimal | None:
+    """A number as the answer has it, exact."""
+    text = bytes(raw)
+    return None if text == b"null" else Decimal(text.decode())

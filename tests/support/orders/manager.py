@@ -6,7 +6,7 @@ from typing import Any
 
 from app.config.settings import Settings
 from app.execution.prices import NoPrices
-from app.model.wire.order_json import decode
+from app.model.wire.order_json import decode_any
 from app.order_manager.service import OrderService, build_service
 from app.order_manager.store.store import OrderStore
 from tests.support.orders.frames import ORDER
@@ -16,16 +16,18 @@ class Manager:
     """The service on a store; each call of :meth:`ask` is one batch."""
 
     def __init__(self, path: Path | str, run_id: str = "", **settings: Any) -> None:
-        self.store = OrderStore.open(str(path), run_id=run_id)
+        chosen = Settings(**settings)
+        self.store = OrderStore.open(str(path), run_id=run_id, qty_decimals=chosen.qty_decimals)
         self.service: OrderService[int] = build_service(  # type: ignore[assignment]
-            Settings(**settings), self.store, NoPrices()
+            chosen, self.store, NoPrices()
         )
+        self._scale = self.service.core.scale
 
     def ask(self, *requests: dict[str, Any]) -> list[dict[str, Any]]:
         """Process the requests as one batch; returns their answers."""
         self.service.begin()
         for request in requests:
-            self.service.handle(0, decode(json.dumps(request).encode()))
+            self.service.handle(0, decode_any(json.dumps(request).encode(), self._scale))
         answers = self.service.finish()
         self.service.counts.clear()
         self.store.end_batch()

@@ -1,7 +1,7 @@
 // Profit, what is held, and how much of the limits is used.
 
 import { Chart, axis, line } from "../chart.js";
-import { $, age, attr, clock, el, kind, number, price, signed, table, text } from "../dom.js";
+import { $, age, attr, clock, el, kind, number, price, qty, signed, table, text } from "../dom.js";
 
 const KEPT = 1200;
 const TABLE_MS = 2000;
@@ -35,7 +35,7 @@ export function update(snapshot) {
   amount($("unrealised"), unrealised);
   showCosts(account.total);
   showLimits(account, exposure);
-  const rows = account.positions.map((row) => [row.symbol, number(row.qty), row.avg_cost === null ? "-" : price(row.avg_cost), price(row.mark), signed(row.realised), signed(row.unrealised)]);
+  const rows = account.positions.map((row) => [row.symbol, qty(row.qty), row.avg_cost === null ? "-" : price(row.avg_cost), price(row.mark), signed(row.realised), signed(row.unrealised)]);
   const many = new Set(account.positions.map((row) => row.client)).size > 1;
   if (many) rows.forEach((row, at) => { row[0] += ` (${account.positions[at].client})`; });
   if (account.more_positions) rows.push(["and more", "", "", "", "", ""]);

@@ -1,6 +1,6 @@
 // The blotter: the newest orders, with filters, why they were refused, and a way to each one's trace.
 
-import { $, clock, el, number, price, text } from "../dom.js";
+import { $, clock, el, number, price, qty, text } from "../dom.js";
 import { setView, view } from "../view.js";
 
 const ROWS_MAX = 150;
@@ -108,10 +108,10 @@ function makeRow(row) {
   const cell = (value, name = "") => el("td", name ? { class: name } : {}, value);
   const line = el("tr", { class: refused ? "refused" : "" },
     cell(clock(row.at_ns / 1e6, { millis: true })), cell(button),
-    cell(row.side, row.side === "BUY" ? "side-buy" : "side-sell"), cell(number(row.qty), "num"), cell(row.symbol),
+    cell(row.side, row.side === "BUY" ? "side-buy" : "side-sell"), cell(qty(row.qty), "num"), cell(row.symbol),
     cell(row.price === null ? "market" : price(row.price), "num"),
     cell(row.status, refused ? "status-bad" : open ? "status-open" : ""),
-    cell(number(row.filled_qty), "num"), cell(row.avg_price === null ? "-" : price(row.avg_price), "num"),
+    cell(qty(row.filled_qty), "num"), cell(row.avg_price === null ? "-" : price(row.avg_price), "num"),
     cell(row.client, "client"), cell(refused || row.msg ? `${row.code ?? ""} ${row.msg ?? ""}`.trim() : "", "reason"));
   line.cells[9].title = row.client;
   made.set(row, line);

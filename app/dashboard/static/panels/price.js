@@ -1,7 +1,7 @@
 // The chosen symbol: price with the strategy's moving averages, sentiment, signals, and its orders.
 
 import { Chart, axis, line } from "../chart.js";
-import { $, attr, clock, el, number, price as money, signed, table, text } from "../dom.js";
+import { $, attr, clock, el, number, price as money, qty, signed, table, text } from "../dom.js";
 import { setView, view } from "../view.js";
 
 const FIELDS = ["seq", "event_ms", "price", "short", "long", "sentiment", "signal"];
@@ -94,7 +94,7 @@ function tip(at) {
   const lines = [`tick ${number(shown.seq[at])}, ${clock(shown.event_ms[at], { date: true })}`, `price ${money(shown.price[at])}, averages ${fine(shown.short[at])} and ${fine(shown.long[at])}`, `sentiment ${shown.sentiment[at] ?? "-"}, signal ${signalOf(at)}`];
   const [low, high] = [shown.seq[at], shown.seq[at + 1] ?? Infinity];
   for (const order of ordersOf(symbol)) {
-    if (order.seq >= low && order.seq < high) lines.push(`${order.side} ${number(order.qty)} at ${money(order.at)}, ${order.status}, order ${order.id}`);
+    if (order.seq >= low && order.seq < high) lines.push(`${order.side} ${qty(order.qty)} at ${money(order.at)}, ${order.status}, order ${order.id}`);
   }
   return lines.slice(0, 7);
 }

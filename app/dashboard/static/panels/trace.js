@@ -1,6 +1,6 @@
 // The trace of one order: when it passed which stage, as a waterfall, for each time that it was sent.
 
-import { $, el, micros, number, svg, text } from "../dom.js";
+import { $, el, micros, number, qty, svg, text } from "../dom.js";
 import { setView, view } from "../view.js";
 
 const NAMES = { due: "Due", tick_sent: "Tick sent", tick_received: "Tick received", published: "In shared memory", decided: "Decided", order_sent: "Order sent", order_received: "Order received", committed: "Committed", ack_sent: "ACK sent", ack_received: "ACK received" };
@@ -35,7 +35,7 @@ export async function open(order) {
 
 function show(order, answer) {
   const facts = [["Client", order.client]];
-  if (order.side) facts.push(["Order", `${order.side} ${number(order.qty)} ${order.symbol}`], ["Status", order.status]);
+  if (order.side) facts.push(["Order", `${order.side} ${qty(order.qty)} ${order.symbol}`], ["Status", order.status]);
   if (answer.tick !== undefined && answer.tick !== null) facts.push(["Tick", number(answer.tick)]);
   const parts = [el("dl", { class: "trace-facts" }, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))))];
   if (order.msg) parts.push(el("p", { class: "status-bad" }, `${order.code}: ${order.msg}`));

@@ -13,7 +13,7 @@ import pandas
 
 from app.strategy import Strategy
 
-UNIT = Decimal("1e-9")
+PRICE_UNIT = Decimal("1e-9")
 YEAR_NS = 365 * 24 * 3600 * 10**9
 RISE = 1.0004
 """A move of this size since the symbol's tick before is a signal."""
@@ -65,9 +65,9 @@ class Trade(NamedTuple):
     seq: int
     symbol: str
     side: int
-    qty: int
+    qty: Decimal
     market: Decimal
-    filled: int
+    filled: Decimal
     price: Decimal
     fee: Decimal
     slippage: Decimal
@@ -77,9 +77,13 @@ class Trade(NamedTuple):
 
 @dataclass
 class Book:
-    """What is held of one symbol, at average cost, and what it has cost."""
+    """What is held of one symbol, at average cost, and what it has cost.
 
-    qty: int = 0
+    ``unit``: what an amount of money is rounded to.
+    """
+
+    unit: Decimal = PRICE_UNIT
+    qty: Decimal = Decimal(0)
     cost: Decimal = Decimal(0)
     realised: Decimal = Decimal(0)
     since_ns: int = 0
@@ -90,13 +94,13 @@ class Book:
         if self.qty >= 0:
             return Decimal(0)
         exact = -self.cost * bps_a_year / 10_000 * (at_ns - self.since_ns) / YEAR_NS
-        return exact.quantize(UNIT)
+        return exact.quantize(self.unit)
 
-    def trade(self, signed: int, price: Decimal) -> None:
+    def trade(self, signed: Decimal, price: Decimal) -> None:
         """Close what there is of the other side, then open."""
-        closed = min(abs(signed), abs(self.qty)) if signed * self.qty < 0 else 0
+        closed = min(abs(signed), abs(self.qty)) if signed * self.qty < 0 else Decimal(0)
         if closed:
-            released = (self.cost * closed / abs(self.qty)).quantize(UNIT, ROUND_DOWN)
+            released = (self.cost * closed / abs(self.qty)).quantize(self.unit, ROUND_DOWN)
             self.realised += -closed * price * (1 if signed > 0 else -1) - released
             self.cost -= released
         opened = signed - closed * (1 if signed > 0 else -1)
@@ -120,18 +124,24 @@ def signals_of(ticks: pandas.DataFrame) -> pandas.DataFrame:
     return ticks.assign(side=side)[side != 0]
 
 
-def trade(ticks: pandas.DataFrame, settings: dict[str, float], order_qty: int = 10) -> Outcome:
-    """``ticks``: the columns seq, symbol, price, event_ns.  The draws have SEED's default."""
+def trade(
+    ticks: pandas.DataFrame, settings: dict[str, float], order_qty: str = "10", decimals: int = 0
+) -> Outcome:
+    """``ticks``: the columns seq, symbol, price, event_ns.  The draws have SEED's default.
+
+    ``decimals``: of quantities; an amount of money then has so many more than nine.
+    """
+    wanted, lot = Decimal(order_qty), Decimal(1).scaleb(-decimals)
     with localcontext(prec=80):
         of = {name.removeprefix("paper_"): Decimal(str(v)) for name, v in settings.items()}
-        books: dict[str, Book] = defaultdict(Book)
+        books: dict[str, Book] = defaultdict(lambda: Book(PRICE_UNIT * lot))
         trades = []
         for tick in signals_of(ticks).itertuples():
             book, side = books[tick.symbol], int(tick.side)
             if book.qty * side > 0:
                 continue
-            qty = abs(side * order_qty - book.qty)
-            trades.append(_execute(book, tick, side, qty, of))
+            qty = abs(side * wanted - book.qty)
+            trades.append(_execute(book, tick, side, qty, lot, of))
         last = ticks.groupby("symbol").last()
         owed = {s: b.owes(of["borrow_bps_year"], last.event_ns[s]) for s, b in books.items()}
         profit = sum(
@@ -141,16 +151,18 @@ def trade(ticks: pandas.DataFrame, settings: dict[str, float], order_qty: int = 
         return Outcome(trades, dict(books), owed, Decimal(profit))
 
 
-def _execute(book: Book, tick: Any, side: int, qty: int, of: dict[str, Decimal]) -> Trade:
+def _execute(
+    book: Book, tick: Any, side: int, qty: Decimal, lot: Decimal, of: dict[str, Decimal]
+) -> Trade:
     market = Decimal(str(tick.price))
     draw = random.Random(f"42/{tick.seq + 1}/{tick.symbol}/0").randint(int(of["fill_percent"]), 100)
-    filled = max(qty * draw // 100, 1)
+    filled = max(qty * draw / 100 // lot * lot, lot)
     flat = market * (of["slippage_bps"] + of["half_spread_bps"]) / 10_000
     impact = market * of["impact_bps"] / 10_000 * (qty / of["impact_qty"]).sqrt()
-    worse, flat = (flat + impact).quantize(UNIT), flat.quantize(UNIT)
+    worse, flat = (flat + impact).quantize(PRICE_UNIT), flat.quantize(PRICE_UNIT)
     price = market + side * worse
     notional = filled * price
-    fee = (filled * of["fee_per_share"] + notional * of["fee_bps"] / 10_000).quantize(UNIT)
+    fee = (filled * of["fee_per_share"] + notional * of["fee_bps"] / 10_000).quantize(book.unit)
     fee = max(fee, of["fee_min"])
     borrow = book.owes(of["borrow_bps_year"], tick.event_ns)
     book.trade(side * filled, price)

@@ -24,8 +24,8 @@ PLACE = "tests.app.backtest.costs.independent"
 KINDS = {"fees": "fee", "slippage": "slippage", "impact": "impact", "borrow": "borrow"}
 
 
-def money(units: int) -> Decimal:
-    return Decimal(units) / 10**9
+def money(units: int, decimals: int = 0) -> Decimal:
+    return Decimal(units).scaleb(-9 - decimals)
 
 
 def ticks_of_file() -> pandas.DataFrame:
@@ -43,34 +43,39 @@ def ticks_of_walk(settings: Settings, total: int) -> pandas.DataFrame:
     return ticks.assign(symbol=ticks.symbol.map(dict(enumerate(feed.symbols))))
 
 
-def trades_of(result: Result) -> list[Trade]:
+def trades_of(result: Result, decimals: int = 0) -> list[Trade]:
     return [
         Trade(
-            order.id - 1, order.symbol, order.side, order.qty, money(order.price or 0),
-            order.filled_qty, money(order.exec_price), money(order.fee), money(order.slippage),
-            money(order.impact), money(order.borrow),
+            order.id - 1, order.symbol, order.side, Decimal(order.qty).scaleb(-decimals),
+            money(order.price or 0), Decimal(order.filled_qty).scaleb(-decimals),
+            money(order.exec_price),
+            *(money(cost, decimals) for cost in
+              (order.fee, order.slippage, order.impact, order.borrow)),
         )
         for order in result.orders
     ]  # fmt: skip
 
 
-def check(result: Result, expected: Outcome) -> None:
+def check(result: Result, expected: Outcome, decimals: int = 0) -> None:
     """Orders, executions, positions, costs and profit are equal."""
-    assert trades_of(result) == expected.trades
+    assert trades_of(result, decimals) == expected.trades
     assert result.positions.keys() == expected.books.keys()
     for symbol, position in result.positions.items():
         book = expected.books[symbol]
-        assert (position.qty, position.since_ns) == (book.qty, book.since_ns)
-        assert (money(position.cost), money(position.realized)) == (book.cost, book.realised)
+        held = Decimal(position.qty).scaleb(-decimals)
+        assert (held, position.since_ns) == (book.qty, book.since_ns)
+        assert money(position.cost, decimals) == book.cost
+        assert money(position.realized, decimals) == book.realised
         for name, kind in {**KINDS, "turnover": "turnover"}.items():
-            assert money(getattr(position, name)) == book.costs[kind], (symbol, name)
-        assert money(result.accrued.get(symbol, 0)) == expected.owed[symbol]
+            assert money(getattr(position, name), decimals) == book.costs[kind], (symbol, name)
+        assert money(result.accrued.get(symbol, 0), decimals) == expected.owed[symbol]
     assert result.curve.equity[-1] == pytest.approx(float(expected.profit), rel=1e-12, abs=1e-6)
     assert result.curve.daily.profit[-1] == result.curve.equity[-1]
-    _check_breakdown(result, expected)
+    _check_breakdown(result, expected, 2e-9 if decimals else 0.0)
 
 
-def _check_breakdown(result: Result, expected: Outcome) -> None:
+def _check_breakdown(result: Result, expected: Outcome, rounded: float) -> None:
+    """``rounded``: the breakdown is in units of 1e-9, whatever the decimals of quantities."""
     costs = {
         name: sum((getattr(trade, kind) for trade in expected.trades), Decimal(0))
         for name, kind in KINDS.items()
@@ -79,18 +84,22 @@ def _check_breakdown(result: Result, expected: Outcome) -> None:
     costs["total"] = sum(costs.values(), Decimal(0))
     turnover = sum((t.filled * t.price for t in expected.trades), Decimal(0))
     figures = result.costs.figures()
-    assert figures["turnover"] == pytest.approx(float(turnover), rel=1e-15)
+    assert figures["turnover"] == pytest.approx(float(turnover), rel=1e-15, abs=rounded)
     text = plain_text(*backtest_report.blocks(result, "x", 100_000))
     lines = text.splitlines()
     rows = dict(zip((*KINDS, "total"), result.costs.rows(), strict=True))
     for name, cost in costs.items():
         bps = float(cost * 10_000 / turnover)
-        assert figures[name] == pytest.approx(float(cost), rel=1e-15)
-        assert figures[f"{name}_bps"] == pytest.approx(bps, rel=1e-14)
+        assert figures[name] == pytest.approx(float(cost), rel=1e-15, abs=rounded)
+        off = rounded * 20_000 / float(turnover)
+        assert figures[f"{name}_bps"] == pytest.approx(bps, rel=1e-14, abs=off)
         shown, *numbers = rows[name]
         assert numbers == [figures[name], figures[f"{name}_bps"]]
         row = next(line for line in lines if line.startswith(f"{shown} "))
-        assert row.removeprefix(shown).split() == [f"{float(cost):,.2f}", f"{bps:,.3f}"]
+        assert row.removeprefix(shown).split() == [
+            f"{figures[name]:,.2f}",
+            f"{figures[f'{name}_bps']:,.3f}",
+        ]
 
 
 @pytest.mark.parametrize("strategy", ["Swing", "Told"])
@@ -109,6 +118,23 @@ def test_all_costs_are_those_of_an_independent_computation(strategy: str, replay
     assert any(each.filled < each.qty for each in expected.trades)
     assert any(expected.owed.values())
     check(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("decimals", "order_qty"), [(3, "2.125"), (8, "0.30000001"), (9, "0.000000007"), (9, "3000")]
+)
+def test_quantities_with_decimals_are_exact_to_the_last_unit(decimals: int, order_qty: str) -> None:
+    costs: dict[str, Any] = settings_of(paper_fee_min=0.0, paper_impact_qty=0.37)
+    settings = Settings(
+        data_path=str(SAMPLE), replay="once", strategy=f"{PLACE}:Told",
+        qty_decimals=decimals, order_qty=Decimal(order_qty), **costs,
+    )  # fmt: skip
+    result = backtest.run(settings, open_feed(settings), 12_000)
+    expected = trade(ticks_of_file()[:12_000], costs, order_qty, decimals)
+    assert len(expected.trades) > 500
+    assert any(each.filled < each.qty for each in expected.trades)
+    assert any(each.borrow for each in expected.trades)
+    check(result, expected, decimals)
 
 
 def test_without_costs_there_is_no_breakdown() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.model.money import WHOLE
 from app.model.requests import OrderRequest
 from app.model.timestamps import ts_event_ns
 from app.model.wire.feed_protocol import (
@@ -22,7 +23,7 @@ from app.model.wire.frames import (
     RemoteProtocolError,
 )
 from app.model.wire.order_json import decode, encode_order
-from app.runtime.net.order_client import Answer, _decode
+from app.runtime.net.order_client import Answer, answer_decoder
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
 pieces = st.lists(st.binary(max_size=20), max_size=12)
@@ -208,5 +209,5 @@ class TestOrderFrames:
         ],
     )
     def test_answers(self, frame: bytes, order_id: int | None, retryable: bool) -> None:
-        answer: Answer = _decode(frame)
+        answer: Answer = answer_decoder(WHOLE)(frame)
         assert (answer.order_id, answer.retryable) == (order_id, retryable)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from app.model.money import MAX_QTY
 from app.model.orders import BUY, DAY, FILLED, IOC, LIMIT, MARKET, PLAIN, Order
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
     MAX_CLIENT_ID,
     MAX_ORDER_ID,
-    MAX_QTY,
     Cancel,
     OrderRequest,
     Ping,

@@ -67,7 +67,7 @@ def test_export_parquet(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for column, kind in columns.items():
             values = found.column(column).to_pylist()
             texts = [row[column] for row in rows]
-            if kind == "money":
+            if kind in ("money", "amount"):
                 assert values == [Decimal(text) if text else None for text in texts], column
             else:
                 assert ["" if value is None else str(value) for value in values] == texts, column
