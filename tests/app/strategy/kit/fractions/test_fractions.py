@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.backtest import replay as backtest
+from app.backtest.compare import Comparer
 from app.backtest.outcome import first_difference, of_backtest
 from app.backtest.result import Result
 from app.config.settings import Settings
@@ -21,6 +22,7 @@ from tests.chaos.host import HostStack
 
 PLACE = "tests.app.strategy.kit.fractions.coins"
 TICKS = 6000
+STORE = "orders.sqlite3"
 COSTS: dict[str, Any] = {
     "qty_decimals": 8,
     "order_qty": Decimal("0.00150001"),
@@ -141,6 +143,9 @@ def test_four_processes_trade_as_the_backtest(
         assert any(order.borrow for order in result.orders)
         difference = first_difference(stack.outcome(), of_backtest(result), result.scale)
         assert difference is None
+    (compared,) = Comparer(Settings(replay="once", **known)).compare(str(tmp_path / STORE))
+    assert compared.difference is None
+    assert f"{len(result.orders):,} orders" in str(compared)
     report = json.loads((tmp_path / "report.json").read_text())
     assert result.trades_hash in json.dumps(report)
     found = report["profit"]
