@@ -6,9 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.kernel._kernel import AckWriter, OrderReader
+from app.model.money import MAX_QTY
 from app.model.orders import STATUS_NAMES, TIF_NAMES, TYPE_NAMES, Order
 from app.model.reject_codes import RejectCode
-from app.model.requests import MAX_CLIENT_ID, MAX_QTY, OrderRequest
+from app.model.requests import MAX_CLIENT_ID, OrderRequest
 from app.model.wire.order_answers import encode_ack, encode_any_ack
 from app.model.wire.order_json import decode, decode_all, decode_any
 
