@@ -10,7 +10,7 @@ from app.model.money import to_units
 from app.model.orders import Order
 from app.model.position import Position
 from app.model.requests import OrderRequest, Reject
-from app.model.wire.order_json import decode
+from app.model.wire.decoders import decoder_of
 from app.runtime.net.order_client import EncodedOrder
 
 
@@ -33,13 +33,14 @@ class PaperBroker:
         self._pending = PendingRows()
         values = msgspec.structs.asdict(settings)
         self.core = build_core(values, NoPrices(), self._pending, NoOrders(), timeless=True)
+        self._decode = decoder_of(self.core.scale)
         self.orders: list[Order] = []
         self._marks: dict[str, int] = {}
         """Prices as of the tick of the latest order."""
 
     def submit(self, encoded: EncodedOrder, now_ns: int) -> Order:
         """Decide on one encoded order; a rejected order has a code."""
-        request = decode(encoded.frame[:-1], self.core.scale)
+        request = self._decode(encoded.frame[:-1])
         assert isinstance(request, OrderRequest), request
         for symbol, price in (encoded.marks or {}).items():
             self._marks[symbol] = to_units(price)

@@ -49,10 +49,13 @@ def is_loopback(host: str) -> bool:
 
 def qty_problem(name: str, value: Qty, decimals: int) -> str | None:
     """Why this setting is no quantity; None if it is one."""
-    units, setting = Scale(decimals).qty_units(value), f"{name.upper()}={value}"
+    scale, setting = Scale(decimals), f"{name.upper()}={Decimal(value):f}"
+    units = scale.qty_units(value)
     if units is None:
         places = "a whole number" if not decimals else f"a number of at most {decimals} decimals"
         return f"{setting}: must be {places}, because QTY_DECIMALS={decimals}"
-    if name == "order_qty" and not 0 < units <= ORDER_QTY_MAX * 10**decimals:
-        return f"{setting}: must be above 0 and at most {ORDER_QTY_MAX}"
+    # An order that turns a position round is for twice as many.
+    most = min(ORDER_QTY_MAX * scale.factor, scale.qty_max // 2)
+    if name == "order_qty" and not 0 < units <= most:
+        return f"{setting}: must be above 0 and at most {scale.qty_text(most)}"
     return f"{setting}: must not be below 0" if units < 0 else None

@@ -161,7 +161,7 @@ class Sampler:
             "strategy": settings.strategy,
             "strategy_params": given_text(settings),
             "strategy_client": settings.strategy_client,
-            "order_qty": settings.order_qty,
+            "order_qty": float(settings.order_qty) if settings.qty_decimals else settings.order_qty,
             "pace": settings.pace,
             "replay": settings.replay,
             "mode": settings.trading_mode,

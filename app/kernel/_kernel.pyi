@@ -253,7 +253,7 @@ class OrderReader:
         make: Callable[..., Any],
         symbols: dict[str, None],
         clients: dict[str, None],
-        otherwise: Callable[..., Any],
+        otherwise: Callable[[bytes], Any],
         *,
         default_client: str,
         id_max: int,
@@ -261,8 +261,8 @@ class OrderReader:
         ts_bytes_max: int,
         proof_bytes: int,
     ) -> None: ...
-    def read(self, frame: bytes, scale: Any = None) -> Any: ...
-    def read_all(self, frames: list[bytes], requests: list[Any], scale: Any = None) -> None: ...
+    def read(self, frame: bytes) -> Any: ...
+    def read_all(self, frames: list[bytes], requests: list[Any]) -> None: ...
 
 class AckWriter:
     def __init__(
@@ -272,6 +272,4 @@ class AckWriter:
         types: Sequence[str],
         tifs: Sequence[str],
     ) -> None: ...
-    def write(
-        self, order: Any, client: str, duplicate: bool = False, scale: Any = None
-    ) -> bytes: ...
+    def write(self, order: Any, client: str, duplicate: bool = False) -> bytes: ...

@@ -120,17 +120,15 @@ cdef class OrderReader:
         self.ts_bytes_max, self.proof_bytes = ts_bytes_max, proof_bytes
         self.last_client = None
 
-    def read(self, bytes frame not None, scale=None):
-        """The request in one frame; ``scale``: how many decimals quantities have, None for none."""
-        if scale is not None and scale.decimals:
-            return self.otherwise(frame, scale)
+    def read(self, bytes frame not None):
+        """The request in one frame."""
         request = self.usual(frame)
         return self.otherwise(frame) if request is None else request
 
-    def read_all(self, list frames not None, list requests not None, scale=None):
+    def read_all(self, list frames not None, list requests not None):
         """Append the requests of ``frames``; an exception leaves those before it."""
         for frame in frames:
-            requests.append(self.read(frame, scale))
+            requests.append(self.read(frame))
 
     cdef object usual(self, bytes frame):
         cdef const char *p = PyBytes_AS_STRING(frame)
@@ -324,11 +322,9 @@ cdef class AckWriter:
         self.types = [name.encode() for name in types]
         self.tifs = [name.encode() for name in tifs]
 
-    def write(self, order, str client not None, duplicate=False, scale=None):
-        """The answer as a frame; ``scale``: how many decimals quantities have, None for none."""
+    def write(self, order, str client not None, duplicate=False):
+        """The answer as a frame."""
         answer = None
-        if scale is not None and scale.decimals:
-            return self.otherwise(order, client, duplicate, scale)
         if not order.code:
             try:
                 answer = self.usual(order, client, bool(duplicate))

@@ -20,7 +20,6 @@ from app.execution.prices import NoPrices, PriceSource
 from app.model.reject_codes import RejectCode
 from app.model.requests import PAGE_ROWS_MAX, OrderRequest, Reject, Request
 from app.model.wire.frames import DELIMITER
-from app.model.wire.order_json import decode_all
 from app.order_manager.access.admission import GREETINGS, Admission
 from app.order_manager.access.keyring import Keyring
 from app.order_manager.access.refusals import RefusalLog
@@ -114,9 +113,7 @@ class OrderManagerServer:
             self._epoll.register(self._wake, IN)
             self._sessions = Sessions(self._epoll, listener, chosen, tls, keyring)
             self._admission = Admission(keyring, self._service, self._sessions)
-            self._log = OrderLog(
-                chosen.log_format, chosen.log_level, scale=self._service.core.scale
-            )
+            self._log = OrderLog(chosen.log_format, chosen.log_level, 2, self._service.core.scale)
             opened.pop_all()
         self.host = host
         self.port: int = listener.getsockname()[1]
@@ -130,6 +127,7 @@ class OrderManagerServer:
         self._turn = Turn(2 * BATCH_NS)
         self._traced = chosen.log_level == "DEBUG"
         self._batch_max = chosen.order_group_max
+        self._poll_s = chosen.book_poll_ms / 1000
         self._next_maintenance = 0.0
 
     def start(self) -> None:
@@ -177,7 +175,7 @@ class OrderManagerServer:
         if self._has_work():
             return 0.0
         if self._service.has_timed_work:
-            return self.settings.book_poll_ms / 1000
+            return self._poll_s
         return LOG_RETRY_S if self._log.pending else IDLE_S
 
     def _receive(self, session: Session, event: int) -> None:
@@ -269,7 +267,7 @@ class OrderManagerServer:
         """Process frames of one session, up to the first that closes it."""
         requests: list[Request] = []
         try:
-            decode_all(frames, requests, self._service.core.scale)
+            self._service.decode_all(frames, requests)
         except Exception:
             self._decide(session, frames, requests)
             if not session.closing:

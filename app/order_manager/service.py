@@ -27,7 +27,8 @@ from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
 from app.model.reject_codes import RejectCode
 from app.model.requests import Command, Marks, OrderRequest, Ping, Reject, Request
 from app.model.timestamps import utc_text
-from app.model.wire.order_answers import encode_ack, encode_object, encode_reject
+from app.model.wire.decoders import decoder_of_all
+from app.model.wire.order_answers import ack_encoder, encode_object, encode_reject
 from app.order_manager.access.grants import EVERYTHING, Grant
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
@@ -73,8 +74,8 @@ class OrderService(Generic[Peer]):
     def __init__(
         self, core: OrderCore, store: OrderStore, clock: Callable[[], int] | None = None
     ) -> None:
-        self.core = core
-        self.store = store
+        self.core, self.store = core, store
+        self.decode_all, self._encode_ack = decoder_of_all(core.scale), ack_encoder(core.scale)
         self.counts = Counts()
         self.events: list[Event] = []
         """Of the current batch, for the log."""
@@ -202,7 +203,7 @@ class OrderService(Generic[Peer]):
         acked = (order, request.client, duplicate)
         if order.status in OPEN_STATES:
             # It may still change: its ACK and its log line show the order as it stands now.
-            self._answers.append((peer, encode_ack(*acked, self.core.scale)))
+            self._answers.append((peer, self._encode_ack(*acked)))
             order = copy(order)
         else:
             self._answers.append((peer, acked))
@@ -262,10 +263,10 @@ class OrderService(Generic[Peer]):
         return answers
 
     def _encode_answers(self) -> list[tuple[Peer, bytes]]:
-        scale = self.core.scale
+        encode_ack = self._encode_ack
         try:
             return [
-                (peer, answer if isinstance(answer, bytes) else encode_ack(*answer, scale))
+                (peer, answer if isinstance(answer, bytes) else encode_ack(*answer))
                 for peer, answer in self._answers
             ]
         except Exception:

@@ -208,3 +208,39 @@ def test_a_run_warns_of_a_misspelled_setting(tmp_path) -> None:
         capture_output=True, text=True, timeout=50,
     )  # fmt: skip
     assert "unknown_setting name=EXPECT_FILL_MIN nearest=EXPECT_FILLS_MIN" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"ORDER_QTY": "0.5"}, "ORDER_QTY=0.5: must be a whole number, because QTY_DECIMALS=0"),
+        ({"ORDER_QTY": "0"}, "ORDER_QTY=0: must be above 0 and at most 1000000000"),
+        (
+            {"QTY_DECIMALS": "2", "ORDER_QTY": "0.125"},
+            "ORDER_QTY=0.125: must be a number of at most 2 decimals, because QTY_DECIMALS=2",
+        ),
+        (
+            {"QTY_DECIMALS": "8", "RISK_LOT_SIZE": "1e-9"},
+            "RISK_LOT_SIZE=0.000000001: must be a number of at most 8 decimals, because "
+            "QTY_DECIMALS=8",
+        ),
+        ({"RISK_STACK_QTY_MAX": "-1"}, "RISK_STACK_QTY_MAX=-1: must not be below 0"),
+        (
+            {"QTY_DECIMALS": "9", "ORDER_QTY": "600000000"},
+            "ORDER_QTY=600000000: must be above 0 and at most 500000000",
+        ),
+    ],
+)
+def test_a_quantity_has_no_more_decimals_than_the_setting(
+    environ: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environ(environ)
+    assert str(refused.value) == problem
+
+
+def test_quantities_with_decimals_reach_a_child_process_exactly() -> None:
+    given = {"QTY_DECIMALS": "9", "ORDER_QTY": "123456789.123456789", "RISK_LOT_SIZE": "1e-9"}
+    settings = Settings.from_environ(given)
+    assert Settings.from_environ(settings.to_environ()) == settings
+    assert f"{settings.order_qty:f}" == "123456789.123456789"

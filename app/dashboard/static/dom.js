@@ -47,7 +47,7 @@ export const signed = (value, digits = 2) => (value > 0 ? "+" : "") + number(val
 // A quantity with the decimals it has, at most nine: as a number, or as exact text.
 export function qty(value) {
   if (value === null || value === undefined) return "-";
-  const digits = Number(value).toFixed(9).replace(/0+$/, "").split(".")[1].length;
+  const digits = Number(value).toFixed(9).replace(/0+$/, "").split(".")[1]?.length ?? 0;
   return number(Number(value), digits);
 }
 

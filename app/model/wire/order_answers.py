@@ -5,7 +5,8 @@ Orders are formatted by hand: money is a JSON number with its exact decimals, wh
 not keep.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from json.encoder import encode_basestring
 from typing import Any, Final
 
@@ -106,6 +107,11 @@ def encode_any_ack(
 
 encode_ack: Final = AckWriter(encode_any_ack, STATUS_NAMES, TYPE_NAMES, TIF_NAMES).write
 """The answer to an order; see :func:`encode_any_ack`."""
+
+
+def ack_encoder(scale: Scale) -> Callable[..., bytes]:
+    """:func:`encode_ack` for orders whose quantities are so counted."""
+    return partial(encode_any_ack, scale=scale) if scale.decimals else encode_ack
 
 
 def encode_reject(reject: Reject) -> bytes:

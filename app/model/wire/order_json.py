@@ -324,7 +324,7 @@ _reader: Final = OrderReader(
 )
 assert (SIDES["BUY"], SIDES["SELL"], PLAIN, IOC) == (1, -1, 0, 0), "as the kernel makes an order"
 assert FLOAT_EXACT >= 2e6, "below it, a float gives the exact price, as the kernel does"
-decode: Final[Callable[..., Request]] = _reader.read
+decode: Final[Callable[[bytes], Request]] = _reader.read
 """The request in one frame; see :func:`decode_any`."""
 decode_all: Final = _reader.read_all
 """Append the requests of a list of frames to a list; an exception leaves those before it."""

@@ -86,7 +86,7 @@ def test_a_server_that_cannot_be_made_leaves_nothing_open(
         assert mapped()
         return build_service(chosen, store, prices)
 
-    def fail(*_arguments: object, **_named: object) -> None:
+    def fail(*_arguments: object) -> None:
         raise MemoryError(step)
 
     SharedPriceBook(["A"], book_name).close()  # the segment stays

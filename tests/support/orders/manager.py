@@ -6,7 +6,7 @@ from typing import Any
 
 from app.config.settings import Settings
 from app.execution.prices import NoPrices
-from app.model.wire.order_json import decode
+from app.model.wire.order_json import decode_any
 from app.order_manager.service import OrderService, build_service
 from app.order_manager.store.store import OrderStore
 from tests.support.orders.frames import ORDER
@@ -27,7 +27,7 @@ class Manager:
         """Process the requests as one batch; returns their answers."""
         self.service.begin()
         for request in requests:
-            self.service.handle(0, decode(json.dumps(request).encode(), self._scale))
+            self.service.handle(0, decode_any(json.dumps(request).encode(), self._scale))
         answers = self.service.finish()
         self.service.counts.clear()
         self.store.end_batch()

@@ -11,8 +11,8 @@ from msgspec import Raw
 from app.model.money import Scale
 from app.model.orders import BUY, FILLED, IOC, PLAIN, Order
 from app.model.requests import OrderRequest, Reject
-from app.model.wire.order_answers import encode_ack
-from app.model.wire.order_json import decode, encode_order
+from app.model.wire.order_answers import encode_any_ack
+from app.model.wire.order_json import decode_any, encode_order
 from app.runtime.net.order_client import RemoteProtocolError, answer_decoder
 
 SCALES = st.integers(1, 9).map(Scale)
@@ -23,7 +23,7 @@ def frame(qty: str) -> bytes:
 
 
 def refusal(qty: str, decimals: int) -> Reject:
-    found = decode(frame(qty), Scale(decimals))
+    found = decode_any(frame(qty), Scale(decimals))
     assert isinstance(found, Reject), found
     return found
 
@@ -33,7 +33,7 @@ def test_an_order_arrives_as_it_was_encoded(scale: Scale, data: st.DataObject) -
     units = data.draw(st.integers(1, scale.qty_max))
     qty = Raw(scale.qty_text(units).encode())
     sent = encode_order(7, "strategy", "BUY", "BTCUSDT", qty, 60000.5, 10**18)
-    found = decode(sent[:-1], scale)
+    found = decode_any(sent[:-1], scale)
     assert isinstance(found, OrderRequest), found
     assert found.qty == units
 
@@ -45,7 +45,7 @@ def test_a_number_and_a_text_of_it_are_taken(
     places = data.draw(st.integers(0, scale.decimals))
     qty = data.draw(st.decimals(Decimal(1).scaleb(-places), 10**6, places=places))
     text = f'"{qty:f}"' if quoted else f"{qty:f}"
-    found = decode(frame(text), scale)
+    found = decode_any(frame(text), scale)
     assert isinstance(found, OrderRequest), found
     assert Decimal(found.qty).scaleb(-scale.decimals) == qty
 
@@ -79,12 +79,12 @@ def test_what_is_no_quantity_is_refused_with_the_setting_to_change(qty: str, sho
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    found = decode(frame('"\xff"').replace("\xff".encode(), b"\xff"), Scale(8))
+    found = decode_any(frame('"\xff"').replace("\xff".encode(), b"\xff"), Scale(8))
     assert isinstance(found, Reject)
 
 
 def test_a_missing_quantity_is_said_to_be_missing() -> None:
-    found = decode(b'{"side":"BUY","symbol":"A","price":1}', Scale(8))
+    found = decode_any(b'{"side":"BUY","symbol":"A","price":1}', Scale(8))
     assert isinstance(found, Reject)
     assert found.msg == "missing field: qty"
 
@@ -98,7 +98,7 @@ def test_an_answer_has_exact_decimals_and_leads_back(scale: Scale, data: st.Data
         filled_qty=qty, filled_notional=qty * price, exec_first=1, exec_count=1, exec_price=price,
         fee=fee,
     )  # fmt: skip
-    sent = encode_ack(order, "c", scale=scale)[:-1]
+    sent = encode_any_ack(order, "c", scale=scale)[:-1]
     shown = json.loads(sent, parse_float=Decimal, parse_int=Decimal)["order"]
     assert shown["qty"] == shown["filled_qty"] == Decimal(qty).scaleb(-scale.decimals)
     assert shown["avg_price"] == Decimal(price).scaleb(-9)

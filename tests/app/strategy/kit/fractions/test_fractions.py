@@ -10,17 +10,21 @@ from typing import Any
 import pytest
 
 from app.backtest import replay as backtest
+from app.backtest.compare import Comparer
 from app.backtest.outcome import first_difference, of_backtest
 from app.backtest.result import Result
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.model.money import Scale
+from app.runtime.net.position_queries import held
 from app.strategy.base import Context, Strategy
+from app.strategy.kit.desk import Desk
 from tests.app.strategy.kit.fractions.coins import Coins
 from tests.chaos.host import HostStack
 
 PLACE = "tests.app.strategy.kit.fractions.coins"
 TICKS = 6000
+STORE = "orders.sqlite3"
 COSTS: dict[str, Any] = {
     "qty_decimals": 8,
     "order_qty": Decimal("0.00150001"),
@@ -141,9 +145,32 @@ def test_four_processes_trade_as_the_backtest(
         assert any(order.borrow for order in result.orders)
         difference = first_difference(stack.outcome(), of_backtest(result), result.scale)
         assert difference is None
+    (compared,) = Comparer(Settings(replay="once", **known)).compare(str(tmp_path / STORE))
+    assert compared.difference is None
+    assert f"{len(result.orders):,} orders" in str(compared)
     report = json.loads((tmp_path / "report.json").read_text())
     assert result.trades_hash in json.dumps(report)
     found = report["profit"]
     assert found["realized"] + found["unrealized"] == pytest.approx(result.curve.equity[-1])
     # Each row of an answer is rounded to 1e-9 by itself, and so is each cost of the backtest.
     assert found["costs"] == pytest.approx(result.costs.figures(), rel=1e-9, abs=1e-8)
+
+
+def test_holdings_come_back_from_the_order_manager_exactly() -> None:
+    """After a restart that repeats nothing; a float would not keep these digits."""
+    row: dict[str, Any] = {
+        "symbol": "A", "qty": Decimal("-123456789.12345678"), "avg_cost": Decimal("0.123456789"),
+        "realised": Decimal("-9007199.25474099300000001"), "fees": 2, "borrow": Decimal("1e-17"),
+        "open_buy": Decimal("0.00000001"), "open_sell": 0,
+    }  # fmt: skip
+    answer = {"ok": True, "positions": [row], "more": False}
+    assert held(lambda _request: answer, "me", Scale(8)) == {"A": -12345678912345677}
+    with pytest.raises(ValueError, match="of over 2 decimals"):
+        held(lambda _request: answer, "me", Scale(2))
+    desk = Desk(["A"], Scale(8))
+    desk.told = True
+    desk.restore(0, row)
+    found = desk.holding(0)
+    assert (found.qty, found.avg_cost) == (-12345678912345678, 123456789)
+    assert found.realized == -900719925474099300000001
+    assert (found.fees, found.borrow) == (2 * 10**17, 1)
