@@ -19,7 +19,7 @@ from app.order_manager.store.files import (
     preallocate_wal,
     take_lease,
 )
-from app.order_manager.store.loading import load_state, order_of, read_orders
+from app.order_manager.store.loading import insert_orders, load_state, order_of, read_orders
 from app.order_manager.store.open_files import OpenFiles
 from app.order_manager.store.positions import position_rows
 from app.order_manager.store.schema import (
@@ -41,7 +41,6 @@ SCAN_ORDERS: Final = 10_000
 FEW_ORDERS: Final = 500
 """A client with up to this many gets exact pages: all its orders are sorted."""
 
-_INSERT_ORDER: Final = f"INSERT INTO orders VALUES({','.join('?' * len(Order.__struct_fields__))})"
 _INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?,?,?,?,?,?)"
 _PUT_STATE: Final = "INSERT OR REPLACE INTO order_state VALUES(?,?,?,?,?,?)"
 _PUT_DAY: Final = "INSERT OR REPLACE INTO days VALUES(?,?,?,?)"
@@ -232,10 +231,8 @@ class OrderStore:
             if pending.clients:
                 rows = [(number, self.run_id, name) for number, name in pending.clients]
                 cursor.executemany(_INSERT_CLIENT, rows)
-            if len(pending.orders) == 1:
-                cursor.execute(_INSERT_ORDER, pending.orders[0])
-            elif pending.orders:
-                cursor.executemany(_INSERT_ORDER, pending.orders)
+            if pending.orders:
+                insert_orders(cursor, pending.orders)
             if pending.fills or pending.states or pending.controls or pending.days:
                 self._flush_rare(cursor)
         except apsw.Error as error:

@@ -1,5 +1,6 @@
 """What survives a restart: answers, ids, positions, modes, limits; how fast a start is."""
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import apsw
 import pytest
 
 from app.model.wire.order_json import decode
+from app.order_manager.store.loading import ROWS_TOGETHER
 from app.order_manager.store.positions import rebuild_positions
 from app.order_manager.store.tools import verify
 from tests.support.orders.frames import ORDER
@@ -43,6 +45,35 @@ def test_answers_survive_a_restart(path: Path) -> None:
     assert second.ask({"op": "cancel", "id": 8, "client": "d"})[0]["ok"] is True
     second.close()
     assert verify(str(path)) == []
+
+
+@pytest.mark.parametrize("count", [2, ROWS_TOGETHER - 1, ROWS_TOGETHER, 2 * ROWS_TOGETHER + 5])
+def test_every_order_of_a_batch_survives_a_restart(path: Path, count: int) -> None:
+    asked = [{**ORDER, "id": n, "client": f"c{n % 3}", "qty": n + 1} for n in range(count)]
+    first = Manager(path)
+    answers = first.ask(*asked)
+    assert [answer["order"]["order_no"] for answer in answers] == list(range(1, count + 1))
+    first.close()
+    second = Manager(path)
+    assert second.ask(*asked) == [{**answer, "duplicate": True} for answer in answers]
+    second.close()
+    assert verify(str(path)) == []
+
+
+@pytest.mark.parametrize("place", [0, ROWS_TOGETHER, 2 * ROWS_TOGETHER])
+def test_a_batch_of_which_a_row_cannot_be_stored_leaves_none(path: Path, place: int) -> None:
+    manager = Manager(path)
+    assert manager.ask({**ORDER, "id": 1000})[0]["ok"]
+    manager.service.begin()
+    for number in range(2 * ROWS_TOGETHER + 1):
+        manager.service.handle(0, decode(json.dumps({**ORDER, "id": 1001 + number}).encode()))
+    rows = manager.store.pending.orders
+    rows[place] = (rows[place][0], rows[place][1], 1000, *rows[place][3:])
+    answers = [json.loads(answer[:-1]) for _, answer in manager.service.finish()]
+    assert {answer["code"] for answer in answers} == {"STORE_UNAVAILABLE"}
+    manager.close()
+    with apsw.Connection(str(path)) as connection:
+        assert connection.execute("SELECT id FROM orders").fetchall() == [(1000,)]
 
 
 def test_ids_rise_across_restarts(path: Path) -> None:
