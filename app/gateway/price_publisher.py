@@ -1,5 +1,6 @@
 """The price port's subscribers: each is a cursor into the shared feed, so no tick is copied."""
 
+import select
 import time
 from bisect import bisect_right
 from typing import Final
@@ -21,6 +22,10 @@ class PricePublisher:
     A subscriber is either *caught up* (it has every released tick; the next release is sent to it
     at once) or *lagging* (its socket is full, or it reads history; it continues whenever its socket
     is writable).
+
+    Processes of this stack come first: a release is sent to them before it is sent to others, and
+    those that lag get a turn before each turn of another.  So the stack waits for one send at most,
+    however many others read, and they have at least every second turn.
     """
 
     name = "prices"
@@ -68,7 +73,7 @@ class PricePublisher:
         if seq:
             subscriber.queue(self._feed.snapshot(seq))
         subscriber.block, subscriber.position = self._locate(seq)
-        self.pump(subscriber)
+        self._pump(subscriber)
 
     def resume(self, subscriber: Subscriber, seq: int) -> None:
         """Continue at tick ``seq`` of the run; also for a client already in the plain stream.
@@ -93,7 +98,7 @@ class PricePublisher:
             if self._unpaced:
                 # It has what is before: after a restart of the gateway, the hurry is there.
                 self._note_leader(subscriber, subscriber.block)
-        self.pump(subscriber)
+        self._pump(subscriber)
 
     def _subscribe(self, subscriber: Subscriber) -> None:
         self.subscribers.add(subscriber)
@@ -137,7 +142,7 @@ class PricePublisher:
             subscriber.queue(_rest_of_frame(block, subscriber.position))
             subscriber.block, subscriber.next_seq = None, next_seq
             self._parked.add(subscriber)
-            self.pump(subscriber)
+            self._pump(subscriber)
 
     def release(self, seq: int) -> None:
         """Release the ticks below ``seq``; a smaller number than before does nothing."""
@@ -150,7 +155,7 @@ class PricePublisher:
         for subscriber in [each for each in self._parked if each.next_seq <= seq]:
             self._parked.discard(subscriber)
             subscriber.block, subscriber.position = self._locate(subscriber.next_seq)
-            self.pump(subscriber)
+            self._pump(subscriber)
 
     def _send_released(self, seq: int) -> None:
         if self._unpaced:
@@ -158,7 +163,7 @@ class PricePublisher:
             block, start = self._tail_block, self._tail
             for subscriber in self._take_caught_up():
                 subscriber.block, subscriber.position = block, start
-                self.pump(subscriber)
+                self._pump(subscriber)
             return
         block, start = self._tail_block, self._tail
         while self._caught_up:
@@ -190,7 +195,15 @@ class PricePublisher:
         return subscribers
 
     def pump(self, subscriber: Subscriber) -> None:
-        """Send to a lagging subscriber: up to SEND_BYTES_MAX, or until its socket is full."""
+        """It is the turn of a lagging subscriber, whose socket is writable."""
+        if not subscriber.proven:
+            for each in tuple(self._stack):
+                if each.stage == STREAM and each.watching & select.EPOLLOUT:
+                    self._pump(each)
+        self._pump(subscriber)
+
+    def _pump(self, subscriber: Subscriber) -> None:
+        """Send up to SEND_BYTES_MAX, or until the socket is full."""
         if not self._sessions.flush(subscriber):
             return
         if subscriber.block is None:
@@ -241,7 +254,7 @@ class PricePublisher:
             self._finish(subscriber)
             return
         self._tail_block, self._tail = subscriber.block, subscriber.position
-        self._caught_up.append(subscriber)
+        self._caught_up.insert(0 if subscriber.proven else len(self._caught_up), subscriber)
         self._sessions.watch(subscriber, writable=False)
 
     def _finish(self, subscriber: Subscriber) -> None:

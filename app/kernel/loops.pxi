@@ -101,17 +101,21 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
     return k
 
 
-cdef struct window_sums:
-    int128 short_side, long_side
+cdef struct averages:
+    # The difference: the sum of the short window times ``long_ticks``, less that of the long one
+    # times ``short_ticks``; its sign is the signal.  Its halves are apart, because one store of both
+    # makes the CPU wait when the next tick of the symbol reads them.
+    uint64_t low
     Py_ssize_t at       # where the next price goes
     Py_ssize_t leaving  # index of the price that then leaves the short window
     Py_ssize_t missing  # ticks until the long window is full
+    int64_t high
 
 
 cdef class CrossAverage:
     """Short and long moving average of every symbol, exact: prices are int64 in units of 1e-9."""
     cdef int64_t *window
-    cdef window_sums *sums
+    cdef averages *of_symbol
     cdef readonly Py_ssize_t count, short_ticks, long_ticks
 
     def __cinit__(self, Py_ssize_t count, Py_ssize_t short_ticks, Py_ssize_t long_ticks):
@@ -122,32 +126,36 @@ cdef class CrossAverage:
         self.count, self.short_ticks, self.long_ticks = count, short_ticks, long_ticks
         # Zeros: subtracting them while a window fills changes no sum.
         self.window = <int64_t *>calloc(count * long_ticks + 1, sizeof(int64_t))
-        self.sums = <window_sums *>calloc(count + 1, sizeof(window_sums))
-        if self.window == NULL or self.sums == NULL:
+        self.of_symbol = <averages *>calloc(count + 1, sizeof(averages))
+        if self.window == NULL or self.of_symbol == NULL:
             raise MemoryError
         for i in range(count):
-            self.sums[i].leaving = long_ticks - short_ticks
-            self.sums[i].missing = long_ticks
+            self.of_symbol[i].leaving = long_ticks - short_ticks
+            self.of_symbol[i].missing = long_ticks
 
     def __dealloc__(self):
         free(self.window)
-        free(self.sums)
+        free(self.of_symbol)
 
     cdef inline int add(self, Py_ssize_t symbol, int64_t price) noexcept nogil:
         """+1: short above long; -1: below; 0: equal, or the long window is not full."""
         cdef int64_t *window = self.window + symbol * self.long_ticks
-        cdef window_sums *sums = self.sums + symbol
-        cdef int128 difference
-        sums.short_side += price - window[sums.leaving]
-        sums.long_side += price - window[sums.at]
-        window[sums.at] = price
-        sums.at = sums.at + 1 if sums.at + 1 < self.long_ticks else 0
-        sums.leaving = sums.leaving + 1 if sums.leaving + 1 < self.long_ticks else 0
-        if sums.missing > 1:
-            sums.missing -= 1
+        cdef averages *own = self.of_symbol + symbol
+        cdef Py_ssize_t at = own.at, leaving = own.leaving
+        # Prices are below 2**63, so the difference of two fits, and its product is one instruction.
+        cdef int128 change = (<int128>(price - window[leaving]) * self.long_ticks
+                              - <int128>(price - window[at]) * self.short_ticks)
+        cdef uint64_t low = own.low + <uint64_t>change
+        cdef int64_t high = own.high + <int64_t>(change >> 64) + (low < <uint64_t>change)
+        own.low, own.high = low, high
+        window[at] = price
+        # Without a branch, which the CPU could not predict.
+        own.at = (at + 1) * (at + 1 < self.long_ticks)
+        own.leaving = (leaving + 1) * (leaving + 1 < self.long_ticks)
+        if own.missing > 1:
+            own.missing -= 1
             return 0
-        difference = sums.short_side * self.long_ticks - sums.long_side * self.short_ticks
-        return (difference > 0) - (difference < 0)
+        return 1 - 2 * (high < 0) if high | <int64_t>low else 0
 
     def signals(self, ticks, int8_t[::1] out):
         """The moving averages' signal for each tick."""

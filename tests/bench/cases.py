@@ -91,8 +91,9 @@ def wire() -> Comparison:
         ),
         leaves_out="raw loopback neither reads a file nor parses: it sends the same bytes "
         "repeatedly, the gateway sends each row once. Price clients other than the orderbook run "
-        "in one process, share its cores, and discard what they receive. `separate cores`: sender "
-        "and receiver are each pinned to a core; elsewhere the scheduler places them.",
+        "in one process, share its cores, and discard what they receive; the rate is that of the "
+        "orderbook, which is served first. `separate cores`: sender and receiver are each pinned "
+        "to a core; elsewhere the scheduler places them.",
     )
 
 

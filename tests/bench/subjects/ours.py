@@ -34,6 +34,7 @@ LATENCY_HISTOGRAMS = {
 }
 """Figure name to the strategy's histogram."""
 DRAIN_BYTES = 1 << 18
+DRAIN_LOOK_S = 0.05
 ORDER_FORM = b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"id":%d,"client":"bench"}*'
 
 
@@ -89,21 +90,27 @@ def _drain(clients: int, port: int, stack: Stack) -> Iterator[None]:
     stack.wait("gateway", lambda now: any(each.state == "ready" for each in of(now, "gateway")))
     selector, buffer = selectors.DefaultSelector(), bytearray(DRAIN_BYTES)
 
+    over = threading.Event()
+
     def receive() -> None:
-        while selector.get_map():
-            for key, _ in selector.select():
+        while not over.is_set():
+            for key, _ in selector.select(DRAIN_LOOK_S):
                 if not key.fileobj.recv_into(buffer):  # type: ignore[union-attr]
                     selector.unregister(key.fileobj)
 
+    thread = threading.Thread(target=receive, daemon=True)
     with contextlib.ExitStack() as open_sockets:
         for _ in range(clients):
             peer = open_sockets.enter_context(socket.create_connection(("127.0.0.1", port)))
             peer.sendall(b"RESUME|0*")
             selector.register(peer, selectors.EVENT_READ)
-            open_sockets.callback(peer.shutdown, socket.SHUT_RD)
-        thread = threading.Thread(target=receive, daemon=True)
         thread.start()
-        yield
+        try:
+            yield
+        finally:
+            # Most are not through yet when the orderbook is.
+            over.set()
+            thread.join()
 
 
 def pipeline(context: Context, strategies: int = 1, symbols: int = 10) -> Figures:
