@@ -53,7 +53,8 @@ CHOICES: Final = (
     Choice("remove-store", 1, tuple(STORE_FILES)),
     Choice("flip", 1, ("price_book", "tick_ring")),
 )
-RUN_TIMEOUT_S: Final = 150.0
+RUN_TIMEOUT_S: Final = 600.0
+"""From the last fault on.  Some seconds do, but the machine may have much else to do."""
 STALL_S: Final = 5.0
 GRACE_S: Final = 2
 

@@ -25,6 +25,7 @@ pytestmark = [
 SAMPLE = ROOT / "data" / "market_data.csv"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", range(2))
 def test_seeded_chaos(tmp_path: Path, number: int) -> None:
     seed = secrets.randbelow(10**6)

@@ -63,6 +63,8 @@ class ComposeStack:
             "PUBLISHED_DASHBOARD_PORT": str(self.page_port),
             "DASHBOARD_PORT": "8080",
             "CONTROL_PORT": "9003",
+            "DATA_DIR": "",  # as settings: whatever the shell says
+            "STRATEGY_DIR": "",
             **settings,
         }
         self.client = docker.from_env()

@@ -48,7 +48,7 @@ def test_of_three_million_rows(tmp_path: Path, environ: Environ, sentiment: bool
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_of_a_file_of_a_gigabyte(tmp_path: Path, environ: Environ, form: str) -> None:
     """With the default settings: far less than the file."""
