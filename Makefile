@@ -110,8 +110,9 @@ sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
 audit: ## Audit the locked packages for known vulnerabilities; AUDIT_OFFLINE_OK=1: 0 if no advisories
 	@bin=$$(images/supply_chain/tools.sh) && "$$bin/python" images/supply_chain/audit.py
 
-bench: setup ## All benchmarks (minutes)
-	$(BIN)/python -m tests.bench
+bench: setup ## All benchmarks (20 minutes), or PART=ticks, orders, placement, pages, backtest
+	@[ -n "$(PART)" ] && [ "$(PART)" != backtest ] || tests/bench/peers/backtests/install.sh
+	$(BIN)/python -m tests.bench $(addprefix --part ,$(PART))
 
 bench-quick: setup ## The essential benchmarks (under a minute)
 	$(BIN)/python -m tests.bench --quick

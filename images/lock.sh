@@ -36,3 +36,6 @@ compile $locks/tests.txt $like --group test \
     $(without $locks/base.txt $locks/data.txt $locks/live.txt $locks/order_manager.txt $locks/dashboard.txt)
 compile $locks/build.txt $like --group build $(without $locks/base.txt)
 compile_only $locks/supply_chain.txt $like --group supply_chain
+for peer in backtesting nautilus vectorbt; do
+    compile_only $locks/peer_$peer.txt --group peer_$peer
+done

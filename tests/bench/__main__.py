@@ -7,11 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import machine, report
-from tests.bench.cases import all_comparisons
+from tests.bench.cases import all_comparisons, parts
 from tests.bench.harness import run_all
 from tests.bench.model import Comparison, Context
 from tests.bench.progress import choose_progress
+from tests.bench.results import machine, report
+from tests.bench.results.stored import merge
 from tests.support.paths import ROOT
 
 REPEATS, QUICK_REPEATS = 5, 2
@@ -20,34 +21,49 @@ REPEATS, QUICK_REPEATS = 5, 2
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the essentials, in about a minute")
+    parser.add_argument("--part", action="append", metavar="NAME", help="only these parts")
     parser.add_argument("--only", action="append", metavar="NAME", help="only these comparisons")
     parser.add_argument("--repeats", type=int, help=f"rounds ({REPEATS}, quick {QUICK_REPEATS})")
-    parser.add_argument("--list", action="store_true", help="list the comparisons and exit")
+    parser.add_argument("--list", action="store_true", help="list parts and comparisons, and exit")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "data/out/bench", help="where the report goes"
     )
     return parser.parse_args(argv)
 
 
-def _choose(names: list[str] | None) -> list[Comparison]:
-    """All comparisons, or those whose names begin with one of ``names``."""
-    known = all_comparisons()
-    if not names:
+def _choose(names: list[str] | None, wanted: list[str] | None) -> list[Comparison]:
+    """Those of these parts, and those whose names begin with one of ``names``; by default all."""
+    known, by_name = all_comparisons(), {part.name: part for part in parts()}
+    if not names and not wanted:
         return known
-    for name in names:
+    for name in wanted or ():
+        if name not in by_name:
+            raise SystemExit(f"--part {name}: unknown; known: {', '.join(by_name)}")
+    for name in names or ():
         if not any(each.name.startswith(name) for each in known):
             raise SystemExit(f"--only {name}: unknown; known: {', '.join(c.name for c in known)}")
-    return [each for each in known if each.name.startswith(tuple(names))]
+    of_parts = {each.name for name in wanted or () for each in by_name[name].comparisons}
+    return [e for e in known if e.name in of_parts or e.name.startswith(tuple(names or ()))]
+
+
+def _listed(repeats: int) -> str:
+    """The parts with the time that they take on two cores, and what they compare."""
+    lines = []
+    for part in parts():
+        minutes = sum(each.seconds(repeats) for each in part.comparisons) / 60
+        lines.append(f"{part.name:<10} {minutes:3.0f} min  {part.title}")
+        lines += [f"    {each.name:<17} {each.title}" for each in part.comparisons]
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; 0 if every subject ran or is absent, 1 if one failed."""
     arguments = _arguments(argv)
-    comparisons = _choose(arguments.only)
-    if arguments.list:
-        print("\n".join(f"{each.name:<18} {each.title}" for each in comparisons))
-        return 0
+    comparisons = _choose(arguments.only, arguments.part)
     repeats = arguments.repeats or (QUICK_REPEATS if arguments.quick else REPEATS)
+    if arguments.list:
+        print(_listed(repeats))
+        return 0
     data_dir = Path(tempfile.gettempdir()) / f"trading-stack-bench-{os.getuid()}"
     work_dir = arguments.out / "work"
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -61,7 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)
-    print("\n" + report.write(arguments.out, results, where, repeats))
+    for each in results:
+        each.measured = {name: where[name] for name in ("date", "commit", "load before")}
+        each.measured["rounds"] = str(repeats)
+    whole = merge(arguments.out, all_comparisons(), results, where, arguments.quick)
+    print("\n" + report.write(arguments.out, whole, where, arguments.quick))
     print(f"written to {arguments.out}: results.md, results.json, plots")
     failed = [s.name for r in results for s in r.subjects.values() if s.failures]
     if failed:

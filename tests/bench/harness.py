@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.bench.model import Absent, Comparison, Context, Figures, Goal, Ratio, Subject
+from tests.bench.model import Absent, Comparison, Context, Figures, Goal, Ratio
 from tests.bench.progress import Progress
 
 
@@ -47,6 +47,8 @@ class ComparisonResult:
 
     comparison: Comparison
     subjects: dict[str, SubjectResult]
+    measured: dict[str, str] = field(default_factory=dict)
+    """When, at which commit, and with how many rounds; parts are measured at different times."""
 
     def ratio(self, ratio: Ratio) -> Spread | None:
         """Median and range of the ratios, each taken within one round."""
@@ -69,30 +71,27 @@ def verdict(goal: Ratio | Goal, spread: Spread | None) -> str:
     return "met" if low_ok and high_ok else "missed"
 
 
-def _selected(comparison: Comparison, quick: bool) -> list[Subject]:
-    return [subject for subject in comparison.subjects if subject.quick or not quick]
-
-
 def run_all(
     comparisons: list[Comparison], context: Context, repeats: int, progress: Progress
 ) -> list[ComparisonResult]:
     """Run all rounds of each comparison; records absent subjects and failures."""
     chosen = [c for c in comparisons if c.quick or not context.quick]
-    progress.start(sum(len(_selected(c, context.quick)) for c in chosen) * repeats)
+    steps = sum(len(each.chosen(context.quick)) for each in chosen) * repeats
+    progress.start(steps, sum(each.seconds(repeats, context.quick) for each in chosen))
     return [_run_one(comparison, context, repeats, progress) for comparison in chosen]
 
 
 def _run_one(
     comparison: Comparison, context: Context, repeats: int, progress: Progress
 ) -> ComparisonResult:
-    subjects = _selected(comparison, context.quick)
+    subjects = comparison.chosen(context.quick)
     results = {subject.name: SubjectResult(subject.name) for subject in subjects}
     for number in range(1, repeats + 1):
         for subject in subjects:
             result = results[subject.name]
             label = f"{comparison.name}: {subject.name}, round {number}/{repeats}"
             if result.absent:
-                progress.step(f"{label}: absent")
+                progress.step(f"{label}: absent", comparison.subject_s)
                 continue
             progress.running(label)
             started = time.monotonic()
@@ -105,7 +104,8 @@ def _run_one(
             except Exception as error:
                 result.failures.append(f"round {number}: {type(error).__name__}: {error}")
                 outcome = f"failed: {error}"
-            progress.step(f"{label}: {outcome} ({time.monotonic() - started:.1f} s)")
+            line = f"{label}: {outcome} ({time.monotonic() - started:.1f} s)"
+            progress.step(line, comparison.subject_s)
     return ComparisonResult(comparison, results)
 
 

@@ -128,6 +128,25 @@ class Comparison:
     """``bars`` of the first figure, or ``percentiles`` of the latency whose p50 it is."""
     leaves_out: str = ""
     quick: bool = True
+    subject_s: float = 2.5
+    """About how long a subject takes in a round on two cores: for the time that is left."""
+
+    def chosen(self, quick: bool) -> list[Subject]:
+        """The subjects that are run."""
+        return [subject for subject in self.subjects if subject.quick or not quick]
+
+    def seconds(self, repeats: int, quick: bool = False) -> float:
+        """About how long all rounds take."""
+        return self.subject_s * len(self.chosen(quick)) * repeats
+
+
+@dataclass(frozen=True)
+class Part:
+    """Comparisons that are run together: ``make bench PART=name``."""
+
+    name: str
+    title: str
+    comparisons: tuple[Comparison, ...]
 
 
 def percentiles_us(name: str, values_ns: list[int]) -> Figures:

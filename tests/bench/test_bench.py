@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from app.runtime.placement import parse_cpus
-from tests.bench import report
 from tests.bench.harness import run_all, verdict
 from tests.bench.model import (
     POINTS,
@@ -25,6 +24,7 @@ from tests.bench.model import (
 )
 from tests.bench.peers import least_python
 from tests.bench.progress import Progress
+from tests.bench.results import report
 from tests.bench.subjects import floor, ticks
 from tests.bench.subjects.processes import Link, Role, RoleFailed, run_roles
 
@@ -101,7 +101,7 @@ def test_subjects_take_turns_and_ratios_stay_within_a_round(
     assert verdict(ratio, spread) == "met"
     assert verdict(goal, result.subjects["b"].spread("x")) == "missed"
     assert result.subjects["c"].absent == "not installed"
-    text = report.write(context.work_dir, [result], {"machine": "m"}, 3)
+    text = report.write(context.work_dir, [result], {"machine": "m"}, quick=True)
     assert "| a / b | `x` | 3 (2 to 4) | at least 3 | met |" in text
     assert "absent: not installed" in text
     stored = json.loads((context.work_dir / "results.json").read_text())
@@ -138,9 +138,12 @@ def test_floor_answers_every_tick(context: Context) -> None:
 
 
 @pytest.mark.medium
-def test_the_least_python_answers_every_tick_and_leaves_nothing(context: Context) -> None:
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_least_python_answers_every_tick_and_leaves_nothing(
+    context: Context, stored: bool
+) -> None:
     before = set(Path("/dev/shm").iterdir())
-    figures = least_python.chain(context, Placement("anywhere"))
+    figures = least_python.chain(context, Placement("anywhere"), stored)
     assert 0 < figures["recv_to_ack_us_p50"] < figures["scheduled_to_ack_us_p50"]
     assert not [path for path in set(Path("/dev/shm").iterdir()) - before if "least_" in path.name]
 

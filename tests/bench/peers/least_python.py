@@ -3,7 +3,8 @@
 Blocking sockets; the compiled kernel receives, parses, publishes and wakes as in the stack; the
 strategy sends an order for each tick; the order manager decodes it, inserts one row without an
 index, commits (WAL, ``synchronous=NORMAL``) and answers.  No checks, positions, duplicates,
-metrics, log or second client: the difference from the stack is the cost of these.
+metrics, log or second client: the difference from the stack is the cost of these.  Not ``stored``:
+without row and commit.
 """
 
 import gc
@@ -118,27 +119,32 @@ def _open_store(path: str) -> apsw.Cursor:
     return connection.cursor()
 
 
-def _order_manager(link: Link, folder: str) -> None:
+def _order_manager(link: Link, folder: str | None) -> None:
+    """Answer each order; without a ``folder`` nothing is stored."""
     decode = msgspec.json.Decoder(NewOrder).decode
-    execute = _open_store(os.path.join(folder, "orders.sqlite3")).execute
+    store = _open_store(os.path.join(folder, "orders.sqlite3")) if folder else None
+    execute = store.execute if store else None
     with one_client(link) as peer:
         link.meet()
         link.meet()
         _settle()
-        execute("BEGIN IMMEDIATE")
+        if execute:
+            execute("BEGIN IMMEDIATE")
         number = 0
         while data := peer.recv(4096):
             order = decode(data[:-1])
             number += 1
-            price = round((order.price or 0.0) * 1e9)
-            row = (number, order.id, order.symbol, order.qty, price, time.time_ns())
-            execute("INSERT INTO orders VALUES(?, ?, ?, ?, ?, ?)", row)
-            execute("COMMIT")
+            if execute:
+                price = round((order.price or 0.0) * 1e9)
+                row = (number, order.id, order.symbol, order.qty, price, time.time_ns())
+                execute("INSERT INTO orders VALUES(?, ?, ?, ?, ?, ?)", row)
+                execute("COMMIT")
             peer.send(ACK_FORM % order.id)
-            execute("BEGIN IMMEDIATE")
+            if execute:
+                execute("BEGIN IMMEDIATE")
 
 
-def chain(context: Context, place: Placement) -> Figures:
+def chain(context: Context, place: Placement, stored: bool = True) -> Figures:
     """All four processes at the fixed rate."""
     count, name = context.latency_ticks, f"least_{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(dir=Path(context.work_dir)) as folder:
@@ -146,7 +152,7 @@ def chain(context: Context, place: Placement) -> Figures:
             (tcp_gateway, (count,)),
             (_orderbook, (name,)),
             (_strategy, (name, count)),
-            (_order_manager, (folder,)),
+            (_order_manager, (folder if stored else None,)),
         )
         roles = [Role(*what, cpus=cpus) for what, cpus in zip(functions, place.lists, strict=True)]
         try:

@@ -25,6 +25,8 @@ from tests.bench.subjects.stack import Metrics, Stack, of, percentiles, settings
 SILENT: dict[str, object] = {"bullish_threshold": 100, "bearish_threshold": 0}
 # With rising prices and a sentiment of 90: BUY on every tick once the long window is full.
 EVERY_TICK: dict[str, object] = {"order_mode": "every"}
+# A killed order manager forgets them, so a restart cannot repeat their answers: nobody's default.
+IN_MEMORY: dict[str, object] = {"order_store_path": ":memory:"}
 LATENCY_SYMBOLS = 10
 LATENCY_HISTOGRAMS = {
     "recv_to_ack": "tick_to_ack_ns",
@@ -152,11 +154,12 @@ def latency(
     strategies: int = 1,
     synced: bool = True,
     traced: bool = True,
+    stored: bool = True,
 ) -> Figures:
     """Tick to ACK at the fixed rate, one order per tick; further strategies send no orders.
 
     Not ``synced``: the kernel decides when a commit reaches the disk.  Not ``traced``: no trace of
-    orders.
+    orders.  Not ``stored``: SQLite keeps them in the memory of the order manager, in no file.
     """
     # No orders until the long window of every symbol is full.
     quiet = 40 * LATENCY_SYMBOLS
@@ -170,6 +173,7 @@ def latency(
         sentiment_subscribers=strategies,
         order_store_synchronous="FULL" if synced else "NORMAL",
         trace_orders=Settings().trace_orders if traced else 0,
+        **({} if stored else IN_MEMORY),
     )
     others = {f"silent{i}": SILENT for i in range(1, strategies)}
     with Stack(settings, {"bench": EVERY_TICK, **others}) as stack:
@@ -190,9 +194,12 @@ def latency(
     return figures
 
 
-def orders(context: Context) -> Figures:
-    """Order to durable ACK at the real order manager, one client."""
-    settings = settings_for(context.work_dir, ANYWHERE, risk_known_symbols=False, venue="echo")
+def orders(context: Context, stored: bool = True) -> Figures:
+    """Order to ACK at the real order manager, one client; durable if ``stored``."""
+    kept: dict[str, object] = {} if stored else IN_MEMORY
+    settings = settings_for(
+        context.work_dir, ANYWHERE, risk_known_symbols=False, venue="echo", **kept
+    )
     with Stack(settings, feed=False) as stack:
         stack.wait_ready()
         with socket.create_connection(("127.0.0.1", settings.order_port)) as peer:

@@ -86,7 +86,10 @@ def _judged_table(result: ComparisonResult) -> list[str]:
 
 
 def _section(result: ComparisonResult, plot: str | None) -> list[str]:
-    lines = ["", f"## {result.comparison.title}", "", *_figures_table(result)]
+    lines = ["", f"## {result.comparison.title}", ""]
+    if result.measured:
+        lines += [", ".join(f"{name}: {value}" for name, value in result.measured.items()), ""]
+    lines += _figures_table(result)
     lines += _judged_table(result)
     for subject in result.subjects.values():
         lines += [f"\nFailed: {subject.name}, {failure}" for failure in subject.failures]
@@ -98,14 +101,14 @@ def _section(result: ComparisonResult, plot: str | None) -> list[str]:
 
 
 def markdown(
-    results: list[ComparisonResult], machine: dict[str, str], repeats: int, plots: dict[str, str]
+    results: list[ComparisonResult], machine: dict[str, str], plots: dict[str, str]
 ) -> str:
     """The whole page."""
     lines = ["# Benchmark", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     lines += [
-        f"- rounds: {repeats}; each runs every subject of a table once; cells are median (range); "
-        "ratios are taken within a round",
+        "- each round runs every subject of a table once; cells are median (range); ratios are "
+        "taken within a round",
         "",
         "Not covered:",
         "",
@@ -117,7 +120,7 @@ def markdown(
 
 
 def as_json(
-    results: list[ComparisonResult], machine: dict[str, str], repeats: int
+    results: list[ComparisonResult], machine: dict[str, str], quick: bool
 ) -> dict[str, object]:
     """All results, with every round, in a machine-readable form."""
 
@@ -126,17 +129,22 @@ def as_json(
 
     return {
         "machine": machine,
-        "repeats": repeats,
+        "quick": quick,
         "left_out": list(LEFT_OUT),
         "comparisons": {
             result.comparison.name: {
                 "title": result.comparison.title,
                 "left_out": result.comparison.leaves_out,
+                "measured": result.measured,
                 "subjects": {
                     subject.name: {
                         "absent": subject.absent,
                         "failures": subject.failures,
-                        "rounds": list(subject.rounds.values()),
+                        # A round that failed is null, so that the others keep their places.
+                        "rounds": [
+                            subject.rounds.get(number)
+                            for number in range(1, max(subject.rounds, default=0) + 1)
+                        ],
                     }
                     for subject in result.subjects.values()
                 },
@@ -157,12 +165,12 @@ def as_json(
 
 
 def write(
-    folder: Path, results: list[ComparisonResult], machine: dict[str, str], repeats: int
+    folder: Path, results: list[ComparisonResult], machine: dict[str, str], quick: bool
 ) -> str:
     """Write ``results.json``, ``results.md`` and the plots; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        from tests.bench.plots import draw
+        from tests.bench.results.plots import draw
 
         plots = {
             result.comparison.name: draw(folder, result)
@@ -171,9 +179,9 @@ def write(
         }
     except ImportError:
         plots = {}
-    text = markdown(results, machine, repeats, plots)
+    text = markdown(results, machine, plots)
     (folder / "results.md").write_text(text)
-    document = as_json(results, machine, repeats)
+    document = as_json(results, machine, quick)
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
     return text
 

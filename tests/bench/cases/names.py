@@ -1,0 +1,3 @@
+"""Names that several comparisons use."""
+
+STACK = "this stack"
