@@ -110,8 +110,8 @@ sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
 audit: ## Audit the locked packages for known vulnerabilities; AUDIT_OFFLINE_OK=1: 0 if no advisories
 	@bin=$$(images/supply_chain/tools.sh) && "$$bin/python" images/supply_chain/audit.py
 
-bench: setup ## All benchmarks (20 minutes), or PART=ticks, orders, placement, pages, backtest
-	@[ -n "$(PART)" ] && [ "$(PART)" != backtest ] || tests/bench/peers/backtests/install.sh
+bench: setup ## All benchmarks (25 minutes), or PART=orders; python -m tests.bench --list has the parts
+	@$(if $(PART),$(if $(filter backtest%,$(PART)),,:)) tests/bench/peers/backtests/install.sh
 	$(BIN)/python -m tests.bench $(addprefix --part ,$(PART))
 
 bench-quick: setup ## The essential benchmarks (under a minute)

@@ -51,7 +51,7 @@ def _listed(repeats: int) -> str:
     lines = []
     for part in parts():
         minutes = sum(each.seconds(repeats) for each in part.comparisons) / 60
-        lines.append(f"{part.name:<10} {minutes:3.0f} min  {part.title}")
+        lines.append(f"{part.name:<14} {minutes:3.0f} min  {part.title}")
         lines += [f"    {each.name:<17} {each.title}" for each in part.comparisons]
     return "\n".join(lines)
 

@@ -28,7 +28,12 @@ def parts() -> list[Part]:
         Part(
             "backtest",
             "backtests beside those of others, and a sweep",
-            (backtests.backtest(SAMPLE), backtests.backtest(LARGE), backtests.sweep()),
+            (backtests.backtest(SAMPLE), backtests.sweep()),
+        ),
+        Part(
+            "backtest-large",
+            "the same backtests on many more ticks",
+            (backtests.backtest(LARGE),),
         ),
     ]
 

@@ -41,7 +41,7 @@ def backtest(data: str) -> Comparison:
         + " ".join(f"{title} {each.cannot}." for each, title in peers)
         + (slow if large else ""),
         quick=not large,
-        subject_s=8 if large else 4,
+        subject_s=13 if large else 4,
     )
 
 
