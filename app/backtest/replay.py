@@ -20,6 +20,7 @@ from app.model.reject_codes import RejectCode
 from app.strategy.base import Strategy, load_strategy
 from app.strategy.engine import Engine
 from app.strategy.kit.outcome import Outcome
+from app.strategy.kit.sized_intent import SizedIntent
 
 PROGRESS_EVERY_TICKS: Final = 1 << 18
 
@@ -120,6 +121,8 @@ def replay(
         engine.context.orders.placed,
         engine.context.orders.canceled,
         len(engine.left_open),
+        engine.latency_cost,
+        engine.left_in_transit,
         scale=engine.scale,
     )
 
@@ -155,6 +158,8 @@ def trade(
                 if order.event_ns is not None:
                     short = max(-broker.cost(client, order.symbol), 0) / unit
                     fill = fill._replace(short=short, event_ns=order.event_ns)
+                if isinstance(intent, SizedIntent) and intent.moved:
+                    fill = fill._replace(latency=intent.moved * order.filled_qty / unit)
                 fills.append(fill)
             if engine.told:
                 code = RejectCode(order.code).name if order.code else ""

@@ -52,6 +52,8 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         counts = (result.placed, result.canceled, result.left_open)
         placed = "{:,}, {:,} canceled, {:,} open at the end".format(*counts)
         head.insert(-2, ("placed by itself", placed))
+    if result.left_in_transit:
+        head.insert(-1, ("in transit at the end, never sent", number(result.left_in_transit)))
     header = (
         "symbol",
         "orders",

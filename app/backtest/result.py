@@ -9,7 +9,7 @@ import numpy.typing as npt
 from app.backtest.performance.daily import DAY_NS, DailyCloses, day_starts
 from app.model.money import UNITS, WHOLE, Scale, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
-from app.model.position import YEAR_NS, Costs, Position
+from app.model.position import YEAR_NS, Costs, Position, RunCosts
 from app.model.reject_codes import RejectCode
 from app.model.trades_hash import TradesHash, hash_text, trade_line
 
@@ -22,8 +22,9 @@ TICKS_HELP: Final = (
 class Fill(NamedTuple):
     """One filled order: its tick, signed quantity, mean price, and what it cost.
 
-    ``slippage`` (with half the spread) and ``impact`` are in the price.  ``short``: what the shares
-    that are short after it were sold for, if shorts cost something, from ``event_ns`` on.
+    ``slippage`` (with half the spread), ``impact`` and ``latency`` are in the price.  ``short``:
+    what the shares that are short after it were sold for, if shorts cost something, from
+    ``event_ns`` on.
     """
 
     seq: int
@@ -36,6 +37,7 @@ class Fill(NamedTuple):
     borrow: float = 0.0
     short: float = 0.0
     event_ns: int = 0
+    latency: float = 0.0
 
 
 def share_a_ns(borrow_rate: int) -> float:
@@ -139,6 +141,7 @@ class Result(msgspec.Struct):
     FLAT and HOLD.  ``params``: the strategy's parameters, all of them.  ``accrued``: symbol -> what
     a short has cost since its last fill, as an amount.  ``placed``: orders that the strategy
     has placed itself; of these ``canceled``, with a limit, and ``left_open`` at the end.
+    ``latency_cost``: an amount; ``left_in_transit``: orders on their way at the end.
     ``after_file``: of the ticks, those that follow the file, as the setting ``replay`` says.
     ``scale``: of quantities and amounts, also in orders and positions.
     """
@@ -157,6 +160,8 @@ class Result(msgspec.Struct):
     placed: int = 0
     canceled: int = 0
     left_open: int = 0
+    latency_cost: int = 0
+    left_in_transit: int = 0
     after_file: int = 0
     replay: str = ""
     scale: Scale = WHOLE
@@ -172,7 +177,7 @@ class Result(msgspec.Struct):
         return self.ticks / max(self.took_s, 1e-9)
 
     @property
-    def costs(self) -> Costs:
+    def costs(self) -> RunCosts:
         """What trading cost in units of 1e-9, with what shorts have accrued up to the last prices.
 
         ``result.costs.rows()`` is a table of it.
@@ -180,7 +185,7 @@ class Result(msgspec.Struct):
         found = Costs(borrow=sum(self.accrued.values()))
         for position in self.positions.values():
             found = found.plus(position.costs)
-        return Costs(*map(self.scale.money, found))
+        return RunCosts(*map(self.scale.money, found.of_run(self.latency_cost)))
 
     @property
     def trades_hash(self) -> str:

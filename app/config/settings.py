@@ -157,6 +157,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     paper_impact_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     paper_impact_qty: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     paper_borrow_bps_year: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    paper_latency_ms: Annotated[float, Meta(ge=0, le=86_400_000)] = 0.0
     book_poll_ms: Positive = 10
 
     # Order manager: limits per client and for the whole stack; 0 means no limit

@@ -40,7 +40,7 @@ GAUGES: Final = frozenset(
     {
         "clients", "connections", "pages", "queue_depth", "run_number", "symbols", "store_bytes",
         "store_free_bytes", "paused", "run_orders", "run_filled", "run_refused",
-        "placed", "placed_canceled", "placed_open",
+        "placed", "placed_canceled", "placed_open", "in_transit",
     }
 )  # fmt: skip
 """Counters of the layout that also fall; the others only rise, and start over with a new run."""
@@ -55,6 +55,7 @@ OTHERWISE: Final = {
     "event_ns": "trading_gateway_event_time_seconds",
     "ticks_total": "trading_gateway_run_ticks",
     "run_pnl": "trading_strategy_run_pnl",
+    "latency_cost": "trading_strategy_latency_cost",
     "trading_mode": "trading_mode",
     "hurries_to": "trading_gateway_jump_target_tick",
     "last_event_ns": "trading_process_last_event_age_seconds",
@@ -89,6 +90,10 @@ FORMS: Final[dict[str, tuple[str, Callable[[dict[str, int]], float | None]]]] = 
     "run_pnl": (
         "PnL at the end of the run, in the currency of the prices",
         lambda counters: money_of_bits(counters["run_pnl"]) if counters["run_pnl_known"] else None,
+    ),
+    "latency_cost": (
+        "what latency to the fill has cost in the run, in the currency of the prices",
+        lambda counters: money_of_bits(counters["latency_cost"]),
     ),
 }
 """Of OTHERWISE: its help text and its value, None where it is not known."""

@@ -177,7 +177,7 @@ class Sampler:
             "run": self._run(sample),
             "services": self._processes.services(sample) if sample else [],
             "losses": processes.losses(sample) if sample else [],
-            "account": self._account(),
+            "account": {**self._account(), "latency_cost": processes.latency_cost(sample)},
             "proof": {"line": self.proof.line, "problem": self.proof.problem},
             "prices": self.market.prices(),
             "sentiment": self._sentiments.problem,

@@ -10,6 +10,7 @@ COST_NAMES: Final = {
     "fees": "fees",
     "slippage": "slippage and half spread",
     "impact": "impact",
+    "latency": "latency",
     "borrow": "borrow",
     "total": "all costs",
 }
@@ -17,7 +18,7 @@ COST_NAMES: Final = {
 
 
 class Costs(NamedTuple):
-    """What trading has cost, by kind, and its turnover, in units of 1e-9.
+    """What an account has paid, by kind, and its turnover, in units of 1e-9.
 
     ``slippage`` (with half the spread) and ``impact`` are in the prices of the fills; ``fees`` and
     ``borrow`` are paid besides.  A profit is net of all of them.  ``turnover``: what was bought and
@@ -34,10 +35,29 @@ class Costs(NamedTuple):
         """Both together."""
         return Costs(*map(add, self, other))
 
+    def of_run(self, latency: int = 0) -> "RunCosts":
+        """With the cost of latency, which only the strategy knows."""
+        return RunCosts(*self, latency)
+
+
+class RunCosts(NamedTuple):
+    """What trading has cost in a run: :class:`Costs`, and what latency has.
+
+    ``latency``: by how much the market had moved against the strategy's orders while they were on
+    their way; negative if it moved in their favor.  It is in the prices of the fills, too.
+    """
+
+    fees: int = 0
+    slippage: int = 0
+    impact: int = 0
+    borrow: int = 0
+    turnover: int = 0
+    latency: int = 0
+
     @property
     def total(self) -> int:
         """All costs."""
-        return self.fees + self.slippage + self.impact + self.borrow
+        return self.fees + self.slippage + self.impact + self.borrow + self.latency
 
     def in_bps(self, cost: int) -> float | None:
         """A cost in basis points of the turnover; None if there is none."""

@@ -55,6 +55,7 @@ ADDED_LATER: Final = {
     "paper_impact_qty": 0.0,
     "paper_borrow_bps_year": 0.0,
     "qty_decimals": 0,
+    "paper_latency_ms": 0.0,
 }
 """Settings that count only if they are not these: runs kept their names when they were added."""
 

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.config.settings import Settings
+from app.execution.costs.latency import Latency
 from app.execution.costs.slippage import Slippage
 from app.kernel import _kernel
 from app.model.money import Scale
@@ -45,6 +46,7 @@ from app.strategy.kit.desk import Desk, Fill, Reject, money
 from app.strategy.kit.order_desk import Order, OrderDesk
 from app.strategy.kit.own_files import beside
 from app.strategy.kit.params import Params, resolve
+from app.strategy.kit.transit import Transit
 
 Signals = npt.NDArray[np.int8]
 Ticks = npt.NDArray[np.void]
@@ -70,10 +72,17 @@ class Context:
         scale = Scale(settings.qty_decimals)
         self.desk = Desk(symbols, scale)
         values = msgspec.structs.asdict(settings)
-        self.orders = OrderDesk(symbols, Slippage.of_settings(values), scale)
+        latency = Latency.of_settings(values)
+        self.orders = OrderDesk(symbols, Slippage.of_settings(values), latency, scale)
+        self.transit = Transit(latency, symbols) if latency.ns else None
         self.params = params
         """By default a strategy reads them from the settings."""
         self.sentiment: npt.NDArray[np.int16] = np.empty(0, np.int16)
+
+    @property
+    def in_transit(self) -> int:
+        """Orders that have not met the market because of the latency."""
+        return 0 if self.transit is None else self.transit.count + self.orders.in_transit
 
 
 class Strategy:

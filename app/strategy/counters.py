@@ -17,6 +17,7 @@ from app.model.orders import order_id_of_tick
 from app.model.token_bucket import TokenBucket
 from app.model.trades_hash import TradesHash, trade_line, unrecorded_line
 from app.runtime.log import get_logger
+from app.runtime.metrics.expectations import bits_of_money, money_of_bits
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.order_client import Answer
 from app.strategy.base import SIGNAL_NAMES
@@ -53,6 +54,7 @@ class StrategyCounters:
         self._due_ages = metrics.histogram("scheduled_to_ack_ns").buckets
         self._ack_times = metrics.histogram("order_ack_ns").buckets
         self._schedule = Schedule(settings, feed_gaps, published)
+        self._is_late = engine.context.transit is not None
         self._logs_positions = settings.order_mode != "every"
         # Where a restarted strategy sends the whole run again, these count it from its start.
         self._has_hash = settings.resends_run
@@ -62,6 +64,8 @@ class StrategyCounters:
             self._trades.orders = metrics.get("run_orders")
             self._trades.filled = metrics.get("run_filled")
             self._trades.refused = metrics.get("run_refused")
+            cost = money_of_bits(metrics.get("latency_cost"))
+            engine.latency_cost = engine.scale.amount_units(cost)
 
     def add_trades(self, intents: list[Intent], answers: list[Answer]) -> None:
         """Add answered orders to the run's digest, also those of a recovery."""
@@ -162,13 +166,14 @@ class StrategyCounters:
         for intent, answer in zip(intents, answers, strict=True):
             if answer.ok:
                 self._metrics.add("position_changes")
+                held = self._engine.held(intent.symbol_index)
                 log.info(
                     "position",
                     client=self._client,
                     id=intent.order_id,
                     symbol=intent.symbol,
-                    now=POSITION_NAMES[int(self._engine.position[intent.symbol_index])],
-                    held=self._engine.scale.qty(self._engine.held(intent.symbol_index)),
+                    now=POSITION_NAMES[(held > 0) - (held < 0)],
+                    held=self._engine.scale.qty(held),
                     price=intent.price,
                 )
 
@@ -187,6 +192,12 @@ class StrategyCounters:
             metrics.set("placed", orders.placed)
             metrics.set("placed_canceled", orders.canceled)
             metrics.set("placed_open", len(orders.open_orders) or len(self._engine.left_open))
+        if self._is_late:
+            metrics.set(
+                "latency_cost", bits_of_money(self._engine.scale.amount(self._engine.latency_cost))
+            )
+            late = self._engine.left_in_transit or self._engine.context.in_transit
+            metrics.set("in_transit", late)
         metrics.heartbeat()
 
     def note(self, text: str, seq: int, fields: dict[str, Any]) -> None:
@@ -194,7 +205,9 @@ class StrategyCounters:
         log.info("strategy_says", client=self._client, text=text, seq=seq, **renamed(fields))
 
     def log_left_open(self) -> None:
-        """Log how many orders the end of the run has canceled, if any."""
+        """Log how many orders the end of the run has canceled, or found in transit, if any."""
+        if late := self._engine.left_in_transit:
+            log.info("orders_left_in_transit", client=self._client, count=late)
         if left := len(self._engine.left_open):
             log.info("placed_orders_canceled", client=self._client, count=left)
 

@@ -6,9 +6,10 @@ from typing import Final
 import msgspec
 
 from app.config.settings import Settings
+from app.model.money import to_units
 from app.runtime.lifecycle import EXIT_OK, RunFailed, Stop
 from app.runtime.log import get_logger, print_text
-from app.runtime.metrics.expectations import bits_of_money
+from app.runtime.metrics.expectations import bits_of_money, money_of_bits
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.metrics.snapshot import read_metrics
 from app.runtime.net.position_queries import Profit, profit_of
@@ -27,7 +28,8 @@ def settle(settings: Settings, metrics: ProcessMetrics, stop: Stop, client: str)
     ``client``: name of the orders.
     """
     metrics.set_state("done")
-    profit = profit_of(settings, client, PROFIT_PATIENCE_S)
+    latency = to_units(money_of_bits(metrics.get("latency_cost")))
+    profit = profit_of(settings, client, PROFIT_PATIENCE_S, latency)
     _note_profit(metrics, profit)
     _await_others(settings, metrics, stop)
     return profit

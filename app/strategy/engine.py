@@ -4,6 +4,7 @@ The strategy process, its recovery and the backtest all run this code, so they s
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from app.model.money import to_units
 from app.model.wire.order_json import encode_order
 from app.runtime.net.order_client import EncodedOrder
 from app.runtime.run.strategy_params import ParamError
-from app.strategy.base import SIGNAL_NAMES, Context, Strategy, params_of
+from app.strategy.base import SIGNAL_NAMES, Context, Signals, Strategy, Ticks, params_of
 from app.strategy.failure import (
     StrategyError,
     describe_tick,
@@ -30,15 +31,17 @@ from app.strategy.failure import (
 )
 from app.strategy.kit.desk import Fill, Reject, money
 from app.strategy.kit.order_desk import Order
-from app.strategy.kit.order_stepping import OrderStepper, PlacedIntent, mixture, places_orders
+from app.strategy.kit.order_stepping import OrderStepper, PlacedIntent, places_orders
 from app.strategy.kit.outcome import Outcome
 from app.strategy.kit.params import Params
-from app.strategy.kit.stepping import Stepper, overrides, wants_answers
+from app.strategy.kit.sized_intent import SizedIntent
+from app.strategy.kit.stepper_of import stepper_of
+from app.strategy.kit.stepping import wants_answers
+from app.strategy.kit.transit import TooManyInTransit, Transit
 from app.strategy.tick_marks import TickMarks
 
 MAX_BATCH_TICKS = 8192
 MAX_BATCH_ORDERS = 512
-HISTORY_MAX = 1_000_000
 CALLED_WITH = {
     "on_tick": "tick",
     "on_batch": "ticks",
@@ -48,7 +51,7 @@ CALLED_WITH = {
 }
 _INT8 = np.dtype(np.int8)
 
-Join = Callable[[npt.NDArray[np.void], npt.NDArray[np.int16]], None]
+Join = Callable[[Ticks, npt.NDArray[np.int16]], None]
 
 
 class Engine:
@@ -88,9 +91,16 @@ class Engine:
         """Whether it places orders itself, and gives no signals."""
         self.left_open: list[Order] = []
         """What was open, and canceled, at the end of the run."""
+        self.left_in_transit = self.latency_cost = 0
+        """Orders that the end of the run found on their way; what latency has cost, in units."""
+        self._transit = self.context.transit
         self.told = self.places or wants_answers(strategy, Strategy)
         """Whether it sees each answer before its next tick: see :meth:`tell`."""
-        self._stepper = self._make_stepper(strategy)
+        how = {"every": self._every, "told": self.told, "places": self.places}
+        try:
+            self._stepper = stepper_of(self.strategy, Strategy, self.context, self.position, **how)
+        except ValueError as error:
+            raise failure(strategy.__name__, error, place_of_class(strategy)) from error
         # Not the strategy's own buffer: it may write that for each tick again.
         self._stepped = np.zeros(MAX_BATCH_TICKS, np.int8)
         self._gate = _kernel.OrderGate(
@@ -114,37 +124,7 @@ class Engine:
                 ) from wrong
         return made
 
-    def _make_stepper(self, strategy: type[Strategy]) -> Stepper | None:
-        """Only for a strategy that wants more than ticks."""
-        timer = self.strategy.on_timer if overrides(strategy, Strategy, "on_timer") else None
-        period_s, history_ticks = self.strategy.timer_s, self.strategy.history_ticks
-        wrong = ""
-        if timer is not None and not 1e-6 <= period_s <= 1e9:
-            wrong = f"timer_s = {period_s!r}: on_timer needs its period, in seconds of event time"
-        elif not (type(history_ticks) is int and 0 <= history_ticks <= HISTORY_MAX):
-            wrong = f"history_ticks = {history_ticks!r}: must be a whole number, 0 to {HISTORY_MAX}"
-        elif self.places:
-            wrong = mixture(strategy, Strategy)
-        if wrong:
-            error = ValueError(wrong)
-            raise failure(strategy.__name__, error, place_of_class(strategy)) from error
-        if self.places:
-            return OrderStepper(self.strategy, self.context, self.position, timer)
-        if not (self.told or timer is not None or history_ticks):
-            return None
-        return Stepper(
-            self.strategy,
-            self.context,
-            self.position,
-            every=self._every,
-            answers=self.told,
-            batch=overrides(strategy, Strategy, "on_batch"),
-            timer=timer,
-        )
-
-    def decisions(
-        self, ticks: npt.NDArray[np.void], join: Join
-    ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.int8]]]:
+    def decisions(self, ticks: Ticks, join: Join) -> Iterator[tuple[Ticks, Signals]]:
         """The ticks in order, with the strategy's signals: in one piece, or in several.
 
         A strategy that is told of answers decides on no tick after an order until that is settled:
@@ -171,7 +151,7 @@ class Engine:
             yield left[:done], decided
             start += done
 
-    def signals(self, ticks: npt.NDArray[np.void], join: Join) -> npt.NDArray[np.int8]:
+    def signals(self, ticks: Ticks, join: Join) -> Signals:
         """The strategy's signals for ``ticks``, at most MAX_BATCH_TICKS; ``join`` adds sentiment.
 
         Raises:
@@ -189,7 +169,7 @@ class Engine:
             raise self._failure(ticks, error) from error
         return signals
 
-    def _failure(self, ticks: npt.NDArray[np.void], error: Exception) -> StrategyError:
+    def _failure(self, ticks: Ticks, error: Exception) -> StrategyError:
         strategy, failed = type(self.strategy), getattr(self.strategy, "failed_tick", None)
         place = place_of(error, files_of(strategy, Strategy))
         place = place or place_of_method(strategy, Strategy, "on_batch", "on_tick")
@@ -202,64 +182,65 @@ class Engine:
         return failure(what, error, place, first_seq=first, last_seq=last)
 
     def orders(
-        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8], client: str
+        self, ticks: Ticks, signals: Signals, client: str
     ) -> Iterator[tuple[list[Intent], list[EncodedOrder]]]:
         """The groups of :meth:`intents`, with their encoded orders.
 
         Raises:
             StrategyError: a signal other than +1, -1, 2, 0.
         """
-        if isinstance(self._stepper, OrderStepper):
-            yield from self._placed(self._stepper, ticks, client)
-            return
-        if self._marks is None:
-            for intents in self.intents(ticks, signals):
-                yield intents, [self.order(intent, client) for intent in intents]
-            return
-        followed = 0
-        for intents in self.intents(ticks, signals):
-            orders = []
-            for intent in intents:
-                end = int(np.searchsorted(ticks["seq"], intent.seq, "right"))
-                self._marks.follow(ticks[followed:end])
-                followed = end
-                order = self.order(intent, client)
-                orders.append(order._replace(marks=self._marks.of_order(intent)))
+        marks, followed = self._marks, 0
+        for intents in self._groups(ticks, signals):
+            orders = [self.order(intent, client) for intent in intents]
+            if marks is not None:
+                for place, intent in enumerate(intents):
+                    end = int(np.searchsorted(ticks["seq"], intent.seq, "right"))
+                    marks.follow(ticks[followed:end])
+                    followed = end
+                    orders[place] = orders[place]._replace(marks=marks.of_order(intent))
             yield intents, orders
-        self._marks.follow(ticks[followed:])
+        self.follow(ticks[followed:])
 
-    def _placed(
-        self, stepper: OrderStepper, ticks: npt.NDArray[np.void], client: str
-    ) -> Iterator[tuple[list[Intent], list[EncodedOrder]]]:
+    def _groups(self, ticks: Ticks, signals: Signals) -> Iterator[list[Intent]]:
+        if isinstance(self._stepper, OrderStepper):
+            return self._placed(ticks, signals)
+        if self._transit is not None:
+            return self._late(self._transit, ticks, signals)
+        return self.intents(ticks, signals)
+
+    def _placed(self, ticks: Ticks, signals: Signals) -> Iterator[list[Intent]]:
         """The orders that a strategy has placed itself: all are of the last tick."""
-        self.follow(ticks)
         desk = self.context.orders
         while True:
             while desk.has_due():
-                due = desk.take(MAX_BATCH_ORDERS)
-                intents: list[Intent] = [
-                    PlacedIntent(each, self.symbols[each.symbol_index], ticks[-1]) for each in due
-                ]
-                orders = [self.order(intent, client) for intent in intents]
-                if (marks := self._marks) is not None:
-                    pairs = zip(orders, intents, strict=True)
-                    orders = [order._replace(marks=marks.of_order(i)) for order, i in pairs]
-                yield intents, orders
-            try:
-                if not stepper.finish():
-                    return
-            except Exception as error:
-                self.strategy.failed_tick = error, describe_tick(ticks[-1], self.symbols)
-                raise self._failure(ticks, error) from error
+                due, tick = desk.take(MAX_BATCH_ORDERS), ticks[-1]
+                yield [PlacedIntent(each, self.symbols[each.symbol_index], tick) for each in due]
+            if not self._finish(ticks, signals):
+                return
 
-    def follow(self, ticks: npt.NDArray[np.void]) -> None:
+    def _late(self, transit: Transit, ticks: Ticks, signals: Signals) -> Iterator[list[Intent]]:
+        """The orders of signals whose way to the market these ticks end."""
+        show = partial(self._finish, ticks, signals)
+        how = self._decide, self.qty, show, MAX_BATCH_ORDERS
+        try:
+            yield from transit.groups(ticks, signals, *how)
+        except TooManyInTransit as error:
+            raise self._failure(ticks, error) from error
+
+    def _finish(self, ticks: Ticks, signals: Signals) -> bool:
+        """Show the last tick, if it was postponed."""
+        try:
+            return self._stepper is not None and self._stepper.finish(signals)
+        except Exception as error:
+            self.strategy.failed_tick = error, describe_tick(ticks[-1], self.symbols)
+            raise self._failure(ticks, error) from error
+
+    def follow(self, ticks: Ticks) -> None:
         """Take note of ticks for which no order is sent, whatever the signals."""
         if self._marks is not None:
             self._marks.follow(ticks)
 
-    def intents(
-        self, ticks: npt.NDArray[np.void], signals: npt.NDArray[np.int8]
-    ) -> Iterator[list[Intent]]:
+    def intents(self, ticks: Ticks, signals: Signals) -> Iterator[list[Intent]]:
         """Groups of orders; settle each group before reading the next.
 
         A group ends before the next signal for a symbol that already has an order in it, since that
@@ -270,13 +251,16 @@ class Engine:
         """
         start, count = 0, len(ticks)
         while start < count:
-            try:
-                intents, start = self._gate.intents(ticks, signals, start)
-            except ValueError as error:
-                raise self._failure(ticks, error) from error
+            intents, start = self._decide(ticks, signals, start)
             if intents:
                 yield intents
-                self._busy.fill(0)
+
+    def _decide(self, ticks: Ticks, signals: Signals, start: int) -> tuple[list[Intent], int]:
+        self._busy.fill(0)
+        try:
+            return self._gate.intents(ticks, signals, start)
+        except ValueError as error:
+            raise self._failure(ticks, error) from error
 
     def qty(self, intent: Intent) -> int:
         """Units to order, before the order is settled.
@@ -285,11 +269,16 @@ class Engine:
         That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
         an order was filled in part.
         """
-        if isinstance(intent, PlacedIntent):
-            return intent.due.qty
+        if isinstance(intent, SizedIntent):
+            return intent.qty
         if self._every:
             return self._qty
-        return abs(intent.target * self._qty - self._held[intent.symbol_index])
+        return abs(intent.target * self._qty - self._expected(intent.symbol_index))
+
+    def _expected(self, index: int) -> int:
+        """The shares held once what is in transit is executed."""
+        transit = self._transit
+        return self._held[index] + (0 if transit is None else transit.expected(index))
 
     def order(self, intent: Intent, client: str) -> EncodedOrder:
         """The order, without marks; to be called before it is settled."""
@@ -311,6 +300,10 @@ class Engine:
 
     def settle(self, intent: Intent, filled_qty: int) -> None:
         """Apply the answer; ``filled_qty`` is 0 if the order was rejected."""
+        if self._transit is not None and isinstance(intent, SizedIntent):
+            self.latency_cost += intent.moved * filled_qty
+            if not self.places:
+                self._transit.answered(intent)
         if self.places or not self._every:
             index = intent.symbol_index
             self.hold(index, self._held[index] + intent.signal * filled_qty)
@@ -374,6 +367,9 @@ class Engine:
         orders = self.context.orders
         orders.deaf = True
         self._call("on_stop")
+        self.left_in_transit = self.context.in_transit
+        if self._transit is not None:
+            self._transit.close()
         self.left_open = orders.close()
 
     def _call(self, name: str, *arguments: object, **details: object) -> None:
@@ -395,6 +391,8 @@ class Engine:
     def hold(self, index: int, qty: int) -> None:
         """Set the units held in a symbol, negative when short."""
         self._held[index] = qty
+        if self._transit is not None:
+            qty = self._expected(index)
         self.position[index] = (qty > 0) - (qty < 0)
         if self._marks is not None:
             self._marks.add_symbol(index)

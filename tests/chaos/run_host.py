@@ -72,11 +72,12 @@ COSTS: Final = MappingProxyType(
         "paper_impact_bps": 1.0,
         "paper_impact_qty": 50.0,
         "paper_borrow_bps_year": 5_000.0,
+        "paper_latency_ms": 1500.0,
         "paper_fill_percent": 60,
         "risk_client_exposure_max": 60_000.0,
     }
 )
-"""All that an execution costs, partial fills, and a limit that values holdings."""
+"""All that an execution costs, latency, partial fills, and a limit that values holdings."""
 
 
 class Scenario(NamedTuple):

@@ -12,6 +12,7 @@ from app.backtest.results.tables import Table
 from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.market_data.sources.files import files_of
+from app.model.position import RunCosts
 from app.strategy.attach import decides_orders
 
 
@@ -79,6 +80,11 @@ class FinishedRun:
                 self.capital,
             )
         )
+
+    @property
+    def costs(self) -> RunCosts:
+        """What trading cost, by kind; its ``rows()`` are a table of it."""
+        return self.result.costs
 
     @property
     def trades_hash(self) -> str:

@@ -31,9 +31,9 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
 
     ``market_price`` is the symbol's price at the tick; ``slippage``, of which ``half_spread`` is
     half the spread, and ``impact`` are what the execution was worse than that, for all of its
-    quantity; ``borrow`` is what a short has cost since the execution before; ``realised_profit``
-    is that of the quantity closed, at average cost and net of fee and borrow; ``position_qty`` is
-    held after it.
+    quantity; ``latency`` is what the market was worse than at the decision; ``borrow`` is what a
+    short has cost since the execution before; ``realised_profit`` is that of the quantity closed,
+    at average cost and net of fee and borrow; ``position_qty`` is held after it.
     """
     fills = recorder.fills
     symbol = np.array([fill.symbol_index for fill in fills], np.int64)
@@ -56,6 +56,7 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
         # A maker pays none, and what a limit saves is spread as well.
         "half_spread": np.minimum(half_spread, slippage),
         "impact": impact,
+        "latency": np.array([fill.latency for fill in fills], np.float64),
         "borrow": borrow,
         "realised_profit": realised(symbol, qty, price, fee + borrow),
         "position_qty": _whole(recorder.fill_position),

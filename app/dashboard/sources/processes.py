@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from app.runtime.metrics.expectations import money_of_bits
 from app.runtime.metrics.figures import Sample, rate_of, state_of, take_sample
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import BUCKET_SLOTS, COUNTERS, MetricsError
@@ -179,6 +180,12 @@ def losses(sample: Sample) -> list[int]:
         sum(process.counters[counter] for process in sample.processes if process.service == service)
         for service, counter, _ in LOSSES
     ]
+
+
+def latency_cost(sample: Sample | None) -> float:
+    """What latency to the fill has cost the strategies of the run."""
+    found = current(sample, "strategy") if sample else []
+    return sum(money_of_bits(process.counters["latency_cost"]) for process in found)
 
 
 def loss_names() -> list[dict[str, Any]]:

@@ -103,6 +103,8 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "placed": "orders of the run that the strategy has placed itself; most wait before they go",
         "placed_canceled": "those of them, with a limit, that it canceled",
         "placed_open": "those that are open; at the end of the run, those that were until then",
+        "in_transit": "orders that PAPER_LATENCY_MS holds; at the end of the run, those never sent",
+        "latency_cost": "what latency has cost in the run, a double (bits_of_money)",
     },
     "order_manager": {
         "orders_received": "order frames received, accepted or not",

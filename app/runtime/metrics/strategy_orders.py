@@ -23,6 +23,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     """One strategy's decisions and the outcome of its orders.
 
     ``placed``: by itself, and of these ``canceled`` by it, and ``left_open`` at the end.
+    ``in_transit``: orders that had not met the market at the end, and were never sent.
     """
 
     label: str
@@ -40,6 +41,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     placed: int = 0
     canceled: int = 0
     left_open: int = 0
+    in_transit: int = 0
 
 
 def orders_of(label: str, process: ProcessSnapshot) -> StrategyOrders:
@@ -61,6 +63,7 @@ def orders_of(label: str, process: ProcessSnapshot) -> StrategyOrders:
         placed=counters["placed"],
         canceled=counters["placed_canceled"],
         left_open=counters["placed_open"],
+        in_transit=counters["in_transit"],
     )
 
 
@@ -82,4 +85,7 @@ def order_tables(strategies: list[StrategyOrders]) -> list[Table]:
     if placed:
         header = ("process", "placed", "canceled by it", "open at the end, then canceled")
         tables.append(("Orders that the strategy placed itself", header, placed))
+    late = [[o.label, number(o.in_transit)] for o in strategies if o.in_transit]
+    if late:
+        tables.append(("In transit at the end, never sent", ("process", "orders"), late))
     return tables

@@ -34,9 +34,9 @@ def micros(value_ns: int | None) -> str:
 def cost_tables(costs: Mapping[str, float | None]) -> list[TitledTable]:
     """A table of what trading has cost; none if it cost nothing.
 
-    ``costs``: money and basis points, by the names of :meth:`Costs.figures`.
+    ``costs``: money and basis points, by the names of :meth:`RunCosts.figures`.
     """
-    if not costs.get("total"):
+    if not any(costs.get(kind) for kind in COST_NAMES):
         return []
     rows = [
         [name, number(costs[kind], 2), number(costs[f"{kind}_bps"], 3)]

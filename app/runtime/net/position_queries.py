@@ -20,8 +20,8 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 class Profit(msgspec.Struct, frozen=True):
     """One client's profit, net of all ``costs``, its open positions at the price book's prices.
 
-    ``costs``: by kind, as :meth:`Costs.figures` names them.  ``problem``: why it is unknown, else
-    empty.
+    ``costs``: by kind, as :meth:`RunCosts.figures` names them.  ``problem``: why it is unknown,
+    else empty.
     """
 
     client: str
@@ -31,13 +31,13 @@ class Profit(msgspec.Struct, frozen=True):
     costs: dict[str, float | None] = {}
 
 
-def costs_of(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What trading has cost a client; the borrow with what is accrued."""
+def costs_of(rows: list[dict[str, Any]], latency: int) -> dict[str, float | None]:
+    """What trading has cost a client, the borrow with what is accrued; ``latency`` in units."""
     found = Costs()
     for row in rows:
         found = found.plus(Costs(*(to_units(row[name]) for name in Costs._fields)))
         found = found.plus(Costs(borrow=to_units(row["accrued"])))
-    return found.figures()
+    return found.of_run(latency).figures()
 
 
 def position_rows(ask: Ask, client: str) -> Iterator[dict[str, Any]]:
@@ -68,8 +68,11 @@ def held(ask: Ask, client: str, scale: Scale = WHOLE) -> dict[str, int]:
     }
 
 
-def profit_of(settings: Settings, client: str, patience_s: float) -> Profit:
-    """The profit of ``client`` now; asks again for ``patience_s`` while there is no answer."""
+def profit_of(settings: Settings, client: str, patience_s: float, latency: int = 0) -> Profit:
+    """The profit of ``client`` now; asks again for ``patience_s`` while there is no answer.
+
+    ``latency``: what it has cost, in units of 1e-9, which the order manager does not know.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -83,5 +86,5 @@ def profit_of(settings: Settings, client: str, patience_s: float) -> Profit:
                 client,
                 sum(row["realised"] for row in rows),
                 sum(row["unrealised"] for row in rows),
-                costs=costs_of(rows),
+                costs=costs_of(rows, latency),
             )

@@ -14,11 +14,17 @@ this tick's if the tick is of that symbol.  Before its symbol's first tick it is
   because others may have been there first.
 - What a fill leaves of a taker meets the next tick as a new order does.  What it leaves of a maker
   waits on, and of a market order is canceled.
+
+With latency an order is in transit first.  It is due with the first tick of its symbol at which it
+has arrived, before the strategy decides on that tick.  A cancel travels as long, and has arrived
+with the first tick of any symbol; until then the order is open and may be executed.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from app.execution.costs.latency import NO_LATENCY, Latency, moved
 from app.execution.costs.slippage import Slippage
 from app.model.money import MAX_PRICE, UNITS, WHOLE, Scale, to_units
 from app.model.orders import BUY, ORDERS_A_TICK, SIDE_NAMES
@@ -44,9 +50,12 @@ class Order:
 
     __slots__ = (
         "_cancels",
+        "_decided",
+        "_due_ns",
         "_filled",
         "_index",
         "_limit",
+        "_moved",
         "_qty",
         "_scale",
         "_sign",
@@ -76,6 +85,14 @@ class Order:
         self._index, self._sign, self._stage = index, sign, _ON_THE_WAY
         self._limit = 0 if limit is None else to_units(limit)
         self._cancels = False
+        self._due_ns = self._moved = 0
+        self._decided: int | None = None
+        """The market's price at the decision; None if nobody had seen one."""
+
+    @property
+    def is_canceling(self) -> bool:
+        """Whether a cancel is on its way; until it arrives the order may be executed."""
+        return self._cancels and self.status == OPEN
 
     @property
     def qty(self) -> int | float:
@@ -110,7 +127,8 @@ class Order:
 class Due(NamedTuple):
     """An order to be sent: the ``nth`` of its tick, for so many units.
 
-    ``price``: the market's, or a maker's own.
+    ``price``: the market's, or a maker's own.  ``moved``: by how much the market moved against a
+    taker while it was in transit, in units.
     """
 
     order: Order
@@ -120,6 +138,7 @@ class Due(NamedTuple):
     price: float
     maker: bool
     nth: int
+    moved: int = 0
 
 
 class OrderDesk:
@@ -129,20 +148,29 @@ class OrderDesk:
     has no effect, because a repetition of the run would not do it again.
     """
 
-    def __init__(self, symbols: list[str], slippage: Slippage, scale: Scale = WHOLE) -> None:
-        """``slippage``: what a taker pays; ``scale``: of quantities."""
+    def __init__(
+        self,
+        symbols: list[str],
+        slippage: Slippage,
+        latency: Latency = NO_LATENCY,
+        scale: Scale = WHOLE,
+    ) -> None:
+        """``slippage``: a taker pays it; ``latency``: on the way to the market; ``scale``: qty."""
         self._scale = scale
         self.active = self.deaf = False
         self.on_event: Callable[[str, Order], None] = lambda _what, _order: None
         """Told when an order begins to wait, and when one is canceled."""
         self.placed = self.canceled = self.ignored = 0
-        self._symbols, self._slippage = symbols, slippage
-        self._seq = -1
+        self._symbols, self._slippage, self._latency = symbols, slippage, latency
+        self._seq, self._event_ns = -1, 0
         self._price: dict[int, float] = {}
         self._open: dict[int, Order] = {}
         self._waiting: dict[int, dict[int, Order]] = {}
         """Symbol's index -> number -> order; also those that wait for their symbol's first tick."""
         self._new: list[Order] = []
+        self._new_cancels: list[Order] = []
+        self._cancels: deque[tuple[int, Order]] = deque()
+        """In transit: when each arrives."""
         self._due: list[tuple[Order, float, bool]] = []
         self._sent_on_tick = self._placed_on_tick = 0
 
@@ -185,6 +213,11 @@ class OrderDesk:
             return False
         if order.status != OPEN:
             return False
+        if self._latency.ns:
+            if not order._cancels:
+                self._new_cancels.append(order)
+            order._cancels = True
+            return True
         if order._stage == _SENT:  # too late for what executes now
             order._cancels = True
             return True
@@ -204,17 +237,27 @@ class OrderDesk:
             if order._index == index and order.limit is None
         )
 
+    @property
+    def in_transit(self) -> int:
+        """Open orders that have not met the market because of the latency."""
+        return sum(order._stage == _ON_THE_WAY for order in self._open.values())
+
     # What the market does
 
-    def see(self, index: int, price: float, seq: int) -> None:
+    def see(self, index: int, price: float, seq: int, event_ns: int = 0) -> None:
         """A tick, before the strategy decides on it; what it reaches is due."""
-        self._seq, self._price[index] = seq, price
+        self._seq, self._price[index], self._event_ns = seq, price, event_ns
         self._sent_on_tick = self._placed_on_tick = 0
+        while self._cancels and self._cancels[0][0] <= event_ns:
+            order = self._cancels.popleft()[1]
+            if order.status == OPEN:
+                self._cancel(order)
         if waiting := self._waiting.get(index):
             units = to_units(price)
             for order in list(waiting.values()):
                 if order._stage == _ON_THE_WAY:
-                    self._arrive(order, price)
+                    if not self._latency.ns or order._due_ns <= event_ns:
+                        self._arrive(order, price)
                 elif (units - order._limit) * order._sign < 0:
                     assert order.limit is not None
                     self._send(order, order.limit, maker=True)
@@ -228,8 +271,15 @@ class OrderDesk:
                     continue  # canceled meanwhile
                 self._waiting.setdefault(order._index, {})[order.number] = order
                 price = self._price.get(order._index)
-                if price is not None:
+                if self._latency.ns:
+                    order._due_ns = self._latency.due_ns(self._event_ns)
+                    order._decided = None if price is None else to_units(price)
+                elif price is not None:
                     self._arrive(order, price)
+        if self._new_cancels:
+            due_ns = self._latency.due_ns(self._event_ns)
+            self._cancels += [(due_ns, order) for order in self._new_cancels]
+            self._new_cancels.clear()
         return bool(self._due)
 
     def take(self, most: int) -> list[Due]:
@@ -238,7 +288,16 @@ class OrderDesk:
         first = self._sent_on_tick
         self._sent_on_tick += len(taken)
         return [
-            Due(order, order._index, order._sign, order._left, price, maker, nth)
+            Due(
+                order,
+                order._index,
+                order._sign,
+                order._left,
+                price,
+                maker,
+                nth,
+                0 if maker else order._moved,
+            )
             for nth, (order, price, maker) in enumerate(taken, first)
         ]
 
@@ -251,7 +310,7 @@ class OrderDesk:
             self._end(order, REFUSED)
         elif not order._left:
             self._end(order, FILLED)
-        elif order.limit is None or order._cancels:
+        elif order.limit is None or (order._cancels and not self._latency.ns):
             self._cancel(order)
         else:
             order._stage = _WAITS if maker else _ON_THE_WAY
@@ -261,12 +320,15 @@ class OrderDesk:
         left = list(self._open.values())
         for order in left:
             self._end(order, CANCELED)
-        self._new.clear()
-        self._due.clear()
+        for waiting in (self._new, self._due, self._new_cancels, self._cancels):
+            waiting.clear()
         return left
 
     def _arrive(self, order: Order, price: float) -> None:
         """The market looks at a new order."""
+        if order._decided is not None:  # once: what a fill leaves is at the market already
+            order._moved = moved(order._sign, order._decided, to_units(price))
+            order._decided = None
         if order.limit is not None:
             worse = self._slippage.taker_price(to_units(price), order._sign, order._left)
             if (worse - order._limit) * order._sign > 0:

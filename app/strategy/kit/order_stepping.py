@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.kernel import _kernel
-from app.kernel._kernel import Intent
-from app.model.orders import order_id_of_tick
 from app.strategy.kit.order_desk import Due, OrderDesk
+from app.strategy.kit.sized_intent import SizedIntent
 from app.strategy.kit.stepping import Cut, Stepper, code_of, overrides, own_kinds
 
 PLACES: Final = {"buy", "sell", "target", "cancel", "open_orders"}
@@ -65,21 +64,18 @@ def _returned(method: Any) -> set[str]:
     return found | {s.argval for s in steps if s.opname == "RETURN_CONST" and type(s.argval) is str}
 
 
-class PlacedIntent(Intent):
+class PlacedIntent(SizedIntent):
     """An order that the strategy has placed itself, on the tick that sends it."""
 
     def __init__(self, due: Due, symbol: str, tick: np.void) -> None:
-        seq = int(tick["seq"])
         super().__init__(
-            seq,
-            int(tick["event_ns"]),
-            due.symbol_index,
-            symbol,
-            due.sign,
-            due.sign,
+            tick,
+            (due.symbol_index, symbol),
+            (due.sign, due.sign),
             due.price,
-            int(tick["recv_us"]),
-            order_id_of_tick(seq, due.nth),
+            due.qty,
+            due.moved,
+            due.nth,
         )
         self.due = due
 
@@ -88,8 +84,7 @@ class OrderStepper(Stepper):
     """Shows ticks one by one.
 
     A tick that sends orders before the strategy decides on it, because it reaches waiting ones or
-    ends a period of the timer, is the last of its piece, too: :meth:`finish` shows it when they are
-    answered, so the strategy decides with what it then holds.
+    ends a period of the timer, is postponed (:meth:`Stepper.finish`).
     """
 
     def __init__(
@@ -104,32 +99,22 @@ class OrderStepper(Stepper):
         )
         self._order_desk: OrderDesk = context.orders
         self._order_desk.active = True
-        self._postponed: _kernel.Tick | None = None
-        self._decided = "HOLD"
 
     def _on_tick(self, tick: _kernel.Tick) -> str | None:
         if self._timer is not None:
             self._tell_time(tick.event_ns)
         index = self._desk.index_of(tick.symbol)
         self._desk.see(index, tick.price, tick.seq)
-        self._order_desk.see(index, tick.price, tick.seq)
+        self._order_desk.see(index, tick.price, tick.seq, tick.event_ns)
         if self._order_desk.has_due():
-            self._postponed = tick
-            raise Cut
-        self._show(tick)
+            self._postpone(tick)
+        self._signal_of(tick)
         if self._order_desk.has_due():
             raise Cut
         return None
 
-    def finish(self) -> bool:
-        """Show the tick that was cut before the strategy saw it; False if it has seen it."""
-        tick, self._postponed = self._postponed, None
-        if tick is None:
-            return False
-        self._show(tick)
-        return True
-
-    def _show(self, tick: _kernel.Tick) -> None:
+    def _signal_of(self, tick: _kernel.Tick) -> int:
         answer = self._strategy.on_tick(tick)
         if answer is not None and answer != "HOLD":
             raise ValueError(f"on_tick returned {answer!r}: {NO_SIGNALS}")
+        return 0

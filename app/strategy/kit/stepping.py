@@ -8,7 +8,7 @@ ticks were batched.  All other strategies get whole batches.
 import dis
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from app.kernel import _kernel
 from app.model.timestamps import NS_PER_S
 from app.strategy.kit.desk import Desk
+from app.strategy.kit.transit import Transit
 
 ANSWERS: Final = {"position", "average_price", "realised", "unrealised", "holding"}
 """Methods of a strategy whose result depends on answers."""
@@ -74,7 +75,12 @@ class Cut(Exception):
 
 
 class Stepper:
-    """Shows ticks to one strategy, and cuts them after each that orders."""
+    """Shows ticks to one strategy, and cuts them after each that orders.
+
+    A tick that meets orders in transit is the last of its piece, too, if the strategy is told of
+    answers.  It is postponed: :meth:`finish` shows it when they are answered, so the strategy
+    decides with what it then holds.
+    """
 
     def __init__(
         self,
@@ -97,7 +103,9 @@ class Stepper:
         self._every, self._answers, self.batch = every, answers, batch
         self._timer, self._period_ns = timer, round(strategy.timer_s * NS_PER_S)
         self._next_timer_ns: int | None = None
-        self._decided = ""
+        self._decided = "HOLD"
+        self._transit: Transit | None = context.transit if answers else None
+        self._postponed: _kernel.Tick | Ticks | None = None
         self._desk.keep(strategy.history_ticks)
         self._desk.told = answers
 
@@ -112,7 +120,12 @@ class Stepper:
         if self.batch:
             for at in range(len(ticks)):
                 context.sentiment = sentiment[at : at + 1]
-                signals[at] = self._one(ticks[at : at + 1])
+                tick = ticks[at : at + 1]
+                self._see(tick)
+                if self._arrives(int(tick["symbol"][0]), int(tick["event_ns"][0])):
+                    self._postponed, signals[at] = tick, 0
+                    return at + 1, signals[: at + 1]
+                signals[at] = self._one(tick)
                 if self._answers and self._orders(int(ticks["symbol"][at]), int(signals[at])):
                     return at + 1, signals[: at + 1]
             return len(ticks), signals
@@ -122,14 +135,43 @@ class Stepper:
         except Cut:
             at = int(np.argmax(signals == _kernel.UNDECIDED))
             signals[at] = SIGNALS[self._decided]
+            self._decided = "HOLD"
             return at + 1, signals[: at + 1]
         return len(ticks), signals
+
+    def finish(self, signals: Signals) -> bool:
+        """Show the tick that was postponed, the last of its piece; False if it has been shown.
+
+        Its signal is written to ``signals``.
+        """
+        tick, self._postponed = self._postponed, None
+        if tick is None:
+            return False
+        signals[-1] = self._signal_of(tick) if isinstance(tick, _kernel.Tick) else self._one(tick)
+        return True
+
+    def _postpone(self, tick: _kernel.Tick) -> NoReturn:
+        self._postponed = tick
+        raise Cut
+
+    def _arrives(self, index: int, event_ns: int) -> bool:
+        return self._transit is not None and self._transit.arrives(index, event_ns)
+
+    def _signal_of(self, tick: _kernel.Tick) -> int:
+        answer = self._strategy.on_tick(tick)
+        if answer is None:
+            return 0
+        if answer not in SIGNALS:
+            raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, FLAT, HOLD or None")
+        return SIGNALS[answer]
 
     def _on_tick(self, tick: _kernel.Tick) -> str | None:
         index = self._desk.index_of(tick.symbol)
         if self._timer is not None:
             self._tell_time(tick.event_ns)
         self._desk.see(index, tick.price, tick.seq)
+        if self._arrives(index, tick.event_ns):
+            self._postpone(tick)
         answer: str | None = self._strategy.on_tick(tick)
         if self._answers and isinstance(answer, str):
             signal = SIGNALS.get(answer, 0)
@@ -138,11 +180,14 @@ class Stepper:
                 raise Cut
         return answer
 
-    def _one(self, tick: Ticks) -> int:
-        """The signal of ``on_batch`` for one tick."""
+    def _see(self, tick: Ticks) -> None:
+        """One tick, before the strategy decides on it."""
         if self._timer is not None:
             self._tell_time(int(tick["event_ns"][0]))
         self._desk.see(int(tick["symbol"][0]), float(tick["price"][0]), int(tick["seq"][0]))
+
+    def _one(self, tick: Ticks) -> int:
+        """The signal of ``on_batch`` for one tick."""
         signals = self._strategy.on_batch(tick)
         if signals.dtype != np.int8 or signals.shape != (1,):
             raise ValueError(f"{signals.dtype} {signals.shape}, not int8 (1,)")

@@ -220,7 +220,8 @@ def _costs(run: FinishedRun) -> Html:
         "Costs",
         table("What trading cost, in the profit", header, rows),
         note="Slippage, half the spread and impact are what executions were worse than the "
-        "market's price; fees and borrow, which is what shorts cost, are paid besides.",
+        "market's price, and latency is what that was worse than at the decision (below zero: "
+        "better); fees and borrow, which is what shorts cost, are paid besides.",
     )
 
 

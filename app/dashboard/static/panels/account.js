@@ -33,7 +33,7 @@ export function update(snapshot) {
   amount($("pnl"), realised + unrealised);
   amount($("realised"), realised);
   amount($("unrealised"), unrealised);
-  showCosts(account.total);
+  showCosts(account.total, account.latency_cost);
   showLimits(account, exposure);
   const rows = account.positions.map((row) => [row.symbol, qty(row.qty), row.avg_cost === null ? "-" : price(row.avg_cost), price(row.mark), signed(row.realised), signed(row.unrealised)]);
   const many = new Set(account.positions.map((row) => row.client)).size > 1;
@@ -43,8 +43,8 @@ export function update(snapshot) {
 }
 
 // What trading has cost: all of it is in the profit.
-function showCosts({ fees, slippage, impact, borrow, accrued, turnover }) {
-  const kinds = [["fees", fees], ["slippage and half spread", slippage], ["impact", impact], ["borrow", borrow + accrued]];
+function showCosts({ fees, slippage, impact, borrow, accrued, turnover }, latency) {
+  const kinds = [["fees", fees], ["slippage and half spread", slippage], ["impact", impact], ["latency", latency], ["borrow", borrow + accrued]];
   const costs = kinds.filter(([, cost]) => cost);
   $("costs").hidden = !costs.length;
   if (!costs.length) return;

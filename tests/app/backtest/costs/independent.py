@@ -73,6 +73,8 @@ class Trade(NamedTuple):
     slippage: Decimal
     impact: Decimal
     borrow: Decimal
+    nth: int = 0
+    latency: Decimal = Decimal(0)
 
 
 @dataclass
@@ -142,20 +144,67 @@ def trade(
                 continue
             qty = abs(side * wanted - book.qty)
             trades.append(_execute(book, tick, side, qty, lot, of))
-        last = ticks.groupby("symbol").last()
-        owed = {s: b.owes(of["borrow_bps_year"], last.event_ns[s]) for s, b in books.items()}
-        profit = sum(
-            b.realised + b.qty * Decimal(str(last.price[s])) - b.cost - owed[s]
-            for s, b in books.items()
-        )
-        return Outcome(trades, dict(books), owed, Decimal(profit))
+        return _outcome(ticks, trades, books, of)
+
+
+def trade_late(ticks: pandas.DataFrame, settings: dict[str, float], order_qty: int = 10) -> Outcome:
+    """The same, with orders that need ``paper_latency_ms`` to the market.
+
+    Symbol by symbol, since an order meets a tick of its own.  What is on its way counts as done.
+    """
+    with localcontext(prec=80):
+        of = {name.removeprefix("paper_"): Decimal(str(v)) for name, v in settings.items()}
+        latency_ns = int(of["latency_ms"] * 10**6)
+        sides = signals_of(ticks).side
+        books: dict[str, Book] = {}
+        trades = []
+        for symbol, own in ticks.groupby("symbol"):
+            book, waiting = Book(), list[tuple[int, Decimal, Decimal]]()
+            for tick in own.itertuples():
+                arrived = [each for each in waiting if each[0] <= tick.event_ns]
+                waiting = waiting[len(arrived) :]
+                for nth, (_, signed, decided) in enumerate(arrived):
+                    side = 1 if signed > 0 else -1
+                    done = _execute(book, tick, side, abs(signed), Decimal(1), of, nth)
+                    moved = side * (done.market - decided)
+                    trades.append(done._replace(latency=moved * done.filled))
+                    books[str(symbol)] = book
+                side = int(sides.get(tick.Index, 0))
+                expected = book.qty + sum(signed for _, signed, _ in waiting)
+                if side and expected * side <= 0:
+                    due_ns = tick.event_ns + latency_ns
+                    market = Decimal(str(tick.price))
+                    waiting.append((due_ns, side * order_qty - expected, market))
+        trades.sort(key=lambda done: (done.seq, done.nth))
+        return _outcome(ticks, trades, books, of)
+
+
+def _outcome(
+    ticks: pandas.DataFrame, trades: list[Trade], books: dict[str, Book], of: dict[str, Decimal]
+) -> Outcome:
+    """What is held and owed after these trades; money with many digits."""
+    last = ticks.groupby("symbol").last()
+    owed = {s: b.owes(of["borrow_bps_year"], last.event_ns[s]) for s, b in books.items()}
+    profit = sum(
+        b.realised + b.qty * Decimal(str(last.price[s])) - b.cost - owed[s]
+        for s, b in books.items()
+    )
+    return Outcome(trades, dict(books), owed, Decimal(profit))
 
 
 def _execute(
-    book: Book, tick: Any, side: int, qty: Decimal, lot: Decimal, of: dict[str, Decimal]
+    book: Book,
+    tick: Any,
+    side: int,
+    qty: Decimal,
+    lot: Decimal,
+    of: dict[str, Decimal],
+    nth: int = 0,
 ) -> Trade:
+    """``lot``: the least quantity; ``nth``: of its tick's orders, which have ids of their own."""
     market = Decimal(str(tick.price))
-    draw = random.Random(f"42/{tick.seq + 1}/{tick.symbol}/0").randint(int(of["fill_percent"]), 100)
+    order_id = tick.seq + 1 + nth * 2**40
+    draw = random.Random(f"42/{order_id}/{tick.symbol}/0").randint(int(of["fill_percent"]), 100)
     filled = max(qty * draw / 100 // lot * lot, lot)
     flat = market * (of["slippage_bps"] + of["half_spread_bps"]) / 10_000
     impact = market * of["impact_bps"] / 10_000 * (qty / of["impact_qty"]).sqrt()
@@ -170,7 +219,7 @@ def _execute(
     book.since_ns = tick.event_ns
     done = Trade(
         tick.seq, tick.symbol, side, qty, market, filled, price, fee, filled * flat,
-        filled * (worse - flat), borrow,
+        filled * (worse - flat), borrow, nth,
     )  # fmt: skip
     for name in ("fee", "slippage", "impact", "borrow"):
         book.costs[name] += getattr(done, name)

@@ -14,9 +14,9 @@ from app.backtest.result import Result
 from app.backtest.results.entry import run
 from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
-from app.model.position import Costs
+from app.model.position import RunCosts
 from app.runtime.metrics.tables import plain_text
-from tests.app.backtest.costs.independent import Outcome, Trade, settings_of, trade
+from tests.app.backtest.costs.independent import Outcome, Trade, settings_of, trade, trade_late
 from tests.support.paths import ROOT
 
 SAMPLE = ROOT / "data" / "market_data.csv"
@@ -46,11 +46,12 @@ def ticks_of_walk(settings: Settings, total: int) -> pandas.DataFrame:
 def trades_of(result: Result, decimals: int = 0) -> list[Trade]:
     return [
         Trade(
-            order.id - 1, order.symbol, order.side, Decimal(order.qty).scaleb(-decimals),
-            money(order.price or 0), Decimal(order.filled_qty).scaleb(-decimals),
-            money(order.exec_price),
+            (order.id - 1) % 2**40, order.symbol, order.side,
+            Decimal(order.qty).scaleb(-decimals), money(order.price or 0),
+            Decimal(order.filled_qty).scaleb(-decimals), money(order.exec_price),
             *(money(cost, decimals) for cost in
               (order.fee, order.slippage, order.impact, order.borrow)),
+            (order.id - 1) // 2**40,
         )
         for order in result.orders
     ]  # fmt: skip
@@ -58,7 +59,10 @@ def trades_of(result: Result, decimals: int = 0) -> list[Trade]:
 
 def check(result: Result, expected: Outcome, decimals: int = 0) -> None:
     """Orders, executions, positions, costs and profit are equal."""
-    assert trades_of(result, decimals) == expected.trades
+    # An order's cost of latency is in the tables and in the sum, not in the order.
+    assert trades_of(result, decimals) == [
+        each._replace(latency=Decimal(0)) for each in expected.trades
+    ]
     assert result.positions.keys() == expected.books.keys()
     for symbol, position in result.positions.items():
         book = expected.books[symbol]
@@ -78,7 +82,7 @@ def _check_breakdown(result: Result, expected: Outcome, rounded: float) -> None:
     """``rounded``: the breakdown is in units of 1e-9, whatever the decimals of quantities."""
     costs = {
         name: sum((getattr(trade, kind) for trade in expected.trades), Decimal(0))
-        for name, kind in KINDS.items()
+        for name, kind in {**KINDS, "latency": "latency"}.items()
     }
     costs["borrow"] += sum(expected.owed.values())
     costs["total"] = sum(costs.values(), Decimal(0))
@@ -87,7 +91,8 @@ def _check_breakdown(result: Result, expected: Outcome, rounded: float) -> None:
     assert figures["turnover"] == pytest.approx(float(turnover), rel=1e-15, abs=rounded)
     text = plain_text(*backtest_report.blocks(result, "x", 100_000))
     lines = text.splitlines()
-    rows = dict(zip((*KINDS, "total"), result.costs.rows(), strict=True))
+    kinds = ("fees", "slippage", "impact", "latency", "borrow", "total")
+    rows = dict(zip(kinds, result.costs.rows(), strict=True))
     for name, cost in costs.items():
         bps = float(cost * 10_000 / turnover)
         assert figures[name] == pytest.approx(float(cost), rel=1e-15, abs=rounded)
@@ -137,11 +142,41 @@ def test_quantities_with_decimals_are_exact_to_the_last_unit(decimals: int, orde
     check(result, expected, decimals)
 
 
+@pytest.mark.parametrize("strategy", ["Swing", "Told"])
+@pytest.mark.parametrize(("replay", "latency_ms"), [("once", 1500.0), ("walk", 60_000.0)])
+def test_latency_costs_what_an_independent_computation_says(
+    strategy: str, replay: str, latency_ms: float
+) -> None:
+    """A minute is many ticks of a symbol: orders in both directions are on their way at once."""
+    costs: dict[str, Any] = settings_of(paper_latency_ms=latency_ms)
+    settings = Settings(
+        data_path=str(SAMPLE), replay=replay, strategy=f"{PLACE}:{strategy}", **costs
+    )
+    total = 30_000 if replay == "once" else 40_000
+    result = backtest.run(settings, open_feed(settings), total)
+    ticks = ticks_of_file() if replay == "once" else ticks_of_walk(settings, total)
+    expected = trade_late(ticks, costs)
+    assert len(expected.trades) > 1000
+    assert any(each.latency > 0 for each in expected.trades)
+    assert any(each.latency < 0 for each in expected.trades)
+    check(result, expected)
+    assert money(result.latency_cost) == sum(each.latency for each in expected.trades)
+
+
+def test_the_tables_have_the_cost_of_latency() -> None:
+    costs = settings_of(paper_latency_ms=1500.0)
+    result = run(data=str(SAMPLE), strategy=f"{PLACE}:Swing", replay="once", **costs)
+    wanted = [float(each.latency) for each in trade_late(ticks_of_file(), costs).trades]
+    np.testing.assert_allclose(result.trades.latency, wanted, atol=1e-9)
+    assert result.metrics["latency"] == pytest.approx(sum(wanted))
+    assert result.costs.figures()["latency"] == result.metrics["latency"]
+
+
 def test_without_costs_there_is_no_breakdown() -> None:
     settings = Settings(data_path=str(SAMPLE), replay="once", strategy=f"{PLACE}:Swing")
     result = backtest.run(settings, open_feed(settings), 5000)
     turnover = sum(order.filled_notional for order in result.orders)
-    assert result.costs == Costs(turnover=turnover)
+    assert result.costs == RunCosts(turnover=turnover)
     assert turnover > 0
     assert "cost, in the profit" not in plain_text(*backtest_report.blocks(result, "x", 1000))
 

@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from app.backtest import run
-from app.model.position import COST_NAMES, Costs
+from app.model.position import COST_NAMES, Costs, RunCosts
 from app.order_manager.store.export import COLUMNS
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
@@ -16,7 +16,9 @@ from tests.support.paths import ROOT
 
 PAGE = (ROOT / "app/execution/costs/README.md").read_text()
 ROWS = [row.strip("|").split("|") for row in re.findall(r"^\| `.*\|$", PAGE, re.M)]
-LIKE_A_COST = re.compile(r"cost|spread|slip|fee|impact|borrow|accrue|turnover|notional|^total$")
+LIKE_A_COST = re.compile(
+    r"cost|spread|slip|fee|impact|latency|borrow|accrue|turnover|notional|^total$"
+)
 NO_COSTS = {"avg_cost", "filled_notional"}
 """The price that was paid for what is held, and the executed part of an order."""
 
@@ -37,7 +39,8 @@ def of_costs(found: Iterable[str]) -> set[str]:
 def test_the_list_is_that_of_the_code() -> None:
     assert {"fee", "slippage", "impact", "borrow"} < OF_ONE
     assert {*COST_NAMES, *Costs._fields} < SUMS
-    assert of_costs(Costs().figures()) == {*COST_NAMES, "turnover"}
+    assert of_costs(Costs().of_run().figures()) == {*COST_NAMES, "turnover"}
+    assert {*RunCosts._fields} == {*Costs._fields, "latency"}
 
 
 def test_the_store_and_its_export(tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def test_the_answers_of_the_order_port(tmp_path: Path) -> None:
 def test_the_tables_and_measures_of_a_backtest(short_costs: float) -> None:
     sample = ROOT / "data" / "market_data.csv"
     result = run(sample, ticks=2000, replay="once", paper_borrow_bps_year=short_costs)
-    each = {"fee", "slippage", "half_spread", "impact", "borrow", "notional"}
+    each = {"fee", "slippage", "half_spread", "impact", "latency", "borrow", "notional"}
     assert of_costs(result.trades) == each == OF_ONE
     sums = {"fees", "borrow", "turnover"}
     for table in (result.equity, result.daily, result.positions):
