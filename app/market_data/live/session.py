@@ -31,6 +31,7 @@ from app.market_data.live.exchange.messages import (
     Waiting,
     decode_event,
 )
+from app.market_data.live.exchange.outage import Outage
 from app.market_data.live.exchange.trade_map import subscription
 from app.market_data.live.intake import Intake, Taken
 from app.market_data.live.places import url_of
@@ -40,8 +41,6 @@ from app.runtime.log import get_logger
 
 log = get_logger()
 
-SAME_FAILURE_S: Final = 30.0
-"""How often the same failure to connect is logged."""
 NOTICES_S: Final = 10.0
 WARN_EVERY_S: Final = 1.0
 PACKETS_MAX: Final = 16
@@ -73,7 +72,7 @@ class LiveSession:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._broken = False
-        self._failure, self._failure_s, self._failures = "", 0.0, 0
+        self._outage: Outage | None = None
         self._noticed = dict.fromkeys(("refused", "others", "repeated", "late"), 0)
         self._texts = {"refused": "", "others": ""}
         self._next_notices_s = self._respawn_s = 0.0
@@ -221,8 +220,9 @@ class LiveSession:
         if isinstance(event, Connected):
             self.connected = True
             self.counts["live_connects"] += 1
-            self._failure, self._failures = "", 0
-            log.info("live_connected", url=shown_address(event.url))
+            after = self._outage.over(time.monotonic()) if self._outage else {}
+            self._outage = None
+            log.info("live_connected", url=shown_address(event.url), **after)
         elif isinstance(event, Lost):
             self._lost(event)
         elif isinstance(event, Noticed):
@@ -233,15 +233,12 @@ class LiveSession:
             assert isinstance(event, Waiting)
 
     def _lost(self, event: Lost) -> None:
-        """A line for each new reason; a repeated failure to connect gets one now and then."""
-        now_s, was_connected = time.monotonic(), self.connected
+        now_s = time.monotonic()
         self.connected = False
-        self._failures += 1
-        again = not was_connected and event.reason == self._failure
-        if not again or now_s - self._failure_s >= SAME_FAILURE_S:
-            more = {"attempts": self._failures} if again else {}
-            log.warning("live_lost", reason=event.reason, pause_s=round(event.pause_s, 3), **more)
-            self._failure, self._failure_s = event.reason, now_s
+        self._outage = self._outage or Outage(now_s)
+        line = self._outage.failed(event.reason, event.pause_s, now_s)
+        if line:
+            log.warning("live_lost", **line)
 
     def _notice(self, kind: str, count: int, text: str) -> None:
         self._noticed[kind] += count
@@ -249,7 +246,12 @@ class LiveSession:
             self._texts[kind] = text
 
     def maintain(self, now_s: float, *, end: bool = False) -> None:
-        """Log what was noticed, at most every :data:`NOTICES_S`: strangers decide how often."""
+        """Log what was noticed, at most every :data:`NOTICES_S`: strangers decide how often.
+
+        A connection that is still lost is said more often at first.
+        """
+        if self._outage and not end and (line := self._outage.still(now_s)):
+            log.warning("live_lost", **line)
         if (now_s < self._next_notices_s and not end) or not any(self._noticed.values()):
             return
         self._next_notices_s = now_s + NOTICES_S

@@ -158,7 +158,11 @@ def test_an_exchange_that_refuses_is_left_in_peace(tmp_path: Path, logged: Logge
     reasons = [line["reason"] for line in events(logged, "live_lost")]
     assert "refused by the exchange: HTTP 503 Service Unavailable" in reasons[0]
     assert "HTTP 429" in reasons[-1]
-    assert events(logged, "live_lost")[-1]["pause_s"] >= 1.0
+    last = events(logged, "live_lost")[-1]
+    assert last["lost_s"] + last["next_try_s"] >= 1.0
+    (connected,) = events(logged, "live_connected")
+    assert connected["attempts"] == 3
+    assert connected["lost_s"] >= 1.0
 
 
 def test_a_server_that_is_not_there(tmp_path: Path, logged: Logged) -> None:

@@ -1,5 +1,6 @@
 """The four processes on a live feed: its recording replays to the same orders."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -161,9 +162,11 @@ def test_a_broken_exchange_makes_prices_old_and_it_comes_back(tmp_path: Path) ->
         settle(stack, exchange)
         assert stack.command("compare").returncode == 0
     log = stack.log_path.read_text()
-    assert "live_lost" in log
-    assert "HTTP 503" in log
-    assert log.count("live_lost") < 20, "a repeated failure is one line in a while"
+    lost = re.findall(r"live_lost reason=(.*) lost_s=\S+ attempts=(\d+) next_try_s=", log)
+    assert "HTTP 503" in lost[-1][0]
+    assert int(lost[-1][1]) > 1
+    assert len(lost) < 20, "a repeated failure is one line in a while"
+    assert re.search(r"live_connected .*lost_s=\S+ attempts=\d+", log)
 
 
 def test_pause_and_a_jump_back_leave_the_orders_as_they_are(tmp_path: Path) -> None:
