@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.model.money import Scale
 from app.model.wire.order_json import decode
 from app.order_manager import server as order_manager
 from app.order_manager.access.turn import TAKEN_BYTES_MAX, Turn
@@ -211,12 +212,13 @@ def test_a_bug_in_one_request_ends_one_connection(
 def test_an_error_in_the_decoder_ends_one_connection(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(frame: bytes) -> Any:
-        if b"BOOM" in frame:
-            raise ZeroDivisionError("on purpose")
-        return decode(frame)
+    def broken(frames: list[bytes], requests: list[Any], scale: Scale) -> None:
+        for each in frames:
+            if b"BOOM" in each:
+                raise ZeroDivisionError("on purpose")
+            requests.append(decode(each, scale))
 
-    monkeypatch.setattr(order_manager, "decode", broken)
+    monkeypatch.setattr(order_manager, "decode_all", broken)
     with server.client() as victim, server.client() as other:
         frames = [frame(id=n, client="v") for n in range(3)]
         victim.send(b"".join(frames) + frame(symbol="BOOM") + frame(id=9, client="v"))
