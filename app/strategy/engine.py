@@ -17,7 +17,7 @@ from app.model.money import to_units
 from app.model.wire.order_json import encode_order
 from app.runtime.net.order_client import EncodedOrder
 from app.runtime.run.strategy_params import ParamError
-from app.strategy.base import SIGNAL_NAMES, Context, Strategy, params_of
+from app.strategy.base import SIGNAL_NAMES, Context, Signals, Strategy, Ticks, params_of
 from app.strategy.failure import (
     StrategyError,
     describe_tick,
@@ -29,6 +29,7 @@ from app.strategy.failure import (
     signature_problem,
 )
 from app.strategy.kit.desk import Fill, Reject, money
+from app.strategy.kit.held import Held
 from app.strategy.kit.order_desk import Order
 from app.strategy.kit.order_stepping import OrderStepper, PlacedIntent, mixture, places_orders
 from app.strategy.kit.outcome import Outcome
@@ -77,17 +78,15 @@ class Engine:
         self.context = Context(symbols, settings, self.params)
         self.scale = self.context.desk.scale
         self.strategy = self._construct(strategy)
-        self.position = np.zeros(len(symbols), np.int8)
-        self._qty = self.scale.qty_units(settings.order_qty) or 0
-        self._every, self._held = settings.order_mode == "every", [0] * len(symbols)
-        """Units held per symbol; its sign is the position."""
+        self._every = settings.order_mode == "every"
+        self.shares = Held(len(symbols), self.scale.qty_units(settings.order_qty) or 0, self._every)
+        self.position = self.shares.position
         self._busy = np.zeros(len(symbols), np.uint8)  # not 0 while a symbol's order has no answer
         self._marks = TickMarks(symbols) if settings.limits_value_holdings else None
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
         self.places = places_orders(strategy, Strategy)
         """Whether it places orders itself, and gives no signals."""
-        self.left_open: list[Order] = []
-        """What was open, and canceled, at the end of the run."""
+        self.left_open: list[Order] = []  # what was open, and canceled, at the end of the run
         self.told = self.places or wants_answers(strategy, Strategy)
         """Whether it sees each answer before its next tick: see :meth:`tell`."""
         self._stepper = self._make_stepper(strategy)
@@ -278,18 +277,20 @@ class Engine:
                 yield intents
                 self._busy.fill(0)
 
-    def qty(self, intent: Intent) -> int:
-        """Units to order, before the order is settled.
+    def one_by_one(self, ticks: Ticks, signals: Signals) -> Iterator[Intent] | None:
+        """As :meth:`intents`, but settle each before the next.  None: use :meth:`orders`."""
+        if self.told or self._marks is not None:
+            return None
+        try:
+            return self._gate.one_by_one(ticks, signals)
+        except ValueError as error:
+            raise self._failure(ticks, error) from error
 
-        As many as lead from what is held to ORDER_QTY on the side of the signal, or to none.
-        That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
-        an order was filled in part.
-        """
+    def qty(self, intent: Intent) -> int:
+        """Units to order, before the order is settled."""
         if isinstance(intent, PlacedIntent):
             return intent.due.qty
-        if self._every:
-            return self._qty
-        return abs(intent.target * self._qty - self._held[intent.symbol_index])
+        return self.shares.wanted(intent)
 
     def order(self, intent: Intent, client: str) -> EncodedOrder:
         """The order, without marks; to be called before it is settled."""
@@ -313,7 +314,7 @@ class Engine:
         """Apply the answer; ``filled_qty`` is 0 if the order was rejected."""
         if self.places or not self._every:
             index = intent.symbol_index
-            self.hold(index, self._held[index] + intent.signal * filled_qty)
+            self.hold(index, self.held(index) + intent.signal * filled_qty)
 
     def tell(self, intent: Intent, ordered_qty: int, answer: Outcome) -> None:
         """Tell the strategy how its order was answered; only if it is :attr:`told`.
@@ -390,11 +391,10 @@ class Engine:
 
     def held(self, index: int) -> int:
         """The units held in a symbol, negative when short."""
-        return self._held[index]
+        return self.shares.qty(index)
 
     def hold(self, index: int, qty: int) -> None:
         """Set the units held in a symbol, negative when short."""
-        self._held[index] = qty
-        self.position[index] = (qty > 0) - (qty < 0)
+        self.shares.hold(index, qty)
         if self._marks is not None:
             self._marks.add_symbol(index)
