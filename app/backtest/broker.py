@@ -1,17 +1,28 @@
 """The order manager's core without its sockets, clock and file: the backtest's counterparty."""
 
+from collections.abc import Iterable
+from typing import Any, Final
+
 import msgspec
 
+from app.backtest.result import Fill
 from app.config.settings import Settings
 from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
 from app.execution.wiring import build_core
-from app.model.money import to_units
-from app.model.orders import Order
+from app.kernel._kernel import Intent
+from app.model.money import UNITS, to_units
+from app.model.orders import IOC, PLAIN, Order
 from app.model.position import Position
 from app.model.requests import OrderRequest, Reject
+from app.model.timestamps import seconds_text
 from app.model.wire.decoders import decoder_of
 from app.runtime.net.order_client import EncodedOrder
+from app.strategy.kit.held import Held
+
+FREE: Final = (0.0, 0.0, 0.0, 0.0)
+new_tuple: Any = tuple.__new__
+"""Makes a named tuple without a call of its Python code."""
 
 
 class NoOrders:
@@ -44,6 +55,44 @@ class PaperBroker:
         assert isinstance(request, OrderRequest), request
         for symbol, price in (encoded.marks or {}).items():
             self._marks[symbol] = to_units(price)
+        return self._decide(request, now_ns)
+
+    def trade(self, intents: Iterable[Intent], shares: Held, client: str) -> list[Fill]:
+        """Decide on orders one by one, and settle each; returns the fills, in order.
+
+        They are what :meth:`submit` gets from the frames of these orders.
+        """
+        fills: list[Fill] = []
+        for intent in intents:
+            qty, event_ns, price = shares.wanted(intent), intent.event_ns, to_units(intent.price)
+            assert 0 < qty <= self.core.scale.qty_max, intent
+            ts, symbol, side = seconds_text(event_ns), intent.symbol, intent.signal
+            order = self._decide(
+                OrderRequest(side, symbol, qty, price, ts, intent.order_id, client, PLAIN, IOC),
+                event_ns,
+            )
+            if order.filled_qty:
+                shares.settle(intent.symbol_index, side * order.filled_qty)
+                fills.append(self.fill(order, intent.seq, intent.symbol_index, client))
+        return fills
+
+    def fill(self, order: Order, seq: int, symbol_index: int, client: str) -> Fill:
+        """What an executed order changes, for the equity curve."""
+        short, event_ns, scale = 0.0, 0, self.core.scale
+        unit = UNITS * scale.factor
+        if order.event_ns is not None:
+            event_ns, short = order.event_ns, max(-self.cost(client, order.symbol), 0) / unit
+        paid: tuple[float, ...] = FREE
+        if order.fee or order.slippage or order.impact or order.borrow:
+            costs = order.fee, order.slippage, order.impact, order.borrow
+            paid = tuple([cost / unit for cost in costs])
+        price = order.filled_notional / order.filled_qty / UNITS
+        signed_qty = scale.qty(order.side * order.filled_qty)
+        values = seq, symbol_index, signed_qty, price, *paid, short, event_ns, 0.0
+        made: Fill = new_tuple(Fill, values)
+        return made
+
+    def _decide(self, request: OrderRequest, now_ns: int) -> Order:
         answer = self.core.submit(request, now_ns, self._marks)
         assert not isinstance(answer, Reject), answer
         self._pending.clear()

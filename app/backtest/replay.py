@@ -14,8 +14,8 @@ from app.backtest.broker import PaperBroker
 from app.backtest.feed_reader import FeedReader
 from app.backtest.result import EQUITY_POINTS, Curve, Fill, Result
 from app.config.settings import Settings
+from app.kernel import _kernel
 from app.market_data.feed import Feed
-from app.model.money import UNITS
 from app.model.reject_codes import RejectCode
 from app.strategy.base import Strategy, load_strategy
 from app.strategy.engine import Engine
@@ -94,7 +94,7 @@ def replay(
             curve.take(piece, fills)
             if recorder is not None:
                 recorder.take(piece, fills)
-            tally += np.bincount(signals + 1, minlength=4)
+            tally += _kernel.tally(signals)
         done = int(ticks["seq"][-1]) + 1
         if done >= next_progress:
             next_progress = done + PROGRESS_EVERY_TICKS
@@ -105,7 +105,7 @@ def replay(
         recorder.close()
     took_s = time.perf_counter() - started_s
     progress(total)
-    sells, holds, buys, flats = tally.tolist()
+    buys, sells, flats, holds = tally.tolist()
     return Result(
         symbols,
         total,
@@ -135,7 +135,9 @@ def trade(
     signals: npt.NDArray[np.int8],
 ) -> list[Fill]:
     """Send the orders of one batch; returns the fills, in order."""
-    number, unit = engine.scale.qty, UNITS * engine.scale.factor
+    found = engine.one_by_one(ticks, signals)
+    if found is not None:
+        return broker.trade(found, engine.shares, client)
     fills: list[Fill] = []
     for intents, encoded in engine.orders(ticks, signals, client):
         for intent, frames in zip(intents, encoded, strict=True):
@@ -143,23 +145,10 @@ def trade(
             qty = engine.qty(intent) if engine.told else 0
             engine.settle(intent, order.filled_qty)
             if order.filled_qty:
-                price = order.filled_notional / order.filled_qty / UNITS
-                signed_qty = number(order.side * order.filled_qty)
-                fill = Fill(
-                    intent.seq,
-                    intent.symbol_index,
-                    signed_qty,
-                    price,
-                    order.fee / unit,
-                    order.slippage / unit,
-                    order.impact / unit,
-                    order.borrow / unit,
-                )
-                if order.event_ns is not None:
-                    short = max(-broker.cost(client, order.symbol), 0) / unit
-                    fill = fill._replace(short=short, event_ns=order.event_ns)
+                fill = broker.fill(order, intent.seq, intent.symbol_index, client)
                 if isinstance(intent, SizedIntent) and intent.moved:
-                    fill = fill._replace(latency=intent.moved * order.filled_qty / unit)
+                    cost = engine.scale.amount(intent.moved * order.filled_qty)
+                    fill = fill._replace(latency=cost)
                 fills.append(fill)
             if engine.told:
                 code = RejectCode(order.code).name if order.code else ""

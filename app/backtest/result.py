@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.backtest.performance.daily import DAY_NS, DailyCloses, day_starts
+from app.kernel import _kernel
 from app.model.money import UNITS, WHOLE, Scale, money_text
 from app.model.orders import SIDE_NAMES, STATUS_NAMES, Order
 from app.model.position import YEAR_NS, Costs, Position, RunCosts
@@ -66,72 +67,43 @@ class Curve:
         self, symbols: int, total: int, points: int = EQUITY_POINTS, borrow_rate: int = 0
     ) -> None:
         self.step = max(1, -(-total // points))
-        self._a_ns = share_a_ns(borrow_rate)
-        self._short = np.zeros(symbols)
-        self._since_ns = np.zeros(symbols, np.int64)
         self.last_ns = np.zeros(symbols, np.int64)
         """When each symbol had its latest price, if shorts cost something."""
         self.event_ns: list[int] = []
         self.equity: list[float] = []
         self.last_price = np.zeros(symbols)
-        self._qty = np.zeros(symbols)
-        self._cash = 0.0
-        self._unplotted_ns: int | None = None
+        self._worth = _kernel.Worth(
+            self.last_price, self.last_ns, share_a_ns(borrow_rate), self.step
+        )
         self.daily = DailyCloses(symbols)
         self._latest_ns: int | None = None
+        self._unplotted = False
 
     def take(self, ticks: npt.NDArray[np.void], fills: list[Fill]) -> None:
         """Add a batch and its fills, in order of sequence."""
-        first, start, at = int(ticks["seq"][0]), 0, 0
-        count = len(ticks)
         latest_day = None if self._latest_ns is None else self._latest_ns // DAY_NS
-        days = [*day_starts(ticks["event_ns"], latest_day), count]
-        while start < count:
-            if start == days[0]:
+        start, at = 0, 0
+        for stop in (*day_starts(ticks["event_ns"], latest_day), len(ticks)):
+            if stop > start:
+                piece = ticks[start:stop]
+                self.daily.see(piece)
+                at = self._worth.follow(piece, fills, at, self.event_ns, self.equity)
+                self._latest_ns = int(piece["event_ns"][-1])
+                self._unplotted = (int(piece["seq"][-1]) + 1) % self.step != 0
+                start = stop
+            if stop < len(ticks):
                 self._close_day()
-                del days[0]
-            # One point after every step-th tick.
-            stop = min(days[0], start + self.step - (first + start) % self.step)
-            piece = ticks[start:stop]
-            self.daily.see(piece)
-            # NumPy keeps the last assignment to a repeated index: the symbol's latest tick.
-            self.last_price[piece["symbol"]] = piece["price"]
-            if self._a_ns:
-                self.last_ns[piece["symbol"]] = piece["event_ns"]
-            while at < len(fills) and fills[at].seq < first + stop:
-                fill = fills[at]
-                self._qty[fill.symbol_index] += fill.signed_qty
-                self._cash -= fill.signed_qty * fill.price + fill.fee + fill.borrow
-                self._short[fill.symbol_index] = fill.short
-                self._since_ns[fill.symbol_index] = fill.event_ns
-                at += 1
-            start = stop
-            event_ns = int(ticks["event_ns"][stop - 1])
-            self._unplotted_ns = self._latest_ns = event_ns
-            if (first + stop) % self.step == 0:
-                self._point(event_ns)
 
     def close(self) -> None:
         """Add the point at the end of the run, unless it was just added, and the last day."""
-        if self._unplotted_ns is not None:
-            self._point(self._unplotted_ns)
+        if self._latest_ns is not None and self._unplotted:
+            self.event_ns.append(self._latest_ns)
+            self.equity.append(self._worth.equity())
         self._close_day()
 
     def _close_day(self) -> None:
         if self._latest_ns is not None:
-            self.daily.close(self._latest_ns, self._equity(), self.last_price)
-
-    def _equity(self) -> float:
-        worth = self._cash + float(self._qty @ self.last_price)
-        if not self._a_ns:
-            return worth
-        short_ns = np.maximum(self.last_ns - self._since_ns, 0)
-        return worth - self._a_ns * float(self._short @ short_ns)
-
-    def _point(self, event_ns: int) -> None:
-        self._unplotted_ns = None
-        self.event_ns.append(event_ns)
-        self.equity.append(self._equity())
+            self.daily.close(self._latest_ns, self._worth.equity(), self.last_price)
 
 
 class Result(msgspec.Struct):

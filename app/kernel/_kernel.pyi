@@ -1,6 +1,6 @@
 """Types of the compiled kernel; its docstrings are in the ``.pxi`` files."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -242,6 +242,27 @@ class OrderGate:
         orders_max: int,
     ) -> None: ...
     def intents(self, ticks: Ticks, signals: Int8s, start: int) -> tuple[list[Intent], int]: ...
+    def one_by_one(self, ticks: Ticks, signals: Int8s) -> Iterator[Intent]: ...
+
+class Worth:
+    price: npt.NDArray[np.float64]
+    last_ns: npt.NDArray[np.int64]
+    def __init__(
+        self,
+        price: npt.NDArray[np.float64],
+        last_ns: npt.NDArray[np.int64],
+        a_ns: float,
+        step: int,
+    ) -> None: ...
+    def equity(self) -> float: ...
+    def follow(
+        self,
+        ticks: Ticks,
+        fills: Sequence[tuple[Any, ...]],
+        at: int,
+        event_ns: list[int],
+        equity: list[float],
+    ) -> int: ...
 
 def tally(signals: Int8s) -> tuple[int, int, int, int]: ...
 def record_latency(buckets: npt.NDArray[np.uint64], value_ns: int, count: int = 1) -> None: ...

@@ -257,6 +257,65 @@ cdef class OrderGate:
         return made, i
 
 
+    def one_by_one(self, ticks, const int8_t[::1] signals):
+        """The same orders, each decided on when it is read: settle it before the next.
+
+        Raises:
+            ValueError: as above, before the first.
+            IndexError: as above, while it is read.
+        """
+        return IntentSearch(self, ticks, signals)
+
+
+cdef class IntentSearch:
+    """Iterates over the orders of a batch; leaves position and ``busy`` to its reader."""
+    cdef OrderGate gate
+    cdef object ticks  # keeps their memory
+    cdef tick_span span
+    cdef const int8_t[::1] signals
+    cdef Py_ssize_t at
+
+    def __init__(self, OrderGate gate, ticks, const int8_t[::1] signals):
+        self.gate, self.ticks, self.signals = gate, ticks, signals
+        self.span = span_of(ticks)
+        tally(signals)
+        if self.span.count < signals.shape[0]:
+            raise ValueError("ticks are fewer than signals")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef OrderGate gate = self.gate
+        cdef Py_ssize_t i = self.at, n = self.signals.shape[0]
+        cdef const tick_record *tick
+        cdef int8_t signal, held, target
+        cdef Intent intent
+        while i < n:
+            with cython.boundscheck(False):
+                signal = self.signals[i]
+            if signal == 0:
+                i += 1
+                continue
+            tick = &self.span.at[i]
+            i += 1
+            held = gate.position[tick.symbol]
+            target = 0 if signal == S_FLAT else signal
+            if (target == 0) if gate.every else (target == held):
+                continue
+            self.at = i
+            intent = Intent.__new__(Intent)
+            intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
+            intent.order_id = tick.seq + 1
+            intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
+            intent.symbol = <str>gate.symbols[tick.symbol]
+            intent.signal = target if target else -held
+            intent.target = target
+            return intent
+        self.at = n
+        raise StopIteration
+
+
 def tally(const int8_t[::1] signals):
     """``(buys, sells, flats, holds)``.  ``ValueError`` for a signal other than +1, -1, 2, 0."""
     cdef Py_ssize_t i

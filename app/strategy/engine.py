@@ -30,6 +30,7 @@ from app.strategy.failure import (
     signature_problem,
 )
 from app.strategy.kit.desk import Fill, Reject, money
+from app.strategy.kit.held import Held
 from app.strategy.kit.order_desk import Order
 from app.strategy.kit.order_stepping import OrderStepper, PlacedIntent, places_orders
 from app.strategy.kit.outcome import Outcome
@@ -80,20 +81,20 @@ class Engine:
         self.context = Context(symbols, settings, self.params)
         self.scale = self.context.desk.scale
         self.strategy = self._construct(strategy)
-        self.position = np.zeros(len(symbols), np.int8)
-        self._qty = self.scale.qty_units(settings.order_qty) or 0
-        self._every, self._held = settings.order_mode == "every", [0] * len(symbols)
-        """Units held per symbol; its sign is the position."""
+        self._every = settings.order_mode == "every"
+        self._transit = self.context.transit
+        order_qty = self.scale.qty_units(settings.order_qty) or 0
+        coming = None if self._transit is None else self._transit.expected
+        self.shares = Held(len(symbols), order_qty, self._every, coming)
+        self.position = self.shares.position
         self._busy = np.zeros(len(symbols), np.uint8)  # not 0 while a symbol's order has no answer
         self._marks = TickMarks(symbols) if settings.limits_value_holdings else None
         self._sentiment = np.full(MAX_BATCH_TICKS, -1, np.int16)
         self.places = places_orders(strategy, Strategy)
         """Whether it places orders itself, and gives no signals."""
-        self.left_open: list[Order] = []
-        """What was open, and canceled, at the end of the run."""
+        self.left_open: list[Order] = []  # what was open, and canceled, at the end of the run
         self.left_in_transit = self.latency_cost = 0
-        """Orders that the end of the run found on their way; what latency has cost, in units."""
-        self._transit = self.context.transit
+        """Orders that the end of the run found on their way; what latency has cost, an amount."""
         self.told = self.places or wants_answers(strategy, Strategy)
         """Whether it sees each answer before its next tick: see :meth:`tell`."""
         how = {"every": self._every, "told": self.told, "places": self.places}
@@ -262,23 +263,18 @@ class Engine:
         except ValueError as error:
             raise self._failure(ticks, error) from error
 
+    def one_by_one(self, ticks: Ticks, signals: Signals) -> Iterator[Intent] | None:
+        """As :meth:`intents`, but settle each before the next.  None: use :meth:`orders`."""
+        if self.told or self._marks is not None or self._transit is not None:
+            return None
+        try:
+            return self._gate.one_by_one(ticks, signals)
+        except ValueError as error:
+            raise self._failure(ticks, error) from error
+
     def qty(self, intent: Intent) -> int:
-        """Units to order, before the order is settled.
-
-        As many as lead from what is held to ORDER_QTY on the side of the signal, or to none.
-        That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
-        an order was filled in part.
-        """
-        if isinstance(intent, SizedIntent):
-            return intent.qty
-        if self._every:
-            return self._qty
-        return abs(intent.target * self._qty - self._expected(intent.symbol_index))
-
-    def _expected(self, index: int) -> int:
-        """The shares held once what is in transit is executed."""
-        transit = self._transit
-        return self._held[index] + (0 if transit is None else transit.expected(index))
+        """Units to order, before the order is settled."""
+        return intent.qty if isinstance(intent, SizedIntent) else self.shares.wanted(intent)
 
     def order(self, intent: Intent, client: str) -> EncodedOrder:
         """The order, without marks; to be called before it is settled."""
@@ -306,7 +302,7 @@ class Engine:
                 self._transit.answered(intent)
         if self.places or not self._every:
             index = intent.symbol_index
-            self.hold(index, self._held[index] + intent.signal * filled_qty)
+            self.hold(index, self.held(index) + intent.signal * filled_qty)
 
     def tell(self, intent: Intent, ordered_qty: int, answer: Outcome) -> None:
         """Tell the strategy how its order was answered; only if it is :attr:`told`.
@@ -386,13 +382,10 @@ class Engine:
 
     def held(self, index: int) -> int:
         """The units held in a symbol, negative when short."""
-        return self._held[index]
+        return self.shares.qty(index)
 
     def hold(self, index: int, qty: int) -> None:
         """Set the units held in a symbol, negative when short."""
-        self._held[index] = qty
-        if self._transit is not None:
-            qty = self._expected(index)
-        self.position[index] = (qty > 0) - (qty < 0)
+        self.shares.hold(index, qty)
         if self._marks is not None:
             self._marks.add_symbol(index)

@@ -19,6 +19,7 @@ from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from app.runtime.metrics.tables import plain_text
 from app.strategy.base import BUY, SELL, Strategy
+from app.strategy.engine import Engine
 from app.strategy.reference import (
     MarketDataPoint,
     SentimentDataPoint,
@@ -117,6 +118,29 @@ def test_curve_values_a_holding_at_every_point(tmp_path: Path) -> None:
     # Long 2 at 101; at 90 one order for 4 reverses the position.
     assert [(o.id - 1, o.side, o.qty) for o in result.orders] == [(0, 1, 2), (3, -1, 4)]
     assert np.allclose(result.curve.equity, [0, 2, 4, -22, -2, -32])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"order_mode": "every"},
+        {"paper_fill_percent": 30, "risk_client_notional_max": 1500.0},
+        {"paper_borrow_bps_year": 300.0, "paper_fee_bps": 1.0, "paper_slippage_bps": 2.0},
+        {"qty_decimals": 8, "order_qty": 0.0015, "paper_fill_percent": 50, "paper_fee_bps": 1.0},
+    ],
+)
+def test_orders_that_are_not_encoded_are_those_of_their_frames(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = run(**changes)
+    monkeypatch.setattr(Engine, "one_by_one", lambda *_batch: None)
+    framed = run(**changes)
+    assert len(direct.orders) > 100
+    assert direct.orders == framed.orders
+    assert of_backtest(direct) == of_backtest(framed)
+    assert direct.curve.equity == framed.curve.equity
+    assert (direct.accrued, direct.signals) == (framed.accrued, framed.signals)
 
 
 def test_limits_deny_orders_as_the_order_manager_does() -> None:

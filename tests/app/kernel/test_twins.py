@@ -344,6 +344,44 @@ class TestBatchLoops:
         assert answers[0] == answers[1]
 
     @LIMIT
+    @given(
+        st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2), st.booleans()), max_size=30),
+        st.booleans(),
+    )
+    def test_one_by_one_is_the_gate_with_each_answer_at_once(
+        self, rows: list[tuple[int, int, bool]], every: bool
+    ) -> None:
+        """The third of a row: whether an order of its tick is refused."""
+        made = batch([(i, symbol, 1.0) for i, (_, symbol, _) in enumerate(rows)])
+        signals = np.array([signal for signal, _, _ in rows], np.int8)
+        answers = []
+        for kernel in (_kernel, kernel_twin):
+            for one_by_one in (True, False):
+                position, busy = np.zeros(3, np.int8), np.zeros(3, np.uint8)
+                gate = kernel.OrderGate(position, busy, ["A", "B", "C"], every, 1)
+                told: list[Any] = []
+                before = position.copy()
+
+                def settle(intent: Any, position: Any, before: Any, told: list[Any]) -> None:
+                    refused = rows[intent.seq][2]
+                    place = intent.symbol_index
+                    position[place] = before[place] if refused else intent.target
+                    before[:] = position
+                    told.append(tuple(getattr(intent, name) for name in INTENT))
+
+                if one_by_one:
+                    for intent in gate.one_by_one(made, signals):
+                        settle(intent, position, before, told)
+                at = len(rows) if one_by_one else 0
+                while at < len(rows):
+                    intents, at = gate.intents(made, signals, at)
+                    for intent in intents:
+                        settle(intent, position, before, told)
+                    busy[:] = 0
+                answers.append((told, position.tolist()))
+        assert all(answer == answers[0] for answer in answers)
+
+    @LIMIT
     @given(st.lists(st.one_of(st.integers(-10, 2**63 - 1), st.integers(0, 1000)), max_size=40))
     def test_histogram(self, values: list[int]) -> None:
         buckets = [np.zeros(3000, np.uint64) for _ in range(2)]

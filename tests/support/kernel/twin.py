@@ -4,6 +4,7 @@ Names and signatures are those of :mod:`app.kernel._kernel`, so that one test cl
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from tests.support.kernel.twin_memory import BookView, Damaged, RingView, TickReader, TickWriter
@@ -152,6 +153,14 @@ class OrderGate:
             what |= {"signal": side, "target": target, "order_id": tick["seq"] + 1}
             made.append(Intent(**what, **tick))
         return made, len(signals)
+
+    def one_by_one(self, ticks: Any, signals: Any) -> Iterator[Intent]:
+        """See the kernel."""
+        tally(signals)
+        for i in range(len(signals)):
+            position, busy = self.position.copy(), [0] * len(self.position)
+            alone = OrderGate(position, busy, self.symbols, self.every, 1)
+            yield from alone.intents(ticks[i : i + 1], signals[i : i + 1], 0)[0]
 
 
 def tally(signals: Any) -> tuple[int, int, int, int]:

@@ -1,0 +1,62 @@
+"""What a strategy's orders ask for, and what it holds after their answers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from app.kernel._kernel import Intent
+
+
+class Held:
+    """Units held per symbol; ``position[i]`` is the sign that the gate reads.
+
+    It is that of what is held once the orders in transit are executed.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        order_qty: int,
+        every: bool,
+        coming: Callable[[int], int] | None = None,
+    ) -> None:
+        """``every``: each signal is an order for ``order_qty``, whatever is held.
+
+        ``coming``: what the orders of a symbol that are in transit will add; None: there are none.
+        """
+        self._coming = coming
+        self.position: npt.NDArray[np.int8] = np.zeros(symbols, np.int8)
+        self._held = [0] * symbols
+        self._order_qty, self._every = order_qty, every
+
+    def wanted(self, intent: Intent) -> int:
+        """Units to order for a signal, before the order is settled.
+
+        As many as lead from what will be held to ORDER_QTY on the side of the signal, or to none.
+        That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
+        an order was filled in part.
+        """
+        if self._every:
+            return self._order_qty
+        return abs(intent.target * self._order_qty - self._expected(intent.symbol_index))
+
+    def settle(self, index: int, signed_qty: int) -> None:
+        """Add what an order executed, negative for a sale; with ``every`` nothing is held."""
+        if not self._every:
+            self.hold(index, self._held[index] + signed_qty)
+
+    def hold(self, index: int, qty: int) -> None:
+        """Set the units held in a symbol, negative when short."""
+        self._held[index] = qty
+        if self._coming is not None:
+            qty = self._expected(index)
+        self.position[index] = (qty > 0) - (qty < 0)
+
+    def _expected(self, index: int) -> int:
+        """The units held once what is in transit is executed."""
+        return self._held[index] + (0 if self._coming is None else self._coming(index))
+
+    def qty(self, index: int) -> int:
+        """The units held in a symbol, negative when short."""
+        return self._held[index]
