@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.model.money import Scale
 from app.model.wire.order_json import decode
-from app.order_manager import server as order_manager
 from app.order_manager.access.turn import TAKEN_BYTES_MAX, Turn
 from app.order_manager.queries import OrderQueries
 from app.order_manager.server import OrderManagerServer
@@ -212,13 +210,13 @@ def test_a_bug_in_one_request_ends_one_connection(
 def test_an_error_in_the_decoder_ends_one_connection(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(frames: list[bytes], requests: list[Any], scale: Scale) -> None:
+    def broken(frames: list[bytes], requests: list[Any]) -> None:
         for each in frames:
             if b"BOOM" in each:
                 raise ZeroDivisionError("on purpose")
-            requests.append(decode(each, scale))
+            requests.append(decode(each))
 
-    monkeypatch.setattr(order_manager, "decode_all", broken)
+    monkeypatch.setattr(server.server._service, "decode_all", broken)
     with server.client() as victim, server.client() as other:
         frames = [frame(id=n, client="v") for n in range(3)]
         victim.send(b"".join(frames) + frame(symbol="BOOM") + frame(id=9, client="v"))

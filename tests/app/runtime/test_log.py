@@ -189,12 +189,12 @@ def test_a_run_at_info_has_no_line_per_tick(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("service", ["gateway", "orderbook", "strategy", "order_manager", "main"])
 def test_invalid_settings_are_one_object(service: str, tmp_path: Path) -> None:
-    done = start(service, tmp_path, PACE="fast", ORDER_QTY="0")
+    done = start(service, tmp_path, PACE="fast", ORDER_GROUP_MAX="0")
     assert (done.returncode, done.stdout) == (2, "")
     (entry,) = map(check, done.stderr.splitlines())
     assert (entry["event"], entry["service"]) == ("invalid_settings", service)
     assert "PACE=fast: " in entry["error"]
-    assert "ORDER_QTY=0: " in entry["error"]
+    assert "ORDER_GROUP_MAX=0: " in entry["error"]
 
 
 def test_an_invalid_log_format_is_said_in_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -102,7 +103,7 @@ def test_an_answer_has_exact_decimals_and_leads_back(scale: Scale, data: st.Data
     shown = json.loads(sent, parse_float=Decimal, parse_int=Decimal)["order"]
     assert shown["qty"] == shown["filled_qty"] == Decimal(qty).scaleb(-scale.decimals)
     assert shown["avg_price"] == Decimal(price).scaleb(-9)
-    assert shown.get("fee", 0) * 10 ** (9 + scale.decimals) == fee
+    assert Fraction(shown.get("fee", 0)) * 10 ** (9 + scale.decimals) == fee
     answer = answer_decoder(scale)(sent)
     assert answer.order is not None
     assert (answer.order.qty, answer.order.filled_qty) == (qty, qty)

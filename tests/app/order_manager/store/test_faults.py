@@ -9,7 +9,6 @@ from typing import Any
 import apsw
 import pytest
 
-from app.order_manager import service as order_service
 from app.order_manager.store.tools import verify
 from tests.support.orders.faulty_disk import FaultyDisk
 from tests.support.orders.frames import ORDER
@@ -26,7 +25,7 @@ def test_an_error_in_encoding_fails_the_whole_batch(
         raise ZeroDivisionError("on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(order_service, "encode_ack", broken)
+        patch.setattr(manager.service, "_encode_ack", broken)
         first, pong = manager.ask({**ORDER, "id": 1}, {"op": "ping"})
         assert (first["ok"], first["code"], first["retryable"]) == (
             False,
