@@ -10,6 +10,8 @@ import msgspec
 from app.backtest.proof.follower import CannotTell, Follower, State
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import Settings, SettingsError
+from app.market_data.feed import Feed
+from app.market_data.live.places import NoRecordingYet
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
@@ -121,6 +123,23 @@ def verdict(state: State, incomplete: str) -> tuple[int, str]:
     return EXIT_EQUAL, ""
 
 
+def _feed_of_stack(settings: Settings, loading: LoadProgress, stop: Stop) -> Feed:
+    """The ticks of the run; of a live one as soon as the gateway has begun its recording.
+
+    Raises:
+        DataError: they cannot be read, or there was no recording within ATTACH_TIMEOUT_S.
+        LoadInterrupted, SettingsError: as :func:`open_feed`.
+    """
+    until_s = time.monotonic() + settings.attach_timeout_s
+    while True:
+        try:
+            return open_feed(settings, loading)
+        except NoRecordingYet:
+            if stop or time.monotonic() > until_s:
+                raise
+            time.sleep(NAP_S_MAX)
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal, too")
 def command(as_json: bool) -> int:
@@ -137,7 +156,7 @@ def command(as_json: bool) -> int:
     output, follower, incomplete = Output(as_json), None, ""
     try:
         with LoadProgress(lambda: bool(stop)) as loading:
-            feed = open_feed(settings, loading)
+            feed = _feed_of_stack(settings, loading, stop)
         follower = Follower(settings, feed)
         incomplete = Run(settings, follower, stop, output).follow()
     except LoadInterrupted:

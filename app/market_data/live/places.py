@@ -15,6 +15,10 @@ _NUMBER: Final = re.compile(r"\.\d+-[0-9a-f]{4}$")
 _URL: Final = re.compile(r"wss?://\S+")
 
 
+class NoRecordingYet(DataError):
+    """The gateway has not begun its recording, or begins none."""
+
+
 def url_of(data_path: str) -> str:
     """The address in DATA_PATH; empty if it names files.
 
@@ -43,7 +47,7 @@ def find_recording(settings: Settings) -> Path:
     """The recording of this run, or the newest one where the run has no name.
 
     Raises:
-        DataError: there is none.
+        NoRecordingYet: there is none.
         FatalError: as :func:`recording_of`.
     """
     path = recording_of(settings)
@@ -52,5 +56,7 @@ def find_recording(settings: Settings) -> Path:
     folder = _folder(settings)
     found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda each: each.stat().st_mtime)
     if not found or resolve_run_id(settings):
-        raise DataError(f"{path}: no recording of the live feed yet; is LIVE_RECORD the gateway's?")
+        raise NoRecordingYet(
+            f"{path}: no recording of the live feed yet; is LIVE_RECORD the gateway's?"
+        )
     return found[-1]

@@ -2,8 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,24 +13,15 @@ from tests.app.backtest.proof.test_proof import (
 )
 from tests.app.market_data.live.fake_exchange import FakeExchange
 from tests.app.market_data.live.test_stack import PATIENCE_S, live_stack, settle
-from tests.chaos.host import HostStack
 
 pytestmark = pytest.mark.medium
 
 
-@contextmanager
-def recorded(stack: HostStack) -> Iterator[None]:
-    """Once there is a recording, which the proof needs."""
-    stack.wait_ready()
-    yield
-
-
 def test_it_follows_a_live_run_whatever_fails(tmp_path: Path) -> None:
-    """Kills, and a connection that breaks: a gap is one for both."""
+    """From before its recording begins; kills, and a connection that breaks: one gap for both."""
     with (
         FakeExchange(per_s=600) as exchange,
         live_stack(tmp_path, exchange, chaos="true") as stack,
-        recorded(stack),
         proving(stack) as proof,
     ):
         proof.wait_for(lambda line: line["equal"] > 10, "orders", PATIENCE_S)
