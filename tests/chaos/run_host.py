@@ -10,6 +10,7 @@ import argparse
 import functools
 import random
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -229,9 +230,10 @@ def run_once(
         },
     )
     started_s = time.monotonic()
-    stack = HostStack(
-        folder / f"run-{seed}", data_path=scenario.data_path, pace=pace, **scenario.settings
-    )
+    own = folder / f"run-{seed}"
+    if own.exists():
+        shutil.rmtree(own)  # an earlier run's store would answer this one's orders
+    stack = HostStack(own, data_path=scenario.data_path, pace=pace, **scenario.settings)
     try:
         with stack:
             stack.wait_ready()
