@@ -2,10 +2,11 @@
 
 import gc
 
+from app.config.loading import EXIT_SETTINGS
 from app.config.settings import Settings
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.store.files import store_path
-from app.order_manager.store.schema import StoreError
+from app.order_manager.store.schema import OtherScaleError, StoreError
 from app.order_manager.store.store import StoreUnavailableError
 from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
 from app.runtime.log import get_logger
@@ -26,6 +27,8 @@ def _serve(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
         server = OrderManagerServer(
             settings.bind_host, settings.order_port, settings=settings, metrics=metrics, stop=stop
         )
+    except OtherScaleError as error:
+        raise FatalError(str(error), final=True, exit_code=EXIT_SETTINGS) from error
     except (StoreError, StoreUnavailableError) as error:
         raise FatalError(str(error)) from error
     except OSError as error:

@@ -25,6 +25,8 @@ SETTINGS: Final = (
 )
 """Those that decide how a file is read."""
 _OF_BARS_AND_QUOTES: Final = frozenset({"open", "high", "low", "close", "bid", "ask", "last"})
+_OF_NO_HEADER: Final = frozenset({"open_time", "time", "transact_time", "price"})
+"""What Binance's files without a header are read by."""
 
 
 def shell_line(trial: Trial) -> str:
@@ -55,6 +57,6 @@ def _unused(settings: Settings, columns: str) -> str:
     """The columns that no setting names: one of them may be that of the symbol."""
     named = [*settings.timestamp_column.split("+"), settings.timestamp_column]
     named += [settings.price_column, settings.sentiment_column]
-    used = {name.casefold() for name in named} | _OF_BARS_AND_QUOTES
+    used = {name.casefold() for name in named} | _OF_BARS_AND_QUOTES | _OF_NO_HEADER
     left = [name for name in columns.split(", ") if name.casefold() not in used]
     return f"; columns not used: {', '.join(left)}" if left else ""

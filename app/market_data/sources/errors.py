@@ -27,7 +27,8 @@ SYNONYMS: Final = {
     ),
     "SYMBOL_COLUMN": (
         "symbol", "ticker", "sym", "instrument", "asset", "pair", "name", "code", "sym root",
-        "security", "stock", "market", "wertpapier", "isin",
+        "security", "stock", "market", "wertpapier", "isin", "instrument id", "instrument name",
+        "product id", "inst id", "security id", "sec id", "contract", "product", "coin",
     ),
     "PRICE_COLUMN": (
         "price", "close", "last", "px", "last price", "trade price", "close last", "adj close",

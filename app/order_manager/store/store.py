@@ -117,7 +117,7 @@ class OrderStore:
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreError(damaged_message(self.path, str(error))) from None
         except OtherScaleError as error:
-            raise StoreError(f"{self.path}: {error}") from None
+            raise OtherScaleError(f"{self.path}: {error}") from None
         except StoreError as error:
             raise StoreError(f"{self.path}: {error}; set another ORDER_STORE_PATH") from None
         except apsw.Error as error:

@@ -32,6 +32,10 @@ class Expectation(msgspec.Struct, frozen=True):
         return f"{self.setting}={self.wanted}" if self.wanted else self.setting
 
 
+MONEY_COUNTERS: Final = frozenset({"run_pnl", "latency_cost"})
+"""Counters whose word is a double."""
+
+
 def bits_of_money(amount: float) -> int:
     """A double as the unsigned word of a counter."""
     return int(struct.unpack("=Q", struct.pack("=d", amount))[0])

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from app.model.trades_hash import hash_text
+from app.runtime.metrics.expectations import MONEY_COUNTERS, money_of_bits
 from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics, unique_labels
@@ -116,9 +118,25 @@ def counter_lines(now: Sample, earlier: Sample | None) -> list[str]:
             if name.endswith("_event_ns"):
                 continue
             rate = rate_of(process, name, now, earlier) if earlier else None
-            shown.append(f"{name} {value:,}" + (f" (+{rate:,.0f}/s)" if rate else ""))
+            shown.append(f"{name} {_shown(name, value, rate)}")
         lines.append(f"{label}: " + (", ".join(shown) or "nothing counted yet"))
     return lines
+
+
+def readable(name: str, value: int) -> int | float | str:
+    """What the word of a counter stands for: a number, money, or the digest of the trades."""
+    if name in MONEY_COUNTERS:
+        return money_of_bits(value)
+    return hash_text(value) if name == "trades_hash" else value
+
+
+def _shown(name: str, value: int, rate: float | None) -> str:
+    found = readable(name, value)
+    if isinstance(found, str):
+        return found
+    if isinstance(found, float):
+        return f"{found:,.2f}"
+    return f"{found:,}" + (f" (+{rate:,.0f}/s)" if rate else "")
 
 
 def summary_ns(histogram: HistogramSnapshot) -> dict[str, int]:

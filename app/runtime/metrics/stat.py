@@ -21,6 +21,7 @@ from app.runtime.metrics.figures import (
     latency_rows,
     process_rows,
     rate_of,
+    readable,
     samples,
     summary_ns,
     take_sample,
@@ -65,7 +66,7 @@ def json_view(now: Sample, earlier: Sample | None, stale_s: float) -> str:
                 "started": process.started.isoformat(),
                 "restarts": process.restarts,
                 "events_per_s": rate_of(process, process.stage_counter, now, earlier),
-                "counters": process.counters,
+                "counters": {name: readable(name, n) for name, n in process.counters.items()},
                 "histograms": {n: summary_ns(h) for n, h in process.histograms.items()},
             }
         )
