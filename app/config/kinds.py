@@ -1,7 +1,7 @@
 """What a setting can be: a type with its range, and the words that describe it."""
 
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from msgspec import Meta
 
@@ -59,3 +59,31 @@ def qty_problem(name: str, value: Qty, decimals: int) -> str | None:
     if name == "order_qty" and not 0 < units <= most:
         return f"{setting}: must be above 0 and at most {scale.qty_text(most)}"
     return f"{setting}: must not be below 0" if units < 0 else None
+
+
+_NUMBERS: Final = {int: "a whole number", float: "a number", Qty: "a number"}
+
+
+def allowed(kind: Any) -> str:
+    """What a setting of this kind must be; empty if only the decoder's error tells."""
+    if get_origin(kind) is Literal:
+        return f"must be one of {', '.join(get_args(kind))}"
+    metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)]
+    for meta in metas:
+        if meta.pattern and meta.description:
+            return f"must be {meta.description}"
+    base = get_args(kind)[0] if metas else kind
+    if base is bool:
+        return "must be true or false"
+    if base not in _NUMBERS:
+        return ""
+    return " ".join([f"must be {_NUMBERS[base]}", *map(_range, metas)])
+
+
+def _range(meta: Meta) -> str:
+    above = f"above {meta.gt}" if meta.gt is not None else f"from {meta.ge}"
+    if meta.gt is None and meta.ge is None:
+        return f"up to {meta.le}"
+    if meta.le is None:
+        return above if meta.gt is not None else f"of at least {meta.ge}"
+    return f"{above} {'up ' if meta.gt is not None else ''}to {meta.le:.15g}"

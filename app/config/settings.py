@@ -1,7 +1,7 @@
 """All settings: their ranges and defaults, and which of them go together."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Self, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ from app.config.kinds import (
     Positive,
     Qty,
     Seconds,
+    allowed,
     is_zero,
     qty_problem,
 )
@@ -355,7 +356,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field] = msgspec.convert(text.strip(), kind, strict=False)
             except msgspec.ValidationError as error:
-                problems.append(f"{field.upper()}={text}: {_allowed(kind) or error}")
+                problems.append(f"{field.upper()}={text}: {allowed(kind) or error}")
         if not problems:
             settings = cls(**values)  # type: ignore[arg-type]
             problems = settings.problems()
@@ -369,12 +370,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             name.upper(): str(value).lower() if isinstance(value, bool) else str(value)
             for name, value in msgspec.structs.asdict(self).items()
         }
-
-
-def _allowed(kind: Any) -> str:
-    """The allowed values, where the type describes them better than the decoder's error."""
-    metas = [meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)]
-    described = [meta.description for meta in metas if meta.pattern and meta.description]
-    if described:
-        return f"must be {described[0]}"
-    return f"must be one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""

@@ -1,7 +1,7 @@
 """Orders and their states: pure values, no clock, no I/O.
 
-Money is int in 1e-9 units (:mod:`app.model.money`), quantity a whole number of shares, time int64
-nanoseconds since the epoch in UTC.
+Money is int in 1e-9 units (:mod:`app.model.money`), quantity int in units of 10^-QTY_DECIMALS, time
+int64 nanoseconds since the epoch in UTC.
 """
 
 from typing import Final

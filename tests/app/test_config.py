@@ -35,6 +35,26 @@ def test_every_wrong_value_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("PAPER_LATENCY_MS=0,5", "a number from 0 to 86400000"),
+        ("PAPER_LATENCY_MS=-1", "a number from 0 to 86400000"),
+        ("QTY_DECIMALS=1.5", "a whole number from 0 to 9"),
+        ("ORDER_GROUP_MAX=0", "a whole number from 1 to 4096"),
+        ("ORDER_QTY=0,5", "a number"),
+        ("SEED=a", "a whole number of at least 0"),
+        ("STALL_TIMEOUT_S=0", "a number above 0 up to 86400"),
+        ("CHAOS=maybe", "true or false"),
+        ("LOG_LEVEL=x", "one of DEBUG, INFO, WARNING, ERROR"),
+    ],
+)
+def test_a_wrong_value_is_said_in_words(line: str, says: str) -> None:
+    name, _, value = line.partition("=")
+    with pytest.raises(SettingsError, match=re.escape(f"{line}: must be {says}") + "$"):
+        Settings.from_environ({name: value})
+
+
+@pytest.mark.parametrize(
     ("environ", "names"),
     [
         ({"SHORT_WINDOW_TICKS": "20", "LONG_WINDOW_TICKS": "20"}, "SHORT_WINDOW_TICKS"),
