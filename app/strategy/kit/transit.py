@@ -5,9 +5,14 @@ itself: ticks and decisions in, due orders out.  An order waits here, and is sen
 tick of its symbol at which it has arrived, before anybody decides on that tick.  So a run that is
 repeated gives the same orders, whoever was killed meanwhile.
 
-What is in transit counts as executed when the next signal is judged: a standing signal sends no
-second order, and an opposite one is for what leads from there.  An order's quantity is that of its
-decision, as an order on a wire has it.
+With ORDER_MODE=position an order carries the position that it leads to, its target.  The target of
+the last order in transit is what the next signal is judged by: a standing signal sends no second
+order.  How much an order is for is known when it arrives: what leads from what is held to its
+target.  All earlier orders of its symbol are answered by then, so an order that was refused or
+filled in part moves no later one from its target.  An order that would lead to where the position
+is already, or to the other side than its own, is dropped: nothing is sent.
+
+With ORDER_MODE=every an order is for ORDER_QTY.
 """
 
 import heapq
@@ -23,6 +28,7 @@ from app.kernel._kernel import Intent
 from app.model.money import to_units
 from app.model.orders import ORDERS_A_TICK
 from app.model.tick import TICK_DTYPE
+from app.strategy.kit.held import Held
 from app.strategy.kit.sized_intent import SizedIntent
 
 IN_TRANSIT_MAX: Final = ORDERS_A_TICK // 2
@@ -42,8 +48,8 @@ class Decided(NamedTuple):
     """An order in transit; ``price``: the market's at the decision, in units."""
 
     due_ns: int
-    sides: tuple[int, int]
-    qty: int
+    side: int
+    target: int
     price: int
 
 
@@ -54,8 +60,6 @@ class Transit:
         self._latency, self._symbols = latency, symbols
         self._orders: dict[int, deque[Decided]] = {}
         """Symbol's index -> orders, in the sequence of their decisions."""
-        self._expected: dict[int, int] = {}
-        """Symbol's index -> what its unanswered orders will add to its position."""
         self._reached: list[tuple[int, int]] = []
         """Heap of a batch: place of the tick that the next order of a symbol meets, symbol."""
         self._places: dict[int, tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = {}
@@ -63,9 +67,10 @@ class Transit:
         self.count = self._nth = 0
         self._last_seq = -1
 
-    def expected(self, index: int) -> int:
-        """What the orders of a symbol that have no answer will add to its position."""
-        return self._expected.get(index, 0)
+    def target(self, index: int) -> int | None:
+        """The position, -1, 0 or 1, that the orders of a symbol lead to; None: there are none."""
+        orders = self._orders.get(index)
+        return orders[-1].target if orders else None
 
     def arrives(self, index: int, event_ns: int) -> bool:
         """Whether a tick of this symbol and time meets an order."""
@@ -77,7 +82,7 @@ class Transit:
         ticks: Ticks,
         signals: Signals,
         decide: Decide,
-        qty: Callable[[Intent], int],
+        shares: Held,
         show: Callable[[], object],
         most: int,
     ) -> Iterator[list[Intent]]:
@@ -85,15 +90,16 @@ class Transit:
 
         ``decide``: the gate, which makes orders of signals from a place on.  It stops at the next
         signal of a symbol that it has an order of, so no decision is made before an order that
-        arrives earlier is answered.  ``qty``: of a decision.  ``show``: called before the last tick
-        is decided on, when what it meets is answered.
+        arrives earlier is answered.  ``shares``: what is held.  ``show``: called before the last
+        tick is decided on, when what it meets is answered.
         """
         self._begin(ticks)
         start, count = 0, len(ticks)
         while True:
             at = self._reached[0][0] if self._reached else count
             if at < count and at <= start:
-                yield self._take(most)
+                if found := self._take(most, shares):
+                    yield found
                 continue
             if start == count:
                 return
@@ -101,18 +107,12 @@ class Transit:
                 show()
             made, start = decide(ticks, signals[:at], start)
             for intent in made:
-                self._add(intent, qty(intent))
-
-    def answered(self, intent: SizedIntent) -> None:
-        """An order that was sent has its answer."""
-        index = intent.symbol_index
-        self._expected[index] -= intent.signal * intent.qty
+                self._add(intent)
 
     def close(self) -> None:
         """The run is over: drop what never met the market."""
         self.count = 0
         self._orders.clear()
-        self._expected.clear()
 
     def _begin(self, ticks: Ticks) -> None:
         self._ticks = ticks
@@ -132,38 +132,44 @@ class Transit:
         if first < len(places[0]):
             heapq.heappush(self._reached, (int(places[0][first]), index))
 
-    def _add(self, intent: Intent, qty: int) -> None:
+    def _add(self, intent: Intent) -> None:
         if self.count >= IN_TRANSIT_MAX:
             raise TooManyInTransit(
                 f"{self.count} orders are in transit, which is the most: set a lower "
                 "PAPER_LATENCY_MS, or ORDER_MODE=position"
             )
-        index, sides = intent.symbol_index, (intent.signal, intent.target)
+        index = intent.symbol_index
         due_ns = self._latency.due_ns(intent.event_ns)
         orders = self._orders.setdefault(index, deque())
-        orders.append(Decided(due_ns, sides, qty, to_units(intent.price)))
+        orders.append(Decided(due_ns, intent.signal, intent.target, to_units(intent.price)))
         self.count += 1
-        self._expected[index] = self.expected(index) + intent.signal * qty
         if len(orders) == 1:
             self._reach(index)
 
-    def _take(self, most: int) -> list[Intent]:
-        """The next orders that meet the next tick."""
+    def _take(self, most: int, shares: Held) -> list[Intent]:
+        """The next orders that meet the next tick; one, if its answer decides on the next."""
         at, index = heapq.heappop(self._reached)
         tick = self._ticks[at]
         seq, event_ns, price = int(tick["seq"]), int(tick["event_ns"]), float(tick["price"])
         if seq != self._last_seq:
             self._last_seq, self._nth = seq, 0
+        most = most if shares.every else 1
         orders, found = self._orders[index], list[Intent]()
         while orders and orders[0].due_ns <= event_ns and len(found) < most:
-            _, sides, qty, decided = orders.popleft()
-            against = moved(sides[0], decided, to_units(price))
+            _, side, target, decided = orders.popleft()
+            self.count -= 1
+            qty = shares.leads(index, side, target)
+            if not qty:
+                continue
+            against = moved(side, decided, to_units(price))
             symbol = index, self._symbols[index]
+            sides = side, target
             found.append(SizedIntent(tick, symbol, sides, price, qty, against, self._nth))
             self._nth += 1
-        self.count -= len(found)
         if orders:
             self._reach(index)
         else:
             del self._orders[index]
+        if not found:
+            shares.look(index)
         return found
