@@ -13,11 +13,15 @@ filled in part moves no later one from its target.  An order that would lead to 
 is already, or to the other side than its own, is dropped: nothing is sent.
 
 With ORDER_MODE=every an order is for ORDER_QTY.
+
+The time of a symbol does not go back: a tick whose event time does counts as of the latest time
+before it.  So the orders of a symbol arrive in the sequence of their decisions.
 """
 
 import heapq
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -33,6 +37,10 @@ from app.strategy.kit.sized_intent import SizedIntent
 
 IN_TRANSIT_MAX: Final = ORDERS_A_TICK // 2
 """Orders of a strategy: all of them may meet one tick, which has ids for twice as many."""
+
+
+_SHORT: Final = 64
+"""Up to so many ticks a loop is faster than numpy."""
 
 
 class TooManyInTransit(Exception):
@@ -62,7 +70,12 @@ class Transit:
         """Symbol's index -> orders, in the sequence of their decisions."""
         self._reached: list[tuple[int, int]] = []
         """Heap of a batch: place of the tick that the next order of a symbol meets, symbol."""
-        self._places: dict[int, tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = {}
+        self._by_symbol: dict[int, npt.NDArray[np.intp] | list[int]] = {}
+        """Symbol's index -> the places of its ticks in a batch."""
+        self._clocks: dict[int, Sequence[int]] = {}
+        """Symbol's index -> its time at each of them."""
+        self._clock = np.zeros(len(symbols), np.int64)
+        """The time of each symbol, as of the batches before."""
         self._ticks: Ticks = np.empty(0, TICK_DTYPE)
         self.count = self._nth = 0
         self._last_seq = -1
@@ -73,7 +86,8 @@ class Transit:
         return orders[-1].target if orders else None
 
     def arrives(self, index: int, event_ns: int) -> bool:
-        """Whether a tick of this symbol and time meets an order."""
+        """Whether the next tick of this symbol, with this time, meets an order."""
+        # None has arrived by the time of the ticks before, so that may be left out.
         orders = self._orders.get(index)
         return bool(orders) and orders[0].due_ns <= event_ns  # type: ignore[index]
 
@@ -102,6 +116,7 @@ class Transit:
                     yield found
                 continue
             if start == count:
+                self._end()
                 return
             if start == count - 1:
                 show()
@@ -116,21 +131,38 @@ class Transit:
 
     def _begin(self, ticks: Ticks) -> None:
         self._ticks = ticks
-        self._places.clear()
+        self._clocks.clear()
         self._reached.clear()
-        for index in self._orders:
-            self._reach(index)
+        self._by_symbol = _by_symbol(ticks["symbol"])
+        if self._orders:
+            for index in self._by_symbol:
+                if index in self._orders:
+                    self._reach(index)
+
+    def _end(self) -> None:
+        """Keep the time of each symbol for the next batch."""
+        symbols, times, clock = self._ticks["symbol"], self._ticks["event_ns"], self._clock
+        if len(times) > _SHORT:
+            np.maximum.at(clock, symbols, times)
+            return
+        for index, event_ns in zip(symbols.tolist(), times.tolist(), strict=True):
+            if event_ns > clock[index]:
+                clock[index] = event_ns
+
+    def _clock_of(self, index: int) -> Sequence[int]:
+        """The time of a symbol at each of its ticks in the batch."""
+        clock = self._clocks.get(index)
+        if clock is None:
+            times = np.maximum.accumulate(self._ticks["event_ns"][self._by_symbol[index]])
+            clock = self._clocks[index] = np.maximum(times, self._clock[index]).tolist()
+        return clock
 
     def _reach(self, index: int) -> None:
         """Find the tick of the batch that the next order of this symbol meets, if there is one."""
-        places = self._places.get(index)
-        if places is None:
-            at = np.flatnonzero(self._ticks["symbol"] == index)
-            # The feed is in order of time.
-            places = self._places[index] = at, self._ticks["event_ns"][at]
-        first = int(np.searchsorted(places[1], self._orders[index][0].due_ns))
-        if first < len(places[0]):
-            heapq.heappush(self._reached, (int(places[0][first]), index))
+        clock = self._clock_of(index)
+        first = bisect_left(clock, self._orders[index][0].due_ns)
+        if first < len(clock):
+            heapq.heappush(self._reached, (int(self._by_symbol[index][first]), index))
 
     def _add(self, intent: Intent) -> None:
         if self.count >= IN_TRANSIT_MAX:
@@ -139,23 +171,29 @@ class Transit:
                 "PAPER_LATENCY_MS, or ORDER_MODE=position"
             )
         index = intent.symbol_index
-        due_ns = self._latency.due_ns(intent.event_ns)
+        at = bisect_left(self._by_symbol[index], self._place_of(intent))
+        due_ns = self._latency.due_ns(self._clock_of(index)[at])
         orders = self._orders.setdefault(index, deque())
         orders.append(Decided(due_ns, intent.signal, intent.target, to_units(intent.price)))
         self.count += 1
         if len(orders) == 1:
             self._reach(index)
 
+    def _place_of(self, intent: Intent) -> int:
+        """Of its tick in the batch."""
+        return bisect_left(self._ticks["seq"], intent.seq)
+
     def _take(self, most: int, shares: Held) -> list[Intent]:
         """The next orders that meet the next tick; one, if its answer decides on the next."""
         at, index = heapq.heappop(self._reached)
         tick = self._ticks[at]
-        seq, event_ns, price = int(tick["seq"]), int(tick["event_ns"]), float(tick["price"])
+        seq, price = int(tick["seq"]), float(tick["price"])
+        clock_ns = self._clock_of(index)[bisect_left(self._by_symbol[index], at)]
         if seq != self._last_seq:
             self._last_seq, self._nth = seq, 0
         most = most if shares.every else 1
         orders, found = self._orders[index], list[Intent]()
-        while orders and orders[0].due_ns <= event_ns and len(found) < most:
+        while orders and orders[0].due_ns <= clock_ns and len(found) < most:
             _, side, target, decided = orders.popleft()
             self.count -= 1
             qty = shares.leads(index, side, target)
@@ -173,3 +211,16 @@ class Transit:
         if not found:
             shares.look(index)
         return found
+
+
+def _by_symbol(symbols: npt.NDArray[np.uint16]) -> dict[int, npt.NDArray[np.intp] | list[int]]:
+    """Symbol's index -> its places, ascending."""
+    if len(symbols) <= _SHORT:
+        found: dict[int, npt.NDArray[np.intp] | list[int]] = {}
+        for place, index in enumerate(symbols.tolist()):
+            found.setdefault(index, []).append(place)  # type: ignore[union-attr]
+        return found
+    order = np.argsort(symbols, kind="stable")
+    of = symbols[order]
+    starts = np.flatnonzero(of[1:] != of[:-1]) + 1
+    return dict(zip(of[[0, *starts]].tolist(), np.split(order, starts), strict=True))

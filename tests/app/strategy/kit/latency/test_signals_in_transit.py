@@ -144,7 +144,7 @@ def naive(
     ticks: Any, script: list[int], latency_ns: int, *, every: bool, qty: int = 10
 ) -> tuple[list[Sent], int, list[int]]:
     """Tick by tick: orders, how many are in transit at the end, and what each tick finds held."""
-    held = dict.fromkeys(range(3), 0)
+    held, clock = dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 0)
     waiting: dict[int, list[Order]] = {symbol: [] for symbol in range(3)}
     sent: list[Sent] = []
     found: list[int] = []
@@ -162,6 +162,7 @@ def naive(
     rows = zip(*(ticks[name].tolist() for name in ("symbol", "event_ns", "price")), strict=True)
     for seq, (symbol, event_ns, price) in enumerate(rows):
         tick = seq, symbol, price
+        event_ns = clock[symbol] = max(clock[symbol], event_ns)
         arrived = [order for order in waiting[symbol] if order.due_ns <= event_ns]
         waiting[symbol] = waiting[symbol][len(arrived) :]
         send(arrived, tick)
