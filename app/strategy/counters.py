@@ -60,6 +60,7 @@ class StrategyCounters:
         self._has_hash = settings.resends_run
         self._trades = TradesHash()
         self._order_notes, self._orders_not_noted = TokenBucket(NOTES_PER_S), 0
+        self._refusals = TokenBucket(NOTES_PER_S)
         if not self._has_hash:
             self._trades.orders = metrics.get("run_orders")
             self._trades.filled = metrics.get("run_filled")
@@ -198,6 +199,7 @@ class StrategyCounters:
             )
             late = self._engine.left_in_transit or self._engine.context.in_transit
             metrics.set("in_transit", late)
+            metrics.set("transit_refused", self._engine.context.transit_refused)
         metrics.heartbeat()
 
     def note(self, text: str, seq: int, fields: dict[str, Any]) -> None:
@@ -229,6 +231,25 @@ class StrategyCounters:
             seq=self._engine.context.desk.seq,
             **({"left_out": left_out} if left_out else {}),
         )
+
+    def listen(self) -> None:
+        """From now on, log what happens to orders before they are sent."""
+        context = self._engine.context
+        context.orders.on_event = self.note_order
+        if context.transit is not None:
+            context.transit.on_refused = self.note_refusal
+
+    def note_refusal(self, intent: Intent) -> None:
+        """Log that a signal has no order, because too many are in transit."""
+        if self._refusals.take(time.monotonic_ns()):
+            log.warning(
+                "too_many_in_transit",
+                client=self._client,
+                seq=intent.seq,
+                symbol=intent.symbol,
+                refused=self._engine.context.transit_refused,
+                mend="set a lower PAPER_LATENCY_MS, or ORDER_MODE=position",
+            )
 
     def close(self) -> None:
         """Detach from the gateway's counters."""

@@ -38,7 +38,7 @@ from app.strategy.kit.params import Params
 from app.strategy.kit.sized_intent import SizedIntent
 from app.strategy.kit.stepper_of import stepper_of
 from app.strategy.kit.stepping import wants_answers
-from app.strategy.kit.transit import TooManyInTransit, Transit
+from app.strategy.kit.transit import Transit
 from app.strategy.tick_marks import TickMarks
 
 MAX_BATCH_TICKS = 8192
@@ -222,11 +222,7 @@ class Engine:
     def _late(self, transit: Transit, ticks: Ticks, signals: Signals) -> Iterator[list[Intent]]:
         """The orders of signals whose way to the market these ticks end."""
         show = partial(self._finish, ticks, signals)
-        how = self._decide, self.shares, show, MAX_BATCH_ORDERS
-        try:
-            yield from transit.groups(ticks, signals, *how)
-        except TooManyInTransit as error:
-            raise self._failure(ticks, error) from error
+        return transit.groups(ticks, signals, self._decide, self.shares, show, MAX_BATCH_ORDERS)
 
     def _finish(self, ticks: Ticks, signals: Signals) -> bool:
         """Show the last tick, if it was postponed."""

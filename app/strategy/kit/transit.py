@@ -43,10 +43,6 @@ _SHORT: Final = 64
 """Up to so many ticks a loop is faster than numpy."""
 
 
-class TooManyInTransit(Exception):
-    """More orders are in transit than one tick can send."""
-
-
 Ticks = npt.NDArray[np.void]
 Signals = npt.NDArray[np.int8]
 Decide = Callable[[Ticks, Signals, int], tuple[list[Intent], int]]
@@ -79,6 +75,9 @@ class Transit:
         self._ticks: Ticks = np.empty(0, TICK_DTYPE)
         self.count = self._nth = 0
         self._last_seq = -1
+        self.refused = 0
+        """Decisions for which there was no room."""
+        self.on_refused: Callable[[Intent], object] = lambda _intent: None
 
     def target(self, index: int) -> int | None:
         """The position, -1, 0 or 1, that the orders of a symbol lead to; None: there are none."""
@@ -108,21 +107,24 @@ class Transit:
         tick is decided on, when what it meets is answered.
         """
         self._begin(ticks)
-        start, count = 0, len(ticks)
+        start, count, made = 0, len(ticks), deque[Intent]()
         while True:
             at = self._reached[0][0] if self._reached else count
-            if at < count and at <= start:
+            # What arrives with the tick of a decision, or earlier, is sent before.
+            if at < count and at <= (self._place_of(made[0]) if made else start):
                 if found := self._take(most, shares):
                     yield found
+                continue
+            if made:
+                self._add(made.popleft(), shares)
                 continue
             if start == count:
                 self._end()
                 return
             if start == count - 1:
                 show()
-            made, start = decide(ticks, signals[:at], start)
-            for intent in made:
-                self._add(intent)
+            decided, start = decide(ticks, signals[:at], start)
+            made.extend(decided)
 
     def close(self) -> None:
         """The run is over: drop what never met the market."""
@@ -164,13 +166,13 @@ class Transit:
         if first < len(clock):
             heapq.heappush(self._reached, (int(self._by_symbol[index][first]), index))
 
-    def _add(self, intent: Intent) -> None:
-        if self.count >= IN_TRANSIT_MAX:
-            raise TooManyInTransit(
-                f"{self.count} orders are in transit, which is the most: set a lower "
-                "PAPER_LATENCY_MS, or ORDER_MODE=position"
-            )
+    def _add(self, intent: Intent, shares: Held) -> None:
         index = intent.symbol_index
+        if self.count >= IN_TRANSIT_MAX:
+            self.refused += 1
+            self.on_refused(intent)
+            shares.look(index)
+            return
         at = bisect_left(self._by_symbol[index], self._place_of(intent))
         due_ns = self._latency.due_ns(self._clock_of(index)[at])
         orders = self._orders.setdefault(index, deque())

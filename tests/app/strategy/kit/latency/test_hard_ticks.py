@@ -71,6 +71,48 @@ def test_times_that_go_back_give_the_same_orders_however_they_are_batched(
             assert engine.context.in_transit == left
 
 
+@given(
+    rows,
+    st.lists(st.integers(1, 80), max_size=6),
+    st.sampled_from([1.0, 3.0, 7.0]),
+    st.integers(1, 4),
+    st.booleans(),
+    st.sampled_from(KINDS),
+)
+def test_without_room_in_transit_a_decision_has_no_order_and_the_run_goes_on(
+    made: list[Any], cut: list[int], latency_ms: float, room: int, every: bool, kind: type[Strategy]
+) -> None:
+    """The same ones however ticks are batched; each is counted and told."""
+    ticks, script = jumping(made)
+    settings = settings_of(latency_ms, every=every)
+    expected, left, _ = naive(ticks, script, round(latency_ms * MS), every=every, room=room)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transit, "IN_TRANSIT_MAX", room)
+        refused = set()
+        for pieces in (cut, [], list(range(len(ticks)))):
+            engine, found = drive(kind, ticks, script, pieces, settings)
+            assert found == expected
+            assert engine.context.in_transit == left
+            refused.add(engine.context.transit_refused)
+    assert len(refused) == 1
+
+
+def test_each_decision_without_room_is_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transit, "IN_TRANSIT_MAX", 4)
+    told: list[int] = []
+    start = transit.Transit.__init__
+
+    def listening(self: transit.Transit, *arguments: Any) -> None:
+        start(self, *arguments)
+        self.on_refused = lambda intent: told.append(intent.seq)
+
+    monkeypatch.setattr(transit.Transit, "__init__", listening)
+    ticks, script = jumping([(0, 1, 100.0, 1)] * 6)
+    engine, found = drive(Scripted, ticks, script, [], settings_of(1000.0, every=True))
+    assert (found, told, engine.context.transit_refused) == ([], [4, 5], 2)
+    assert engine.context.in_transit == 4
+
+
 def test_a_tick_whose_time_goes_back_counts_as_of_the_latest_time_of_its_symbol() -> None:
     made = [(0, 10, 100.0, 0), (0, -9, 101.0, 1), (0, 6, 102.0, 0), (0, 5, 103.0, 0)]
     ticks, script = jumping(made)
