@@ -55,7 +55,10 @@ class Held:
     def hold(self, index: int, qty: int) -> None:
         """Set the units held in a symbol, negative when short."""
         self._held[index] = qty
-        self.look(index)
+        if self._coming is None:
+            self.position[index] = (qty > 0) - (qty < 0)
+        else:
+            self.look(index)
 
     def look(self, index: int) -> None:
         """Find the sign that the gate reads, after an order in transit was sent or dropped."""
