@@ -123,6 +123,7 @@ def replay(
         len(engine.left_open),
         engine.latency_cost,
         engine.left_in_transit,
+        engine.context.transit_refused,
         scale=engine.scale,
     )
 

@@ -54,6 +54,8 @@ def blocks(result: "Result", data_path: str, capital: float) -> list[RenderableT
         head.insert(-2, ("placed by itself", placed))
     if result.left_in_transit:
         head.insert(-1, ("in transit at the end, never sent", number(result.left_in_transit)))
+    if result.transit_refused:
+        head.insert(-1, ("not made, too many in transit", number(result.transit_refused)))
     header = (
         "symbol",
         "orders",

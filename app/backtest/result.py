@@ -114,6 +114,7 @@ class Result(msgspec.Struct):
     a short has cost since its last fill, as an amount.  ``placed``: orders that the strategy
     has placed itself; of these ``canceled``, with a limit, and ``left_open`` at the end.
     ``latency_cost``: an amount; ``left_in_transit``: orders on their way at the end.
+    ``transit_refused``: orders that were not made, because too many were on their way.
     ``after_file``: of the ticks, those that follow the file, as the setting ``replay`` says.
     ``scale``: of quantities and amounts, also in orders and positions.
     """
@@ -134,6 +135,7 @@ class Result(msgspec.Struct):
     left_open: int = 0
     latency_cost: int = 0
     left_in_transit: int = 0
+    transit_refused: int = 0
     after_file: int = 0
     replay: str = ""
     scale: Scale = WHOLE

@@ -40,7 +40,7 @@ GAUGES: Final = frozenset(
     {
         "clients", "connections", "pages", "queue_depth", "run_number", "symbols", "store_bytes",
         "store_free_bytes", "paused", "run_orders", "run_filled", "run_refused",
-        "placed", "placed_canceled", "placed_open", "in_transit",
+        "placed", "placed_canceled", "placed_open", "in_transit", "transit_refused",
     }
 )  # fmt: skip
 """Counters of the layout that also fall; the others only rise, and start over with a new run."""

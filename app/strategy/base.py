@@ -84,6 +84,11 @@ class Context:
         """Orders that have not met the market because of the latency."""
         return 0 if self.transit is None else self.transit.count + self.orders.in_transit
 
+    @property
+    def transit_refused(self) -> int:
+        """Orders of signals that were not made: too many were in transit."""
+        return 0 if self.transit is None else self.transit.refused
+
 
 class Strategy:
     """Base class of all strategies; override :meth:`on_tick` or :meth:`on_batch`.

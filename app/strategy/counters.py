@@ -60,11 +60,13 @@ class StrategyCounters:
         self._has_hash = settings.resends_run
         self._trades = TradesHash()
         self._order_notes, self._orders_not_noted = TokenBucket(NOTES_PER_S), 0
+        self._refusals = TokenBucket(NOTES_PER_S)
         if not self._has_hash:
             self._trades.orders = metrics.get("run_orders")
             self._trades.filled = metrics.get("run_filled")
             self._trades.refused = metrics.get("run_refused")
-            cost = money_of_bits(metrics.get("latency_cost"))
+            # Without latency the block may have what a process before this one paid for it.
+            cost = money_of_bits(metrics.get("latency_cost")) if self._is_late else 0.0
             engine.latency_cost = engine.scale.amount_units(cost)
 
     def add_trades(self, intents: list[Intent], answers: list[Answer]) -> None:
@@ -157,6 +159,8 @@ class StrategyCounters:
         metrics.add("orders_duplicate", duplicate)
         metrics.add("orders_acked", acked)
         metrics.add("orders_rejected", len(intents) - acked)
+        if self._is_late:
+            self._publish_latency_cost()
         # Last: after a kill in between, no answered order may look unanswered in the report.
         metrics.add("orders_sent", len(intents))
         if self._logs_positions:
@@ -192,13 +196,16 @@ class StrategyCounters:
             metrics.set("placed", orders.placed)
             metrics.set("placed_canceled", orders.canceled)
             metrics.set("placed_open", len(orders.open_orders) or len(self._engine.left_open))
-        if self._is_late:
-            metrics.set(
-                "latency_cost", bits_of_money(self._engine.scale.amount(self._engine.latency_cost))
-            )
-            late = self._engine.left_in_transit or self._engine.context.in_transit
-            metrics.set("in_transit", late)
+        # Without latency, too: a process before this one may have had some.
+        self._publish_latency_cost()
+        context = self._engine.context
+        metrics.set("in_transit", self._engine.left_in_transit or context.in_transit)
+        metrics.set("transit_refused", context.transit_refused)
         metrics.heartbeat()
+
+    def _publish_latency_cost(self) -> None:
+        cost = self._engine.scale.amount(self._engine.latency_cost)
+        self._metrics.set("latency_cost", bits_of_money(cost))
 
     def note(self, text: str, seq: int, fields: dict[str, Any]) -> None:
         """Log what the strategy says, while it is shown tick ``seq``."""
@@ -229,6 +236,25 @@ class StrategyCounters:
             seq=self._engine.context.desk.seq,
             **({"left_out": left_out} if left_out else {}),
         )
+
+    def listen(self) -> None:
+        """From now on, log what happens to orders before they are sent."""
+        context = self._engine.context
+        context.orders.on_event = self.note_order
+        if context.transit is not None:
+            context.transit.on_refused = self.note_refusal
+
+    def note_refusal(self, intent: Intent) -> None:
+        """Log that a signal has no order, because too many are in transit."""
+        if self._refusals.take(time.monotonic_ns()):
+            log.warning(
+                "too_many_in_transit",
+                client=self._client,
+                seq=intent.seq,
+                symbol=intent.symbol,
+                refused=self._engine.context.transit_refused,
+                mend="set a lower PAPER_LATENCY_MS, or ORDER_MODE=position",
+            )
 
     def close(self) -> None:
         """Detach from the gateway's counters."""

@@ -38,7 +38,7 @@ from app.strategy.kit.params import Params
 from app.strategy.kit.sized_intent import SizedIntent
 from app.strategy.kit.stepper_of import stepper_of
 from app.strategy.kit.stepping import wants_answers
-from app.strategy.kit.transit import TooManyInTransit, Transit
+from app.strategy.kit.transit import Transit
 from app.strategy.tick_marks import TickMarks
 
 MAX_BATCH_TICKS = 8192
@@ -84,7 +84,7 @@ class Engine:
         self._every = settings.order_mode == "every"
         self._transit = self.context.transit
         order_qty = self.scale.qty_units(settings.order_qty) or 0
-        coming = None if self._transit is None else self._transit.expected
+        coming = None if self._transit is None else self._transit.target
         self.shares = Held(len(symbols), order_qty, self._every, coming)
         self.position = self.shares.position
         self._busy = np.zeros(len(symbols), np.uint8)  # not 0 while a symbol's order has no answer
@@ -222,11 +222,7 @@ class Engine:
     def _late(self, transit: Transit, ticks: Ticks, signals: Signals) -> Iterator[list[Intent]]:
         """The orders of signals whose way to the market these ticks end."""
         show = partial(self._finish, ticks, signals)
-        how = self._decide, self.qty, show, MAX_BATCH_ORDERS
-        try:
-            yield from transit.groups(ticks, signals, *how)
-        except TooManyInTransit as error:
-            raise self._failure(ticks, error) from error
+        return transit.groups(ticks, signals, self._decide, self.shares, show, MAX_BATCH_ORDERS)
 
     def _finish(self, ticks: Ticks, signals: Signals) -> bool:
         """Show the last tick, if it was postponed."""
@@ -298,8 +294,6 @@ class Engine:
         """Apply the answer; ``filled_qty`` is 0 if the order was rejected."""
         if self._transit is not None and isinstance(intent, SizedIntent):
             self.latency_cost += intent.moved * filled_qty
-            if not self.places:
-                self._transit.answered(intent)
         if self.places or not self._every:
             index = intent.symbol_index
             self.hold(index, self.held(index) + intent.signal * filled_qty)

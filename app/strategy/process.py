@@ -200,7 +200,7 @@ class StrategyProcess:
         """
         self._running = True
         self.engine.context.desk.log_to(self.counters.note)
-        self.engine.context.orders.on_event = self.counters.note_order
+        self.counters.listen()
         while not self.stop:
             if self.reader.wait(POLL_NS):
                 self._take_batch()

@@ -104,6 +104,7 @@ COUNTERS: Final[dict[str, dict[str, str]]] = {
         "placed_canceled": "those of them, with a limit, that it canceled",
         "placed_open": "those that are open; at the end of the run, those that were until then",
         "in_transit": "orders that PAPER_LATENCY_MS holds; at the end of the run, those never sent",
+        "transit_refused": "orders of signals that were not made: too many were in transit",
         "latency_cost": "what latency has cost in the run, a double (bits_of_money)",
     },
     "order_manager": {

@@ -24,6 +24,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
 
     ``placed``: by itself, and of these ``canceled`` by it, and ``left_open`` at the end.
     ``in_transit``: orders that had not met the market at the end, and were never sent.
+    ``transit_refused``: orders that were not made, because too many were in transit.
     """
 
     label: str
@@ -42,6 +43,7 @@ class StrategyOrders(msgspec.Struct, frozen=True):
     canceled: int = 0
     left_open: int = 0
     in_transit: int = 0
+    transit_refused: int = 0
 
 
 def orders_of(label: str, process: ProcessSnapshot) -> StrategyOrders:
@@ -64,6 +66,7 @@ def orders_of(label: str, process: ProcessSnapshot) -> StrategyOrders:
         canceled=counters["placed_canceled"],
         left_open=counters["placed_open"],
         in_transit=counters["in_transit"],
+        transit_refused=counters["transit_refused"],
     )
 
 
@@ -88,4 +91,7 @@ def order_tables(strategies: list[StrategyOrders]) -> list[Table]:
     late = [[o.label, number(o.in_transit)] for o in strategies if o.in_transit]
     if late:
         tables.append(("In transit at the end, never sent", ("process", "orders"), late))
+    full = [[o.label, number(o.transit_refused)] for o in strategies if o.transit_refused]
+    if full:
+        tables.append(("Not made, too many in transit", ("process", "orders"), full))
     return tables

@@ -11,7 +11,7 @@ from app.kernel._kernel import Intent
 class Held:
     """Units held per symbol; ``position[i]`` is the sign that the gate reads.
 
-    It is that of what is held once the orders in transit are executed.
+    It is that which the orders in transit lead to, if there are any.
     """
 
     def __init__(
@@ -19,43 +19,52 @@ class Held:
         symbols: int,
         order_qty: int,
         every: bool,
-        coming: Callable[[int], int] | None = None,
+        coming: Callable[[int], int | None] | None = None,
     ) -> None:
         """``every``: each signal is an order for ``order_qty``, whatever is held.
 
-        ``coming``: what the orders of a symbol that are in transit will add; None: there are none.
+        ``coming``: the sign that the orders of a symbol in transit lead to, None without orders.
         """
         self._coming = coming
         self.position: npt.NDArray[np.int8] = np.zeros(symbols, np.int8)
         self._held = [0] * symbols
-        self._order_qty, self._every = order_qty, every
+        self._order_qty, self.every = order_qty, every
 
     def wanted(self, intent: Intent) -> int:
         """Units to order for a signal, before the order is settled.
 
-        As many as lead from what will be held to ORDER_QTY on the side of the signal, or to none.
+        As many as lead from what is held to ORDER_QTY on the side of the signal, or to none.
         That is ORDER_QTY from flat or to flat and twice as many from one side to the other, unless
         an order was filled in part.
         """
-        if self._every:
+        if self.every:
             return self._order_qty
-        return abs(intent.target * self._order_qty - self._expected(intent.symbol_index))
+        return abs(intent.target * self._order_qty - self._held[intent.symbol_index])
+
+    def leads(self, index: int, side: int, target: int) -> int:
+        """Units that an order of this side is for, on its arrival; 0: it is to be dropped."""
+        if self.every:
+            return self._order_qty
+        return max(0, side * (target * self._order_qty - self._held[index]))
 
     def settle(self, index: int, signed_qty: int) -> None:
         """Add what an order executed, negative for a sale; with ``every`` nothing is held."""
-        if not self._every:
+        if not self.every:
             self.hold(index, self._held[index] + signed_qty)
 
     def hold(self, index: int, qty: int) -> None:
         """Set the units held in a symbol, negative when short."""
         self._held[index] = qty
-        if self._coming is not None:
-            qty = self._expected(index)
-        self.position[index] = (qty > 0) - (qty < 0)
+        if self._coming is None:
+            self.position[index] = (qty > 0) - (qty < 0)
+        else:
+            self.look(index)
 
-    def _expected(self, index: int) -> int:
-        """The units held once what is in transit is executed."""
-        return self._held[index] + (0 if self._coming is None else self._coming(index))
+    def look(self, index: int) -> None:
+        """Find the sign that the gate reads, after an order in transit was sent or dropped."""
+        qty = self._held[index]
+        coming = None if self._coming is None else self._coming(index)
+        self.position[index] = (qty > 0) - (qty < 0) if coming is None else coming
 
     def qty(self, index: int) -> int:
         """The units held in a symbol, negative when short."""

@@ -17,7 +17,8 @@ this tick's if the tick is of that symbol.  Before its symbol's first tick it is
 
 With latency an order is in transit first.  It is due with the first tick of its symbol at which it
 has arrived, before the strategy decides on that tick.  A cancel travels as long, and has arrived
-with the first tick of any symbol; until then the order is open and may be executed.
+with the first tick of any symbol; until then the order is open and may be executed.  It does not
+overtake its order, which meets the market first: a market order can no longer be canceled.
 """
 
 from collections import deque
@@ -26,18 +27,20 @@ from typing import Final, NamedTuple
 
 from app.execution.costs.latency import NO_LATENCY, Latency, moved
 from app.execution.costs.slippage import Slippage
-from app.model.money import MAX_PRICE, UNITS, WHOLE, Scale, to_units
+from app.model.money import WHOLE, Scale, to_units
 from app.model.orders import BUY, ORDERS_A_TICK, SIDE_NAMES
+from app.strategy.kit.order_checks import checked_limit, checked_qty
 
 OPEN, FILLED, CANCELED, REFUSED = "open", "filled", "canceled", "refused"
 """What becomes of an order."""
 
 OPEN_MAX: Final = ORDERS_A_TICK // 2
 """Open orders of a strategy: a tick may send all of them, and as many new ones."""
-_PRICE_MAX: Final = float(MAX_PRICE)
 
-_ON_THE_WAY, _WAITS, _SENT, _OVER = range(4)
-"""Where an open order is: before its market's next look, at its price, in the order manager."""
+_ON_THE_WAY, _REST, _WAITS, _SENT, _OVER = range(5)
+"""Where an open order is: before its market's first look, or the next after a fill in part; at its
+price; in the order manager.
+"""
 
 
 class Order:
@@ -50,6 +53,7 @@ class Order:
 
     __slots__ = (
         "_cancels",
+        "_caught",
         "_decided",
         "_due_ns",
         "_filled",
@@ -84,8 +88,11 @@ class Order:
         self.side, self.status, self.seq = SIDE_NAMES[sign], OPEN, -1
         self._index, self._sign, self._stage = index, sign, _ON_THE_WAY
         self._limit = 0 if limit is None else to_units(limit)
-        self._cancels = False
-        self._due_ns = self._moved = 0
+        self._cancels = self._caught = False
+        """Whether a cancel is on its way, and has arrived."""
+        self._due_ns: int | None = None
+        """None: it was placed before the first tick, and begins its way with that."""
+        self._moved = 0
         self._decided: int | None = None
         """The market's price at the decision; None if nobody had seen one."""
 
@@ -162,16 +169,18 @@ class OrderDesk:
         """Told when an order begins to wait, and when one is canceled."""
         self.placed = self.canceled = self.ignored = 0
         self._symbols, self._slippage, self._latency = symbols, slippage, latency
-        self._seq, self._event_ns = -1, 0
+        self._seq = -1
+        self._now_ns: int | None = None
+        self._clock: dict[int, int] = {}
+        """The time of each symbol; it does not go back."""
         self._price: dict[int, float] = {}
         self._open: dict[int, Order] = {}
         self._waiting: dict[int, dict[int, Order]] = {}
         """Symbol's index -> number -> order; also those that wait for their symbol's first tick."""
         self._new: list[Order] = []
-        self._new_cancels: list[Order] = []
-        self._cancels: deque[tuple[int, Order]] = deque()
-        """In transit: when each arrives."""
-        self._due: list[tuple[Order, float, bool]] = []
+        self._cancels: deque[tuple[int | None, Order]] = deque()
+        """In transit: when each arrives; None: as an order that has none."""
+        self._sends: list[tuple[Order, float, bool]] = []
         self._sent_on_tick = self._placed_on_tick = 0
 
     # What the strategy does
@@ -184,7 +193,7 @@ class OrderDesk:
         Raises:
             ValueError: a quantity or limit that no order can have; too many orders.
         """
-        units, price = _checked_qty(qty, self._scale, in_units), _checked_limit(limit)
+        units, price = checked_qty(qty, self._scale, in_units), checked_limit(limit)
         symbol = self._symbols[index]
         order = Order(self.placed + 1, index, symbol, sign, units, price, self._scale)
         order.seq = self._seq
@@ -201,7 +210,13 @@ class OrderDesk:
         self.placed += 1
         self._placed_on_tick += 1
         self._open[order.number] = order
-        self._new.append(order)
+        if not self._latency.ns:
+            self._new.append(order)
+        else:
+            self._waiting.setdefault(index, {})[order.number] = order
+            price_seen = self._price.get(index)
+            order._decided = None if price_seen is None else to_units(price_seen)
+            order._due_ns = self._due()
         return order
 
     def cancel(self, order: Order) -> bool:
@@ -215,11 +230,11 @@ class OrderDesk:
             return False
         if self._latency.ns:
             if not order._cancels:
-                self._new_cancels.append(order)
+                self._cancels.append((self._due(), order))
             order._cancels = True
             return True
         if order._stage == _SENT:  # too late for what executes now
-            order._cancels = True
+            order._cancels = order._caught = True
             return True
         self._cancel(order)
         return True
@@ -239,31 +254,58 @@ class OrderDesk:
 
     @property
     def in_transit(self) -> int:
-        """Open orders that have not met the market because of the latency."""
+        """Open orders that have not met the market; what a fill in part leaves has."""
         return sum(order._stage == _ON_THE_WAY for order in self._open.values())
 
     # What the market does
 
     def see(self, index: int, price: float, seq: int, event_ns: int = 0) -> None:
         """A tick, before the strategy decides on it; what it reaches is due."""
-        self._seq, self._price[index], self._event_ns = seq, price, event_ns
+        self._seq, self._price[index] = seq, price
         self._sent_on_tick = self._placed_on_tick = 0
-        while self._cancels and self._cancels[0][0] <= event_ns:
-            order = self._cancels.popleft()[1]
-            if order.status == OPEN:
-                self._cancel(order)
+        if self._latency.ns:
+            event_ns = self._clock[index] = max(event_ns, self._clock.get(index, event_ns))
+            self._begin(event_ns)
+            self._catch(event_ns)
         if waiting := self._waiting.get(index):
             units = to_units(price)
             for order in list(waiting.values()):
-                if order._stage == _ON_THE_WAY:
-                    if not self._latency.ns or order._due_ns <= event_ns:
+                if order._stage < _WAITS:
+                    if order._due_ns is None or order._due_ns <= event_ns:
                         self._arrive(order, price)
                 elif (units - order._limit) * order._sign < 0:
                     assert order.limit is not None
                     self._send(order, order.limit, maker=True)
 
+    def at(self, event_ns: int) -> None:
+        """The time of what the strategy does before it has seen the tick that follows."""
+        self._now_ns = event_ns
+
+    def _begin(self, event_ns: int) -> None:
+        """The time of a tick; what was done before the first one begins its way."""
+        if self._now_ns is None:
+            self._now_ns = event_ns
+            for order in self._open.values():
+                order._due_ns = self._due()
+            self._cancels = deque((self._due(), order) for _, order in self._cancels)
+        self._now_ns = event_ns
+
+    def _due(self) -> int | None:
+        return None if self._now_ns is None else self._latency.due_ns(self._now_ns)
+
+    def _catch(self, event_ns: int) -> None:
+        """Cancels arrive; each after its order has met the market."""
+        while self._cancels:
+            due_ns, order = self._cancels[0]
+            if due_ns is None or due_ns > event_ns:
+                return
+            self._cancels.popleft()
+            order._caught = True
+            if order.status == OPEN and order._stage != _ON_THE_WAY:
+                self._cancel(order)
+
     def has_due(self) -> bool:
-        """Whether there are orders to send; new ones go to their market first."""
+        """Whether there are orders to send; new ones, without latency, go to their market first."""
         if self._new:
             new, self._new = self._new, []
             for order in new:
@@ -271,20 +313,13 @@ class OrderDesk:
                     continue  # canceled meanwhile
                 self._waiting.setdefault(order._index, {})[order.number] = order
                 price = self._price.get(order._index)
-                if self._latency.ns:
-                    order._due_ns = self._latency.due_ns(self._event_ns)
-                    order._decided = None if price is None else to_units(price)
-                elif price is not None:
+                if price is not None:
                     self._arrive(order, price)
-        if self._new_cancels:
-            due_ns = self._latency.due_ns(self._event_ns)
-            self._cancels += [(due_ns, order) for order in self._new_cancels]
-            self._new_cancels.clear()
-        return bool(self._due)
+        return bool(self._sends)
 
     def take(self, most: int) -> list[Due]:
         """The next orders to send; each is answered before the next tick."""
-        taken, self._due = self._due[:most], self._due[most:]
+        taken, self._sends = self._sends[:most], self._sends[most:]
         first = self._sent_on_tick
         self._sent_on_tick += len(taken)
         return [
@@ -310,17 +345,17 @@ class OrderDesk:
             self._end(order, REFUSED)
         elif not order._left:
             self._end(order, FILLED)
-        elif order.limit is None or (order._cancels and not self._latency.ns):
+        elif order.limit is None or order._caught:
             self._cancel(order)
         else:
-            order._stage = _WAITS if maker else _ON_THE_WAY
+            order._stage = _WAITS if maker else _REST
 
     def close(self) -> list[Order]:
         """The run is over: cancel all; returns what was open."""
         left = list(self._open.values())
         for order in left:
             self._end(order, CANCELED)
-        for waiting in (self._new, self._due, self._new_cancels, self._cancels):
+        for waiting in (self._new, self._sends, self._cancels):
             waiting.clear()
         return left
 
@@ -332,6 +367,9 @@ class OrderDesk:
         if order.limit is not None:
             worse = self._slippage.taker_price(to_units(price), order._sign, order._left)
             if (worse - order._limit) * order._sign > 0:
+                if order._caught:
+                    self._cancel(order)
+                    return
                 order._stage = _WAITS
                 self.on_event("waits", order)
                 return
@@ -339,7 +377,7 @@ class OrderDesk:
 
     def _send(self, order: Order, price: float, *, maker: bool) -> None:
         order._stage = _SENT
-        self._due.append((order, price, maker))
+        self._sends.append((order, price, maker))
 
     def _cancel(self, order: Order) -> None:
         if order.limit is not None:
@@ -351,30 +389,6 @@ class OrderDesk:
         order.status, order._stage = status, _OVER
         del self._open[order.number]
         self._waiting.get(order._index, {}).pop(order.number, None)
-
-
-def _checked_qty(qty: object, scale: Scale, in_units: bool) -> int:
-    units = qty if in_units and isinstance(qty, int) else scale.own_qty(qty)
-    if units is None or not 0 < units <= scale.qty_max:
-        most = f"{scale.qty_max // scale.factor:,}"
-        if not scale.decimals:
-            raise ValueError(f"qty {qty!r}: must be a whole number of shares, 1 to {most}")
-        least = f"1e-{scale.decimals} (QTY_DECIMALS={scale.decimals})"
-        raise ValueError(f"qty {qty!r}: must be a number from {least} to {most}")
-    return units
-
-
-def _checked_limit(limit: object) -> float | None:
-    if limit is None:
-        return None
-    try:
-        price = float(limit)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        price = 0.0
-    if isinstance(limit, bool | str) or not (0 < price <= _PRICE_MAX and to_units(price) > 0):
-        raise ValueError(f"limit {limit!r}: must be a price above 0, at most {MAX_PRICE:,}")
-    # The wire has nine decimals, so the order names the price that the desk compares with.
-    return to_units(price) / UNITS
 
 
 assert BUY == 1, "a buyer's price is beyond its limit below it, a seller's above"

@@ -94,11 +94,19 @@ class OrderStepper(Stepper):
         position: npt.NDArray[np.int8],
         timer: Callable[[int], None] | None,
     ) -> None:
-        super().__init__(
-            strategy, context, position, every=False, answers=True, batch=False, timer=timer
-        )
         self._order_desk: OrderDesk = context.orders
         self._order_desk.active = True
+        self._on_timer = timer
+        told = None if timer is None else self._at_timer
+        super().__init__(
+            strategy, context, position, every=False, answers=True, batch=False, timer=told
+        )
+
+    def _at_timer(self, event_ns: int) -> None:
+        """What the strategy does here it does at this time, and has not seen the tick."""
+        assert self._on_timer is not None
+        self._order_desk.at(event_ns)
+        self._on_timer(event_ns)
 
     def _on_tick(self, tick: _kernel.Tick) -> str | None:
         if self._timer is not None:

@@ -150,7 +150,9 @@ def trade(
 def trade_late(ticks: pandas.DataFrame, settings: dict[str, float], order_qty: int = 10) -> Outcome:
     """The same, with orders that need ``paper_latency_ms`` to the market.
 
-    Symbol by symbol, since an order meets a tick of its own.  What is on its way counts as done.
+    Symbol by symbol, since an order meets a tick of its own.  A signal is judged by where the last
+    order on its way is to lead.  An order is for what leads there when it arrives; if that is
+    nothing, or a trade of the other side, there is none.
     """
     with localcontext(prec=80):
         of = {name.removeprefix("paper_"): Decimal(str(v)) for name, v in settings.items()}
@@ -159,22 +161,24 @@ def trade_late(ticks: pandas.DataFrame, settings: dict[str, float], order_qty: i
         books: dict[str, Book] = {}
         trades = []
         for symbol, own in ticks.groupby("symbol"):
-            book, waiting = Book(), list[tuple[int, Decimal, Decimal]]()
+            book, waiting = Book(), list[tuple[int, int, Decimal]]()
             for tick in own.itertuples():
-                arrived = [each for each in waiting if each[0] <= tick.event_ns]
-                waiting = waiting[len(arrived) :]
-                for nth, (_, signed, decided) in enumerate(arrived):
-                    side = 1 if signed > 0 else -1
-                    done = _execute(book, tick, side, abs(signed), Decimal(1), of, nth)
+                nth = 0
+                while waiting and waiting[0][0] <= tick.event_ns:
+                    _, side, decided = waiting.pop(0)
+                    qty = side * (side * order_qty - book.qty)
+                    if qty <= 0:
+                        continue
+                    done = _execute(book, tick, side, qty, Decimal(1), of, nth)
                     moved = side * (done.market - decided)
                     trades.append(done._replace(latency=moved * done.filled))
                     books[str(symbol)] = book
+                    nth += 1
                 side = int(sides.get(tick.Index, 0))
-                expected = book.qty + sum(signed for _, signed, _ in waiting)
-                if side and expected * side <= 0:
-                    due_ns = tick.event_ns + latency_ns
+                coming = Decimal(waiting[-1][1]) if waiting else book.qty
+                if side and coming * side <= 0:
                     market = Decimal(str(tick.price))
-                    waiting.append((due_ns, side * order_qty - expected, market))
+                    waiting.append((tick.event_ns + latency_ns, side, market))
         trades.sort(key=lambda done: (done.seq, done.nth))
         return _outcome(ticks, trades, books, of)
 

@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.config.settings import Settings
 from app.execution.costs.latency import Latency
 from app.execution.costs.slippage import NO_SLIPPAGE
 from app.model.money import to_units
+from app.strategy.base import Strategy
 from app.strategy.kit.order_desk import CANCELED, FILLED, OPEN, Due, Order, OrderDesk
+from tests.app.strategy.kit.latency.test_signals_in_transit import drive, ticks_of
 
 BUY, SELL = 1, -1
 MS = 1_000_000
@@ -63,15 +66,80 @@ def test_in_a_symbol_without_a_price_there_is_nothing_that_it_could_have_moved_f
     assert (due.price, due.moved) == (51.0, 0)
 
 
-def test_the_time_of_an_order_is_that_of_the_tick_which_its_method_belongs_to() -> None:
-    """``on_timer`` runs before the desk sees its tick, and ``on_start`` before the first."""
+def test_the_time_of_an_order_is_that_of_the_tick_last_seen() -> None:
+    """``on_start`` runs before the first tick; its way begins with that."""
     mine = desk()
-    start = mine.place(0, BUY, 1)
+    start, gone = mine.place(0, BUY, 1), mine.place(0, BUY, 1, 50.0)
+    mine.cancel(gone)
+    assert not mine.has_due()
     assert see(mine, 0, 100.0, 1000) == []
-    timer = mine.place(0, BUY, 2)
+    later = mine.place(0, BUY, 2)
     assert see(mine, 0, 100.0, 1009) == []
-    assert [d.order for d in see(mine, 0, 100.0, 1018)] == [start]
-    assert [d.order for d in see(mine, 0, 100.0, 1019)] == [timer]
+    assert (gone.status, mine.in_transit) == (OPEN, 3)
+    assert [d.order for d in see(mine, 0, 100.0, 1010)] == [start, later]
+    assert gone.status == CANCELED
+
+
+class Hourly(Strategy):
+    """Buys at each period of its timer, with what it has seen until then."""
+
+    timer_s = 0.1
+
+    def on_timer(self, event_ns: int) -> None:
+        self.told_ns = event_ns
+        self.buy("A", 1)
+
+    def on_tick(self, tick: Any) -> None:
+        pass
+
+
+def test_an_order_of_the_timer_is_of_its_time_and_of_the_price_seen_before() -> None:
+    """The tick that ends the period comes after it: it may meet it, and is its cost."""
+    rows = [(0, 0, 100.0, 0), (0, 50, 101.0, 0), (0, 112, 107.0, 0), (0, 30, 111.0, 0)]
+    ticks, script = ticks_of(rows)
+    for latency_ms, place, moved in ((10.0, 2, 6.0), (70.0, 3, 10.0)):
+        engine, found = drive(Hourly, ticks, script, [], Settings(paper_latency_ms=latency_ms))
+        assert isinstance(engine.strategy, Hourly)
+        assert engine.strategy.told_ns == 100 * MS
+        assert [(o.tick, o.moved) for o in found] == [(place, to_units(moved))]
+
+
+def test_the_time_of_a_symbol_does_not_go_back() -> None:
+    mine = desk()
+    see(mine, 0, 100.0, 1000)
+    see(mine, 0, 100.0, 900)
+    order = mine.place(0, BUY, 1)
+    assert see(mine, 0, 100.0, 950) == [], "decided on at 1000"
+    assert [d.order for d in see(mine, 0, 100.0, 1010)] == [order]
+
+
+def test_a_cancel_does_not_overtake_its_order() -> None:
+    """A taker is executed, whose cancel comes with the same tick; what it leaves is canceled."""
+    mine = desk()
+    see(mine, 0, 100.0, 0)
+    orders = [mine.place(0, BUY, 4), mine.place(0, BUY, 4, 101.0), mine.place(0, BUY, 4, 99.0)]
+    assert all(mine.cancel(order) for order in orders)
+    see(mine, 1, 1.0, 15)
+    assert [order.status for order in orders] == [OPEN] * 3, "no tick of its symbol yet"
+    market, limit = see(mine, 0, 100.0, 20)
+    assert [market.order, limit.order] == orders[:2]
+    fill(mine, [market])
+    mine.answered(limit.order, 3, refused=False)
+    assert [order.status for order in orders] == [FILLED, CANCELED, CANCELED]
+    assert [order.filled_qty for order in orders] == [4, 3, 0]
+    assert mine.canceled == 2
+
+
+def test_what_a_fill_in_part_leaves_is_not_in_transit() -> None:
+    mine = desk()
+    see(mine, 0, 100.0, 0)
+    order = mine.place(0, BUY, 4, 101.0)
+    assert mine.in_transit == 1
+    assert len(see(mine, 0, 100.0, 10)) == 1
+    mine.answered(order, 1, refused=False)
+    assert (order.status, mine.in_transit) == (OPEN, 0)
+    (due,) = see(mine, 0, 100.0, 11)
+    assert due.qty == 3
 
 
 def test_a_limit_takes_or_waits_when_it_arrives_and_only_a_taker_has_moved() -> None:
@@ -171,8 +239,9 @@ market = st.lists(
 def fate(made: list[Any], at: int, latency_ms: int) -> tuple[int, float, bool, float] | None:
     """Tick, price, whether a maker, and move of the market, of the order placed on tick ``at``.
 
-    Read off the ticks: it arrives with the first of its symbol that is late enough, and a cancel
-    has arrived with the first tick of all that is.  None if it is never executed.
+    Read off the ticks: it arrives with the first of its symbol that is late enough.  A cancel has
+    arrived with the first tick of all that is, but not before its order.  None if it is never
+    executed.
     """
     times = [sum(row[2] for row in made[: place + 1]) for place in range(len(made))]
     order: Placed = made[at][3]
@@ -185,7 +254,8 @@ def fate(made: list[Any], at: int, latency_ms: int) -> tuple[int, float, bool, f
     rests = False
     for seq in range(at + 1, len(made)):
         index, price = made[seq][:2]
-        if canceled_ms is not None and times[seq] >= canceled_ms:
+        gone = canceled_ms is not None and times[seq] >= canceled_ms
+        if rests and gone:
             return None
         if index != order.index or times[seq] < times[at] + latency_ms:
             continue
@@ -195,6 +265,8 @@ def fate(made: list[Any], at: int, latency_ms: int) -> tuple[int, float, bool, f
         if rests and beyond > 0:
             assert order.limit is not None
             return seq, order.limit, True, 0.0
+        if gone:
+            return None
         rests = True
     return None
 

@@ -15,7 +15,6 @@ from app.model.tick import TICK_DTYPE
 from app.strategy.base import Strategy
 from app.strategy.engine import Engine
 from app.strategy.failure import StrategyError
-from app.strategy.kit import transit
 from app.strategy.kit.outcome import Outcome
 
 SYMBOLS = ["A", "B", "C"]
@@ -121,15 +120,18 @@ SIGNALS_OF = {value: key for key, value in SIGNALS.items()}
 
 
 class Order(NamedTuple):
+    """``goal``: the position it is to lead to; None: it is for a fixed quantity."""
+
     due_ns: int
-    signed_qty: int
+    side: int
+    goal: int | None
     price: float
 
 
-def met(order: Order, seq: int, symbol: int, price: float, nth: int) -> Sent:
-    side = 1 if order.signed_qty > 0 else -1
-    moved = side * (to_units(price) - to_units(order.price))
-    return Sent(seq + 1 + nth * 2**40, seq, symbol, order.signed_qty, price, moved)
+def met(order: Order, tick: tuple[int, int, float], qty: int, nth: int) -> Sent:
+    seq, symbol, price = tick
+    moved = order.side * (to_units(price) - to_units(order.price))
+    return Sent(seq + 1 + nth * 2**40, seq, symbol, order.side * qty, price, moved)
 
 
 def executed(order: Sent) -> int:
@@ -138,35 +140,56 @@ def executed(order: Sent) -> int:
 
 
 def naive(
-    ticks: Any, script: list[int], latency_ns: int, *, every: bool, qty: int = 10
+    ticks: Any, script: list[int], latency_ns: int, *, every: bool, qty: int = 10, room: int = 999
 ) -> tuple[list[Sent], int, list[int]]:
     """Tick by tick: orders, how many are in transit at the end, and what each tick finds held."""
-    held = dict.fromkeys(range(3), 0)
+    held, clock = dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 0)
     waiting: dict[int, list[Order]] = {symbol: [] for symbol in range(3)}
     sent: list[Sent] = []
     found: list[int] = []
+
+    def send(orders: list[Order], tick: tuple[int, int, float]) -> None:
+        nth = 0
+        for order in orders:
+            # From where the orders before it have led, not from where they should have.
+            wanted = qty if order.goal is None else (order.goal - held[tick[1]]) * order.side
+            if wanted > 0:
+                sent.append(met(order, tick, wanted, nth))
+                held[tick[1]] += executed(sent[-1])
+                nth += 1
+
     rows = zip(*(ticks[name].tolist() for name in ("symbol", "event_ns", "price")), strict=True)
     for seq, (symbol, event_ns, price) in enumerate(rows):
+        tick = seq, symbol, price
+        event_ns = clock[symbol] = max(clock[symbol], event_ns)
         arrived = [order for order in waiting[symbol] if order.due_ns <= event_ns]
         waiting[symbol] = waiting[symbol][len(arrived) :]
-        for nth, order in enumerate(arrived):
-            sent.append(met(order, seq, symbol, price, nth))
-            held[symbol] += executed(sent[-1])
+        send(arrived, tick)
         found.append(held[symbol])
-        signal = script[seq]
-        expected = held[symbol] + sum(order.signed_qty for order in waiting[symbol])
-        if every:
-            wanted = {1: qty, -1: -qty}.get(signal, 0)
+        order = order_of(script[seq], waiting[symbol], held[symbol], qty, every=every)
+        if order is None:
+            continue
+        order = order._replace(due_ns=event_ns + latency_ns, price=price)
+        if latency_ns:
+            if sum(map(len, waiting.values())) < room:
+                waiting[symbol].append(order)
         else:
-            target = {1: 1, -1: -1}.get(signal, 0)
-            has = (expected > 0) - (expected < 0)
-            wanted = 0 if signal == 0 or target == has else target * qty - expected
-        if wanted and latency_ns:
-            waiting[symbol].append(Order(event_ns + latency_ns, wanted, price))
-        elif wanted:
-            sent.append(met(Order(event_ns, wanted, price), seq, symbol, price, 0))
-            held[symbol] += executed(sent[-1])
+            send([order], tick)
     return sent, sum(map(len, waiting.values())), found
+
+
+def order_of(
+    signal: int, waiting: list[Order], held: int, qty: int, *, every: bool
+) -> Order | None:
+    """What a signal asks for."""
+    if every:
+        return Order(0, signal, None, 0.0) if signal in (1, -1) else None
+    goal = {1: qty, -1: -qty}.get(signal, 0)
+    coming = waiting[-1].goal if waiting else held
+    assert coming is not None
+    if signal == 0 or (goal > 0) - (goal < 0) == (coming > 0) - (coming < 0):
+        return None
+    return Order(0, 1 if goal > coming else -1, goal, 0.0)
 
 
 rows = st.lists(
@@ -283,22 +306,64 @@ def test_a_standing_signal_sends_one_order_and_an_opposite_one_leads_from_there(
     assert engine.strategy.held == [0, 0, 0, 10, 10, -10], "position() is what is executed"
 
 
+def test_after_a_refusal_no_later_order_overshoots() -> None:
+    """Each signal is opposite to the one before, and the latency longer than between them."""
+    signals = [1, -1] * 6
+    ticks, script = ticks_of([(0, 1, 100.0, signal) for signal in [*signals, *[0] * 8]])
+
+    def at_most_20(order_id: int, qty: int) -> int:
+        return 0 if order_id == 5 or qty > 20 else qty
+
+    _, found = drive(Told, ticks, script, [], Settings(paper_latency_ms=4.0), at_most_20)
+    assert [order.signed_qty for order in found] == [10, -10, *[20, -20] * 5]
+
+
+busy_rows = st.lists(
+    st.tuples(
+        st.integers(0, 1), st.integers(0, 2), st.just(100.0), st.sampled_from([1, -1, 1, -1, 2])
+    ),
+    min_size=10,
+    max_size=80,
+)
+"""Signals that change within the latency."""
+
+
+@given(
+    busy_rows,
+    st.lists(st.integers(1, 80), max_size=6),
+    st.sampled_from([0.0, 1.0, 3.0, 7.0]),
+    st.lists(st.sampled_from([0, 25, 50, 100]), min_size=3, max_size=9),
+    st.sampled_from(KINDS),
+)
+def test_the_position_never_exceeds_the_quantity_of_an_order(
+    made: list[tuple[int, int, float, int]],
+    cut: list[int],
+    latency_ms: float,
+    percents: list[int],
+    kind: type[Strategy],
+) -> None:
+    """Whatever is refused or filled in part; so an order is for at most twice ORDER_QTY."""
+    ticks, script = ticks_of(made)
+    percent = {order_id: percents[order_id % len(percents)] for order_id in range(len(made) + 1)}
+    held = dict.fromkeys(range(3), 0)
+
+    def share(order_id: int, qty: int) -> int:
+        return qty * percent[order_id % 2**40] // 100
+
+    _, found = drive(kind, ticks, script, cut, Settings(paper_latency_ms=latency_ms), share)
+    for order in found:
+        side = 1 if order.signed_qty > 0 else -1
+        assert 0 < abs(order.signed_qty) <= 20
+        held[order.symbol] += side * share(order.id, abs(order.signed_qty))
+        assert abs(held[order.symbol]) <= 10
+
+
 def test_whole_seconds_make_a_short_latency_wait_for_the_next_second() -> None:
     """Ticks of the same time are not late enough, however many there are."""
     made = [(0, 1000, 100.0, 1), (0, 0, 101.0, 0), (0, 0, 102.0, 0), (0, 1000, 103.0, 0)]
     ticks, script = ticks_of(made)
     _, found = drive(Scripted, ticks, script, [], Settings(paper_latency_ms=5.0))
     assert [(order.tick, order.price) for order in found] == [(3, 103.0)]
-
-
-def test_more_orders_than_a_tick_can_send_end_the_run_with_the_mend(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(transit, "IN_TRANSIT_MAX", 4)
-    ticks, script = ticks_of([(0, 1, 100.0, 1)] * 6)
-    settings = Settings(paper_latency_ms=1000.0, order_mode="every")
-    with pytest.raises(StrategyError, match=r"4 orders are in transit.*PAPER_LATENCY_MS"):
-        drive(Scripted, ticks, script, [], settings)
 
 
 def test_many_orders_that_meet_one_tick_go_in_several_groups_with_ids_of_their_own() -> None:
