@@ -360,7 +360,8 @@ def _checked_qty(qty: object, scale: Scale, in_units: bool) -> int:
         if not scale.decimals:
             raise ValueError(f"qty {qty!r}: must be a whole number of shares, 1 to {most}")
         least = f"1e-{scale.decimals} (QTY_DECIMALS={scale.decimals})"
-        raise ValueError(f"qty {qty!r}: must be a number from {least} to {most}")
+        shown = scale.qty(units) if in_units and units else qty
+        raise ValueError(f"qty {shown!r}: must be a number from {least} to {most}")
     return units
 
 
