@@ -87,8 +87,8 @@ class PaperBroker:
             costs = order.fee, order.slippage, order.impact, order.borrow
             paid = tuple([cost / unit for cost in costs])
         price = order.filled_notional / order.filled_qty / UNITS
-        signed_qty = scale.qty(order.side * order.filled_qty)
-        values = seq, symbol_index, signed_qty, price, *paid, short, event_ns, 0.0
+        units = order.side * order.filled_qty
+        values = seq, symbol_index, scale.qty(units), price, *paid, short, event_ns, 0.0, units
         made: Fill = new_tuple(Fill, values)
         return made
 

@@ -64,7 +64,8 @@ def command(
             feed = open_feed(settings, loading)
         total = feed.ticks_of_run(ticks)
         rate = to_units(settings.paper_borrow_bps_year)
-        recorder = Recorder(len(feed.symbols), total, borrow_rate=rate) if save else None
+        scaled = {"borrow_rate": rate, "decimals": settings.qty_decimals}
+        recorder = Recorder(len(feed.symbols), total, **scaled) if save else None
         with Progress("ticks", total) as progress:
             result = run(settings, feed, total, progress, recorder)
     except SettingsError as error:

@@ -25,7 +25,7 @@ class Fill(NamedTuple):
 
     ``slippage`` (with half the spread), ``impact`` and ``latency`` are in the price.  ``short``:
     what the shares that are short after it were sold for, if shorts cost something, from
-    ``event_ns`` on.
+    ``event_ns`` on.  ``signed_units``: the quantity, exact.
     """
 
     seq: int
@@ -39,6 +39,7 @@ class Fill(NamedTuple):
     short: float = 0.0
     event_ns: int = 0
     latency: float = 0.0
+    signed_units: int = 0
 
 
 def share_a_ns(borrow_rate: int) -> float:

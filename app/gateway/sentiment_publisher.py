@@ -5,8 +5,10 @@ resumes gets it ahead of the prices, with marks: ``SEQ|n*`` says that every sent
 below n has been sent, so what follows is not for them.
 """
 
+from collections import Counter
 from typing import Final
 
+from app.config.kinds import is_loopback
 from app.gateway.sessions import STREAM, Sessions, Subscriber
 from app.market_data.feed import Feed
 from app.model.wire.feed_protocol import encode_mark
@@ -36,6 +38,8 @@ class SentimentPublisher:
         """From tick 0; nobody subscribes yet, or any more."""
         # Subscribers that have left with the whole stream, or will come again for the rest.
         self.completed = 0
+        self._away: Counter[str] = Counter()
+        """Of those, by host, the strategies that will come again."""
         self.position = 0
         self._ahead = self._ahead_of(0)
         self._caught_up: set[Subscriber] = set()
@@ -59,6 +63,9 @@ class SentimentPublisher:
         # After a restart of the gateway a client of this stack may be ahead of the prices.
         if subscriber.proven:
             self._ahead = max(self._ahead, self._ahead_of(seq))
+            if self._away[subscriber.host]:
+                self._away[subscriber.host] -= 1
+                self.completed -= 1
         elif seq > self._ahead:
             raise RemoteProtocolError(f"RESUME|{seq}: the stream is at {self._ahead}")
         subscriber.queue(encode_mark("SEQ", seq) + self._feed.sentiment_snapshot(seq))
@@ -128,11 +135,14 @@ class SentimentPublisher:
         """Remove a subscriber whose connection is closed.
 
         The run does not wait for a strategy whose link broke: it comes again only when the prices
-        reach what it lacks.
+        reach what it lacks.  If its host, a container, comes before, it is the same strategy, and
+        counts once.  On this host it may be another, and the first would be waited for for ever.
         """
         if subscriber in self.subscribers:
             returns = subscriber.resuming and subscriber.proven
             self.completed += subscriber.finished or returns
+            if returns and not subscriber.finished and not is_loopback(subscriber.host):
+                self._away[subscriber.host] += 1
             self.subscribers.remove(subscriber)
         self._caught_up.discard(subscriber)
 

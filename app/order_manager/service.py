@@ -219,7 +219,11 @@ class OrderService(Generic[Peer]):
 
     def _command(self, peer: Peer, command: Command) -> None:
         if isinstance(command, Ping):
-            state = {"ok": True} if self.available else _unavailable("the store does not answer")
+            state: dict[str, Any] = {"ok": True}
+            if not self.available:
+                state = _unavailable("the store does not answer")
+            if self.core.scale.decimals:
+                state["qty_decimals"] = self.core.scale.decimals
             self._answers.append((peer, encode_object(state)))
             return
         self._uncommitted.append((len(self._answers), command))

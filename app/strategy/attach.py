@@ -2,11 +2,13 @@
 
 import hashlib
 import time
-from typing import Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
+from app.config.kinds import Qty
 from app.config.settings import Settings
+from app.model.money import Scale
 from app.runtime.lifecycle import FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -62,6 +64,8 @@ ADDED_LATER: Final = {
 PARAMS: Final = "strategy_params"
 """Decides, too; its text may name a file, so the values count, those that are not the default."""
 
+_QUANTITIES: Final = [name for name, kind in get_type_hints(Settings).items() if kind == Qty]
+
 
 def decides_orders(name: str) -> bool:
     """Whether a setting is included in :func:`fingerprint`."""
@@ -76,7 +80,7 @@ def fingerprint(settings: Settings, feed_id: str, params: str = "") -> str:
     ``feed_id`` stands for data and seed.  The hash is part of the client name of the orders: the
     same run repeats the same ids, so resending is safe, and another run never uses them.
     """
-    values = msgspec.structs.asdict(settings).items()
+    values = _canonical(settings).items()
     parts = [
         feed_id,
         *(
@@ -89,6 +93,16 @@ def fingerprint(settings: Settings, feed_id: str, params: str = "") -> str:
         parts.append((PARAMS, params))
     code = strategy_source(settings.strategy)
     return hashlib.sha256(repr(parts).encode() + code).hexdigest()[:8]
+
+
+def _canonical(settings: Settings) -> dict[str, Any]:
+    """All settings; a quantity in units, because 0.5 and 0.50 are the same."""
+    values = msgspec.structs.asdict(settings)
+    scale = Scale(settings.qty_decimals)
+    for name in _QUANTITIES:
+        units = scale.qty_units(values[name])
+        values[name] = values[name] if units is None else units
+    return values
 
 
 def mark_of(settings: Settings, feed_id: str) -> str:

@@ -198,7 +198,8 @@ class Strategy:
         """Place an order to buy, at the market or, with ``limit``, at that price or a better one.
 
         It is sent when the method that places it is done.  With QTY_DECIMALS, ``qty`` counts as the
-        nearest number with so many decimals; without, it is an integer.
+        nearest number with so many decimals; without, it is an integer.  What :meth:`position`
+        returned is all that is held, also where a float is too short for it.
 
         Raises:
             ValueError: an unknown symbol, a quantity or limit that no order can have.
@@ -212,11 +213,12 @@ class Strategy:
     def target(self, symbol: str | int, qty: float) -> Order | None:
         """Place the market order that leads to a position of ``qty``; None if none is needed.
 
-        It counts what is held and what open market orders will add, but no limit orders.
+        It counts what is held and what open market orders will add, but no limit orders.  A target
+        of 0 closes the position exactly, whatever its size.
         """
         index = self._desk.index_of(symbol)
         held = self._desk.holding(index).qty + self._orders.on_the_way(index)
-        wanted = self._desk.scale.own_qty(qty)
+        wanted = self._desk.exact_qty(index, qty) or self._desk.scale.own_qty(qty)
         if wanted is None:
             number = "number" if self._desk.scale.decimals else "whole number of shares"
             raise ValueError(f"qty {qty!r}: must be a {number}, negative to be short")
@@ -249,6 +251,8 @@ class Strategy:
                 "orders, so it would not be told of their answers in time"
             )
         index = self._desk.index_of(symbol)
+        if not in_units and (exact := self._desk.exact_qty(index, qty)):
+            qty, in_units = exact, True
         return self._orders.place(index, sign, qty, limit, in_units=in_units)
 
     def log(self, text: str, **fields: object) -> None:

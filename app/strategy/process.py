@@ -41,7 +41,7 @@ from app.strategy.end_of_run import report_run, settle
 from app.strategy.engine import MAX_BATCH_TICKS, Engine
 from app.strategy.failure import StrategyError
 from app.strategy.kit.outcome import NEVER_ANSWERED_OTHERWISE, outcome_of
-from app.strategy.recovery import History, announce_position, last_order_id
+from app.strategy.recovery import History, agree_on_decimals, announce_position, last_order_id
 from app.strategy.sentiment_feed import SentimentFeed
 
 log = get_logger()
@@ -372,7 +372,7 @@ def _consume(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> str:
     )
     try:
         process.sentiment.connect()
-        process.orders.connect()
+        agree_on_decimals(process.orders, process.engine.scale)
         process.recover()
         metrics.set_state("ready")
         process.run()

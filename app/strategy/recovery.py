@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from app.config.settings import Settings
 from app.kernel import _kernel
+from app.model.money import Scale
 from app.model.orders import tick_of_order_id
 from app.model.tick import TICK_DTYPE
 from app.model.wire.feed_protocol import parse_mark
@@ -136,6 +137,22 @@ def _connect(dialer: FeedDialer, seq: int, feed_id: str, proof: str) -> FeedConn
             f"the gateway now serves run {feed.feed_id}, the ring holds {feed_id}; restarting"
         )
     return feed
+
+
+def agree_on_decimals(client: OrderClient, scale: Scale) -> None:
+    """Connect, and ask the order manager for its QTY_DECIMALS, which must be those of ``scale``.
+
+    Raises:
+        FatalError: they are others.
+        StopRequested: a stop was requested meanwhile.
+    """
+    there = client.ask({"op": "ping"}).get("qty_decimals", 0)
+    if there != scale.decimals:
+        raise FatalError(
+            f"QTY_DECIMALS: {scale.decimals} in the strategy, {there} in the order manager; start "
+            "both again with the same value",
+            final=True,
+        )
 
 
 def last_order_id(client: OrderClient, name: str) -> int | None:

@@ -67,7 +67,7 @@ def run(
         feed = open_feed(chosen)
         total = feed.ticks_of_run(ticks)
         rate = to_units(chosen.paper_borrow_bps_year)
-        recorder = Recorder(len(feed.symbols), total, equity_rows, rate)
+        recorder = Recorder(len(feed.symbols), total, equity_rows, rate, chosen.qty_decimals)
         made = strategy if isinstance(strategy, type) else None
         result = replay.run(chosen, feed, total, recorder=recorder, strategy=made)
         return BacktestResult(result, recorder, chosen, capital, data_facts(chosen, feed, name))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from app.backtest.performance.daily import DAY_NS
 from app.backtest.result import Fill, share_a_ns
+from app.model.money import Scale
 
 ROWS_MAX: Final = 100_000
 """Of the equity table; a longer run has every n-th tick, and the last of each day."""
@@ -16,7 +17,6 @@ FLUSH_TICKS: Final = 8192
 BUCKETS_MIN, BUCKETS_MAX = 24, 600
 BUCKET_CELLS_MAX: Final = 2_000_000
 """Of all symbols together: bounds the memory of a run with many symbols."""
-QTY_DECIMALS: Final = 9
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -102,9 +102,14 @@ class Recorder:
     """
 
     def __init__(
-        self, symbols: int, total: int, rows_max: int = ROWS_MAX, borrow_rate: int = 0
+        self,
+        symbols: int,
+        total: int,
+        rows_max: int = ROWS_MAX,
+        borrow_rate: int = 0,
+        decimals: int = 0,
     ) -> None:
-        """``borrow_rate``: see :func:`share_a_ns`."""
+        """``borrow_rate``: see :func:`share_a_ns`; ``decimals``: of quantities."""
         self.seq: Ints = np.empty(0, np.int64)
         self.event_ns: Ints = np.empty(0, np.int64)
         self.series: dict[str, Floats] = {}
@@ -118,6 +123,9 @@ class Recorder:
         self._step = max(1, -(-total // rows_max))
         self._first_price = np.zeros(symbols)
         self._qty = np.zeros(symbols)
+        self._units = [0] * symbols
+        """The same, exact: sums of floats would leave a rest of a large holding that is sold."""
+        self._factor = Scale(decimals).factor
         self._sums = dict.fromkeys(SUMS, 0.0)
         self._shorts = Shorts(symbols, borrow_rate)
         self._pending: list[npt.NDArray[np.void]] = []
@@ -201,7 +209,7 @@ class Recorder:
         steps = {name: np.zeros(batch.count) for name in SERIES}
         held = self._qty[batch.symbol]
         if fills:
-            held = held + self._fill_steps(batch, fills, steps)
+            held = self._fill_steps(batch, fills, steps)
         if self._shorts.cost:
             steps["borrow"] += self._shorts.follow(batch, fills)
         order = batch.order
@@ -224,7 +232,7 @@ class Recorder:
         return float(np.mean(value))
 
     def _fill_steps(self, batch: _Batch, fills: list[Fill], steps: dict[str, Floats]) -> Floats:
-        """Add what the fills change; returns what each tick found held, beyond the batch's start.
+        """Add what the fills change; returns what each tick found held.
 
         A fill comes after its tick's price, so the tick itself finds what was held before.
         """
@@ -236,13 +244,8 @@ class Recorder:
         key = symbol * batch.count + at
         order = np.argsort(key, kind="stable")
         sorted_key = key[order]
-        sums = np.concatenate(([0.0], np.cumsum(qty[order])))
-        # Since the batch's start, of the same symbol only.
-        base = sums[np.searchsorted(sorted_key, symbol * batch.count)]
-        after = np.empty(len(fills))
-        after[order] = sums[1:]
-        after = np.round(self._qty[symbol] + after - base, QTY_DECIMALS)
-        before = np.round(after - qty, QTY_DECIMALS)
+        at_start = self._qty.copy()
+        before, after = self._hold(fills)
         place = np.searchsorted(batch.key, key, "right") - 1
         inside = (place >= 0) & (batch.symbol[place] == symbol)
         market = np.where(inside, batch.price[place], self.last_price[symbol])
@@ -251,17 +254,28 @@ class Recorder:
         np.add.at(steps["cash"], at, -(qty * price + fee))
         np.add.at(steps["turnover"], at, np.abs(qty) * price)
         np.add.at(steps["fees"], at, fee)
-        found = sums[np.searchsorted(sorted_key, batch.key)]
-        found -= sums[np.searchsorted(sorted_key, batch.symbol * batch.count)]
-        np.add.at(self._qty, symbol, qty)
-        self._qty = np.round(self._qty, QTY_DECIMALS)
+        # After the latest fill of the same symbol before the tick, if the batch has one.
+        latest = np.searchsorted(sorted_key, batch.key)
+        filled = latest > np.searchsorted(sorted_key, batch.symbol * batch.count)
+        found: Floats = np.where(filled, after[order][latest - 1], at_start[batch.symbol])
         self.fills += fills
         event_ns = np.empty(batch.count, np.int64)
         event_ns[batch.order] = batch.event_ns
         self._kept["fill_ns"].append(event_ns[at])
         self._kept["fill_market"].append(market)
         self._kept["fill_position"].append(after)
-        return np.asarray(np.round(found, QTY_DECIMALS), np.float64)
+        return found
+
+    def _hold(self, fills: list[Fill]) -> tuple[Floats, Floats]:
+        """Take note of what the fills change; returns what is held before and after each."""
+        before, after = np.empty(len(fills)), np.empty(len(fills))
+        units, factor = self._units, self._factor
+        for place, fill in enumerate(fills):
+            index = fill.symbol_index
+            before[place] = units[index] / factor
+            units[index] += fill.signed_units
+            after[place] = self._qty[index] = units[index] / factor
+        return before, after
 
     def _sample(self, series: dict[str, npt.NDArray[np.generic]]) -> None:
         """Keep every n-th tick and the last of each day; the last of all waits for the next."""

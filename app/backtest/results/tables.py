@@ -15,7 +15,7 @@ from app.backtest.performance.measures import simple_returns
 from app.backtest.result import Result
 from app.backtest.results.recorder import Recorder
 from app.config.settings import Settings
-from app.model.money import UNITS
+from app.model.money import UNITS, Scale
 from app.model.order_table import ORDER_COLUMNS, order_row
 from app.model.orders import tick_of_order_id
 
@@ -47,7 +47,7 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
         "time_utc": _times(recorder.fill_ns),
         "symbol": _texts(result.symbols)[symbol],
         "side": _texts(["SELL", "BUY"])[(qty > 0).astype(np.int64)],
-        "qty": _whole(np.abs(qty)),
+        "qty": _quantities(np.abs(qty), result.scale),
         "price": price,
         "notional": np.abs(qty) * price,
         "fee": fee,
@@ -58,20 +58,25 @@ def trades(result: Result, recorder: Recorder, settings: Settings) -> Table:
         "impact": impact,
         "latency": np.array([fill.latency for fill in fills], np.float64),
         "borrow": borrow,
-        "realised_profit": realised(symbol, qty, price, fee + borrow),
-        "position_qty": _whole(recorder.fill_position),
+        "realised_profit": realised(symbol, qty, price, fee + borrow, recorder.fill_position),
+        "position_qty": _quantities(recorder.fill_position, result.scale),
     }
 
 
-def realised(symbol: npt.NDArray[np.int64], qty: Floats, price: Floats, paid: Floats) -> Floats:
-    """Profit of what each execution closes, at average cost, less what is ``paid`` besides."""
+def realised(
+    symbol: npt.NDArray[np.int64], qty: Floats, price: Floats, paid: Floats, position: Floats
+) -> Floats:
+    """Profit of what each execution closes, at average cost, less what is ``paid`` besides.
+
+    ``position``: what is held after it.
+    """
     held: dict[int, float] = defaultdict(float)
     cost: dict[int, float] = defaultdict(float)
     found = np.empty(len(qty))
-    rows = zip(symbol.tolist(), qty.tolist(), price.tolist(), paid.tolist(), strict=True)
-    for row, (name, signed, at, charged) in enumerate(rows):
-        have = held[name]
-        held[name] = round(have + signed, 9)
+    columns = (symbol, qty, price, paid, position)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for row, (name, signed, at, charged, after) in enumerate(rows):
+        have, held[name] = held[name], after
         profit = 0.0
         if have * signed >= 0:
             cost[name] += signed * at
@@ -155,7 +160,8 @@ def positions(result: Result, traded: Table) -> Table:
     held = [result.positions.get(name) for name in names]
     last = np.array([result.last_price[name] for name in names])
     unit = UNITS * result.scale.factor
-    qty = np.array([0 if each is None else result.scale.qty(each.qty) for each in held])
+    units = [0 if each is None else each.qty for each in held]
+    qty = _quantities([result.scale.qty(each) for each in units], result.scale)
     cost = np.array([0 if each is None else each.cost for each in held], np.float64) / unit
     done = np.array([0 if each is None else each.realized for each in held], np.float64) / unit
     notional: dict[str, float] = defaultdict(float)
@@ -210,8 +216,7 @@ def orders(result: Result) -> Table:
         if name == "at_ns":
             table["time_utc"] = _times(np.array(values, np.int64))
         elif kind == "qty":
-            numbers = map(result.scale.qty, values)
-            table[name] = np.array([*numbers], np.float64 if result.scale.decimals else np.int64)
+            table[name] = _quantities([*map(result.scale.qty, values)], result.scale)
         else:
             table[name] = _KINDS[kind](values)
     table["tick"] = np.array([tick_of_order_id(order.id) for order in result.orders], np.int64)
@@ -228,7 +233,6 @@ def _texts(values: list[Any]) -> npt.NDArray[Any]:
     return found
 
 
-def _whole(values: Floats) -> npt.NDArray[Any]:
-    """As integers, if all are."""
-    whole = np.rint(values)
-    return whole.astype(np.int64) if np.array_equal(whole, values) else values
+def _quantities(values: Floats | list[int | float], scale: Scale) -> npt.NDArray[Any]:
+    """Integers if quantities are whole, else floats; whatever the values happen to be."""
+    return np.asarray(values).astype(np.float64 if scale.decimals else np.int64)

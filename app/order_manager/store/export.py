@@ -23,6 +23,9 @@ from app.order_manager.store.schema import StoreError, scale_of
 
 FORMATS: Final = ("csv", "parquet")
 BATCH_ROWS: Final = 50_000
+DIGITS: Final = 38
+"""Of a decimal128."""
+UNITS_END: Final = 10**DIGITS
 
 NOTIONAL: Final = -3
 """The column of the filled notional, counted from the end of the query of orders."""
@@ -137,7 +140,7 @@ def export_store(
     """Write one file per table of :data:`COLUMNS` into ``folder``; returns their paths.
 
     Raises:
-        StoreError: ``form`` is "parquet" and arro3 is not installed.
+        StoreError: ``form`` is "parquet" and arro3 is not installed, or a sum does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write = _write_csv if form == "csv" else _write_parquet
@@ -170,9 +173,9 @@ def _write_parquet(path: Path, table: str, rows: Iterator[Row], scale: Scale) ->
     types = {
         "int": core.DataType.int64(),
         "text": core.DataType.string(),
-        "money": core.DataType.decimal128(38, DECIMALS_MAX),
-        "amount": core.DataType.decimal128(38, DECIMALS_MAX + scale.decimals),
-        "qty": core.DataType.decimal128(38, scale.decimals),
+        "money": core.DataType.decimal128(DIGITS, DECIMALS_MAX),
+        "amount": core.DataType.decimal128(DIGITS, DECIMALS_MAX + scale.decimals),
+        "qty": core.DataType.decimal128(DIGITS, scale.decimals),
     }
     texts = texts_of(scale)
     if "qty" not in texts:
@@ -183,13 +186,35 @@ def _write_parquet(path: Path, table: str, rows: Iterator[Row], scale: Scale) ->
     def batches() -> Iterator[Any]:
         while batch := list(islice(rows, BATCH_ROWS)):
             arrays = []
-            for values, kind in zip(zip(*batch, strict=True), columns.values(), strict=True):
+            for values, (name, kind) in zip(zip(*batch, strict=True), columns.items(), strict=True):
                 if kind in texts:  # Its exact text is the only form that Arrow takes.
                     exact = [None if value is None else texts[kind](value) for value in values]
+                    _refuse_too_long(values, exact, f"{table}.{name}")
                     arrays.append(core.Array(exact, type=types["text"]).cast(types[kind]))
                 else:
                     arrays.append(core.Array(list(values), type=types[kind]))
             yield core.RecordBatch.from_arrays(arrays, schema=schema)
 
+    failed: list[StoreError] = []
+
+    def written() -> Iterator[Any]:
+        try:
+            yield from batches()
+        except StoreError as error:  # Arrow would replace it with one of its own.
+            failed.append(error)
+
     with path.open("wb") as file:
-        io.write_parquet(core.RecordBatchReader.from_batches(schema, batches()), file)
+        io.write_parquet(core.RecordBatchReader.from_batches(schema, written()), file)
+    if failed:
+        path.unlink()
+        raise failed[0]
+
+
+def _refuse_too_long(values: Row, texts: list[str | None], column: str) -> None:
+    """Refuse a number of more digits than a decimal128 has; Arrow would write null for it."""
+    for value, text in zip(values, texts, strict=True):
+        if value is not None and abs(value) >= UNITS_END:
+            raise StoreError(
+                f"{column}: {text} has more than {DIGITS} digits, decimals included, so it does "
+                "not fit decimal128; use --format csv"
+            )

@@ -42,6 +42,19 @@ def take_lease(path: str) -> int:
     return lease
 
 
+def renewed_lease(path: str, lease: int) -> int:
+    """The lease, or a new one in its place if its file was removed.
+
+    Raises:
+        StoreError: another process has taken it meanwhile.
+    """
+    if os.path.exists(path + ".lock"):
+        return lease
+    new = take_lease(path)
+    os.close(lease)
+    return new
+
+
 def preallocate_wal(connection: apsw.Connection, path: str) -> None:
     """Preallocate the log, so that later commits overwrite existing bytes."""
     wal_path = path + "-wal"

@@ -13,7 +13,7 @@ from typing import Final
 
 import apsw
 
-from app.order_manager.store.files import backup_connection
+from app.order_manager.store.files import backup_connection, take_lease
 from app.order_manager.store.schema import StoreError
 from app.runtime.log import get_logger
 
@@ -21,6 +21,7 @@ log = get_logger()
 
 TAILS: Final = ("", "-wal", "-shm", ".lock")
 """Of the database, its log, the log's index, and the lease."""
+RESCUED: Final = ".rescued-"
 LOOK_EVERY_NS: Final = 2_000_000
 
 
@@ -36,6 +37,8 @@ class OpenFiles:
         self._handles: list[int] = []
         """O_PATH, of the files that have the orders: closing it releases none of SQLite's locks."""
         self._looked_ns = 0
+        self._copy = ""
+        """All orders, until they have the store's name."""
         self._kept = ""
         """Where all orders are, once another file has the store's name."""
 
@@ -95,11 +98,10 @@ class OpenFiles:
             if self._seen.get(tail) == self._identity(tail) is not None:
                 os.unlink(self._path + tail)
 
-    def rescue(self, connection: apsw.Connection, lost: list[str]) -> str:
+    def rescue(self, connection: apsw.Connection, lost: list[str]) -> None:
         """Bring what the connection can still read to where its name leads.
 
-        The caller closes the connection; if this returns a name, it calls :meth:`remove_log` and
-        moves that file to the store's name.  Then it opens the store again.
+        Then the caller closes the connection, calls :meth:`move_copy` and opens the store again.
 
         Raises:
             StoreError: another file has the store's name; what this process has stored is kept.
@@ -110,20 +112,70 @@ class OpenFiles:
         if "" not in lost:
             # The log's orphan still has its pages: copy them into the database.
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
-            return ""
+            return
         Path(self._path).parent.mkdir(parents=True, exist_ok=True)
         if self._kept:
             raise StoreError(self._kept)
-        copy = f"{self._path}.rescued-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        copy = f"{self._path}{RESCUED}{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy)
-        backup_connection(connection, copy)
-        if os.path.exists(self._path):
-            self.remove_log()
-            self._kept = (
-                f"{self._path}: replaced by another file while in use; all orders until now "
-                f"are in {copy}. Start again to go on with the file that is there, or "
-                f"after: python -m app store restore {copy}"
-            )
-            raise StoreError(self._kept)
-        return copy
+        try:
+            backup_connection(connection, copy)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(copy)
+            raise
+        self._copy = copy
+        self._refuse_other_file()
+
+    def move_copy(self) -> None:
+        """Move what :meth:`rescue` has copied to the store's name; again, if it failed before.
+
+        Raises:
+            StoreError: another file has the store's name.
+            OSError: not possible at the moment; the copy is kept.
+        """
+        if not self._copy:
+            return
+        self._refuse_other_file()
+        self.remove_log()
+        os.replace(self._copy, self._path)
+        self._copy = ""
+
+    def _refuse_other_file(self) -> None:
+        if not os.path.exists(self._path):
+            return
+        self.remove_log()
+        self._kept = (
+            f"{self._path}: replaced by another file while in use; all orders until now "
+            f"are in {self._copy}. Start again to go on with the file that is there, or "
+            f"after: python -m app store restore {self._copy}"
+        )
+        raise StoreError(self._kept)
+
+
+def take_store(path: str) -> int:
+    """The lease of the store at ``path``, whose folder is made if there is none.
+
+    Raises:
+        StoreError: another process has it, or its orders are in a copy that could not be moved.
+    """
+    folder, name = os.path.split(path)
+    os.makedirs(folder or ".", exist_ok=True)
+    lease = take_lease(path)
+    if os.path.exists(path) and os.path.getsize(path):
+        return lease
+    copies = sorted(
+        each
+        for each in os.listdir(folder or ".")
+        if each.startswith(name + RESCUED) and not each.endswith(("-journal", "-wal", "-shm"))
+    )
+    if not copies:
+        return lease
+    os.close(lease)
+    copy = os.path.join(folder, copies[-1])
+    raise StoreError(
+        f"{path}: missing or empty, but {copy} has the orders that were saved when it was "
+        f"removed; put them back with: python -m app store restore {copy}, or move that file "
+        "away to begin without them"
+    )

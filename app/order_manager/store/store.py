@@ -5,7 +5,6 @@
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Any, Final, Self
 
 import apsw
@@ -17,10 +16,10 @@ from app.order_manager.store.files import (
     backup_connection,
     damaged_message,
     preallocate_wal,
-    take_lease,
+    renewed_lease,
 )
 from app.order_manager.store.loading import insert_orders, load_state, order_of, read_orders
-from app.order_manager.store.open_files import OpenFiles
+from app.order_manager.store.open_files import OpenFiles, take_store
 from app.order_manager.store.positions import position_rows
 from app.order_manager.store.schema import (
     PAGE_BYTES,
@@ -80,8 +79,7 @@ class OrderStore:
         store = cls(path, synchronous, run_id, qty_decimals)
         try:
             if path != ":memory:":
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                store._lease = take_lease(path)
+                store._lease = take_store(path)
             store._connect()
         except OSError as error:
             store.close()
@@ -318,10 +316,14 @@ class OrderStore:
             StoreError: the file is damaged.
         """
         self._soundness.raise_problem()
-        if not self._rows_written and (lost := self._files.lost()):
-            # If it fails, the next commit fails, too, and probe() tries again.
-            with contextlib.suppress(StoreUnavailableError):
+        # If it fails, the next commit fails, too, and probe() tries again.
+        with contextlib.suppress(StoreUnavailableError):
+            if self._closed:
+                self._reopen()
+            elif not self._rows_written and (lost := self._files.lost()):
                 self._open_again(lost)
+        if self._closed:
+            return
         checkpointer = self.checkpointer
         checkpoint_due = checkpointer.checkpoint_due(self._connection, idle)
         positions_due = checkpointer.positions_due(idle) or checkpointer.marks_due(idle)
@@ -362,20 +364,19 @@ class OrderStore:
         self._soundness.close()
         try:
             self.checkpointer.write_positions(self._connection)
-            copy = self._files.rescue(self._connection, lost)
-            self._connection.close()
+            self._files.rescue(self._connection, lost)
             self._closed = True
-            if copy:
-                self._files.remove_log()
-                os.replace(copy, self.path)
+            self._connection.close()
         except (apsw.Error, OSError) as error:
             raise StoreUnavailableError(f"{self.path}: {error}") from None
         self._reopen()
 
     def _reopen(self) -> None:
-        if not os.path.exists(self.path + ".lock"):
-            os.close(self._lease)
-            self._lease = take_lease(self.path)
+        try:
+            self._lease = renewed_lease(self.path, self._lease)
+            self._files.move_copy()
+        except OSError as error:
+            raise StoreUnavailableError(f"{self.path}: {error}") from None
         self._connect()
         self._closed = False
         log.warning("store_files_restored", path=self.path)

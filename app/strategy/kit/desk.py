@@ -6,12 +6,13 @@ Everything follows from ticks and answers in their order, so a run that is repea
 import difflib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from app.model.money import UNITS, WHOLE, Scale, to_units
+from app.model.money import UNITS, WHOLE, Scale, decimal_to_units, to_units
 from app.model.position import Position
 from app.model.token_bucket import TokenBucket
 from app.strategy.kit.order_desk import Order
@@ -20,6 +21,8 @@ Note = Callable[[str, int, dict[str, Any]], None]
 """Writes a text, the sequence of the tick, and more fields."""
 
 NOTES_PER_S = 20
+FLOAT_UNITS: Final = 10**15
+"""Below this, the float of a quantity in units names no other: it keeps 15 digits."""
 TAKEN = {"ts", "level", "service", "event", "client", "text", "seq", "left_out"}
 """Fields that a line has already."""
 
@@ -129,7 +132,8 @@ class Desk:
 
     def restore(self, index: int, row: Mapping[str, Any]) -> None:
         """Holdings from before a restart that repeats nothing, as the order manager lists them."""
-        average, qty = to_units(float(row["avg_cost"] or 0.0)), self.scale.qty_units(row["qty"])
+        average = decimal_to_units(Decimal(str(row["avg_cost"] or 0)))
+        qty = self.scale.qty_units(row["qty"])
         assert qty is not None, row
         of = self.scale.amount_units
         realized, fees, borrow = (of(row.get(name, 0.0)) for name in ("realised", "fees", "borrow"))
@@ -169,6 +173,19 @@ class Desk:
             return Position()
         paid = {"fees": found.fees, "borrow": found.borrow}
         return Position(found.qty, found.cost, found.realized, found.mark, **paid)
+
+    def exact_qty(self, index: int, qty: object) -> int | None:
+        """The units held, signed as ``qty``, if that is their float and has not all their digits.
+
+        So an order for what the strategy was told it holds leaves nothing.
+        """
+        position = self._positions.get(index)
+        if position is None or not self.scale.decimals or not isinstance(qty, float):
+            return None
+        held = abs(position.qty)
+        if held < FLOAT_UNITS or self.scale.qty(held) != abs(qty):
+            return None
+        return held if qty > 0 else -held
 
     def realised(self, symbol: str | int | None) -> int:
         """Profit of closed positions, as an amount in units."""

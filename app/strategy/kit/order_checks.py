@@ -17,9 +17,11 @@ def checked_qty(qty: object, scale: Scale, in_units: bool) -> int:
     if units is None or not 0 < units <= scale.qty_max:
         most = f"{scale.qty_max // scale.factor:,}"
         if not scale.decimals:
-            raise ValueError(f"qty {qty!r}: must be a whole number of shares, 1 to {most}")
+            whole = f"must be a whole number of shares, 1 to {most}"
+            raise ValueError(f"qty {qty!r}: {whole}; QTY_DECIMALS allows fractions")
         least = f"1e-{scale.decimals} (QTY_DECIMALS={scale.decimals})"
-        raise ValueError(f"qty {qty!r}: must be a number from {least} to {most}")
+        shown = scale.qty(units) if in_units and units else qty
+        raise ValueError(f"qty {shown!r}: must be a number from {least} to {most}")
     return units
 
 

@@ -214,10 +214,16 @@ class OrderDesk:
             self._new.append(order)
         else:
             self._waiting.setdefault(index, {})[order.number] = order
-            price_seen = self._price.get(index)
-            order._decided = None if price_seen is None else to_units(price_seen)
+            order._decided = self._seen(order)
             order._due_ns = self._due()
         return order
+
+    def _seen(self, order: Order) -> int | None:
+        """What an order could have had at its decision: the market's price, or its limit."""
+        price = self._price.get(order._index)
+        if price is None or order.limit is None:
+            return None if price is None else to_units(price)
+        return (min if order._sign > 0 else max)(to_units(price), order._limit)
 
     def cancel(self, order: Order) -> bool:
         """Cancel what is left of an order; False if it was not open, or nothing has effect now."""

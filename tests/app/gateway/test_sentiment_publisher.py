@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.gateway import sentiment_publisher
 from app.market_data.feed import Feed
 from tests.support.feed_helpers import (
     PROVEN,
@@ -132,6 +133,32 @@ class TestSentiment:
                 else:
                     time.sleep(0.2)
                     assert gateway.server.prices.position == 0
+
+    @pytest.mark.parametrize("second", ["127.0.0.2", "127.0.0.3"])
+    def test_a_strategy_that_comes_again_counts_once(
+        self, path: Path, second: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By its host; another strategy counts, while the first one's link is broken."""
+        monkeypatch.setattr(sentiment_publisher, "is_loopback", lambda host: host == "127.0.0.1")
+        feed = make_feed(path, replay="walk")
+        settings = make_settings(replay="walk", pace="2000/s", sentiment_subscribers=2)
+        hello = PROVEN + b"RESUME|0*"
+        with (
+            running(feed, settings) as gateway,
+            WireClient(gateway.price_port) as prices,
+        ):
+            with WireClient(gateway.sentiment_port, hello, source="127.0.0.2") as sentiment:
+                sentiment.read_until(lambda data: b"SEQ|4096*" in data)
+            wait_until(lambda: len(gateway.server.sessions) == 1, "the strategy has left")
+            with WireClient(gateway.sentiment_port, hello, source=second) as sentiment:
+                sentiment.read_until(lambda data: b"SEQ|4096*" in data)
+                if second == "127.0.0.2":
+                    time.sleep(0.2)
+                    assert gateway.server.prices.position == 0
+                    with WireClient(gateway.sentiment_port, hello, source="127.0.0.3"):
+                        prices.read_until(lambda data: data.count(b"*") > 30)
+                else:
+                    prices.read_until(lambda data: data.count(b"*") > 30)
 
     def test_missing_sentiment_client_does_not_delay_a_resumed_run(self, feed: Feed) -> None:
         with (

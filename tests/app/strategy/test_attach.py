@@ -60,6 +60,31 @@ def test_the_fingerprint_follows_what_decides_and_nothing_else() -> None:
         assert fingerprint(msgspec.structs.replace(base, **{name: value}), "feed") == known
 
 
+@pytest.mark.parametrize(
+    ("decimals", "texts", "others"),
+    [(0, ("10", "10.0", "10.00"), ("11",)), (2, ("1", "1.0", "1.00"), ("1.01", "0.01"))],
+)
+def test_a_quantity_in_another_spelling_is_the_same_run(
+    decimals: int, texts: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    def names(*values: str) -> set[str]:
+        return {
+            fingerprint(
+                Settings.from_environ(
+                    {"QTY_DECIMALS": str(decimals), "ORDER_QTY": text, "RISK_LOT_SIZE": text}
+                ),
+                "feed",
+            )
+            for text in values
+        }
+
+    (known,) = names(*texts)
+    assert known not in names(*others)
+    if not decimals:
+        whole = Settings(order_qty=10, risk_lot_size=10)
+        assert fingerprint(whole, "feed") == known
+
+
 @pytest.mark.parametrize("end", [lambda gateway: gateway.set_state("ready"), ProcessMetrics.close])
 def test_it_waits_as_long_as_a_gateway_loads(
     name: str, end: Callable[[ProcessMetrics], object]

@@ -101,7 +101,9 @@ def test_days_do_not_depend_on_how_ticks_are_cut(cut: int) -> None:
     ticks["event_ns"] = np.sort(rng.integers(0, 9 * 86_400 * 10**9, 64))
     ticks["symbol"] = rng.integers(0, 3, 64)
     ticks["price"] = rng.uniform(50, 150, 64)
-    fills = [Fill(seq, int(ticks["symbol"][seq]), 10, 100.0) for seq in (0, 9, 30, 63)]
+    fills = [
+        Fill(seq, int(ticks["symbol"][seq]), 10, 100.0, signed_units=10) for seq in (0, 9, 30, 63)
+    ]
 
     def closes(size: int) -> tuple[list[int], list[float], list[float]]:
         curve = Curve(3, 64)

@@ -40,7 +40,9 @@ def make_fills(seed: int, ticks: np.ndarray[Any, Any], count: int, symbols: int)
         qty = int(rng.choice([-7, -3, 2, 5]))
         price, borrow = float(rng.integers(5000, 15000)) / 100, float(rng.integers(0, 3))
         short, event_ns = float(rng.integers(0, 2) * 1000), int(ticks["event_ns"][seq])
-        fills.append(Fill(seq, symbol, qty, price, 0.25, 0.0, 0.0, borrow, short, event_ns))
+        fills.append(
+            Fill(seq, symbol, qty, price, 0.25, 0.0, 0.0, borrow, short, event_ns, 0.0, qty)
+        )
     return fills
 
 
@@ -179,6 +181,32 @@ def test_it_ends_where_the_curve_ends() -> None:
     np.testing.assert_allclose(found.series["benchmark"][last], curve.daily.benchmark, rtol=1e-12)
 
 
+@pytest.mark.parametrize("cut", [1, 1000])
+def test_a_large_holding_that_is_sold_leaves_nothing(cut: int, monkeypatch: Any) -> None:
+    """Its parts are floats that have lost digits; what is held is summed in units."""
+    monkeypatch.setattr(recorder_module, "FLUSH_TICKS", cut)
+    ticks = make_ticks(1, 8, 1)
+    parts = [12_345_678_123_456_789, 987_654_321_987_654_321, 7]
+    traded = [*parts, -sum(parts), -parts[0], parts[0]]
+    made = Recorder(1, len(ticks), decimals=9)
+    fills = [
+        Fill(seq, 0, units / 10**9, 100.0, signed_units=units) for seq, units in enumerate(traded)
+    ]
+    for start in range(0, len(ticks), cut):
+        part = [fill for fill in fills if start <= fill.seq < start + cut]
+        made.take(ticks[start : start + cut], part)
+    made.close()
+    held = [sum(traded[: place + 1]) / 10**9 for place in range(len(traded))]
+    assert made.fill_position.tolist() == held
+    assert (held[3], held[5]) == (0.0, 0.0)
+    if cut == 1:
+        assert made.series["holdings"][[3, 6, 7]].tolist() == pytest.approx([0, 0, 0], abs=1e-3)
+    assert made.series["holdings"][-1] == pytest.approx(0, abs=1e-3)
+    symbol, qty = np.zeros(6, np.int64), np.array([fill.signed_qty for fill in fills])
+    flat = realised(symbol, qty, np.full(6, 100.0), np.zeros(6), made.fill_position)
+    assert flat.tolist() == pytest.approx([0.0] * 6, abs=1e-3)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([-9, -4, 1, 3]), st.integers(1, 999))))
 def test_realised_profit_is_that_of_the_positions(rows: list[tuple[int, int, int]]) -> None:
@@ -191,5 +219,10 @@ def test_realised_profit_is_that_of_the_positions(rows: list[tuple[int, int, int
         held[symbol].apply(1 if qty > 0 else -1, abs(qty), price * 10**9)
         expected.append((held[symbol].realized - before) / 1e9)
     columns = [np.array([row[place] for row in rows], np.float64) for place in range(3)]
-    found = realised(columns[0].astype(np.int64), columns[1], columns[2], np.full(len(rows), 0.1))
+    position, after = defaultdict[int, float](float), []
+    for symbol, qty, _ in rows:
+        position[symbol] += qty
+        after.append(position[symbol])
+    paid = np.full(len(rows), 0.1)
+    found = realised(columns[0].astype(np.int64), *columns[1:], paid, np.array(after, np.float64))
     np.testing.assert_allclose(found, expected, atol=1e-6)

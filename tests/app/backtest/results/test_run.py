@@ -39,6 +39,13 @@ class TakeAndQuote(Strategy):
             self.sell(tick.symbol, 10, limit=round(tick.price * 1.001, 2))
 
 
+class Nothing(Strategy):
+    """Never trades."""
+
+    def on_tick(self, tick: Any) -> str:
+        return "HOLD"
+
+
 class Above(Strategy):
     """Long above a level, short below; a class as a notebook has it."""
 
@@ -233,6 +240,18 @@ def test_columns_against_the_data_file(costly: BacktestResult) -> None:
     assert ends["profit"].sum() == pytest.approx(profit.iloc[-1])
     by_symbol = trades.groupby("symbol")["realised_profit"].sum()
     np.testing.assert_allclose(by_symbol, ends["realised_profit"].loc[by_symbol.index], atol=1e-6)
+
+
+@pytest.mark.parametrize(("decimals", "kind"), [(0, np.int64), (2, np.float64)])
+@pytest.mark.parametrize("strategy", [CrossCheck, Nothing])
+def test_the_type_of_quantities_follows_the_setting(
+    decimals: int, kind: type, strategy: type[Strategy]
+) -> None:
+    """Not the values, which are whole here, or none."""
+    result = run(SAMPLE, strategy, qty_decimals=decimals, order_qty=10)
+    assert bool(len(result.trades)) == (strategy is CrossCheck)
+    columns = (result.trades["qty"], result.trades["position_qty"], result.positions["qty"])
+    assert {column.dtype for column in (*columns, result.orders["qty"])} == {np.dtype(kind)}
 
 
 def test_a_maker_pays_no_spread_and_no_slippage() -> None:

@@ -2,10 +2,17 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.market_data.live.exchange.outage import NEW_REASON_S, SAID_AGAIN_S, Line, Outage
+from app.market_data.live.exchange.outage import (
+    NEW_REASON_S,
+    REASONS_MAX,
+    SAID_AGAIN_S,
+    Line,
+    Outage,
+)
 
 
 def lines_of(failures: list[tuple[float, str]], end_s: float) -> list[tuple[float, Line]]:
@@ -40,6 +47,15 @@ def test_an_attempt_that_hangs_is_said_too() -> None:
 def test_a_new_reason_is_said_soon() -> None:
     said = lines_of([(0.0, "a"), (0.1, "b"), (0.2, "c"), (2.0, "b"), (3.5, "b")], 4)
     assert [(at, line["reason"]) for at, line in said] == [(0, "a"), (0.5, "c"), (2, "b")]
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 301])
+def test_reasons_that_alternate_or_have_an_id_are_not_new_each_time(kinds: int) -> None:
+    said = lines_of([(float(second), f"refused {second % kinds}") for second in range(301)], 300)
+    new = min(kinds, REASONS_MAX)
+    assert [at for at, _ in said[:new]] == [*range(new)]
+    later = [at for at, _ in said[new - 1 :]]
+    assert [round(b - a) for a, b in pairwise(later)] == [5, 10, 20, 40, 60, 60, 60]
 
 
 def test_the_end_says_how_long_it_was() -> None:

@@ -91,7 +91,7 @@ def test_answers_and_queries_are_exact_and_the_same_after_a_restart(path: Path) 
 
 @pytest.mark.parametrize("decimals", [3, 8, 9])
 def test_the_largest_orders_are_stored_and_exported_exactly(
-    path: Path, tmp_path: Path, decimals: int
+    path: Path, tmp_path: Path, decimals: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A quantity times a price has up to 37 digits, twice what SQLite's integers hold."""
     scale = Scale(decimals)
@@ -117,6 +117,13 @@ def test_the_largest_orders_are_stored_and_exported_exactly(
     with (tmp_path / "out" / "positions.csv").open(newline="") as file:
         (held,) = csv.DictReader(file)
     assert Decimal(held["qty"]) == 12 * qty
+    parquet = ["export", str(tmp_path / "out"), "--format", "parquet"]
+    assert main(["store", "--store", str(path), *parquet]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"positions.turnover: {held['turnover']} has more than 38 digits" in line
+    assert "--format csv" in line
+    names = {file.name for file in (tmp_path / "out").glob("*.parquet")}
+    assert names == {"orders.parquet", "fills.parquet"}
 
 
 @settings(max_examples=20)

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from app.order_manager.store import open_files
 from app.order_manager.store.schema import StoreError
-from app.order_manager.store.store import StoreUnavailableError
-from app.order_manager.store.tools import verify
+from app.order_manager.store.store import OrderStore, StoreUnavailableError
+from app.order_manager.store.tools import restore, verify
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 from tests.support.orders.process import OrderManagerProcess
@@ -139,6 +140,81 @@ def test_where_nothing_can_be_saved_nothing_is_acknowledged(
     assert manager.ask({**ORDER, "id": 1}, {**ORDER, "id": 2})[1]["ok"]
     manager.close()
     assert verify(str(path)) == []
+
+
+def refused(*_: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+FAILURES = [
+    ("os.replace", refused),
+    ("app.order_manager.store.open_files.OpenFiles.remove_log", refused),
+    ("app.order_manager.store.files.take_lease", refused),
+    ("apsw.Connection", refused),
+]
+"""What can fail after the files are closed."""
+
+
+@pytest.mark.parametrize(("name", "fails"), FAILURES, ids=[name for name, _ in FAILURES])
+def test_a_store_that_cannot_be_opened_again_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fails: Any
+) -> None:
+    """The orders are in the copy meanwhile, and no empty store takes their place."""
+    monkeypatch.setattr(open_files, "LOOK_EVERY_NS", 0)
+    manager = Manager(path)
+    manager.ask({**ORDER, "id": 1})
+    for lost in (path, Path(f"{path}.lock")):
+        lost.unlink()
+    with monkeypatch.context() as patch:
+        if name == "apsw.Connection":
+            # The first connection is the one that writes the copy.
+            rescue = manager.store._files.rescue
+
+            def rescue_then_fail(*args: Any) -> None:
+                rescue(*args)
+                patch.setattr("app.order_manager.store.store.apsw.Connection", broken)
+
+            def broken(*_: object) -> None:
+                raise apsw.CantOpenError("unable to open database file")
+
+            patch.setattr(manager.store._files, "rescue", rescue_then_fail)
+        else:
+            patch.setattr(name, fails)
+        for _ in range(3):
+            manager.store.maintain(idle=True)
+            assert manager.ask({**ORDER, "id": 2})[0]["code"] == "STORE_UNAVAILABLE"
+            with pytest.raises(StoreUnavailableError):
+                manager.store.probe()
+        if name != "apsw.Connection":
+            assert not path.exists()
+            with pytest.raises(StoreError, match=r"store restore|another order manager"):
+                OrderStore.open(str(path))
+    manager.store.maintain(idle=True)
+    manager.service._retry_ns = 0
+    first, second = manager.ask({**ORDER, "id": 1}, {**ORDER, "id": 2})
+    assert first["duplicate"] is True
+    assert second["ok"] is True
+    manager.close()
+    assert verify(str(path)) == []
+    assert not list(path.parent.glob("*.rescued-*"))
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "empty"])
+def test_a_start_does_not_begin_anew_beside_saved_orders(path: Path, there: bool) -> None:
+    manager = Manager(path)
+    manager.ask({**ORDER, "id": 1})
+    manager.close()
+    copy = path.with_name(f"{path.name}.rescued-20260101T000000")
+    os.replace(path, copy)
+    if there:
+        path.touch()
+    with pytest.raises(StoreError) as refused:
+        OrderStore.open(str(path))
+    assert f"store restore {copy}" in str(refused.value)
+    restore(str(copy), str(path))
+    manager = Manager(path)
+    assert manager.ask({**ORDER, "id": 1})[0]["duplicate"] is True
+    manager.close()
 
 
 def test_a_file_in_the_way_is_not_overwritten(path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from app.backtest import replay as backtest
 from app.backtest.compare import Comparer
@@ -110,6 +112,28 @@ def test_quantities_that_no_order_can_have_are_refused() -> None:
     assert (placed.side, placed.qty) == ("SELL", 1.59)
 
 
+@given(
+    decimals=st.integers(1, 9),
+    units=st.integers(1, 10**18),
+    short=st.booleans(),
+)
+@example(decimals=9, units=12_345_678_123_456_789, short=False)
+def test_what_is_held_can_be_closed_whatever_its_size(
+    decimals: int, units: int, short: bool
+) -> None:
+    """Its float has 15 to 17 digits; an order for it leaves nothing of the others."""
+    context = Context(["A"], Settings(qty_decimals=decimals))
+    units = min(units, context.desk.scale.qty_max)
+    context.orders.active = context.desk.told = True
+    strategy = Strategy(context)
+    context.desk.execute(0, -1 if short else 1, units, 10**9)
+    held = strategy.position("A")
+    assert strategy.target("A", held) is None
+    closing = strategy.buy("A", -held) if short else strategy.sell("A", held)
+    assert closing._qty == units
+    assert strategy.target("A", 0) is None, "the order above is on its way"
+
+
 def test_whole_quantities_are_integers() -> None:
     context = Context(["A"], Settings())
     context.orders.active = context.desk.told = True
@@ -158,8 +182,9 @@ def test_four_processes_trade_as_the_backtest(
 
 def test_holdings_come_back_from_the_order_manager_exactly() -> None:
     """After a restart that repeats nothing; a float would not keep these digits."""
+    price = 12_345_678_123_456_789
     row: dict[str, Any] = {
-        "symbol": "A", "qty": Decimal("-123456789.12345678"), "avg_cost": Decimal("0.123456789"),
+        "symbol": "A", "qty": Decimal("-123456789.12345678"), "avg_cost": Decimal(price) / 10**9,
         "realised": Decimal("-9007199.25474099300000001"), "fees": 2, "borrow": Decimal("1e-17"),
         "open_buy": Decimal("0.00000001"), "open_sell": 0,
     }  # fmt: skip
@@ -171,6 +196,6 @@ def test_holdings_come_back_from_the_order_manager_exactly() -> None:
     desk.told = True
     desk.restore(0, row)
     found = desk.holding(0)
-    assert (found.qty, found.avg_cost) == (-12345678912345678, 123456789)
+    assert (found.qty, found.avg_cost) == (-12345678912345678, price)
     assert found.realized == -900719925474099300000001
     assert (found.fees, found.borrow) == (2 * 10**17, 1)

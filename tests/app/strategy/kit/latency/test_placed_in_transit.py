@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,25 @@ def test_exactly_the_latency_later_is_late_enough_and_the_market_may_have_moved_
     mine.has_due()
     (due,) = see(mine, 0, 101.0, 10)
     assert due.moved == -to_units(1.0)
+
+
+@pytest.mark.parametrize(
+    ("sign", "limit", "met", "cost"),
+    [
+        (BUY, 101.0, 100.5, 0.5),  # at the decision the market was at 100.0, within the limit
+        (BUY, 99.0, 98.5, -0.5),  # it came to the limit, and half a unit further
+        (SELL, 99.0, 99.5, 0.5),
+        (SELL, 101.0, 101.5, -0.5),
+    ],
+)
+def test_a_limit_is_compared_with_what_it_could_have_had(
+    sign: int, limit: float, met: float, cost: float
+) -> None:
+    mine = desk()
+    see(mine, 0, 100.0, 0)
+    mine.place(0, sign, 5, limit)
+    (due,) = see(mine, 0, met, 10)
+    assert due.moved == to_units(cost)
 
 
 def test_in_a_symbol_without_a_price_there_is_nothing_that_it_could_have_moved_from() -> None:
@@ -261,7 +281,12 @@ def fate(made: list[Any], at: int, latency_ms: int) -> tuple[int, float, bool, f
             continue
         beyond = 0.0 if order.limit is None else (order.limit - price) * order.side
         if not rests and beyond >= 0:
-            return seq, price, False, order.side * (price - seen[-1]) if seen else 0.0
+            if not seen:
+                return seq, price, False, 0.0
+            could = seen[-1]
+            if order.limit is not None and (could - order.limit) * order.side > 0:
+                could = order.limit
+            return seq, price, False, order.side * (price - could)
         if rests and beyond > 0:
             assert order.limit is not None
             return seq, order.limit, True, 0.0
