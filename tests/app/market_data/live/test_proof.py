@@ -22,7 +22,8 @@ def test_it_follows_a_live_run_whatever_fails(tmp_path: Path) -> None:
     with (
         FakeExchange(per_s=600) as exchange,
         live_stack(tmp_path, exchange, chaos="true") as stack,
-        proving(stack) as proof,
+        # How long it waits for an order manager once the stack is gone.
+        proving(stack, STALL_TIMEOUT_S="5") as proof,
     ):
         proof.wait_for(lambda line: line["equal"] > 10, "orders", PATIENCE_S)
         for victim in ("order_manager", "strategy", "gateway"):
