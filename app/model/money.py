@@ -111,14 +111,15 @@ class Scale:
     def own_qty(self, number: Any) -> int | None:
         """The units of a quantity that a program computes; None if it is none.
 
-        Whole quantities are integers.  Otherwise a number counts as the nearest multiple of
-        10^-decimals (half to even), because binary floats have no exact decimals.
+        Whole quantities are integers, or floats of their value.  Otherwise a number counts as the
+        nearest multiple of 10^-decimals (half to even), because binary floats have no exact ones.
         """
         try:
             if isinstance(number, bool | str):
                 return None
             if not self.decimals:
-                return operator.index(number)
+                whole = int(number)
+                return whole if whole == number else None
             if hasattr(number, "__index__"):
                 return operator.index(number) * self.factor
             exact = number if isinstance(number, Decimal) else Decimal(repr(float(number)))

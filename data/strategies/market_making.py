@@ -13,8 +13,8 @@ class MarketMaker(Strategy):
 
     width_bps = Param(8.0, low=0.1, help="from the middle to either quote, basis points")
     move_bps = Param(4.0, low=0, help="change of the price that moves the quotes")
-    qty = Param(10, low=1, help="shares of a quote")
-    most = Param(50, low=1, help="shares held at most, long or short")
+    qty = Param(10.0, low=1e-9, help="shares or coins of a quote")
+    most = Param(50.0, low=1e-9, help="shares or coins held at most, long or short")
     cent = Param(0.01, low=1e-9, help="smallest step of a quote")
 
     def on_start(self):

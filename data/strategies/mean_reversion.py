@@ -16,7 +16,7 @@ class MeanReversion(Strategy):
     entry = Param(2.5, low=0, help="standard deviations from the mean to open")
     exit = Param(0.25, low=0, help="standard deviations from the mean to close")
     stop_bps = Param(60.0, low=0, help="loss of a position that ends it, basis points")
-    qty = Param(20, low=1, help="shares of a position")
+    qty = Param(20.0, low=1e-9, help="shares or coins of a position")
     history_ticks = 5_000
 
     def on_start(self):

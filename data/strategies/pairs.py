@@ -20,7 +20,7 @@ class Pairs(Strategy):
     window = Param(400, low=10, high=100_000, help="ticks of the two that make the mean")
     entry = Param(2.0, low=0, help="standard deviations from the mean to open")
     exit = Param(0.2, low=0, help="standard deviations from the mean to close")
-    qty = Param(40, low=1, help="shares of the first symbol")
+    qty = Param(40.0, low=1e-9, help="shares or coins of the first symbol")
 
     def __init__(self, context):
         super().__init__(context)
@@ -62,5 +62,8 @@ class Pairs(Strategy):
     def open(self, side):
         """Both legs at once, each at the latest price of its symbol."""
         money = self.qty * self.prices[self.first]
+        other = money / self.prices[self.second]
+        if self.qty == int(self.qty):  # whole shares on either side
+            other = max(1, round(other))
         self.target(self.first, side * self.qty)
-        self.target(self.second, -side * max(1, round(money / self.prices[self.second])))
+        self.target(self.second, -side * other)

@@ -81,7 +81,7 @@ def test_a_half_is_rounded_to_even_and_what_is_no_number_is_refused() -> None:
     assert scale.own_qty(3) == 300
     for wrong in (True, "1", None, float("nan"), float("inf"), Decimal("NaN"), [1]):
         assert scale.own_qty(wrong) is None
-    assert WHOLE.own_qty(1.0) is None
+    assert (WHOLE.own_qty(1.0), WHOLE.own_qty(Decimal(-3)), WHOLE.own_qty(1.5)) == (1, -3, None)
 
 
 @pytest.mark.parametrize("decimals", range(10))

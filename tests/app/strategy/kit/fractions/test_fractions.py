@@ -143,7 +143,7 @@ def test_whole_quantities_are_integers() -> None:
     with pytest.raises(ValueError, match="must be a whole number of shares, 1 to"):
         strategy.buy("A", 0.5)
     with pytest.raises(ValueError, match="must be a whole number of shares, negative"):
-        strategy.target("A", 1.0)
+        strategy.target("A", 1.5)
 
 
 @pytest.mark.medium
