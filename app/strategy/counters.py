@@ -16,10 +16,10 @@ from app.kernel._kernel import Intent
 from app.model.orders import order_id_of_tick
 from app.model.token_bucket import TokenBucket
 from app.model.trades_hash import TradesHash, trade_line, unrecorded_line
+from app.model.wire.answers import Answer
 from app.runtime.log import get_logger
 from app.runtime.metrics.expectations import bits_of_money, money_of_bits
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.order_client import Answer
 from app.strategy.base import SIGNAL_NAMES
 from app.strategy.engine import Engine
 from app.strategy.kit.desk import NOTES_PER_S, renamed

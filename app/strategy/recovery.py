@@ -142,10 +142,16 @@ def _connect(dialer: FeedDialer, seq: int, feed_id: str, proof: str) -> FeedConn
 def agree_on_decimals(client: OrderClient, scale: Scale) -> None:
     """Connect, and ask the order manager for its QTY_DECIMALS, which must be those of ``scale``.
 
+    Whole quantities are the same with any decimals, so without decimals nothing is asked: it may be
+    an order manager that knows only orders.
+
     Raises:
         FatalError: they are others.
         StopRequested: a stop was requested meanwhile.
     """
+    if not scale.decimals:
+        client.connect()
+        return
     there = client.ask({"op": "ping"}).get("qty_decimals", 0)
     if there != scale.decimals:
         raise FatalError(

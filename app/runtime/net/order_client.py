@@ -19,9 +19,10 @@ import msgspec
 from app.config.loading import load_settings
 from app.config.settings import Settings, SettingsError
 from app.model.money import WHOLE, Scale
+from app.model.wire.answers import Answer, answer_decoder, fraction_problem
 from app.model.wire.frames import FrameBuffer, RemoteProtocolError, json_frame
 from app.model.wire.order_json import encode_marks
-from app.runtime.lifecycle import POLL_S, Backoff, Stop
+from app.runtime.lifecycle import POLL_S, Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 from app.runtime.net.access import connect_orders
 from app.runtime.net.receive import read_until
@@ -33,88 +34,6 @@ RECV_BYTES = 32 * 1024
 
 RETRY_PAUSE_S = 0.02
 """Pause before repeating an order that was answered with a retryable code."""
-
-
-_NULL = msgspec.Raw(b"null")
-
-
-class AnsweredOrder(msgspec.Struct):
-    """The order inside an answer; only what the strategy uses is decoded."""
-
-    id: int | None = None
-    side: str = ""
-    symbol: str = ""
-    qty: int = 0
-    price: msgspec.Raw = _NULL
-    status: str = ""
-    filled_qty: int | None = None
-    avg_price: msgspec.Raw = _NULL
-    fee: msgspec.Raw = _NULL
-    borrow: msgspec.Raw = _NULL
-
-
-class Answer(msgspec.Struct):
-    """The order manager's answer."""
-
-    ok: bool
-    msg: str = ""
-    code: str = ""
-    duplicate: bool = False
-    retryable: bool = False
-    id: int | None = None
-    order: AnsweredOrder | None = None
-
-    def filled_of(self, qty: int) -> int:
-        """How much of ``qty`` was executed; all of it if the order was accepted without a word."""
-        if not self.ok:
-            return 0
-        filled = None if self.order is None else self.order.filled_qty
-        return qty if filled is None else filled
-
-    @property
-    def order_id(self) -> int | None:
-        """The id of the order that this answers; None if the order manager could not read it."""
-        return self.id if self.order is None else self.order.id
-
-
-class _FractionalOrder(AnsweredOrder):
-    """The same with quantities as they are written."""
-
-    qty: msgspec.Raw = _NULL  # type: ignore[assignment]
-    filled_qty: msgspec.Raw = _NULL  # type: ignore[assignment]
-
-
-class _FractionalAnswer(Answer):
-    order: _FractionalOrder | None = None
-
-
-def answer_decoder(scale: Scale) -> Callable[[bytes], Answer]:
-    """Decodes answers; their quantities are then in units.
-
-    The decoder raises :class:`RemoteProtocolError` for a quantity with more decimals.
-    """
-    if not scale.decimals:
-        return msgspec.json.Decoder(Answer).decode
-    fractional = msgspec.json.Decoder(_FractionalAnswer).decode
-
-    def units(sent: object) -> int | None:
-        text = bytes(sent).decode()  # type: ignore[call-overload]
-        found = scale.qty_units(text)
-        if found is None and text != "null":
-            raise RemoteProtocolError(
-                f"quantity {text[:40]} of over {scale.decimals} decimals: is QTY_DECIMALS the same?"
-            )
-        return found
-
-    def decode(frame: bytes) -> Answer:
-        answer = fractional(frame)
-        if (order := answer.order) is not None:
-            filled = units(order.filled_qty)
-            AnsweredOrder.__setattr__(order, "qty", units(order.qty) or 0)
-            AnsweredOrder.__setattr__(order, "filled_qty", filled)
-        return answer
-
-    return decode
 
 
 class EncodedOrder(NamedTuple):
@@ -254,6 +173,7 @@ class OrderClient:
         """Send ``orders``, again where necessary; return their final answers in order.
 
         Raises:
+            FatalError: an answer has a fraction, and here quantities are whole.
             StopRequested: a stop was requested before the last answer.
         """
         answers: list[Answer] = []
@@ -264,6 +184,8 @@ class OrderClient:
                 self._backoff.reset()
             except (OSError, RemoteProtocolError, msgspec.DecodeError) as error:
                 self.close()
+                if problem := fraction_problem(error):
+                    raise FatalError(problem, final=True) from None
                 self._waits()
                 waiting = [order.id for order in orders[len(answers) :]]
                 log.warning(

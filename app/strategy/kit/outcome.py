@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from app.model.money import WHOLE, Scale, decimal_to_units
-from app.runtime.net.order_client import Answer
+from app.model.wire.answers import Answer
 
 NEVER_ANSWERED_OTHERWISE: Final = {
     "DUPLICATE_ID": "another order was sent under this id before: by a strategy or a feed that is "

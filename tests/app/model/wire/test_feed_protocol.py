@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.model.money import WHOLE
 from app.model.requests import OrderRequest
 from app.model.timestamps import ts_event_ns
+from app.model.wire.answers import Answer, answer_decoder
 from app.model.wire.feed_protocol import (
     encode_mark,
     encode_symbol_list,
@@ -23,7 +24,6 @@ from app.model.wire.frames import (
     RemoteProtocolError,
 )
 from app.model.wire.order_json import decode, encode_order
-from app.runtime.net.order_client import Answer, answer_decoder
 
 LIMIT = settings(max_examples=200, deadline=None, derandomize=True)
 pieces = st.lists(st.binary(max_size=20), max_size=12)

@@ -12,9 +12,9 @@ from msgspec import Raw
 from app.model.money import Scale
 from app.model.orders import BUY, FILLED, IOC, PLAIN, Order
 from app.model.requests import OrderRequest, Reject
+from app.model.wire.answers import RemoteProtocolError, answer_decoder
 from app.model.wire.order_answers import encode_any_ack
 from app.model.wire.order_json import decode_any, encode_order
-from app.runtime.net.order_client import RemoteProtocolError, answer_decoder
 
 SCALES = st.integers(1, 9).map(Scale)
 

@@ -8,9 +8,9 @@ import pytest
 
 from app.config.settings import Settings
 from app.kernel._kernel import Intent
+from app.model.wire.answers import Answer
 from app.runtime.metrics.expectations import bits_of_money, money_of_bits
 from app.runtime.metrics.process_metrics import ProcessMetrics
-from app.runtime.net.order_client import Answer
 from app.shared_memory_utils.segment import SHM_DIRECTORY
 from app.strategy import counters as counting
 from app.strategy.counters import StrategyCounters
