@@ -3,13 +3,14 @@
 import ctypes
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing import Pipe, connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkProcess, SpawnProcess
 from typing import Final
 
 from app.backtest.sweep.cell_run import Outcome, Status, Task, run_cell
@@ -43,21 +44,25 @@ def work(pipe: Connection) -> None:
 class Worker:
     """A process, the pipe to it, and the cells that it has; it runs the first of them."""
 
-    process: SpawnProcess
+    process: ForkProcess | SpawnProcess
     pipe: Connection
     cells: deque[Cell] = field(default_factory=deque)
     ready: bool = False
 
 
 class Pool(AbstractContextManager["Pool"]):
-    """``jobs`` workers, started at once: they import while the caller loads the data."""
+    """``jobs`` workers, started at once.
+
+    The first ones are forks, which have all imports: make the pool before there is any thread.  A
+    worker that takes another's place begins anew, since threads may run by then.
+    """
 
     def __init__(self, jobs: int) -> None:
-        self._context = get_context("spawn")
         # Else it starts with the first worker, and lets Ctrl-C through to that one.
         resource_tracker.ensure_running()
         self._task: Task | None = None
-        self._workers = [self._start() for _ in range(jobs)]
+        fork = threading.active_count() == 1
+        self._workers = [self._start(fork=fork) for _ in range(jobs)]
         self._waiting: deque[Cell] = deque()
 
     def outcomes(self, task: Task, cells: Iterable[Cell]) -> Iterator[Outcome]:
@@ -90,9 +95,10 @@ class Pool(AbstractContextManager["Pool"]):
                 self._fill(worker)
                 yield outcome
 
-    def _start(self) -> Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(theirs,), daemon=True)
+    def _start(self, *, fork: bool = False) -> Worker:
+        ours, theirs = Pipe()
+        context = get_context("fork") if fork else get_context("spawn")
+        process = context.Process(target=work, args=(theirs,), daemon=True)
         with _ctrl_c_is_ours(), _one_thread():
             process.start()
         theirs.close()
