@@ -6,6 +6,7 @@ from typing import Final
 from app.config.settings import Settings
 from app.market_data.inspect.trial import Trial
 from app.market_data.sources.errors import FILE
+from app.market_data.sources.text.headerless import KNOWN
 
 SETTINGS: Final = (
     "timestamp_column",
@@ -25,8 +26,8 @@ SETTINGS: Final = (
 )
 """Those that decide how a file is read."""
 _OF_BARS_AND_QUOTES: Final = frozenset({"open", "high", "low", "close", "bid", "ask", "last"})
-_OF_NO_HEADER: Final = frozenset({"open_time", "time", "transact_time", "price"})
-"""What Binance's files without a header are read by."""
+_OF_NO_HEADER: Final = frozenset({"price", *(known.time for known in KNOWN)})
+"""What the documented files without a header are read by."""
 
 
 def shell_line(trial: Trial) -> str:
