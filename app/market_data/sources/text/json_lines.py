@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from app.market_data.sources.errors import DataError, MalformedRows, printable
 from app.market_data.sources.text.csv_reader import CHUNK_BYTES, QUOTED_ROWS, RowBatch, joined_rows
 from app.market_data.sources.text.json_array import ArrayCutter, is_array
 from app.market_data.sources.text.streams import LINE_BYTES_MAX, TextStream
+
+T = TypeVar("T")
 
 _HEAD_LINES: Final = 100
 _DEPTH_MAX: Final = 4
@@ -79,22 +81,19 @@ def _object(text: bytes) -> dict[str, object]:
     Raises:
         ValueError: it is no JSON object.
     """
-    try:
-        return _OBJECT.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"not a JSON object: {error}") from None
+    return _decoded(_OBJECT, text, "object")
 
 
 def _array(text: bytes) -> list[object]:
-    """As :func:`_object`, of an array.
+    """As :func:`_object`, of an array."""
+    return _decoded(_ARRAY, text, "array")
 
-    Raises:
-        ValueError: it is no JSON array.
-    """
+
+def _decoded(decoder: msgspec.json.Decoder[T], text: bytes, what: str) -> T:
     try:
-        return _ARRAY.decode(text)
+        return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"not a JSON array: {error}") from None
+        raise ValueError(f"not a JSON {what}: {error}") from None
 
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, object], float_hook=str)

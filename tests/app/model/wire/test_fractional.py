@@ -12,7 +12,8 @@ from msgspec import Raw
 from app.model.money import Scale
 from app.model.orders import BUY, FILLED, IOC, PLAIN, Order
 from app.model.requests import OrderRequest, Reject
-from app.model.wire.answers import RemoteProtocolError, answer_decoder
+from app.model.wire.answers import answer_decoder
+from app.model.wire.frames import RemoteProtocolError
 from app.model.wire.order_answers import encode_any_ack
 from app.model.wire.order_json import decode_any, encode_order
 
