@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
 from app.config.settings import Settings, SettingsError
+from app.kernel.compiled import MEND, plain_modules
 from app.runtime.container import ipc_owner
 from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
@@ -39,6 +40,8 @@ def run_process(
     if life and service == "strategy" and settings.replay == "once" and life.run_is_over:
         return _repeat_end(life)
     log = get_logger()
+    if modules := plain_modules():
+        log.warning("not_compiled", modules=",".join(modules), effect="slow", mend=MEND)
     stop = Stop()
     stop.install()
     ipc_owner.watch(stop.on_shm_owner_death)

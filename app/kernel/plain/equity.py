@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.kernel.plain.memory import records_of
+from app.kernel.plain.memory import checked, records_of
 
 
 class Worth:
@@ -24,7 +24,7 @@ class Worth:
         step: int,
     ) -> None:
         """``price``, ``last_ns``: arrays with a value per symbol, which it keeps up to date."""
-        self.price, self.last_ns = price, last_ns
+        self.price, self.last_ns = checked(price, np.float64), checked(last_ns, np.int64)
         count = len(price)
         self._qty, self._short, self._since_ns = [0.0] * count, [0.0] * count, [0] * count
         if len(last_ns) != count or step < 1:

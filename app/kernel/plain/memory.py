@@ -100,6 +100,24 @@ def records_of(ticks: Any, *, writable: bool = False) -> npt.NDArray[np.void]:
     return words_of(ticks, writable=writable).reshape(-1).view(RECORD_DTYPE)
 
 
+def checked(array: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """An array of numbers, if it is what the compiled kernel takes.
+
+    Raises:
+        TypeError: no array.
+        ValueError: one of another type or shape, or not contiguous.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"an array is required, not {type(array).__name__}")
+    if array.dtype != dtype or array.ndim != 1:
+        raise ValueError(
+            f"expected one dimension of {dtype.__name__}, got {array.ndim} of {array.dtype}"
+        )
+    if not array.flags.c_contiguous:
+        raise ValueError("ndarray is not C-contiguous")
+    return array
+
+
 class Memory:
     """A segment's bytes, as items of each size.
 

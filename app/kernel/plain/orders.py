@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.kernel.plain.memory import records_of
+from app.kernel.plain.memory import checked, records_of
 
 Int8s = npt.NDArray[np.int8]
 
@@ -90,7 +90,8 @@ class OrderGate:
     ) -> None:
         if orders_max < 1:
             raise ValueError(f"orders_max {orders_max}: must be at least 1")
-        self._position, self._busy, self._symbols = position, busy, symbols
+        self._position, self._busy = checked(position, np.int8), checked(busy, np.uint8)
+        self._symbols = symbols
         self._every, self._orders_max = bool(every), orders_max
 
     def intents(self, ticks: Any, signals: Int8s, start: int) -> tuple[list[Intent], int]:
@@ -100,7 +101,7 @@ class OrderGate:
             ValueError: a signal other than +1, -1, 2, 0; fewer ticks than signals.
             IndexError: a tick with an unknown symbol.
         """
-        records, made = records_of(ticks), list[Intent]()
+        records, made, signals = records_of(ticks), list[Intent](), checked(signals, np.int8)
         if len(records) < len(signals) or start < 0:
             raise ValueError("ticks are fewer than signals")
         position, busy = self._position, self._busy
@@ -153,6 +154,7 @@ class OrderGate:
 
 def tally(signals: Int8s) -> tuple[int, int, int, int]:
     """``(buys, sells, flats, holds)``.  ``ValueError`` for a signal other than +1, -1, 2, 0."""
+    signals = checked(signals, np.int8)
     counts = [int(np.count_nonzero(signals == signal)) for signal in (1, -1, FLAT, 0)]
     if sum(counts) != len(signals):
         raise ValueError(_INVALID_SIGNAL)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.kernel.plain.memory import records_of
+from app.kernel.plain.memory import checked, records_of
 from app.kernel.plain.orders import FLAT, Int8s
 
 Int16s = npt.NDArray[np.int16]
@@ -55,7 +55,7 @@ def call_on_tick(
     signals: Int8s,
 ) -> None:
     """Call ``on_tick(Tick)`` for each record; BUY, SELL, FLAT, HOLD or None: +1, -1, 2, 0."""
-    moods = sentiments.tolist()
+    moods, signals = checked(sentiments, np.int16).tolist(), checked(signals, np.int8)
     for i, (event_ns, price, seq, _, symbol, _) in enumerate(records_of(ticks).tolist()):
         tick = Tick.__new__(Tick)
         tick._symbol, tick._price, tick._event_ns = symbols[symbol], price, event_ns
@@ -83,6 +83,7 @@ def join_sentiment(ticks: Any, events: Any, next_event: int, latest: Int16s, out
     event.
     """
     records, ahead = records_of(ticks), records_of(events)
+    latest, out = checked(latest, np.int16), checked(out, np.int16)
     if len(out) < len(records):
         raise ValueError("out is shorter than ticks")
     if next_event < 0:
@@ -141,7 +142,7 @@ class CrossAverage:
 
     def signals(self, ticks: Any, out: Int8s) -> None:
         """The moving averages' signal for each tick."""
-        records = records_of(ticks)
+        records, out = records_of(ticks), checked(out, np.int8)
         if len(out) < len(records):
             raise ValueError("out is shorter than ticks")
         symbols = records["symbol"].tolist()
@@ -158,7 +159,7 @@ class CrossAverage:
         """The averages' signal where the sentiment agrees with it, else 0."""
         count = len(records_of(ticks))
         self.signals(ticks, out)
-        if len(sentiments) < count:
+        if len(checked(sentiments, np.int16)) < count:
             raise ValueError("sentiments are shorter than ticks")
         moods, signals = sentiments[:count], out[:count]
         bears = (moods >= 0) & (moods < bearish)
