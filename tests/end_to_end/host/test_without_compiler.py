@@ -15,20 +15,12 @@ from app.config.settings import Settings
 from app.market_data.sources.loader import open_feed
 from tests.chaos.host import PROCESSES, HostStack
 from tests.support.environ import default_environ
-from tests.support.kernel.helpers import needs_compiled
+from tests.support.kernel.helpers import PLAIN_FIRST, needs_compiled
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.medium
 
 TICKS = 6000
-PLAIN = """\
-import sys
-
-import app.kernel
-from app.kernel.plain import kernel
-
-app.kernel._kernel = sys.modules["app.kernel._kernel"] = kernel
-"""
 
 
 def copy_of_program(folder: Path, *patterns: str) -> Path:
@@ -85,7 +77,7 @@ def test_plain_and_compiled_processes_share_memory(
     root = copy_of_program(tmp_path / "program")
     for service in slow:
         start = root / f"app/{service}/__init__.py"  # what it imports first
-        start.write_text(PLAIN + start.read_text())
+        start.write_text(PLAIN_FIRST + start.read_text())
     with HostStack(tmp_path / "out", root=root, data_path=data, pace="20000/s") as stack:
         assert stack.wait(100) == 0, stack.tail(60)
         assert services_that_say_it(stack.log_path.read_text()) == sorted(slow)

@@ -32,6 +32,16 @@ needs_compiled = pytest.mark.skipif(
     not _kernel.COMPILED, reason="its subject is the compiled kernel, which is not there"
 )
 
+PLAIN_FIRST = """\
+import sys
+
+import app.kernel
+from app.kernel.plain import kernel
+
+app.kernel._kernel = sys.modules["app.kernel._kernel"] = kernel
+"""
+"""Code with which a process has the plain kernel where there is a compiled one."""
+
 
 def refused() -> Any:
     """Expect ValueError, whatever it says."""
