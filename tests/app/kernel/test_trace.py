@@ -1,6 +1,7 @@
 """The rings of the trace; each test runs on the compiled and on the plain kernel."""
 
 import json
+import select
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from app.model.tick import TICK_DTYPE
 from app.model.wire.order_answers import encode_ack
 from app.order_manager.counts import Counts
 from app.runtime.trace.reader import whole_records
+from tests.support.children import SHM, Spawn
 from tests.support.kernel.helpers import (
     BOTH,
     SYMBOLS,
@@ -45,7 +47,7 @@ def times(kernel: Any, batches: int = 8) -> Any:
     return kernel.BatchTimes(bytearray(64 + 32 * batches))
 
 
-def read(memory: bytearray) -> list[dict[str, Any]]:
+def read(memory: bytes | bytearray) -> list[dict[str, Any]]:
     """The whole records, oldest first."""
     found, torn = whole_records(bytes(memory[HEAD_BYTES:]))
     assert not torn
@@ -295,3 +297,40 @@ def test_any_search_of_batches(
         for each in (compiled, plain):
             each.note(first, first + length, at_ns, at_ns + 1)
     assert compiled.find(seq, limit_ns) == plain.find(seq, limit_ns)
+
+
+WRITER = """
+    import mmap, sys
+    from app.kernel.plain.kernel import OrderTrace
+    with open(sys.argv[1], "r+b") as file:
+        trace = OrderTrace(memoryview(mmap.mmap(file.fileno(), 0)))
+    print("up", flush=True)
+    for line in sys.stdin:
+        if line == "hold\\n":
+            with trace._turns.turn():
+                print("holding", flush=True)
+                sys.stdin.readline()
+        else:
+            trace.append(1, 0, int(line), b"c", range(10))
+        print("done", flush=True)
+"""
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("killed", [False, True])
+def test_plain_processes_take_turns(name: str, spawn: Spawn, killed: bool) -> None:
+    """Python has no atomic addition; a process that is killed in its turn keeps nobody waiting."""
+    path = SHM / name
+    path.write_bytes(bytes(ring()))
+    first, second = spawn(WRITER, path), spawn(WRITER, path)
+    assert (first.line(), second.line()) == ("up", "up")
+    assert first.ask("hold") == "holding"
+    second.tell("7")
+    assert second.process.stdout is not None
+    assert not select.select([second.process.stdout], [], [], 0.3)[0], "it did not wait"
+    if killed:
+        first.kill()
+    else:
+        assert first.ask() == "done"
+    assert second.line() == "done"
+    assert [each["id"] for each in read(path.read_bytes())] == [7]
