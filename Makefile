@@ -83,11 +83,15 @@ test-slow: setup ## Soaks, long fault runs, every attack; `make test` has shorte
 test-fast: setup ## Unit and property tests on all cores, within a minute
 	$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not medium and not container"
 
-# A copy of the tracked files, in which nothing is compiled.
-test-plain: setup ## The same without compiled modules, and the tests of processes on this host
+# On a copy of the tracked files in which nothing is compiled.  Of the tests of processes, those that
+# cross the kernel: all of them pass, but not within minutes.
+PLAIN_MEDIUM := $(addprefix tests/,app/kernel app/main app/orderbook app/runtime/trace \
+	app/strategy/test_failure.py app/backtest/test_backtest.py end_to_end/host/test_without_compiler.py)
+test-plain: setup ## The same without compiled modules, then tests of processes on this host
 	@rm -rf build/plain && mkdir -p build/plain && ln -s ../../.venv build/plain/.venv
 	@git ls-files -z | tar --null --files-from=- --ignore-failed-read -cf - | tar -xf - -C build/plain
-	cd build/plain && ../../$(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not container"
+	cd build/plain && $(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "not bench and not slow and not medium and not container"
+	cd build/plain && $(PYTEST) -n $$(($$(nproc) * 3 / 2)) --dist worksteal -m "medium and not bench and not slow and not container" $(PLAIN_MEDIUM)
 
 lint: setup ## Run ruff and mypy --strict
 	$(BIN)/ruff check .
