@@ -36,9 +36,11 @@ def main() -> None:
         build_dir=OUTPUT,
         nthreads=int(jobs) if int(jobs) > 1 else 0,
     )
-    sys.argv = ["compile.py", "-q", "build_ext", "--inplace", "-j", jobs, "-b", OUTPUT]
-    # Not from the project's folder: its pyproject.toml has the kernel.
-    setup(name="compiled", ext_modules=made, script_args=["-q", "build_ext", "--inplace", "-j", jobs])
+    setup(
+        name="compiled",
+        ext_modules=made,
+        script_args=["-q", "build_ext", "--inplace", "-j", jobs, "-t", OUTPUT],
+    )
 
 
 if __name__ == "__main__":

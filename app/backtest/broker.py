@@ -54,6 +54,8 @@ class PaperBroker:
         """Signals, quantities and prices of orders that no rule touched, after ``_orders``."""
         self._taker: Account | None = None
         """Whose orders these are."""
+        self._numbered = 0
+        """Orders that have a number; the rest are in ``_taken``."""
         self._looked = False
         self._marks: dict[str, int] = {}
         """Prices as of the tick of the latest order."""
@@ -130,7 +132,7 @@ class PaperBroker:
         taken, self._taken, account = self._taken, [], self._taker
         if not taken or account is None:
             return
-        made, fill_no, number = [], self.core.last_fill_no, self.core.last_order_no
+        made, fill_no, number = [], self.core.last_fill_no, self._numbered
         for at, (intent, qty, price) in enumerate(taken, 1):
             side, symbol, event_ns = intent.signal, intent.symbol, intent.event_ns
             ts, order_id = seconds_text(event_ns), intent.order_id
@@ -141,6 +143,7 @@ class PaperBroker:
             made.append(order)
         self.core.account_for(made)
         self._orders += made
+        self._numbered += len(made)
 
     def fill(self, order: Order, seq: int, symbol_index: int, client: str) -> Fill:
         """What an executed order changes, for the equity curve."""
@@ -166,6 +169,7 @@ class PaperBroker:
         self._pending.clear()
         order = answer[0]
         self._orders.append(order)
+        self._numbered += 1
         return order
 
     def cost(self, client: str, symbol: str) -> int:

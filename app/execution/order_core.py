@@ -111,11 +111,6 @@ class OrderCore:
         return order.client_no in self._accounts.by_number
 
     @property
-    def last_order_no(self) -> int:
-        """The number of the latest order."""
-        return self._next_order_no - 1
-
-    @property
     def last_fill_no(self) -> int:
         """The number of the latest execution."""
         return self._next_fill_no - 1

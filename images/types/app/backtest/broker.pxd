@@ -13,7 +13,7 @@ from app.strategy.kit.held cimport Held
 cdef class PaperBroker:
     cdef PendingRows _pending
     cdef readonly OrderCore core
-    cdef object _decode, _unit, _symbols
+    cdef object _decode, _unit, _symbols, _numbered
     cdef list _orders, _taken
     cdef Account _taker
     cdef bint _looked
