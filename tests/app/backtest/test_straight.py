@@ -50,8 +50,8 @@ def ticks_of(rows: list[tuple[int, int, int]]) -> Any:
 
 def run(broker: PaperBroker, rows: list[tuple[int, int, int]], every: bool, pieces: int) -> Any:
     shares = Held(len(SYMBOLS), 10, every)
-    busy = np.zeros(len(SYMBOLS), np.int8)
-    gate = _kernel.OrderGate(SYMBOLS, shares.position, busy, every)
+    busy = np.zeros(len(SYMBOLS), np.uint8)
+    gate = _kernel.OrderGate(shares.position, busy, SYMBOLS, every, 64)
     ticks, signals = ticks_of(rows), np.array([row[2] for row in rows], np.int8)
     fills: list[Any] = []
     for piece in np.array_split(np.arange(len(rows)), pieces):
@@ -122,7 +122,6 @@ def test_an_order_of_another_kind_follows_on_the_same_state() -> None:
         {"risk_client_qty_max": 19},
         {"risk_client_position_qty_max": 100},
         {"risk_stack_daily_loss_max": 5.0},
-        {"risk_client_repeats_max": 5},
         {"risk_symbols_max": 2},
         {"risk_tick_size": 0.01},
         {"risk_client_notional_max": 1e12},

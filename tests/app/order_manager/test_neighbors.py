@@ -14,8 +14,8 @@ from app.order_manager.queries import OrderQueries
 from app.order_manager.server import OrderManagerServer
 from app.order_manager.session import Session
 from tests.support.children import eventually
-from tests.support.instead import Instead
 from tests.support.orders.frames import ORDER, frame
+from tests.support.orders.instead import Instead
 from tests.support.orders.server import RunningServer, running
 
 

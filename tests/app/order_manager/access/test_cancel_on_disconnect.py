@@ -9,8 +9,8 @@ import pytest
 from app.order_manager.service import CANCELS_MAX
 from app.order_manager.store.store import StoreUnavailableError
 from tests.support.children import eventually
-from tests.support.instead import Instead
 from tests.support.orders.frames import ORDER
+from tests.support.orders.instead import Instead
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import RunningServer, running
 
