@@ -2,6 +2,7 @@
 
 import dis
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from app.kernel import _kernel
 from app.strategy.kit.order_desk import Due, OrderDesk
 from app.strategy.kit.sized_intent import SizedIntent
-from app.strategy.kit.stepping import Cut, Stepper, code_of, overrides, own_kinds
+from app.strategy.kit.stepping import CLASSES_KEPT, Cut, Stepper, code_of, overrides, own_kinds
 
 PLACES: Final = {"buy", "sell", "target", "cancel", "open_orders"}
 """Methods of a strategy that need its orders."""
@@ -22,6 +23,7 @@ NO_SIGNALS: Final = (
 )
 
 
+@lru_cache(maxsize=CLASSES_KEPT)
 def places_orders(strategy: type, base: type) -> bool:
     """Whether a class places orders itself: it says so, or its code shows it."""
     said = getattr(strategy, "places_orders", None)

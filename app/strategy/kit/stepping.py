@@ -7,6 +7,7 @@ ticks were batched.  All other strategies get whole batches.
 
 import dis
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import CodeType
 from typing import Any, Final, NoReturn
 
@@ -23,6 +24,9 @@ ANSWERS: Final = {"position", "average_price", "realised", "unrealised", "holdin
 
 SIGNALS: Final = {"BUY": 1, "SELL": -1, "FLAT": _kernel.FLAT, "HOLD": 0}
 
+CLASSES_KEPT: Final = 16
+"""Classes whose code is read once: reading takes as long as some thousand ticks."""
+
 Ticks = npt.NDArray[np.void]
 Signals = npt.NDArray[np.int8]
 
@@ -32,6 +36,7 @@ def overrides(strategy: type, base: type, name: str) -> bool:
     return getattr(strategy, name) is not getattr(base, name)
 
 
+@lru_cache(maxsize=CLASSES_KEPT)
 def wants_answers(strategy: type, base: type) -> bool:
     """Whether decisions may depend on answers: the class says so, or its code shows it."""
     said = getattr(strategy, "sees_answers", None)
