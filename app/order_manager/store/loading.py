@@ -12,6 +12,7 @@ from app.model.orders import BEYOND_64_BITS, ORDER_FIELDS, Order
 from app.order_manager.store.positions import Positions, read_positions
 from app.order_manager.store.schema import IS_OPEN, StoreError
 
+_MAYBE_TEXT: Final = tuple(map(ORDER_FIELDS.index, BEYOND_64_BITS))
 ROWS_TOGETHER: Final = 32
 _ROW: Final = f"({','.join('?' * len(ORDER_FIELDS))})"
 _INSERT: Final = f"INSERT INTO orders VALUES{_ROW}"
@@ -113,7 +114,7 @@ def read_orders(
 
 def order_of(row: Iterable[Any]) -> Order:
     """An order from its row."""
-    order = Order(*row)
-    for name in BEYOND_64_BITS:
-        setattr(order, name, int(getattr(order, name)))
-    return order
+    values = list(row)
+    for at in _MAYBE_TEXT:
+        values[at] = int(values[at])
+    return Order(*values)
