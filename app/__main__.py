@@ -51,9 +51,6 @@ COMMANDS: Final = {
 }
 """Name -> module and function, help text."""
 
-COMPUTING: Final = frozenset({"backtest", "watch", "sweep", "compare", "proof"})
-"""They say it where they are slow because nothing is compiled; processes say it in their log."""
-
 
 class LazyGroup(click.Group):
     """Imports a subcommand's module only when it runs, not for help or completion."""
@@ -62,17 +59,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, listed, rest = super().resolve_command(ctx, args)
-        command = load(name) if name and listed else None
-        if name in COMPUTING and not {"-h", "--help"} & {*rest} and (problem := slow_because()):
-            print(f"{name}: {problem}", file=sys.stderr)
-        return name, command, rest
-
-
-def slow_because() -> str:
-    """See :func:`app.kernel.compiled.warning`; imported only where a command computes."""
-    from app.kernel.compiled import warning
-
-    return warning()
+        return name, load(name) if name and listed else None, rest
 
 
 def load(name: str) -> click.Command:
