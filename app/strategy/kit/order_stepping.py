@@ -23,12 +23,16 @@ NO_SIGNALS: Final = (
 )
 
 
-@lru_cache(maxsize=CLASSES_KEPT)
 def places_orders(strategy: type, base: type) -> bool:
     """Whether a class places orders itself: it says so, or its code shows it."""
     said = getattr(strategy, "places_orders", None)
     if said is not None:
         return bool(said)
+    return _calls_orders(strategy, base)
+
+
+@lru_cache(maxsize=CLASSES_KEPT)
+def _calls_orders(strategy: type, base: type) -> bool:
     read: set[str] = set()
     stored: set[str] = set()
     for kind in own_kinds(strategy, base):

@@ -36,7 +36,6 @@ def overrides(strategy: type, base: type, name: str) -> bool:
     return getattr(strategy, name) is not getattr(base, name)
 
 
-@lru_cache(maxsize=CLASSES_KEPT)
 def wants_answers(strategy: type, base: type) -> bool:
     """Whether decisions may depend on answers: the class says so, or its code shows it."""
     said = getattr(strategy, "sees_answers", None)
@@ -44,6 +43,11 @@ def wants_answers(strategy: type, base: type) -> bool:
         return bool(said)
     if any(overrides(strategy, base, name) for name in ("on_fill", "on_reject")):
         return True
+    return _reads_answers(strategy, base)
+
+
+@lru_cache(maxsize=CLASSES_KEPT)
+def _reads_answers(strategy: type, base: type) -> bool:
     read: set[str] = set()
     stored: set[str] = set()
     for kind in own_kinds(strategy, base):
