@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make .venv with the locked packages, or compile the kernel into app/kernel/: Make calls this when a
 # lock file or a source has changed.  Or install what STRATEGY_REQUIREMENTS names, if that has changed.
+# Without a compiler the stack runs as plain Python; the next `make setup` tries again.
 # Usage: venv.sh packages|kernel|strategy
 set -eu
 cd "$(dirname "$0")/.."
@@ -33,30 +34,55 @@ strategy() {
 }
 
 # Debian has Python.h in a separate package.  If it is not installed, unpack the package into the
-# venv: this needs no root and changes nothing outside.
+# venv: this needs no root and changes nothing outside.  Prints what the compiler is told then.
 headers() {
     set -- $("$venv/bin/python" -c 'import sys, sysconfig
 print(sysconfig.get_path("include"), "libpython%d.%d-dev" % sys.version_info[:2])')
     [ -e "$1/Python.h" ] && return
     if ! [ -e "$venv/headers$1/Python.h" ]; then
-        hint="Python.h is missing; install the headers of this Python (on Debian: $2)"
-        command -v apt-get >/dev/null || fail "$hint"
+        command -v apt-get >/dev/null || return 0
         echo "setup: Python.h from $2" >&2
         mkdir -p "$venv/headers"
         (cd "$venv/headers" && apt-get download -q "$2" >/dev/null 2>&1 \
-            && dpkg-deb -x "$2"_*.deb . && rm -f "$2"_*.deb) || fail "$hint"
+            && dpkg-deb -x "$2"_*.deb . && rm -f "$2"_*.deb) || return 0
     fi
     echo "-I$PWD/$venv/headers$1 -I$PWD/$venv/headers/usr/include"
 }
 
+# The first of C's and Python's headers that is not there.
+missing_header() {
+    include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    for header in stdio.h linux/futex.h Python.h; do
+        echo "#include <$header>" | gcc ${CFLAGS:-} $flags "-I$include" -E -x c - >/dev/null 2>&1 || {
+            echo "$header"
+            return
+        }
+    done
+}
+
 kernel() {
-    command -v gcc >/dev/null || fail "gcc is missing (on Debian: apt-get install gcc libc6-dev)"
+    rm -f "$venv/kernel.stamp"
+    missing=""
+    command -v gcc >/dev/null || missing="gcc"
+    [ -n "$missing" ] || flags=$(headers)
+    [ -n "$missing" ] || missing=$(missing_header)
+    if [ -n "$missing" ]; then
+        # What was compiled from other sources must not run in their place.
+        find app -name '*.so' -delete
+        echo "setup: $missing is missing, so nothing is compiled and everything runs slowly, as plain" \
+            "Python; install gcc and the headers of this Python (Debian: apt-get install gcc" \
+            "libc6-dev python3-dev), then make setup" >&2
+        return
+    fi
     echo "setup: kernel"
-    flags=$(headers)
     CFLAGS="${CFLAGS:-} $flags" "$venv/bin/python" -W ignore \
         -c 'import setuptools; setuptools.setup()' -q build_ext --inplace \
         >"$venv/kernel.log" 2>&1 || { cat "$venv/kernel.log"; exit 1; }
+    echo "setup: order core"
+    CFLAGS="${CFLAGS:-} $flags" "$venv/bin/python" images/compile.py >"$venv/core.log" 2>&1 \
+        || { cat "$venv/core.log"; exit 1; }
     grep -A 5 'warning:' "$venv/kernel.log" || true
+    touch "$venv/kernel.stamp"
 }
 
 "$1"

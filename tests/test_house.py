@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execution": {"model", "execution/costs"},
     "execution/costs": {"model"},
     # What is compiled, settings, shared memory.
-    "kernel": set(),
+    "kernel": {"kernel/plain"},
+    "kernel/plain": set(),
     "config": MODEL,
     "shared_memory_utils": {"model", "kernel"},
     # What every process needs: life cycle, log, network, metrics.
@@ -94,6 +95,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 ENTRIES_MAX = 14
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
+COMPILED = (".pyx", ".py")
+"""What C is generated from."""
 SOURCES = {".py", ".pyi", ".pyx", ".pxi", ".h", ".c"}
 EMPTY = tuple(f"app/runtime/{room}__init__.py" for room in ("", "container/", "metrics/"))
 LIGHT = tuple(f"app/runtime/container/{name}.py" for name in ("ipc_owner", "keeper", "plain_log"))
@@ -149,10 +152,14 @@ def room_of(tree: Path, file: Path) -> str:
 
 
 def files(tree: Path, *suffixes: str) -> list[Path]:
-    """Sources below app/ and tests/, without the generated ``_kernel.c``."""
+    """Sources below app/ and tests/, without the C that is generated beside its source."""
     found = (path for part in ("app", "tests") for path in (tree / part).rglob("*"))
-    generated = tree / "app/kernel/_kernel.c"
-    return sorted(p for p in found if p.suffix in (suffixes or SOURCES) and p != generated)
+    return sorted(
+        path
+        for path in found
+        if path.suffix in (suffixes or SOURCES)
+        and not (path.suffix == ".c" and any(map(Path.exists, map(path.with_suffix, COMPILED))))
+    )
 
 
 def app_imports(tree: Path) -> Iterator[Import]:
@@ -215,7 +222,7 @@ def folders_are_small(tree: Path) -> list[str]:
     for folder in sorted({parent for file in files(tree) for parent in file.parents}):
         if folder.is_relative_to(tree / "app") or folder.is_relative_to(tree / "tests"):
             names = {p.name for p in folder.iterdir()} - {"README.md"}
-            visible = [name for name in names if not name.startswith((".", "_"))]
+            visible = [n for n in names if not n.startswith((".", "_")) and not n.endswith(".so")]
             if len(visible) > ENTRIES_MAX:
                 found.append(f"{folder.relative_to(tree)}: {len(visible)} entries")
     return found

@@ -16,6 +16,7 @@ from app.backtest.results.recorder import Recorder
 from app.backtest.results.run_result import REPORT_HTML, BacktestResult
 from app.config.loading import EXIT_SETTINGS, print_settings_error, settings_or_exit
 from app.config.settings import Settings, SettingsError
+from app.kernel.compiled import warning
 from app.market_data.feed import Feed
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import open_feed
@@ -74,7 +75,7 @@ def command(
     except (DataError, StrategyError) as error:
         print(f"backtest: {error}", file=sys.stderr)
         return 1
-    show(*backtest_report.blocks(result, settings.shown_data_path, capital), file=sys.stdout)
+    _show(result, settings, capital)
     folder = Path(out or Path(settings.output_dir) / "backtest")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,13 @@ def command(
         print(f"backtest: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _show(result: Result, settings: Settings, capital: float) -> None:
+    """The report; and on standard error why it took so long, if nothing is compiled."""
+    show(*backtest_report.blocks(result, settings.shown_data_path, capital), file=sys.stdout)
+    if problem := warning():
+        print(f"backtest: {problem}", file=sys.stderr)
 
 
 def _why_not_writable(folder: Path) -> str:

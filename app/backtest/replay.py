@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from app.backtest.broker import PaperBroker
 from app.backtest.feed_reader import FeedReader
-from app.backtest.result import EQUITY_POINTS, Curve, Fill, Result
+from app.backtest.result import EQUITY_POINTS, Curve, Fill, OrdersLater, Result
 from app.config.settings import Settings
 from app.kernel import _kernel
 from app.market_data.feed import Feed
@@ -82,7 +82,7 @@ def replay(
 ) -> Result:
     """The same of the ``total`` ticks that ``reader`` has; ``points``: of the equity curve."""
     engine = Engine(strategy or load_strategy(settings.strategy), symbols, settings)
-    broker, client = PaperBroker(settings), settings.strategy_client
+    broker, client = PaperBroker(settings, symbols), settings.strategy_client
     curve = Curve(len(symbols), total, points, broker.core.borrow.rate)
     tally = np.zeros(4, np.int64)
     next_progress = PROGRESS_EVERY_TICKS
@@ -111,7 +111,7 @@ def replay(
         total,
         took_s,
         client,
-        broker.orders,
+        OrdersLater(broker.count, broker.take_orders),
         broker.positions(client),
         dict(zip(symbols, curve.last_price.tolist(), strict=True)),
         curve,

@@ -1,6 +1,7 @@
 """The result of a backtest: orders, positions and the equity curve."""
 
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, overload
 
 import msgspec
 import numpy as np
@@ -40,6 +41,38 @@ class Fill(NamedTuple):
     event_ns: int = 0
     latency: float = 0.0
     signed_units: int = 0
+
+
+class OrdersLater(Sequence[Order]):
+    """The orders of a run, made when somebody looks at one of them."""
+
+    def __init__(self, count: int, make: Callable[[], list[Order]]) -> None:
+        self._count, self._make = count, make
+        self._made: list[Order] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Order: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Order]: ...
+    def __getitem__(self, at: int | slice) -> Order | list[Order]:
+        return self._all()[at]
+
+    def __iter__(self) -> Iterator[Order]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == list(other)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (self._all(),)
+
+    def _all(self) -> list[Order]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 def share_a_ns(borrow_rate: int) -> float:
@@ -124,7 +157,7 @@ class Result(msgspec.Struct):
     ticks: int
     took_s: float
     client: str
-    orders: list[Order]
+    orders: Sequence[Order]
     positions: dict[str, Position]
     last_price: dict[str, float]
     curve: Curve

@@ -120,6 +120,14 @@ class Accounts:
         self.by_number[order.client_no].remove_open(order)
         self.stack.remove_open(order)
 
+    def add_executed(self, order: Order) -> None:
+        """Add to the stack what its client's position has already."""
+        client, total = self.by_number[order.client_no], self.stack.positions[order.symbol]
+        total.qty += order.side * order.filled_qty
+        total.cost += order.side * order.filled_notional
+        total.mark = order.exec_price
+        client.id_high = max(client.id_high, order.id)
+
     def execute(
         self,
         client: Account,
@@ -140,10 +148,9 @@ class Accounts:
         if fee or slippage or impact or borrow:
             position.charge(fee, slippage, impact, borrow)
             total.cost += fee + borrow
-        position.apply(side, qty, price, event_ns=event_ns)
+        paid = position.apply(side, qty, price, event_ns)
         position.fill_no = fill_no
-        signed = side * qty
-        total.qty += signed
-        total.cost += signed * price
+        total.qty = total.qty + qty if side > 0 else total.qty - qty
+        total.cost = total.cost + paid
         total.mark = price
         return position, borrow

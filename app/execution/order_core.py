@@ -7,7 +7,7 @@ No sockets, no clock, no files: time is an argument, prices and venue are inject
 If the rows cannot be stored, rebuild the core from the stored ones (:meth:`OrderCore.recover`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -24,16 +24,17 @@ from app.model.orders import (
     DENY,
     EXPIRE,
     OPEN_STATES,
-    PENDING_NEW,
     PLAIN,
     REJECT,
     STATUS_NAMES,
     Order,
+    OrderRequest,
     db_int,
+    order_of,
 )
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
-from app.model.requests import MAX_CLIENT_ID, OrderRequest, Reject
+from app.model.requests import MAX_CLIENT_ID, Reject
 from app.model.timestamps import DAY_NS
 from app.model.words import one_word
 
@@ -149,23 +150,47 @@ class OrderCore:
         finally:
             self.gate.end_order()
 
+    def open_account(self, name: str) -> Account:
+        """The account of a client, new if it has sent no order so far."""
+        client = self.clients.get(name) or Account(self._next_client_no, name)
+        self._keep(client)
+        return client
+
+    def executes_all(self, client: Account, symbols: Sequence[str], qty_max: int) -> bool:
+        """Whether a client's PLAIN orders at ticks, up to ``qty_max``, execute as they ask."""
+        return (
+            self.gate.passes_all(client, symbols, qty_max)
+            and not self.borrow.rate
+            and getattr(self._venue, "takes_all_as_asked", False)
+        )
+
+    def account_for(self, orders: Iterable[Order]) -> None:
+        """Take orders that their sender has executed on its position: :meth:`executes_all`."""
+        for order in orders:
+            self._accounts.add_executed(order)
+            self._next_order_no, self._next_fill_no = order.order_no + 1, order.exec_first + 1
+
     def _decide(
         self, request: OrderRequest, client: Account, now_ns: int, at_tick: bool
     ) -> tuple[Order, bool] | Reject:
         if self.gate.watches_loss:
-            self._roll_day(client, request, now_ns)
+            for account in self.gate.roll_day(client, request, now_ns):
+                # A new client's day is written together with the client.
+                if account.client_no != self._next_client_no:
+                    self._pending.days[account.client_no] = account
         reject = self.gate.check(request, client, now_ns)
         if reject is not None and reject.retryable:
             return reject._replace(details=details_of(request))
         order = self._record(request, client, now_ns)
         if reject is not None:
             order.apply(DENY)
-            order.code, order.msg = reject.code, reject.msg
+            order.code, order.msg = int(reject.code), reject.msg
             if reject.code == RejectCode.DAILY_LOSS:
                 self._trip(client, reject, now_ns)
         else:
             self._place(order, client, now_ns, at_tick)
-        self._pending.orders.append(order.row())
+        # An order that rests may change before its row is written.
+        self._pending.orders.append(order.copy() if order.status in OPEN_STATES else order)
         return order, False
 
     def _record(self, request: OrderRequest, client: Account, now_ns: int) -> Order:
@@ -177,36 +202,27 @@ class OrderCore:
             if number <= client.id_high and self._lookup.find(client.client_no, number):
                 number = client.id_high + 1
             order_id = number
+        self._keep(client)
+        if order_id > client.id_high:
+            client.id_high = order_id
+        self._next_order_no = number + 1
+        return order_of(request, number, client.client_no, order_id, now_ns)
+
+    def _keep(self, client: Account) -> None:
         if client.client_no == self._next_client_no:
             self._next_client_no += 1
             self._accounts.add(client)
             self._pending.clients.append((client.client_no, client.name))
             if self.gate.watches_loss:
                 self._pending.days[client.client_no] = client
-        if order_id > client.id_high:
-            client.id_high = order_id
-        self._next_order_no = number + 1
-        return Order(
-            number,
-            client.client_no,
-            order_id,
-            now_ns,
-            request.side,
-            request.symbol,
-            request.qty,
-            request.price,
-            request.type,
-            request.tif,
-            request.ts,
-            PENDING_NEW,
-        )
 
     def _place(self, order: Order, client: Account, now_ns: int, at_tick: bool) -> None:
         """Send a checked order to the venue and account for its immediate executions."""
-        report = self._venue.submit(order, at_tick=at_tick)
+        report = self._venue.submit(order, at_tick)
         if report.reject is not None:
             order.apply(REJECT)
-            order.code, order.msg = report.reject
+            code, order.msg = report.reject
+            order.code = int(code)
             return
         order.apply(ACCEPT)
         if report.executions:
@@ -369,25 +385,6 @@ class OrderCore:
         for account, name in ((client, client.name), (self.stack, None)):
             if account.mode != KILLED and self.gate.loss_exceeded(account):
                 self.set_mode(name, KILLED, reject.msg, now_ns)
-
-    def _roll_day(self, client: Account, request: OrderRequest, now_ns: int) -> None:
-        """Reset the daily loss when a new day has begun.
-
-        In a replay the day is the market's, so that the outcome does not depend on when the replay
-        runs; live it is the clock's.  It never goes back: an order of an earlier day, from a
-        strategy that joined late, must not give the stack a new budget.
-        """
-        event_ns = self.gate.event_ns(request) if self.gate.config.replaying else now_ns
-        if event_ns is None:
-            return
-        day = event_ns // DAY_NS
-        for account in (client, self.stack):
-            if account.day < day:
-                account.day_base += self.gate.profit_today(account)
-                account.day = day
-                # A new client's day is written together with the client.
-                if account.client_no != self._next_client_no:
-                    self._pending.days[account.client_no] = account
 
     def positions(self) -> Iterator[tuple[str, str, Position]]:
         """Client name, symbol and position, for all clients."""

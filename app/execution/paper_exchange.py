@@ -10,7 +10,7 @@ from typing import Final
 from app.execution.costs.fees import NO_FEES, Fees
 from app.execution.costs.slippage import NO_SLIPPAGE, Slippage
 from app.execution.prices import PriceSource
-from app.execution.venue import Execution, Report
+from app.execution.venue import Execution, Report, execution_of, report_of
 from app.model.money import MAX_PRICE, UNITS, money_text
 from app.model.orders import BUY, IOC, LIMIT, PLAIN, SIDE_NAMES, Order
 from app.model.reject_codes import RejectCode
@@ -56,11 +56,16 @@ class PaperExchange:
         self._seen: dict[str, int] = {}
         """Symbol -> sequence of the last book update that its resting orders have seen."""
 
-    def submit(self, order: Order, *, at_tick: bool) -> Report:
+    @property
+    def takes_all_as_asked(self) -> bool:
+        """Whether each PLAIN order at its tick executes whole, at its own price, for nothing."""
+        return self._is_free and self._fill_percent == 100
+
+    def submit(self, order: Order, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
         if at_tick and order.type == LIMIT and order.tif == IOC:
             assert order.price is not None
-            return Report((self._execution(order, order.price, order.price),))
+            return report_of((self._execution(order, order.price, order.price),), False, None)
         tick_price = order.price if at_tick and order.type == PLAIN else None
         market = self._market(order) if tick_price is None else tick_price
         if market is None:
@@ -74,7 +79,7 @@ class PaperExchange:
             return _off_the_market(order, price)
         if price > MAX_UNITS:
             return _beyond_money(order, price)
-        return Report((self._execution(order, price, market),))
+        return report_of((self._execution(order, price, market),), False, None)
 
     def _execute_or_rest(self, order: Order, price: int | None, market: int) -> Report:
         done: tuple[Execution, ...] = ()
@@ -83,7 +88,7 @@ class PaperExchange:
         rests = order.tif != IOC and not (done and done[0].qty == order.qty)
         if rests:
             self._rest(order)
-        return Report(done, rests)
+        return report_of(done, rests, None)
 
     def cancel(self, order: Order) -> None:
         """Forget a resting order."""
@@ -130,12 +135,12 @@ class PaperExchange:
     def _execution(self, order: Order, price: int, market: int) -> Execution:
         qty = self._quantity_now(order)
         if self._is_free:
-            return Execution(qty, price)
+            return execution_of(qty, price, 0, 0, 0)
         before = self._fees.of(order.filled_qty, order.filled_notional)
         after = self._fees.of(order.filled_qty + qty, order.filled_notional + qty * price)
         worse = abs(price - market)
         flat = min(self._slippage.flat(market), worse)
-        return Execution(qty, price, after - before, qty * flat, qty * (worse - flat))
+        return execution_of(qty, price, after - before, qty * flat, qty * (worse - flat))
 
     def _quantity_now(self, order: Order) -> int:
         """The quantity that executes now."""
@@ -152,9 +157,9 @@ class EchoVenue(PaperExchange):
     For trying a client of the order port without the rest of the stack.
     """
 
-    def submit(self, order: Order, *, at_tick: bool) -> Report:
+    def submit(self, order: Order, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""
-        return super().submit(order, at_tick=at_tick or order.type == PLAIN)
+        return PaperExchange.submit(self, order, at_tick or order.type == PLAIN)
 
 
 def _marketable(order: Order, price: int) -> bool:

@@ -16,8 +16,8 @@ class PendingRows:
 
     def __init__(self) -> None:
         self.clients: list[tuple[int, str]] = []
-        self.orders: list[tuple[object, ...]] = []
-        """Orders in the state in which they are acknowledged; such a row never changes."""
+        self.orders: list[Order] = []
+        """Orders in the state in which they are acknowledged; none of them changes any more."""
         self.fills: list[tuple[int | str | None, ...]] = []
         """Executions that are in no order's row, as rows of the store's table ``executions``."""
         self.positions: dict[tuple[int, str], Position] = {}

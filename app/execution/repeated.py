@@ -1,9 +1,9 @@
 """An order whose id was used before: the same order again, or another one."""
 
 from app.model.money import WHOLE, Scale, money_text
-from app.model.orders import SIDE_NAMES, Order
+from app.model.orders import SIDE_NAMES, Order, OrderRequest
 from app.model.reject_codes import RejectCode
-from app.model.requests import OrderRequest, Reject
+from app.model.requests import Reject
 from app.model.words import one_word
 
 

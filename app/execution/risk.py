@@ -4,21 +4,21 @@ A limit of 0 is no limit, and a check without a limit costs nothing.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from app.execution.accounts import ACTIVE, STACK_CLIENT_NO, Account
-from app.execution.prices import BookPrice, PriceSource
+from app.execution.prices import BookPrice, NoPrices, PriceSource
 from app.execution.risk_checks import ACCOUNT, ALWAYS, CHECKS, MODE, Check, PreparedCheck
 from app.execution.risk_config import SHARED_LIMITS, RiskConfig
 from app.execution.risk_context import AccountLimits, RiskContext
-from app.model.orders import Order
+from app.model.orders import Order, OrderRequest
 from app.model.position import Position
 from app.model.reject_codes import RejectCode, retryable
-from app.model.requests import OrderRequest, Reject
-from app.model.timestamps import NS_PER_S, ts_event_ns
+from app.model.requests import Reject
+from app.model.timestamps import DAY_NS, NS_PER_S, ts_event_ns
 
 REPEATS_KEYS_MAX: Final = 10_000
 
@@ -63,6 +63,24 @@ class RiskGate:
                 return Reject(code, msg, retryable=retryable(code, self.config.replaying))
         return None
 
+    def passes_all(self, client: Account, symbols: Sequence[str], qty_max: int) -> bool:
+        """Whether every PLAIN order of these symbols, up to this quantity, passes every check."""
+        if client.mode != ACTIVE or self.stack.mode != ACTIVE or self.watches_loss:
+            return False
+        if self.counts_repeats:
+            return False
+        known = len({*self.stack.positions, *symbols})
+        harmless = {
+            # An order without a type never rests.
+            RejectCode.OPEN_ORDERS: True,
+            RejectCode.SYMBOLS_MAX: known <= self.config.symbols_max,
+            RejectCode.QTY_MAX: qty_max <= self._account_limits("qty_max").tightest,
+            # Without a book, every symbol is known.
+            RejectCode.NO_BOOK: isinstance(self._context.prices, NoPrices),
+            RejectCode.UNKNOWN_SYMBOL: isinstance(self._context.prices, NoPrices),
+        }
+        return all(harmless.get(self._codes[check], False) for check in self._checks_when_active)
+
     def limits(self, account: Account) -> dict[str, Any]:
         """All limits that hold for ``account``, by name, in the units of orders."""
         config = self.config
@@ -98,6 +116,23 @@ class RiskGate:
             return None if order.ts is None else ts_event_ns(order.ts)
         book = self._context.prices.read(order.symbol)
         return None if book is None else book.event_ns
+
+    def roll_day(self, client: Account, request: OrderRequest, now_ns: int) -> list[Account]:
+        """Reset the daily loss when a new day has begun; returns the accounts that have one.
+
+        In a replay the day is the market's, so that the outcome does not depend on when the replay
+        runs; live it is the clock's.  It never goes back: an order of an earlier day, from a
+        strategy that joined late, must not give the stack a new budget.
+        """
+        event_ns = self.event_ns(request) if self.config.replaying else now_ns
+        if event_ns is None:
+            return []
+        day = event_ns // DAY_NS
+        rolled = [account for account in (client, self.stack) if account.day < day]
+        for account in rolled:
+            account.day_base += self.profit_today(account)
+            account.day = day
+        return rolled
 
     def profit_today(self, account: Account) -> int:
         """Realized and unrealized profit since the day began."""

@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 from app.execution.accounts import HALTED, KILLED, REDUCE, Account
 from app.execution.risk_context import AccountLimits, RiskContext
 from app.model.money import money_text
-from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES
+from app.model.orders import BUY, IOC, LIMIT, SIDE_NAMES, OrderRequest
 from app.model.position import Position
 from app.model.reject_codes import RejectCode
-from app.model.requests import OrderRequest
 from app.model.timestamps import NS_PER_S
 from app.model.token_bucket import TokenBucket
 

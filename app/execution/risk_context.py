@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from app.execution.accounts import STACK_CLIENT_NO, Account
 from app.execution.prices import BookPrice, PriceSource
 from app.model.money import WHOLE, Scale
-from app.model.orders import BUY
+from app.model.orders import BUY, OrderRequest
 from app.model.position import Position
-from app.model.requests import OrderRequest
 
 
 class RiskContext:

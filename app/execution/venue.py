@@ -10,38 +10,61 @@ the venue for the state of every order that is still open.
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-import msgspec
-
-from app.model.orders import Order
+from app.model.orders import Order, Record
 from app.model.reject_codes import RejectCode
 
 
-class Execution(msgspec.Struct, frozen=True, gc=False):
-    """A quantity at a price, and what it costs, in 1e-9 money units.
+class Execution(Record):
+    """A quantity at a price, and what it costs, in 1e-9 money units.  It never changes.
 
     ``fee``: what the venue takes.  ``slippage`` (with half the spread) and ``impact`` are in the
     price: by how much the quantity is worse than at the market's.
     """
 
-    qty: int
-    price: int
-    fee: int = 0
-    slippage: int = 0
-    impact: int = 0
+    __slots__ = fields = ("qty", "price", "fee", "slippage", "impact")
+
+    def __init__(
+        self, qty: int, price: int, fee: int = 0, slippage: int = 0, impact: int = 0
+    ) -> None:
+        self.qty, self.price, self.fee = qty, price, fee
+        self.slippage, self.impact = slippage, impact
 
 
-class Report(msgspec.Struct, frozen=True, gc=False):
+class Report(Record):
     """A venue's answer to a new order: immediate executions, and whether the remainder rests."""
 
-    executions: tuple[Execution, ...] = ()
-    rests: bool = False
-    reject: tuple[RejectCode, str] | None = None
+    __slots__ = fields = ("executions", "rests", "reject")
+
+    def __init__(
+        self,
+        executions: tuple[Execution, ...] = (),
+        rests: bool = False,
+        reject: tuple[RejectCode, str] | None = None,
+    ) -> None:
+        self.executions, self.rests, self.reject = executions, rests, reject
+
+
+def execution_of(qty: int, price: int, fee: int, slippage: int, impact: int) -> Execution:
+    """Three times as fast as the class."""
+    execution = Execution.__new__(Execution)
+    execution.qty, execution.price, execution.fee = qty, price, fee
+    execution.slippage, execution.impact = slippage, impact
+    return execution
+
+
+def report_of(
+    executions: tuple[Execution, ...], rests: bool, reject: tuple[RejectCode, str] | None
+) -> Report:
+    """Three times as fast as the class."""
+    report = Report.__new__(Report)
+    report.executions, report.rests, report.reject = executions, rests, reject
+    return report
 
 
 class Venue(Protocol):
     """Takes orders that passed the checks."""
 
-    def submit(self, order: Order, *, at_tick: bool) -> Report:
+    def submit(self, order: Order, at_tick: bool) -> Report:
         """Take a new order.  Unless the report says ``rests``, an open remainder is canceled.
 
         ``at_tick``: the order's price is the market's, as of the tick it was decided on.  A PLAIN

@@ -1,4 +1,4 @@
-"""Types of the compiled kernel; its docstrings are in the ``.pxi`` files."""
+"""Types of the kernel, compiled or plain; docstrings are in the ``.pxi`` files and ``plain``."""
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
@@ -10,6 +10,8 @@ Ticks = npt.NDArray[np.void]  # of TICK_DTYPE
 Bytes = bytearray | memoryview
 Int8s = npt.NDArray[np.int8]
 Int16s = npt.NDArray[np.int16]
+
+COMPILED: bool
 
 LAYOUT_VERSION: int
 BOOK_MAGIC: int

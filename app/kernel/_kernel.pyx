@@ -4,7 +4,7 @@
 
 Receives and parses the text feed, writes the price book and the ring, hands batches to readers, and
 runs the inner loops of strategies.  Memory layout, fences and futexes are in ``layout.h``.  The twin
-in ``tests/support/kernel/twin.py`` implements the same behavior in plain Python.
+in ``plain`` does the same in plain Python, and takes its place where there is no compiler.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -164,6 +164,7 @@ cdef enum:
 
 cdef uint64_t NO_TEXT = ~<uint64_t>0  # differs from any four bytes of text
 
+COMPILED = True  # the plain kernel, in ``plain``, has False
 LAYOUT_VERSION = LAYOUT_VERSION_C
 BOOK_MAGIC = BOOK_MAGIC_C
 RING_MAGIC = RING_MAGIC_C

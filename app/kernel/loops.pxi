@@ -52,13 +52,19 @@ cdef enum:
 UNDECIDED = S_UNDECIDED
 
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object)
+
+
 def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, int8_t[::1] signals):
     """Call ``on_tick(Tick)`` for each record; BUY, SELL, FLAT, HOLD or None: +1, -1, 2, 0."""
     cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i
-    cdef Tick tick
+    cdef Tick tick = None
     for i in range(span.count):
-        tick = Tick.__new__(Tick)
+        # The strategy has kept none of the last tick: its memory serves again.
+        if tick is None or Py_REFCNT(tick) > 1:
+            tick = Tick.__new__(Tick)
         tick.symbol = <str>symbols[span.at[i].symbol]
         tick.price = span.at[i].price
         tick.event_ns = span.at[i].event_ns

@@ -4,9 +4,7 @@ Money is int in 1e-9 units (:mod:`app.model.money`), quantity int in units of 10
 int64 nanoseconds since the epoch in UTC.
 """
 
-from typing import Final
-
-import msgspec
+from typing import Any, ClassVar, Final
 
 from app.model.money import divide
 
@@ -55,6 +53,16 @@ TRANSITIONS: Final = {
     (PARTIALLY_FILLED, EXPIRE): EXPIRED,
 }
 
+_EVENTS: Final = DENY + 1
+_NEXT: Final = tuple(
+    [
+        TRANSITIONS.get((status, event))
+        for status in range(len(STATUS_NAMES))
+        for event in range(_EVENTS)
+    ]
+)
+"""The same by number, because every order looks three times: None is no transition."""
+
 OPEN_STATES: Final = frozenset({PENDING_NEW, NEW, PARTIALLY_FILLED})
 
 INT64_MAX: Final = (1 << 63) - 1
@@ -87,6 +95,35 @@ def place_of_order_id(order_id: int) -> tuple[int, int]:
     return seq, nth
 
 
+ORDER_FIELDS: Final = (
+    "order_no",
+    "client_no",
+    "id",
+    "at_ns",
+    "side",
+    "symbol",
+    "qty",
+    "price",
+    "type",
+    "tif",
+    "ts",
+    "status",
+    "filled_qty",
+    "filled_notional",
+    "exec_first",
+    "exec_count",
+    "exec_price",
+    "code",
+    "msg",
+    "fee",
+    "slippage",
+    "impact",
+    "borrow",
+    "event_ns",
+)
+"""Of an order, in the store's column order."""
+
+
 class InvalidTransitionError(Exception):
     """An event that the order's state does not allow: a bug in the caller."""
 
@@ -105,8 +142,97 @@ def next_status(status: int, event: int) -> int:
         ) from None
 
 
-class Order(msgspec.Struct, gc=False):
-    """One order: the request and its state.  Field order is the store's column order.
+class Record:
+    """A value, compared, shown, copied and pickled by its ``fields``: what ``__init__`` takes.
+
+    A msgspec Struct does the same, but compiled code cannot reach its fields without a lookup.
+    """
+
+    __slots__ = ()
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        shown = map("{}={!r}".format, self.fields, self._values())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._values()
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.fields])
+
+
+REQUEST_FIELDS: Final = (
+    "side",
+    "symbol",
+    "qty",
+    "price",
+    "ts",
+    "id",
+    "client",
+    "type",
+    "tif",
+    "proof",
+)
+"""Of an order's request."""
+
+
+class OrderRequest(Record):
+    """A well-formed order: passed all checks that need no state.
+
+    ``proof``: the boot id of the price book, which only processes that share its memory can read.
+    It shows that the sender is one of the stack's own strategies, so that the order's price and
+    time are those of the tick it was decided on.
+    """
+
+    __slots__ = REQUEST_FIELDS
+    fields = REQUEST_FIELDS
+
+    def __init__(
+        self,
+        side: int,
+        symbol: str,
+        qty: int,
+        price: int | None,
+        ts: str | None,
+        id: int | None,
+        client: str,
+        type: int,
+        tif: int,
+        proof: str | None = None,
+    ) -> None:
+        self.side, self.symbol, self.qty, self.price = side, symbol, qty, price
+        self.ts, self.id, self.client = ts, id, client
+        self.type, self.tif, self.proof = type, tif, proof
+
+
+def request_of(
+    side: int,
+    symbol: str,
+    qty: int,
+    price: int | None,
+    ts: str | None,
+    order_id: int | None,
+    client: str,
+) -> OrderRequest:
+    """A PLAIN order without a proof; three times as fast as the class."""
+    request = OrderRequest.__new__(OrderRequest)
+    request.side, request.symbol, request.qty, request.price = side, symbol, qty, price
+    request.ts, request.id, request.client = ts, order_id, client
+    request.type, request.tif, request.proof = PLAIN, IOC, None
+    return request
+
+
+class Order(Record):
+    """One order: the request and its state.  The sequence of its fields is the store's of columns.
 
     ``order_no`` is unique in the store and increases with time; ``id`` is unique per client only.
     ``price`` is None for a market order without a price.  ``ts`` is the client's own time, as the
@@ -116,30 +242,44 @@ class Order(msgspec.Struct, gc=False):
     free.  Later executions are in the store only.
     """
 
-    order_no: int
-    client_no: int
-    id: int
-    at_ns: int
-    side: int
-    symbol: str
-    qty: int
-    price: int | None
-    type: int
-    tif: int
-    ts: str | None
-    status: int
-    filled_qty: int = 0
-    filled_notional: int = 0
-    exec_first: int = 0
-    exec_count: int = 0
-    exec_price: int = 0
-    code: int = 0
-    msg: str | None = None
-    fee: int = 0
-    slippage: int = 0
-    impact: int = 0
-    borrow: int = 0
-    event_ns: int | None = None
+    __slots__ = ORDER_FIELDS
+    fields = ORDER_FIELDS
+
+    def __init__(
+        self,
+        order_no: int,
+        client_no: int,
+        id: int,
+        at_ns: int,
+        side: int,
+        symbol: str,
+        qty: int,
+        price: int | None,
+        type: int,
+        tif: int,
+        ts: str | None,
+        status: int,
+        filled_qty: int = 0,
+        filled_notional: int = 0,
+        exec_first: int = 0,
+        exec_count: int = 0,
+        exec_price: int = 0,
+        code: int = 0,
+        msg: str | None = None,
+        fee: int = 0,
+        slippage: int = 0,
+        impact: int = 0,
+        borrow: int = 0,
+        event_ns: int | None = None,
+    ) -> None:
+        self.order_no, self.client_no, self.id, self.at_ns = order_no, client_no, id, at_ns
+        self.side, self.symbol, self.qty, self.price = side, symbol, qty, price
+        self.type, self.tif, self.ts, self.status = type, tif, ts, status
+        self.filled_qty, self.filled_notional = filled_qty, filled_notional
+        self.exec_first, self.exec_count, self.exec_price = exec_first, exec_count, exec_price
+        self.code, self.msg = code, msg
+        self.fee, self.slippage, self.impact, self.borrow = fee, slippage, impact, borrow
+        self.event_ns = event_ns
 
     @property
     def avg_price(self) -> int | None:
@@ -154,19 +294,19 @@ class Order(msgspec.Struct, gc=False):
         Raises:
             InvalidTransitionError: the state does not allow the event.
         """
-        status = TRANSITIONS.get((self.status, event))
+        status = _NEXT[self.status * _EVENTS + event]
         self.status = next_status(self.status, event) if status is None else status
 
     def fill(self, qty: int, price: int) -> None:
         """Record an execution of ``qty`` at ``price``."""
         assert 0 < qty <= self.qty - self.filled_qty, (qty, self)
-        self.filled_qty = filled = self.filled_qty + qty
-        self.filled_notional += qty * price
+        filled = self.filled_qty + qty
+        self.filled_qty = filled
+        self.filled_notional = self.filled_notional + qty * price
         self.apply(FILL_LAST if filled == self.qty else FILL)
 
     def row(self) -> tuple[object, ...]:
         """The values in the store's column order."""
-        row = msgspec.structs.astuple(self)
         if (
             self.filled_notional > INT64_MAX
             or self.fee > INT64_MAX
@@ -174,11 +314,52 @@ class Order(msgspec.Struct, gc=False):
             or self.impact > INT64_MAX
             or self.borrow > INT64_MAX
         ):
-            fields = list(row)
-            for name in BEYOND_64_BITS:
-                fields[self.__struct_fields__.index(name)] = db_int(getattr(self, name))
-            return tuple(fields)
-        return row
+            return tuple([db_int(x) if isinstance(x, int) else x for x in self._values()])
+        return (
+            self.order_no,
+            self.client_no,
+            self.id,
+            self.at_ns,
+            self.side,
+            self.symbol,
+            self.qty,
+            self.price,
+            self.type,
+            self.tif,
+            self.ts,
+            self.status,
+            self.filled_qty,
+            self.filled_notional,
+            self.exec_first,
+            self.exec_count,
+            self.exec_price,
+            self.code,
+            self.msg,
+            self.fee,
+            self.slippage,
+            self.impact,
+            self.borrow,
+            self.event_ns,
+        )
+
+    def copy(self) -> "Order":
+        """The order as it is now."""
+        return Order(*self._values())
+
+
+def order_of(
+    request: OrderRequest, order_no: int, client_no: int, order_id: int, at_ns: int
+) -> Order:
+    """A new order in its first state; three times as fast as the class."""
+    order = Order.__new__(Order)
+    order.order_no, order.client_no, order.id, order.at_ns = order_no, client_no, order_id, at_ns
+    order.side, order.symbol, order.qty = request.side, request.symbol, request.qty
+    order.price, order.type, order.tif = request.price, request.type, request.tif
+    order.ts, order.status, order.msg, order.event_ns = request.ts, PENDING_NEW, None, None
+    order.filled_qty = order.filled_notional = 0
+    order.exec_first = order.exec_count = order.exec_price = order.code = 0
+    order.fee = order.slippage = order.impact = order.borrow = 0
+    return order
 
 
 BEYOND_64_BITS: Final = ("filled_notional", "fee", "slippage", "impact", "borrow")

@@ -151,8 +151,8 @@ class Position:
         self.impact += impact
         self.borrow += borrow
 
-    def apply(self, side: int, qty: int, price: int, *, event_ns: int | None = None) -> None:
-        """Account for an execution, without its costs.
+    def apply(self, side: int, qty: int, price: int, event_ns: int | None = None) -> int:
+        """Account for an execution, without its costs; returns the cash paid, negative if received.
 
         ``event_ns``: its time, if shorts cost something.
 
@@ -160,20 +160,29 @@ class Position:
         remainder stays in ``cost`` until the position is flat.
         """
         held = self.qty
-        signed = side * qty
         notional = qty * price
         self.mark = price
         self.since_ns = event_ns
-        self.qty = held + signed
-        self.turnover += notional
-        if held * side >= 0:
-            self.cost += side * notional
-            return
-        size = abs(held)
-        closed = min(qty, size)
-        released = self.cost * closed // size if held > 0 else -(-self.cost * closed // size)
-        self.realized -= side * closed * price + released
-        self.cost += side * (qty - closed) * price - released
+        self.turnover = self.turnover + notional
+        paid = notional if side > 0 else -notional
+        self.qty = held + qty if side > 0 else held - qty
+        if held == 0 or (held > 0) == (side > 0):
+            self.cost = self.cost + paid
+            return paid
+        size = held if held > 0 else -held
+        if qty == size:
+            self.realized = self.realized - paid - self.cost
+            self.cost = 0
+        elif qty > size:
+            closing = size * price if side > 0 else -size * price
+            self.realized = self.realized - closing - self.cost
+            self.cost = paid - closing
+        else:
+            cost = self.cost
+            released = cost * qty // size if held > 0 else -(-cost * qty // size)
+            self.realized = self.realized - paid - released
+            self.cost = cost - released
+        return paid
 
     def accrued(self, rate: int, at_ns: int) -> int:
         """What a short has cost since its last fill, up to ``at_ns``; not charged yet.

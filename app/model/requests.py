@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from app.model.orders import OrderRequest
 from app.model.reject_codes import RejectCode
 
 DEFAULT_CLIENT: Final = "default"
@@ -35,26 +36,6 @@ class Reject(NamedTuple):
     msg: str
     details: Mapping[str, Any] = MappingProxyType({})
     retryable: bool = False
-
-
-class OrderRequest(msgspec.Struct, gc=False):
-    """A well-formed order: passed all checks that need no state.
-
-    ``proof``: the boot id of the price book, which only processes that share its memory can read.
-    It shows that the sender is one of the stack's own strategies, so that the order's price and
-    time are those of the tick it was decided on.
-    """
-
-    side: int
-    symbol: str
-    qty: int
-    price: int | None
-    ts: str | None
-    id: int | None
-    client: str
-    type: int
-    tif: int
-    proof: str | None = None
 
 
 class Cancel(msgspec.Struct, tag_field="op", tag="cancel", forbid_unknown_fields=True):

@@ -9,8 +9,9 @@ in live trading a client may decide not to repeat an order.
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
+from app.model.orders import OrderRequest
 from app.model.reject_codes import RejectCode
-from app.model.requests import OrderRequest, Reject
+from app.model.requests import Reject
 
 Peer = TypeVar("Peer")
 

@@ -17,8 +17,9 @@ from typing import Final
 
 from app.config.settings import Settings
 from app.execution.prices import NoPrices, PriceSource
+from app.model.orders import OrderRequest
 from app.model.reject_codes import RejectCode
-from app.model.requests import PAGE_ROWS_MAX, OrderRequest, Reject, Request
+from app.model.requests import PAGE_ROWS_MAX, Reject, Request
 from app.model.wire.frames import DELIMITER
 from app.order_manager.access.admission import GREETINGS, Admission
 from app.order_manager.access.keyring import Keyring

@@ -10,7 +10,6 @@ processor's caches.
 
 import time
 from collections.abc import Callable, Iterable
-from copy import copy
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,9 +22,9 @@ from app.execution.peer_marks import PeerMarks
 from app.execution.pending_rows import Recovered
 from app.execution.prices import PriceSource
 from app.execution.wiring import build_core
-from app.model.orders import OPEN_STATES, STATUS_NAMES, Order
+from app.model.orders import OPEN_STATES, STATUS_NAMES, Order, OrderRequest
 from app.model.reject_codes import RejectCode
-from app.model.requests import Command, Marks, OrderRequest, Ping, Reject, Request
+from app.model.requests import Command, Marks, Ping, Reject, Request
 from app.model.timestamps import utc_text
 from app.model.wire.decoders import decoder_of_all
 from app.model.wire.order_answers import ack_encoder, encode_object, encode_reject
@@ -116,7 +115,7 @@ class OrderService(Generic[Peer]):
             try:
                 for order in self.core.poll(self.now_ns):
                     status = STATUS_NAMES[order.status]
-                    self.events.append((status, copy(order), self.core.name_of(order)))
+                    self.events.append((status, order.copy(), self.core.name_of(order)))
                 self._cancel_of_left()
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
@@ -204,7 +203,7 @@ class OrderService(Generic[Peer]):
         if order.status in OPEN_STATES:
             # It may still change: its ACK and its log line show the order as it stands now.
             self._answers.append((peer, self._encode_ack(*acked)))
-            order = copy(order)
+            order = order.copy()
         else:
             self._answers.append((peer, acked))
         if duplicate:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
 from app.config.settings import Settings, SettingsError
+from app.kernel.compiled import MEND, plain_modules
 from app.runtime.container import ipc_owner
 from app.runtime.container.keeper import EXIT_NEW_RUN
 from app.runtime.lifecycle import (
@@ -39,6 +40,7 @@ def run_process(
     if life and service == "strategy" and settings.replay == "once" and life.run_is_over:
         return _repeat_end(life)
     log = get_logger()
+    _warn_of_plain_modules()
     stop = Stop()
     stop.install()
     ipc_owner.watch(stop.on_shm_owner_death)
@@ -84,6 +86,11 @@ def run_process(
         if code != EXIT_SETTINGS:  # the reason, already printed, is the last line
             log_stopped(code, reason)
     return _end(life, code, reason, final=final)
+
+
+def _warn_of_plain_modules() -> None:
+    if modules := plain_modules():
+        get_logger().warning("not_compiled", modules=",".join(modules), effect="slow", mend=MEND)
 
 
 def _place(settings: Settings, service: str, instance: str) -> None:

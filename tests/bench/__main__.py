@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from app.kernel.compiled import warning
 from tests.bench.cases import all_comparisons, parts
 from tests.bench.harness import run_all
 from tests.bench.model import Comparison, Context
@@ -16,6 +17,7 @@ from tests.bench.results.stored import merge
 from tests.support.paths import ROOT
 
 REPEATS, QUICK_REPEATS = 5, 2
+EXIT_NOT_COMPILED = 2
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -57,13 +59,19 @@ def _listed(repeats: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; 0 if every subject ran or is absent, 1 if one failed."""
+    """Run the benchmark; 0 if every subject ran or is absent, 1 if one failed.
+
+    2: nothing is compiled, and figures of that would be taken for the stack's.
+    """
     arguments = _arguments(argv)
     comparisons = _choose(arguments.only, arguments.part)
     repeats = arguments.repeats or (QUICK_REPEATS if arguments.quick else REPEATS)
     if arguments.list:
         print(_listed(repeats))
         return 0
+    if problem := warning():
+        print(f"bench: {problem}", file=sys.stderr)
+        return EXIT_NOT_COMPILED
     data_dir = Path(tempfile.gettempdir()) / f"trading-stack-bench-{os.getuid()}"
     work_dir = arguments.out / "work"
     work_dir.mkdir(parents=True, exist_ok=True)

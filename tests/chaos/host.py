@@ -83,8 +83,9 @@ class StackFailed(Exception):
 class HostStack:
     """One ``python -m app.main`` with its own ports, segments and output folder."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, root: Path = ROOT, **settings: object) -> None:
+        """``root``: the folder of the program, of which there may be a copy."""
+        self.folder, self._root = folder, root
         prices, sentiment, orders, self.control_port = free_ports(4)
         self.price_port, self.sentiment_port, self.order_port = prices, sentiment, orders
         self._token = f"chaos_{secrets.token_hex(4)}"
@@ -133,7 +134,7 @@ class HostStack:
         with self.log_path.open("wb") as log:
             self._main = subprocess.Popen(
                 [sys.executable, "-m", "app.main"],
-                cwd=ROOT,
+                cwd=self._root,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -240,7 +241,7 @@ class HostStack:
         """Run ``python -m app ...`` with the settings of the stack."""
         return subprocess.run(
             [sys.executable, "-m", "app", *arguments],
-            cwd=ROOT,
+            cwd=self._root,
             env=self._environ,
             text=True,
             capture_output=True,

@@ -22,7 +22,7 @@ class Computation:
         self._total = feed.total
         self._engine = Engine(load_strategy(settings.strategy), feed.symbols, settings)
         self._engine.start()
-        self._broker = PaperBroker(settings)
+        self._broker = PaperBroker(settings, feed.symbols)
         self._reader = FeedReader(feed, 0)
 
     @property
@@ -36,5 +36,5 @@ class Computation:
         for ticks in self._reader.batches():
             for piece, signals in self._engine.decisions(ticks, self._reader.join):
                 trade(self._engine, self._broker, self._client, piece, signals)
-        orders, self._broker.orders = self._broker.orders, []
-        return [of_order(order, self._broker.core.scale) for order in orders]
+        scale = self._broker.core.scale
+        return [of_order(order, scale) for order in self._broker.take_orders()]

@@ -24,16 +24,7 @@ from app.model.money import (
     decimal_to_units,
     to_units,
 )
-from app.model.orders import (
-    DAY,
-    IOC,
-    LIMIT,
-    MARKET,
-    PLAIN,
-    SIDES,
-    TIFS,
-    TYPES,
-)
+from app.model.orders import DAY, IOC, LIMIT, MARKET, PLAIN, SIDES, TIFS, TYPES, OrderRequest
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
     DEFAULT_CLIENT,
@@ -43,7 +34,6 @@ from app.model.requests import (
     Cancel,
     Command,
     Marks,
-    OrderRequest,
     Orders,
     Positions,
     Reject,

@@ -4,6 +4,7 @@ import socket
 import time
 from typing import Final
 
+from app.model.orders import OrderRequest
 from app.model.reject_codes import RejectCode
 from app.model.requests import (
     DEFAULT_CLIENT,
@@ -13,7 +14,6 @@ from app.model.requests import (
     Hello,
     Limits,
     Marks,
-    OrderRequest,
     Orders,
     Ping,
     Positions,

@@ -8,24 +8,26 @@ import apsw
 
 from app.execution.accounts import STACK_CLIENT_NO
 from app.execution.pending_rows import Recovered
-from app.model.orders import BEYOND_64_BITS, Order
+from app.model.orders import BEYOND_64_BITS, ORDER_FIELDS, Order
 from app.order_manager.store.positions import Positions, read_positions
 from app.order_manager.store.schema import IS_OPEN, StoreError
 
+_MAYBE_TEXT: Final = tuple(map(ORDER_FIELDS.index, BEYOND_64_BITS))
 ROWS_TOGETHER: Final = 32
-_ROW: Final = f"({','.join('?' * len(Order.__struct_fields__))})"
+_ROW: Final = f"({','.join('?' * len(ORDER_FIELDS))})"
 _INSERT: Final = f"INSERT INTO orders VALUES{_ROW}"
 _INSERT_MANY: Final = f"INSERT INTO orders VALUES{','.join([_ROW] * ROWS_TOGETHER)}"
 
 
-def insert_orders(cursor: apsw.Cursor, rows: list[tuple[object, ...]]) -> None:
+def insert_orders(cursor: apsw.Cursor, orders: list[Order]) -> None:
     """Insert orders, inside the caller's transaction, which an error has to end.
 
     A statement takes ROWS_TOGETHER rows, if there are so many: a fifth less time than one each.
     """
-    if len(rows) == 1:
-        cursor.execute(_INSERT, rows[0])
+    if len(orders) == 1:
+        cursor.execute(_INSERT, orders[0].row())
         return
+    rows = [order.row() for order in orders]
     rest = len(rows) % ROWS_TOGETHER
     starts = range(0, len(rows) - rest, ROWS_TOGETHER)
     cursor.executemany(
@@ -96,7 +98,7 @@ def read_orders(
     connection: apsw.Connection, where: str, values: tuple[object, ...] = ()
 ) -> Iterator[Order]:
     """Orders in their current state: their row, updated by ``order_state``."""
-    columns = ", ".join(f"o.{name}" for name in Order.__struct_fields__)
+    columns = ", ".join(f"o.{name}" for name in ORDER_FIELDS)
     query = (
         f"SELECT {columns}, s.status, s.filled_qty, s.filled_notional "
         f"FROM orders o LEFT JOIN order_state s USING(order_no) {where}"
@@ -112,7 +114,7 @@ def read_orders(
 
 def order_of(row: Iterable[Any]) -> Order:
     """An order from its row."""
-    order = Order(*row)
-    for name in BEYOND_64_BITS:
-        setattr(order, name, int(getattr(order, name)))
-    return order
+    values = list(row)
+    for at in _MAYBE_TEXT:
+        values[at] = int(values[at])
+    return Order(*values)

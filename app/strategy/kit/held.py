@@ -27,8 +27,14 @@ class Held:
         """
         self._coming = coming
         self.position: npt.NDArray[np.int8] = np.zeros(symbols, np.int8)
+        self._signs = self.position
         self._held = [0] * symbols
         self._order_qty, self.every = order_qty, every
+
+    @property
+    def most(self) -> int:
+        """The most units that an order asks for, if each order before it was filled."""
+        return self._order_qty if self.every else 2 * self._order_qty
 
     def wanted(self, intent: Intent) -> int:
         """Units to order for a signal, before the order is settled.
@@ -56,7 +62,7 @@ class Held:
         """Set the units held in a symbol, negative when short."""
         self._held[index] = qty
         if self._coming is None:
-            self.position[index] = (qty > 0) - (qty < 0)
+            self._signs[index] = 1 if qty > 0 else -1 if qty < 0 else 0
         else:
             self.look(index)
 

@@ -2,6 +2,7 @@
 
 import dis
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from app.kernel import _kernel
 from app.strategy.kit.order_desk import Due, OrderDesk
 from app.strategy.kit.sized_intent import SizedIntent
-from app.strategy.kit.stepping import Cut, Stepper, code_of, overrides, own_kinds
+from app.strategy.kit.stepping import CLASSES_KEPT, Cut, Stepper, code_of, overrides, own_kinds
 
 PLACES: Final = {"buy", "sell", "target", "cancel", "open_orders"}
 """Methods of a strategy that need its orders."""
@@ -27,6 +28,11 @@ def places_orders(strategy: type, base: type) -> bool:
     said = getattr(strategy, "places_orders", None)
     if said is not None:
         return bool(said)
+    return _calls_orders(strategy, base)
+
+
+@lru_cache(maxsize=CLASSES_KEPT)
+def _calls_orders(strategy: type, base: type) -> bool:
     read: set[str] = set()
     stored: set[str] = set()
     for kind in own_kinds(strategy, base):

@@ -7,6 +7,7 @@ ticks were batched.  All other strategies get whole batches.
 
 import dis
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from types import CodeType
 from typing import Any, Final, NoReturn
 
@@ -22,6 +23,9 @@ ANSWERS: Final = {"position", "average_price", "realised", "unrealised", "holdin
 """Methods of a strategy whose result depends on answers."""
 
 SIGNALS: Final = {"BUY": 1, "SELL": -1, "FLAT": _kernel.FLAT, "HOLD": 0}
+
+CLASSES_KEPT: Final = 16
+"""Classes whose code is read once: reading takes as long as some thousand ticks."""
 
 Ticks = npt.NDArray[np.void]
 Signals = npt.NDArray[np.int8]
@@ -39,6 +43,11 @@ def wants_answers(strategy: type, base: type) -> bool:
         return bool(said)
     if any(overrides(strategy, base, name) for name in ("on_fill", "on_reject")):
         return True
+    return _reads_answers(strategy, base)
+
+
+@lru_cache(maxsize=CLASSES_KEPT)
+def _reads_answers(strategy: type, base: type) -> bool:
     read: set[str] = set()
     stored: set[str] = set()
     for kind in own_kinds(strategy, base):

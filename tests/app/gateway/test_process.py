@@ -62,9 +62,13 @@ class Process:
         return int(found[1]), int(found[2])
 
     def wait(self) -> int:
-        """The exit code; the rest of the log is added to ``lines``."""
+        """The exit code; the rest of the log is added to ``lines``.
+
+        Without a compiler each process begins with one line that says so, which is left out.
+        """
         _, rest = self.child.communicate(timeout=DEADLINE_S)
-        self.lines += rest.splitlines(keepends=True)
+        lines = rest.splitlines(keepends=True)
+        self.lines += [line for line in lines if " not_compiled " not in line]
         return self.child.returncode
 
     def metrics(self) -> ProcessSnapshot:

@@ -1,11 +1,10 @@
-"""Loops over a batch; each test runs on the compiled kernel and on the twin."""
+"""Loops over a batch; each test runs on the compiled and on the plain kernel."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app.kernel import _kernel
 from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
 from tests.support.kernel.helpers import BOTH, records, refused
 
@@ -178,13 +177,13 @@ class TestBatchLoops:
         assert buckets.tolist() == expected.tolist()
 
 
-class TestCompiledOnly:
-    """Errors that the twin does not have."""
+class TestRefusals:
+    """Of what has the right type only."""
 
-    def test_windows_too_large_for_memory_are_refused(self) -> None:
+    def test_windows_too_large_for_memory_are_refused(self, kernel: Any) -> None:
         with pytest.raises(MemoryError):
-            _kernel.CrossAverage(10, 5, 2**62)
+            kernel.CrossAverage(10, 5, 2**62)
 
-    def test_ticks_of_another_shape_are_refused(self) -> None:
+    def test_ticks_of_another_shape_are_refused(self, kernel: Any) -> None:
         with pytest.raises(ValueError, match="whole number"):
-            _kernel.CrossAverage(1, 1, 2).signals(np.zeros(33, np.int8), np.zeros(2, np.int8))
+            kernel.CrossAverage(1, 1, 2).signals(np.zeros(33, np.int8), np.zeros(2, np.int8))

@@ -1,4 +1,4 @@
-"""Price book and ring; each test runs on the compiled kernel and on the twin."""
+"""Price book and ring; each test runs on the compiled and on the plain kernel."""
 
 import errno
 import socket
@@ -12,8 +12,17 @@ import pytest
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.runtime.metrics.layout import BUCKET_SLOTS
-from tests.support.kernel.helpers import BOTH, LATEST, LOSSLESS, SYMBOLS, feed, padded, refused
-from tests.support.kernel.twin_memory import book_image, ring_image
+from tests.support.kernel.helpers import (
+    BOTH,
+    LATEST,
+    LOSSLESS,
+    SYMBOLS,
+    book_image,
+    feed,
+    padded,
+    refused,
+    ring_image,
+)
 
 
 @BOTH
@@ -253,10 +262,10 @@ class TestRing:
 
 
 class Link:
-    """A socket into a compiled writer.  The twin has no sockets, so ``push`` is the reference."""
+    """A socket into a writer; ``push`` is the reference."""
 
-    def __init__(self, capacity: int = 64) -> None:
-        self.ring = Ring(_kernel, capacity)
+    def __init__(self, kernel: Any, capacity: int = 64) -> None:
+        self.ring = Ring(kernel, capacity)
         self.near, self.far = socket.socketpair()
         self.far.settimeout(5)
         self.near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 1000))
@@ -292,10 +301,10 @@ class Link:
 class TestReceive:
     """Receive and push in one call."""
 
-    def test_any_split_gives_the_same_as_push(self) -> None:
+    def test_any_split_gives_the_same_as_push(self, kernel: Any) -> None:
         data = feed(*range(1, 41))
         for piece_bytes in (1, 7, 32, 500):
-            with Link() as link:
+            with Link(kernel) as link:
                 reader = link.ring.reader()
                 link.far.sendall(data)
                 while link.ring.writer.state[0] < 40:
@@ -306,18 +315,18 @@ class TestReceive:
                 assert link.fill == 0
                 assert link.ring.prices(reader) == list(range(1, 41))
 
-    def test_an_unfinished_tick_moves_to_the_front(self) -> None:
+    def test_an_unfinished_tick_moves_to_the_front(self, kernel: Any) -> None:
         data = feed(1, 2, 3)
-        with Link() as link:
+        with Link(kernel) as link:
             link.far.sendall(data[:-4])
             assert link.receive() == (len(data) - 4, 2, _kernel.NEED_MORE, 1)
             assert bytes(link.buffer[: link.fill]) == data[:-4][-link.fill :]
             link.far.sendall(data[-4:])
             assert link.receive() == (4, 1, _kernel.NEED_MORE, 1)
 
-    def test_receives_until_the_deadline_or_silence(self) -> None:
+    def test_receives_until_the_deadline_or_silence(self, kernel: Any) -> None:
         data = feed(*range(1, 31))
-        with Link() as link:
+        with Link(kernel) as link:
             link.far.sendall(data)
             third = len(data) // 3
             assert link.receive(third) == (third, 10, _kernel.NEED_MORE, 1)
@@ -326,29 +335,29 @@ class TestReceive:
             assert (received, ticks, pieces) == (2 * third, 20, 2)
             assert time.monotonic() - begin_s < 30, "silence ends the call"
 
-    def test_silence_a_close_and_a_bad_descriptor(self) -> None:
-        with Link() as link:
+    def test_silence_a_close_and_a_bad_descriptor(self, kernel: Any) -> None:
+        with Link(kernel) as link:
             assert link.receive()[0] == -errno.EAGAIN
             link.far.close()
             assert link.receive()[0] == 0
             link.near.close()
             with pytest.raises(ValueError, match="buffer"):
                 link.ring.writer.receive(0, link.buffer, 200, 500, 0, link.buckets)
-        with Link() as link:
+        with Link(kernel) as link:
             result = link.ring.writer.receive(1 << 20, padded(bytes(9)), 0, 9, 0, link.buckets)
             assert result[0] == -errno.EBADF
 
     @pytest.mark.parametrize("what", [b"SEQ|7*", b"nonsense*A*1*", b"2025-10-01 09:30:00*?*1*"])
-    def test_stops_where_push_does(self, what: bytes) -> None:
+    def test_stops_where_push_does(self, kernel: Any, what: bytes) -> None:
         data = feed(1, 2) + what + feed(3)
-        with Link() as link:
+        with Link(kernel) as link:
             link.far.sendall(data)
             _, ticks, stop, _ = link.receive()
-            assert (ticks, link.position, stop) == Ring(_kernel, 64).push(data)
+            assert (ticks, link.position, stop) == Ring(kernel, 64).push(data)
             assert bytes(link.buffer[: link.fill]) == data
 
-    def test_a_full_ring_leaves_the_rest(self) -> None:
-        with Link(capacity=8) as link:
+    def test_a_full_ring_leaves_the_rest(self, kernel: Any) -> None:
+        with Link(kernel, capacity=8) as link:
             reader = link.ring.reader()
             link.far.sendall(feed(*range(1, 13)))
             assert link.receive()[1:3] == (8, _kernel.FULL)

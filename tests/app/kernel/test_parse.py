@@ -1,6 +1,6 @@
-"""The parser; each test runs on the compiled kernel and on the twin.
+"""The parser; each test runs on the compiled and on the plain kernel.
 
-Book and ring: ``test_memory.py``; loops over a batch: ``test_loops.py``; both kernels on the same
+Book and ring: ``test_memory.py``; loops over a batch: ``test_loops.py``; both on the same
 random input: ``test_twins.py``.
 """
 

@@ -13,6 +13,7 @@ from app.kernel import _kernel
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import TickRing
 from tests.support.children import Child, Spawn, eventually
+from tests.support.kernel.helpers import PLAIN_FIRST, needs_compiled
 from tests.support.kernel.race_workers import DISTINCT_MIN, Findings, Writer
 
 pytestmark = pytest.mark.medium
@@ -24,8 +25,8 @@ LONG_READS = 50_000_000
 FOREVER = 10**15
 
 
-def start(spawn: Spawn, *arguments: object) -> Child:
-    child = spawn(RUN, *arguments)
+def start(spawn: Spawn, *arguments: object, plain: bool = False) -> Child:
+    child = spawn(PLAIN_FIRST + RUN if plain else RUN, *arguments)
     assert child.line() == "up"
     return child
 
@@ -37,9 +38,18 @@ def result(child: Child, deadline_s: float = 60) -> Findings:
     return found
 
 
-def race(spawn: Spawn, name: str, role: str, policy: str, reads: int, deadline_s: float) -> None:
-    writer = start(spawn, "writer", name, policy)
-    readers = [start(spawn, role, name, reads) for _ in range(2)]
+def race(
+    spawn: Spawn,
+    name: str,
+    role: str,
+    policy: str,
+    reads: int,
+    deadline_s: float,
+    plain: tuple[bool, bool, bool] = (False, False, False),
+) -> None:
+    """``plain``: whether the writer and each of the two readers have the plain kernel."""
+    writer = start(spawn, "writer", name, policy, plain=plain[0])
+    readers = [start(spawn, role, name, reads, plain=each) for each in plain[1:]]
     for reader in readers:
         found = result(reader, deadline_s)
         assert found.reads >= reads
@@ -56,6 +66,18 @@ def race(spawn: Spawn, name: str, role: str, policy: str, reads: int, deadline_s
 class TestRaces:
     def test_short(self, name: str, spawn: Spawn, role: str, policy: str) -> None:
         race(spawn, name, role, policy, SHORT_READS, 60)
+
+    @needs_compiled
+    @pytest.mark.parametrize("plain", [(True, False, False), (False, True, False)])
+    def test_with_the_plain_kernel_on_one_side(
+        self,
+        name: str,
+        spawn: Spawn,
+        role: str,
+        policy: str,
+        plain: tuple[bool, bool, bool],
+    ) -> None:
+        race(spawn, name, role, policy, SHORT_READS // 6, 60, plain)
 
     @pytest.mark.slow
     @pytest.mark.timeout(1200)
@@ -105,6 +127,7 @@ def test_a_writer_killed_in_mid_write_leaves_the_book_readable(name: str, spawn:
             assert (price, recv_ns) == (seq % 3000 + 1.5, seq // 3000)
 
 
+@needs_compiled
 def test_multi_field_reads_per_second(
     name: str, spawn: Spawn, capsys: pytest.CaptureFixture[str]
 ) -> None:

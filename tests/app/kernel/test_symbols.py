@@ -1,18 +1,18 @@
-"""Symbols of every length: parser and twin against a plain split, book and ring behind them."""
+"""Symbols of every length: both parsers against a plain split, book and ring behind them."""
 
 from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kernel import _kernel
+from app.kernel.plain import kernel as plain_kernel
 from app.model.symbols import MAX_SYMBOL_BYTES
 from app.model.tick import TICK_DTYPE
-from tests.support.kernel import twin as kernel_twin
-from tests.support.kernel.helpers import padded
-from tests.support.kernel.twin_memory import book_image, ring_image
+from tests.support.kernel.helpers import BOTH, KERNELS, book_image, padded, ring_image
 
 LIMIT = settings(max_examples=150, deadline=None, derandomize=True)
 LETTERS = st.text("AB01.-", min_size=1, max_size=MAX_SYMBOL_BYTES)
@@ -54,7 +54,7 @@ def test_every_symbol_is_found_and_no_other(
     rows = [symbols[at] if at < len(symbols) else other for at, other in ticks]
     data = "".join(f"{HEAD}{symbol}*173.20*" for symbol in rows).encode()
     wanted = by_split(data, symbols)
-    assert parsed(kernel_twin, data, symbols) == wanted
+    assert parsed(plain_kernel, data, symbols) == wanted
     for vectors in (True, False):
         before = _kernel.use_vectors(vectors)
         try:
@@ -68,7 +68,7 @@ def test_every_symbol_is_found_and_no_other(
 def test_book_and_ring_have_the_ticks_of_each(symbols: list[str], at: list[int]) -> None:
     rows = [symbols[each % len(symbols)] for each in at]
     data = "".join(f"{HEAD}{symbol}*{n}*" for n, symbol in enumerate(rows, 1)).encode()
-    for kernel in (_kernel, kernel_twin):
+    for kernel in KERNELS.values():
         ring, book = ring_image(64), book_image(symbols)
         writer = kernel.TickWriter(ring, book, kernel.FieldParser(symbols))
         assert writer.push(padded(data), 0, len(data), 1000)[0] == len(rows)
@@ -84,17 +84,22 @@ def test_book_and_ring_have_the_ticks_of_each(symbols: list[str], at: list[int])
         assert [name.decode() for name in slots["f2"]] == symbols
 
 
-def test_symbols_with_the_same_key_are_told_apart() -> None:
+@BOTH
+def kernel(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_symbols_with_the_same_key_are_told_apart(kernel: Any) -> None:
     """So many that some have the same 26 bits of a hash: of 65,000, about thirty pairs."""
     random = Random(7)
     symbols = [f"AAPL2512{random.randrange(10**19):019d}" for _ in range(65_000)]
     data = "".join(f"{HEAD}{symbol}*1*" for symbol in symbols).encode()
     out = np.zeros(len(symbols), TICK_DTYPE)
-    parser = _kernel.FieldParser(symbols)
-    count, _, _ = _kernel.parse_ticks(parser, padded(data), 0, len(data), out)
+    parser = kernel.FieldParser(symbols)
+    count, _, _ = kernel.parse_ticks(parser, padded(data), 0, len(data), out)
     assert count == len(symbols)
     assert (out["symbol"] == np.arange(len(symbols))).all()
     others = "".join(f"{HEAD}{symbol[:-1]}X*1*" for symbol in symbols[::10])
     for other in others.split("*1*")[:-1]:
         text = f"{other}*1*".encode()
-        assert _kernel.parse_ticks(parser, padded(text), 0, len(text), out)[0] == 0
+        assert kernel.parse_ticks(parser, padded(text), 0, len(text), out)[0] == 0

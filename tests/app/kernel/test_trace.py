@@ -1,6 +1,7 @@
-"""The rings of the trace; each test runs on the compiled kernel and on the twin."""
+"""The rings of the trace; each test runs on the compiled and on the plain kernel."""
 
 import json
+import select
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -11,18 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kernel import _kernel
+from app.kernel.plain import kernel as plain_kernel
 from app.model.orders import FILLED, Order
 from app.model.tick import TICK_DTYPE
 from app.model.wire.order_answers import encode_ack
 from app.order_manager.counts import Counts
 from app.runtime.trace.reader import whole_records
-from tests.support.kernel import twin as kernel_twin
-from tests.support.kernel.helpers import BOTH, SYMBOLS, feed, padded, refused
-from tests.support.kernel.twin_memory import book_image, ring_image
-from tests.support.kernel.twin_trace import HEAD_BYTES, RECORD_BYTES
+from tests.support.children import SHM, Spawn
+from tests.support.kernel.helpers import (
+    BOTH,
+    SYMBOLS,
+    book_image,
+    feed,
+    padded,
+    refused,
+    ring_image,
+)
 
 LIMIT = settings(max_examples=150, deadline=None, derandomize=True)
 RECORDS = 6
+HEAD_BYTES, RECORD_BYTES = 64, 192
 
 
 @BOTH
@@ -38,7 +47,7 @@ def times(kernel: Any, batches: int = 8) -> Any:
     return kernel.BatchTimes(bytearray(64 + 32 * batches))
 
 
-def read(memory: bytearray) -> list[dict[str, Any]]:
+def read(memory: bytes | bytearray) -> list[dict[str, Any]]:
     """The whole records, oldest first."""
     found, torn = whole_records(bytes(memory[HEAD_BYTES:]))
     assert not torn
@@ -212,31 +221,33 @@ class TestHandled:
 
 
 class TestNotes:
-    """Of the compiled kernel only: a thin layer on what both have."""
+    """What the order manager notes with one call."""
 
-    def noted(self, counts: Counts, frames: list[bytes], ids: list[int]) -> list[dict[str, Any]]:
+    def noted(
+        self, kernel: Any, counts: Counts, frames: list[bytes], ids: list[int]
+    ) -> list[dict[str, Any]]:
         memory, session = ring(), SimpleNamespace(last_ns=50)
-        orders, repeats = _kernel.OrderTrace(memory), _kernel.OrderTrace(ring())
+        orders, repeats = kernel.OrderTrace(memory), kernel.OrderTrace(ring())
         answers = [(session, frame) for frame in frames]
         events: list[Any] = [("Filled", SimpleNamespace(id=each), "me") for each in ids]
         begin_ns = time.monotonic_ns()
-        _kernel.AnswerNotes(orders, repeats).note(answers, counts, [*events, "a note"])
+        kernel.AnswerNotes(orders, repeats).note(answers, counts, [*events, "a note"])
         found = read(memory)
         for each in found:
             assert begin_ns <= each["stage_ns"][8] <= time.monotonic_ns()
         return found
 
-    def test_a_batch_of_orders(self) -> None:
+    def test_a_batch_of_orders(self, kernel: Any) -> None:
         counts = Counts()
         counts.orders_acked, counts.orders_duplicate, counts.committed_ns = 1, 1, 60
         frames = [answer(1, "me"), answer(2, "me", duplicate=True)]
-        (only,) = self.noted(counts, frames, [])
+        (only,) = self.noted(kernel, counts, frames, [])
         assert (only["id"], only["stage_ns"][6:8]) == (1, [50, 60])
 
-    def test_what_only_looks_like_an_order_is_left_out(self) -> None:
+    def test_what_only_looks_like_an_order_is_left_out(self, kernel: Any) -> None:
         counts = Counts()
         counts.orders_acked = 1
-        found = self.noted(counts, [answer(1, "me"), answer(2, "me")], [1])
+        found = self.noted(kernel, counts, [answer(1, "me"), answer(2, "me")], [1])
         assert [each["id"] for each in found] == [1]
         # Nothing was to be committed.
         assert found[0]["stage_ns"][7] == found[0]["stage_ns"][8]
@@ -261,7 +272,7 @@ def test_any_answer_is_read_as_json_reads_it(
 ) -> None:
     memories = []
     only = {json.loads(frame[:-1])["order"]["id"] for frame in answers[::2]} if filtered else None
-    for kernel in (_kernel, kernel_twin):
+    for kernel in (_kernel, plain_kernel):
         memory, again = ring(), ring()
         session = SimpleNamespace(last_ns=last_ns)
         kernel.OrderTrace(memory).handled(
@@ -279,10 +290,47 @@ steps = st.tuples(st.integers(0, 40), st.integers(1, 5), st.integers(0, 9))
 def test_any_search_of_batches(
     notes: list[tuple[int, int, int]], capacity: int, seq: int, limit_ns: int
 ) -> None:
-    ours, twins = times(_kernel, capacity), times(kernel_twin, capacity)
+    compiled, plain = times(_kernel, capacity), times(plain_kernel, capacity)
     at_ns = 0
     for first, length, later in notes:
         at_ns += later
-        for each in (ours, twins):
+        for each in (compiled, plain):
             each.note(first, first + length, at_ns, at_ns + 1)
-    assert ours.find(seq, limit_ns) == twins.find(seq, limit_ns)
+    assert compiled.find(seq, limit_ns) == plain.find(seq, limit_ns)
+
+
+WRITER = """
+    import mmap, sys
+    from app.kernel.plain.kernel import OrderTrace
+    with open(sys.argv[1], "r+b") as file:
+        trace = OrderTrace(memoryview(mmap.mmap(file.fileno(), 0)))
+    print("up", flush=True)
+    for line in sys.stdin:
+        if line == "hold\\n":
+            with trace._turns.turn():
+                print("holding", flush=True)
+                sys.stdin.readline()
+        else:
+            trace.append(1, 0, int(line), b"c", range(10))
+        print("done", flush=True)
+"""
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("killed", [False, True])
+def test_plain_processes_take_turns(name: str, spawn: Spawn, killed: bool) -> None:
+    """Python has no atomic addition; a process that is killed in its turn keeps nobody waiting."""
+    path = SHM / name
+    path.write_bytes(bytes(ring()))
+    first, second = spawn(WRITER, path), spawn(WRITER, path)
+    assert (first.line(), second.line()) == ("up", "up")
+    assert first.ask("hold") == "holding"
+    second.tell("7")
+    assert second.process.stdout is not None
+    assert not select.select([second.process.stdout], [], [], 0.3)[0], "it did not wait"
+    if killed:
+        first.kill()
+    else:
+        assert first.ask() == "done"
+    assert second.line() == "done"
+    assert [each["id"] for each in read(path.read_bytes())] == [7]

@@ -1,5 +1,9 @@
-"""Kernel and twin get the same random input and must return the same, to the last byte."""
+"""Compiled and plain kernel get the same random input and must return the same, to the last byte.
 
+Each is the other's oracle: they share no code.
+"""
+
+import struct
 from random import Random
 from typing import Any, NamedTuple
 
@@ -8,12 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kernel import _kernel
+from app.kernel.plain import kernel as plain_kernel
 from app.model.tick import TICK_DTYPE
 from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
-from tests.support.kernel import twin as kernel_twin
-from tests.support.kernel.helpers import LATEST, LOSSLESS, SYMBOLS, padded
-from tests.support.kernel.twin_memory import RingView as TwinRingView
-from tests.support.kernel.twin_memory import book_image, ring_image
+from tests.support.kernel.helpers import (
+    LATEST,
+    LOSSLESS,
+    SYMBOLS,
+    book_image,
+    needs_compiled,
+    padded,
+    ring_image,
+)
+
+pytestmark = needs_compiled
 
 LIMIT = settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -108,19 +120,19 @@ class TestParser:
 
     @LIMIT
     @given(cut(streams()), st.integers(1, 5))
-    def test_any_split_gives_the_same_as_the_twin(
+    def test_any_split_gives_the_same_on_both(
         self, pieces: tuple[bytes, list[int]], room: int
     ) -> None:
         data, cuts = pieces
-        whole = run_parser(kernel_twin, data, [], 500)
+        whole = run_parser(plain_kernel, data, [], 500)
         assert run_parser(_kernel, data, [], 64) == whole
         assert run_parser(_kernel, data, cuts, room) == whole
-        assert run_parser(kernel_twin, data, cuts, room) == whole
+        assert run_parser(plain_kernel, data, cuts, room) == whole
 
     @LIMIT
     @given(ticks, ticks)
     def test_split_at_every_byte(self, first: bytes, second: bytes) -> None:
-        whole = run_parser(kernel_twin, first + second, [], 64)
+        whole = run_parser(plain_kernel, first + second, [], 64)
         for at in range(len(first) + len(second) + 1):
             assert run_parser(_kernel, first + second, [at], 64) == whole
 
@@ -128,13 +140,13 @@ class TestParser:
     @given(st.text("0123456789.eE+-xnaifINF \0", min_size=1, max_size=24))
     def test_any_price_text(self, text: str) -> None:
         data = b"2025-10-01 09:30:00*A*" + text.encode() + b"*"
-        assert run_parser(_kernel, data, [], 4) == run_parser(kernel_twin, data, [], 4)
+        assert run_parser(_kernel, data, [], 4) == run_parser(plain_kernel, data, [], 4)
 
     @LIMIT
     @given(st.text("0123456789-:. TZtz+", min_size=15, max_size=32))
     def test_any_timestamp_text(self, text: str) -> None:
         data = text.encode() + b"*A*1*"
-        assert run_parser(_kernel, data, [], 4) == run_parser(kernel_twin, data, [], 4)
+        assert run_parser(_kernel, data, [], 4) == run_parser(plain_kernel, data, [], 4)
 
 
 RING_TICKS = 16
@@ -210,10 +222,10 @@ class Run:
 
     def visible(self) -> tuple[Any, ...]:
         """Every byte that a reader may read."""
-        view = TwinRingView(self.ring)
-        published, claimed = view.word(view.PUBLISHED), view.word(view.CLAIMED)
+        published, claimed = struct.unpack_from("<QQ", self.ring, 64)
+        records = np.frombuffer(self.ring, TICK_DTYPE, offset=8192).tolist()
         oldest = max(0, claimed - RING_TICKS)
-        kept = [view.record(position) for position in range(oldest, published)]
+        kept = [records[position % RING_TICKS] for position in range(oldest, published)]
         header = bytes(self.ring[:128]) + bytes(self.ring[256:8192])
         return header, kept, bytes(self.book)
 
@@ -223,8 +235,8 @@ class TestRing:
 
     @LIMIT
     @given(RING_ACTIONS)
-    def test_the_same_as_the_twin(self, actions: list[tuple[str, Any]]) -> None:
-        compiled, plain = Run(_kernel), Run(kernel_twin)
+    def test_the_same_on_both(self, actions: list[tuple[str, Any]]) -> None:
+        compiled, plain = Run(_kernel), Run(plain_kernel)
         for name, argument in actions:
             getattr(compiled, name)(argument)
             getattr(plain, name)(argument)
@@ -265,7 +277,9 @@ tick_rows = st.lists(
 )
 
 
-INTENT = kernel_twin.Intent._fields
+INTENT = (
+    "seq", "event_ns", "symbol_index", "symbol", "signal", "target", "price", "recv_us", "order_id",
+)  # fmt: skip
 
 
 def batch(rows: list[tuple[int, int, float]]) -> Any:
@@ -291,7 +305,7 @@ class TestBatchLoops:
         batches, told = batch(rows), batch([(t, s, v * 100 % 101) for t, s, v in events])
         told["seq"] = sorted(random.choices(range(len(rows) + 1), k=len(told)))
         answers = []
-        for kernel in (_kernel, kernel_twin):
+        for kernel in (_kernel, plain_kernel):
             latest, out = np.full(4, -1, np.int16), np.zeros(60, np.int16)
             position = kernel.join_sentiment(batches[:at], told, 0, latest, out)
             position = kernel.join_sentiment(batches[at:], told, position, latest, out[at:])
@@ -309,7 +323,7 @@ class TestBatchLoops:
     ) -> None:
         made = batch(rows)
         outs = []
-        for kernel in (_kernel, kernel_twin):
+        for kernel in (_kernel, plain_kernel):
             averages, out = kernel.CrossAverage(4, short, short + more), np.zeros(60, np.int8)
             averages.signals(made[:at], out)
             averages.signals(made[at:], out[at:])
@@ -331,7 +345,7 @@ class TestBatchLoops:
         made = batch([(i, symbol, 1.0) for i, (_, symbol) in enumerate(rows)])
         signals = np.array([signal for signal, _ in rows], np.int8)
         answers = []
-        for kernel in (_kernel, kernel_twin):
+        for kernel in (_kernel, plain_kernel):
             position, busy = np.zeros(3, np.int8), np.zeros(3, np.uint8)
             gate = kernel.OrderGate(position, busy, ["A", "B", "C"], every, room)
             at, told = 0, []
@@ -355,7 +369,7 @@ class TestBatchLoops:
         made = batch([(i, symbol, 1.0) for i, (_, symbol, _) in enumerate(rows)])
         signals = np.array([signal for signal, _, _ in rows], np.int8)
         answers = []
-        for kernel in (_kernel, kernel_twin):
+        for kernel in (_kernel, plain_kernel):
             for one_by_one in (True, False):
                 position, busy = np.zeros(3, np.int8), np.zeros(3, np.uint8)
                 gate = kernel.OrderGate(position, busy, ["A", "B", "C"], every, 1)
@@ -380,12 +394,3 @@ class TestBatchLoops:
                     busy[:] = 0
                 answers.append((told, position.tolist()))
         assert all(answer == answers[0] for answer in answers)
-
-    @LIMIT
-    @given(st.lists(st.one_of(st.integers(-10, 2**63 - 1), st.integers(0, 1000)), max_size=40))
-    def test_histogram(self, values: list[int]) -> None:
-        buckets = [np.zeros(3000, np.uint64) for _ in range(2)]
-        for value in values:
-            _kernel.record_latency(buckets[0], value)
-            kernel_twin.record_latency(buckets[1], value)
-        assert buckets[0].tolist() == buckets[1].tolist()

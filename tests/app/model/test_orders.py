@@ -14,6 +14,7 @@ from app.model.orders import (
     BUY,
     IOC,
     OPEN_STATES,
+    ORDER_FIELDS,
     PENDING_NEW,
     PLAIN,
     SELL,
@@ -151,5 +152,5 @@ def test_row_has_a_column_for_each_field() -> None:
     order.apply(orders.ACCEPT)
     order.fill(10**15, 9_000_000_000 * UNITS)
     row = order.row()
-    assert len(row) == len(Order.__struct_fields__)
-    assert row[Order.__struct_fields__.index("filled_notional")] == str(order.filled_notional)
+    assert len(row) == len(ORDER_FIELDS)
+    assert row[ORDER_FIELDS.index("filled_notional")] == str(order.filled_notional)

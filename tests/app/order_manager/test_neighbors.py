@@ -15,6 +15,7 @@ from app.order_manager.server import OrderManagerServer
 from app.order_manager.session import Session
 from tests.support.children import eventually
 from tests.support.orders.frames import ORDER, frame
+from tests.support.orders.instead import Instead
 from tests.support.orders.server import RunningServer, running
 
 
@@ -185,8 +186,8 @@ def test_thousand_clients(server: RunningServer) -> None:
 def test_a_bug_in_one_request_ends_one_connection(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    core = server.server._service.core
-    submit = core.submit
+    service = server.server._service
+    core, submit = service.core, service.core.submit
 
     def broken(request: Any, now_ns: int, marks: Any) -> Any:
         answer = submit(request, now_ns, marks)
@@ -194,7 +195,7 @@ def test_a_bug_in_one_request_ends_one_connection(
             raise ZeroDivisionError("on purpose")
         return answer
 
-    monkeypatch.setattr(core, "submit", broken)
+    monkeypatch.setattr(service, "core", Instead(core, submit=broken))
     with server.client() as victim, server.client() as other:
         assert other.ask({**ORDER, "id": 1})["ok"] is True
         assert victim.ask({**ORDER, "symbol": "BUG"})["code"] == "INTERNAL"

@@ -1,13 +1,14 @@
-"""Helpers of the tests of kernel and twin."""
+"""Helpers of the tests of the kernel, compiled and plain."""
 
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
 
 from app.kernel import _kernel
+from app.kernel.plain import kernel as plain_kernel
 from app.model.tick import TICK_DTYPE
-from tests.support.kernel import twin as kernel_twin
 
 SYMBOLS = [
     "A",
@@ -23,13 +24,45 @@ DAY_NS = 20362 * 86400 * 10**9
 """2025-10-01."""
 LOSSLESS, LATEST = 1, 2
 
-BOTH = pytest.fixture(params=[_kernel, kernel_twin], ids=["compiled", "twin"], scope="module")
+KERNELS = {"compiled": _kernel, "plain": plain_kernel} if _kernel.COMPILED else {"plain": _kernel}
+"""All that there are on this machine."""
+BOTH = pytest.fixture(params=list(KERNELS.values()), ids=list(KERNELS), scope="module")
 """Decorates the fixture ``kernel``: every test that uses it runs on both."""
+needs_compiled = pytest.mark.skipif(
+    not _kernel.COMPILED, reason="its subject is the compiled kernel, which is not there"
+)
+
+PLAIN_FIRST = """\
+import sys
+
+import app.kernel
+from app.kernel.plain import kernel
+
+app.kernel._kernel = sys.modules["app.kernel._kernel"] = kernel
+"""
+"""Code with which a process has the plain kernel where there is a compiled one."""
 
 
 def refused() -> Any:
-    """Expect ValueError; the twin's messages differ, so no match."""
+    """Expect ValueError, whatever it says."""
     return pytest.raises(ValueError)  # noqa: PT011
+
+
+def book_image(symbols: list[str]) -> bytearray:
+    """A new book's bytes."""
+    image = bytearray(4096 + len(symbols) * 128)
+    struct.pack_into("<8sIIIIQ", image, 0, b"PRICBOOK", 3, 128, len(symbols), 0, 7)
+    for i, symbol in enumerate(symbols):
+        struct.pack_into("32s", image, 4096 + i * 128 + 64, symbol.encode())
+    return image
+
+
+def ring_image(capacity: int) -> bytearray:
+    """A new lossless ring's bytes."""
+    image = bytearray(8192 + capacity * 32)
+    struct.pack_into("<8sIIQQI", image, 0, b"TICKRING", 3, 32, capacity, 7, LOSSLESS)
+    struct.pack_into("<Q", image, 88, 2**64 - 1)
+    return image
 
 
 def padded(data: bytes) -> bytearray:

@@ -64,12 +64,12 @@ class MemoryStore:
         self.fills: dict[int, tuple[int, int, int]] = {}
 
     def find(self, client_no: int, order_id: int) -> Order | None:
-        for row in self.pending.orders:
-            if row[1:3] == (client_no, order_id):
-                return Order(*row)  # type: ignore[arg-type]
+        for order in self.pending.orders:
+            if (order.client_no, order.id) == (client_no, order_id):
+                return order.copy()
         for order in self.orders.values():
             if (order.client_no, order.id) == (client_no, order_id):
-                return msgspec.structs.replace(order)
+                return order.copy()
         return None
 
     def current(self, order: Order) -> Order:
@@ -87,8 +87,7 @@ class MemoryStore:
     def commit(self) -> None:
         pending = self.pending
         self.clients.update(pending.clients)
-        for row in pending.orders:
-            order = Order(*row)  # type: ignore[arg-type]
+        for order in pending.orders:
             assert order.order_no not in self.orders, f"order {order.order_no} twice"
             self.orders[order.order_no] = order
             if order.exec_count == 1:
@@ -118,7 +117,7 @@ class MemoryStore:
         return Recovered(
             clients={no: (name, high[no]) for no, name in self.clients.items()},
             positions={key: Position(*values) for key, values in self.positions.items()},
-            open_orders=[self.current(msgspec.structs.replace(self.orders[n])) for n in numbers],
+            open_orders=[self.current(self.orders[n].copy()) for n in numbers],
             modes=dict(self.modes),
             days=dict(self.days),
             last_order_no=max(self.orders, default=0),

@@ -40,13 +40,13 @@ def test_frames_log_lines_rows_and_files_are_as_before(
 ) -> None:
     """The digests are those of the program before the setting."""
     sent: list[bytes] = []
-    submit = PaperBroker.submit
 
-    def noted(self: PaperBroker, encoded: EncodedOrder, now_ns: int) -> Order:
-        sent.append(encoded.frame)
-        return submit(self, encoded, now_ns)
+    class Noting(PaperBroker):
+        def submit(self, encoded: EncodedOrder, now_ns: int) -> Order:
+            sent.append(encoded.frame)
+            return super().submit(encoded, now_ns)
 
-    monkeypatch.setattr(PaperBroker, "submit", noted)
+    monkeypatch.setattr(backtest, "PaperBroker", Noting)
     costs: dict[str, object] = dict(settings_of())
     settings = Settings(
         data_path=str(SAMPLE),

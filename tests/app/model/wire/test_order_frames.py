@@ -12,6 +12,7 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import MAX_CLIENT_ID, OrderRequest
 from app.model.wire.order_answers import encode_ack, encode_any_ack
 from app.model.wire.order_json import decode, decode_all, decode_any
+from tests.support.kernel.helpers import needs_compiled
 
 whole = st.one_of(st.integers(0, 10), st.integers(-1, 10**17), st.just(MAX_CLIENT_ID + 1))
 texts = st.sampled_from(
@@ -90,6 +91,7 @@ def usual_reader() -> tuple[OrderReader, list[bytes]]:
     return reader, left
 
 
+@needs_compiled
 def test_the_usual_form_needs_no_other_decoder() -> None:
     reader, left = usual_reader()
     frame = (
@@ -104,6 +106,7 @@ def test_the_usual_form_needs_no_other_decoder() -> None:
     assert not left
 
 
+@needs_compiled
 def test_limits_and_unknown_names_go_to_the_other_decoder() -> None:
     reader, left = usual_reader()
     frame = b'{"side":"BUY","symbol":"AAPL","qty":100,"price":0.25,"id":99,"client":"c"}'
@@ -171,6 +174,7 @@ def test_an_answer_is_written_the_same(order: Order, client: str, duplicate: boo
     assert encode_ack(order, client, duplicate) == encode_any_ack(order, client, duplicate)
 
 
+@needs_compiled
 def test_the_answer_to_a_usual_order_needs_no_other_writer() -> None:
     def other(*_: object) -> bytes:
         raise AssertionError("written by the other writer")

@@ -10,6 +10,7 @@ from app.order_manager.service import CANCELS_MAX
 from app.order_manager.store.store import StoreUnavailableError
 from tests.support.children import eventually
 from tests.support.orders.frames import ORDER
+from tests.support.orders.instead import Instead
 from tests.support.orders.process import Client, OrderManagerProcess
 from tests.support.orders.server import RunningServer, running
 
@@ -191,7 +192,7 @@ def test_a_crowd_that_leaves_is_canceled_in_bounded_batches(
                 raise StoreUnavailableError("disk full")
             return commit()
 
-        monkeypatch.setattr(core, "open_of", counted)
+        monkeypatch.setattr(service, "core", Instead(core, open_of=counted))
         monkeypatch.setattr(store, "commit", failing)
         crowd.reset()
     with server.client() as stack:

@@ -67,8 +67,7 @@ def test_a_batch_of_which_a_row_cannot_be_stored_leaves_none(path: Path, place: 
     manager.service.begin()
     for number in range(2 * ROWS_TOGETHER + 1):
         manager.service.handle(0, decode(json.dumps({**ORDER, "id": 1001 + number}).encode()))
-    rows = manager.store.pending.orders
-    rows[place] = (rows[place][0], rows[place][1], 1000, *rows[place][3:])
+    manager.store.pending.orders[place].id = 1000
     answers = [json.loads(answer[:-1]) for _, answer in manager.service.finish()]
     assert {answer["code"] for answer in answers} == {"STORE_UNAVAILABLE"}
     manager.close()

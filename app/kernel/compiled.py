@@ -1,0 +1,56 @@
+"""What of this program could be compiled and is not: it then runs as plain Python, slowly."""
+
+import sys
+from typing import Final
+
+from app.kernel import _kernel
+
+MEND: Final = (
+    "install gcc and the headers of this Python (Debian: apt-get install gcc libc6-dev "
+    "python3-dev), then make setup"
+)
+
+
+TYPED: Final = frozenset(
+    {
+        "app.backtest.broker",
+        "app.execution.accounts",
+        "app.execution.costs.borrow",
+        "app.execution.costs.fees",
+        "app.execution.costs.slippage",
+        "app.execution.order_core",
+        "app.execution.paper_exchange",
+        "app.execution.pending_rows",
+        "app.execution.prices",
+        "app.execution.risk",
+        "app.execution.risk_checks",
+        "app.execution.risk_context",
+        "app.execution.venue",
+        "app.model.money",
+        "app.model.orders",
+        "app.model.position",
+        "app.model.timestamps",
+        "app.strategy.kit.held",
+    }
+)
+"""Modules that ``make setup`` compiles from the Python that stands there; types: images/types."""
+
+
+def plain_modules() -> list[str]:
+    """Names of the imported modules of app that run as plain Python and need not.
+
+    Those are the kernel and :data:`TYPED`.
+    """
+    found = [] if _kernel.COMPILED else ["app.kernel._kernel"]
+    for name in TYPED & sys.modules.keys():
+        if (getattr(sys.modules[name], "__file__", None) or "").endswith(".py"):
+            found.append(name)
+    return sorted(found)
+
+
+def warning() -> str:
+    """One line for people; empty if all is compiled."""
+    found = plain_modules()
+    if not found:
+        return ""
+    return f"not compiled, so everything is slow: {', '.join(found)}; {MEND}"

@@ -1,0 +1,1 @@
+"""The kernel in plain Python, for machines without a compiler, and the compiled one's twin."""

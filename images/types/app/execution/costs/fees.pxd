@@ -1,0 +1,9 @@
+cimport cython
+
+
+@cython.final
+cdef class Fees:
+    cdef object _per_share, _minimum, _bps
+    cdef readonly bint any
+
+    cpdef of(self, qty, notional)

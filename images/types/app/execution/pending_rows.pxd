@@ -1,0 +1,9 @@
+cimport cython
+
+
+@cython.final
+cdef class PendingRows:
+    cdef public list clients, orders, fills, controls
+    cdef public dict positions, states, days
+
+    cpdef clear(self)

@@ -1,0 +1,2 @@
+cpdef to_units(amount)
+cpdef divide(amount, by)

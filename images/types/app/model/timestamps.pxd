@@ -1,0 +1,1 @@
+cpdef str seconds_text(event_ns)
