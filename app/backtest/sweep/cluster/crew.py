@@ -28,12 +28,10 @@ from app.backtest.sweep.cluster.requests import (
     Run,
     Take,
     Unfit,
-    asking,
-    closing,
     decode,
     encode,
-    looking,
 )
+from app.backtest.sweep.cluster.travelling import asking, closing, looking
 from app.backtest.sweep.grid import Cell
 from app.backtest.sweep.pool import QUEUED, PoolError
 from app.market_data.storage.place import Storage
@@ -196,8 +194,9 @@ class Crew:
         session = self._submit(address, asking(), encode(self._open))
         self._opened.add(address)
         try:
-            for start in self._pieces.starts:
-                await self._deliver(address, session, start)
+            with self._pieces.loading():
+                for start in self._pieces.starts:
+                    await self._deliver(address, session, start)
             await self._ask(address, Begin(self._task, await self._pieces.digest()), session)
             self._slots[address] = slots
             try:
@@ -292,8 +291,7 @@ class Crew:
         )
 
     async def _close(self) -> None:
-        """End what the workers do: their processes at once, and without waiting for one that hangs."""
-        self._pieces.clear()
+        """End what the workers do: their processes at once, and a worker that hangs is left."""
         if self._client.status != "running":
             return
         with suppress(Exception):

@@ -21,7 +21,7 @@ def stack_digest() -> str:
 
 
 def facts_of(versions: Mapping[str, Any]) -> dict[str, str]:
-    """What must be equal, of what Dask tells of a process (:meth:`distributed.Client.get_versions`).
+    """What must be equal, of what Dask's ``get_versions`` tells of a process.
 
     A minor version of Python changes results (from 3.12 on ``sum`` adds floats more exactly), so
     does one of NumPy; and machines of two kinds round differently.  Between two versions of Dask

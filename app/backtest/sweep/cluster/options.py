@@ -1,5 +1,6 @@
 """Which cluster: the options of the command line, checked."""
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -81,8 +82,6 @@ def dask() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    import importlib
-
     try:
         return importlib.import_module("distributed")
     except ImportError as error:

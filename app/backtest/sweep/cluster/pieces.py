@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ class Pieces:
         self._client, self._path, self._piece_bytes = client, ticks.path, piece_bytes
         self.size_bytes = ticks.total * (TICK_DTYPE.itemsize + SENTIMENT_BYTES)
         self._held: dict[int, asyncio.Task[Any]] = {}
+        self._loading = 0
         self._digest: asyncio.Task[str] | None = None
 
     @property
@@ -51,9 +54,16 @@ class Pieces:
         """Who held the piece is gone: it is sent again."""
         self._held.pop(start, None)
 
-    def clear(self) -> None:
-        """The cluster need not hold any."""
-        self._held.clear()
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """A worker takes pieces meanwhile.  The cluster holds none when the last has all."""
+        self._loading += 1
+        try:
+            yield
+        finally:
+            self._loading -= 1
+            if not self._loading:
+                self._held.clear()
 
     async def digest(self) -> str:
         """SHA-256 of all bytes."""

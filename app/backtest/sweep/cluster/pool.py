@@ -24,6 +24,8 @@ CLOSE_S: Final = 10.0
 POLL_S: Final = 0.5
 
 _Answer = Outcome | BaseException
+_client: Final[Any] = Client
+"""It has no types."""
 
 
 class ClusterPool(AbstractContextManager["ClusterPool"]):
@@ -108,7 +110,7 @@ class ClusterPool(AbstractContextManager["ClusterPool"]):
     async def _run(self) -> None:
         self._begun = asyncio.Event()
         try:
-            client = await Client(
+            client = await _client(
                 self._cluster.address,
                 security=self._security,
                 asynchronous=True,

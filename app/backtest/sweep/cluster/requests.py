@@ -1,10 +1,6 @@
-"""What a client asks of a worker, and what it is answered.
-
-They travel as bytes, in a function that travels by value: so the scheduler needs Dask only.
-"""
+"""What a client asks of a worker, and what it is answered; both travel as bytes."""
 
 import pickle
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from app.backtest.sweep.cell_run import Task
@@ -65,38 +61,3 @@ def encode(message: object) -> bytes:
 def decode(data: bytes) -> Any:
     """What was encoded."""
     return pickle.loads(data)
-
-
-def asking() -> Callable[..., Any]:
-    """A function that answers a request where it runs."""
-
-    def ask(request: bytes, *held: Any) -> Any:
-        from app.backtest.sweep.cluster.session import answer
-
-        return answer(request, *held)
-
-    return ask
-
-
-def looking() -> Callable[[], str]:
-    """A function that returns the digest of the stack's sources, or why there is none."""
-
-    def look() -> str:
-        try:
-            from app.backtest.sweep.cluster.fitness import stack_digest
-        except ImportError as error:
-            return f"none that can be used ({error})"
-        return stack_digest()
-
-    return look
-
-
-def closing() -> Callable[[str], None]:
-    """A function that ends what a worker does for a sweep."""
-
-    def close(sweep: str) -> None:
-        from app.backtest.sweep.cluster.session import close as close_session
-
-        close_session(sweep)
-
-    return close
