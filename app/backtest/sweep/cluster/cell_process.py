@@ -110,7 +110,10 @@ def strategy_problem(task: Task) -> str:
         return str(error)
     if source_digest(strategy) != task.source:
         module = strategy.rpartition(":")[0]
-        return f"STRATEGY={strategy}: the module {module} has another source than the client's"
+        return (
+            f"STRATEGY={strategy}: the module {module} has another source than the client's: name "
+            "its file instead, which is sent"
+        )
     return ""
 
 

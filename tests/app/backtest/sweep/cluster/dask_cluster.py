@@ -88,18 +88,18 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
             process.wait(10)
 
 
-def descendants(pid: int) -> list[int]:
-    """Children of a process and theirs."""
+def children(pid: int) -> list[int]:
+    """Of a process; each of its threads may have some."""
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        # A worker's threads have children, too.
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            if task.name != str(pid):
-                text += " " + (task / "children").read_text()
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(each) for task in tasks for each in (task / "children").read_text().split()]
     except OSError:
         return []
-    children = [int(each) for each in text.split()]
-    return children + [each for child in children for each in descendants(child)]
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of a process and theirs."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 def is_cell(pid: int) -> bool:

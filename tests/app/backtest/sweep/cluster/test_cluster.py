@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.app.backtest.sweep.cluster.dask_cluster import DaskCluster, environ
+from tests.app.backtest.sweep.cluster.dask_cluster import DaskCluster, children, environ
 from tests.app.backtest.sweep.sweeping import SAMPLE, plain, rows_of
 from tests.support.children import eventually
 from tests.support.paths import ROOT
@@ -25,13 +25,13 @@ CELLS = 18
 class Running:
     """``app sweep`` in a process group of its own."""
 
-    def __init__(self, out: Path, *arguments: str, cwd: Path = ROOT) -> None:
+    def __init__(self, out: Path, *arguments: str, cwd: Path = ROOT, path: Path = ROOT) -> None:
         self.out = out
         command = [sys.executable, "-m", "app", "sweep", "--data", str(SAMPLE), "--out", str(out)]
         self.process = subprocess.Popen(
             [*command, *arguments],
             cwd=cwd,
-            env=environ(),
+            env=environ(path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -113,6 +113,7 @@ def test_a_strategy_is_sent_with_the_files_beside_it(cluster: DaskCluster, tmp_p
     assert len({row["trades_hash"] for row in rows}) > 1
 
 
+@pytest.mark.slow
 def test_a_search_chooses_the_same_cells(cluster: DaskCluster, tmp_path: Path) -> None:
     """Its rounds use what the workers have."""
     arguments = ["--param", "short=2:20", "--param", "long=25:200:5", "--optuna", "24"]
@@ -156,7 +157,7 @@ def test_a_killed_client_leaves_nothing(cluster: DaskCluster, tmp_path: Path, sl
     eventually(lambda: not cluster.scratch(), "no file is left", 60)
 
 
-@pytest.mark.parametrize("successor", [False, True])
+@pytest.mark.parametrize("successor", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_worker_killed_in_the_middle_changes_nothing(
     own_folder: Path, tmp_path: Path, slow: Slow, successor: bool
 ) -> None:
@@ -182,6 +183,7 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_later_takes_part(own_folder: Path, tmp_path: Path, slow: Slow) -> None:
     """The sweep waits for the first, and goes on with the second when the first is killed."""
     arguments, wanted = slow
@@ -213,7 +215,36 @@ def test_a_lost_scheduler_is_one_line_and_the_same_command_goes_on(
         )
         assert "Traceback" not in err
         assert out == ""
-        _, err = Running(tmp_path / "far", *slow[0], "--scheduler", cluster.address).end(1)
-        assert err.startswith(f"sweep: --scheduler {cluster.address}: no Dask scheduler answers: ")
-        assert err.count("\n") == 1
         eventually(lambda: not cluster.cell_processes(), "no cell runs", 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_200_cells_on_two_workers_one_of_them_killed(own_folder: Path, tmp_path: Path) -> None:
+    """The whole sample for each cell; the one that is killed is started again, as usual."""
+    arguments = ["--param", "short=2:11", "--param", "long=20:210:10"]
+    Running(tmp_path / "local", *arguments).end()
+    wanted = rows_of(tmp_path / "local")
+    assert [row["status"] for row in wanted] == ["ok"] * 200
+    with DaskCluster(own_folder, workers=0) as cluster:
+        cluster.add_worker("--nworkers", "1")
+        cluster.add_worker("--nworkers", "1")
+        eventually(lambda: len(workers_of(cluster)) == 2, "both workers", 60)
+        running = Running(tmp_path / "far", *arguments, "--scheduler", cluster.address)
+        running.await_rows(20)
+        os.kill(workers_of(cluster)[0], signal.SIGKILL)
+        out, err = running.end()
+    assert "cells: 200 ok" in out
+    assert "killed" not in err
+    rows = rows_of(tmp_path / "far")
+    assert [row["trades_hash"] for row in rows] == [row["trades_hash"] for row in wanted]
+    assert rows == wanted
+    assert len({row["trades_hash"] for row in rows}) > 150
+    assert str(profit(tmp_path / "far")) == str(profit(tmp_path / "local"))
+    assert (tmp_path / "far/sweep.csv").read_text().count("\n") == 201
+
+
+def workers_of(cluster: DaskCluster) -> list[int]:
+    """The processes that nannies watch."""
+    pids = [pid for nanny in cluster.workers for pid in children(nanny.pid)]
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
