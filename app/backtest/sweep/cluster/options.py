@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
-ADDRESS: Final = re.compile(r"(tcp|tls)://(\[[0-9A-Fa-f:.%]+\]|[^\s/:\[\]]+):(\d{1,5})")
+ADDRESS: Final = re.compile(r"(tcp|tls)://(\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(\d{1,5})")
 INSTALL: Final = "install it with .venv/bin/pip install distributed"
 TLS: Final = ("--tls-ca-file", "--tls-cert", "--tls-key")
 

@@ -62,7 +62,7 @@ def connect(address: str, certificate: Certificate | None = None) -> None:
 def test_tls_is_required_of_both_sides(
     own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cluster's certificate vouches for itself here; a stranger's is one that it has not signed."""
+    """The cluster's certificate vouches for itself here, and not for a stranger's."""
     ours, stranger = make_certificate(tmp_path), make_certificate(tmp_path, "stranger")
     options = ["--tls-ca-file", ours.cert, "--tls-cert", ours.cert, "--tls-key", ours.key]
     arguments = ["--param", "short=5,10", "--param", "long=20,50", "--ticks", "2000"]
