@@ -98,6 +98,7 @@ class Crew:
         self._opened: set[str] = set()
         """Workers that may have something of this sweep."""
         self._ours: dict[str, str] = {}
+        self._ended = False
 
     def add(self, cells: Iterable[Cell]) -> None:
         """Cells to run."""
@@ -112,7 +113,10 @@ class Crew:
         """
         try:
             async with asyncio.TaskGroup() as group:
-                await self._follow(group)
+                try:
+                    await self._follow(group)
+                finally:
+                    self._ended = True
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
@@ -151,7 +155,9 @@ class Crew:
         reason = "its connection has closed"
         try:
             if self._client.status == "running":
-                return await asyncio.wait_for(question(), LOST_S)
+                # Not wait_for: until Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(LOST_S):
+                    return await question()
         except TimeoutError:
             reason = f"it has not answered for {LOST_S:.0f} s"
         except OSError as error:
@@ -160,9 +166,12 @@ class Crew:
 
     async def _member(self, address: str, slots: int, facts: dict[str, str]) -> None:
         """All that happens with one worker."""
+        task = asyncio.current_task()
         try:
             await self._check(address, facts)
-            while self._members.get(address) is asyncio.current_task():
+            # A lane that fails while this is cancelled hides that; and in Python 3.11 a lane that
+            # fails leaves cancelling() above 0.
+            while self._members.get(address) is task and not self._ended:
                 with suppress(_SessionGone):
                     await self._serve(address, slots)
                 await asyncio.sleep(POLL_S)

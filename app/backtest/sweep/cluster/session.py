@@ -38,6 +38,8 @@ class Session:
         self.sweep = wanted.sweep
         self._slots = slots
         self._task: Task | None = None
+        self._taken: dict[int, int] = {}
+        """Sizes of the pieces that have come, by their place."""
         self._processes: set[CellProcess] = set()
         self._idle: SimpleQueue[CellProcess] = SimpleQueue()
         spill = os.environ.get("DATA_SPILL_DIR", "")
@@ -58,6 +60,7 @@ class Session:
     def take(self, at: int, piece: bytes) -> None:
         """Bytes of the ticks."""
         self._ticks.write(piece, at)
+        self._taken[at] = len(piece)
 
     def begin(self, wanted: Begin) -> None:
         """Check the ticks, and start the processes.
@@ -96,6 +99,11 @@ class Session:
             self._idle.put(process)
         outcome.note = self._as_there(outcome.note)
         return outcome
+
+    @property
+    def whole(self) -> bool:
+        """Whether all bytes have come; not if Dask has made the session anew meanwhile."""
+        return sum(self._taken.values()) == self._ticks.size_bytes
 
     @property
     def open(self) -> bool:
@@ -150,6 +158,8 @@ def answer(request: bytes, *held: Any) -> Any:
                 session.take(at, held[1])
                 return encode(None)
             case Begin():
+                if not session.whole:
+                    return encode(Gone())
                 session.begin(wanted)
                 return encode(None)
             case Run(cell):

@@ -102,7 +102,8 @@ class Cluster:
             case Take():
                 session["pieces"] += 1
             case Begin():
-                assert session["pieces"], "no cell without the ticks"
+                if not session["pieces"]:
+                    return encode(Gone())
                 session["begun"] += 1
             case Run(cell):
                 return await self._cell(name, session, cell)
