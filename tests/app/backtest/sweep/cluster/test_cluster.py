@@ -98,6 +98,7 @@ class Helped(Strategy):
 """
 
 
+@pytest.mark.slow
 def test_a_strategy_is_sent_with_the_files_beside_it(cluster: DaskCluster, tmp_path: Path) -> None:
     """Named relative to a folder that the workers do not have."""
     folder = tmp_path / "mine"

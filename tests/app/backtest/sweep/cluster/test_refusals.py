@@ -91,6 +91,7 @@ def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_module_that_the_worker_has_otherwise_is_refused(
     own_folder: Path, tmp_path: Path
 ) -> None:

@@ -79,10 +79,17 @@ def test_cells_are_those_of_this_machine_and_nothing_is_left(sweep: Sweep, tmp_p
 
 def test_other_bytes_are_refused(sweep: Sweep, tmp_path: Path) -> None:
     session = sweep.session(tmp_path / "scratch")
-    answer(encode(Take(17)), session, b"\xff")
+    wrong = bytes(5000 - 1) + b"\xff"
+    answer(encode(Take(0)), session, wrong)
     found = sweep.begin(session)
     assert isinstance(found, Unfit)
     assert found.reason.startswith("it has other ticks (SHA-256 ")
+
+
+def test_where_bytes_are_missing_the_session_is_another_one(sweep: Sweep, tmp_path: Path) -> None:
+    """Dask makes it anew on a worker that has come back under its address."""
+    (tmp_path / "scratch").mkdir()
+    assert sweep.begin(Session(sweep.open, str(tmp_path / "scratch"), 1)) == Gone()
 
 
 def test_before_it_begins_and_after_it_is_closed_there_is_nothing(
