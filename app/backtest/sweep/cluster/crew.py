@@ -135,7 +135,8 @@ class Crew:
             for address in new & versions.keys():
                 member = self._member(address, present[address], versions[address])
                 self._members[address] = group.create_task(member)
-            if present:
+            # One that was left out is no worker.
+            if not all(member.done() for member in self._members.values()):
                 seen_s, noticed = loop.time(), False
             silent_s = loop.time() - seen_s
             if silent_s > NOTICE_S and not noticed:
@@ -177,6 +178,7 @@ class Crew:
                 await asyncio.sleep(POLL_S)
         except _WorkerUnfit as error:
             line = f"worker {address}: {error}"
+            self._slots.pop(address, None)
             if not self._slots:
                 raise PoolError(line) from None
             print(f"\nsweep: {line}; the others go on", file=sys.stderr)

@@ -290,6 +290,41 @@ def test_an_unfit_worker_is_refused_at_first_and_left_out_later(
     assert f"sweep: {wanted}" in capsys.readouterr().err
 
 
+def test_one_that_was_left_out_is_no_worker(
+    ticks: SharedTicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "NO_WORKER_S", 0.05)
+    cluster = Cluster(random.Random(1))
+    cluster.join("w")
+
+    def late() -> None:
+        cluster.join("old", versions=OTHER)
+        asyncio.get_running_loop().call_later(0.1, cluster.lose, "w")
+
+    assert str(failing(cluster, ticks, late)) == "tcp://there:8786 has had no worker for 0 s"
+
+
+def test_the_only_worker_that_fails_later_ends_it(
+    ticks: SharedTicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose processes cannot be started any more."""
+    cluster = Cluster(random.Random(1))
+    cluster.join("w")
+
+    async def fail(*_: object) -> bytes:
+        return encode(Unfit("no memory"))
+
+    async def run() -> BaseException | None:
+        made = crew_of(cluster, ticks, lambda _outcome: monkeypatch.setattr(cluster, "_cell", fail))
+        working = asyncio.create_task(made.work())
+        made.add(cells(9))
+        await asyncio.wait([working], timeout=10)
+        assert working.done()
+        return working.exception()
+
+    assert str(asyncio.run(run())) == "worker w: no memory"
+
+
 def test_a_worker_without_room_says_so(ticks: SharedTicks, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(_name: str, request: bytes = b"", *_held: Any) -> Any:
         return encode(Unfit("/srv/run: no room for 9 MB")) if request else stack_digest()
