@@ -13,7 +13,11 @@ import pytest
 from tests.support.compose_stack import ComposeStack, eventually
 from tests.support.paths import ROOT
 
-pytestmark = [pytest.mark.container, pytest.mark.usefixtures("images")]
+pytestmark = [
+    pytest.mark.container,
+    pytest.mark.timeout(1200),
+    pytest.mark.usefixtures("images"),
+]
 
 COMPOSE = ("--project-directory", ".", "-f", "images/dask/docker-compose.yml")
 CELLS = ("--param", "short=2:11", "--param", "long=20:210:10")
@@ -47,7 +51,6 @@ def test_nobody_reaches_the_cluster_and_each_container_is_locked_down(stack: Com
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_200_cells_on_two_workers_one_of_them_killed(stack: ComposeStack) -> None:
     """By the script of the Make target, and beside it the same sweep in one container."""
     environ = {**stack.environ, "SWEEP_WORKERS": "2"}

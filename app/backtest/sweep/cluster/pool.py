@@ -41,7 +41,7 @@ class ClusterPool(AbstractContextManager["ClusterPool"]):
         self._client: Any = None
         self._answers: SimpleQueue[_Answer] = SimpleQueue()
         self._connected: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._task: SimpleQueue[Task] = SimpleQueue()
+        self._begun = asyncio.Event()
         _quiet()
         self._loop = asyncio.new_event_loop()
         self._main = self._loop.create_task(self._run())
@@ -108,7 +108,6 @@ class ClusterPool(AbstractContextManager["ClusterPool"]):
         self._loop.close()
 
     async def _run(self) -> None:
-        self._begun = asyncio.Event()
         try:
             client = await _client(
                 self._cluster.address,
