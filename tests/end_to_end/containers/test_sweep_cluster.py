@@ -68,6 +68,7 @@ def test_200_cells_on_two_workers_one_of_them_killed(stack: ComposeStack) -> Non
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0, out + err
     assert "cells: 200 ok" in out
+    assert sum(each.attrs["RestartCount"] for each in stack.containers("worker")) == 1
     alone = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "python3", "sweep")
     stack.compose(
         *COMPOSE, *alone, "-m", "app", "sweep", *CELLS, "--out", "/srv/out/local", timeout_s=300
