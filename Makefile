@@ -14,7 +14,8 @@ IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep 
 WHY_NOT = docker compose logs --no-color --no-log-prefix --tail 100 \
 	| sed -En 's/^[^ ]+ ERROR (.* stopped exit_code=.*)/up: \1/p' | sort -u
 
-.PHONY: help setup up demo down logs stat crash compare strategy-watch test test-fast test-plain test-slow lint format engine base-image images pin sbom audit \
+.PHONY: help setup up demo down logs stat crash compare strategy-watch sweep-cluster test test-fast test-plain test-slow lint \
+	format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
 help: ## List the targets
@@ -65,6 +66,9 @@ compare: ## Compare the orders of the run so far with a backtest
 
 strategy-watch: setup ## Run a backtest on every save: STRATEGY=file.py:Class STRATEGY_PARAMS=... DATA_PATH=...
 	@exec $(BIN)/python -m app watch
+
+sweep-cluster: images ## A sweep on a Dask cluster of containers: SWEEP="--param short=5:20:5 --param long=20,50"
+	@images/dask/sweep.sh $(or $(SWEEP),--param short=2:11 --param long=20:210:10)
 
 images: ## Build the images, and a base image first if no registry answers
 	@images/base_image.sh --if-needed

@@ -74,6 +74,24 @@ NOT_RUN = {
     "make pin": "changes .env; tests/end_to_end/hardening/test_supply_chain.py runs it elsewhere",
     "make sbom": "tests/end_to_end/hardening/test_supply_chain.py runs it",
     "make audit": "needs advisories; tests/end_to_end/hardening/test_supply_chain.py has its own",
+    ".venv/bin/python -m app sweep --scheduler tcp://HOST:8786 --param short=2:11 "
+    "--param long=20:210:10": "tests/app/backtest/sweep/cluster has a cluster",
+    ".venv/bin/python -m dask scheduler --host 127.0.0.1 --no-dashboard": "a fixed port; "
+    "tests/app/backtest/sweep/cluster starts it on a free one",
+    "PYTHONPATH=. .venv/bin/python -m dask worker tcp://127.0.0.1:8786 --nthreads 1 --nworkers 2 "
+    "--memory-limit 0 --no-dashboard": "needs that scheduler; the same tests start workers",
+    ".venv/bin/python -m app sweep --scheduler tls://HOST:8786 --tls-ca-file ca.pem --tls-cert "
+    "me.pem --tls-key me.key --param short=2:11": "tests/app/backtest/sweep/cluster does it",
+    'make sweep-cluster SWEEP="--param short=5:20:5 --param long=20,50,100"': "builds images; "
+    "tests/end_to_end/containers/test_sweep_cluster.py runs its script",
+    "docker compose --project-directory . -f images/dask/docker-compose.yml down": "ends that; "
+    "the same test does",
+    "helm install --repo https://helm.dask.org --create-namespace -n dask-operator "
+    "--generate-name dask-kubernetes-operator": "needs a Kubernetes",
+    "kubectl apply -f images/kubernetes/dask/cluster.yaml": "needs a Kubernetes; the file is "
+    "checked by tests/app/backtest/sweep/cluster/test_kubernetes.py",
+    "kubectl apply -f images/kubernetes/dask/sweep.yaml": "the same",
+    "kubectl scale --replicas=20 daskworkergroup/sweep-default": "needs a Kubernetes",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
 }
 """Command -> why no test runs it."""
@@ -163,7 +181,7 @@ def problem_of(span: str, page: Path) -> str:
 
 def module_exists(name: str) -> bool:
     path = ROOT.joinpath(*name.split("."))
-    installed = name in ("pytest", "pdb", "jupyter")
+    installed = name in ("pytest", "pdb", "jupyter", "dask")
     return installed or path.is_dir() or any(path.parent.glob(f"{path.name}.py*"))
 
 

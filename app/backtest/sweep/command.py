@@ -1,12 +1,14 @@
-"""``python -m app sweep``: a backtest for each combination of parameters, on all cores."""
+"""``python -m app sweep``: a backtest for each combination of parameters, on all cores, or on the
+workers of a Dask cluster."""
 
 import os
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import click
 import msgspec
@@ -15,6 +17,7 @@ from app.backtest.performance.summary import ANNUAL_DAYS_MIN, DEFAULT_CAPITAL
 from app.backtest.result import TICKS_HELP, ticks_text
 from app.backtest.sweep import grid, page, table
 from app.backtest.sweep.cell_run import Outcome, Status, Task, source_digest
+from app.backtest.sweep.cluster.options import Cluster, cluster_of, cluster_options, security_of
 from app.backtest.sweep.folder import ROWS_FILE, FolderError, Identity, SweepFolder
 from app.backtest.sweep.grid import Axis, Cell, GridError
 from app.backtest.sweep.judgement import (
@@ -62,6 +65,7 @@ class Request(NamedTuple):
     seed: int
     folds: int
     search: int = 0
+    cluster: Cluster | None = None
 
 
 @click.command()
@@ -86,6 +90,7 @@ class Request(NamedTuple):
               help="run the best cell and K - 1 drawn ones through the four processes")  # fmt: skip
 @click.option("--folds", type=click.IntRange(min=1), metavar="N",
               help="walk forward: choose by the days so far, judge by the next")  # fmt: skip
+@cluster_options
 def command(
     specs: tuple[str, ...],
     data: str | None,
@@ -101,6 +106,7 @@ def command(
     out: str | None,
     verify_cells: int | None,
     folds: int | None,
+    **where: str | None,
 ) -> int:
     """Exit code 0: done, 1: unusable data or strategy, a cell that failed or is not the same in the
     four processes, or no output, 2: wrong usage or settings, 130: interrupted; the same command
@@ -130,6 +136,7 @@ def command(
             seed,
             folds or 0,
             search or 0,
+            _cluster(jobs, where),
         )
         return sweep(request)
     except (GridError, JudgementError) as error:
@@ -142,6 +149,16 @@ def command(
     except (DataError, StrategyError, FolderError, PoolError, OSError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 1
+
+
+def _cluster(jobs: int | None, where: dict[str, str | None]) -> Cluster | None:
+    cluster = cluster_of(**where)
+    if cluster is not None and jobs is not None:
+        raise click.UsageError(
+            "--jobs: is of this machine; on a cluster each worker runs as many cells as it has "
+            "threads (dask worker --nthreads)"
+        )
+    return cluster
 
 
 def _check_search(sample: int | None) -> list[Cell]:
@@ -201,8 +218,7 @@ def sweep(request: Request) -> int:
     settings = request.settings
     with ExitStack() as stack:
         # The workers import while the data is loaded.
-        at_once = min(request.search, ROUND) or len(request.cells)
-        pool = stack.enter_context(Pool(min(request.jobs, at_once)))
+        pool = stack.enter_context(_pool(request))
         with LoadProgress() as loading:
             feed = open_feed(settings, loading)
         total = feed.ticks_of_run(request.ticks)
@@ -230,6 +246,26 @@ def sweep(request: Request) -> int:
             done = f"{folder.known:,} of {plan.count:,} cells are in {path}"
             print(f"\nsweep: interrupted; {done}; the same command goes on", file=sys.stderr)
             return EXIT_INTERRUPTED
+        except PoolError as error:
+            done = f"{folder.known:,} of {plan.count:,} cells are in {path}"
+            raise PoolError(f"{error}; {done}; the same command goes on") from None
+
+
+class CellPool(AbstractContextManager["CellPool"], Protocol):
+    """Runs cells: :class:`Pool` here, a :class:`ClusterPool` elsewhere."""
+
+    def outcomes(self, task: Task, cells: Iterable[Cell]) -> Iterator[Outcome]:
+        """Run the cells; their outcomes as they end.  The task is that of the first call."""
+
+
+def _pool(request: Request) -> CellPool:
+    if request.cluster is None:
+        at_once = min(request.search, ROUND) or len(request.cells)
+        return Pool(min(request.jobs, at_once))
+    security = security_of(request.cluster)
+    from app.backtest.sweep.cluster.pool import ClusterPool  # it needs a package that is optional
+
+    return ClusterPool(request.cluster, security)
 
 
 def _decoded(feed: Feed, total: int, settings: Settings) -> TickMemory:
@@ -253,7 +289,7 @@ class Ran(NamedTuple):
     whole: int
 
 
-def run_cells(pool: Pool, task: Task, plan: Plan, folder: SweepFolder) -> Ran:
+def run_cells(pool: CellPool, task: Task, plan: Plan, folder: SweepFolder) -> Ran:
     """Run the cells that the folder does not have, and write each down as it ends."""
     ran, whole, first = 0, 0, folder.known
     with CellProgress(first, plan.count) as progress:

@@ -30,14 +30,28 @@ class PoolError(Exception):
 
 def work(pipe: Connection) -> None:
     """A worker: takes the task, then cells, until the pipe closes."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.dup2(2, 1)  # What a strategy prints must not mix with the sweep's own output.
+    become_worker()
     with suppress(EOFError, OSError):
         task: Task = pipe.recv()
-        reader = SharedReader(task.ticks)
-        pipe.send(None)  # Ready.
-        while True:
-            pipe.send(run_cell(task, reader, pipe.recv()))
+        run_cells(task, pipe)
+
+
+def become_worker() -> None:
+    """Die with the parent, and keep what a strategy prints out of the sweep's own output."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.dup2(2, 1)
+
+
+def run_cells(task: Task, pipe: Connection) -> None:
+    """Say that it is ready, then answer each cell by its outcome.
+
+    Raises:
+        EOFError, OSError: the pipe has closed.
+    """
+    reader = SharedReader(task.ticks)
+    pipe.send(None)  # Ready.
+    while True:
+        pipe.send(run_cell(task, reader, pipe.recv()))
 
 
 @dataclass
@@ -122,7 +136,7 @@ class Pool(AbstractContextManager["Pool"]):
         """The outcome of the cell at which a worker died; another takes its place."""
         worker.pipe.close()
         worker.process.join(JOIN_S)
-        how = _how(worker.process.exitcode)
+        how = how_ended(worker.process.exitcode)
         if not worker.ready:
             raise PoolError(f"a worker ended before its first cell: {how}")
         lost = worker.cells.popleft()
@@ -139,7 +153,8 @@ class Pool(AbstractContextManager["Pool"]):
             worker.pipe.close()
 
 
-def _how(code: int | None) -> str:
+def how_ended(code: int | None) -> str:
+    """An exit code as a reader knows it."""
     if code is None:
         return "it does not answer"
     return f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +34,49 @@ class SharedTicks(NamedTuple):
     """The tick after the last of each batch: a strategy sees the batches of a backtest."""
 
 
-class TickMemory(AbstractContextManager["TickMemory"]):
-    """Decodes the first ``total`` ticks of a feed, once: into memory, or a file if they are many.
+class TickRoom(AbstractContextManager["TickRoom"]):
+    """Room for the bytes of the copy: memory, or a file if they are many.
 
-    It has no name and goes when the last process closes it.  No worker can change what the others
-    see: memory is sealed, and of a file they get only the right to read.  ``days``: those that have
-    a tick, counted from 1970 (UTC).
+    It has no name and goes when the last process closes it.  After :meth:`seal` nobody can change
+    them: memory is sealed, and of a file others get only the right to read.
+
+    Raises:
+        NoRoom: they do not fit into memory, and no disk has room.
+    """
+
+    def __init__(self, total: int, storage: Storage = IN_MEMORY) -> None:
+        self.size_bytes = total * (TICK_DTYPE.itemsize + SENTIMENT_BYTES)
+        self._on_disk = self.size_bytes > storage.memory_bytes_max
+        self._descriptor = _file(storage, self.size_bytes) if self._on_disk else _memory()
+        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def write(self, values: Any, at: int) -> None:
+        """Write an array or a buffer at a position."""
+        write(self._descriptor, values, at)
+
+    def read(self, size_bytes: int, at: int) -> bytes:
+        """So many bytes at a position, fewer at the end."""
+        return os.pread(self._descriptor, size_bytes, at)
+
+    def seal(self) -> None:
+        """They are whole."""
+        if self._on_disk:
+            os.fchmod(self._descriptor, 0o400)
+        else:
+            fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, _ALL_SEALS)
+
+    def close(self) -> None:
+        """Give it up; who has it mapped keeps it."""
+        os.close(self._descriptor)
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class TickMemory(AbstractContextManager["TickMemory"]):
+    """Decodes the first ``total`` ticks of a feed, once, into a :class:`TickRoom`.
+
+    ``days``: those that have a tick, counted from 1970 (UTC).
 
     Raises:
         NoRoom: they do not fit into memory, and no disk has room.
@@ -47,20 +84,14 @@ class TickMemory(AbstractContextManager["TickMemory"]):
 
     def __init__(self, feed: Feed, total: int, storage: Storage = IN_MEMORY) -> None:
         self.days: list[int] = []
-        size_bytes = total * (TICK_DTYPE.itemsize + SENTIMENT_BYTES)
-        on_disk = size_bytes > storage.memory_bytes_max
-        self._descriptor = _file(storage, size_bytes) if on_disk else _memory()
+        self._room = TickRoom(total, storage)
         try:
             ends = self._fill(feed, total)
-            if on_disk:
-                os.fchmod(self._descriptor, 0o400)
-            else:
-                fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, _ALL_SEALS)
+            self._room.seal()
         except BaseException:
-            os.close(self._descriptor)
+            self._room.close()
             raise
-        path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
-        self.shared = SharedTicks(path, feed.symbols, total, ends)
+        self.shared = SharedTicks(self._room.path, feed.symbols, total, ends)
 
     def _fill(self, feed: Feed, total: int) -> list[int]:
         sentiment = np.zeros(MAX_BATCH_TICKS, np.int16)
@@ -68,9 +99,9 @@ class TickMemory(AbstractContextManager["TickMemory"]):
         for batch in reader.batches():
             first, end = reader.next_seq - len(batch), reader.next_seq
             reader.join(batch, sentiment[: len(batch)])
-            write(self._descriptor, batch.view(np.uint8), first * TICK_DTYPE.itemsize)
+            self._room.write(batch.view(np.uint8), first * TICK_DTYPE.itemsize)
             at = total * TICK_DTYPE.itemsize + first * SENTIMENT_BYTES
-            write(self._descriptor, sentiment[: len(batch)], at)
+            self._room.write(sentiment[: len(batch)], at)
             ends.append(end)
             self._take_days(batch["event_ns"])
         return ends
@@ -82,7 +113,7 @@ class TickMemory(AbstractContextManager["TickMemory"]):
         self.days += (event_ns[starts] // DAY_NS).tolist()
 
     def __exit__(self, *_error: object) -> None:
-        os.close(self._descriptor)
+        self._room.close()
 
 
 class SharedReader:

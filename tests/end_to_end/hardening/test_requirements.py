@@ -7,6 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,14 +91,17 @@ def test_each_target_that_runs_a_strategy_takes_them() -> None:
     """Those are the images of services that have the folder of strategies."""
     text = (ROOT / "images/Dockerfile").read_text()
     taking = set(re.findall(r"FROM process AS (\w+)\nCOPY --from=strategy_site", text))
-    done = subprocess.run(
-        ["docker", "compose", "--profile", "*", "config", "--format", "json"],
-        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    services = json.loads(done.stdout)["services"]
+    services: list[dict[str, Any]] = []
+    for file in ("docker-compose.yml", "images/dask/docker-compose.yml"):
+        command = ["docker", "compose", "--project-directory", ".", "-f", file, "--profile", "*"]
+        done = subprocess.run(
+            [*command, "config", "--format", "json"],
+            cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        services += json.loads(done.stdout)["services"].values()
     mounting = {
         service["image"]
-        for service in services.values()
+        for service in services
         if any(each["target"] == "/srv/data/strategies" for each in service.get("volumes") or ())
     }
     assert {f"trading-{name.replace('_', '-')}" for name in taking} == mounting
