@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from app.market_data.live.live_feed import LiveFeed
-from app.market_data.live.session import LiveSession, ReceiverDied
+from app.market_data.live.exchange.supervised import ReceiverDied, SupervisedReceiver
+from app.market_data.live.session import LiveSession
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -17,7 +18,7 @@ log = get_logger()
 PARQUET_EVERY_S: Final = 60.0
 PARQUET_END_S: Final = 3.0
 """Time for the last part at the end: less than a container has for its stop."""
-_PARQUET: Final = "app.market_data.live.parquet_parts"
+_PARQUET: Final = "app.market_data.live.parquet.parts"
 
 
 class LiveInput:

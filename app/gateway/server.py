@@ -29,7 +29,7 @@ from app.gateway.timerfd import Timer
 from app.gateway.transport import Transport
 from app.market_data.feed import Feed
 from app.market_data.live.live_feed import LiveFeed
-from app.market_data.live.session import COUNTERS, LiveSession
+from app.market_data.live.exchange.supervised import COUNTERS, SupervisedReceiver
 from app.market_data.storage.resident import RESIDENT
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics

@@ -15,9 +15,10 @@ from app.config.settings import Settings, SettingsError
 from app.market_data.inspect.price_port import PricePort
 from app.market_data.live.live_feed import LiveFeed
 from app.market_data.live.opening import begin_recording
-from app.market_data.live.parquet_parts import write_parquet
+from app.market_data.live.parquet.parts import write_parquet
 from app.market_data.live.places import url_of
-from app.market_data.live.session import LiveSession, ReceiverDied
+from app.market_data.live.exchange.supervised import ReceiverDied
+from app.market_data.live.session import LiveSession
 from app.market_data.live.tick_log import MAGIC, SUFFIX, RecordingFull, TickLog
 from app.market_data.sources.errors import DataError
 from app.model.wire.frames import RemoteProtocolError
