@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from app.config.addresses import shown_address
+from app.config.bus import bus_problems
 from app.config.kinds import (
     PACE,
     CpuList,
@@ -205,6 +206,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reconnect_delay_ms: Positive = 50
     reconnect_delay_ms_max: Positive = 2000
 
+    # Bus between shards and machines (NATS JetStream); an empty BUS_URL: none
+    bus_url: str = ""
+    bus_user: str = ""
+    bus_password: str = ""
+    bus_creds: str = ""
+    bus_tls_ca: str = ""
+    bus_replicas: Annotated[
+        Literal[1, 3, 5], Meta(description="1, 3 or 5 copies of each message")
+    ] = 3
+    shard: Annotated[
+        str, Meta(pattern=r"^[a-z0-9-]{0,32}$", description="up to 32 of a-z 0-9 -, or empty")
+    ] = ""
+    shard_map: str = ""
+    on_bus_loss: Literal["continue", "reduce", "halt"] = "continue"
+    bus_loss_s: Seconds = 10.0
+
     # Faults on request
     chaos: bool = False
 
@@ -244,6 +261,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found.extend(self._order_problems())
         found.extend(self._verdict_problems())
         found.extend(self._live_problems())
+        found.extend(bus_problems(self))
         if is_zero(self.pace):
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
         return found

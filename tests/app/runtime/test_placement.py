@@ -9,8 +9,8 @@ import pytest
 
 from app.runtime.placement import TIME_SLICES_NS
 from app.shared_memory_utils.segment import SHM_DIRECTORY
+from tests.support.kernel.time_slice import time_slice_ns
 from tests.support.paths import ROOT
-from tests.support.time_slice import time_slice_ns
 
 
 def run(code: str, **environ: str) -> str:
@@ -18,7 +18,7 @@ def run(code: str, **environ: str) -> str:
     imports = (
         "import os\n"
         "from app.runtime.placement import set_time_slice\n"
-        "from tests.support.time_slice import time_slice_ns\n"
+        "from tests.support.kernel.time_slice import time_slice_ns\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", imports + code],

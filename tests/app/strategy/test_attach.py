@@ -28,6 +28,7 @@ NEUTRAL = (
     "order_input_",
     "book_poll_ms", "heartbeat_timeout_s", "reconnect_", "output_dir", "log_",
     "expect_", "deadline_s", "stall_timeout_s", "chaos",
+    "bus_", "shard", "on_bus_loss",
 )  # fmt: skip
 """Settings that decide nothing about orders, or that the feed's id stands for."""
 

@@ -1,0 +1,1 @@
+"""The bus between shards: NATS JetStream carries ticks in and committed orders out."""
