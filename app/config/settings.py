@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from app.config.addresses import shown_address
-from app.config.bus import bus_problems
+from app.config.bus import bus_problems, bus_source_problems
 from app.config.kinds import (
     PACE,
     CpuList,
@@ -285,9 +285,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     @property
-    def is_live(self) -> bool:
+    def is_exchange(self) -> bool:
         """Whether the prices come from an exchange's websocket."""
         return "ws://" in self.data_path or "wss://" in self.data_path
+
+    @property
+    def is_bus(self) -> bool:
+        """Whether the prices come from the bus."""
+        return "nats://" in self.data_path
+
+    @property
+    def is_live(self) -> bool:
+        """Whether ticks arrive while the run goes on, and are recorded."""
+        return self.is_exchange or self.is_bus
 
     @property
     def shown_data_path(self) -> str:
@@ -296,9 +306,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return shown_address(path.split()[0]) if "://" in path else path
 
     def _live_problems(self) -> list[str]:
-        if not self.is_live:
-            return []
-        found = []
+        found: list[str] = []
+        if self.is_bus:
+            found.extend(bus_source_problems(self))
+        if not self.is_exchange:
+            return found
         if not self.live_symbols:
             found.append(
                 "LIVE_SYMBOLS=: a live feed needs its symbols, as the exchange writes them, "

@@ -32,7 +32,7 @@ COUNTED_MAX: Final = 1 << 48
 
 
 class LiveSession(SupervisedReceiver):
-    """Starts the receiver and takes what it sends; its descriptor is readable when there is some."""
+    """Starts the receiver and takes what it sends."""
 
     module = "app.market_data.live.exchange.receiver"
     packet_bytes_max = PACKET_BYTES_MAX

@@ -38,6 +38,8 @@ BODY_BYTES_MAX: Final = 160 * 1024
 """Fits into one packet to the gateway, and below the broker's ``max_payload`` of 1 MB."""
 FRAME_BYTES_MAX: Final = 96
 """A time of 30 bytes, a symbol of 32, a price of 20, three delimiters."""
+RUN_BEGIN: Final = "Run-Begin"
+SEQUENCER: Final = "Sequencer"
 NUMBER_MAX: Final = 1 << 53
 SYMBOLS_MAX: Final = 60_000
 RUN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -82,7 +84,7 @@ class Message(NamedTuple):
     run: str
     map_version: int
     seq_first: int
-    count: int
+    ticks: int
     source_next: int
     body: bytes = b""
     price_bytes: int = 0
@@ -90,7 +92,7 @@ class Message(NamedTuple):
     @property
     def seq_end(self) -> int:
         """The shard's next tick after this message."""
-        return self.seq_first + self.count
+        return self.seq_first + self.ticks
 
 
 def encode(message: Message) -> dict[str, str]:
@@ -100,7 +102,7 @@ def encode(message: Message) -> dict[str, str]:
         "Run": message.run,
         "Map-Version": str(message.map_version),
         "Seq-First": str(message.seq_first),
-        "Seq-Count": str(message.count),
+        "Seq-Count": str(message.ticks),
         "Source-Next": str(message.source_next),
     }
     if message.kind is Kind.TICKS:
@@ -118,7 +120,9 @@ def decode(headers: Mapping[str, str] | None, body: bytes) -> Message:
     try:
         kind = Kind(headers.get("Kind", ""))
     except ValueError:
-        raise BatchError(f"Kind {headers.get('Kind', '')[:40]!r}: begin, ticks, map or end") from None
+        raise BatchError(
+            f"Kind {headers.get('Kind', '')[:40]!r}: begin, ticks, map or end"
+        ) from None
     run = headers.get("Run", "")
     if not RUN.fullmatch(run):
         raise BatchError(f"Run {run[:40]!r}: 1 to 64 of A-Z a-z 0-9 _ . -")
@@ -197,11 +201,11 @@ class BatchReader:
         Raises:
             BatchError: there are others than ``Seq-Count`` well-formed ticks in order of time.
         """
-        out = np.zeros(message.count, TICK_DTYPE)
+        out = np.zeros(message.ticks, TICK_DTYPE)
         data = message.body[: message.price_bytes]
         buffer = bytearray(data + bytes(PARSE_SLACK_BYTES))
         found, at, _ = parse_ticks(self._parser, buffer, 0, len(data), out, message.seq_first)
-        if found < message.count or at < len(data):
+        if found < message.ticks or at < len(data):
             raise BatchError(
                 f"tick {message.seq_first + found} is malformed, or of an unknown symbol: "
                 f"{bytes(data[at : at + 40])!r}"
@@ -223,9 +227,7 @@ class BatchReader:
         count = frames.count(b"*") // 3
         out = np.zeros(count, TICK_DTYPE)
         buffer = bytearray(data + bytes(PARSE_SLACK_BYTES))
-        found, at, *_ = parse_sentiments(
-            self._parser, buffer, 0, len(data), out, message.seq_first
-        )
+        found, at, *_ = parse_sentiments(self._parser, buffer, 0, len(data), out, message.seq_first)
         if found < count or at < len(data):
             raise BatchError(f"malformed sentiment: {bytes(data[at : at + 40])!r}")
         if count and int(out["seq"][-1]) >= message.seq_end:

@@ -160,7 +160,9 @@ class BatchLog:
         head = os.pread(self._descriptor, _HEAD.size, at)
         if not _is_sound(head):
             raise _Damaged(f"no record at byte {at}")
-        _, _, checksum, place, kind, version, first, count, source, prices, size = _HEAD.unpack(head)
+        _, _, checksum, place, kind, version, first, count, source, prices, size = _HEAD.unpack(
+            head
+        )
         body = os.pread(self._descriptor, size, at + _HEAD.size)
         if len(body) != size or zlib.crc32(body) != checksum or kind >= len(_KINDS):
             raise _Damaged(f"the record at byte {at} is not as it was written")
@@ -222,7 +224,7 @@ def _encoded(record: Record) -> bytes:
         _KINDS.index(message.kind),
         message.map_version,
         message.seq_first,
-        message.count,
+        message.ticks,
         message.source_next,
         message.price_bytes,
         len(message.body),

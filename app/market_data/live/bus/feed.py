@@ -6,18 +6,19 @@ The gateway makes it grow; a second computation of the run (compare, proof) foll
 import hashlib
 from collections import OrderedDict
 
-from app.config.settings import Settings
 from app.market_data.feed_segment import Block
 from app.market_data.live.bus.batch import BatchError, Kind
 from app.market_data.live.bus.batch_log import BatchLog, Record
 from app.market_data.live.bus.intake import BatchIntake
-from app.market_data.live.bus.segment import BatchSegment
+from app.market_data.live.bus.segment import BatchSegment, Checked
 from app.market_data.live.live_feed import MEAN_FRAME_BYTES, LiveFeed
 from app.market_data.sources.errors import DataError
 
 
 class BusFeed(LiveFeed):
     """Ticks ``0`` to ``available - 1`` of a run; ``total`` is their number once it has ended."""
+
+    as_parquet = False
 
     def __init__(self, log: BatchLog, *, follows: bool = False) -> None:
         """Read what is recorded; ``follows``: another process writes the recording.
@@ -42,7 +43,7 @@ class BusFeed(LiveFeed):
     def _read_on(self) -> None:
         for record in self.batches.records():
             try:
-                self.apply(record)
+                self.apply(record, self.check(record))
             except BatchError as error:
                 raise DataError(f"{self.path}: damaged recording: {error}") from None
 
@@ -53,18 +54,29 @@ class BusFeed(LiveFeed):
             self._read_on()
         return self.live.count
 
-    def apply(self, record: Record) -> None:
-        """The next record; for a gateway, before it is written.
+    def check(self, record: Record) -> Checked | None:
+        """What is in the next record, which is not applied yet; None: no ticks.
 
         Raises:
-            BatchError: its frames are malformed; nothing has changed.
+            BatchError: its frames are malformed.
         """
-        message, last_ns = record.message, self.intake.last_ns
-        if message.kind is Kind.TICKS:
-            last_ns = self.live.grow(message, last_ns)
-        self.intake.applied(record.place, message, last_ns)
+        if record.message.kind is not Kind.TICKS:
+            return None
+        return self.live.check(record.message, self.intake.last_ns)
+
+    def apply(self, record: Record, checked: Checked | None) -> None:
+        """The next record, which is written."""
+        last_ns = self.intake.last_ns
+        if checked is not None:
+            self.live.grow_by(record.message, checked)
+            last_ns = int(checked.ticks["event_ns"][-1])
+        self.intake.applied(record.place, record.message, last_ns)
         if self.intake.ended:
             self.total = self.live.count
+
+    def take(self, ticks: object) -> bool:
+        """The session has made the feed grow itself; returns whether it has."""
+        return ticks is not None
 
     def event_ns(self, seq: int) -> int:
         """The event time of tick ``seq``."""

@@ -58,10 +58,12 @@ class BatchIntake:
         if message.run != self.run or message.kind is Kind.BEGIN:
             raise Unusable(
                 f"run {message.run} begins at message {place}, before run {self.run} has ended: "
-                "set RUN_ID to follow it in a run of its own"
+                "follow it in another run (DATA_PATH=nats://md.SHARD/{message.run})"
             )
         if message.seq_first != self.seq:
-            raise Unusable(f"message {place} has ticks from {message.seq_first}, not {self.seq}, on")
+            raise Unusable(
+                f"message {place} has ticks from {message.seq_first}, not {self.seq}, on"
+            )
         step = 1 if message.kind is Kind.MAP else 0
         if message.map_version < self.map_version + step or (
             not step and message.map_version != self.map_version

@@ -13,6 +13,8 @@ from app.market_data.live.bus.batch import (
     BatchError,
     BatchReader,
     Message,
+    Sentiments,
+    Ticks,
     frame_ends,
 )
 from app.market_data.live.bus.batch_log import BatchLog
@@ -25,11 +27,18 @@ _NOT_YET: Final = np.iinfo(np.int64).max
 
 
 class _Note(NamedTuple):
-    """The sentiments due before tick ``seq``: how many, and the latest of each symbol."""
+    """The sentiments due before tick ``seq``: how many in total, and the latest of each symbol."""
 
     seq: int
-    count: int
+    total: int
     latest: dict[int, bytes]
+
+
+class Checked(NamedTuple):
+    """The ticks and sentiments of a batch."""
+
+    ticks: Ticks
+    sentiments: Sentiments
 
 
 class BatchSegment:
@@ -47,31 +56,35 @@ class BatchSegment:
         self._notes = [self._sentiments]
         self._tail = _empty_block(0)
 
-    def grow(self, message: Message, last_ns: int) -> int:
-        """The next batch; returns the time of its last tick.  ``last_ns``: that of the one before.
+    def check(self, message: Message, last_ns: int) -> Checked:
+        """What is in the next batch; ``last_ns``: the time of the tick before it.
 
         Raises:
-            BatchError: its frames are malformed; nothing has changed.
+            BatchError: its frames are malformed.
         """
         ticks, sentiments = self._reader.ticks(message), self._reader.sentiments(message)
         if int(ticks["event_ns"][0]) < last_ns:
             raise BatchError(f"the time of tick {message.seq_first} goes back")
+        return Checked(ticks, sentiments)
+
+    def grow_by(self, message: Message, checked: Checked) -> None:
+        """The next batch."""
+        ticks, sentiments = checked
         self._last.add(ticks)
         if message.seq_first >= self._notes[-1].seq + CHUNK_TICKS:
             now = self._sentiments
-            self._notes.append(_Note(message.seq_first, now.count, dict(now.latest)))
+            self._notes.append(_Note(message.seq_first, now.total, dict(now.latest)))
         latest = self._sentiments.latest
         _take(latest, sentiments.ticks["symbol"], sentiments.frames, _ends(sentiments.frames))
-        count = self._sentiments.count + len(sentiments.ticks)
+        count = self._sentiments.total + len(sentiments.ticks)
         self._sentiments = _Note(message.seq_end, count, latest)
         frames = np.frombuffer(message.body, np.uint8)[: message.price_bytes]
         ends = _ends(frames.data)
         done = 0
-        while done < message.count:
-            end = min(message.count, done + BLOCK_TICKS - self.count % BLOCK_TICKS)
+        while done < message.ticks:
+            end = min(message.ticks, done + BLOCK_TICKS - self.count % BLOCK_TICKS)
             self._add_to_tail(frames, ends[done : end + 1], ticks["event_ns"][done:end])
             done = end
-        return int(ticks["event_ns"][-1])
 
     def _add_to_tail(self, frames: Bytes, ends: Ints, event_ns: Ints) -> None:
         if self.count == self._tail.first + BLOCK_TICKS:
@@ -100,7 +113,10 @@ class BatchSegment:
         pieces, lengths, times = [], [], []
         end = first + BLOCK_TICKS
         for message in self._log.batches(first, end):
-            low, high = max(first - message.seq_first, 0), min(end - message.seq_first, message.count)
+            low, high = (
+                max(first - message.seq_first, 0),
+                min(end - message.seq_first, message.ticks),
+            )
             ends = _ends(message.body[: message.price_bytes])
             pieces.append(message.body[ends[low] : ends[high]])
             lengths.append(np.diff(ends[low : high + 1]))
@@ -142,7 +158,7 @@ class BatchSegment:
     def sentiment_count(self, before: int) -> int:
         """How many sentiments are due before tick ``before``."""
         known = self._note_before(before)
-        return known.count + len(self.sentiments(known.seq, before))
+        return known.total + len(self.sentiments(known.seq, before))
 
     def sentiment_search_start(self, before: int) -> int:
         """Always 0: the search may need the whole recording."""

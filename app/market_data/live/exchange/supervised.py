@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -73,6 +73,21 @@ class SupervisedReceiver:
         """Whether prices are current: there is a connection, and ticks can be recorded."""
         return self.connected and self.writable
 
+    @property
+    def descriptor(self) -> int | None:
+        """What becomes readable when the receiver has sent something; None: there is none."""
+        return None if self._socket is None else self._socket.fileno()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was received that could not be used yet: try :meth:`take` again."""
+        return not self.writable
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to receive."""
+        return False
+
     def request(self) -> bytes:
         """What the receiver is asked for; its standard input."""
         raise NotImplementedError
@@ -83,6 +98,14 @@ class SupervisedReceiver:
 
     def accept(self, packet: bytes, packets: list[bytes]) -> bool:
         """Whether a receiver may send this packet, which is no event; then it is noted."""
+        raise NotImplementedError
+
+    def take(self) -> Any:
+        """What has arrived, recorded; None if there is nothing.
+
+        Raises:
+            ReceiverDied: call :meth:`restart`.
+        """
         raise NotImplementedError
 
     def start(self) -> int:

@@ -1,0 +1,29 @@
+"""``python -m app.bus COMMAND``: the processes and tools of the bus."""
+
+import sys
+from importlib import import_module
+from typing import Final
+
+COMMANDS: Final = {
+    "sequence": ("app.bus.feed.commands:sequence", "publish a feed, divided by the shard map"),
+    "move": ("app.bus.feed.commands:move", "move a symbol to another shard while the feed runs"),
+}
+"""Name -> module and function, what it does."""
+EXIT_USAGE: Final = 2
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    name = arguments[0] if arguments else ""
+    if name not in COMMANDS:
+        print("usage: python -m app.bus COMMAND, one of:", file=sys.stderr)
+        for each, (_, text) in COMMANDS.items():
+            print(f"  {each:8}{text}", file=sys.stderr)
+        return EXIT_USAGE
+    module, _, function = COMMANDS[name][0].partition(":")
+    code: int = getattr(import_module(module), function)(*arguments[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
