@@ -53,7 +53,7 @@ class BatchSegment:
         self.count = 0
         self._last = LastTicks(len(log.symbols))
         self._sentiments = _Note(0, 0, {})
-        self._notes = [self._sentiments]
+        self._notes = [_Note(0, 0, {})]
         self._tail = _empty_block(0)
 
     def check(self, message: Message, last_ns: int) -> Checked:
