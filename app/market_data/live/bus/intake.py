@@ -62,7 +62,7 @@ class BatchIntake:
             )
         if message.seq_first != self.seq:
             raise Unusable(
-                f"message {place} has ticks from {message.seq_first}, not {self.seq}, on"
+                f"message {place} begins with tick {message.seq_first}, not {self.seq}"
             )
         step = 1 if message.kind is Kind.MAP else 0
         if message.map_version < self.map_version + step or (
