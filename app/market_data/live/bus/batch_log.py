@@ -206,7 +206,7 @@ class BatchLog:
                 raise DataError(f"{self.path}: damaged recording: {error}") from None
             if message.seq_first >= end:
                 return
-            if message.seq_end > first:
+            if message.ticks and message.seq_end > first:
                 yield message
 
     def close(self) -> None:

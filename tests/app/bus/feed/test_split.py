@@ -46,9 +46,7 @@ def seen(messages: list[Message]) -> Seen:
             continue
         assert len(reader.ticks(message)) == message.ticks
         fields = message.body[: message.price_bytes].split(b"*")
-        found.ticks.extend(
-            b"*".join(fields[n : n + 3]) for n in range(0, 3 * message.ticks, 3)
-        )
+        found.ticks.extend(b"*".join(fields[n : n + 3]) for n in range(0, 3 * message.ticks, 3))
         sentiments = reader.sentiments(message)
         frames = sentiments.frames.split(b"*")
         for n, due in enumerate(sentiments.ticks["seq"].tolist()):
