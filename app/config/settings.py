@@ -306,9 +306,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return shown_address(path.split()[0]) if "://" in path else path
 
     def _live_problems(self) -> list[str]:
-        found: list[str] = []
-        if self.is_bus:
-            found.extend(bus_source_problems(self))
+        found = list(bus_source_problems(self)) if self.is_bus else []
         if not self.is_exchange:
             return found
         if not self.live_symbols:

@@ -5,6 +5,7 @@ the last message that arrived.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
@@ -73,7 +74,7 @@ async def _pull(link: Link, stream: str, after: int) -> AsyncIterator[Msg]:
             asked -= 1
             yield message
     finally:
-        if not link.lost.is_set():
+        with contextlib.suppress(nats.errors.Error):
             await subscription.unsubscribe()
 
 

@@ -73,6 +73,7 @@ def test_a_killed_sequencer_goes_on_where_the_streams_end(feed: Feed) -> None:
         assert len({headers.get(SEQUENCER) for _, headers in messages}) >= 4
 
 
+@pytest.mark.slow
 def test_of_two_sequencers_one_gives_way(feed: Feed) -> None:
     """A process that was frozen, and replaced, cannot add a tick; it says so and ends."""
     first = feed.start(pace="20000/s")
@@ -90,6 +91,7 @@ def test_of_two_sequencers_one_gives_way(feed: Feed) -> None:
         assert frames(feed.messages(shard)) == of_file(shard)
 
 
+@pytest.mark.slow
 def test_the_broker_dies_and_comes_back(feed: Feed, broker: Cluster) -> None:
     process = feed.start(pace="10000/s")
     for _ in range(3):
