@@ -32,7 +32,7 @@ def consumer_name(shard: str) -> str:
 
 
 async def ensure_consumer(link: Link, shard: str) -> None:
-    """The shard's place in the stream of controls, made if it is missing: from the last one on.
+    """The shard's place in the stream of controls, made if it is missing: from the first one on.
 
     One control at a time, so that none overtakes another, redelivered or not.
 
@@ -50,7 +50,7 @@ async def ensure_consumer(link: Link, shard: str) -> None:
             name=name,
             durable_name=name,
             filter_subject=subject,
-            deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
+            deliver_policy=api.DeliverPolicy.ALL,
             ack_policy=api.AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT_S,
             max_ack_pending=1,

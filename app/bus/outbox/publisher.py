@@ -165,7 +165,8 @@ class Publisher:
         """
         if self._reopened() != self._opened:
             raise Resync(f"another file has the name {self._store.path}")
-        assert self._acks is not None and self._acks[0] is link, "sync comes first"
+        assert self._acks is not None
+        assert self._acks[0] is link, "sync comes first"
         acks, before = self._acks[1], self.counts.published
         waiting: deque[tuple[Item, int, asyncio.Future[Ack]]] = deque()
         try:
