@@ -20,8 +20,8 @@ from app.runtime.log import get_logger
 log = get_logger()
 
 MODES: Final = {"reduce": REDUCE, "halt": HALTED, "resume": ACTIVE}
-ACK_WAIT_S: Final = 60.0
-"""After which a control that was not acknowledged comes again."""
+ACK_WAIT_S: Final = 5.0
+"""After which a control that was not acknowledged comes again: a publisher may have died with it."""
 WAIT_S: Final = 5.0
 RETRY_S: Final = 1.0
 

@@ -9,7 +9,7 @@ from app.model.wire.frames import json_frame
 from app.runtime.net.access import connect_orders
 from app.runtime.net.receive import read_until
 
-TIMEOUT_S: Final = 5.0
+TIMEOUT_S: Final = 3.0
 ACTIVE, REDUCE, HALTED = "active", "reduce", "halted"
 OPS: Final = {ACTIVE: "resume", REDUCE: "reduce", HALTED: "halt"}
 """Trading mode of the whole stack -> the request that sets it."""
