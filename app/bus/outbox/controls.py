@@ -21,7 +21,7 @@ log = get_logger()
 
 MODES: Final = {"reduce": REDUCE, "halt": HALTED, "resume": ACTIVE}
 ACK_WAIT_S: Final = 5.0
-"""After which a control that was not acknowledged comes again: a publisher may have died with it."""
+"""After which a control that was not acknowledged comes again: its publisher may have died."""
 WAIT_S: Final = 5.0
 RETRY_S: Final = 1.0
 
@@ -42,9 +42,8 @@ async def ensure_consumer(link: Link, shard: str) -> None:
     """
     stream, name = names.CONTROL_STREAM, consumer_name(shard)
     subject = names.control_subject(shard)
-    prefix = "$JS.API.CONSUMER"
     try:
-        await ask(link, f"{prefix}.INFO.{stream}.{name}", link.js.consumer_info(stream, name))
+        await ask(link, f"CONSUMER.INFO.{stream}.{name}", link.js.consumer_info(stream, name))
     except NotFoundError:
         config = api.ConsumerConfig(
             name=name,
@@ -57,7 +56,7 @@ async def ensure_consumer(link: Link, shard: str) -> None:
             max_deliver=-1,
         )
         make = link.js.add_consumer(stream, config=config)
-        await ask(link, f"{prefix}.CREATE.{stream}.{name}.{subject}", make)
+        await ask(link, f"CONSUMER.CREATE.{stream}.{name}.{subject}", make)
 
 
 class Controls:

@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 from app.bus.link import names
 from app.bus.link.acks import Ack, AckRefused, Acks
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
-from app.bus.link.streams import API, ask
+from app.bus.link.streams import ask
 from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.rows import FILL, Item, Marks, items
 from app.bus.outbox.store_reader import StoreReader
@@ -81,7 +81,7 @@ class Publisher:
             BusUnavailable: no answer; a later attempt may succeed.
             FatalError: a later publisher of this shard is at work.
         """
-        info = await ask(link, f"{API}.INFO.{self._stream}", link.js.stream_info(self._stream))
+        info = await ask(link, f"STREAM.INFO.{self._stream}", link.js.stream_info(self._stream))
         if self._acks is None or self._acks[0] is not link:
             self._acks = link, await Acks.open(link)
         self._created = str(info.created)
@@ -119,7 +119,9 @@ class Publisher:
         for seq in range(last, max(first, last - FOREIGN_MAX, 1) - 1, -1):
             try:
                 message = await ask(
-                    link, f"{API}.MSG.GET.{self._stream}", link.js.get_msg(self._stream, seq)
+                    link,
+                    f"STREAM.MSG.GET.{self._stream}",
+                    link.js.get_msg(self._stream, seq),
                 )
             except NotFoundError:
                 continue

@@ -41,10 +41,25 @@ def setup(*shards: str) -> int:
     return run_bus_process("bus_setup", body)
 
 
-async def _setup(settings: Settings, stop: Stop, shards: tuple[str, ...]) -> None:
-    access, wanted = bus_access(settings), [streams.control(), streams.shard_map()]
+async def make_all(link: Link, shards: tuple[str, ...], replicas: int) -> list[str]:
+    """Make the streams and consumers of these shards; returns the names of the streams.
+
+    Raises:
+        BusRefused: one is there and differs, or this user may not make it.
+        BusUnavailable: no answer; a later attempt may succeed.
+    """
+    wanted = [streams.control(), streams.shard_map()]
     for shard in shards:
         wanted += [streams.md(shard), streams.out(shard)]
+    for stream in wanted:
+        await streams.ensure(link, stream, replicas)
+    for shard in shards:
+        await ensure_consumer(link, shard)
+    return [stream.name for stream in wanted]
+
+
+async def _setup(settings: Settings, stop: Stop, shards: tuple[str, ...]) -> None:
+    access = bus_access(settings)
     backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
     reason = "stopped"
     for _ in range(PATIENCE):
@@ -52,16 +67,13 @@ async def _setup(settings: Settings, stop: Stop, shards: tuple[str, ...]) -> Non
             break
         try:
             async with await Link.open(access, "setup") as link:
-                for stream in wanted:
-                    await streams.ensure(link, stream, settings.bus_replicas)
-                for shard in shards:
-                    await ensure_consumer(link, shard)
+                made = await make_all(link, shards, settings.bus_replicas)
         except BusUnavailable as error:
             reason = str(error)
             log.warning("bus_unavailable", reason=reason)
             await asyncio.sleep(backoff.delay_s())
             continue
-        log.info("bus_ready", streams=",".join(stream.name for stream in wanted))
+        log.info("bus_ready", streams=",".join(made))
         return
     raise FatalError(f"setup: {reason}")
 
