@@ -212,6 +212,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bus_password: str = ""
     bus_creds: str = ""
     bus_tls_ca: str = ""
+    bus_api: Annotated[
+        str,
+        Meta(
+            pattern=r"^[$A-Za-z0-9_-]{1,32}(\.[A-Za-z0-9_-]{1,32}){0,7}$",
+            description="a NATS subject such as $JS.API",
+        ),
+    ] = "$JS.API"
     bus_replicas: Annotated[
         Literal[1, 3, 5], Meta(description="1, 3 or 5 copies of each message")
     ] = 3

@@ -27,6 +27,8 @@ class Access(NamedTuple):
     servers: list[str]
     login: Login
     tls: ssl.SSLContext | None
+    api: str
+    """Prefix of JetStream's requests."""
 
 
 def bus_access(settings: Settings) -> Access:
@@ -40,7 +42,7 @@ def bus_access(settings: Settings) -> Access:
         raise SettingsError(
             "BUS_URL: required here, the servers of the bus, such as nats://127.0.0.1:4222"
         )
-    return Access(servers, _login(settings), _tls(settings, servers[0]))
+    return Access(servers, _login(settings), _tls(settings, servers[0]), settings.bus_api)
 
 
 def _login(settings: Settings) -> Login:

@@ -65,9 +65,9 @@ class Link:
     ``lost`` is set when it ends, whatever the reason; ``why`` then says it.
     """
 
-    def __init__(self, client: Client, name: str) -> None:
-        self.client, self.name = client, name
-        self.js = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
+    def __init__(self, client: Client, name: str, api: str) -> None:
+        self.client, self.name, self.api = client, name, api
+        self.js = JetStreamContext(client, prefix=api, timeout=REQUEST_TIMEOUT_S)
         self.lost = asyncio.Event()
         self.why = ""
         self._denied: set[str] = set()
@@ -91,7 +91,7 @@ class Link:
     @classmethod
     async def _open(cls, access: Access, server: str, name: str) -> Self:
         client = _Client()
-        link = cls(client, name)
+        link = cls(client, name, access.api)
         login = access.login
         try:
             # The client itself would wait longer where a server accepts and says nothing.

@@ -11,7 +11,6 @@ from nats.js.errors import APIError, NotFoundError
 from app.bus.link import names
 from app.bus.link.connection import BusRefused, BusUnavailable, Link, no_jetstream
 
-API: Final = "$JS.API.STREAM"
 POLL_S: Final = 0.05
 """Between two looks at whether the broker has denied a request, which it never answers."""
 NO_JETSTREAM: Final = (
@@ -74,12 +73,12 @@ async def ensure(link: Link, stream: Stream, replicas: int) -> api.StreamInfo:
         BusUnavailable: no answer; a later attempt may succeed.
     """
     try:
-        info = await ask(link, f"{API}.INFO.{stream.name}", link.js.stream_info(stream.name))
+        info = await ask(link, f"STREAM.INFO.{stream.name}", link.js.stream_info(stream.name))
     except NotFoundError:
         config = stream.config(replicas)
         make = link.js.add_stream(config)
         try:
-            info = await ask(link, f"{API}.CREATE.{stream.name}", make)
+            info = await ask(link, f"STREAM.CREATE.{stream.name}", make)
         except APIError as error:
             raise _not_made(stream, replicas, error) from None
     if problem := difference(stream, info.config, replicas):
@@ -122,15 +121,15 @@ def _text(value: object) -> str:
     return str(getattr(value, "value", value)).lower()
 
 
-async def ask(link: Link, subject: str, request: Awaitable[T]) -> T:
-    """Await an answer of the broker's API; say so if it will never come.
+async def ask(link: Link, what: str, request: Awaitable[T]) -> T:
+    """Await an answer of the broker's API to ``what``; say so if it will never come.
 
     Raises:
-        BusRefused: the user may not send to ``subject``, or has no JetStream.
+        BusRefused: the user may not ask that, or has no JetStream.
         BusUnavailable: no answer in time, or the connection is lost.
         APIError: the broker's own refusal.
     """
-    asked = asyncio.ensure_future(request)
+    subject, asked = f"{link.api}.{what}", asyncio.ensure_future(request)
     try:
         while True:
             done, _ = await asyncio.wait({asked}, timeout=POLL_S)

@@ -1,7 +1,7 @@
 """Removes old runs from an order store.
 
 A run is removed as a whole, so that positions stay the sums of the fills.  The run with the latest
-order, and the one with the latest fill, stay: numbers continue from theirs.
+order, fill or change of an order stays: numbers continue from theirs.
 """
 
 import os
@@ -25,13 +25,16 @@ _LATEST: Final = (
     "SELECT run_id FROM clients WHERE client_no IN ("
     "(SELECT client_no FROM orders ORDER BY order_no DESC LIMIT 1), "
     "(SELECT client_no FROM positions ORDER BY fill_no DESC LIMIT 1), "
-    "(SELECT client_no FROM orders WHERE exec_count > 0 ORDER BY order_no DESC LIMIT 1))"
+    "(SELECT client_no FROM orders WHERE exec_count > 0 ORDER BY order_no DESC LIMIT 1), "
+    "(SELECT client_no FROM order_changes JOIN orders USING(order_no) "
+    "ORDER BY change_no DESC LIMIT 1))"
 )
 _OF_CLIENTS: Final = "client_no IN (SELECT client_no FROM clients WHERE run_id = ?1)"
 _OF_ORDERS: Final = f"order_no IN (SELECT order_no FROM orders WHERE {_OF_CLIENTS})"
 _DELETES: Final = (
     f"DELETE FROM executions WHERE {_OF_ORDERS}",
     f"DELETE FROM order_state WHERE {_OF_ORDERS}",
+    f"DELETE FROM order_changes WHERE {_OF_ORDERS}",
     f"DELETE FROM orders WHERE {_OF_CLIENTS}",
     f"DELETE FROM positions WHERE {_OF_CLIENTS}",
     f"DELETE FROM accruals WHERE {_OF_CLIENTS}",

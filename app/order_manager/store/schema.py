@@ -1,7 +1,9 @@
 """The order store's tables and their versions, and the migration of older files.
 
 ``orders`` is append-only: an order's row is its state when it was acknowledged, and a repeated
-request is always answered from it.  ``order_state`` has what happened to the order later.
+request is always answered from it.  ``order_state`` has what happened to the order later, and
+``order_changes``, append-only, each step of that, one for a transaction: what other machines are
+told (:mod:`app.bus.outbox`), who know the store by its ``identity``.
 An order that was acknowledged with exactly one execution has it in its own row; all other
 executions are rows of ``executions``.  The view ``fills`` has both; ``positions`` is a snapshot of
 their sums (:mod:`app.order_manager.store.positions`).  ``marks`` has the market's latest price
@@ -186,10 +188,30 @@ CREATE TABLE scale(qty_decimals INTEGER NOT NULL) STRICT;
 INSERT INTO scale VALUES(0);
 """
 
+_V7: Final = """
+CREATE TABLE order_changes(
+  change_no INTEGER PRIMARY KEY,
+  order_no INTEGER NOT NULL,
+  status INTEGER NOT NULL,
+  filled_qty INTEGER NOT NULL,
+  filled_notional ANY NOT NULL,
+  at_ns INTEGER NOT NULL,
+  reason TEXT
+) STRICT;
+INSERT INTO order_changes(order_no, status, filled_qty, filled_notional, at_ns, reason)
+  SELECT s.order_no, s.status, s.filled_qty, s.filled_notional, s.updated_ns, s.reason
+  FROM order_state s JOIN orders o USING(order_no)
+  WHERE s.status != o.status OR s.filled_qty != o.filled_qty
+  ORDER BY s.updated_ns, s.order_no;
+
+CREATE TABLE identity(store_id TEXT NOT NULL) STRICT;
+INSERT INTO identity VALUES(lower(hex(randomblob(8))));
+"""
+
 _TURNOVER_SINCE: Final = 5
 """In positions of an earlier version it is missing: they are made again, from all fills."""
 
-MIGRATIONS: Final = (_V1, _V2, _V3, _V4, _V5, _V6)
+MIGRATIONS: Final = (_V1, _V2, _V3, _V4, _V5, _V6, _V7)
 """Entry n migrates schema version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)

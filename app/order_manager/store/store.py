@@ -42,6 +42,7 @@ FEW_ORDERS: Final = 500
 
 _INSERT_FILL: Final = "INSERT INTO executions VALUES(?,?,?,?,?,?,?,?,?,?)"
 _PUT_STATE: Final = "INSERT OR REPLACE INTO order_state VALUES(?,?,?,?,?,?)"
+_INSERT_CHANGE: Final = "INSERT INTO order_changes VALUES(NULL,?,?,?,?,?,?)"
 _PUT_DAY: Final = "INSERT OR REPLACE INTO days VALUES(?,?,?,?)"
 _INSERT_CLIENT: Final = "INSERT INTO clients VALUES(?,?,?)"
 _INSERT_CONTROL: Final = "INSERT INTO controls(client_no, mode, reason, at_ns) VALUES(?,?,?,?)"
@@ -241,13 +242,12 @@ class OrderStore:
     def _flush_rare(self, cursor: apsw.Cursor) -> None:
         pending = self.pending
         cursor.executemany(_INSERT_FILL, pending.fills)
-        cursor.executemany(
-            _PUT_STATE,
-            [
-                (no, order.status, order.filled_qty, db_int(order.filled_notional), at_ns, reason)
-                for no, (order, at_ns, reason) in pending.states.items()
-            ],
-        )
+        states = [
+            (no, order.status, order.filled_qty, db_int(order.filled_notional), at_ns, reason)
+            for no, (order, at_ns, reason) in pending.states.items()
+        ]
+        cursor.executemany(_PUT_STATE, states)
+        cursor.executemany(_INSERT_CHANGE, pending.later_changes(states))
         cursor.executemany(_INSERT_CONTROL, pending.controls)
         cursor.executemany(
             _PUT_DAY,

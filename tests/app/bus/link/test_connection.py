@@ -10,8 +10,9 @@ import nats.js.errors
 import pytest
 from nats.js import api
 
-from app.bus.link import streams
+from app.bus.link import names, streams
 from app.bus.link.access import bus_access
+from app.bus.link.acks import Ack, AckRefused, Acks
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.config.settings import Settings, SettingsError
 from tests.support.bus.broker import Cluster, cluster
@@ -261,3 +262,24 @@ def test_three_servers_keep_a_stream_when_its_leader_dies() -> None:
         assert published() > before
         leader.start()
         broker.wait_ready()
+
+
+@pytest.mark.medium
+def test_a_refused_message_is_answered_and_others_are_stored_in_their_order(one: Cluster) -> None:
+    async def run(link: Link) -> None:
+        await streams.ensure(link, streams.out("acks"), 1)
+        acks = await Acks.open(link)
+        sent = [
+            await acks.send("orders.acks", b"{}", {names.EXPECTED_LAST_SEQ: str(expected)})
+            for expected in (0, 7, 1, 2)
+        ]
+        done = await asyncio.gather(*sent, return_exceptions=True)
+        assert [each.seq for each in done if isinstance(each, Ack)] == [1, 2, 3]
+        assert isinstance(done[1], AckRefused)
+        assert done[1].err_code == 10071
+        (nobody,) = await asyncio.gather(
+            await acks.send("orders.nowhere", b"{}", {}), return_exceptions=True
+        )
+        assert "no stream takes this subject" in str(nobody)
+
+    talk(one, run)

@@ -122,7 +122,7 @@ def test_server_stays_up_on_a_full_volume(tmp_path: Path) -> None:
         ):
             assert client.ask({**ORDER, "id": 1})["ok"] is True
             filler = mount / "filler"
-            with filler.open("wb") as file:
+            with filler.open("wb", buffering=0) as file:
                 try:
                     while True:
                         file.write(b"x" * 65536)

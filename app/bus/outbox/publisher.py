@@ -1,0 +1,246 @@
+"""Publishes what an order store has and the stream has not, each row once.
+
+The stream says what it has: the header ``Marks`` of its last message.  Every message names the
+sequence number that the stream must end with, and all but the first the id of that message, too.
+So a message is stored right after the one it follows or not at all, whatever was lost, repeated or
+sent by another publisher meanwhile.  Then the stream is asked again.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+from nats.js.errors import NotFoundError
+
+from app.bus.link import names
+from app.bus.link.acks import Ack, AckRefused, Acks
+from app.bus.link.connection import BusRefused, BusUnavailable, Link
+from app.bus.link.streams import ask
+from app.bus.outbox.mark_file import MarkFile
+from app.bus.outbox.rows import FILL, Item, Marks, items
+from app.bus.outbox.store_reader import StoreReader
+from app.runtime.lifecycle import FatalError
+from app.runtime.log import get_logger
+
+log = get_logger()
+
+WINDOW: Final = 256
+"""Messages under way at most."""
+ACK_TIMEOUT_S: Final = 10.0
+"""A stream without a leader, or without a majority, answers nothing."""
+WRONG_LAST: Final = frozenset({10070, 10071, 10164})
+"""Codes of the broker: the stream does not end with the id or the number that a message names."""
+FOREIGN_MAX: Final = 1000
+"""Messages without marks at the stream's end that are passed over."""
+PUBLISHER: Final = "Publisher"
+"""Header: when the publisher has begun, ns since the epoch, and where."""
+
+
+class Resync(Exception):
+    """Ask the stream what it has, and go on from there.  The message says why."""
+
+
+class Counts:
+    """Since the start of the process."""
+
+    def __init__(self) -> None:
+        self.published = self.resyncs = self.refused = 0
+
+
+class Publisher:
+    """Publishes one store into one stream, over one link at a time."""
+
+    def __init__(self, shard: str, store: StoreReader, marks: MarkFile) -> None:
+        self._store, self._file = store, marks
+        self._stream = names.out_stream(shard)
+        self._subjects = {FILL: names.fills_subject(shard)}
+        self._orders = names.orders_subject(shard)
+        self.began_ns = time.time_ns()
+        self._who = f"{self.began_ns} {socket.gethostname()}:{os.getpid()}"
+        self._acks: tuple[Link, Acks] | None = None
+        self._created = ""
+        self._seq = self._opened = 0
+        self._sent_id = ""
+        """Of the message before the next one; empty if it was read from the stream."""
+        self.marks = Marks()
+        """What the stream has acknowledged."""
+        self.counts = Counts()
+        self.progress_s = time.monotonic()
+        """When the stream last had everything, or took a message (CLOCK_MONOTONIC)."""
+
+    async def sync(self, link: Link) -> None:
+        """Learn what the stream has.
+
+        Raises:
+            BusRefused: it has orders of another store, or more of this one than the store.
+            BusUnavailable: no answer; a later attempt may succeed.
+            FatalError: a later publisher of this shard is at work.
+        """
+        info = await ask(link, f"STREAM.INFO.{self._stream}", link.js.stream_info(self._stream))
+        if self._acks is None or self._acks[0] is not link:
+            self._acks = link, await Acks.open(link)
+        self._created = str(info.created)
+        self._seq, self._sent_id = info.state.last_seq, ""
+        self._opened = self._reopened()
+        found, publisher = await self._last_marks(link, info.state.last_seq, info.state.first_seq)
+        self._check(found)
+        if int(publisher or 0) > self.began_ns:
+            raise FatalError(
+                f"{self._stream}: another process that began later publishes this shard; this one "
+                "ends"
+            )
+        known_seq, known = self._file.marks(self._stream, self._created)
+        if known_seq > self._seq or (known.store == found.store and found.behind(known)):
+            # Nothing is lost: it is in the store, and follows again.
+            log.error(
+                "bus_lost_messages",
+                stream=self._stream,
+                acknowledged=known.text(),
+                has=found.text(),
+                action="they are published again",
+            )
+        self.marks = found
+
+    def _reopened(self) -> int:
+        self._store.changed()
+        return self._store.opened
+
+    def _store_id(self) -> str:
+        last = self._store.last()
+        return "" if last is None else last.store
+
+    async def _last_marks(self, link: Link, last: int, first: int) -> tuple[Marks, str]:
+        """The marks of the last message that has any, and when its publisher began."""
+        for seq in range(last, max(first, last - FOREIGN_MAX, 1) - 1, -1):
+            try:
+                message = await ask(
+                    link,
+                    f"STREAM.MSG.GET.{self._stream}",
+                    link.js.get_msg(self._stream, seq),
+                )
+            except NotFoundError:
+                continue
+            headers = message.headers or {}
+            try:
+                marks = Marks.parse(headers.get(names.MARKS, ""))
+                return marks, headers.get(PUBLISHER, "").partition(" ")[0]
+            except ValueError:
+                log.warning("bus_foreign_message", stream=self._stream, seq=seq)
+        if last - first >= FOREIGN_MAX:
+            raise BusRefused(
+                f"{self._stream}: its last {FOREIGN_MAX} messages are none of a shard's: somebody "
+                "else writes to it; find out who may, and publish under another SHARD"
+            )
+        return Marks(self._store_id() or "-"), ""
+
+    def _check(self, found: Marks) -> None:
+        last = self._store.last()
+        if not found.total:
+            return
+        if last is None:
+            raise BusUnavailable(f"{self._store.path}: no order store yet")
+        if found.store != last.store:
+            raise BusRefused(
+                f"{self._stream}: has orders of another store ({found.store}; that in "
+                f"{self._store.path} is {last.store}): set another SHARD, or remove the stream"
+            )
+        if last.behind(found):
+            raise BusRefused(
+                f"{self._stream}: has {found.text()} of this store (orders:fills:changes), which "
+                f"itself ends with {last.text()}: {self._store.path} is an older copy; put the "
+                "newest in its place, or publish under another SHARD"
+            )
+
+    async def publish_new(self, link: Link) -> int:
+        """Publish all that the stream lacks; returns how much that was.
+
+        Memory is bounded by a page of rows and a window of messages.
+
+        Raises:
+            Resync: the stream did not take a message.
+            BusUnavailable: the connection is lost, or nothing was answered in time.
+        """
+        if self._reopened() != self._opened:
+            raise Resync(f"another file has the name {self._store.path}")
+        assert self._acks is not None
+        assert self._acks[0] is link, "sync comes first"
+        acks, before = self._acks[1], self.counts.published
+        waiting: deque[tuple[Item, int, asyncio.Future[Ack]]] = deque()
+        try:
+            for item, seq in zip(self._rows(), itertools.count(self._seq + 1), strict=False):
+                future = await self._send(acks, item, seq)
+                waiting.append((item, seq, future))
+                while waiting and (len(waiting) >= WINDOW or waiting[0][2].done()):
+                    await self._acknowledged(link, *waiting.popleft())
+            while waiting:
+                await self._acknowledged(link, *waiting.popleft())
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
+            if self.counts.published > before:
+                self._file.acknowledged(self._stream, self._created, self._seq, self.marks)
+        return self.counts.published - before
+
+    def _rows(self) -> Iterator[Item]:
+        """All rows after the marks, page by page."""
+        marks = self.marks
+        if marks.store == "-":
+            marks = marks._replace(store=self._store_id() or "-")
+        while True:
+            before = marks
+            for item in items(self._store.page(marks), marks):
+                marks = item.marks
+                yield item
+            if marks == before:
+                return
+
+    async def _send(self, acks: Acks, item: Item, seq: int) -> asyncio.Future[Ack]:
+        headers = {
+            names.MSG_ID: item.msg_id,
+            names.EXPECTED_LAST_SEQ: str(seq - 1),
+            names.EXPECTED_STREAM: self._stream,
+            names.MARKS: item.marks.text(),
+            PUBLISHER: self._who,
+        }
+        if self._sent_id:
+            headers[names.EXPECTED_LAST_ID] = self._sent_id
+        self._sent_id = item.msg_id
+        subject = self._subjects.get(item.kind, self._orders)
+        return await acks.send(subject, item.body, headers)
+
+    async def _acknowledged(
+        self, link: Link, item: Item, seq: int, future: asyncio.Future[Ack]
+    ) -> None:
+        """Wait until the broker has a message.
+
+        Raises:
+            Resync: it does not.
+            BusUnavailable: it does not say.
+        """
+        if not future.done():
+            lost = asyncio.ensure_future(link.lost.wait())
+            both: set[asyncio.Future[Any]] = {future, lost}
+            try:
+                await asyncio.wait(both, timeout=ACK_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                lost.cancel()
+        if not future.done():
+            why = f"the connection is lost: {link.why}" if link.lost.is_set() else "no answer"
+            raise BusUnavailable(f"{self._stream}: {why}")
+        try:
+            ack = future.result()
+        except AckRefused as error:
+            if error.err_code in WRONG_LAST:
+                raise Resync(f"it does not end with {seq - 1}") from None
+            self.counts.refused += 1
+            raise BusUnavailable(f"{self._stream}: a message is refused: {error}") from None
+        if ack.duplicate or ack.seq != seq:
+            raise Resync(f"message {item.msg_id} has number {ack.seq}, not {seq}")
+        self._seq, self.marks = seq, item.marks
+        self.counts.published += 1
+        self.progress_s = time.monotonic()

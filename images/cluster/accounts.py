@@ -1,0 +1,163 @@
+"""Users of the brokers, each with what it needs and no more: accounts.py FOLDER SHARD...
+
+Writes FOLDER/accounts.conf, which the brokers include, and FOLDER/creds/USER, a file for BUS_CREDS.
+Passwords that are there stay, so a shard can be added later.  Standard library only.
+"""
+
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+
+API = "$JS.API"
+SHARD_API = "BUS.API"
+"""BUS_API of a shard's users: ``$JS.API`` is that of their own account, which has no JetStream."""
+
+
+def stream_reader(stream: str) -> list[str]:
+    """Read one stream, from any place, with consumers of one's own."""
+    return [
+        f"{API}.STREAM.INFO.{stream}",
+        f"{API}.STREAM.MSG.GET.{stream}",
+        f"{API}.DIRECT.GET.{stream}",
+        f"{API}.DIRECT.GET.{stream}.>",
+        *(f"{API}.CONSUMER.{what}.{stream}.>" for what in ("CREATE", "INFO", "MSG.NEXT", "DELETE")),
+        f"$JS.ACK.{stream}.>",
+        f"$JS.FC.{stream}.>",
+    ]
+
+
+def publish_of(user: str, shards: list[str]) -> list[str]:
+    """The subjects that a user may send to."""
+    kind, _, shard = user.partition("-")
+    if kind == "setup":
+        return [">"]
+    if kind == "portfolio":
+        readers = [line for each in shards for line in stream_reader(f"OUT_{each}")]
+        return ["control.*", f"{API}.STREAM.INFO.CONTROL", *readers]
+    if kind == "feed":
+        md = f"MD_{shard}"
+        return [
+            f"md.{shard}",
+            f"{API}.STREAM.INFO.{md}",
+            f"{API}.STREAM.MSG.GET.{md}",
+            *stream_reader("MAP"),
+        ]
+    if kind == "gateway":
+        return stream_reader(f"MD_{shard}")
+    # A shard creates no consumer: it could let one send to any subject.  `setup` makes its own.
+    consumer = f"CONTROL.shard-{shard}"
+    return [
+        f"orders.{shard}",
+        f"fills.{shard}",
+        f"{API}.STREAM.INFO.OUT_{shard}",
+        f"{API}.STREAM.MSG.GET.OUT_{shard}",
+        f"{API}.STREAM.INFO.CONTROL",
+        f"{API}.CONSUMER.INFO.{consumer}",
+        f"{API}.CONSUMER.MSG.NEXT.{consumer}",
+        f"$JS.ACK.{consumer}.>",
+    ]
+
+
+def users_of(shards: list[str]) -> list[str]:
+    """All users of a bus with these shards."""
+    of_shards = [f"{kind}-{shard}" for shard in shards for kind in ("shard", "feed", "gateway")]
+    return ["setup", "portfolio", *of_shards]
+
+
+def password_of(creds: Path, user: str) -> str:
+    """The password in the user's file, which is made if it is missing; readable by its group."""
+    file = creds / user
+    if not file.exists():
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        with os.fdopen(handle, "w") as opened:
+            opened.write(f"{user}:{secrets.token_hex(24)}\n")
+    name, _, password = file.read_text().strip().partition(":")
+    if name != user or not password:
+        raise SystemExit(f"accounts: {file}: must hold one line {user}:password; remove it")
+    return password
+
+
+def account_of(user: str) -> str:
+    """The account of a user: each shard has one of its own."""
+    kind, _, shard = user.partition("-")
+    return "TRADING" if kind in ("setup", "portfolio") else f"SHARD_{shard}"
+
+
+def seen(subject: str) -> str:
+    """A subject of the account TRADING as a shard's account has it."""
+    return subject.replace(API, SHARD_API, 1) if subject.startswith(API) else subject
+
+
+def config(creds: Path, shards: list[str]) -> str:
+    """The part of the brokers' configuration that says who may do what.
+
+    All streams are in the account TRADING.  A shard's account imports the few subjects that its
+    users may send to, and their answers come back into it.  In one account for all, permissions
+    alone would not do: a shard could name another one's subject for the broker's answer, and the
+    broker would write there.
+    """
+    users = users_of(shards)
+    by_account: dict[str, list[str]] = {}
+    for user in users:
+        by_account.setdefault(account_of(user), []).append(user)
+    lines = ["accounts {", "  SYS {}"]
+    exports: dict[str, list[str]] = {}
+    for account, members in by_account.items():
+        if account == "TRADING":
+            continue
+        subjects = dict.fromkeys(s for user in members for s in publish_of(user, shards))
+        for subject in subjects:
+            exports.setdefault(subject, []).append(account)
+        lines += [f"  {account} {{", "    imports: ["]
+        lines += [
+            f'      {{ service: {{ account: TRADING, subject: "{s}" }}, to: "{seen(s)}" }}'
+            for s in subjects
+        ]
+        lines += ["    ]", *_users(creds, members, shards), "  }"]
+    lines += ["  TRADING {", "    jetstream: enabled", "    exports: ["]
+    for subject, accounts in exports.items():
+        kind = "stream" if ".MSG.NEXT." in subject else "singleton"
+        lines.append(
+            f'      {{ service: "{subject}", accounts: [{", ".join(accounts)}], '
+            f"response_type: {kind} }}"
+        )
+    lines += ["    ]", *_users(creds, by_account["TRADING"], shards), "  }"]
+    return "\n".join([*lines, "}", "system_account: SYS", ""])
+
+
+def _users(creds: Path, users: list[str], shards: list[str]) -> list[str]:
+    lines = ["    users: ["]
+    for user in users:
+        allowed = publish_of(user, shards)
+        if account_of(user) != "TRADING":
+            allowed = [seen(subject) for subject in allowed]
+        publish = ", ".join(f'"{subject}"' for subject in allowed)
+        inbox = ">" if user == "setup" else f"_INBOX.{user}.>"
+        lines += [
+            f"      {{ user: {user}, password: {password_of(creds, user)}, permissions: {{",
+            f"        publish: {{ allow: [{publish}] }}",
+            f'        subscribe: {{ allow: ["{inbox}"] }} }} }}',
+        ]
+    return [*lines, "    ]"]
+
+
+def main(folder: str, *shards: str) -> None:
+    """Write the files."""
+    for shard in shards:
+        if not re.fullmatch(r"[a-z0-9-]{1,32}", shard):
+            raise SystemExit(f"accounts: shard {shard}: must be 1 to 32 of a-z 0-9 -")
+    if not shards or len(set(shards)) < len(shards):
+        raise SystemExit("usage: accounts.py FOLDER SHARD..., each shard once")
+    creds = Path(folder) / "creds"
+    creds.mkdir(parents=True, exist_ok=True)
+    target = Path(folder) / "accounts.conf"
+    draft = target.with_suffix(".draft")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "w") as file:
+        file.write(config(creds, list(shards)))
+    draft.replace(target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

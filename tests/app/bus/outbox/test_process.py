@@ -1,0 +1,254 @@
+"""The publisher process beside an order manager: kills, controls, and a bus that is lost."""
+
+import asyncio
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from app.bus.link import names, streams
+from app.bus.link.access import bus_access
+from app.bus.link.connection import Link
+from app.config.settings import Settings
+from tests.support.bus.broker import Cluster, cluster
+from tests.support.bus.history import expected, published
+from tests.support.bus.reading import read_out
+from tests.support.bus.shard import ShardProcess
+from tests.support.children import eventually
+from tests.support.orders.frames import ORDER
+from tests.support.orders.process import OrderManagerProcess
+
+pytestmark = pytest.mark.medium
+
+
+@pytest.fixture
+def broker() -> Iterator[Cluster]:
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[OrderManagerProcess]:
+    with OrderManagerProcess(tmp_path) as made:
+        yield made
+
+
+def send_orders(manager: OrderManagerProcess, first: int, count: int) -> None:
+    with manager.client() as client:
+        for number in range(first, first + count):
+            side = ("BUY", "SELL")[number % 2]
+            assert client.ask({**ORDER, "side": side, "id": number, "client": "desk"})["ok"]
+
+
+def mode(manager: OrderManagerProcess) -> str:
+    with manager.client() as client:
+        return str(client.ask({"op": "limits"})["mode"])
+
+
+def send_control(broker: Cluster, shard: str, *bodies: dict[str, Any] | bytes) -> None:
+    async def run() -> None:
+        access = bus_access(Settings.from_environ(broker.environ()))
+        async with await Link.open(access, "test") as link:
+            await streams.ensure(link, streams.control(), broker.replicas)
+            for body in bodies:
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                await link.js.publish(names.control_subject(shard), data)
+
+    asyncio.run(run())
+
+
+def controls(manager: OrderManagerProcess) -> list[tuple[int, str]]:
+    """Modes of the whole stack that the order manager has stored, with their reasons."""
+    connection = apsw.Connection(str(manager.store_path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        return connection.execute(
+            "SELECT mode, reason FROM controls WHERE client_no = 0 ORDER BY control_no"
+        ).fetchall()
+    finally:
+        connection.close()
+
+
+def test_every_acknowledged_order_is_published_once_through_kills(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    """Publisher and broker are killed while orders come; the short version of the soak."""
+    rng = random.Random(1)
+    with ShardProcess(broker, manager) as shard:
+        for number in range(6):
+            send_orders(manager, number * 40, 40)
+            if number % 2:
+                shard.kill()
+                send_orders(manager, 1000 + number * 5, 5)
+                shard.start()
+            else:
+                broker.brokers[0].restart()
+            send_orders(manager, 2000 + number * 40, rng.randint(1, 40))
+        broker.wait_ready()
+        kinds = expected(manager.store_path)
+        shard.wait_published(sum(map(len, kinds.values())))
+        assert shard.stop() == 0
+    assert published(read_out(broker, "a")) == kinds
+    assert len(kinds["orders"]) > 255
+
+
+def test_controls_are_taken_in_their_order_and_each_once(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    halt = {"id": "c1", "mode": "halt", "reason": "gross over 1,000,000", "by": "portfolio"}
+    with ShardProcess(broker, manager) as shard:
+        send_control(broker, "b", {"id": "other", "mode": "halt"})
+        send_control(broker, "a", halt, b"{nonsense", {"id": "c2", "mode": "stop"})
+        eventually(lambda: mode(manager) == "halted", "halted")
+        send_control(broker, "a", {"id": "c3", "mode": "reduce"}, halt)
+        eventually(lambda: "id=c3" in shard.log(), "c3 is taken")
+        shard.kill()
+        send_control(broker, "a", halt)
+        shard.start()
+        send_control(broker, "a", {"id": "c4", "mode": "resume", "by": "ops"})
+        eventually(lambda: mode(manager) == "active", "active")
+        assert shard.stop() == 0
+    assert controls(manager) == [
+        (2, "gross over 1,000,000 (control c1 by portfolio)"),
+        (1, "reduce (control c3 by ?)"),
+        (0, "resume (control c4 by ops)"),
+    ]
+    assert shard.log().count("control_refused") == 2
+
+
+def test_a_control_waits_for_an_order_manager_that_is_down(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    port = manager.port
+    with ShardProcess(broker, manager) as shard:
+        manager.kill()
+        send_control(broker, "a", {"id": "c1", "mode": "halt"})
+        eventually(lambda: "control_waits" in shard.log(), "it waits")
+        manager.environ["ORDER_PORT"] = str(port)
+        manager.start()
+        eventually(lambda: mode(manager) == "halted", "halted")
+
+
+@pytest.mark.parametrize(("rule", "becomes"), [("reduce", "reduce"), ("halt", "halted")])
+def test_a_lost_bus_restricts_trading_until_it_is_back(
+    broker: Cluster, manager: OrderManagerProcess, rule: str, becomes: str
+) -> None:
+    (server,) = broker.brokers
+    with ShardProcess(broker, manager, on_bus_loss=rule, bus_loss_s=1) as shard:
+        send_orders(manager, 0, 5)
+        shard.wait_published(10)
+        server.kill()
+        eventually(lambda: mode(manager) == becomes, becomes)
+        # Whoever restarts it does not make it forget that this was its own doing.
+        shard.kill()
+        shard.start()
+        server.start()
+        eventually(lambda: mode(manager) == "active", "active")
+    (restricted, back) = controls(manager)
+    assert re.fullmatch(
+        rf"bus lost for [0-9.]+ s, ON_BUS_LOSS={rule}, before: active", restricted[1]
+    )
+    assert back == (0, "the bus is back")
+
+
+def test_what_somebody_else_has_set_meanwhile_stays(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    (server,) = broker.brokers
+    with ShardProcess(broker, manager, on_bus_loss="reduce", bus_loss_s=1) as shard:
+        send_orders(manager, 0, 5)
+        shard.wait_published(10)
+        server.kill()
+        eventually(lambda: mode(manager) == "reduce", "reduce")
+        with manager.client() as client:
+            client.ask({"op": "halt", "reason": "by hand"})
+        server.start()
+        send_orders(manager, 0, 1)  # a repeated one is answered; nothing new
+        eventually(lambda: shard.status()["connected"], "the bus is back", ignore=(ValueError,))
+        eventually(lambda: not shard.status()["restricted"], "nothing of it is left")
+    assert mode(manager) == "halted"
+
+
+def test_on_bus_loss_continue_changes_nothing(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    with ShardProcess(broker, manager, bus_loss_s=0.1) as shard:
+        send_orders(manager, 0, 5)
+        shard.wait_published(10)
+        broker.brokers[0].kill()
+        eventually(lambda: "bus_unavailable" in shard.log(), "it is lost")
+        send_orders(manager, 5, 5)
+        broker.brokers[0].start()
+        shard.wait_published(20)
+    assert controls(manager) == []
+
+
+def test_the_status_says_how_far_the_stream_is(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    shard = ShardProcess(broker, manager)
+    nothing = shard.command("status")
+    assert nothing.returncode == 1
+    assert "nothing has published" in nothing.stderr
+    with shard:
+        send_orders(manager, 0, 7)
+        shard.wait_published(14)
+        eventually(lambda: shard.status()["lag_rows"] == 0, "no lag")
+        broker.brokers[0].kill()
+        eventually(lambda: not shard.status()["connected"], "it is lost")
+        send_orders(manager, 7, 3)
+        status = eventually(
+            lambda: found if (found := shard.status())["lag_rows"] == 6 else None, "the lag"
+        )
+        assert status["orders"] == 7
+        assert status["lag_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "says"),
+    [
+        ({"shard": ""}, 2, "SHARD: required here"),
+        ({"BUS_URL": ""}, 2, "BUS_URL: required here"),
+        ({"BUS_REPLICAS": 3, "reconnect_delay_ms_max": 60}, None, "BUS_REPLICAS=3"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(
+    broker: Cluster,
+    manager: OrderManagerProcess,
+    settings: dict[str, object],
+    code: int | None,
+    says: str,
+) -> None:
+    given = {name.upper(): value for name, value in settings.items()}
+    with ShardProcess(broker, manager, **given) as shard:
+        if code is not None:
+            assert shard.wait() == code
+        line = eventually(
+            lambda: next((line for line in shard.log().splitlines() if says in line), ""), says
+        )
+        assert "Traceback" not in shard.log()
+        assert line
+
+
+def test_a_broker_without_jetstream_ends_it_with_one_line(manager: OrderManagerProcess) -> None:
+    with cluster(jetstream=False) as broker, ShardProcess(broker, manager) as shard:
+        assert shard.wait() == 1
+        assert "runs without JetStream" in shard.log()
+        assert "Traceback" not in shard.log()
+
+
+def test_setup_makes_all_that_shards_need_and_can_be_repeated(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    shard = ShardProcess(broker, manager)
+    for _ in range(2):
+        done = shard.command("setup", "a", "b")
+        assert done.returncode == 0, done.stderr
+        assert "streams=CONTROL,MAP,MD_a,OUT_a,MD_b,OUT_b" in done.stdout + done.stderr
+    assert shard.command("setup").returncode == 2
+    assert "SHARD=A:" in shard.command("setup", "A").stderr
+    assert shard.command().returncode == 2

@@ -1,0 +1,354 @@
+"""The publisher against a real broker: each row once, whatever is lost, repeated or in its way."""
+
+import asyncio
+import itertools
+import random
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.bus.link import names, streams
+from app.bus.link.access import bus_access
+from app.bus.link.connection import BusRefused, BusUnavailable, Link
+from app.bus.outbox.mark_file import MarkFile, mark_path
+from app.bus.outbox.publisher import Publisher, Resync
+from app.bus.outbox.store_reader import StoreReader
+from app.config.settings import Settings
+from app.runtime.lifecycle import FatalError
+from tests.support.bus.broker import Cluster, cluster
+from tests.support.bus.history import History, expected, published
+from tests.support.bus.reading import read_out, read_stream
+
+pytestmark = pytest.mark.medium
+
+_shards = (f"s{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Cluster]:
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def shard() -> str:
+    """A shard that no other test has."""
+    return next(_shards)
+
+
+class Life:
+    """A publisher with files of its own; ends as a killed process does."""
+
+    def __init__(self, shard: str, path: Path, rows: int = 512, marks: Path | None = None) -> None:
+        self.store = StoreReader(str(path), rows)
+        self.file = MarkFile(str(marks or mark_path(str(path))))
+        self.publisher = Publisher(shard, self.store, self.file)
+
+    async def publish(self, link: Link) -> None:
+        """Until the stream has everything."""
+        await self.publisher.sync(link)
+        while True:
+            try:
+                await self.publisher.publish_new(link)
+                return
+            except Resync:
+                await asyncio.sleep(0.01)
+                await self.publisher.sync(link)
+
+    def end(self) -> None:
+        self.store.close()
+        self.file.close()
+
+
+def over(broker: Cluster, shard: str, work: Callable[[Link], Awaitable[Any]]) -> Any:
+    """Do something over a connection, the shard's stream made."""
+
+    async def run() -> Any:
+        access = bus_access(Settings.from_environ(broker.environ()))
+        async with await Link.open(access, "test") as link:
+            await streams.ensure(link, streams.out(shard), broker.replicas)
+            return await work(link)
+
+    return asyncio.run(run())
+
+
+def check(broker: Cluster, shard: str, path: Path) -> None:
+    assert published(read_out(broker, shard)) == expected(path)
+
+
+@given(seed=st.integers(0, 10_000), lives=st.integers(1, 5), rows=st.integers(1, 60))
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_publisher_that_dies_anywhere_leaves_each_row_once(
+    broker: Cluster,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    lives: int,
+    rows: int,
+) -> None:
+    """Cut off after a random time, and the mark file sometimes lost, too."""
+    shard, rng = next(_shards), random.Random(seed)
+    path = tmp_path_factory.mktemp("store") / "orders.sqlite3"
+    history = History(path, seed)
+
+    async def cut(link: Link) -> None:
+        life = Life(shard, path, rows)
+        task = asyncio.ensure_future(life.publish(link))
+        await asyncio.wait({task}, timeout=rng.choice((0.001, 0.005, 0.02)))
+        # Nothing is awaited, as after SIGKILL: what is under way may still arrive.
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        life.end()
+
+    for _ in range(lives):
+        history.grow(rng.randint(1, 30))
+        over(broker, shard, cut)
+        if rng.random() < 0.3:
+            for file in path.parent.glob("*.outbox*"):
+                file.unlink()
+    life = Life(shard, path, rows)
+    over(broker, shard, life.publish)
+    assert life.publisher.marks == life.store.last()
+    life.end()
+    history.close()
+    check(broker, shard, path)
+
+
+def test_rows_that_are_committed_while_it_publishes_are_not_missed(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 3)
+    life = Life(shard, path, 16)
+
+    async def both(link: Link) -> None:
+        growing = asyncio.ensure_future(asyncio.to_thread(history.grow, 300))
+        await life.publisher.sync(link)
+        while not growing.done():
+            await life.publisher.publish_new(link)
+            await asyncio.sleep(0)
+        await life.publisher.publish_new(link)
+
+    over(broker, shard, both)
+    life.end()
+    history.close()
+    check(broker, shard, path)
+
+
+def test_two_runs_in_one_store_are_told_apart(broker: Cluster, shard: str, tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite3"
+    for run in ("monday", "tuesday"):
+        history = History(path, 4, run)
+        history.grow(20)
+        history.close()
+    life = Life(shard, path)
+    over(broker, shard, life.publish)
+    life.end()
+    check(broker, shard, path)
+    assert {row[0] for row in expected(path)["orders"]} == {"monday", "tuesday"}
+
+
+def test_of_two_publishers_the_earlier_ends_and_no_row_is_there_twice(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    """Two of the same store, as after a lease that was lost; the older one wakes up again."""
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 5)
+    history.grow(20)
+    zombie = Life(shard, path)
+    time.sleep(0.001)
+    heir = Life(shard, path, marks=tmp_path / "other.outbox")
+
+    async def wake(link: Link) -> None:
+        await zombie.publish(link)
+        history.grow(20)
+        await heir.publish(link)
+        history.grow(20)
+        with pytest.raises(Resync):
+            await zombie.publisher.publish_new(link)
+        with pytest.raises(FatalError, match="began later publishes this shard"):
+            await zombie.publisher.sync(link)
+        await heir.publisher.publish_new(link)
+
+    over(broker, shard, wake)
+    check(broker, shard, path)
+    for each in (zombie, heir):
+        each.end()
+    history.close()
+
+
+def test_a_second_publisher_of_one_store_does_not_start(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite3"
+    first = Life("a", path)
+    with pytest.raises(FatalError, match="another process publishes this order store"):
+        Life("a", path)
+    first.end()
+    Life("a", path).end()
+
+
+def refusal(broker: Cluster, shard: str, path: Path) -> str:
+    life = Life(shard, path)
+    with pytest.raises(BusRefused) as caught:
+        over(broker, shard, life.publisher.sync)
+    life.end()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_another_store_under_the_same_name_is_refused(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        history = History(tmp_path / name / "orders.sqlite3", 6)
+        history.grow(5)
+        history.close()
+    life = Life(shard, tmp_path / "one" / "orders.sqlite3")
+    over(broker, shard, life.publish)
+    life.end()
+    text = refusal(broker, shard, tmp_path / "two" / "orders.sqlite3")
+    assert "has orders of another store" in text
+    assert "set another SHARD" in text
+
+
+def test_an_older_copy_of_the_store_is_refused(broker: Cluster, shard: str, tmp_path: Path) -> None:
+    """Its next orders would have the numbers of others, which are on the bus already."""
+    path, copy = tmp_path / "orders.sqlite3", tmp_path / "copy.sqlite3"
+    history = History(path, 7)
+    history.grow(5)
+    history.close()
+    shutil.copy(path, copy)
+    history = History(path, 8)
+    history.grow(5)
+    history.close()
+    life = Life(shard, path)
+    over(broker, shard, life.publish)
+    life.end()
+    assert "is an older copy" in refusal(broker, shard, copy)
+
+
+def test_a_store_that_is_replaced_while_it_is_published_is_noticed(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    path, copy = tmp_path / "orders.sqlite3", tmp_path / "copy.sqlite3"
+    history = History(path, 9)
+    history.grow(5)
+    history.close()
+    shutil.copy(path, copy)
+    history = History(path, 10)
+    history.grow(5)
+    history.close()
+    life = Life(shard, path)
+
+    async def run(link: Link) -> None:
+        await life.publish(link)
+        for tail in ("-wal", "-shm"):
+            Path(f"{path}{tail}").unlink(missing_ok=True)
+        copy.replace(path)
+        with pytest.raises(Resync, match="another file"):
+            await life.publisher.publish_new(link)
+        with pytest.raises(BusRefused, match="older copy"):
+            await life.publisher.sync(link)
+
+    over(broker, shard, run)
+    life.end()
+
+
+def test_messages_of_others_in_the_stream_are_passed_over(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    """Nobody may write there; if somebody could, the shard's orders come all the same."""
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 11)
+    life = Life(shard, path)
+
+    async def run(link: Link) -> None:
+        for number in range(3):
+            history.grow(5)
+            await life.publish(link)
+            headers = {names.MARKS: "nonsense"} if number else None
+            await link.js.publish(names.orders_subject(shard), b"{}", headers=headers)
+            history.grow(5)
+            with pytest.raises(Resync):
+                await life.publisher.publish_new(link)
+            await life.publish(link)
+
+    over(broker, shard, run)
+    life.end()
+    history.close()
+    bodies = [m.json for m in read_stream(broker, names.out_stream(shard))]
+    assert published([body for body in bodies if body]) == expected(path)
+
+
+def test_what_a_broker_has_lost_is_published_again(tmp_path: Path) -> None:
+    """A broker that comes back with files of before; the store is what counts."""
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 12)
+    with cluster() as broker:
+        (server,) = broker.brokers
+        data, copy = broker.folder / "broker0.data", tmp_path / "copy"
+        history.grow(10)
+        life = Life("a", path)
+        over(broker, "a", life.publish)
+        server.kill()
+        shutil.copytree(data, copy)
+        server.start()
+        broker.wait_ready()
+        history.grow(10)
+        over(broker, "a", life.publish)
+        had = life.publisher.marks
+        server.kill()
+        shutil.rmtree(data)
+        shutil.copytree(copy, data)
+        server.start()
+        broker.wait_ready()
+        history.grow(10)
+        over(broker, "a", life.publish)
+        assert had.behind(life.publisher.marks)
+        check(broker, "a", path)
+        life.end()
+    history.close()
+
+
+def test_a_full_broker_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 13)
+    history.grow(100)
+    with cluster(limits="max_file_store: 100KB") as broker:
+        life = Life("a", path)
+        with pytest.raises(BusUnavailable, match="a message is refused"):
+            over(broker, "a", life.publish)
+        life.end()
+        (server,) = broker.brokers
+        server.kill()
+        server.config.write_text(server.config.read_text().replace("100KB", "1GB"))
+        server.start()
+        broker.wait_ready()
+        life = Life("a", path)
+        over(broker, "a", life.publish)
+        life.end()
+        check(broker, "a", path)
+    history.close()
+
+
+def test_the_mark_file_forgets_a_stream_that_was_made_again(tmp_path: Path) -> None:
+    file = MarkFile(str(tmp_path / "orders.sqlite3.outbox"))
+    life = Life("a", tmp_path / "orders.sqlite3", marks=tmp_path / "x.outbox")
+    marks = life.publisher.marks._replace(store="abcd", orders=3)
+    file.acknowledged("OUT_a", "monday", 3, marks)
+    assert file.marks("OUT_a", "monday") == (3, marks)
+    assert file.marks("OUT_a", "tuesday")[0] == 0
+    file.take("x", "halt", 1)
+    assert file.took("x")
+    assert not file.took("y")
+    file.close()
+    life.end()
+    db = apsw.Connection(str(tmp_path / "orders.sqlite3.outbox"))
+    assert db.execute("SELECT count(*) FROM controls").get == 1
+    db.close()

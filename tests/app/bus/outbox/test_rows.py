@@ -1,0 +1,115 @@
+"""Which messages come out of a store, in which order, wherever reading is cut and begun again."""
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.bus.outbox.rows import Item, Marks, items
+from app.bus.outbox.store_reader import StoreReader
+from app.model.orders import STATUS_NAMES
+from tests.support.bus.history import History, expected, published
+
+
+def read(reader: StoreReader, marks: Marks, limit: int | None = None) -> list[Item]:
+    """All that comes after ``marks``, or the first ``limit`` of it."""
+    found: list[Item] = []
+    while True:
+        page = list(itertools.islice(items(reader.page(marks), marks), limit))
+        found += page
+        if not page or limit is not None:
+            return found
+        marks = page[-1].marks
+
+
+def messages(found: list[Item]) -> list[dict]:
+    return [json.loads(item.body) for item in found]
+
+
+@given(seed=st.integers(0, 10_000), batches=st.integers(1, 40), rows=st.integers(1, 40))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_row_comes_once_wherever_reading_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, batches: int, rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "orders.sqlite3"
+    rng = random.Random(seed)
+    history, reader = History(path, seed), StoreReader(str(path), page_rows=rows)
+    last = reader.last()
+    assert last is not None
+    marks = Marks(last.store)
+    found: list[Item] = []
+    while batches:
+        step = rng.randint(1, batches)
+        batches -= step
+        history.grow(step)
+        if rng.random() < 0.5:
+            reader.close()
+        # As a publisher that dies after any message, and begins again at its marks.
+        part = read(reader, marks, rng.choice((None, rng.randint(1, 5))))
+        found += part
+        marks = part[-1].marks if part else marks
+    found += read(reader, marks)
+    assert published(messages(found)) == expected(path)
+    assert found[-1].marks == reader.last()
+    assert len({item.msg_id for item in found}) == len(found)
+    for before, after in itertools.pairwise(found):
+        assert before.marks.behind(after.marks)
+        assert not after.marks.behind(before.marks)
+    history.close()
+    reader.close()
+
+
+def test_the_history_has_all_that_is_to_be_tested(tmp_path: Path) -> None:
+    """Else the test above would show little."""
+    history = History(tmp_path / "orders.sqlite3", 1)
+    history.grow(300)
+    history.close()
+    kinds = expected(tmp_path / "orders.sqlite3")
+    status = {row[7] for row in kinds["orders"]}
+    assert status >= {"New", "PartiallyFilled", "Filled", "Canceled", "Rejected", "Denied"}
+    assert {row[3] for row in kinds["changes"]} == {"PartiallyFilled", "Filled", "Canceled"}
+    fills = [row[2] for row in kinds["fills"]]
+    assert len(set(fills)) < len(fills), "an order in several parts"
+    assert fills != sorted(fills), "a fill of an older order after that of a newer one"
+
+
+def test_the_last_change_of_an_order_is_its_state(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 2)
+    history.grow(200)
+    kinds = expected(path)
+    states = {row[1]: row[7:9] for row in kinds["orders"]} | {
+        row[2]: row[3:] for row in kinds["changes"]
+    }
+    orders = history.store.query("WHERE 1", ())
+    assert {o.order_no: (STATUS_NAMES[o.status], o.filled_qty) for o in orders} == states
+    history.close()
+
+
+def test_marks_are_read_back_and_nonsense_is_not() -> None:
+    marks = Marks("abcd", 3, 2, 1)
+    assert Marks.parse(marks.text()) == marks
+    for wrong in ("", "abcd", "abcd:1:2", "abcd:1:2:x", ":1:2:3", "abcd:-1:2:3", "a:1:2:3:4"):
+        with pytest.raises(ValueError):  # noqa: PT011
+            Marks.parse(wrong)
+
+
+def test_no_store_and_one_of_an_earlier_version_have_nothing_yet(tmp_path: Path) -> None:
+    path = tmp_path / "orders.sqlite3"
+    reader = StoreReader(str(path))
+    assert reader.last() is None
+    assert read(reader, Marks("-")) == []
+    History(path).close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", 6)
+    connection.close()
+    assert reader.last() is None
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", 7)
+    connection.close()
+    assert reader.last() is not None
