@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from app.config.addresses import shown_address
-from app.config.bus import bus_problems, bus_source_problems
+from app.config.bus import bus_problems
 from app.config.kinds import (
     PACE,
     CpuList,
@@ -24,6 +24,7 @@ from app.config.kinds import (
     is_zero,
     qty_problem,
 )
+from app.config.live import live_problems
 from app.model.money import to_units
 
 
@@ -267,7 +268,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"SHM_*: the five segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
         found.extend(self._verdict_problems())
-        found.extend(self._live_problems())
+        found.extend(live_problems(self))
         found.extend(bus_problems(self))
         if is_zero(self.pace):
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
@@ -311,24 +312,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """DATA_PATH for logs and reports: of an address, without what may be secret."""
         path = self.data_path
         return shown_address(path.split()[0]) if "://" in path else path
-
-    def _live_problems(self) -> list[str]:
-        found = list(bus_source_problems(self)) if self.is_bus else []
-        if not self.is_exchange:
-            return found
-        if not self.live_symbols:
-            found.append(
-                "LIVE_SYMBOLS=: a live feed needs its symbols, as the exchange writes them, "
-                "such as BTCUSDT,ETHUSDT"
-            )
-        if self.replay == "once":
-            found.append(
-                f"REPLAY=once: the live feed DATA_PATH={self.shown_data_path[:60]} has no end; "
-                "replay its recording instead"
-            )
-        if self.sentiment_path:
-            found.append("SENTIMENT_PATH: a live feed has generated sentiment only; leave it empty")
-        return found
 
     def _verdict_problems(self) -> list[str]:
         """Settings that would silently not be checked."""

@@ -61,9 +61,7 @@ class BatchIntake:
                 "follow it in another run (DATA_PATH=nats://md.SHARD/{message.run})"
             )
         if message.seq_first != self.seq:
-            raise Unusable(
-                f"message {place} begins with tick {message.seq_first}, not {self.seq}"
-            )
+            raise Unusable(f"message {place} begins with tick {message.seq_first}, not {self.seq}")
         step = 1 if message.kind is Kind.MAP else 0
         if message.map_version < self.map_version + step or (
             not step and message.map_version != self.map_version
