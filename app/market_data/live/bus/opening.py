@@ -49,6 +49,8 @@ def begin_bus_recording(
         _check_run(session, recording)
     except BaseException:
         session.close()
+        if recording is not None:
+            recording.close()
         raise
     return feed, None if session.ended else session
 
