@@ -14,7 +14,7 @@ IN_CONTAINERS = $(ENGINE_ANSWERS) && docker compose ps -aq order_manager | grep 
 WHY_NOT = docker compose logs --no-color --no-log-prefix --tail 100 \
 	| sed -En 's/^[^ ]+ ERROR (.* stopped exit_code=.*)/up: \1/p' | sort -u
 
-.PHONY: help setup up demo down logs stat crash compare strategy-watch test test-fast test-slow lint format engine base-image images pin sbom audit \
+.PHONY: help setup up up-cluster down-cluster test-cluster demo down logs stat crash compare strategy-watch test test-fast test-slow lint format engine base-image images pin sbom audit \
 	bench bench-quick chaos chaos-host pictures backup restore data lock clean
 
 help: ## List the targets
@@ -45,6 +45,15 @@ up: ## Run the stack: in containers if a Docker engine answers, else on this hos
 demo: export CHAOS = true
 demo: export PACE ?= 50/s
 demo: up ## The same with faults on request, at 50 ticks/s: python -m app chaos kill strategy
+
+up-cluster: ## Run three brokers and two shards in containers: SHARDS="a b" (images/cluster/README.md)
+	@$(MAKE) --no-print-directory images && images/cluster/cluster.sh build && images/cluster/cluster.sh up
+
+down-cluster: ## Stop and remove them; the volumes stay
+	@images/cluster/cluster.sh down
+
+test-cluster: setup ## All tests of the bus, slow ones and those in containers included
+	$(PYTEST) -m "not bench" tests/app/bus tests/end_to_end/cluster
 
 down: ## Stop and remove the containers; reports and orders stay in the volume "output"
 	docker compose down

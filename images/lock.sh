@@ -32,8 +32,10 @@ compile $locks/data.txt $like --group data $(without $locks/base.txt)
 compile $locks/live.txt $like --group live $(without $locks/base.txt)
 compile $locks/order_manager.txt $like --group order_manager $(without $locks/base.txt)
 compile $locks/dashboard.txt $like --group dashboard $(without $locks/base.txt)
+compile $locks/bus.txt $like --group bus $(without $locks/base.txt)
+compile_only $locks/broker.txt $like --group broker
 compile $locks/tests.txt $like --group test \
-    $(without $locks/base.txt $locks/data.txt $locks/live.txt $locks/order_manager.txt $locks/dashboard.txt)
+    $(without $locks/base.txt $locks/data.txt $locks/live.txt $locks/order_manager.txt $locks/dashboard.txt $locks/bus.txt $locks/broker.txt)
 compile $locks/build.txt $like --group build $(without $locks/base.txt)
 compile_only $locks/supply_chain.txt $like --group supply_chain
 for peer in backtesting nautilus vectorbt; do
