@@ -173,7 +173,7 @@ async def over_stream(url: str, ticks: int, count: int, every_s: float) -> Times
             await publisher.publish(link, message)
 
         times = await send_all(send, ticks, count, every_s)
-        await publisher.settle()
+        await publisher.settle(link)
     return times
 
 
@@ -307,7 +307,7 @@ async def _make_stream(broker: Cluster) -> None:
         begin = Begin("bench", "bench", ["AAPL"], "bench")
         message = Message(Kind.BEGIN, "bench", 1, 0, 0, 0, encode_begin(begin))
         await publisher.publish(link, message)
-        await publisher.settle()
+        await publisher.settle(link)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from nats.js.errors import APIError, NotFoundError
 
 from app.bus.feed.split import Change
 from app.bus.link import names
-from app.bus.link.connection import BusRefused, Link
+from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.link.streams import ask
 from app.bus.shard_map import MapError, ShardMap, parse
 
 KIND: Final = "Kind"
 WRONG_LAST: Final = 10071
 """The broker's code: the stream does not end with the expected number."""
-_GET: Final = f"$JS.API.STREAM.MSG.GET.{names.MAP_STREAM}"
+_GET: Final = f"STREAM.MSG.GET.{names.MAP_STREAM}"
 
 
 class Conflict(Exception):
@@ -126,10 +126,14 @@ async def _append(link: Link, log: MapLog, kind: str, body: bytes) -> None:
     headers = {KIND: kind, names.EXPECTED_LAST_SEQ: str(log.place)}
     subject = names.MAP_SUBJECT
     try:
-        await ask(link, subject, link.js.publish(subject, body, headers=headers))
+        await ask(link, "", link.js.publish(subject, body, headers=headers))
     except APIError as error:
         if error.err_code == WRONG_LAST:
             raise Conflict from None
         raise BusRefused(f"stream MAP: {error.description}") from None
+    except BusUnavailable:
+        if link.denied(subject):
+            raise BusRefused(f"BUS_CREDS: this user may not send to {subject}") from None
+        raise
     finally:
         await read_on(link, log)

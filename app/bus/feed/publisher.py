@@ -64,7 +64,7 @@ class Publisher:
             BusUnavailable, BusRefused: the stream cannot be read, or not be continued.
         """
         self._under_way.clear()
-        subject = f"$JS.API.STREAM.MSG.GET.{self.stream}"
+        subject = f"STREAM.MSG.GET.{self.stream}"
         try:
             last = await ask(link, subject, link.js.get_last_msg(self.stream, self.subject))
         except NotFoundError:
@@ -102,7 +102,7 @@ class Publisher:
         """
         message = Message(Kind.BEGIN, self._run, map_version, 0, 0, 0, encode_begin(begin))
         await self.publish(link, message)
-        await self.settle()
+        await self.settle(link)
         self._begin_place = self.place
         return Cursor(self.shard, 0, 0, map_version)
 
@@ -114,7 +114,7 @@ class Publisher:
             BusUnavailable: whether it was stored is not known.
         """
         while len(self._under_way) >= IN_FLIGHT:
-            await self._acknowledged()
+            await self._acknowledged(link)
         headers = encode(message) | {
             SEQUENCER: self._sequencer,
             names.EXPECTED_LAST_SEQ: str(self.place),
@@ -128,16 +128,16 @@ class Publisher:
         self.place += 1
         self._under_way.append((self.place, future))
 
-    async def settle(self) -> None:
+    async def settle(self, link: Link) -> None:
         """Wait until all are acknowledged.
 
         Raises:
             Stale, BusUnavailable: as :meth:`publish`.
         """
         while self._under_way:
-            await self._acknowledged()
+            await self._acknowledged(link)
 
-    async def _acknowledged(self) -> None:
+    async def _acknowledged(self, link: Link) -> None:
         place, future = self._under_way[0]
         try:
             async with asyncio.timeout(ACK_S):
@@ -147,6 +147,8 @@ class Publisher:
                 raise Stale from None
             raise BusUnavailable(f"md.{self.shard}: {error.description}") from None
         except (nats.errors.Error, TimeoutError) as error:
+            if link.denied(self.subject):
+                raise BusRefused(f"BUS_CREDS: this user may not send to {self.subject}") from None
             reason = str(error) or "no acknowledgement in time"
             raise BusUnavailable(f"md.{self.shard}: {reason}") from None
         if ack.seq != place:

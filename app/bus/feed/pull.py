@@ -7,6 +7,7 @@ the last message that arrived.
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ async def _next(link: Link, coming: Coroutine[Any, Any, Msg]) -> Msg:
 
 
 async def _request(link: Link, stream: str, consumer: str, inbox: str) -> None:
-    subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+    subject = f"{link.api}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
     wanted = {
         "batch": BATCH,
         "expires": EXPIRES_S * _NS,
@@ -112,7 +113,9 @@ async def _request(link: Link, stream: str, consumer: str, inbox: str) -> None:
 
 
 async def _make(link: Link, stream: str, after: int) -> str:
+    name = f"gateway-{secrets.token_hex(8)}"
     config = api.ConsumerConfig(
+        name=name,
         deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
         opt_start_seq=after + 1,
         ack_policy=api.AckPolicy.NONE,
@@ -122,11 +125,9 @@ async def _make(link: Link, stream: str, after: int) -> str:
         max_deliver=1,
     )
     try:
-        made = await ask(
-            link, f"$JS.API.CONSUMER.CREATE.{stream}", link.js.add_consumer(stream, config)
-        )
+        await ask(link, f"CONSUMER.CREATE.{stream}.{name}", link.js.add_consumer(stream, config))
     except NotFoundError:
         raise BusUnavailable(f"no stream {stream} yet") from None
     except APIError as error:
         raise BusUnavailable(f"stream {stream}: {error.description}") from None
-    return made.name
+    return name

@@ -93,7 +93,7 @@ async def receive(
 async def _before_run(link: Link, request: BusRequest) -> int:
     """The place before the first message of the run; waits until the run begins."""
     stream, subject = names.md_stream(request.shard), names.md_subject(request.shard)
-    api = f"$JS.API.STREAM.MSG.GET.{stream}"
+    api = f"STREAM.MSG.GET.{stream}"
     while True:
         try:
             found = await ask(link, api, link.js.get_last_msg(stream, subject))

@@ -220,11 +220,11 @@ class Sequencer:
             for message in self._splitter.messages(cursor, until):
                 await publisher.publish(link, message)
             if cursor.scan == before and not cursor.ended:
-                await publisher.settle()
+                await publisher.settle(link)
                 await moved.wait()
             else:
                 await asyncio.sleep(0)
-        await publisher.settle()
+        await publisher.settle(link)
 
     def _wake(self) -> None:
         self._moved.set()
