@@ -68,7 +68,7 @@ def sequence(*argv: str) -> int:
         )
         asyncio.run(sequencer.run())
     except (Stopped, LoadInterrupted):
-        log.info("stopped", reason=stop.reason)
+        log.info("stopped", exit_code=EXIT_OK, reason=stop.reason)
     except DataError as error:
         for line in str(error).splitlines():
             log.error("data_refused", reason=line)

@@ -77,14 +77,16 @@ class Sequencer:
         while True:
             try:
                 async with await Link.open(self._access, "sequencer") as link:
-                    log.info("bus_connected", name=link.name)
+                    log.info("sequencer_connected", run=self.run_name)
                     backoff.reset()
                     await self._publish_all(link)
                     return
             except Stale:
-                log.warning("bus_stream_moved", run=self.run_name, action="reading its end")
+                log.warning(
+                    "sequencer_stale", run=self.run_name, action="reading the streams again"
+                )
             except BusUnavailable as error:
-                log.warning("bus_lost", reason=str(error))
+                log.warning("sequencer_lost", reason=str(error))
             if self._stopped():
                 raise Stopped
             await asyncio.sleep(backoff.delay_s())
@@ -92,8 +94,14 @@ class Sequencer:
     async def _publish_all(self, link: Link) -> None:
         maps = await self._recover(link)
         for cursor in self._cursors.values():
-            at = {"shard": cursor.shard, "seq": cursor.seq, "map": cursor.map_version}
-            log.info("sequencing", run=self.run_name, **at, source=cursor.source_next)
+            log.info(
+                "sequencing_shard",
+                run=self.run_name,
+                shard=cursor.shard,
+                seq=cursor.seq,
+                map=cursor.map_version,
+                source=cursor.source_next,
+            )
         if self._pace and not self._paced:
             first = min(cursor.source_next for cursor in self._cursors.values())
             self._pace.begin(first, time.monotonic_ns())

@@ -100,7 +100,7 @@ def test_the_broker_dies_and_comes_back(feed: Feed, broker: Cluster) -> None:
         broker.brokers[0].restart()
         broker.wait_ready()
     assert process.wait(60) == 0, feed.log
-    assert "bus_lost" in feed.log
+    assert "sequencer_lost" in feed.log
     for shard in SHARDS:
         assert frames(feed.messages(shard)) == of_file(shard)
 
