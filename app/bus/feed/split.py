@@ -22,7 +22,7 @@ from app.market_data.live.bus.batch import (
     Message,
     frame_ends,
 )
-from app.market_data.ragged import Ints, Mask, pick_rows
+from app.market_data.ragged import Bytes, Ints, Mask
 from app.model.tick import TICK_DTYPE
 
 CHUNK_TICKS: Final = 1 << 16
@@ -162,44 +162,49 @@ class Splitter:
         table = self._tables[cursor.level][cursor.shard]
         chunk = self._chunk(cursor.scan)
         low, high = cursor.scan - chunk.first, min(chunk.end, end) - chunk.first
-        rows = np.flatnonzero(table[chunk.symbols[low:high]]) + low
+        ours = table[chunk.symbols[low:high]]
+        sources = np.flatnonzero(ours) + chunk.first + low
         cursor.held += _due(chunk, table, chunk.first + low, chunk.first + high)
-        sizes = (chunk.offsets[1:] - chunk.offsets[:-1])[rows]
-        before = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+        sizes = np.diff(chunk.offsets[low : high + 1])
+        frames = np.frombuffer(chunk.frames, np.uint8)
+        frames = frames[chunk.offsets[low] : chunk.offsets[high]][np.repeat(ours, sizes)]
+        ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes[ours])))
         done = 0
-        while done < len(rows):
-            fits = int(np.searchsorted(before, before[done] + BATCH_BYTES, "right")) - 1
-            message = self._batch(cursor, chunk, rows[done : min(done + TICKS_MAX, fits)])
+        while done < len(sources):
+            fits = int(np.searchsorted(ends, ends[done] + BATCH_BYTES, "right")) - 1
+            stop = min(done + TICKS_MAX, fits)
+            message = self._batch(cursor, sources[done:stop], frames, ends[done : stop + 1])
             done += message.ticks
             yield message
         cursor.scan = chunk.first + high
 
-    def _batch(self, cursor: Cursor, chunk: Chunk, rows: Ints) -> Message:
-        """One message of these ticks, or of fewer if their sentiments would not fit."""
+    def _batch(self, cursor: Cursor, sources: Ints, frames: Bytes, ends: Ints) -> Message:
+        """One message of these ticks, or of fewer if their sentiments would not fit.
+
+        Tick ``sources[i]`` of the feed is ``frames[ends[i]:ends[i + 1]]``.
+        """
         while True:
-            sources = rows + chunk.first
             count = bisect_right(cursor.held, sources[-1], key=lambda each: each.due)
             with_it = cursor.held[:count]
             marked = _marked(with_it, sources, cursor.seq)
             if len(marked) <= BODY_BYTES_MAX - BATCH_BYTES:
                 break
-            if len(rows) == 1:
+            if len(sources) == 1:
                 raise SplitError(
                     f"{len(with_it)} sentiments are due with one tick, {sources[0]} of the data: "
                     f"{len(marked)} bytes, at most {BODY_BYTES_MAX - BATCH_BYTES}"
                 )
-            rows = rows[: len(rows) // 2]
-        data, _ = pick_rows(chunk.frames, chunk.offsets, rows)
-        prices = data.tobytes()
+            sources = sources[: len(sources) // 2]
+        prices = frames[ends[0] : ends[len(sources)]].tobytes()
         del cursor.held[:count]
-        first, cursor.seq = cursor.seq, cursor.seq + len(rows)
+        first, cursor.seq = cursor.seq, cursor.seq + len(sources)
         cursor.source_next = int(sources[-1]) + 1
         return Message(
             Kind.TICKS,
             self._run,
             cursor.map_version,
             first,
-            len(rows),
+            len(sources),
             cursor.source_next,
             prices + marked,
             len(prices),
