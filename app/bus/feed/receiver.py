@@ -74,12 +74,12 @@ async def receive(
         try:
             async with await Link.open(access, f"gateway-{request.shard}") as link:
                 await gateway.tell(Connected(f"nats://{names.md_subject(request.shard)}"))
-                backoff.reset()
                 after = after or await _before_run(link, request)
                 async for message in pull(link, names.md_stream(request.shard), after):
                     place = message.metadata.sequence.stream
                     await gateway.pass_on(Packet(place, message.headers or {}, message.data))
                     after = place
+                    backoff.reset()
         except BusUnavailable as error:
             reason = str(error)
         except (BusRefused, SettingsError) as error:

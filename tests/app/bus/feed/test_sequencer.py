@@ -6,15 +6,21 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats.errors
+import nats.js.errors
 import pytest
 
 from app.bus.feed import commands
+from app.bus.link.connection import BusUnavailable
 from app.market_data.live.bus.batch import SEQUENCER, Kind
 from tests.app.bus.feed.running import SAMPLE, SHARDS, Feed, frames, kill
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.children import eventually
 
 pytestmark = pytest.mark.medium
+
+LOST = (BusUnavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError)
+"""What asking servers may end with that are choosing a leader."""
 
 
 @pytest.fixture
@@ -177,3 +183,29 @@ def test_what_it_will_not_do_is_said_in_one_line(
     ):
         found = feed.move(name, to)
         assert (found.returncode, found.stderr.strip()) == (1, problem)
+
+
+@pytest.mark.slow
+def test_the_leader_of_three_brokers_dies(tmp_path: Path) -> None:
+    """Each time another server leads; what was acknowledged stays, and nothing is there twice."""
+    with cluster(3) as brokers:
+        feed = Feed(tmp_path, brokers)
+        process = feed.start(pace="1500/s")
+        try:
+            for _ in range(2):
+                before = eventually(lambda: feed.count("a"), "it publishes", 60, ignore=LOST)
+                leader = brokers.leader("MD_a")
+                leader.kill()
+                eventually(
+                    lambda before=before: feed.count("a") > before,
+                    "another leads",
+                    60,
+                    ignore=LOST,
+                )
+                leader.start()
+                brokers.wait_ready()
+            assert process.wait(90) == 0, feed.log
+            for shard in SHARDS:
+                assert frames(feed.messages(shard)) == of_file(shard)
+        finally:
+            feed.close()
