@@ -21,6 +21,7 @@ from app.config.settings import Settings
 from app.gateway.pacing import Pace, make_pace
 from app.market_data.feed import Feed
 from app.market_data.live.bus.batch import Begin
+from app.market_data.live.exchange.outage import Outage
 from app.runtime.lifecycle import Backoff
 from app.runtime.log import get_logger
 
@@ -62,6 +63,7 @@ class Sequencer:
         self._released = 0 if self._pace else feed.total
         self._limit = feed.total
         self._refused: set[int] = set()
+        self._outage: Outage | None = None
         self._moved = asyncio.Event()
 
     async def run(self) -> None:
@@ -73,26 +75,31 @@ class Sequencer:
             Stopped: ``stopped()`` is true.
         """
         settings = self._settings
-        backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
+        self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
         while True:
+            reason = "a stream ends with another message than expected"
             try:
                 async with await Link.open(self._access, "sequencer") as link:
-                    log.info("sequencer_connected", run=self.run_name)
-                    backoff.reset()
                     await self._publish_all(link)
                     return
             except Stale:
-                log.warning(
-                    "sequencer_stale", run=self.run_name, action="reading the streams again"
-                )
+                pass  # an acknowledgement was lost, or somebody else publishes: the streams say
             except BusUnavailable as error:
-                log.warning("sequencer_lost", reason=str(error))
+                reason = str(error)
             if self._stopped():
                 raise Stopped
-            await asyncio.sleep(backoff.delay_s())
+            pause_s, now_s = self._backoff.delay_s(), time.monotonic()
+            self._outage = self._outage or Outage(now_s)
+            if line := self._outage.failed(reason, pause_s, now_s):
+                log.warning("sequencer_lost", **line)
+            await asyncio.sleep(pause_s)
 
     async def _publish_all(self, link: Link) -> None:
         maps = await self._recover(link)
+        after = self._outage.over(time.monotonic()) if self._outage else {}
+        self._outage = None
+        self._backoff.reset()
+        log.info("sequencer_connected", run=self.run_name, **after)
         for cursor in self._cursors.values():
             log.info(
                 "sequencing_shard",
