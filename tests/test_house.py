@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The bus between shards: beside the processes, and never between two of one stack.
     "bus": SHARED | RUNTIME,
     "bus/link": MODEL | {"config", "runtime"},
-    "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "order_manager/store"},
+    "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "execution", "order_manager/store"},
     # Above the processes.  The main process starts them by name.
     "backtest/performance": set(),
     "backtest": SHARED | RUNTIME | FEED
