@@ -53,7 +53,7 @@ down-cluster: ## Stop and remove them; the volumes stay
 	@images/cluster/cluster.sh down
 
 test-cluster: setup ## All tests of the bus, slow ones and those in containers included
-	$(PYTEST) -m "not bench" tests/app/bus tests/end_to_end/cluster
+	$(PYTEST) -m "not bench" tests/app/bus
 
 down: ## Stop and remove the containers; reports and orders stay in the volume "output"
 	docker compose down

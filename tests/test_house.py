@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bus": SHARED | RUNTIME | {"bus/link"},
     "bus/link": MODEL | {"config", "runtime"},
     "bus/feed": SHARED | RUNTIME | FEED | {"bus", "bus/link", "gateway"},
-    "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "order_manager/store"},
+    "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "execution", "order_manager/store"},
     # Above the processes.  The main process starts them by name.
     "backtest/performance": set(),
     "backtest": SHARED | RUNTIME | FEED

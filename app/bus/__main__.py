@@ -7,6 +7,7 @@ from typing import Final
 COMMANDS: Final = {
     "shard": ("app.bus.outbox.process:main", "publish the order store of a stack, take controls"),
     "setup": ("app.bus.outbox.setup:setup", "make streams and consumers of the shards NAME..."),
+    "read": ("app.bus.outbox.setup:read", "print what the shard NAME has published, as JSON"),
     "status": ("app.bus.outbox.setup:status", "show how far the stream is behind the store"),
     "sequence": ("app.bus.feed.commands:sequence", "publish a feed, divided by the shard map"),
     "move": ("app.bus.feed.commands:move", "move a symbol to another shard while the feed runs"),

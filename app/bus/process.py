@@ -3,6 +3,7 @@
 They are outside the stack's shared memory, and so have no block in its metrics.
 """
 
+import logging
 from collections.abc import Callable
 
 from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
@@ -17,6 +18,8 @@ def run_bus_process(service: str, body: Callable[[Settings, Stop], int]) -> int:
     try:
         settings = load_settings()
         setup_logging(service, settings.log_level, settings.log_format)
+        # It warns of each end of a TLS connection, in a form of its own.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         log = get_logger()
         stop = Stop()
         stop.install()

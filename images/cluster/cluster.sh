@@ -16,7 +16,7 @@ fi
 bus() { docker compose -p "$CLUSTER-bus" --project-directory images/cluster --env-file .env \
     -f images/cluster/docker-compose.yml "$@"; }
 
-port() { sed -n "s/^$1=//p" .env; }
+port() { eval "echo \${$1:-$(sed -n "s/^$1=//p" .env)}"; }
 
 shard() {  # shard NAME ARGUMENT...: docker compose for one shard
     SHARD=$1

@@ -15,14 +15,19 @@ key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }
 
 if ! [ -s "$folder/ca.pem" ]; then
     key "$folder/ca.key"
-    openssl req -x509 -new -key "$folder/ca.key" -days 3650 -subj "/CN=trading bus" -out "$folder/ca.pem"
+    openssl req -x509 -new -key "$folder/ca.key" -days 3650 -subj "/CN=trading bus" \
+        -addext keyUsage=critical,keyCertSign,cRLSign -out "$folder/ca.pem"
 fi
 for broker in broker-1 broker-2 broker-3; do
     [ -s "$folder/$broker.pem" ] && continue
     key "$folder/$broker.key"
     openssl req -new -key "$folder/$broker.key" -subj "/CN=$broker" -out "$folder/$broker.csr"
-    printf 'subjectAltName=DNS:%s,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' \
-        "$broker" >"$folder/$broker.ext"
+    {
+        echo "subjectAltName=DNS:$broker,DNS:localhost,IP:127.0.0.1"
+        echo "extendedKeyUsage=serverAuth,clientAuth"
+        echo "subjectKeyIdentifier=hash"
+        echo "authorityKeyIdentifier=keyid"
+    } >"$folder/$broker.ext"
     openssl x509 -req -in "$folder/$broker.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca.key" \
         -CAcreateserial -days 825 -extfile "$folder/$broker.ext" -out "$folder/$broker.pem" 2>/dev/null
     rm "$folder/$broker.csr" "$folder/$broker.ext"

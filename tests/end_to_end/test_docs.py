@@ -74,6 +74,24 @@ NOT_RUN = {
     "make sbom": "tests/end_to_end/hardening/test_supply_chain.py runs it",
     "make audit": "needs advisories; tests/end_to_end/hardening/test_supply_chain.py has its own",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
+    **dict.fromkeys(
+        (f".venv/bin/python -m app.bus {what}" for what in ("setup a b", "shard", "status")),
+        "needs a broker; tests/app/bus/outbox/test_process.py runs it",
+    ),
+    ".venv/bin/python -m app.bus read a": "needs a broker; tests/app/bus/test_cluster.py runs it",
+    **dict.fromkeys(
+        (
+            "make up-cluster",
+            "make down-cluster",
+            "images/cluster/cluster.sh ps",
+            "images/cluster/cluster.sh bus run --rm -T setup python3 -m app.bus read a",
+            "images/cluster/cluster.sh shard a exec -T shard python3 -m app.bus status",
+            "docker kill trading-bus-broker-1-1",
+            "images/cluster/cluster.sh bus up -d --wait broker-1",
+        ),
+        "two stacks at once; tests/app/bus/test_cluster.py does the same under names of its own",
+    ),
+    "make test-cluster": "runs tests that make test-slow runs, too",
 }
 """Command -> why no test runs it."""
 
@@ -120,6 +138,7 @@ def source_text() -> str:
     """All code, settings and targets; string literals that go on in the next line are joined."""
     files = [*(ROOT / "app").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     files += [ROOT / ".env", ROOT / "Makefile", ROOT / "docker-compose.yml"]
+    files += (ROOT / "images/cluster").glob("*.yml")
     text = "\n".join(file.read_text() for file in files if file != Path(__file__))
     return re.sub(r'"\s*\n\s*f?"', "", text)
 

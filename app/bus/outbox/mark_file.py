@@ -72,6 +72,11 @@ class MarkFile:
         ).fetchone()
         return (0, Marks()) if row is None else (row[0], Marks.parse(row[1]))
 
+    def last_marks(self, stream: str) -> Marks:
+        """The marks that were acknowledged last, whenever the stream was made."""
+        row = self._db.execute("SELECT marks FROM marks WHERE stream = ?", (stream,)).fetchone()
+        return Marks() if row is None else Marks.parse(row[0])
+
     def acknowledged(self, stream: str, created: str, seq: int, marks: Marks) -> None:
         """The broker has all up to here."""
         row = (stream, created, seq, marks.text())

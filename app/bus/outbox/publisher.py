@@ -67,8 +67,8 @@ class Publisher:
         self._seq = self._opened = 0
         self._sent_id = ""
         """Of the message before the next one; empty if it was read from the stream."""
-        self.marks = Marks()
-        """What the stream has acknowledged."""
+        self.marks = marks.last_marks(self._stream)
+        """What the stream has acknowledged; before the first :meth:`sync`, as far as is known."""
         self.counts = Counts()
         self.progress_s = time.monotonic()
         """When the stream last had everything, or took a message (CLOCK_MONOTONIC)."""

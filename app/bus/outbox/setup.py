@@ -1,14 +1,18 @@
-"""``python -m app.bus setup`` and ``status``."""
+"""``python -m app.bus setup``, ``read`` and ``status``."""
 
 import asyncio
 import json
 import sys
 from typing import Final
 
+import nats.errors
+from nats.js import api
+
 from app.bus.link import streams
-from app.bus.link.access import bus_access
+from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
-from app.bus.link.names import check_shard
+from app.bus.link.names import check_shard, out_stream
+from app.bus.link.streams import ask
 from app.bus.outbox.controls import ensure_consumer
 from app.bus.outbox.mark_file import mark_path, read_status
 from app.bus.process import run_bus_process
@@ -19,6 +23,9 @@ from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 
 log = get_logger()
+
+READ_TOGETHER: Final = 500
+_UNACKED: Final = api.ConsumerConfig(ack_policy=api.AckPolicy.NONE)
 
 PATIENCE: Final = 30
 """Attempts: the servers of a new cluster find each other within seconds."""
@@ -76,6 +83,34 @@ async def _setup(settings: Settings, stop: Stop, shards: tuple[str, ...]) -> Non
         log.info("bus_ready", streams=",".join(made))
         return
     raise FatalError(f"setup: {reason}")
+
+
+def read(shard: str = "") -> int:
+    """Print each message of a shard's orders and fills up to now, one JSON object a line."""
+
+    def body(settings: Settings, _stop: Stop) -> int:
+        try:
+            check_shard(shard)
+        except ValueError as error:
+            raise SettingsError(f"read: {error}") from None
+        asyncio.run(_read(bus_access(settings), out_stream(shard)))
+        return EXIT_OK
+
+    return run_bus_process("read", body)
+
+
+async def _read(access: Access, stream: str) -> None:
+    try:
+        async with await Link.open(access, "read") as link:
+            info = await ask(link, f"STREAM.INFO.{stream}", link.js.stream_info(stream))
+            left = info.state.messages
+            place = await link.js.pull_subscribe("", stream=stream, config=_UNACKED)
+            while left:
+                for message in await place.fetch(min(left, READ_TOGETHER), timeout=PATIENCE):
+                    print(message.data.decode(errors="replace"))
+                    left -= 1
+    except (BusUnavailable, nats.errors.Error) as error:
+        raise FatalError(f"read: {stream}: {error}") from None
 
 
 def status() -> int:

@@ -4,13 +4,15 @@ import asyncio
 import json
 from typing import Any, NamedTuple
 
+import nats.errors
 from nats.js import api
 
 from app.bus.link import names
 from app.bus.link.access import bus_access
-from app.bus.link.connection import Link
+from app.bus.link.connection import BusUnavailable, Link
 from app.config.settings import Settings
 from tests.support.bus.broker import Cluster
+from tests.support.children import eventually
 
 
 class Stored(NamedTuple):
@@ -51,7 +53,12 @@ def read_stream(cluster: Cluster, stream: str, **more: object) -> list[Stored]:
         async with await Link.open(bus_access(settings), "test-reader") as link:
             return await stored(link, stream)
 
-    return asyncio.run(run())
+    # A consumer of a stream whose leader has just changed may have none itself for a moment.
+    transient = (nats.errors.Error, BusUnavailable, TimeoutError)
+    (found,) = eventually(
+        lambda: (asyncio.run(run()),), f"{stream} can be read", 60, poll_s=0.5, ignore=transient
+    )
+    return found
 
 
 def read_out(cluster: Cluster, shard: str, **more: object) -> list[dict[str, Any]]:

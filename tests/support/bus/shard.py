@@ -1,13 +1,12 @@
 """The publisher of a stack as a process of its own, beside an order manager of a test."""
 
-import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from app.bus.outbox.mark_file import mark_path, read_status
 from tests.support.bus.broker import Cluster
 from tests.support.children import eventually
 from tests.support.environ import default_environ
@@ -89,23 +88,18 @@ class ShardProcess:
         )
 
     def status(self) -> dict[str, Any]:
-        """What ``status`` says."""
-        done = self.command("status")
-        found = json.loads(done.stdout)
-        assert isinstance(found, dict)
-        assert done.returncode == (0 if found["connected"] else 1)
+        """What ``python -m app.bus status`` prints."""
+        found = read_status(mark_path(str(self._manager.store_path)))
+        assert found is not None
         return found
 
     def wait_published(self, rows: int, deadline_s: float = 60.0) -> None:
         """Wait until the stream has so many rows of the store, as the mark file says."""
-        from app.bus.outbox.mark_file import read_status
-
-        path = Path(self._manager.store_path)
 
         def is_there() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, self.log()[-3000:]
-            found = read_status(f"{path}.outbox")
+            found = read_status(mark_path(str(self._manager.store_path)))
             if found is None:
                 return False
             return bool(found["orders"] + found["fills"] + found["changes"] >= rows)

@@ -10,7 +10,7 @@ import nats.js.errors
 import pytest
 from nats.js import api
 
-from app.bus.link import names, streams
+from app.bus.link import connection, names, streams
 from app.bus.link.access import bus_access
 from app.bus.link.acks import Ack, AckRefused, Acks
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
@@ -106,7 +106,10 @@ def test_a_lost_connection_says_so_at_once_and_is_not_taken_up_again() -> None:
 
 
 @pytest.mark.medium
-def test_a_server_that_says_nothing_is_unavailable_within_seconds() -> None:
+def test_a_server_that_says_nothing_is_unavailable_within_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = Settings(bus_url=f"nats://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(BusUnavailable, match="no answer in time"):
@@ -240,7 +243,7 @@ def test_the_bus_is_needed_where_it_is_asked_for() -> None:
         bus_access(Settings())
 
 
-@pytest.mark.medium
+@pytest.mark.slow
 def test_three_servers_keep_a_stream_when_its_leader_dies() -> None:
     async def publish(link: Link) -> int:
         await streams.ensure(link, streams.out("a"), 3)

@@ -158,3 +158,50 @@ def test_a_store_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((StoreUnavailableError, StoreError)):
         OrderStore.open(str(tmp_path / "file" / "orders.sqlite3"))
+
+
+def test_changes_of_orders_before_their_table_are_there_once_and_numbers_go_on(path: Path) -> None:
+    """A store of version 6: one order that rests, one that was canceled, one filled at once."""
+    connection = apsw.Connection(str(path))
+    for script in MIGRATIONS[:6]:
+        connection.execute(script)
+    connection.pragma("user_version", 6)
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.execute("INSERT INTO clients VALUES(1, '', 'desk')")
+    for number, status, filled in ((1, 1, 0), (2, 1, 0), (3, 3, 4)):
+        row = (number, 1, number, 5, 1, "AAPL", 4, 10**9, 2, 1, None, status, filled, 0, 0, 0, 0, 0)
+        connection.execute(
+            f"INSERT INTO orders VALUES({','.join('?' * 24)})", (*row, None, 0, 0, 0, 0, None)
+        )
+    connection.execute("INSERT INTO order_state VALUES(1, 1, 0, 0, 5, NULL)")
+    connection.execute("INSERT INTO order_state VALUES(2, 4, 0, 0, 7, 'canceled by request')")
+    connection.close()
+    manager = Manager(path)
+    manager.ask({"op": "cancel", "id": 1, "client": "desk"})
+    manager.close()
+    connection = apsw.Connection(str(path))
+    changes = connection.execute(
+        "SELECT change_no, order_no, status, reason FROM order_changes"
+    ).fetchall()
+    identity = connection.execute("SELECT store_id FROM identity").fetchall()
+    connection.close()
+    why = "canceled by request"
+    assert changes == [(1, 2, 4, why), (2, 1, 4, why)]
+    assert len(identity) == 1
+    assert len(identity[0][0]) == 16
+
+
+def test_an_order_that_begins_to_rest_has_no_change_yet(path: Path) -> None:
+    manager = Manager(path)
+    manager.ask({**ORDER, "type": "LIMIT", "id": 1, "client": "desk"})
+    manager.ask(
+        {**ORDER, "type": "LIMIT", "id": 2, "client": "desk"},
+        {"op": "cancel", "id": 2, "client": "desk"},
+    )
+    manager.close()
+    connection = apsw.Connection(str(path))
+    changes = connection.execute("SELECT order_no, status FROM order_changes").fetchall()
+    stored = connection.execute("SELECT order_no, status FROM orders").fetchall()
+    connection.close()
+    assert stored == [(1, 1), (2, 1)]
+    assert changes == [(2, 4)], "also within the batch that acknowledged it"
