@@ -113,6 +113,7 @@ def test_the_broker_dies_and_comes_back(feed: Feed, broker: Cluster) -> None:
         assert frames(feed.messages(shard)) == of_file(shard)
 
 
+@pytest.mark.slow
 def test_a_symbol_moves_while_the_feed_runs(feed: Feed) -> None:
     """The stream has the tick from which it is elsewhere; kills around it change nothing."""
     process = feed.start(pace="10000/s")
