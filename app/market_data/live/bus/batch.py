@@ -67,7 +67,7 @@ class Kind(enum.StrEnum):
 class Begin(msgspec.Struct, frozen=True):
     """What a run is: ``symbols`` are those of the whole map, so a move needs no new list.
 
-    ``feed_id`` names the feed that is divided, ``seed`` is that of its generated values.
+    ``feed_id`` names the feed that is divided.
     """
 
     run: str
