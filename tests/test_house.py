@@ -22,7 +22,9 @@ RUNTIME = {"runtime"} | {
     f"runtime/{room}"
     for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
 }
-LIVE = {"market_data/live", "market_data/live/exchange"}
+LIVE = {"market_data/live"} | {
+    f"market_data/live/{room}" for room in ("bus", "exchange", "parquet")
+}
 FEED = (
     {"market_data", "market_data/generated", "market_data/storage", "market_data/sources"}
     | LIVE
@@ -58,6 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "market_data/sources": MODEL | {"config", "runtime"} | FEED,
     "market_data/live": MODEL | {"config", "runtime", "runtime/run"} | FEED,
     "market_data/live/exchange": MODEL | {"config", "runtime", "market_data/live"},
+    "market_data/live/bus": MODEL | {"config", "kernel", "runtime"} | FEED,
+    "market_data/live/parquet": MODEL | {"config", "runtime"} | FEED,
     "market_data/inspect": MODEL | {"config", "runtime", "runtime/net"} | FEED,
     "market_data/sources/columnar": MODEL | {"runtime"} | FEED,
     "market_data/sources/dbn": MODEL | {"runtime"} | FEED,
@@ -74,8 +78,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": SHARED | RUNTIME | {"dashboard/sources"},
     "dashboard/sources": SHARED | RUNTIME,
     # The bus between shards: beside the processes, and never between two of one stack.
-    "bus": SHARED | RUNTIME,
+    "bus": SHARED | RUNTIME | {"bus/link"},
     "bus/link": MODEL | {"config", "runtime"},
+    "bus/feed": SHARED | RUNTIME | FEED | {"bus", "bus/link", "gateway"},
     "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "execution", "order_manager/store"},
     # Above the processes.  The main process starts them by name.
     "backtest/performance": set(),
@@ -303,7 +308,7 @@ def test_the_table_has_no_circle_and_no_process_imports_another() -> None:
         if allowed & (PROCESSES - {room.partition("/")[0]})
     }
     rooms = {f"backtest/{room}" for room in ("proof", "results", "sweep", "sweep/cluster", "watch")}
-    assert above == rooms | {"backtest", "main", "__main__"}
+    assert above == rooms | {"backtest", "main", "__main__", "bus/feed"}
 
 
 # ---- Each rule can fail

@@ -9,6 +9,8 @@ COMMANDS: Final = {
     "setup": ("app.bus.outbox.setup:setup", "make streams and consumers of the shards NAME..."),
     "read": ("app.bus.outbox.setup:read", "print what the shard NAME has published, as JSON"),
     "status": ("app.bus.outbox.setup:status", "show how far the stream is behind the store"),
+    "sequence": ("app.bus.feed.commands:sequence", "publish a feed, divided by the shard map"),
+    "move": ("app.bus.feed.commands:move", "move a symbol to another shard while the feed runs"),
 }
 """Name -> module and function, what it does."""
 EXIT_USAGE: Final = 2

@@ -1,10 +1,12 @@
 """The settings of the bus: addresses of its servers, and what goes together."""
 
+import re
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 DEFAULT_PORT = 4222
+_SOURCE = re.compile(r"nats://(?:md\.([a-z0-9-]{1,32}))?(?:/([A-Za-z0-9_.-]{1,64}))?/?")
 
 
 class BusSettings(Protocol):
@@ -65,3 +67,53 @@ def bus_problems(settings: BusSettings) -> Iterator[str]:
             f"BUS_TLS_CA={settings.bus_tls_ca}: without TLS nobody vouches for the servers: write "
             "tls:// in BUS_URL"
         )
+
+
+class BusSource(NamedTuple):
+    """The stream that a gateway reads: of which shard, and which run; "": the last one begun."""
+
+    shard: str
+    run: str
+
+
+class SourceSettings(BusSettings, Protocol):
+    """What says which stream a gateway reads."""
+
+    @property
+    def data_path(self) -> str: ...
+    @property
+    def sentiment_path(self) -> str: ...
+    @property
+    def shard(self) -> str: ...
+
+
+def bus_source(settings: SourceSettings) -> BusSource:
+    """The stream that DATA_PATH names: ``nats://`` of SHARD, ``nats://md.a``, ``nats://md.a/RUN``.
+
+    Raises:
+        ValueError: it names none.
+    """
+    # Compose puts a folder before the DATA_PATH of who computes the run again.
+    _, _, rest = settings.data_path.partition("nats://")
+    found = _SOURCE.fullmatch(f"nats://{rest}")
+    if not found:
+        raise ValueError(
+            f"DATA_PATH=nats://{rest[:60]}: must be nats://md.SHARD or nats://md.SHARD/RUN; the "
+            "servers are in BUS_URL"
+        )
+    shard = found[1] or settings.shard
+    if not shard:
+        raise ValueError("DATA_PATH=nats://: set SHARD, or write nats://md.SHARD")
+    return BusSource(shard, found[2] or "")
+
+
+def bus_source_problems(settings: SourceSettings) -> Iterator[str]:
+    """What is wrong where the prices come from the bus."""
+    try:
+        bus_source(settings)
+    except ValueError as error:
+        yield str(error)
+    if not settings.bus_url:
+        yield "BUS_URL=: prices from the bus need its servers, such as nats://127.0.0.1:4222"
+    if settings.sentiment_path:
+        yield "SENTIMENT_PATH: sentiment comes with the prices of the bus; leave it empty"

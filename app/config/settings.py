@@ -24,6 +24,7 @@ from app.config.kinds import (
     is_zero,
     qty_problem,
 )
+from app.config.live import live_problems
 from app.model.money import to_units
 
 
@@ -267,7 +268,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(f"SHM_*: the five segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
         found.extend(self._verdict_problems())
-        found.extend(self._live_problems())
+        found.extend(live_problems(self))
         found.extend(bus_problems(self))
         if is_zero(self.pace):
             found.append(f"PACE={self.pace}: must be above zero, or 'max'")
@@ -292,33 +293,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     @property
-    def is_live(self) -> bool:
+    def is_exchange(self) -> bool:
         """Whether the prices come from an exchange's websocket."""
         return "ws://" in self.data_path or "wss://" in self.data_path
+
+    @property
+    def is_bus(self) -> bool:
+        """Whether the prices come from the bus."""
+        return "nats://" in self.data_path
+
+    @property
+    def is_live(self) -> bool:
+        """Whether ticks arrive while the run goes on, and are recorded."""
+        return self.is_exchange or self.is_bus
 
     @property
     def shown_data_path(self) -> str:
         """DATA_PATH for logs and reports: of an address, without what may be secret."""
         path = self.data_path
         return shown_address(path.split()[0]) if "://" in path else path
-
-    def _live_problems(self) -> list[str]:
-        if not self.is_live:
-            return []
-        found = []
-        if not self.live_symbols:
-            found.append(
-                "LIVE_SYMBOLS=: a live feed needs its symbols, as the exchange writes them, "
-                "such as BTCUSDT,ETHUSDT"
-            )
-        if self.replay == "once":
-            found.append(
-                f"REPLAY=once: the live feed DATA_PATH={self.shown_data_path[:60]} has no end; "
-                "replay its recording instead"
-            )
-        if self.sentiment_path:
-            found.append("SENTIMENT_PATH: a live feed has generated sentiment only; leave it empty")
-        return found
 
     def _verdict_problems(self) -> list[str]:
         """Settings that would silently not be checked."""

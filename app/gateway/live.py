@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from app.market_data.live.exchange.supervised import ReceiverDied, SupervisedReceiver
 from app.market_data.live.live_feed import LiveFeed
-from app.market_data.live.session import LiveSession, ReceiverDied
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -17,21 +17,25 @@ log = get_logger()
 PARQUET_EVERY_S: Final = 60.0
 PARQUET_END_S: Final = 3.0
 """Time for the last part at the end: less than a container has for its stop."""
-_PARQUET: Final = "app.market_data.live.parquet_parts"
+_PARQUET: Final = "app.market_data.live.parquet.parts"
 
 
 class LiveInput:
-    """One live session on the gateway's epoll; ``on_ticks`` is called when the feed has grown."""
+    """One live session on the gateway's epoll.
+
+    ``on_ticks`` is called when the feed has grown, ``on_end`` when it does not grow any more.
+    """
 
     def __init__(
         self,
         feed: LiveFeed,
-        session: LiveSession,
+        session: SupervisedReceiver,
         epoll: select.epoll,
         on_ticks: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._feed, self.session = feed, session
-        self._epoll, self._on_ticks = epoll, on_ticks
+        self._epoll, self._on_ticks, self._on_end = epoll, on_ticks, on_end
         self.descriptor = -1
         self._waits = False
         self._parquet: subprocess.Popen[bytes] | None = None
@@ -48,8 +52,9 @@ class LiveInput:
         try:
             ticks = self.session.take()
         except ReceiverDied:
-            self._epoll.unregister(self.descriptor)
-            self.descriptor = -1
+            if self._waits:
+                self._epoll.unregister(self.descriptor)
+            self.descriptor, self._waits = -1, False
             self.session.restart()
             return
         if self._waits != self.session.writable:
@@ -60,18 +65,27 @@ class LiveInput:
             else:
                 self._epoll.unregister(self.descriptor)
                 self._waits = False
-        if ticks is not None:
-            self._feed.grow(ticks)
+        if self._feed.take(ticks):
             self._on_ticks()
+        if self.session.ended:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing more comes."""
+        if self.descriptor >= 0 and self._waits:
+            self._epoll.unregister(self.descriptor)
+        self.descriptor, self._waits = -1, False
+        self.session.close()
+        self._on_end()
 
     def maintain(self, now_s: float) -> None:
         """Twice a second: what has to be tried again, said, or written."""
-        if not self.session.writable and self.descriptor >= 0:
+        if self.session.waiting and self.descriptor >= 0:
             self.take()
         self.session.maintain(now_s)
         if (descriptor := self.session.respawn(now_s)) is not None:
             self._watch(descriptor)
-        if now_s >= self._next_parquet_s:
+        if self._feed.as_parquet and now_s >= self._next_parquet_s:
             self._next_parquet_s = now_s + PARQUET_EVERY_S
             self._write_parquet()
 
@@ -106,6 +120,8 @@ class LiveInput:
     def close(self) -> None:
         """End the session, and write the last part."""
         self.session.close()
+        if not self._feed.as_parquet:
+            return
         until_s = time.monotonic() + PARQUET_END_S
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._parquet is not None:

@@ -43,7 +43,6 @@ class Playback:
         metrics: ProcessMetrics | None = None,
     ) -> None:
         self._settings, self._feed, self._metrics = settings, feed, metrics
-        self._total = feed.total
         self._prices, self._sentiments = prices, sentiments
         self._arm, self._on_change = arm, on_change
         self._pace: Pace | None = None
@@ -75,6 +74,11 @@ class Playback:
             self._sentiments.advance(self._prices.released)
 
     @property
+    def _total(self) -> int:
+        """Of a live feed it is known when the feed has ended."""
+        return self._feed.total
+
+    @property
     def position(self) -> int:
         """How many ticks of the run the clients were sent, or at least the fastest of them."""
         return self._prices.position
@@ -94,6 +98,13 @@ class Playback:
         self._traced_seq = self._prices.released
         log.info("stream_started", seq=self._prices.released, pace=self.transport.pace)
         self._move(now_ns)
+
+    def end_feed(self, now_ns: int) -> None:
+        """A live feed has ended; who has all ticks is told so."""
+        if self.unpaced:
+            self.follow_leader(now_ns)
+        else:
+            self.release_due(now_ns)
 
     def tell(self, transport: Transport, now_ns: int) -> None:
         """Do what a command has decided."""
@@ -233,6 +244,8 @@ class Playback:
         self.finished = True
         self.unpaced, self._pace = False, None
         self._sentiments.advance(self._total)
+        self._prices.end()
+        self._sentiments.end()
         log.info("stream_finished", ticks=self._total)
         self._publish(0, 0)
         self._on_change()

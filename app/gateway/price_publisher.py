@@ -179,6 +179,12 @@ class PricePublisher:
             for subscriber in self._take_caught_up():
                 self._finish(subscriber)
 
+    def end(self) -> None:
+        """How many ticks there are is known now, and all are released."""
+        if self.released == self._feed.total:
+            for subscriber in self._take_caught_up():
+                self._finish(subscriber)
+
     def _send_caught_up(self, block: Block, start: int, stop: int) -> None:
         chunk, size = block.data[start:stop], stop - start
         send = self._sessions.send

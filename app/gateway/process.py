@@ -10,8 +10,9 @@ from app.config.loading import load_settings
 from app.config.settings import Settings
 from app.gateway.server import GUESTS_MAX, FeedServer
 from app.market_data.feed import Feed
+from app.market_data.live.bus.opening import begin_bus_recording
+from app.market_data.live.exchange.supervised import SupervisedReceiver
 from app.market_data.live.opening import begin_recording
-from app.market_data.live.session import LiveSession
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, load_files, load_track, open_feed
 from app.market_data.sources.progress import LoadInterrupted, LoadProgress
@@ -58,13 +59,17 @@ def load_data(
     return [rows.frame(row) for row in range(len(rows))], rows.symbols, sentiments
 
 
-def _open(settings: Settings, stop: Stop) -> tuple[Feed, LiveSession | None]:
+def _open(
+    settings: Settings, metrics: ProcessMetrics, stop: Stop
+) -> tuple[Feed, SupervisedReceiver | None]:
     """The feed, and what makes it grow if it is a live one.
 
     Raises:
         DataError: data, recording or settings cannot be used.
         LoadInterrupted: the process is to stop.
     """
+    if settings.is_bus:
+        return begin_bus_recording(settings, lambda: bool(stop), metrics.heartbeat)
     if settings.is_live:
         return begin_recording(settings)
     with LoadProgress(lambda: bool(stop)) as progress:
@@ -76,7 +81,7 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     if sends_token_in_the_clear(settings):
         log.warning("feed_without_tls", host=published_host(settings), mend=WITHOUT_TLS)
     try:
-        feed, live = _open(settings, stop)
+        feed, live = _open(settings, metrics, stop)
     except LoadInterrupted:
         return 0
     except DataError as error:

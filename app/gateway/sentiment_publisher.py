@@ -88,6 +88,12 @@ class SentimentPublisher:
                 self._caught_up.discard(subscriber)
                 self.pump(subscriber)
 
+    def end(self) -> None:
+        """How many ticks there are is known now; who has all of it is told so."""
+        for subscriber in tuple(self._caught_up):
+            self._caught_up.discard(subscriber)
+            self.pump(subscriber)
+
     def pump(self, subscriber: Subscriber) -> None:
         """Send to a lagging subscriber: about SEND_BYTES_MAX, or until its socket is full."""
         budget = SEND_BYTES_MAX

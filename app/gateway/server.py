@@ -28,8 +28,9 @@ from app.gateway.sessions import (
 from app.gateway.timerfd import Timer
 from app.gateway.transport import Transport
 from app.market_data.feed import Feed
+from app.market_data.live.exchange.supervised import COUNTERS, SupervisedReceiver
 from app.market_data.live.live_feed import LiveFeed
-from app.market_data.live.session import COUNTERS, LiveSession
+from app.market_data.live.segment import TICKS_MAX as LIVE_TICKS_MAX
 from app.market_data.storage.resident import RESIDENT
 from app.runtime.log import get_logger
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -62,7 +63,7 @@ class FeedServer:
         *,
         proof: str = "",
         access: FeedAccess | None = None,
-        live: LiveSession | None = None,
+        live: SupervisedReceiver | None = None,
     ) -> None:
         """``proof``: what clients of this stack show; without it, every client is a stranger.
 
@@ -103,7 +104,7 @@ class FeedServer:
         self._live: LiveInput | None = None
         if live is not None:
             assert isinstance(feed, LiveFeed)
-            self._live = LiveInput(feed, live, self._epoll, self._release)
+            self._live = LiveInput(feed, live, self._epoll, self._release, self._end_feed)
         self._listeners: dict[int, tuple[socket.socket, Publisher]] = {}
         if metrics is not None:
             self._describe_run(metrics)
@@ -187,6 +188,12 @@ class FeedServer:
         """The live feed has grown."""
         self._playback.release_due(time.monotonic_ns())
 
+    def _end_feed(self) -> None:
+        """The live feed has ended: how many ticks the run has is known."""
+        self._playback.end_feed(time.monotonic_ns())
+        if self._metrics is not None:
+            self._describe_run(self._metrics)
+
     def _timeout_s(self) -> float:
         until_ns = self._next_maintenance_ns
         for subscriber in self._handshake.waiting:
@@ -258,7 +265,13 @@ class FeedServer:
     def _describe_run(self, metrics: ProcessMetrics) -> None:
         metrics.set("run_number", number_of(metrics.run))
         metrics.set("rows_skipped", self._feed.rows_skipped)
-        metrics.set("ticks_total", self._feed.total if self._settings.replay == "once" else 0)
+        metrics.set("ticks_total", self._ticks_of_run)
+
+    @property
+    def _ticks_of_run(self) -> int:
+        """0: the run does not end, or nobody knows yet when."""
+        total = self._feed.total
+        return total if self._settings.replay == "once" and total < LIVE_TICKS_MAX else 0
 
     # ---- maintenance
 

@@ -36,6 +36,9 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
     if kind == "portfolio":
         readers = [line for each in shards for line in stream_reader(f"OUT_{each}")]
         return ["control.*", f"{API}.STREAM.INFO.CONTROL", *readers]
+    if kind == "sequencer":
+        md = [f"{API}.STREAM.{what}.MD_{each}" for each in shards for what in ("INFO", "MSG.GET")]
+        return [*(f"md.{each}" for each in shards), "map", *md, *stream_reader("MAP")]
     if kind == "feed":
         md = f"MD_{shard}"
         return [
@@ -63,7 +66,7 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
 def users_of(shards: list[str]) -> list[str]:
     """All users of a bus with these shards."""
     of_shards = [f"{kind}-{shard}" for shard in shards for kind in ("shard", "feed", "gateway")]
-    return ["setup", "portfolio", *of_shards]
+    return ["setup", "portfolio", "sequencer", *of_shards]
 
 
 def password_of(creds: Path, user: str) -> str:
@@ -82,7 +85,7 @@ def password_of(creds: Path, user: str) -> str:
 def account_of(user: str) -> str:
     """The account of a user: each shard has one of its own."""
     kind, _, shard = user.partition("-")
-    return "TRADING" if kind in ("setup", "portfolio") else f"SHARD_{shard}"
+    return "TRADING" if kind in ("setup", "portfolio", "sequencer") else f"SHARD_{shard}"
 
 
 def seen(subject: str) -> str:

@@ -64,6 +64,7 @@ NOT_RUN = {
     "make bench PART=orders": "minutes of measuring",
     "make bench-quick": "a minute of measuring",
     ".venv/bin/python -m tests.bench --only wire": "minutes of measuring",
+    ".venv/bin/python -m tests.bench.bus": "minutes of measuring",
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
     ".venv/bin/python -m tests.bench.bench_plain": "a minute of measuring",
     ".venv/bin/python -m tests.bench.large_files FILE": "minutes; needs a large file",

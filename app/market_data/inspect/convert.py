@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from app.market_data.live.parquet_file import (
+from app.market_data.live.parquet.file import (
     arrow,
     names,
     price_texts,

@@ -13,11 +13,12 @@ import msgspec
 from app.config.loading import settings_or_exit
 from app.config.settings import Settings, SettingsError
 from app.market_data.inspect.price_port import PricePort
+from app.market_data.live.exchange.supervised import ReceiverDied
 from app.market_data.live.live_feed import LiveFeed
 from app.market_data.live.opening import begin_recording
-from app.market_data.live.parquet_parts import write_parquet
+from app.market_data.live.parquet.parts import write_parquet
 from app.market_data.live.places import url_of
-from app.market_data.live.session import LiveSession, ReceiverDied
+from app.market_data.live.session import LiveSession
 from app.market_data.live.tick_log import MAGIC, SUFFIX, RecordingFull, TickLog
 from app.market_data.sources.errors import DataError
 from app.model.wire.frames import RemoteProtocolError
@@ -178,7 +179,7 @@ def record(
         raise click.UsageError(f"OUT must end in .parquet, not {out.name}")
     if out.exists() and not force:
         raise click.UsageError(f"{out} exists; --force overwrites it")
-    source = source or (settings.data_path if settings.is_live else "")
+    source = source or (settings.data_path if settings.is_exchange else "")
     source = source or f"{settings.gateway_host}:{settings.price_port}"
     is_url = bool(url_of(source))
     if not is_url and not source.rpartition(":")[2].isdecimal():

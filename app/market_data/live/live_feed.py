@@ -22,6 +22,9 @@ MEAN_FRAME_BYTES: Final = 40
 class LiveFeed(Feed):
     """Ticks ``0`` to ``available - 1`` of a recording; ``total`` is more than there will be."""
 
+    as_parquet = True
+    """Whether the gateway keeps the ticks as Parquet, too."""
+
     def __init__(self, log: TickLog, settings: Settings, *, follows: bool = False) -> None:
         """``follows``: another process writes the recording.
 
@@ -55,6 +58,12 @@ class LiveFeed(Feed):
     def grow(self, ticks: Records) -> None:
         """The next ticks; they are in the recording."""
         self.live.grow(ticks)
+
+    def take(self, ticks: Records | None) -> bool:
+        """What a session has recorded; returns whether the feed has grown."""
+        if ticks is not None:
+            self.grow(ticks)
+        return ticks is not None
 
     def block_at(self, seq: int) -> Block:
         """The block that holds tick ``seq``, or that will hold it; recent blocks are cached."""

@@ -28,7 +28,7 @@ def url_of(data_path: str) -> str:
     return found[0] if found else ""
 
 
-def recording_of(settings: Settings) -> Path:
+def recording_of(settings: Settings, suffix: str = SUFFIX) -> Path:
     """The recording of the run of these settings; the gateway writes it.
 
     Raises:
@@ -36,25 +36,25 @@ def recording_of(settings: Settings) -> Path:
     """
     # A RUN_ID that the user has chosen may look like that by itself.
     run = settings.run_id or _NUMBER.sub("", resolve_run_id(settings))
-    return _folder(settings) / f"{run or UNNAMED}{SUFFIX}"
+    return _folder(settings) / f"{run or UNNAMED}{suffix}"
 
 
 def _folder(settings: Settings) -> Path:
     return Path(settings.live_record or Path(settings.output_dir) / "live")
 
 
-def find_recording(settings: Settings) -> Path:
+def find_recording(settings: Settings, suffix: str = SUFFIX) -> Path:
     """The recording of this run, or the newest one where the run has no name.
 
     Raises:
         NoRecordingYet: there is none.
         FatalError: as :func:`recording_of`.
     """
-    path = recording_of(settings)
+    path = recording_of(settings, suffix)
     if path.exists():
         return path
     folder = _folder(settings)
-    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda each: each.stat().st_mtime)
+    found = sorted(folder.glob(f"*{suffix}"), key=lambda each: each.stat().st_mtime)
     if not found or resolve_run_id(settings):
         raise NoRecordingYet(
             f"{path}: no recording of the live feed yet; is LIVE_RECORD the gateway's?"

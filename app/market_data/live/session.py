@@ -4,34 +4,20 @@ The order is the promise: a tick is in the recording before anybody sees it, so 
 moment the session goes on with the next number, and who has seen a tick finds it in the recording.
 """
 
-import contextlib
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from app.config.addresses import shown_address
 from app.config.settings import Settings
 from app.market_data.live.exchange.messages import (
-    EVENT_MARK,
     PACKET_BYTES_MAX,
     TRADES_MARK,
-    Connected,
-    Event,
-    Lost,
     Noticed,
     Request,
-    Waiting,
-    decode_event,
 )
-from app.market_data.live.exchange.outage import Outage
+from app.market_data.live.exchange.supervised import ReceiverDied, SupervisedReceiver
 from app.market_data.live.exchange.trade_map import subscription
 from app.market_data.live.intake import Intake, Taken
 from app.market_data.live.places import url_of
@@ -42,53 +28,28 @@ from app.runtime.log import get_logger
 log = get_logger()
 
 NOTICES_S: Final = 10.0
-WARN_EVERY_S: Final = 1.0
-PACKETS_MAX: Final = 16
-"""Taken at once, before others get their turn."""
-RESPAWN_S: Final = 1.0
 COUNTED_MAX: Final = 1 << 48
-_MODULE: Final = "app.market_data.live.exchange.receiver"
-COUNTERS: Final = (
-    "live_connects",
-    "live_gaps",
-    "live_missing",
-    "live_repeated",
-    "live_late",
-    "live_refused",
-)
 
 
-class LiveSession:
-    """Starts the receiver and takes what it sends; :meth:`fileno` is readable when there is some.
+class LiveSession(SupervisedReceiver):
+    """Starts the receiver and takes what it sends."""
 
-    ``counts``: since the start of this process, the names are :data:`COUNTERS`.
-    """
+    module = "app.market_data.live.exchange.receiver"
+    packet_bytes_max = PACKET_BYTES_MAX
 
     def __init__(self, settings: Settings, log_file: TickLog, intake: Intake) -> None:
+        super().__init__()
         self._settings, self._log, self._intake = settings, log_file, intake
-        self.counts = dict.fromkeys(COUNTERS, 0)
-        self.connected, self.writable = False, True
         self._unwritten: Records | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._broken = False
-        self._outage: Outage | None = None
         self._noticed = dict.fromkeys(("refused", "others", "repeated", "late"), 0)
         self._texts = {"refused": "", "others": ""}
-        self._next_notices_s = self._respawn_s = 0.0
-        self._warned: dict[str, tuple[float, int]] = {}
+        self._next_notices_s = 0.0
 
-    @property
-    def flows(self) -> bool:
-        """Whether prices are current: there is a connection, and ticks can be recorded."""
-        return self.connected and self.writable
-
-    def start(self) -> int:
-        """Start the receiver; returns the descriptor to wait for."""
+    def request(self) -> bytes:
+        """What the receiver is asked for."""
         settings = self._settings
         url = url_of(settings.data_path)
         symbols = self._log.symbols
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = Request(
             url,
             settings.live_map,
@@ -100,25 +61,14 @@ class LiveSession:
             settings.reconnect_delay_ms_max,
             os.getpid(),
         )
-        root = str(Path(__file__).parents[3])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
-                env=os.environ
-                | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                # Its own words come as events; a traceback would be no line of this log.
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
-            pipe.write(msgspec.json.encode(request))
-        ours.setblocking(False)
-        self._socket, self._broken = ours, False
-        return ours.fileno()
+        return msgspec.json.encode(request)
+
+    def accept(self, packet: bytes, packets: list[bytes]) -> bool:
+        """Trades are passed on."""
+        if packet.startswith(TRADES_MARK) and len(packet) % TRADE.itemsize == 1:
+            packets.append(packet[1:])
+            return True
+        return False
 
     def take(self) -> Records | None:
         """The ticks that have arrived, recorded; None if there are none.
@@ -130,36 +80,11 @@ class LiveSession:
             return self._record(self._unwritten)
         if self._broken:
             raise ReceiverDied
-        trades: list[bytes] = []
-        died = False
-        for _ in range(PACKETS_MAX):
-            try:
-                packet = self._socket.recv(PACKET_BYTES_MAX) if self._socket else b""
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet or not self._read(packet, trades):
-                died = True
-                break
+        trades, died = self._packets()
         ticks = self._record(self._number(trades)) if trades else None
         if died and ticks is None:
             raise ReceiverDied
         return ticks
-
-    def _read(self, packet: bytes, trades: list[bytes]) -> bool:
-        """Whether a receiver may say this; one that says anything else is ended."""
-        if packet.startswith(TRADES_MARK) and len(packet) % TRADE.itemsize == 1:
-            trades.append(packet[1:])
-            return True
-        if packet.startswith(EVENT_MARK):
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                self._take_event(decode_event(packet[1:]))
-                return True
-        self._broken = True
-        if self._process is not None:
-            self._process.kill()
-        return False
 
     def _number(self, packets: list[bytes]) -> Records:
         taken = self._intake.take(np.frombuffer(b"".join(packets), TRADE))
@@ -206,39 +131,11 @@ class LiveSession:
             self._notice("refused", 1, text)
         counts["live_refused"] += len(taken.ahead)
 
-    def _warn(self, event: str, **what: object) -> None:
-        """A line, unless the last one is less than a second old: then a number in the next."""
-        now_s = time.monotonic()
-        next_s, unsaid = self._warned.get(event, (0.0, 0))
-        if now_s < next_s:
-            self._warned[event] = (next_s, unsaid + 1)
-            return
-        self._warned[event] = (now_s + WARN_EVERY_S, 0)
-        log.warning(event, **what, **({"more": unsaid} if unsaid else {}))
-
-    def _take_event(self, event: Event) -> None:
-        if isinstance(event, Connected):
-            self.connected = True
-            self.counts["live_connects"] += 1
-            after = self._outage.over(time.monotonic()) if self._outage else {}
-            self._outage = None
-            log.info("live_connected", url=shown_address(event.url), **after)
-        elif isinstance(event, Lost):
-            self._lost(event)
-        elif isinstance(event, Noticed):
-            self.counts["live_refused"] += event.refused
-            self._notice("refused", event.refused, event.refused_text)
-            self._notice("others", event.others, event.other_text)
-        else:
-            assert isinstance(event, Waiting)
-
-    def _lost(self, event: Lost) -> None:
-        now_s = time.monotonic()
-        self.connected = False
-        self._outage = self._outage or Outage(now_s)
-        line = self._outage.failed(event.reason, event.pause_s, now_s)
-        if line:
-            log.warning("live_lost", **line)
+    def noticed(self, event: Noticed) -> None:
+        """Trades that were refused, and messages without trades."""
+        self.counts["live_refused"] += event.refused
+        self._notice("refused", event.refused, event.refused_text)
+        self._notice("others", event.others, event.other_text)
 
     def _notice(self, kind: str, count: int, text: str) -> None:
         self._noticed[kind] += count
@@ -246,12 +143,8 @@ class LiveSession:
             self._texts[kind] = text
 
     def maintain(self, now_s: float, *, end: bool = False) -> None:
-        """Log what was noticed, at most every :data:`NOTICES_S`: strangers decide how often.
-
-        A connection that is still lost is said more often at first.
-        """
-        if self._outage and not end and (line := self._outage.still(now_s)):
-            log.warning("live_lost", **line)
+        """Log what was noticed, at most every :data:`NOTICES_S`: strangers decide how often."""
+        super().maintain(now_s, end=end)
         if (now_s < self._next_notices_s and not end) or not any(self._noticed.values()):
             return
         self._next_notices_s = now_s + NOTICES_S
@@ -264,38 +157,3 @@ class LiveSession:
             log.info("live_other", messages=noticed["others"], first=self._texts["others"])
         self._noticed = dict.fromkeys(noticed, 0)
         self._texts = dict.fromkeys(self._texts, "")
-
-    # ---- the receiver's life
-
-    def restart(self) -> None:
-        """The receiver has died; the next :meth:`respawn` starts another."""
-        code = self._close_receiver()
-        self.connected = False
-        log.warning("live_receiver_died", exit_code=code, action="starting another")
-        self._respawn_s = time.monotonic() + RESPAWN_S
-
-    def respawn(self, now_s: float) -> int | None:
-        """Start the receiver again if it is due; returns the new descriptor."""
-        if self._process is not None or now_s < self._respawn_s:
-            return None
-        return self.start()
-
-    def _close_receiver(self) -> int | None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._process is None:
-            return None
-        process, self._process = self._process, None
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        return process.wait()
-
-    def close(self) -> None:
-        """End the receiver."""
-        self.maintain(time.monotonic(), end=True)
-        self._close_receiver()
-
-
-class ReceiverDied(Exception):
-    """There is no receiver any more."""

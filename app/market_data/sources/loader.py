@@ -10,7 +10,6 @@ from app.config.settings import Settings
 from app.market_data.feed import Feed
 from app.market_data.live import recording_source
 from app.market_data.live.following import follow_recording
-from app.market_data.live.places import url_of
 from app.market_data.sentiment import SentimentTrack, column_track, file_track, seeded_track
 from app.market_data.sources.columnar import arrow, parquet
 from app.market_data.sources.dbn import file as dbn_file
@@ -222,7 +221,7 @@ def open_feed(settings: Settings, progress: ReadProgress | None = None) -> Feed:
     Raises:
         DataError: with every reason why a file cannot be replayed.
     """
-    if url_of(settings.data_path):
+    if settings.is_live:
         return follow_recording(settings)
     rows = load_files(settings.data_path, columns_of(settings), share(progress, 0, 80))
     track, seeded = load_track(settings, rows, share(progress, 80, 90))

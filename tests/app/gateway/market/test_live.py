@@ -53,7 +53,7 @@ def test_a_receiver_that_dies_while_the_disk_is_full_keeps_nobody_busy(
     monkeypatch.setattr(os, "pwrite", pwrite)
     with FakeExchange(per_s=500) as exchange, select.epoll() as epoll:
         feed, session = begin_recording(settings_of(exchange), tmp_path / "run.ticks")
-        live = LiveInput(feed, session, epoll, lambda: None)
+        live = LiveInput(feed, session, epoll, lambda: None, lambda: None)
         maintained_s = 0.0
 
         def until(holds: Callable[[], object]) -> None:

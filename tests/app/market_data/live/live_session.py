@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from app.config.settings import Settings
+from app.market_data.live.exchange.supervised import ReceiverDied
 from app.market_data.live.opening import begin_recording
-from app.market_data.live.session import ReceiverDied
 from tests.app.market_data.live.fake_exchange import SYMBOLS, FakeExchange
 from tests.support.children import eventually
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from app.backtest.results.finished_run import data_facts
 from app.config.settings import Settings
-from app.market_data.live import parquet_parts
 from app.market_data.live.exchange.receiver import TRADES_PER_SEND
+from app.market_data.live.exchange.supervised import PACKETS_MAX
 from app.market_data.live.live_feed import LiveFeed
+from app.market_data.live.parquet import parts as parquet_parts
 from app.market_data.live.records import NO_ID, TICK, Records
-from app.market_data.live.session import PACKETS_MAX
 from app.market_data.live.tick_log import RecordingFull, TickLog
 from app.market_data.sources.errors import DataError
 from app.market_data.sources.loader import columns_of, describe, load_files, open_feed

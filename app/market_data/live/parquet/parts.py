@@ -1,6 +1,6 @@
 """Writes a recording as Parquet, in parts, so that it can be used while it grows.
 
-``python -m app.market_data.live.parquet_parts RECORDING`` brings the folder beside the recording up
+``python -m app.market_data.live.parquet.parts RECORDING`` brings the folder beside the recording up
 to date: full parts are written once, the last one again whenever it has grown.  A part appears
 under its name when it is complete.  The gateway starts this as a process of its own.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.market_data.live.parquet_file import (
+from app.market_data.live.parquet.file import (
     arrow,
     names,
     prices,

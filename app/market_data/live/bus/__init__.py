@@ -1,0 +1,1 @@
+"""A feed that arrives in batches from a stream of the message bus, and its recording."""
