@@ -8,8 +8,6 @@ from app.execution.accounts import Account
 from app.model.orders import Order
 from app.model.position import Position
 
-_NO, _STATUS, _FILLED = map(Order.__struct_fields__.index, ("order_no", "status", "filled_qty"))
-
 
 class PendingRows:
     """The rows of one transaction, in the order they were made, and the changed positions."""
@@ -40,7 +38,9 @@ class PendingRows:
         An order that begins to rest has a state, which is the one it is acknowledged with.
         """
         acknowledged = {
-            row[_NO]: (row[_STATUS], row[_FILLED]) for row in self.orders if row[_NO] in self.states
+            order.order_no: (order.status, order.filled_qty)
+            for order in self.orders
+            if order.order_no in self.states
         }
         return [row for row in states if acknowledged.get(row[0]) != row[1:3]]
 
