@@ -48,6 +48,10 @@ COMMANDS: Final = {
         "app.order_manager.store.command:command",
         "Back up, restore, export, check the store.",
     ),
+    "portfolio": (
+        "app.portfolio.verify.command:command",
+        "Compare the portfolio with its shards' stores.",
+    ),
 }
 """Name -> module and function, help text."""
 

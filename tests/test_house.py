@@ -20,7 +20,17 @@ MODEL = {"model", "model/wire"}
 SHARED = MODEL | {"config", "kernel", "shared_memory_utils"}
 RUNTIME = {"runtime"} | {
     f"runtime/{room}"
-    for room in ("chaos", "container", "control", "net", "metrics", "run", "trace", "verdict")
+    for room in (
+        "chaos",
+        "container",
+        "control",
+        "net",
+        "metrics",
+        "run",
+        "trace",
+        "verdict",
+        "web",
+    )
 }
 LIVE = {"market_data/live"} | {
     f"market_data/live/{room}" for room in ("bus", "exchange", "parquet")
@@ -30,6 +40,7 @@ FEED = (
     | LIVE
     | {f"market_data/sources/{room}" for room in ("columnar", "dbn", "text")}
 )
+PORTFOLIO = {"portfolio", "portfolio/intake", "portfolio/page"}
 PROCESSES = {"gateway", "orderbook", "strategy", "order_manager", "dashboard"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -75,13 +86,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"execution", "order_manager/access", "order_manager/store"},
     "order_manager/access": SHARED | RUNTIME | {"order_manager"},
     "order_manager/store": MODEL | {"config", "execution", "runtime", "runtime/metrics"},
-    "dashboard": SHARED | RUNTIME | {"dashboard/sources"},
+    "dashboard": SHARED | RUNTIME | {"dashboard/serving", "dashboard/sources"},
+    "dashboard/serving": SHARED | RUNTIME,
     "dashboard/sources": SHARED | RUNTIME,
     # The bus between shards: beside the processes, and never between two of one stack.
     "bus": SHARED | RUNTIME | {"bus/link"},
     "bus/link": MODEL | {"config", "runtime"},
     "bus/feed": SHARED | RUNTIME | FEED | {"bus", "bus/link", "gateway"},
     "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "execution", "order_manager/store"},
+    **dict.fromkeys(PORTFOLIO, SHARED | RUNTIME | PORTFOLIO
+                    | {"bus", "bus/link", "dashboard/serving"}),
+    "portfolio/verify": SHARED | RUNTIME | {"bus/link", "order_manager/store", "portfolio"},
     # Above the processes.  The main process starts them by name.
     "backtest/performance": set(),
     "backtest": SHARED | RUNTIME | FEED

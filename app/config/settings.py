@@ -25,6 +25,7 @@ from app.config.kinds import (
     qty_problem,
 )
 from app.config.live import live_problems
+from app.config.verdict import verdict_problems
 from app.model.money import to_units
 
 
@@ -230,6 +231,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     on_bus_loss: Literal["continue", "reduce", "halt"] = "continue"
     bus_loss_s: Seconds = 10.0
 
+    # Portfolio: the view over all shards; 0 means no limit
+    portfolio_host: str = ""
+    portfolio_port: Port = 8081
+    portfolio_store_path: str = ""
+    portfolio_exposure_max: Money = 0.0
+    portfolio_daily_loss_max: Money = 0.0
+    portfolio_on_limit: Literal["reduce", "halt"] = "reduce"
+
     # Faults on request
     chaos: bool = False
 
@@ -267,7 +276,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if len(set(names)) != len(names):
             found.append(f"SHM_*: the five segment names must differ, got {', '.join(names)}")
         found.extend(self._order_problems())
-        found.extend(self._verdict_problems())
+        found.extend(verdict_problems(self))
         found.extend(live_problems(self))
         found.extend(bus_problems(self))
         if is_zero(self.pace):
@@ -312,29 +321,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """DATA_PATH for logs and reports: of an address, without what may be secret."""
         path = self.data_path
         return shown_address(path.split()[0]) if "://" in path else path
-
-    def _verdict_problems(self) -> list[str]:
-        """Settings that would silently not be checked."""
-        names = [name for name in self.__struct_fields__ if name.startswith("expect_")]
-        found = [
-            f"{name.upper()}={getattr(self, name)}: applies to a run that ends, so it needs "
-            "REPLAY=once"
-            for name in [*names, "deadline_s"]
-            if getattr(self, name) and self.replay != "once"
-        ]
-        if self.expect_pnl_min and self.expect_pnl_max:
-            lowest, highest = float(self.expect_pnl_min), float(self.expect_pnl_max)
-            if lowest > highest:
-                found.append(
-                    f"EXPECT_PNL_MIN={self.expect_pnl_min}: must not be above "
-                    f"EXPECT_PNL_MAX={self.expect_pnl_max}"
-                )
-        if self.expect_trades_hash and not self.resends_run:
-            found.append(
-                f"EXPECT_TRADES_HASH={self.expect_trades_hash}: only a run with "
-                "TRADING_MODE=replay and RING_POLICY=lossless has a trades hash"
-            )
-        return found
 
     @property
     def shm_trace(self) -> str:

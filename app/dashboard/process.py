@@ -5,10 +5,10 @@ import contextlib
 import time
 
 from app.config.settings import Settings
-from app.dashboard.access import Access, require_token
 from app.dashboard.commands import Commands
 from app.dashboard.sampler import Sampler
-from app.dashboard.server import Server, make_server, open_port
+from app.dashboard.serving.access import Access, require_token
+from app.dashboard.serving.server import Server, make_server, open_port
 from app.dashboard.web import Web
 from app.runtime.lifecycle import EXIT_OK, POLL_S, Stop
 from app.runtime.log import get_logger
@@ -29,7 +29,8 @@ def _body(settings: Settings, metrics: ProcessMetrics, stop: Stop) -> int:
     commands = Commands(settings, metrics)
     sampler = Sampler(settings, metrics, commands)
     server = make_server(Web(sampler, commands, access, metrics).app, settings, metrics)
-    with open_port(settings) as listener:
+    own_host = settings.dashboard_host or settings.bind_host
+    with open_port("DASHBOARD_PORT", own_host, settings.dashboard_port) as listener:
         scheme = "https" if settings.order_tls_cert_file else "http"
         host, port = listener.getsockname()[:2]
         log.info("page_ready", url=f"{scheme}://{host}:{port}/", token=access.needs_token)

@@ -1,38 +1,28 @@
-"""The addresses of the page, and the checks that every request passes first."""
+"""The addresses of the page."""
 
 import re
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.dashboard.access import COOKIE, HEADERS, SESSION_S, Access, Refusal
 from app.dashboard.commands import CommandRefused, Commands
 from app.dashboard.hub import PAGES_MAX, Symbols
 from app.dashboard.order_trace import Traces
 from app.dashboard.prometheus import metrics_answer
 from app.dashboard.sampler import Sampler
+from app.dashboard.serving.access import Access
+from app.dashboard.serving.guard import METRICS, Guard
+from app.dashboard.serving.login import Login
+from app.dashboard.serving.static_files import PAGE, load_static
 from app.model.symbols import MAX_SYMBOL_BYTES
-from app.model.token_bucket import TokenBucket
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
 from app.runtime.metrics.process_metrics import ProcessMetrics
 
-TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-METRICS: Final = "/metrics"
-OPEN_TO_ALL: Final = frozenset({"/healthz", "/readyz", "/login"})
-"""Needed before a token can be shown; they tell nothing about the run."""
 PER_S_MAX: Final = {"/trace": 20, METRICS: 20}
 """Requests a second to addresses whose answer costs milliseconds, of all clients together."""
 SYMBOL: Final = re.compile(rf"[!-~]{{0,{MAX_SYMBOL_BYTES}}}")
@@ -40,83 +30,6 @@ SYMBOL: Final = re.compile(rf"[!-~]{{0,{MAX_SYMBOL_BYTES}}}")
 
 SYMBOLS_MAX: Final = 16
 """Of one stream, which the tabs of a browser share."""
-
-
-class File(NamedTuple):
-    """A file of the page."""
-
-    body: bytes
-    type: str
-
-
-def load_static() -> dict[str, File]:
-    """Every file of the page, by name.  They are read once: no path of a request is ever opened."""
-    folder = Path(__file__).with_name("static")
-    return {
-        path.relative_to(folder).as_posix(): File(path.read_bytes(), TYPES[path.suffix])
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in TYPES
-    }
-
-
-class Guard:
-    """ASGI middleware: refuses, counts and logs what is not allowed; adds the headers."""
-
-    def __init__(self, app: Any, access: Access, metrics: ProcessMetrics) -> None:
-        self._app, self._access, self._metrics = app, access, metrics
-        self._buckets = {path: TokenBucket(per_s) for path, per_s in PER_S_MAX.items()}
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            return
-
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                own = [(name.encode(), value.encode()) for name, value in HEADERS]
-                message["headers"] = [*message.get("headers", ()), *own]
-            await send(message)
-
-        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        refusal = self._refuse(scope, headers)
-        if refusal is None:
-            self._metrics.add("requests")
-            await self._app(scope, receive, send_with_headers)
-            return
-        self._metrics.add("requests_refused")
-        host = scope["client"][0] if scope["client"] else "?"
-        self._access.log_refusal(host, refusal)
-        answer: Response = JSONResponse({"ok": False, "msg": refusal.reason}, refusal.status)
-        if refusal.status == 401:
-            if scope["path"] == "/" and scope["method"] == "GET":
-                answer = Response(None, 303, {"location": "/login"})
-            else:
-                answer.headers["www-authenticate"] = "Bearer"
-        # The body was not read: the connection cannot be used again.
-        answer.headers["connection"] = "close"
-        await answer(scope, receive, send_with_headers)
-
-    def _refuse(self, scope: Any, headers: dict[str, str]) -> Refusal | None:
-        access, method, path = self._access, scope["method"], scope["path"]
-        if method not in ("GET", "HEAD", "POST"):
-            return Refusal(405, f"{method[:20]}: GET, HEAD or POST")
-        if method != "POST" and ("content-length" in headers or "transfer-encoding" in headers):
-            return Refusal(400, "a body: only commands have one")
-        refusal = access.refuse_origin(headers, scope["scheme"], scraped=path == METRICS)
-        if refusal is None and method == "POST":
-            refusal = access.refuse_command(headers)
-        if refusal is None and path not in OPEN_TO_ALL and not path.startswith("/static/"):
-            peer = scope["client"][0] if scope["client"] else "?"
-            refusal = access.refuse_stranger(headers, peer)
-        return refusal or self._refuse_flood(path)
-
-    def _refuse_flood(self, path: str) -> Refusal | None:
-        """Last, so that whoever is refused anyway takes nobody's place."""
-        bucket = self._buckets.get(path)
-        if bucket is None or bucket.take(time.monotonic_ns()):
-            return None
-        self._metrics.add("requests_limited")
-        return Refusal(429, f"{path}: at most {bucket.per_s} requests a second: try again")
 
 
 class PageStream(StreamingResponse):
@@ -154,14 +67,13 @@ class Web:
     def __init__(
         self, sampler: Sampler, commands: Commands, access: Access, metrics: ProcessMetrics
     ) -> None:
-        self._sampler, self._commands, self._access = sampler, commands, access
+        self._sampler, self._commands = sampler, commands
         self._traces = Traces(sampler.settings)
-        self._static = load_static()
+        self._static = load_static(PAGE)
         routes = [
             Route("/", self._page),
             Route("/login", self._login_page, methods=["GET"]),
-            Route("/login", self._login, methods=["POST"]),
-            Route("/logout", self._logout, methods=["POST"]),
+            *Login(access).routes,
             Route("/static/{name:path}", self._file),
             Route("/events", self._events),
             Route("/trace", self._trace),
@@ -171,7 +83,7 @@ class Web:
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
-        self.app = Guard(Starlette(routes=routes), access, metrics)
+        self.app = Guard(Starlette(routes=routes), access, metrics, PER_S_MAX)
 
     async def _page(self, _request: Request) -> Response:
         return self._answer_file("index.html")
@@ -188,36 +100,6 @@ class Web:
             return JSONResponse({"ok": False, "msg": "no such file"}, 404)
         headers = {"cache-control": "no-cache", "content-type": file.type}
         return Response(file.body, headers=headers)
-
-    async def _login(self, request: Request) -> Response:
-        try:
-            body = await read_body(request)
-            token = msgspec.json.decode(body, type=dict[str, str])["token"].strip()
-        except (CommandRefused, msgspec.MsgspecError, KeyError):
-            return JSONResponse({"ok": False, "msg": "token: missing"}, 400)
-        if not self._access.needs_token:
-            return JSONResponse({"ok": True})
-        peer = request.client.host if request.client else "?"
-        refusal = self._access.check_token(token, peer)
-        if refusal is not None:
-            self._access.log_refusal(peer, refusal)
-            return JSONResponse({"ok": False, "msg": refusal.reason}, refusal.status)
-        answer = JSONResponse({"ok": True})
-        answer.set_cookie(
-            COOKIE,
-            self._access.open_session(token),
-            max_age=int(SESSION_S),
-            httponly=True,
-            secure=request.url.scheme == "https",
-            samesite="strict",
-        )
-        return answer
-
-    async def _logout(self, request: Request) -> Response:
-        self._access.close_session(request.headers.get("cookie", ""))
-        answer = JSONResponse({"ok": True})
-        answer.delete_cookie(COOKIE)
-        return answer
 
     async def _events(self, request: Request) -> Response:
         symbols = tuple(dict.fromkeys(request.query_params.getlist("symbol"))) or ("",)

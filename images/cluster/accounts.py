@@ -35,7 +35,10 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
         return [">"]
     if kind == "portfolio":
         readers = [line for each in shards for line in stream_reader(f"OUT_{each}")]
-        return ["control.*", f"{API}.STREAM.INFO.CONTROL", *readers]
+        # Prices: the last messages of the ticks, by which what is held is valued.
+        prices = [f"{API}.DIRECT.GET.MD_{each}{more}" for each in shards for more in ("", ".>")]
+        known = [f"{API}.STREAM.NAMES", f"{API}.STREAM.INFO.CONTROL"]
+        return ["control.*", *known, *readers, *prices]
     if kind == "sequencer":
         md = [f"{API}.STREAM.{what}.MD_{each}" for each in shards for what in ("INFO", "MSG.GET")]
         return [*(f"md.{each}" for each in shards), "map", *md, *stream_reader("MAP")]

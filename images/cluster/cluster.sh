@@ -44,11 +44,12 @@ case ${1:-} in
         for name in $SHARDS; do
             (shard "$name" up -d --wait --wait-timeout 180)
         done
+        bus up -d --wait --wait-timeout 60 portfolio
         echo "cluster: the brokers and the shards $SHARDS are ready; make down-cluster stops them"
         ;;
     build)
         (shard a build shard)
-        bus build broker-1
+        bus build broker-1 portfolio
         ;;
     down)
         shift

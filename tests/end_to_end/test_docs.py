@@ -94,6 +94,14 @@ NOT_RUN = {
     "kubectl apply -f images/kubernetes/dask/sweep.yaml": "the same",
     "kubectl scale --replicas=20 daskworkergroup/sweep-default": "needs a Kubernetes",
     ".venv/bin/python -m pdb -m app.strategy": "a debugger waits for input",
+    ".venv/bin/python -m app.portfolio": "needs a broker; tests/app/portfolio/on_bus runs it",
+    ".venv/bin/python -m app portfolio verify a=data/out/a/orders.sqlite3 "
+    "b=data/out/b/orders.sqlite3": "needs shards; tests/app/portfolio/on_bus runs it",
+    ".venv/bin/python -m tests.bench.plan.measure": "minutes of measuring",
+    ".venv/bin/python -m tests.bench.plan.simulate": "writes files; tests/bench/plan computes them",
+    ".venv/bin/kubectl kustomize images/kubernetes/overlays/example": (
+        "tests/end_to_end/hardening/kubernetes does the same"
+    ),
     **dict.fromkeys(
         (f".venv/bin/python -m app.bus {what}" for what in ("setup a b", "shard", "status")),
         "needs a broker; tests/app/bus/outbox/test_process.py runs it",

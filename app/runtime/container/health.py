@@ -1,9 +1,9 @@
 """Health check of one process.
 
-``python -S -m app.runtime.container.health SERVICE`` (gateway, orderbook, strategy, order_manager
-or dashboard) exits 0 if the service is healthy: its ports answer, or its heartbeat in shared memory
-is fresh and its state is good.  Otherwise it prints the reason and exits 1.  Settings come from the
-environment only, as Compose sets them.
+``python -S -m app.runtime.container.health SERVICE`` (gateway, orderbook, strategy, order_manager,
+dashboard or portfolio) exits 0 if the service is healthy: its ports answer, or its heartbeat in
+shared memory is fresh and its state is good.  Otherwise it prints the reason and exits 1.  Settings
+come from the environment only, as Compose sets them.
 
 The check runs every few seconds beside the process, so it must start fast: ``-S`` skips
 site-packages, and what only one check needs is imported inside it (``json`` alone would add a
@@ -69,6 +69,16 @@ def check_order_manager() -> None:
         raise Unhealthy(f"order port answers {answer[:80]!r}")
 
 
+def check_portfolio() -> None:
+    """Its page answers; nothing else shows its life, for it has no shared memory."""
+    port = os.environ.get("PORTFOLIO_PORT", "8081")
+    tls = bool(os.environ.get("ORDER_TLS_CERT_FILE"))
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = ask(int(port), request, b"\r\n", tls)
+    if b" 200 " not in answer:
+        raise Unhealthy(f"the page answers {answer[:80]!r}")
+
+
 def check_heartbeat(service: str) -> None:
     """A metrics block of ``service`` has a fresh heartbeat and a good state."""
     from app.runtime.metrics.layout import MetricsError, read_liveness
@@ -97,12 +107,14 @@ def main(arguments: list[str]) -> int:
             check_gateway()
         elif service == "order_manager":
             check_order_manager()
+        elif service == "portfolio":
+            check_portfolio()
         elif service in ("orderbook", "strategy", "dashboard"):
             check_heartbeat(service)
         else:
             print(
                 "usage: app.runtime.container.health "
-                "gateway|orderbook|strategy|order_manager|dashboard",
+                "gateway|orderbook|strategy|order_manager|dashboard|portfolio",
                 file=sys.stderr,
             )
             return 2

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ class ContainerCluster:
     def __init__(self, folder: Path) -> None:
         self.name = f"trading-test-{os.getpid()}"
         (port,) = free_ports(1)
-        ports = ("PRICE", "SENTIMENT", "ORDER", "DASHBOARD")
+        ports = ("PRICE", "SENTIMENT", "ORDER", "DASHBOARD", "PORTFOLIO")
         self.environ = {
             **default_environ(),
             "CLUSTER": self.name,
@@ -102,6 +103,7 @@ def test_two_shards_publish_all_their_orders_through_kills(
         containers.run("bus", "up", "-d", "--wait", "broker-1", "broker-2", "broker-3")
         for shard in SHARDS:
             containers.run("shard", shard, "up", "-d")
+    stores = []
     for shard in SHARDS:
         containers.run("shard", shard, "stop", "strategy")
 
@@ -116,6 +118,17 @@ def test_two_shards_publish_all_their_orders_through_kills(
         path = containers.store(shard, tmp_path)
         assert orders_of(path) > 50
         assert published(containers.published(shard)) == expected(path)
+        stores.append(f"{shard}={path}")
+
+    def is_equal() -> bool:
+        """The portfolio's books, as they are now, against the stores."""
+        books = tmp_path / f"books-{time.monotonic_ns()}"
+        containers.engine("cp", f"{name}-bus-portfolio-1:/srv/out/.", str(books))
+        command = [sys.executable, "-m", "app", "portfolio", "verify", *stores]
+        command += ["--books", str(books / "portfolio.sqlite3")]
+        return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+    eventually(is_equal, "the portfolio has the sum of the stores", 60, poll_s=1)
     # Its own users only: no password of another shard is in the container.
     creds = containers.run("shard", "b", "exec", "-T", "shard", "cat", "/run/secrets/bus_creds")
     assert creds.startswith("shard-b:")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.config.settings import Settings
-from app.dashboard.access import Access
 from app.dashboard.prometheus import (
     BUCKETS_S,
     GAUGES,
@@ -19,6 +18,7 @@ from app.dashboard.prometheus import (
     metrics_answer,
     signed,
 )
+from app.dashboard.serving.access import Access
 from app.runtime.metrics.expectations import bits_of_money
 from app.runtime.metrics.histogram import Histogram
 from app.runtime.metrics.layout import BUCKET_SLOTS, COUNTERS, HISTOGRAMS, STATES

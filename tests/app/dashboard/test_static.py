@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.dashboard.access import HEADERS
-from app.dashboard.web import load_static
+from app.dashboard.serving.access import HEADERS
+from app.dashboard.serving.static_files import load_static
 from tests.support.paths import ROOT
 
 STATIC = ROOT / "app/dashboard/static"
@@ -68,7 +68,7 @@ def test_the_policy_allows_no_inline_code_and_no_other_origin() -> None:
 
 
 def test_every_file_that_a_page_names_is_there() -> None:
-    known = load_static()
+    known = load_static(STATIC)
     for path in OWN:
         for name in re.findall(r"[\"']/static/([\w./-]+)[\"']", path.read_text()):
             assert name in known, f"{path.name}: {name}"

@@ -21,6 +21,7 @@ SUBCOMMANDS = [
     ["orders", "resume"],
     ["orders", "send"],
     ["orders", "status"],
+    ["portfolio", "verify"],
     ["replay", "pause"],
     ["replay", "resume"],
     ["replay", "seek"],
@@ -58,7 +59,7 @@ def test_help_lists_the_commands_and_loads_none_of_them():
     listed = {line.split()[0] for line in lines[lines.index("Commands:") + 1 :]}
     assert listed == {
         "run", "backtest", "stat", "report", "trace", "orders", "store", "compare", "crash",
-        "chaos", "verdict", "replay", "proof", "data", "sweep", "watch",
+        "chaos", "verdict", "replay", "proof", "data", "sweep", "watch", "portfolio",
     }  # fmt: skip
     assert last == "0 []"
 

@@ -27,7 +27,7 @@ NEUTRAL = (
     "order_connections_max", "order_clients_max", "order_frames_", "order_unsent_", "order_idle_",
     "order_input_",
     "book_poll_ms", "heartbeat_timeout_s", "reconnect_", "output_dir", "log_",
-    "expect_", "deadline_s", "stall_timeout_s", "chaos",
+    "expect_", "deadline_s", "stall_timeout_s", "chaos", "portfolio_",
     "bus_", "shard", "on_bus_loss",
 )  # fmt: skip
 """Settings that decide nothing about orders, or that the feed's id stands for."""

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.config.settings import Settings, SettingsError
-from app.dashboard.access import Access, Refusal, require_token, serves_strangers
+from app.dashboard.serving.access import Access, Refusal, require_token, serves_strangers
 from app.runtime.net.strangers import REFUSALS_LOGGED, REFUSALS_WINDOW_S
 
 OPERATOR, STACK, CLIENT = "operator-token-0123", "stack-token-01234567", "client-token-0123456"
@@ -122,7 +122,7 @@ def test_a_token_that_is_taken_out_of_the_file_ends_its_session(
     cookie = f"trading_session={access.open_session(OPERATOR)}"
     (tmp_path / "tokens").write_text(f"{STACK} role=stack\n{CLIENT} client=alice\n")
     now = [1000.0]
-    monkeypatch.setattr("app.dashboard.access.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("app.dashboard.serving.access.time.monotonic", lambda: now[0])
     for _ in range(3):
         now[0] += 1
         access.look()
@@ -142,7 +142,7 @@ def test_whoever_guesses_has_to_wait_and_nobody_else(tmp_path: Path) -> None:
 
 def test_refusals_are_few_lines_and_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("app.dashboard.access.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("app.dashboard.serving.access.time.monotonic", lambda: now[0])
     access = Access(Settings())
     with capture_logs() as logs:
         for _ in range(300):

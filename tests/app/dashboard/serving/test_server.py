@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from app.config.settings import Settings
-from app.dashboard.server import CONNECTIONS_MAX, BoundedProtocol, make_server
+from app.dashboard.serving.server import CONNECTIONS_MAX, BoundedProtocol, make_server
 
 
 def test_one_that_has_ended_makes_room_at_once() -> None:

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Generator
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 from weakref import WeakSet
 
 import uvicorn
@@ -19,7 +19,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.config.settings import Settings
 from app.runtime.lifecycle import FatalError
-from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.runtime.net.access import server_tls
 from app.runtime.net.listener import listen, raise_descriptor_limit
 
@@ -40,10 +39,20 @@ BACKLOG: Final = 128
 STOP_S: Final = 1
 
 
+class Counts(Protocol):
+    """Where requests and connections are counted: the metrics of a process, or its own."""
+
+    def add(self, name: str, amount: int = 1, /) -> None:
+        """Count."""
+
+    def set(self, name: str, value: int, /) -> None:
+        """Set a gauge."""
+
+
 class BoundedProtocol(H11Protocol):
     """One connection."""
 
-    metrics: ClassVar[ProcessMetrics]
+    metrics: ClassVar[Counts]
     open: ClassVar[set["BoundedProtocol"]] = set()
     accepted: ClassVar[WeakSet["BoundedProtocol"]] = WeakSet()
     """Also those whose TLS handshake is not over; one that fails is never told of its end."""
@@ -152,7 +161,7 @@ class Server(uvicorn.Server):
                 connection.sweep(now_s)
 
 
-def make_server(app: Any, settings: Settings, metrics: ProcessMetrics) -> Server:
+def make_server(app: Any, settings: Settings, metrics: Counts) -> Server:
     """The server; :func:`open_port` has its socket.
 
     Raises:
@@ -178,20 +187,19 @@ def make_server(app: Any, settings: Settings, metrics: ProcessMetrics) -> Server
     return Server(config, server_tls(settings))
 
 
-def open_port(settings: Settings) -> socket.socket:
+def open_port(setting: str, host: str, port: int) -> socket.socket:
     """The listening socket.
+
+    ``setting``: the one that names the port.
 
     Raises:
         FatalError: the port cannot be bound.
     """
-    host = settings.dashboard_host or settings.bind_host
     try:
-        return listen(
-            host, settings.dashboard_port, backlog=BACKLOG, send_buffer_bytes=SEND_BUFFER_BYTES
-        )
+        return listen(host, port, backlog=BACKLOG, send_buffer_bytes=SEND_BUFFER_BYTES)
     except OSError as error:
         raise FatalError(
-            f"DASHBOARD_PORT={settings.dashboard_port} on {host}: {error.strerror}; "
-            "stop what uses it, set another, or 0 for no dashboard",
+            f"{setting}={port} on {host}: {error.strerror}; "
+            "stop what uses it, set another, or 0 for no page",
             final=True,
         ) from error

@@ -22,8 +22,8 @@ log = get_logger()
 
 COMMAND_HEADER: Final = "x-trading-command"
 """Needed for a command: a page of another origin cannot send it without this one's consent."""
-SERVICE: Final = "dashboard"
-"""Its host in the containers' network."""
+PAGE: Final = "dashboard"
+"""The page whose settings apply by default; in the containers' network also its host."""
 COOKIE: Final = "trading_session"
 SESSION_S: Final = 12 * 3600.0
 SESSIONS_MAX: Final = 256
@@ -55,23 +55,25 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def serves_strangers(settings: Settings) -> bool:
+def serves_strangers(settings: Settings, page: str = PAGE) -> bool:
     """Whether other machines can reach the page."""
-    where = settings.dashboard_host or settings.order_published_host or settings.bind_host
+    own: str = getattr(settings, f"{page}_host")
+    where = own or settings.order_published_host or settings.bind_host
     return not is_loopback(where)
 
 
-def require_token(settings: Settings) -> None:
+def require_token(settings: Settings, page: str = PAGE) -> None:
     """Refuse to serve other machines without a token.
 
     Raises:
         SettingsError: other machines can reach the page, and no token is set.
     """
-    if serves_strangers(settings) and not settings.order_token_file:
+    if serves_strangers(settings, page) and not settings.order_token_file:
+        name = page.upper()
         raise SettingsError(
-            "ORDER_TOKEN_FILE: required, because other machines can reach the dashboard "
-            "(DASHBOARD_HOST; PUBLISH_HOST in containers; BIND_HOST if that is empty); "
-            "or DASHBOARD_PORT=0"
+            f"ORDER_TOKEN_FILE: required, because other machines can reach the {page} "
+            f"({name}_HOST; PUBLISH_HOST in containers; BIND_HOST if that is empty); "
+            f"or {name}_PORT=0"
         )
 
 
@@ -89,7 +91,8 @@ class Access:
         SettingsError: the token file cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, page: str = PAGE) -> None:
+        self._page = page
         self._path = settings.order_token_file
         self._tokens = WatchedTokens(self._path, self._load) if self._path else None
         self._sessions: dict[str, tuple[bytes, float]] = {}
@@ -128,7 +131,7 @@ class Access:
         ``scraped``: Prometheus in a container of the stack asks, by the name of the service.
         """
         host = headers.get("host", "")
-        own = scraped and host_name(host) == SERVICE
+        own = scraped and host_name(host) == self._page
         if not self.needs_token and not own and not is_loopback(host_name(host)):
             return Refusal(421, "Host: this page answers to localhost and 127.0.0.1 only")
         origin = headers.get("origin")

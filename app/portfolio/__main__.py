@@ -1,0 +1,5 @@
+"""``python -m app.portfolio``."""
+
+from app.portfolio import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What the portfolio shows: a page, JSON, and figures for Prometheus."""

@@ -1,0 +1,1 @@
+"""The portfolio compared with the order stores of its shards."""
