@@ -11,8 +11,8 @@ from app.kernel.compiled import warning
 from tests.bench.cases import all_comparisons, parts
 from tests.bench.harness import run_all
 from tests.bench.model import Comparison, Context
-from tests.bench.progress import choose_progress
 from tests.bench.results import machine, report
+from tests.bench.results.progress import choose_progress
 from tests.bench.results.stored import merge
 from tests.support.paths import ROOT
 

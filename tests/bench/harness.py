@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tests.bench.model import Absent, Comparison, Context, Figures, Goal, Ratio
-from tests.bench.progress import Progress
+from tests.bench.results.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from tests.bench.model import (
     percentiles_us,
 )
 from tests.bench.peers import least_python
-from tests.bench.progress import Progress
 from tests.bench.results import report
+from tests.bench.results.progress import Progress
 from tests.bench.subjects import floor, ticks
 from tests.bench.subjects.processes import Link, Role, RoleFailed, run_roles
 

@@ -10,8 +10,8 @@ from tests.bench.__main__ import REPEATS, main
 from tests.bench.cases import parts
 from tests.bench.harness import run_all
 from tests.bench.model import Comparison, Context, Figures, Ratio, Subject
-from tests.bench.progress import Progress
 from tests.bench.results import report
+from tests.bench.results.progress import Progress
 from tests.bench.results.stored import merge
 
 HERE = {"machine": "m", "kernel": "k", "python": "p", "order store on": "ext4", "date": "today"}
@@ -114,7 +114,7 @@ def test_the_time_left_follows_how_long_the_steps_took(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now: Callable[[], float] = iter([100.0, 120.0, 120.0, 180.0, 180.0]).__next__
-    monkeypatch.setattr("tests.bench.progress.time.monotonic", now)
+    monkeypatch.setattr("tests.bench.results.progress.time.monotonic", now)
     progress = Progress()
     progress.start(3, 40.0)
     progress.step("a", 10.0)  # took 20 s, twice as long as expected; 30 s more are
