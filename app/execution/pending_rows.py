@@ -1,6 +1,6 @@
 """The rows that the order core produces in one batch, and the interface to stored orders."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -31,18 +31,6 @@ class PendingRows:
     def empty(self) -> bool:
         """Whether there is nothing to commit."""
         return not (self.orders or self.fills or self.states or self.controls or self.days)
-
-    def later_changes(self, states: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Those of the rows of ``states`` that differ from the order's own row of this batch.
-
-        An order that begins to rest has a state, which is the one it is acknowledged with.
-        """
-        acknowledged = {
-            order.order_no: (order.status, order.filled_qty)
-            for order in self.orders
-            if order.order_no in self.states
-        }
-        return [row for row in states if acknowledged.get(row[0]) != row[1:3]]
 
     def clear(self) -> None:
         """Forget the rows: they are written.  Changed positions stay until the batch ends."""

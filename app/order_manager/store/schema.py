@@ -21,10 +21,11 @@ Quantities are integers of 10^-D units, where D is ``qty_decimals`` in ``scale``
 then amounts (all that is a quantity times a price, and costs) are integers of 10^-(9+D).
 """
 
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
+from app.execution.pending_rows import PendingRows
 from app.model.money import Scale
 from app.model.orders import OPEN_STATES
 from app.order_manager.store.positions import (
@@ -249,6 +250,19 @@ def take_scale(connection: apsw.Connection, decimals: int) -> None:
             f"its quantities have {found} decimals, and QTY_DECIMALS={decimals}: set "
             f"QTY_DECIMALS={found} to go on with it, or another ORDER_STORE_PATH"
         )
+
+
+def later_changes(pending: PendingRows, states: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Those of the rows for ``order_state`` that differ from the order's own row of this batch.
+
+    An order that begins to rest has a state, which is the one it is acknowledged with.
+    """
+    acknowledged = {
+        order.order_no: (order.status, order.filled_qty)
+        for order in pending.orders
+        if order.order_no in pending.states
+    }
+    return [row for row in states if acknowledged.get(row[0]) != row[1:3]]
 
 
 def schema_version(connection: apsw.Connection) -> int:

@@ -26,6 +26,7 @@ from app.order_manager.store.schema import (
     VERSION,
     OtherScaleError,
     StoreError,
+    later_changes,
     migrate,
     schema_version,
     take_scale,
@@ -247,7 +248,7 @@ class OrderStore:
             for no, (order, at_ns, reason) in pending.states.items()
         ]
         cursor.executemany(_PUT_STATE, states)
-        cursor.executemany(_INSERT_CHANGE, pending.later_changes(states))
+        cursor.executemany(_INSERT_CHANGE, later_changes(pending, states))
         cursor.executemany(_INSERT_CONTROL, pending.controls)
         cursor.executemany(
             _PUT_DAY,
