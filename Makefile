@@ -3,7 +3,9 @@
 SHELL := /bin/bash
 
 BIN := .venv/bin
-KERNEL_SOURCES := pyproject.toml $(wildcard app/kernel/*.pyx app/kernel/*.pxi app/kernel/*.h)
+TYPES := $(shell find images/types -name '*.pxd')
+KERNEL_SOURCES := pyproject.toml images/compile.py $(wildcard app/kernel/*.pyx app/kernel/*.pxi app/kernel/*.h) \
+	$(TYPES) $(TYPES:images/types/%.pxd=%.py)
 PYTEST := $(BIN)/python -m pytest
 # True if `docker compose` reaches a Docker engine.
 ENGINE_ANSWERS = timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
@@ -21,7 +23,7 @@ WHY_NOT = docker compose logs --no-color --no-log-prefix --tail 100 \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/kernel.stamp ## Make .venv from the lock file and compile the kernel, as far as they changed
+setup: .venv/kernel.stamp ## Make .venv from the lock file and compile, as far as they changed
 	@images/venv.sh strategy
 
 .venv/packages.stamp: requirements.lock
@@ -175,7 +177,7 @@ lock: ## Resolve pyproject.toml into the lock files; UPGRADE=1: newest versions
 		&& .venv/lock/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9 \
 		&& images/lock.sh .venv/lock/bin/uv
 
-clean: ## Remove .venv, the compiled kernel, caches and run output
+clean: ## Remove .venv, what is compiled, caches and run output
 	find app -name '*.so' -delete
 	rm -rf .venv build app/kernel/_kernel.c data/out .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis

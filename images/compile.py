@@ -19,12 +19,20 @@ DIRECTIVES = {"language_level": 3, "annotation_typing": False}
 def main() -> None:
     """Compile what has changed."""
     jobs = sys.argv[1] if len(sys.argv) > 1 else str(os.cpu_count() or 1)
-    files = sorted(path.relative_to(TYPES).with_suffix("") for path in TYPES.rglob("*.pxd"))
+    wanted = {path.relative_to(TYPES).with_suffix("") for path in TYPES.rglob("*.pxd")}
+    for old in Path("app").rglob("*.so"):
+        if old.parent.name != "kernel" and old.parent / old.name.split(".")[0] not in wanted:
+            old.unlink()  # it would run instead of the Python that is there
+    files = sorted(wanted)
+    # The modules contain each other's fields: a change of one type changes them all.
+    newest = max(path.stat().st_mtime for path in (Path(__file__), *TYPES.rglob("*.pxd")))
+    made_before = [Path(OUTPUT, file).with_suffix(".c") for file in files]
+    force = any(not c.exists() or c.stat().st_mtime < newest for c in made_before)
     modules = [
         Extension(
             ".".join(file.parts),
             [f"{file}.py"],
-            depends=[str(path) for path in TYPES.rglob("*.pxd")],
+            depends=[__file__, *map(str, TYPES.rglob("*.pxd"))],
             extra_compile_args=["-O2", "-g0", "-fno-strict-aliasing"],
         )
         for file in files
@@ -35,6 +43,7 @@ def main() -> None:
         compiler_directives=DIRECTIVES,
         build_dir=OUTPUT,
         nthreads=int(jobs) if int(jobs) > 1 else 0,
+        force=force,
     )
     setup(
         name="compiled",

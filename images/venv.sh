@@ -60,6 +60,13 @@ missing_header() {
     done
 }
 
+# What was compiled from other sources must not run in the place of these.
+failed() {
+    find app -name '*.so' -delete
+    cat "$1"
+    exit 1
+}
+
 kernel() {
     rm -f "$venv/kernel.stamp"
     missing=""
@@ -77,11 +84,11 @@ kernel() {
     echo "setup: kernel"
     CFLAGS="${CFLAGS:-} $flags" "$venv/bin/python" -W ignore \
         -c 'import setuptools; setuptools.setup()' -q build_ext --inplace \
-        >"$venv/kernel.log" 2>&1 || { cat "$venv/kernel.log"; exit 1; }
+        >"$venv/kernel.log" 2>&1 || failed "$venv/kernel.log"
     echo "setup: order core"
     CFLAGS="${CFLAGS:-} $flags" "$venv/bin/python" images/compile.py >"$venv/core.log" 2>&1 \
-        || { cat "$venv/core.log"; exit 1; }
-    grep -A 5 'warning:' "$venv/kernel.log" || true
+        || failed "$venv/core.log"
+    grep -h -A 5 'warning:' "$venv/kernel.log" || true
     touch "$venv/kernel.stamp"
 }
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from app.kernel.compiled import TYPED
 from tests.house_rooms import MAY_IMPORT, PROCESSES
 from tests.support.paths import ROOT
 
@@ -222,6 +223,14 @@ def test_the_table_has_no_circle_and_no_process_imports_another() -> None:
     }
     rooms = {f"backtest/{room}" for room in ("proof", "results", "sweep", "sweep/cluster", "watch")}
     assert above == rooms | {"backtest", "main", "__main__", "bus/feed"}
+
+
+def test_what_is_compiled_besides_the_kernel_has_its_types() -> None:
+    typed = ROOT / "images/types"
+    found = {path.relative_to(typed).with_suffix("") for path in typed.rglob("*.pxd")}
+    assert {".".join(path.parts) for path in found} == TYPED
+    for path in found:
+        assert (ROOT / path).with_suffix(".py").exists(), path
 
 
 # ---- Each rule can fail

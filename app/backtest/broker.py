@@ -90,8 +90,9 @@ class PaperBroker:
             account = self.core.open_account(client)
             if self.core.executes_all(account, self._symbols, min(shares.most, qty_max)):
                 self._taker = account
-        if self._taker is not None:
-            return self._take(intents, shares, self._taker)
+        taker = self._taker
+        if taker is not None and taker.name == client and self.core.gate.all_active(taker):
+            return self._take(intents, shares, taker)
         fills: list[Fill] = []
         for intent in intents:
             qty, event_ns, price = shares.wanted(intent), intent.event_ns, to_units(intent.price)

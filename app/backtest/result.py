@@ -71,8 +71,11 @@ class OrdersLater(Sequence[Order]):
 
     def _all(self) -> list[Order]:
         if self._made is None:
-            self._made = self._make()
+            self._made, self._make = self._make(), list  # and what they were made from may go
         return self._made
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 def share_a_ns(borrow_rate: int) -> float:

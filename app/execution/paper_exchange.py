@@ -59,7 +59,8 @@ class PaperExchange:
     @property
     def takes_all_as_asked(self) -> bool:
         """Whether each PLAIN order at its tick executes whole, at its own price, for nothing."""
-        return self._is_free and self._fill_percent == 100
+        own = type(self) in (PaperExchange, EchoVenue)  # a class of others may refuse
+        return own and self._is_free and self._fill_percent == 100
 
     def submit(self, order: Order, at_tick: bool) -> Report:
         """Execute what the current price allows; rest or cancel the remainder."""

@@ -55,19 +55,20 @@ class RiskGate:
 
     def check(self, order: OrderRequest, client: Account, now_ns: int) -> Reject | None:
         """Why ``order`` must not go out, or None if it may.  ``now_ns``: nanoseconds, any epoch."""
-        active = client.mode == ACTIVE and self.stack.mode == ACTIVE
-        for check in self._checks_when_active if active else self._checks:
+        for check in self._checks_when_active if self.all_active(client) else self._checks:
             msg = check(order, client, now_ns)
             if msg is not None:
                 code = self._codes[check]
                 return Reject(code, msg, retryable=retryable(code, self.config.replaying))
         return None
 
+    def all_active(self, client: Account) -> bool:
+        """Whether neither the client nor the stack is restricted."""
+        return client.mode == ACTIVE and self.stack.mode == ACTIVE
+
     def passes_all(self, client: Account, symbols: Sequence[str], qty_max: int) -> bool:
         """Whether every PLAIN order of these symbols, up to this quantity, passes every check."""
-        if client.mode != ACTIVE or self.stack.mode != ACTIVE or self.watches_loss:
-            return False
-        if self.counts_repeats:
+        if not self.all_active(client) or self.watches_loss or self.counts_repeats:
             return False
         known = len({*self.stack.positions, *symbols})
         harmless = {

@@ -15,7 +15,7 @@ from app.model.reject_codes import RejectCode
 
 
 class Execution(Record):
-    """A quantity at a price, and what it costs, in 1e-9 money units.  It never changes.
+    """A quantity at a price, and what it costs, in 1e-9 money units.
 
     ``fee``: what the venue takes.  ``slippage`` (with half the spread) and ``impact`` are in the
     price: by how much the quantity is worse than at the market's.
@@ -26,6 +26,10 @@ class Execution(Record):
     def __init__(
         self, qty: int, price: int, fee: int = 0, slippage: int = 0, impact: int = 0
     ) -> None:
+        for value in (qty, price, fee, slippage, impact):
+            # Compiled, a field would take a float's whole part.
+            if type(value) is not int:
+                raise TypeError(f"an execution's numbers are int, not {value!r}")
         self.qty, self.price, self.fee = qty, price, fee
         self.slippage, self.impact = slippage, impact
 
@@ -45,7 +49,7 @@ class Report(Record):
 
 
 def execution_of(qty: int, price: int, fee: int, slippage: int, impact: int) -> Execution:
-    """Three times as fast as the class."""
+    """An execution of numbers that are known to be int."""
     execution = Execution.__new__(Execution)
     execution.qty, execution.price, execution.fee = qty, price, fee
     execution.slippage, execution.impact = slippage, impact
@@ -55,7 +59,7 @@ def execution_of(qty: int, price: int, fee: int, slippage: int, impact: int) -> 
 def report_of(
     executions: tuple[Execution, ...], rests: bool, reject: tuple[RejectCode, str] | None
 ) -> Report:
-    """Three times as fast as the class."""
+    """A report."""
     report = Report.__new__(Report)
     report.executions, report.rests, report.reject = executions, rests, reject
     return report

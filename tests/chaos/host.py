@@ -116,6 +116,11 @@ class HostStack:
         return Settings.from_environ(self._environ)
 
     @property
+    def environ(self) -> dict[str, str]:
+        """Of its processes, for another one beside them."""
+        return dict(self._environ)
+
+    @property
     def log_path(self) -> Path:
         """Standard output and error of the stack."""
         return self.folder / "stack.log"

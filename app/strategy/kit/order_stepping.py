@@ -12,7 +12,7 @@ import numpy.typing as npt
 from app.kernel import _kernel
 from app.strategy.kit.order_desk import Due, OrderDesk
 from app.strategy.kit.sized_intent import SizedIntent
-from app.strategy.kit.stepping import CLASSES_KEPT, Cut, Stepper, code_of, overrides, own_kinds
+from app.strategy.kit.stepping import CODES_KEPT, Code, Cut, Stepper, code_by_kind, overrides
 
 PLACES: Final = {"buy", "sell", "target", "cancel", "open_orders"}
 """Methods of a strategy that need its orders."""
@@ -28,21 +28,22 @@ def places_orders(strategy: type, base: type) -> bool:
     said = getattr(strategy, "places_orders", None)
     if said is not None:
         return bool(said)
-    return _calls_orders(strategy, base)
+    called = _called(code_by_kind(strategy, base, PLACES))
+    return any(not overrides(strategy, base, name) for name in called)
 
 
-@lru_cache(maxsize=CLASSES_KEPT)
-def _calls_orders(strategy: type, base: type) -> bool:
+@lru_cache(maxsize=CODES_KEPT)
+def _called(kinds: Code) -> frozenset[str]:
     read: set[str] = set()
     stored: set[str] = set()
-    for kind in own_kinds(strategy, base):
-        for code in code_of(kind):
-            for step in dis.get_instructions(code):
+    for _, functions in kinds:
+        for function in functions:
+            for step in dis.get_instructions(function):
                 if step.argval in PLACES and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
                     read.add(step.argval)
                 elif step.opname == "STORE_ATTR":
                     stored.add(step.argval)
-    return any(not overrides(strategy, base, name) for name in read - stored)
+    return frozenset(read - stored)
 
 
 def mixture(strategy: type, base: type) -> str:

@@ -6,7 +6,7 @@ ticks were batched.  All other strategies get whole batches.
 """
 
 import dis
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Final, NoReturn
@@ -24,8 +24,8 @@ ANSWERS: Final = {"position", "average_price", "realised", "unrealised", "holdin
 
 SIGNALS: Final = {"BUY": 1, "SELL": -1, "FLAT": _kernel.FLAT, "HOLD": 0}
 
-CLASSES_KEPT: Final = 16
-"""Classes whose code is read once: reading takes as long as some thousand ticks."""
+CODES_KEPT: Final = 16
+"""Strategies whose code is read once: reading takes as long as some thousand ticks."""
 
 Ticks = npt.NDArray[np.void]
 Signals = npt.NDArray[np.int8]
@@ -43,18 +43,31 @@ def wants_answers(strategy: type, base: type) -> bool:
         return bool(said)
     if any(overrides(strategy, base, name) for name in ("on_fill", "on_reject")):
         return True
-    return _reads_answers(strategy, base)
+    return _reads_answers(code_by_kind(strategy, base, ANSWERS))
 
 
-@lru_cache(maxsize=CLASSES_KEPT)
-def _reads_answers(strategy: type, base: type) -> bool:
+Code = tuple[tuple[frozenset[str], tuple[CodeType, ...]], ...]
+"""For each class: those of the asked names that are its own, and the code of its functions."""
+
+
+def code_by_kind(strategy: type, base: type, asked: Set[str]) -> Code:
+    """What the code of a class and its parents shows is a function of this."""
+    return tuple(
+        [
+            (frozenset(name for name in vars(kind) if name in asked), tuple(code_of(kind)))
+            for kind in own_kinds(strategy, base)
+        ]
+    )
+
+
+@lru_cache(maxsize=CODES_KEPT)
+def _reads_answers(code: Code) -> bool:
     read: set[str] = set()
     stored: set[str] = set()
-    for kind in own_kinds(strategy, base):
-        own = {name for name in vars(kind) if name in ANSWERS}
+    for own, functions in code:
         stored |= own  # its own method of that name is none of ours
-        for code in code_of(kind):
-            for step in dis.get_instructions(code):
+        for function in functions:
+            for step in dis.get_instructions(function):
                 if step.argval in ANSWERS:
                     (stored if step.opname == "STORE_ATTR" else read).add(step.argval)
     return bool(read - stored)

@@ -1,5 +1,6 @@
 """Orders that no rule touches are executed without the order core, and are the same as with it."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ from hypothesis import strategies as st
 
 from app.backtest.broker import PaperBroker
 from app.config.settings import Settings
+from app.execution.accounts import KILLED
+from app.execution.paper_exchange import PaperExchange
+from app.execution.prices import NoPrices
+from app.execution.venue import Execution, Report
 from app.kernel import _kernel
 from app.market_data.sources.loader import open_feed
 from app.model.orders import Order
 from app.model.position import Position
+from app.model.reject_codes import RejectCode
 from app.model.wire.order_json import encode_order
 from app.runtime.net.order_client import EncodedOrder
 from app.shared_memory_utils.tick_ring import TICK_DTYPE
+from app.strategy import Strategy
 from app.strategy.kit.held import Held
+from app.strategy.kit.stepping import wants_answers
 from tests.support.paths import ROOT
 
 SYMBOLS = ["AAPL", "MSFT", "SPY"]
@@ -123,6 +131,12 @@ def test_an_order_of_another_kind_follows_on_the_same_state() -> None:
         {"risk_client_position_qty_max": 100},
         {"risk_stack_daily_loss_max": 5.0},
         {"risk_symbols_max": 2},
+        {"paper_half_spread_bps": 0.5},
+        {"paper_fee_min": 0.01},
+        {"paper_fee_per_share": 0.01},
+        {"paper_impact_bps": 1.0, "paper_impact_qty": 10.0},
+        {"risk_lot_size": 3},
+        {"risk_stack_exposure_max": 1e12},
         {"risk_tick_size": 0.01},
         {"risk_client_notional_max": 1e12},
     ],
@@ -147,3 +161,44 @@ def test_the_sample_is_traded_straight(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.trades_hash == careful.trades_hash
     assert list(result.orders) == list(careful.orders)
     assert result.curve.equity == careful.curve.equity
+
+
+def test_a_pulled_kill_switch_stops_the_next_batch() -> None:
+    broker = PaperBroker(Settings(), SYMBOLS)
+    run(broker, [(0, 100, 1)], False, 1)
+    broker.core.set_mode(None, KILLED, "", 0)
+    fills, _ = run(broker, [(1, 100, 1)], False, 1)
+    assert fills == []
+    assert [order.code for order in broker.take_orders()] == [0, RejectCode.KILL_SWITCH]
+
+
+def test_a_venue_of_others_is_asked() -> None:
+    class Refusing(PaperExchange):
+        def submit(self, order: Order, at_tick: bool) -> Report:
+            return Report(reject=(RejectCode.NO_MARKET, "closed"))
+
+    broker = PaperBroker(Settings(), SYMBOLS)
+    broker.core._venue = Refusing(NoPrices())
+    fills, _ = run(broker, [(0, 100, 1)], False, 1)
+    assert fills == []
+    assert [order.msg for order in broker.take_orders()] == ["closed"]
+
+
+@pytest.mark.parametrize("number", [10.0, Decimal(10), np.float64(10), True, np.int64(10)])
+def test_an_execution_is_of_whole_numbers(number: Any) -> None:
+    """Compiled or not: a float must not lose its fraction without a word."""
+    with pytest.raises(TypeError, match="int, not"):
+        Execution(number, 100)
+
+
+def test_a_class_whose_method_is_replaced_is_read_again() -> None:
+    class Mine(Strategy):
+        def on_tick(self, tick: Any) -> str:
+            return "HOLD"
+
+    def asking(self: Mine, tick: Any) -> str:
+        return "BUY" if not self.position(tick.symbol) else "HOLD"
+
+    assert not wants_answers(Mine, Strategy)
+    Mine.on_tick = asking  # type: ignore[method-assign]
+    assert wants_answers(Mine, Strategy)

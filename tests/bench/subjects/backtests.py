@@ -119,11 +119,12 @@ def _replay(_link: Link, path: Path, strategy: str, rows: int) -> tuple[float, O
     run(settings, feed, min(WARMUP_TICKS, rows))
     start = time.perf_counter()
     result = run(settings, feed, rows)
+    orders = list(result.orders)  # made when somebody looks, which the peers' are in this time
     seconds = time.perf_counter() - start
     index = {symbol: number for number, symbol in enumerate(feed.symbols)}
-    filled = [order for order in result.orders if order.filled_qty]
-    if len(filled) != len(result.orders):
-        raise AssertionError(f"{len(result.orders) - len(filled)} orders were not filled")
+    filled = [order for order in orders if order.filled_qty]
+    if len(filled) != len(orders):
+        raise AssertionError(f"{len(orders) - len(filled)} orders were not filled")
     rows_of = [
         (
             order.id - 1,

@@ -119,7 +119,9 @@ class Cluster:
         if len(self.brokers) > 1:
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
             here = f"127.0.0.1:{self._routes[no]}"
-            lines.append(f"cluster {{ name: test, listen: {here}, routes: [{routes}] }}")
+            # Clients know no server but those of BUS_URL, which may lead over a way that is cut.
+            own = f"name: test, listen: {here}, no_advertise: true"
+            lines.append(f"cluster {{ {own}, routes: [{routes}] }}")
         return "\n".join([*lines, self._accounts, ""])
 
     @property

@@ -15,6 +15,7 @@ cdef class RiskGate:
     cdef AccountLimits _repeats, _daily_loss
     cdef readonly bint counts_repeats, watches_loss
 
+    cpdef bint all_active(self, Account client) except -1
     cpdef check(self, OrderRequest order, Account client, now_ns)
     cpdef at_tick(self, proof)
     cpdef begin_order(self, OrderRequest order, marks)

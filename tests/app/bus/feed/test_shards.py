@@ -1,6 +1,5 @@
 """Two shards on a real broker trade as one machine does, whatever dies meanwhile."""
 
-import csv
 import os
 import random
 import signal
@@ -11,18 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from app.backtest import replay as backtest
-from app.backtest.outcome import Outcome, of_backtest
-from app.config.settings import Settings
-from app.market_data.sources.loader import open_feed
-from tests.app.bus.feed.running import SAMPLE, SHARDS, Feed, kill
-from tests.chaos.host import HostStack
+from tests.app.bus.feed.running import SHARDS, Feed, kill
+from tests.app.bus.feed.trades import PATIENCE_S, check_all, end_receiver, finish, same
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.children import eventually
 
 pytestmark = pytest.mark.medium
-
-PATIENCE_S = 90.0
 
 
 @pytest.fixture
@@ -36,63 +29,6 @@ def feed(broker: Cluster, tmp_path: Path) -> Iterator[Feed]:
     made = Feed(tmp_path, broker)
     yield made
     made.close()
-
-
-def of_file(path: Path) -> Outcome:
-    """What one machine does with a file."""
-    settings = Settings(data_path=str(path), replay="once")
-    return of_backtest(backtest.run(settings, open_feed(settings)))
-
-
-def file_of(shard: str, folder: Path) -> tuple[Path, list[int]]:
-    """The sample file's rows of a shard, with the sentiment of the whole; and their numbers."""
-    settings = Settings(data_path=str(SAMPLE), replay="once")
-    frames, due = open_feed(settings).sentiments_due(0, 30_000)
-    moods = dict(zip(due.tolist(), frames.split(b"*")[2::3], strict=True))
-    rows, numbers = [], []
-    with SAMPLE.open() as file:
-        for seq, row in enumerate(list(csv.reader(file))[1:]):
-            if row[1] in SHARDS[shard]:
-                rows.append([*row, moods.get(seq, b"").decode()])
-                numbers.append(seq)
-    path = folder / f"rows-{shard}.csv"
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["timestamp", "symbol", "price", "sentiment"], *rows])
-    return path, numbers
-
-
-def same(found: Outcome, wanted: Outcome) -> None:
-    """Every order, fill and position, whatever the name of the client."""
-    for lines in ("orders", "fills", "positions"):
-        named = [getattr(each, lines) for each in (found, wanted)]
-        bare = [[line._replace(client="") for line in each] for each in named]
-        assert bare[0] == bare[1], lines
-        assert bare[0]
-
-
-def check_all(outcomes: dict[str, Outcome], folder: Path) -> None:
-    """Shard by shard as a run on the shard's symbols, and in sum as a run on all."""
-    whole = of_file(SAMPLE)
-    orders, positions = [], []
-    for shard, outcome in outcomes.items():
-        path, numbers = file_of(shard, folder)
-        same(outcome, of_file(path))
-        orders += [
-            line._replace(client="", tick=numbers[line.tick], ts=None) for line in outcome.orders
-        ]
-        positions += [line._replace(client="") for line in outcome.positions]
-    wanted = [line._replace(client="", ts=None) for line in whole.orders]
-    assert sorted(orders, key=lambda line: line.tick) == wanted
-    assert len(wanted) > 500
-    by_symbol = sorted((line._replace(client="") for line in whole.positions), key=str)
-    assert sorted(positions, key=str) == by_symbol
-
-
-def finish(stacks: dict[str, HostStack]) -> dict[str, Outcome]:
-    """Wait until each run is over; what the stores have."""
-    for stack in stacks.values():
-        assert stack.wait(PATIENCE_S) == 0, stack.tail()
-    return {shard: stack.outcome() for shard, stack in stacks.items()}
 
 
 def test_two_shards_trade_as_one_machine(feed: Feed, tmp_path: Path) -> None:
@@ -137,15 +73,6 @@ def test_two_shards_trade_as_one_machine_whatever_is_killed(
         assert sequencer.wait(PATIENCE_S) == 0, feed.log
         outcomes = finish(stacks)
     check_all(outcomes, tmp_path)
-
-
-def end_receiver(stack: HostStack) -> None:
-    """SIGKILL to the process that reads the bus for a gateway."""
-    gateway = stack.pid_of("gateway")
-    if gateway is None:
-        return
-    for pid in Path(f"/proc/{gateway}/task/{gateway}/children").read_text().split():
-        os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.mark.slow

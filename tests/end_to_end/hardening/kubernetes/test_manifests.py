@@ -176,7 +176,8 @@ def test_the_namespace_refuses_what_is_not_restricted() -> None:
 
 def test_every_file_is_used() -> None:
     named = "".join(path.read_text() for path in FOLDER.rglob("kustomization.yaml"))
-    files = {p.name for p in FOLDER.rglob("*.yaml")} - {"kustomization.yaml"}
+    ours = [p for p in FOLDER.rglob("*.yaml") if "dask" not in p.parts]  # applied one by one
+    files = {p.name for p in ours} - {"kustomization.yaml"}
     assert [name for name in sorted(files) if name not in named] == []
 
 
