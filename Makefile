@@ -100,8 +100,7 @@ test-fast: setup ## Unit and property tests on all cores, within a minute
 
 # On a copy of the tracked files in which nothing is compiled.  Of the tests of processes, those that
 # cross the kernel: all of them pass, but not within minutes.
-PLAIN_MEDIUM := $(addprefix tests/,app/kernel app/main app/orderbook app/runtime/trace \
-	app/strategy/test_failure.py app/backtest/test_backtest.py end_to_end/host/test_without_compiler.py)
+PLAIN_MEDIUM := $(addprefix tests/,app/kernel app/orderbook app/runtime/trace end_to_end/host/test_without_compiler.py)
 test-plain: setup ## The same without compiled modules, then tests of processes on this host
 	@rm -rf build/plain && mkdir -p build/plain && ln -s ../../.venv build/plain/.venv
 	@git ls-files -z | tar --null --files-from=- --ignore-failed-read -cf - | tar -xf - -C build/plain

@@ -39,13 +39,12 @@ TYPED: Final = frozenset(
 def plain_modules() -> list[str]:
     """Names of the imported modules of app that run as plain Python and need not.
 
-    Those are the kernel and :data:`TYPED`.
+    Those are the kernel, the first if it does, and :data:`TYPED`.
     """
-    found = [] if _kernel.COMPILED else ["app.kernel._kernel"]
-    for name in TYPED & sys.modules.keys():
-        if (getattr(sys.modules[name], "__file__", None) or "").endswith(".py"):
-            found.append(name)
-    return sorted(found)
+    kernel = [] if _kernel.COMPILED else ["app.kernel._kernel"]
+    imported = sorted(TYPED & sys.modules.keys())
+    files = [getattr(sys.modules[name], "__file__", None) or "" for name in imported]
+    return kernel + [n for n, file in zip(imported, files, strict=True) if file.endswith(".py")]
 
 
 def warning() -> str:

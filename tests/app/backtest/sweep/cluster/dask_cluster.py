@@ -75,7 +75,9 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
 
     def scratch(self) -> list[Path]:
         """What sweeps have left in the workers' folders."""
-        return list(self.folder.rglob("sweep-*"))
+        # Not rglob, which fails when a folder vanishes meanwhile.
+        folders = ((Path(at), names) for at, names, _ in os.walk(self.folder))
+        return [at / name for at, names in folders for name in names if name.startswith("sweep-")]
 
     def __exit__(self, *_error: object) -> None:
         for process in (*self.workers, self.scheduler):
