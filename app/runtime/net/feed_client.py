@@ -37,6 +37,8 @@ RECV_BYTES = 384 * 1024
 BUFFER_BYTES = RECV_BYTES + 3 * (MAX_FRAME_BYTES + 1)
 """Room for one receive call behind an unfinished tick of up to three frames."""
 HELLO_TIMEOUT_S = 2.0
+STARVED_S = 8.0
+"""How much longer a gateway may say nothing after its symbols before it counts as a plain feed."""
 WAIT_S = 0.25
 """How long a receive call waits for bytes."""
 CONNECT_TIMEOUT_S = 2.0
@@ -196,7 +198,8 @@ class FeedConnection:
             _check_not_refused(frame)
             self.symbols = parse_symbol_list(frame)
             self.consume(end + 1)
-        while time.monotonic() < deadline and self.fill < RECV_BYTES:
+        patience = time.monotonic() + STARVED_S
+        while self.fill < RECV_BYTES and time.monotonic() < (deadline if self.fill else patience):
             while (end := self.buffer.find(b"*", scanned, self.fill)) >= 0:
                 frame = bytes(self.buffer[scanned:end])
                 scanned = end + 1
@@ -210,6 +213,8 @@ class FeedConnection:
                     self.sequenced = True
                     self.consume(scanned)
                     return
+            if self.fill == 0:
+                deadline = time.monotonic() + HELLO_TIMEOUT_S
             self._receive_more()
 
     def _room(self) -> int:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from app.orderbook import process
 from app.runtime.metrics.snapshot import read_metrics
+from app.runtime.net.feed_client import HELLO_TIMEOUT_S
 from app.shared_memory_utils.metadata import SharedMemoryMetadata
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
@@ -245,6 +247,23 @@ def test_second_orderbook_does_not_start_while_the_first_is_alive(start: Start) 
 
 
 PLAIN_HELLO = b"SYMBOLS|AAPL,MSFT,TSLA*"
+
+
+@pytest.mark.medium
+def test_a_gateway_that_answers_the_hello_late_is_no_plain_feed(start: Start) -> None:
+    """It was starved for seconds; nothing of it counts as damaged."""
+
+    def late(connection: Connection) -> None:
+        connection.send(PLAIN_HELLO, 1000)
+        time.sleep(HELLO_TIMEOUT_S + 0.5)
+        ticks = b"".join(map(tick, range(TICKS)))
+        connection.send(b"RUN|r1*SEQ|0*" + ticks + b"END|%d*" % TICKS, 4096)
+        connection.finish()
+
+    seqs, log = run_of(start, late)
+    assert seqs == list(range(TICKS))
+    assert " sequenced=True" in log
+    assert "tick_refused" not in log
 
 
 def plain(*parts: bytes) -> Handler:
