@@ -16,13 +16,13 @@ from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
 from app.bus.outbox.bus_loss import BusLoss
 from app.bus.outbox.controls import Controls
-from app.bus.outbox.mark_file import MarkFile, mark_path
+from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.order_port import OrderPortError
 from app.bus.outbox.publisher import Publisher, Resync
 from app.bus.outbox.store_reader import StoreReader
 from app.bus.process import run_bus_process
 from app.config.settings import Settings, SettingsError
-from app.order_manager.store.files import store_path
+from app.order_manager.store.files import mark_path, store_path
 from app.order_manager.store.schema import StoreError
 from app.runtime.lifecycle import EXIT_OK, Backoff, FatalError, Stop
 from app.runtime.log import get_logger

@@ -6,7 +6,8 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from app.bus.outbox.mark_file import mark_path, read_status
+from app.bus.outbox.mark_file import read_status
+from app.order_manager.store.files import mark_path
 from tests.support.bus.broker import Cluster
 from tests.support.children import eventually
 from tests.support.environ import default_environ
