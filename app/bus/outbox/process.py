@@ -48,9 +48,9 @@ class Outbox:
         self._store = StoreReader(store_path(settings))
         self._file = MarkFile(mark_path(self._store.path))
         self._publisher = Publisher(settings.shard, self._store, self._file)
-        self._controls = Controls(settings, self._file)
         # It asks from a thread, and SQLite's connections stay in theirs.
         self._loss = BusLoss(settings, StoreReader(self._store.path))
+        self._controls = Controls(settings, self._file, self._loss)
         self._complete = False
         """Whether the stream has had everything since the last trouble with the bus."""
         self._logged: tuple[int, ...] = ()
