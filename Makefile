@@ -54,8 +54,8 @@ up-cluster: ## Run three brokers and two shards in containers: SHARDS="a b" (ima
 down-cluster: ## Stop and remove them; the volumes stay
 	@images/cluster/cluster.sh down
 
-test-cluster: setup ## All tests of the bus, slow ones and those in containers included
-	$(PYTEST) -m "not bench" tests/app/bus
+test-cluster: setup ## All tests of bus and portfolio, slow ones and those in containers included
+	$(PYTEST) -m "not bench" tests/app/bus tests/app/portfolio
 
 down: ## Stop and remove the containers; reports and orders stay in the volume "output"
 	docker compose down

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -66,22 +66,32 @@ class Limits(msgspec.Struct, tag_field="op", tag="limits", forbid_unknown_fields
     client: str | None = None
 
 
+Restricted = Literal["reduce", "halted", "killed"]
+"""Trading modes from the least to the most strict; ``active`` is before them."""
+
+
 class Halt(msgspec.Struct, tag_field="op", tag="halt", forbid_unknown_fields=True):
-    """Reject new orders; ``kill`` also cancels all open orders and pulls the kill switch."""
+    """Reject new orders; ``kill`` also cancels all open orders and pulls the kill switch.
+
+    ``unless``, also of the other two: in this mode or a stricter one, nothing is changed.
+    """
 
     client: str | None = None
     kill: bool = False
     reason: str = ""
+    unless: Restricted | None = None
 
 
 class Resume(msgspec.Struct, tag_field="op", tag="resume", forbid_unknown_fields=True):
     client: str | None = None
     reason: str = ""
+    unless: Restricted | None = None
 
 
 class Reduce(msgspec.Struct, tag_field="op", tag="reduce", forbid_unknown_fields=True):
     client: str | None = None
     reason: str = ""
+    unless: Restricted | None = None
 
 
 class Marks(msgspec.Struct, tag_field="op", tag="marks", forbid_unknown_fields=True):

@@ -109,11 +109,11 @@ class OrderQueries:
             return self._order(self._core.status(command.client, command.id), command)
         if isinstance(command, Halt):
             mode = KILLED if command.kill else HALTED
-            return self._mode(command.client, mode, command.reason, now_ns)
+            return self._mode(command, mode, now_ns)
         if isinstance(command, Resume):
-            return self._mode(command.client, ACTIVE, command.reason, now_ns)
+            return self._mode(command, ACTIVE, now_ns)
         if isinstance(command, Reduce):
-            return self._mode(command.client, REDUCE, command.reason, now_ns)
+            return self._mode(command, REDUCE, now_ns)
         if isinstance(command, Positions):
             return self._positions(command, now_ns)
         if isinstance(command, Orders):
@@ -136,16 +136,21 @@ class OrderQueries:
         order = order_member(found, command.client, self._scale)
         return f'{{"ok":true,"order":{order},"fills":[{fills[1:]}]}}*'.encode()
 
-    def _mode(self, client: str | None, mode: int, reason: str, now_ns: int) -> bytes:
+    def _mode(self, command: Halt | Resume | Reduce, mode: int, now_ns: int) -> bytes:
+        client, reason = command.client, command.reason
+        account = self._core.stack if client is None else self._core.clients.get(client)
+        if account and command.unless and account.mode >= MODE_NAMES.index(command.unless):
+            kept = MODE_NAMES[account.mode]
+            return encode_object({"ok": True, "client": client, "mode": kept, "kept": True})
         done = self._core.set_mode(client, mode, reason, now_ns)
         if isinstance(done, Reject):
             return encode_reject(done)
-        account = "stack" if client is None else one_word(client)
+        name = "stack" if client is None else one_word(client)
         given = one_word(reason) if reason else "no reason given"
         role, peer = str(self._grant.role), self._peer
         self.event = Note(
             "trading_mode",
-            f"Trading mode of {account} is {MODE_NAMES[mode]}: {given} (role {role} at {peer})",
+            f"Trading mode of {name} is {MODE_NAMES[mode]}: {given} (role {role} at {peer})",
             {
                 "client": client,
                 "mode": MODE_NAMES[mode],

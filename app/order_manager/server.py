@@ -92,7 +92,7 @@ class OrderManagerServer:
         path = ":memory:" if settings is None else store_path(settings)
         run_id = resolve_run_id(chosen, metrics.run if metrics else 0)
         with contextlib.ExitStack() as opened:  # closed again if a later step fails
-            prune_at_start(path, chosen.order_store_keep_days, run_id)
+            prune_at_start(path, chosen.order_store_keep_days, run_id, chosen.shard)
             synchronous, decimals = chosen.order_store_synchronous, chosen.qty_decimals
             self._store = OrderStore.open(path, synchronous, run_id, decimals)
             opened.callback(self._store.close)

@@ -1,9 +1,11 @@
 """Child processes in tests: Python code that reads lines and answers with lines."""
 
 import contextlib
+import ctypes
 import os
 import secrets
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -20,6 +22,17 @@ SHM = Path("/dev/shm")
 
 
 T = TypeVar("T")
+PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl
+"""Looked up here: between fork and exec nothing may wait for a lock."""
+
+
+def die_with_parent() -> None:
+    """For ``preexec_fn``: the kernel kills the process when the starting thread ends (Linux).
+
+    So a process that is to outlive a thread is started from the main one.
+    """
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def eventually(

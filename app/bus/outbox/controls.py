@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+import apsw
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
@@ -12,9 +13,11 @@ from app.bus.link import names
 from app.bus.link.connection import BusUnavailable, Link
 from app.bus.link.messages import ControlMessage, decode_control
 from app.bus.link.streams import ask
+from app.bus.outbox.bus_loss import BusLoss
 from app.bus.outbox.mark_file import MarkFile
-from app.bus.outbox.order_port import ACTIVE, HALTED, REDUCE, OrderPortError, set_stack_mode
+from app.bus.outbox.order_port import ACTIVE, HALTED, REASON_MAX, REDUCE, OrderPortError
 from app.config.settings import Settings
+from app.order_manager.store.schema import StoreError
 from app.runtime.log import get_logger
 
 log = get_logger()
@@ -62,11 +65,11 @@ async def ensure_consumer(link: Link, shard: str) -> None:
 class Controls:
     """The controls of one shard."""
 
-    def __init__(self, settings: Settings, marks: MarkFile) -> None:
-        self._settings, self._file = settings, marks
+    def __init__(self, settings: Settings, marks: MarkFile, loss: BusLoss) -> None:
+        self._settings, self._file, self._loss = settings, marks, loss
         self.taken = 0
         self.drained = asyncio.Event()
-        """No control is waiting: what the bus has to say is known."""
+        """No control is waiting, here or with a publisher that died: what the bus says is known."""
 
     async def run(self, link: Link) -> None:
         """Take controls until the connection is lost.
@@ -87,13 +90,22 @@ class Controls:
                 (message,) = await place.fetch(1, timeout=WAIT_S if self.drained.is_set() else 0.5)
                 await self._take(link, message)
             except (nats.errors.TimeoutError, TimeoutError):
-                self.drained.set()
+                if not self.drained.is_set():
+                    await self._look(link)
             except (BusUnavailable, nats.errors.Error, OSError) as error:
                 if str(error) != said:
                     log.warning("controls_unavailable", reason=str(error))
                 said = str(error)
                 await asyncio.sleep(RETRY_S)
         raise BusUnavailable(f"the connection is lost: {link.why}")
+
+    async def _look(self, link: Link) -> None:
+        """Whether all have been taken: one may have been delivered to a publisher that died."""
+        stream, name = names.CONTROL_STREAM, consumer_name(self._settings.shard)
+        asked = link.js.consumer_info(stream, name)
+        info = await ask(link, f"CONSUMER.INFO.{stream}.{name}", asked)
+        if info.num_pending == info.num_ack_pending == 0:
+            self.drained.set()
 
     async def _place(self, link: Link) -> JetStreamContext.PullSubscription:
         shard = self._settings.shard
@@ -111,10 +123,10 @@ class Controls:
             return
         while not self._file.took(control.id):
             try:
-                await asyncio.to_thread(
-                    set_stack_mode, self._settings, MODES[control.mode], _reason(control)
+                kept = await asyncio.to_thread(
+                    self._loss.control, MODES[control.mode], _reason(control)
                 )
-            except OrderPortError as error:
+            except (OrderPortError, StoreError, apsw.Error) as error:
                 log.warning("control_waits", id=control.id, mode=control.mode, reason=str(error))
                 if link.lost.is_set():
                     return  # it comes again over the next connection
@@ -123,10 +135,12 @@ class Controls:
                 continue
             self._file.take(control.id, control.mode, control.at_ns)
             self.taken += 1
-            log.info("control_taken", id=control.id, mode=control.mode, by=control.by)
+            holds = kept or MODES[control.mode]
+            log.info("control_taken", id=control.id, mode=control.mode, by=control.by, holds=holds)
         await message.ack()
 
 
 def _reason(control: ControlMessage) -> str:
     """What the order manager stores."""
-    return f"{control.reason or control.mode} (control {control.id} by {control.by or '?'})"
+    tail = f" (control {control.id} by {control.by or '?'})"
+    return (control.reason or control.mode)[: max(0, REASON_MAX - len(tail))] + tail

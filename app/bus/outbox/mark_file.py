@@ -27,13 +27,10 @@ CREATE TABLE IF NOT EXISTS status(what TEXT PRIMARY KEY, value TEXT NOT NULL) ST
 """
 
 
-def mark_path(store_path: str) -> str:
-    """The file beside an order store."""
-    return f"{store_path}.outbox"
-
-
 class MarkFile:
     """The open file; only one process has it, so a stack has only one publisher.
+
+    The order manager reads ``marks``: it removes no old run that is not published.
 
     Raises:
         FatalError: another process has it, or it cannot be used.

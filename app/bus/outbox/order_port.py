@@ -14,6 +14,8 @@ ACTIVE, REDUCE, HALTED = "active", "reduce", "halted"
 OPS: Final = {ACTIVE: "resume", REDUCE: "reduce", HALTED: "halt"}
 """Trading mode of the whole stack -> the request that sets it."""
 SEVERITY: Final = (ACTIVE, REDUCE, HALTED, "killed")
+REASON_MAX: Final = 200
+"""Characters that the order manager takes."""
 
 
 class OrderPortError(Exception):
@@ -29,13 +31,22 @@ def stack_mode(settings: Settings) -> str:
     return str(_ask(settings, {"op": "limits"})["mode"])
 
 
-def set_stack_mode(settings: Settings, mode: str, reason: str) -> None:
-    """Put the whole stack into a mode; the order manager stores that with its reason.
+def stricter_than(mode: str) -> str:
+    """The next stricter mode."""
+    return SEVERITY[SEVERITY.index(mode) + 1]
+
+
+def set_stack_mode(settings: Settings, mode: str, reason: str, unless: str) -> str:
+    """Put the whole stack into a mode, unless it is in ``unless`` or a stricter one.
+
+    The order manager looks and sets in one step, so nothing that trips in between is undone, and
+    stores mode and reason.  Returns the mode that it keeps instead, empty if it has set ours.
 
     Raises:
         OrderPortError: no answer, or a refusal.
     """
-    _ask(settings, {"op": OPS[mode], "reason": reason})
+    answer = _ask(settings, {"op": OPS[mode], "reason": reason[:REASON_MAX], "unless": unless})
+    return str(answer["mode"]) if answer.get("kept") else ""
 
 
 def _ask(settings: Settings, request: dict[str, Any]) -> dict[str, Any]:

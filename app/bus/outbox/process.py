@@ -16,13 +16,13 @@ from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
 from app.bus.outbox.bus_loss import BusLoss
 from app.bus.outbox.controls import Controls
-from app.bus.outbox.mark_file import MarkFile, mark_path
+from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.order_port import OrderPortError
 from app.bus.outbox.publisher import Publisher, Resync
 from app.bus.outbox.store_reader import StoreReader
 from app.bus.process import run_bus_process
 from app.config.settings import Settings, SettingsError
-from app.order_manager.store.files import store_path
+from app.order_manager.store.files import mark_path, store_path
 from app.order_manager.store.schema import StoreError
 from app.runtime.lifecycle import EXIT_OK, Backoff, FatalError, Stop
 from app.runtime.log import get_logger
@@ -48,9 +48,9 @@ class Outbox:
         self._store = StoreReader(store_path(settings))
         self._file = MarkFile(mark_path(self._store.path))
         self._publisher = Publisher(settings.shard, self._store, self._file)
-        self._controls = Controls(settings, self._file)
         # It asks from a thread, and SQLite's connections stay in theirs.
         self._loss = BusLoss(settings, StoreReader(self._store.path))
+        self._controls = Controls(settings, self._file, self._loss)
         self._complete = False
         """Whether the stream has had everything since the last trouble with the bus."""
         self._logged: tuple[int, ...] = ()

@@ -14,11 +14,11 @@ from app.bus.link.connection import BusUnavailable, Link
 from app.bus.link.names import check_shard, out_stream
 from app.bus.link.streams import ask
 from app.bus.outbox.controls import ensure_consumer
-from app.bus.outbox.mark_file import mark_path, read_status
+from app.bus.outbox.mark_file import read_status
 from app.bus.process import run_bus_process
 from app.config.loading import settings_or_exit
 from app.config.settings import Settings, SettingsError
-from app.order_manager.store.files import store_path
+from app.order_manager.store.files import mark_path, store_path
 from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, Backoff, FatalError, Stop
 from app.runtime.log import get_logger
 

@@ -66,6 +66,7 @@ EXPECTED: Final = {
     "kill": "true or false",
     "cancel_on_disconnect": "true or false",
     "reason": "printable text of at most 200 characters",
+    "unless": '"reduce", "halted" or "killed"',
     "token": "text",
     "proof": "the boot id of the price book, 16 hexadecimal digits",
     "marks": f"an object of symbols and prices, each a number above 0 and at most {MAX_PRICE}",

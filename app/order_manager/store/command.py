@@ -102,14 +102,18 @@ def verify(path: str) -> int:
 @tool
 def prune(path: str, keep_days: int | None) -> int:
     """Remove runs whose last order is older; the latest run stays."""
-    days = settings_or_exit("store").order_store_keep_days if keep_days is None else keep_days
+    settings = settings_or_exit("store")
+    days = settings.order_store_keep_days if keep_days is None else keep_days
     if keep_days is None and not days:
         print("store: ORDER_STORE_KEEP_DAYS=0 keeps all runs; name --keep-days", file=sys.stderr)
         return 2
-    removed = prune_file(path, time.time_ns() - days * DAY_NS)
-    if removed:
+    done = prune_file(path, time.time_ns() - days * DAY_NS, shard=settings.shard)
+    if done.removed:
         give_back(path)
-    print(f"{path}: {len(removed)} runs removed, {os.path.getsize(path)} bytes left")
+    print(f"{path}: {len(done.removed)} runs removed, {os.path.getsize(path)} bytes left")
+    if done.unpublished:
+        count, shard = len(done.unpublished), settings.shard
+        print(f"{path}: {count} older runs kept: SHARD={shard} has not published them")
     return 0
 
 

@@ -24,6 +24,11 @@ def store_path(settings: Settings) -> str:
     return settings.order_store_path or os.path.join(settings.output_dir, "orders.sqlite3")
 
 
+def mark_path(store_path: str) -> str:
+    """Beside an order store, the file of what its shard has published."""
+    return f"{store_path}.outbox"
+
+
 def take_lease(path: str) -> int:
     """Lock the store for this process; the kernel releases the lock however the process ends.
 

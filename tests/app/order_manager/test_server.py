@@ -286,6 +286,27 @@ def test_a_known_symbol_needs_a_book_and_the_order_may_wait_for_it(
             book.unlink()
 
 
+def test_a_mode_that_is_not_to_loosen_a_stricter_one(server: RunningServer) -> None:
+    with server.client() as client:
+
+        def kept(mode: str, **request: Any) -> bool:
+            answer = client.ask(request)
+            assert (answer["ok"], answer["mode"]) == (True, mode)
+            return bool(answer.get("kept"))
+
+        client.ask({**ORDER, "client": "desk"})
+        assert not kept("halted", op="halt", client="desk")
+        assert not kept("reduce", op="reduce", unless="halted")
+        assert not kept("halted", op="halt", unless="killed")
+        assert kept("halted", op="reduce", unless="reduce")
+        assert kept("halted", op="reduce", client="desk", unless="halted")
+        assert not kept("active", op="resume", client="desk", unless="killed")
+        assert not kept("killed", op="halt", kill=True)
+        assert kept("killed", op="resume", unless="killed")
+        unknown = client.ask({"op": "halt", "client": "nobody", "unless": "killed"})
+        assert unknown["code"] == "UNKNOWN_CLIENT"
+
+
 @pytest.mark.parametrize(
     ("asked", "account", "mode"),
     [

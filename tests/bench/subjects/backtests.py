@@ -24,8 +24,9 @@ from app.market_data.sources.loader import open_feed
 from app.model.money import UNITS
 from app.strategy.engine import MAX_BATCH_TICKS
 from tests.bench.model import Absent, Context, Figures
-from tests.bench.subjects.processes import Link, Role, die_with_parent, run_roles
+from tests.bench.subjects.processes import Link, Role, run_roles
 from tests.bench.subjects.ticks import price_file
+from tests.support.children import die_with_parent
 from tests.support.paths import ROOT
 
 PEERS_FOLDER: Final = ROOT / "build/bench_peers"

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from app.runtime.placement import parse_cpus
+from tests.support.children import die_with_parent
 
-PR_SET_PDEATHSIG = 1
 PR_SET_TIMERSLACK = 29
 
 CONTEXT = multiprocessing.get_context("spawn")
@@ -43,11 +43,6 @@ class Role:
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     cpus: str = ""
-
-
-def die_with_parent() -> None:
-    """Make the kernel kill this process when its parent dies (Linux)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def sharp_timers() -> None:

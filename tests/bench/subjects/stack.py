@@ -17,7 +17,7 @@ from app.runtime.metrics.histogram import HistogramSnapshot
 from app.runtime.metrics.layout import MetricsError
 from app.runtime.metrics.snapshot import ProcessSnapshot, read_metrics
 from tests.bench.model import POINTS, Figures, Placement
-from tests.bench.subjects.processes import die_with_parent
+from tests.support.children import die_with_parent
 from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 

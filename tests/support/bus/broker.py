@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.certificates import Certificate, make_certificate
-from tests.support.children import eventually
+from tests.support.children import die_with_parent, eventually
 from tests.support.ports import free_ports
 
 START_S = 30.0
@@ -36,7 +36,11 @@ class Broker:
         assert PROGRAM, "no nats-server: make setup"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [PROGRAM, "-c", self.config], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [PROGRAM, "-c", self.config],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
             )
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
@@ -176,9 +180,10 @@ class Cluster:
 
     def close(self) -> None:
         """End all, and remove their files."""
-        for broker in self.brokers:
-            broker.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.ExitStack() as last:
+            last.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            for broker in self.brokers:
+                last.callback(broker.kill)
 
 
 @contextlib.contextmanager

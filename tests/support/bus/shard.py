@@ -6,9 +6,10 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from app.bus.outbox.mark_file import mark_path, read_status
+from app.bus.outbox.mark_file import read_status
+from app.order_manager.store.files import mark_path
 from tests.support.bus.broker import Cluster
-from tests.support.children import eventually
+from tests.support.children import die_with_parent, eventually
 from tests.support.environ import default_environ
 from tests.support.orders.process import OrderManagerProcess
 from tests.support.paths import ROOT
@@ -49,6 +50,7 @@ class ShardProcess:
                 env=self.environ,
                 stdout=log,
                 stderr=log,
+                preexec_fn=die_with_parent,
             )
         return self
 

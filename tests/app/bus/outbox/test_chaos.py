@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support.bus.broker import Cluster, cluster
 from tests.support.bus.history import expected, published
 from tests.support.bus.reading import read_out
 from tests.support.bus.shard import ShardProcess
+from tests.support.children import eventually
 from tests.support.orders.frames import ORDER
 from tests.support.orders.process import OrderManagerProcess
 
@@ -27,10 +29,22 @@ class Orders:
     def __init__(self, manager: OrderManagerProcess, lock: threading.Lock) -> None:
         self._manager, self._lock = manager, lock
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._failed: BaseException | None = None
         self.acknowledged: set[int] = set()
 
     def _run(self) -> None:
+        try:
+            self._send()
+        except BaseException as error:
+            self._failed = error
+
+    def check(self) -> None:
+        """Fail with what has ended the thread, if something has."""
+        if self._failed is not None:
+            raise AssertionError(f"the client of the orders: {self._failed!r}") from self._failed
+
+    def _send(self) -> None:
         number = 0
         while not self._stop.is_set():
             with self._lock:  # the order manager is not being restarted
@@ -38,7 +52,8 @@ class Orders:
             with contextlib.suppress(OSError, EOFError), self._manager.client(2) as client:
                 while not self._stop.is_set():
                     order = {**ORDER, "id": number, "side": ("BUY", "SELL")[number % 2]}
-                    assert client.ask({**order, "client": "desk"})["ok"]
+                    answer = client.ask({**order, "client": "desk"})
+                    assert answer["ok"], answer
                     self.acknowledged.add(number)
                     number += 1
                     time.sleep(0.002)
@@ -122,10 +137,15 @@ class Chaos:
             for fault in faults:
                 fault()
                 self._pause()
+                orders.check()
             self.bus.wait_ready()
-            before = len(orders.acknowledged)
-            while len(orders.acknowledged) < before + 50:
-                time.sleep(0.01)
+            wanted = len(orders.acknowledged) + 50
+
+            def has_more() -> bool:
+                orders.check()
+                return len(orders.acknowledged) >= wanted
+
+            eventually(has_more, "50 more orders are acknowledged", 60)
         with shard:
             kinds = expected(manager.store_path)
             shard.wait_published(sum(map(len, kinds.values())))
@@ -164,3 +184,13 @@ def test_everything_is_killed_at_random(
         chaos.restart_everything,
     ]
     chaos.run(chaos.rng.choices(faults, k=8))
+
+
+def test_an_order_that_is_refused_is_told_at_once() -> None:
+    refuses = MagicMock()
+    refuses.client.return_value.__enter__.return_value.ask.return_value = {"ok": False, "code": "X"}
+    with (
+        Orders(refuses, threading.Lock()) as orders,
+        pytest.raises(AssertionError, match="'code': 'X'"),
+    ):
+        eventually(orders.check, "it is told", 10)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from app.bus.link import names, streams
 from app.bus.link.access import bus_access
 from app.bus.link.connection import Link
+from app.bus.outbox.controls import consumer_name, ensure_consumer
 from app.config.settings import Settings
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.bus.history import expected, published
@@ -100,25 +102,93 @@ def test_every_acknowledged_order_is_published_once_through_kills(
 def test_controls_are_taken_in_their_order_and_each_once(
     broker: Cluster, manager: OrderManagerProcess
 ) -> None:
-    halt = {"id": "c1", "mode": "halt", "reason": "gross over 1,000,000", "by": "portfolio"}
+    reduce = {"id": "c1", "mode": "reduce", "reason": "gross over 1,000,000", "by": "portfolio"}
     with ShardProcess(broker, manager) as shard:
         send_control(broker, "b", {"id": "other", "mode": "halt"})
-        send_control(broker, "a", halt, b"{nonsense", {"id": "c2", "mode": "stop"})
-        eventually(lambda: mode(manager) == "halted", "halted")
-        send_control(broker, "a", {"id": "c3", "mode": "reduce"}, halt)
+        send_control(broker, "a", reduce, b"{nonsense", {"id": "c2", "mode": "stop"})
+        eventually(lambda: mode(manager) == "reduce", "reduce")
+        send_control(broker, "a", {"id": "c3", "mode": "halt"}, reduce)
         eventually(lambda: "id=c3" in shard.log(), "c3 is taken")
         shard.kill()
-        send_control(broker, "a", halt)
+        send_control(broker, "a", reduce)
         shard.start()
         send_control(broker, "a", {"id": "c4", "mode": "resume", "by": "ops"})
         eventually(lambda: mode(manager) == "active", "active")
         assert shard.stop() == 0
     assert controls(manager) == [
-        (2, "gross over 1,000,000 (control c1 by portfolio)"),
-        (1, "reduce (control c3 by ?)"),
+        (1, "gross over 1,000,000 (control c1 by portfolio)"),
+        (2, "halt (control c3 by ?)"),
         (0, "resume (control c4 by ops)"),
     ]
     assert shard.log().count("control_refused") == 2
+
+
+def test_a_control_loosens_nothing_that_is_stricter(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    def taken(shard: ShardProcess, control: str, wanted: str, holds: str) -> None:
+        send_control(broker, "a", {"id": control, "mode": wanted, "reason": "x" * 200})
+        eventually(lambda: f"id={control} " in shard.log(), f"{control} is taken")
+        assert mode(manager) == holds
+        (line,) = (
+            line for line in shard.log().splitlines() if f"control_taken id={control} " in line
+        )
+        assert f"holds={holds}" in line
+
+    with ShardProcess(broker, manager) as shard, manager.client() as operator:
+        taken(shard, "c1", "halt", "halted")
+        taken(shard, "c2", "reduce", "halted")
+        taken(shard, "c3", "resume", "active")
+        operator.ask({"op": "halt", "reason": "by hand"})
+        taken(shard, "c4", "reduce", "halted")
+        taken(shard, "c5", "halt", "halted")
+        operator.ask({"op": "halt", "kill": True, "reason": "by hand"})
+        for number, wanted in enumerate(("reduce", "halt", "resume")):
+            taken(shard, f"k{number}", wanted, "killed")
+        operator.ask({"op": "resume"})
+        taken(shard, "c6", "reduce", "reduce")
+    assert [found for found, _ in controls(manager)] == [2, 0, 2, 2, 3, 0, 1]
+
+
+OURS = "bus lost for 3.0 s, ON_BUS_LOSS=halt, before: "
+
+
+def test_a_control_that_is_looser_than_a_lost_bus_holds_after_it(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    with manager.client() as client:
+        client.ask({"op": "halt", "reason": OURS + "active"})
+    send_control(broker, "a", {"id": "c1", "mode": "reduce", "by": "portfolio"})
+    with ShardProcess(broker, manager):
+        eventually(lambda: mode(manager) == "reduce", "reduce")
+    assert controls(manager) == [
+        (2, OURS + "active"),
+        (2, OURS + "reduce (reduce (control c1 by portfolio))"),
+        (1, "the bus is back"),
+    ]
+
+
+def test_a_control_that_a_dead_publisher_had_is_waited_for(
+    broker: Cluster, manager: OrderManagerProcess
+) -> None:
+    """It is delivered again after a while; until then the lost bus's restriction stays."""
+
+    async def receive_and_die() -> None:
+        access = bus_access(Settings.from_environ(broker.environ()))
+        async with await Link.open(access, "test") as link:
+            await ensure_consumer(link, "a")
+            place = await link.js.pull_subscribe_bind(
+                durable=consumer_name("a"), stream=names.CONTROL_STREAM
+            )
+            assert len(await place.fetch(1, timeout=5)) == 1
+
+    with manager.client() as client:
+        client.ask({"op": "halt", "reason": OURS + "active"})
+    send_control(broker, "a", {"id": "c1", "mode": "halt"})
+    asyncio.run(receive_and_die())
+    with ShardProcess(broker, manager) as shard:
+        eventually(lambda: "id=c1" in shard.log(), "it is taken")
+    assert controls(manager) == [(2, OURS + "active"), (2, "halt (control c1 by ?)")]
 
 
 def test_a_control_waits_for_an_order_manager_that_is_down(
@@ -167,9 +237,15 @@ def test_what_somebody_else_has_set_meanwhile_stays(
         send_orders(manager, 0, 5)
         shard.wait_published(10)
         server.kill()
+        killed_ns = time.time_ns()
         eventually(lambda: mode(manager) == "reduce", "reduce")
         with manager.client() as client:
             client.ask({"op": "halt", "reason": "by hand"})
+        # A status is up to a second old: whatever is connected after this one is so again.
+        eventually(
+            lambda: (now := shard.status())["at_ns"] > killed_ns and not now["connected"],
+            "it says that the bus is lost",
+        )
         server.start()
         send_orders(manager, 0, 1)  # a repeated one is answered; nothing new
         eventually(lambda: shard.status()["connected"], "the bus is back")

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from app.bus.link import names, streams
 from app.bus.link.access import bus_access
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
-from app.bus.outbox.mark_file import MarkFile, mark_path
+from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.publisher import Publisher, Resync
 from app.bus.outbox.store_reader import StoreReader
 from app.config.settings import Settings
+from app.order_manager.store.files import mark_path
 from app.runtime.lifecycle import FatalError
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.bus.history import History, expected, published

@@ -217,7 +217,7 @@ def test_what_a_removed_run_owed_is_removed_with_it(tmp_path: Path) -> None:
     service.finish()
     store.end_batch()
     store.close()
-    assert prune_file(path, START_NS + DAY_NS) == ["run"]
+    assert prune_file(path, START_NS + DAY_NS).removed == ["run"]
     assert _accruals(path) == []
 
 

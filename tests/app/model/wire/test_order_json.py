@@ -361,6 +361,10 @@ def test_the_reason_names_the_mend(members: str, reason: str) -> None:
         (b'{"op":"cancel","order_id":1}', "unknown field 'order_id': the field is 'id'"),
         (b'{"op":"halt","kil":true}', "unknown field 'kil': the field is 'kill'"),
         (b'{"op":"halt","kill":1}', "bad field kill: true or false, got 1"),
+        (
+            b'{"op":"halt","unless":"active"}',
+            """bad field unless: "reduce", "halted" or "killed", got 'active'""",
+        ),
         (b'{"op":"orders","limit":"5"}', "bad field limit: a whole number from 1 to 200, got '5'"),
     ],
 )

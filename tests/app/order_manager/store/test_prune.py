@@ -7,12 +7,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.__main__ import main
+from app.bus.link.names import out_stream
+from app.bus.outbox.mark_file import MarkFile
+from app.bus.outbox.rows import Marks
 from app.model.timestamps import DAY_NS
 from app.order_manager.store import room
+from app.order_manager.store.files import mark_path
 from app.order_manager.store.prune import prune_at_start, prune_file
 from app.order_manager.store.room import RoomWatch
 from app.order_manager.store.schema import StoreError
-from app.order_manager.store.tools import verify
+from app.order_manager.store.tools import reading, verify
 from tests.support.orders.frames import ORDER
 from tests.support.orders.manager import Manager
 from tests.support.orders.server import running
@@ -23,7 +27,7 @@ RUNS = ("january", "february", "march")
 RESTING = {**ORDER, "client": "ann", "type": "LIMIT", "tif": "GTC", "price": 1}
 
 
-def store_of_runs(path: Path) -> dict[str, list[int]]:
+def store_of_runs(path: Path, cancel: bool = False) -> dict[str, list[int]]:
     """A store with a run 90, 60 and 30 days ago; returns the order numbers of each."""
     numbers: dict[str, list[int]] = {}
     for days, run in zip((90, 60, 30), RUNS, strict=True):
@@ -34,6 +38,8 @@ def store_of_runs(path: Path) -> dict[str, list[int]]:
             {**RESTING, "id": 100},
             {"op": "halt", "client": "bob"},
         )
+        if cancel:
+            manager.ask({"op": "cancel", "client": "ann", "id": 100})
         numbers[run] = [a["order"]["order_no"] for a in answers if "order" in a]
         manager.close()
     return numbers
@@ -67,6 +73,9 @@ def test_the_setting_prunes_at_a_start(tmp_path: Path) -> None:
     path = tmp_path / "orders.sqlite3"
     store_of_runs(path)
     settings = {"order_store_keep_days": 45, "run_id": "february"}
+    with capture_logs() as lines, running(tmp_path, **settings, shard="a"):
+        pass
+    assert "store_keeps_unpublished" in [line["event"] for line in lines]
     with (
         capture_logs() as lines,
         running(tmp_path, **settings) as server,
@@ -76,6 +85,64 @@ def test_the_setting_prunes_at_a_start(tmp_path: Path) -> None:
     (pruned,) = [line for line in lines if line["event"] == "store_pruned"]
     assert pruned["runs"] == 1
     assert verify(str(path)) == []
+
+
+def marks_of(path: Path, run: str) -> Marks:
+    """The numbers that a run ends with."""
+    with reading(str(path)) as store:
+        ((store_id,),) = store.execute("SELECT store_id FROM identity")
+        (last,) = store.execute(
+            "SELECT max(order_no), max(fill_no), max(change_no) FROM orders JOIN clients "
+            "USING(client_no) LEFT JOIN fills USING(order_no) LEFT JOIN order_changes "
+            "USING(order_no) WHERE run_id = ?",
+            (run,),
+        )
+    return Marks(store_id, *last)
+
+
+def publish(path: Path, marks: Marks) -> None:
+    """As its publisher does."""
+    file = MarkFile(mark_path(str(path)))
+    file.acknowledged(out_stream("a"), "today", marks.total, marks)
+    file.close()
+
+
+@pytest.mark.parametrize("lacks", ["", "orders", "fills", "changes", "store"])
+def test_of_a_shard_only_what_it_has_published_is_removed(path: Path, lacks: str) -> None:
+    store_of_runs(path, cancel=True)
+    january, february = marks_of(path, "january"), marks_of(path, "february")
+    assert all(0 < ours < theirs for ours, theirs in zip(january[1:], february[1:], strict=True))
+    with capture_logs() as lines:
+        prune_at_start(str(path), 1, "", "a")
+    (kept,) = lines
+    assert (kept["event"], kept["runs"], kept["published"]) == (
+        "store_keeps_unpublished", 2, "0:0:0"
+    )  # fmt: skip
+    if lacks == "store":
+        publish(path, february._replace(store="another"))
+    else:
+        publish(path, february._replace(**{lacks: getattr(february, lacks) - 1} if lacks else {}))
+    with capture_logs() as lines:
+        prune_at_start(str(path), 1, "", "a")
+    told = {line["event"]: line["runs"] for line in lines}
+    assert told == {
+        "": {"store_pruned": 2},
+        "store": {"store_keeps_unpublished": 2},
+    }.get(lacks, {"store_pruned": 1, "store_keeps_unpublished": 1})
+    assert verify(str(path)) == []
+
+
+def test_the_command_keeps_what_a_shard_has_not_published(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_of_runs(path)
+    monkeypatch.setenv("SHARD", "a")
+    Path(mark_path(str(path))).write_text("no database")
+    assert main(["store", "--store", str(path), "prune", "--keep-days", "1"]) == 0
+    assert "2 older runs kept: SHARD=a has not published them" in capsys.readouterr().out
+    monkeypatch.setenv("SHARD", "")
+    assert main(["store", "--store", str(path), "prune", "--keep-days", "1"]) == 0
+    assert "2 runs removed" in capsys.readouterr().out
 
 
 def test_a_store_in_use_is_not_pruned(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

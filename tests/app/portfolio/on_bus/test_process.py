@@ -321,11 +321,15 @@ def test_the_rights_of_its_own_user_are_enough(tmp_path: Path) -> None:
 
 
 def test_a_map_that_is_none_is_refused(tmp_path: Path) -> None:
-    with PortfolioProcess(Cluster(), tmp_path, shard_map="nowhere.json") as portfolio:
-        assert portfolio.process is not None
-        assert portfolio.process.wait(20) == 2
-        assert "SHARD_MAP=nowhere.json: " in portfolio.text()
-        portfolio.process = None
+    bus = Cluster()
+    try:
+        with PortfolioProcess(bus, tmp_path, shard_map="nowhere.json") as portfolio:
+            assert portfolio.process is not None
+            assert portfolio.process.wait(20) == 2
+            assert "SHARD_MAP=nowhere.json: " in portfolio.text()
+            portfolio.process = None
+    finally:
+        bus.close()
 
 
 def test_without_an_address_it_says_so(tmp_path: Path) -> None:
