@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from app.bus.link import names
-from app.bus.outbox.mark_file import mark_path, read_status
+from app.bus.outbox.mark_file import read_status
+from app.order_manager.store.files import mark_path
 from tests.app.bus.chaos.disk import Disk, may_mount
 from tests.app.bus.chaos.road import Road
 from tests.app.bus.feed.running import SHARDS, Feed, kill
