@@ -20,6 +20,7 @@ from nats.js import api
 from nats.js.errors import APIError
 
 from app.bus.link.connection import BusUnavailable, Link
+from app.bus.link.names import MARKS
 from app.bus.link.streams import ask
 from app.portfolio.service import Message
 
@@ -152,4 +153,5 @@ class Reader:
                 f"{self._stream}: message {self._count + 1} of the consumer was left out"
             )
         self._count = sequence.consumer
-        return Message(sequence.stream, message.data)
+        marks = (message.headers or {}).get(MARKS, "")
+        return Message(sequence.stream, message.data, marks)
