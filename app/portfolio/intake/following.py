@@ -9,6 +9,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import nats.errors
@@ -29,7 +30,7 @@ log = get_logger()
 
 NAME: Final = "portfolio"
 DISCOVER_S: Final = 5.0
-"""Between two looks for streams of new shards."""
+"""Between two looks for streams of new shards, and at the ends of those that are known."""
 PRICES_S: Final = 1.0
 RESEND_S: Final = 1.0
 """Before a control that the broker has not taken is offered again."""
@@ -48,6 +49,8 @@ class Progress:
     heard_s: float = 0.0
     level_s: float = 0.0
     """When the books last had all that the stream had."""
+    last_message_s: float = 0.0
+    """When the stream had its last message, order or fill: since 1970, by the broker's clock."""
     problem: str = ""
     to_go: int | None = None
     """Messages left of those that the stream had when this reader of it began; None: it has not
@@ -151,15 +154,17 @@ class Following:
                 started.add(shard)
                 group.create_task(self._follow(link, shard))
                 group.create_task(self._follow_prices(link, shard))
+            for shard in sorted(started):
+                await self._see_end(link, shard)
             await asyncio.sleep(DISCOVER_S)
 
     async def _found(self, link: Link) -> list[str]:
         """Shards whose stream exists; without the permission to ask, only those of the map."""
-        subject = f"{link.api}.STREAM.NAMES"
+        what = "STREAM.NAMES"
         request = json.dumps({"subject": names.fills_subject("*")}).encode()
-        asked = link.client.request(subject, request, timeout=REQUEST_TIMEOUT_S)
+        asked = link.client.request(f"{link.api}.{what}", request, timeout=REQUEST_TIMEOUT_S)
         try:
-            answer = json.loads((await streams.ask(link, subject, asked)).data)
+            answer = json.loads((await streams.ask(link, what, asked)).data)
         except BusRefused:
             if not self.progress:
                 raise
@@ -167,6 +172,17 @@ class Following:
         found = answer.get("streams") or []
         shards = [name.removeprefix(OUT_PREFIX) for name in found if name.startswith(OUT_PREFIX)]
         return [shard for shard in shards if names.SHARD_NAME.fullmatch(shard)]
+
+    async def _see_end(self, link: Link, shard: str) -> None:
+        """Learn when the stream had its last message: a shard that publishes no more has no lag."""
+        what = f"STREAM.INFO.{names.out_stream(shard)}"
+        asked = link.client.request(f"{link.api}.{what}", timeout=REQUEST_TIMEOUT_S)
+        with contextlib.suppress(BusUnavailable, ValueError):  # asked again soon
+            answer = json.loads((await streams.ask(link, what, asked)).data)
+            last = (answer.get("state") or {}).get("last_ts", "")
+            if last:
+                # An empty stream has a time long before 1970.
+                self.progress[shard].last_message_s = datetime.fromisoformat(last).timestamp()
 
     # ---- Fills
 
@@ -196,9 +212,8 @@ class Following:
     async def _start(self, link: Link, shard: str) -> ShardState:
         """Compare the stream with what the books have of it; returns where to go on."""
         name = names.out_stream(shard)
-        subject = f"{link.api}.STREAM.INFO.{name}"
         try:
-            info = await streams.ask(link, subject, link.js.stream_info(name))
+            info = await streams.ask(link, f"STREAM.INFO.{name}", link.js.stream_info(name))
         except NotFoundError:
             with contextlib.suppress(NotStored):  # looked at again within a second
                 self._portfolio.caught_up(shard)  # there is nothing to read

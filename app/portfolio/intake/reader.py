@@ -99,10 +99,10 @@ class Reader:
             mem_storage=True,
             num_replicas=1,
         )
-        subject = f"{self._link.api}.CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
+        what = f"CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
         made = self._link.js.add_consumer(self._stream, config)
         try:
-            info = await ask(self._link, subject, made)
+            info = await ask(self._link, what, made)
         except APIError as error:
             raise BusUnavailable(f"{self._stream}: {error.description}") from None
         return info.num_pending or 0

@@ -103,6 +103,9 @@ def _shard_view(
         "lag_s": None if lag_s is None else round(lag_s, 3),
         **{name: getattr(state, name) for name in ("seq", "fills", "repeats", "refused", "lost")},
         "last_fill_ms": state.last_fill_ns // 1_000_000 or None,
+        "last_message_ms": round(progress.last_message_s * 1000)
+        if progress.last_message_s > 0
+        else None,
         "run": latest.run if latest else None,
         "symbols": total.held,
         "exposure": ALL.amount_text(total.exposure),
