@@ -15,6 +15,7 @@ from app.config.settings import Settings
 from app.portfolio.intake import following
 from app.portfolio.intake.following import Following
 from app.portfolio.intake.reader import Batch
+from app.portfolio.page.view import state_view
 from app.portfolio.service import Portfolio
 from app.portfolio.state import ShardState
 from tests.app.portfolio.fill_messages import Told
@@ -60,6 +61,21 @@ def follow(
             await task
 
     asyncio.run(run())
+
+
+def test_the_state_has_older_runs_apart(tmp_path: Path) -> None:
+    portfolio = opened(tmp_path / "p.sqlite3")
+    settings = Settings(bus_url="nats://127.0.0.1:1")
+    follows = Following(portfolio, bus_access(settings), settings, ["a"])
+    lost = Told(fill_no=2, price=90 * 10**9, side="SELL")
+    portfolio.take("a", messages(Told(), lost, Told(run="s", fill_no=3, qty=1)))
+    state = state_view(portfolio, follows)
+    assert state["shards"][0]["run"] == "s"
+    assert (state["total"]["exposure"], state["total"]["pnl"]) == ("100.00", "0.00")
+    (older,) = state["older_runs"]
+    assert older | {"shard": "a", "run": "r", "store": "one", "fills": 2} == older
+    assert (older["pnl"], older["turnover"]) == ("-100.00", "1900.00")
+    portfolio.state.close()
 
 
 def test_who_may_not_list_the_streams_knows_the_shards_of_the_map(tmp_path: Path) -> None:
