@@ -162,6 +162,8 @@ def test_a_breach_by_price_is_told_once_when_the_file_could_not_be_written(
         with pytest.raises(NotStored):
             portfolio.look()
     portfolio.look()
+    assert list(portfolio.watch.active) == ["exposure"]
+    portfolio.see_prices({"AAPL": 200 * 10**9})
     portfolio.take("a", messages(Told(fill_no=2, qty=1), first=2))
     assert len(portfolio.state.last_controls(5)) == 1
     assert len(portfolio.state.last_breaches(5)) == 1
