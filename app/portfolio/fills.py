@@ -5,6 +5,7 @@ quantities are counted in units of 1e-9 and all amounts in units of 1e-18; both 
 exact, because no shard has more than nine decimals.
 """
 
+import re
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -17,6 +18,8 @@ from app.model.symbols import symbol_problem
 ALL: Final = Scale(QTY_DECIMALS_MAX)
 """How quantities and amounts are counted here."""
 RUN_MAX: Final = 128
+MARKS: Final = re.compile(r"([0-9A-Za-z._-]{1,64})(?::[0-9]{1,19}){3}")
+"""The header of that name (app/bus/outbox/rows.py); it begins with the id of the order store."""
 BYTES_MAX: Final = 16 * 1024
 """Of a message; the shard's own have less than 1 KB."""
 
@@ -49,7 +52,8 @@ class Fill(NamedTuple):
     """One execution.
 
     ``qty``: units of 1e-9; ``price``: units of 1e-9; costs: units of 1e-18; ``at_ns``: when the
-    shard executed it, since 1970, UTC.
+    shard executed it, since 1970, UTC; ``store``: the id of the order store that has it, empty if
+    its message does not say.
     """
 
     run: str
@@ -63,17 +67,21 @@ class Fill(NamedTuple):
     slippage: int
     impact: int
     borrow: int
+    store: str = ""
 
 
 _DECODER: Final = msgspec.json.Decoder(FillMessage)
 
 
-def decode_fill(data: bytes) -> Fill:
-    """The fill of a message.
+def decode_fill(data: bytes, marks: str = "") -> Fill:
+    """The fill of a message; ``marks``: its header ``Marks``, empty if it has none.
 
     Raises:
         FillError: it is none.
     """
+    store = MARKS.fullmatch(marks)
+    if marks and not store:
+        raise FillError(f"header Marks={marks[:80]!r}: must be STORE:ORDERS:FILLS:CHANGES")
     if len(data) > BYTES_MAX:
         raise FillError(f"{len(data)} bytes: a fill has at most {BYTES_MAX}")
     try:
@@ -102,4 +110,5 @@ def decode_fill(data: bytes) -> Fill:
         int(found.slippage) * to_all,
         int(found.impact) * to_all,
         int(found.borrow) * to_all,
+        store[1] if store else "",
     )

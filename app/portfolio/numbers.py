@@ -55,6 +55,11 @@ class Numbers:
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
 
     @property
+    def last(self) -> int:
+        """The largest; 0 if there is none."""
+        return self._lasts[-1] if self._lasts else 0
+
+    @property
     def missing(self) -> int:
         """How many numbers between the smallest and the largest are not there."""
         return self._lasts[-1] - self._firsts[0] + 1 - len(self) if self._firsts else 0

@@ -14,12 +14,13 @@ from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_erro
 from app.config.settings import Settings, SettingsError
 from app.dashboard.serving.access import Access, require_token
 from app.dashboard.serving.server import make_server, open_port
+from app.portfolio.books_file import StateError
 from app.portfolio.intake.following import Following
 from app.portfolio.limits import limits_of
 from app.portfolio.page.counts import Counts
 from app.portfolio.page.web import Web
 from app.portfolio.service import NotStored, Portfolio
-from app.portfolio.state import State, StateError, state_path
+from app.portfolio.state import State, state_path
 from app.runtime.lifecycle import EXIT_FAULT, EXIT_OK, POLL_S, FatalError, Stop
 from app.runtime.log import get_logger, setup_logging
 from app.runtime.process import log_stopped, one_line

@@ -6,13 +6,13 @@ follow from it.  Only then may a control be sent.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import apsw
 
 from app.model.timestamps import DAY_NS
-from app.portfolio.books import Key
+from app.portfolio.books import RunKey
 from app.portfolio.fills import FillError, decode_fill
 from app.portfolio.limits import Breach, Limit, Watch, values_of
 from app.portfolio.state import Control, ShardState, State
@@ -22,13 +22,32 @@ log = get_logger()
 
 REFUSED_LOGGED: Final = 5
 """Messages of a shard that are no fills: so many get a line each, the others are counted."""
+SILENT_MAX_S: Final = 30.0
+"""Limits wait no longer for a shard of which nothing has come for so long."""
+WAIT_MAX_S: Final = 600.0
+"""Nor for one that has not caught up within this, whatever comes."""
 
 
 class Message(NamedTuple):
-    """One message of a shard's stream; ``seq``: its sequence there."""
+    """One message of a shard's stream.  ``seq``: its sequence there; ``marks``: its header
+    ``Marks``, which names the order store."""
 
     seq: int
     data: bytes
+    marks: str = ""
+
+
+class Wait:
+    """A shard that catches up; times are those of CLOCK_MONOTONIC."""
+
+    __slots__ = ("began_s", "heard_s")
+
+    def __init__(self, now_s: float) -> None:
+        self.began_s = self.heard_s = now_s
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether it has taken too long."""
+        return now_s - self.heard_s > SILENT_MAX_S or now_s - self.began_s > WAIT_MAX_S
 
 
 class NotStored(Exception):
@@ -39,11 +58,16 @@ class Portfolio:
     """Books, limits and controls, and the file that has them."""
 
     def __init__(
-        self, state: State, limits: list[Limit], clock_ns: Callable[[], int] = time.time_ns
+        self,
+        state: State,
+        limits: list[Limit],
+        clock_ns: Callable[[], int] = time.time_ns,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.state, self._limits, self._clock_ns = state, limits, clock_ns
-        self._waiting: set[str] = set()
-        """Shards whose stream has more than the books, as far as was known at the start."""
+        self.state, self._limits = state, limits
+        self._clock_ns, self._monotonic_s = clock_ns, monotonic_s
+        self._waiting: dict[str, Wait] = {}
+        """Shards whose stream has more than the books, as far as was known when it was asked."""
         self.unsent = 0
         """Controls that a stream does not have yet."""
         self.reload()
@@ -66,19 +90,32 @@ class Portfolio:
     def behind(self, shard: str) -> None:
         """The stream has more for a shard than the books: limits wait until :meth:`caught_up`.
 
-        Else a start from an empty file would pass in review each limit that was passed long ago.
+        Else a start from an empty file, or the first messages after an hour without the bus, would
+        pass in review each limit that was passed long ago.  They wait for :data:`SILENT_MAX_S`
+        without a message at most, and for :data:`WAIT_MAX_S` altogether.
         """
-        self._waiting.add(shard)
+        now_s = self._monotonic_s()
+        self._waiting.setdefault(shard, Wait(now_s)).heard_s = now_s
 
     def caught_up(self, shard: str) -> None:
-        """The books have what the stream had when it was first asked, or it cannot be asked.
+        """The books have what the stream had when it was asked, or there is no stream.
 
         Raises:
             NotStored: as :meth:`look`; it is looked again soon.
         """
-        if shard in self._waiting:
-            self._waiting.discard(shard)
+        if self._waiting.pop(shard, None):
             self.look()
+
+    def _end_waits(self) -> None:
+        """Whoever cannot be read holds back no limit forever: what is known is judged."""
+        now_s = self._monotonic_s()
+        for shard in [each for each, wait in self._waiting.items() if wait.is_over(now_s)]:
+            del self._waiting[shard]
+            log.warning(
+                "limits_wait_no_longer",
+                shard=shard,
+                reason="its stream was not read to its end in time: what is known is judged",
+            )
 
     @property
     def judges(self) -> bool:
@@ -124,21 +161,17 @@ class Portfolio:
         Raises:
             NotStored: nothing of the batch was taken; offer it again.
         """
-        before = self.know(shard)
-        keys: set[Key] = set()
-        runs: set[Key] = set()
-        day = self.books.day
-        after = before
+        before = after = self.know(shard)
         for message in messages:
             if message.seq > after.seq:
-                after = self._take_one(after, message, keys, runs)
+                after = self._take_one(after, message)
         if after == before:
             return 0
-        if self.books.day != day:  # every holding has another opening
-            keys = set(self.books.holdings)
+        if wait := self._waiting.get(shard):
+            wait.heard_s = self._monotonic_s()
         try:
             with self.state.change():
-                self.state.write_books(self.books, keys, runs)
+                self.state.write_books(self.books)
                 self.state.write_shard(after)
                 self.shards[shard] = after
                 self._judge()
@@ -147,19 +180,17 @@ class Portfolio:
             raise NotStored(str(error)) from error
         return after.fills - before.fills
 
-    def _take_one(
-        self, shard: ShardState, message: Message, keys: set[Key], runs: set[Key]
-    ) -> ShardState:
+    def _take_one(self, shard: ShardState, message: Message) -> ShardState:
         try:
-            fill = decode_fill(message.data)
+            fill = decode_fill(message.data, message.marks)
         except FillError as error:
             if shard.refused < REFUSED_LOGGED:
                 log.error("fill_refused", shard=shard.shard, seq=message.seq, reason=str(error))
             return shard._replace(seq=message.seq, refused=shard.refused + 1)
+        latest = self.books.current.get(shard.shard)
         if not self.books.apply(shard.shard, fill):
             return shard._replace(seq=message.seq, repeats=shard.repeats + 1)
-        keys.add((shard.shard, fill.symbol))
-        runs.add((shard.shard, fill.run))
+        _say_run(latest, self.books.current[shard.shard])
         return shard._replace(
             seq=message.seq,
             fills=shard.fills + 1,
@@ -174,12 +205,24 @@ class Portfolio:
         """
         try:
             with self.state.change():
-                if self.books.begin_day(self._clock_ns() // DAY_NS):
-                    self.state.write_books(self.books, self.books.holdings, ())
+                self.books.begin_day(self._clock_ns() // DAY_NS)
+                self.state.write_books(self.books)
+                self._end_waits()
                 self._judge()
         except apsw.Error as error:
             self.reload()
             raise NotStored(str(error)) from error
+
+    def see_prices(self, prices: Mapping[str, int]) -> None:
+        """Prices of the market, units of 1e-9, by symbol; they count from the next look on.
+
+        Raises:
+            NotStored: nothing has changed; see them again.
+        """
+        now_ns = self._clock_ns()
+        if now_ns // DAY_NS > self.books.day:
+            self.look()  # the day begins at the prices before these
+        self.books.set_market(prices, now_ns)
 
     # ---- Limits
 
@@ -223,3 +266,20 @@ class Portfolio:
         except apsw.Error as error:
             raise NotStored(str(error)) from error
         self.unsent -= 1
+
+
+def _say_run(before: RunKey | None, now: RunKey) -> None:
+    """Log that another run is the shard's latest."""
+    if before is None or before == now:
+        return
+    if before.store != now.store:
+        log.error(
+            "order_store_changed",
+            shard=now.shard,
+            was=before.store,
+            now=now.store,
+            run=now.run,
+            fix="if nobody has replaced it: find out who publishes as this shard",
+        )
+    else:
+        log.info("run_replaced", shard=now.shard, was=before.run, now=now.run)

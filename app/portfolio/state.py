@@ -12,20 +12,19 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import apsw
 
 from app.config.settings import Settings
-from app.model.position import Position
-from app.portfolio.books import Books, Key
+from app.portfolio import books_file
+from app.portfolio.books import Books
+from app.portfolio.books_file import APPLICATION_ID, VERSION, StateError
 from app.portfolio.limits import Breach
-from app.portfolio.numbers import Numbers
+from app.runtime.log import get_logger
 
-APPLICATION_ID: Final = 0x50465442
-"""``PRAGMA application_id``, ASCII "PFTB"."""
-VERSION: Final = 1
+log = get_logger()
 
 _SCHEMA: Final = """
 CREATE TABLE facts(name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
@@ -39,31 +38,6 @@ CREATE TABLE shards(
   refused INTEGER NOT NULL,
   lost INTEGER NOT NULL,
   last_fill_ns INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE seen(
-  shard TEXT NOT NULL,
-  run TEXT NOT NULL,
-  first INTEGER NOT NULL,
-  last INTEGER NOT NULL,
-  PRIMARY KEY(shard, run, first)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE holdings(
-  shard TEXT NOT NULL,
-  symbol TEXT NOT NULL,
-  before INTEGER NOT NULL,
-  qty TEXT NOT NULL,
-  cost TEXT NOT NULL,
-  mark INTEGER NOT NULL,
-  fill_no INTEGER NOT NULL,
-  fees TEXT NOT NULL,
-  slippage TEXT NOT NULL,
-  impact TEXT NOT NULL,
-  borrow TEXT NOT NULL,
-  turnover TEXT NOT NULL,
-  since_ns INTEGER,
-  PRIMARY KEY(shard, symbol, before)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE breaches(
@@ -88,10 +62,6 @@ CREATE TABLE controls(
 ) STRICT;
 CREATE INDEX controls_unsent ON controls(at_ns) WHERE arrived_ns IS NULL;
 """
-
-
-class StateError(Exception):
-    """The file cannot be used; the message names it and a way out."""
 
 
 class ShardState(NamedTuple):
@@ -173,6 +143,8 @@ class State:
             db.pragma("synchronous", "FULL")
             if version == 0:
                 self._create()
+            elif version < VERSION:
+                self._read_again(version)
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StateError(
                 f"{path}: damaged ({error}); move it away, and the portfolio reads the streams "
@@ -182,10 +154,22 @@ class State:
     def _create(self) -> None:
         with self._db:
             self._db.execute(_SCHEMA)
+            self._db.execute(books_file.SCHEMA)
             self._db.execute(
                 "INSERT INTO facts VALUES('name', ?), ('day', 0)", (secrets.token_hex(4),)
             )
             self._db.pragma("application_id", APPLICATION_ID)
+            self._db.pragma("user_version", VERSION)
+
+    def _read_again(self, version: int) -> None:
+        """Books of version 1 have all runs in one sum: they are made from the streams again."""
+        log.warning("books_read_again", path=self.path, version=version, now=VERSION)
+        with self._db:
+            self._db.execute("DROP TABLE holdings; DROP TABLE seen")
+            self._db.execute(books_file.SCHEMA)
+            self._db.execute(
+                "UPDATE shards SET seq = 0, fills = 0, repeats = 0, refused = 0, lost = 0"
+            )
             self._db.pragma("user_version", VERSION)
 
     def close(self) -> None:
@@ -208,27 +192,11 @@ class State:
 
     def load_books(self) -> Books:
         """The books as of the last transaction."""
-        return load_books(self._db)
+        return books_file.load(self._db)
 
-    def write_books(self, books: Books, keys: Iterable[Key], runs: Iterable[Key]) -> None:
-        """Write the holdings of ``keys`` and the numbers of ``runs`` (shard and run)."""
-        self._db.execute("UPDATE facts SET value = ? WHERE name = 'day'", (books.day,))
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO holdings VALUES({','.join('?' * 13)})",
-            [
-                _holding_row(*key, before, position)
-                for key in keys
-                for before, position in enumerate(
-                    (books.holdings[key].now, books.holdings[key].before)
-                )
-            ],
-        )
-        for shard, run in runs:
-            self._db.execute("DELETE FROM seen WHERE shard = ? AND run = ?", (shard, run))
-            self._db.executemany(
-                "INSERT INTO seen VALUES(?, ?, ?, ?)",
-                [(shard, run, *each) for each in books.seen[shard, run]],
-            )
+    def write_books(self, books: Books) -> None:
+        """Write what is newer than the file; part of a transaction."""
+        books_file.save(self._db, books)
 
     def load_shards(self) -> dict[str, ShardState]:
         """By name."""
@@ -298,24 +266,6 @@ class State:
         )
 
 
-def _holding_row(shard: str, symbol: str, before: int, position: Position) -> tuple[object, ...]:
-    return (
-        shard,
-        symbol,
-        before,
-        str(position.qty),
-        str(position.cost),
-        position.mark,
-        position.fill_no,
-        str(position.fees),
-        str(position.slippage),
-        str(position.impact),
-        str(position.borrow),
-        str(position.turnover),
-        position.since_ns,
-    )
-
-
 def _take_lease(path: str) -> int:
     lease = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     try:
@@ -326,50 +276,3 @@ def _take_lease(path: str) -> int:
             f"{path}: another portfolio has this file; stop it, or set another PORTFOLIO_STORE_PATH"
         ) from None
     return lease
-
-
-def load_books(db: apsw.Connection) -> Books:
-    """The books as of the last transaction."""
-    books = Books()
-    books.day = int(db.execute("SELECT value FROM facts WHERE name = 'day'").get)
-    rows = db.execute(
-        "SELECT shard, symbol, before, qty, cost, mark, fill_no, fees, slippage, impact, "
-        "borrow, turnover, since_ns FROM holdings"
-    )
-    for shard, symbol, before, qty, cost, mark, fill_no, *costs, since_ns in rows:
-        position = Position(int(qty), int(cost), 0, mark, fill_no, *map(int, costs))
-        position.since_ns = since_ns
-        holding = books.hold(shard, symbol)
-        if before:
-            holding.before = position
-        else:
-            holding.now = position
-    ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for shard, run, first, last in db.execute(
-        "SELECT shard, run, first, last FROM seen ORDER BY shard, run, first"
-    ):
-        ranges.setdefault((shard, run), []).append((first, last))
-    books.seen = {key: Numbers(each) for key, each in ranges.items()}
-    return books
-
-
-def read_books(path: str) -> Books:
-    """The books of a file that a portfolio may have open.
-
-    Raises:
-        StateError: it is no file of a portfolio, or of another version.
-    """
-    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        db.set_busy_timeout(5000)
-        if int(db.pragma("application_id")) != APPLICATION_ID:
-            raise StateError(f"{path}: not the file of a portfolio")
-        if (version := int(db.pragma("user_version"))) != VERSION:
-            raise StateError(f"{path}: of version {version}, this program knows {VERSION}")
-        with db:  # one snapshot for all tables
-            books = load_books(db)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise StateError(f"{path}: damaged ({error})") from None
-    finally:
-        db.close()
-    return books

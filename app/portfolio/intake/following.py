@@ -9,6 +9,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import nats.errors
@@ -18,7 +19,6 @@ from app.bus.link import names, streams
 from app.bus.link.access import Access
 from app.bus.link.connection import REQUEST_TIMEOUT_S, BusRefused, BusUnavailable, Link
 from app.config.settings import Settings
-from app.portfolio.books import Books
 from app.portfolio.intake.prices import has_ticks, last_prices
 from app.portfolio.intake.reader import SILENCE_S, Batch, Reader
 from app.portfolio.service import NotStored, Portfolio
@@ -30,7 +30,7 @@ log = get_logger()
 
 NAME: Final = "portfolio"
 DISCOVER_S: Final = 5.0
-"""Between two looks for streams of new shards."""
+"""Between two looks for streams of new shards, and at the ends of those that are known."""
 PRICES_S: Final = 1.0
 RESEND_S: Final = 1.0
 """Before a control that the broker has not taken is offered again."""
@@ -49,9 +49,12 @@ class Progress:
     heard_s: float = 0.0
     level_s: float = 0.0
     """When the books last had all that the stream had."""
+    last_message_s: float = 0.0
+    """When the stream had its last message, order or fill: since 1970, by the broker's clock."""
     problem: str = ""
     to_go: int | None = None
-    """Messages left of those that the stream had when it was first read; None: not read yet."""
+    """Messages left of those that the stream had when this reader of it began; None: it has not
+    heard yet."""
 
     def take(self, messages: int, pending: int, now_s: float) -> bool:
         """A batch is in the books; True once they have what the stream had at first."""
@@ -118,8 +121,6 @@ class Following:
                 self.link = None
                 for each in self.progress.values():
                     each.reading = False
-            for shard in self.progress:
-                self._without(shard)
             await asyncio.sleep(self._backoff.delay_s())
 
     @property
@@ -153,15 +154,17 @@ class Following:
                 started.add(shard)
                 group.create_task(self._follow(link, shard))
                 group.create_task(self._follow_prices(link, shard))
+            for shard in sorted(started):
+                await self._see_end(link, shard)
             await asyncio.sleep(DISCOVER_S)
 
     async def _found(self, link: Link) -> list[str]:
         """Shards whose stream exists; without the permission to ask, only those of the map."""
-        subject = f"{link.api}.STREAM.NAMES"
+        what = "STREAM.NAMES"
         request = json.dumps({"subject": names.fills_subject("*")}).encode()
-        asked = link.client.request(subject, request, timeout=REQUEST_TIMEOUT_S)
+        asked = link.client.request(f"{link.api}.{what}", request, timeout=REQUEST_TIMEOUT_S)
         try:
-            answer = json.loads((await streams.ask(link, subject, asked)).data)
+            answer = json.loads((await streams.ask(link, what, asked)).data)
         except BusRefused:
             if not self.progress:
                 raise
@@ -169,6 +172,17 @@ class Following:
         found = answer.get("streams") or []
         shards = [name.removeprefix(OUT_PREFIX) for name in found if name.startswith(OUT_PREFIX)]
         return [shard for shard in shards if names.SHARD_NAME.fullmatch(shard)]
+
+    async def _see_end(self, link: Link, shard: str) -> None:
+        """Learn when the stream had its last message: a shard that publishes no more has no lag."""
+        what = f"STREAM.INFO.{names.out_stream(shard)}"
+        asked = link.client.request(f"{link.api}.{what}", timeout=REQUEST_TIMEOUT_S)
+        with contextlib.suppress(BusUnavailable, ValueError):  # asked again soon
+            answer = json.loads((await streams.ask(link, what, asked)).data)
+            last = (answer.get("state") or {}).get("last_ts", "")
+            if last:
+                # An empty stream has a time long before 1970.
+                self.progress[shard].last_message_s = datetime.fromisoformat(last).timestamp()
 
     # ---- Fills
 
@@ -178,6 +192,7 @@ class Following:
         backoff = Backoff(self._settings.reconnect_delay_ms, self._settings.reconnect_delay_ms_max)
         while True:
             try:
+                progress.to_go = None
                 state = await self._start(link, shard)
                 reader = Reader(
                     link, names.out_stream(shard), names.fills_subject(shard), state.seq
@@ -192,16 +207,16 @@ class Following:
                 if progress.problem != str(error):
                     log.warning("shard_not_read", shard=shard, reason=str(error))
                 progress.problem, progress.reading = str(error), False
-                self._without(shard)
             await asyncio.sleep(backoff.delay_s())
 
     async def _start(self, link: Link, shard: str) -> ShardState:
         """Compare the stream with what the books have of it; returns where to go on."""
         name = names.out_stream(shard)
-        subject = f"{link.api}.STREAM.INFO.{name}"
         try:
-            info = await streams.ask(link, subject, link.js.stream_info(name))
+            info = await streams.ask(link, f"STREAM.INFO.{name}", link.js.stream_info(name))
         except NotFoundError:
+            with contextlib.suppress(NotStored):  # looked at again within a second
+                self._portfolio.caught_up(shard)  # there is nothing to read
             raise BusUnavailable(f"there is no stream {name} yet") from None
         except APIError as error:
             raise BusUnavailable(f"{name}: {error.description}") from None
@@ -220,22 +235,19 @@ class Following:
         Raises:
             NotStored: it is not in them.
         """
+        if progress.to_go is None and batch.pending:
+            self._portfolio.behind(shard)
         self._portfolio.take(shard, batch.messages)
         if progress.take(len(batch.messages), batch.pending, time.monotonic()):
             self._portfolio.caught_up(shard)
         self.wake()
-
-    def _without(self, shard: str) -> None:
-        """Whoever cannot be read holds back no limit: what is known is judged."""
-        with contextlib.suppress(NotStored):  # looked at again within a second
-            self._portfolio.caught_up(shard)
 
     # ---- Prices
 
     async def _follow_prices(self, link: Link, shard: str) -> None:
         """Ask for the last ticks; a shard without the stream, or closed to us, has no prices."""
         stream, subject = names.md_stream(shard), names.md_subject(shard)
-        parsed: tuple[int, Books] | None = None
+        portfolio, parsed = self._portfolio, (0, self._portfolio.books)
         while not link.denied(f"{link.api}.DIRECT.GET.{stream}.{subject}"):
             await asyncio.sleep(PRICES_S)
             try:
@@ -245,11 +257,12 @@ class Following:
                     message = await link.js.get_msg(stream, message.seq - 1, direct=True)
             except (nats.errors.Error, APIError, TimeoutError, OSError):
                 continue
-            books = self._portfolio.books
+            books = portfolio.books
             if message.data and parsed != (message.seq, books):
                 parsed = message.seq or 0, books
-                wanted = {s.encode() for owner, s in books.holdings if owner == shard}
-                books.set_market(last_prices(message.headers, message.data, wanted))
+                wanted = {symbol.encode() for symbol in books.holdings_of(shard)}
+                with contextlib.suppress(NotStored):  # the next message has them
+                    portfolio.see_prices(last_prices(message.headers, message.data, wanted))
 
     # ---- Controls
 

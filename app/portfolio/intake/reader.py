@@ -20,6 +20,7 @@ from nats.js import api
 from nats.js.errors import APIError
 
 from app.bus.link.connection import BusUnavailable, Link
+from app.bus.link.names import MARKS
 from app.bus.link.streams import ask
 from app.portfolio.service import Message
 
@@ -98,10 +99,10 @@ class Reader:
             mem_storage=True,
             num_replicas=1,
         )
-        subject = f"{self._link.api}.CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
+        what = f"CONSUMER.CREATE.{self._stream}.{self._name}.{self._subject}"
         made = self._link.js.add_consumer(self._stream, config)
         try:
-            info = await ask(self._link, subject, made)
+            info = await ask(self._link, what, made)
         except APIError as error:
             raise BusUnavailable(f"{self._stream}: {error.description}") from None
         return info.num_pending or 0
@@ -152,4 +153,5 @@ class Reader:
                 f"{self._stream}: message {self._count + 1} of the consumer was left out"
             )
         self._count = sequence.consumer
-        return Message(sequence.stream, message.data)
+        marks = (message.headers or {}).get(MARKS, "")
+        return Message(sequence.stream, message.data, marks)

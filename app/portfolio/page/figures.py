@@ -45,6 +45,9 @@ class PortfolioCollector(Collector):
         pending = _labeled("lag_messages", "fills that the stream has and the books have not")
         lag = _labeled("lag_seconds", "for how long the books have not had all of the stream")
         age = _labeled("last_fill_age_seconds", "age of the latest fill")
+        last = _labeled(
+            "last_message_age_seconds", "age of the last order or fill that the stream has"
+        )
         counters = {
             "fills": "fills in the books",
             "repeats": "messages whose fill the books had already",
@@ -63,9 +66,11 @@ class PortfolioCollector(Collector):
                 lag.add_metric([shard], lag_s)
             if state.last_fill_ns:
                 age.add_metric([shard], max(0.0, time.time() - state.last_fill_ns / 1e9))
+            if progress.last_message_s > 0:
+                last.add_metric([shard], max(0.0, time.time() - progress.last_message_s))
             for name, family in families.items():
                 family.add_metric([shard], getattr(state, name))
-        yield from (reading, pending, lag, age, *families.values())
+        yield from (reading, pending, lag, age, last, *families.values())
 
     def _limits(self) -> Iterator[Metric]:
         portfolio = self._portfolio

@@ -4,11 +4,12 @@ Quantities and amounts are exact decimal text, so nothing is lost on the way.
 """
 
 import time
+from itertools import islice
 from typing import Any, Final
 
 from app.model.money import money_text
 from app.model.position import COST_NAMES
-from app.portfolio.books import Line, Total
+from app.portfolio.books import Books, Line, Total
 from app.portfolio.fills import ALL
 from app.portfolio.intake.following import Following, Progress
 from app.portfolio.limits import values_of
@@ -16,7 +17,7 @@ from app.portfolio.service import Portfolio
 from app.portfolio.state import ShardState
 
 SHOWN_MAX: Final = 20
-"""Breaches and controls, the latest."""
+"""Breaches, controls and older runs, the latest."""
 
 
 def line_view(line: Line) -> dict[str, str]:
@@ -60,6 +61,7 @@ def state_view(portfolio: Portfolio, following: Following) -> dict[str, Any]:
         },
         "shards": shards,
         "symbols": _symbols_view(portfolio, lines),
+        "older_runs": _older_runs_view(portfolio.books),
         "total": profit_view(books.total()) | {"exposure": ALL.amount_text(books.total().exposure)},
         "limits": _limits_view(portfolio),
         "breaches": [
@@ -92,6 +94,7 @@ def _shard_view(
     state: ShardState = portfolio.shards[shard]
     total = portfolio.books.total(shard)
     lag_s = progress.lag_s(now_s)
+    latest = portfolio.books.current.get(shard)
     return {
         "shard": shard,
         "reading": progress.reading,
@@ -100,6 +103,10 @@ def _shard_view(
         "lag_s": None if lag_s is None else round(lag_s, 3),
         **{name: getattr(state, name) for name in ("seq", "fills", "repeats", "refused", "lost")},
         "last_fill_ms": state.last_fill_ns // 1_000_000 or None,
+        "last_message_ms": round(progress.last_message_s * 1000)
+        if progress.last_message_s > 0
+        else None,
+        "run": latest.run if latest else None,
         "symbols": total.held,
         "exposure": ALL.amount_text(total.exposure),
         **profit_view(total),
@@ -108,11 +115,26 @@ def _shard_view(
 
 def _symbols_view(portfolio: Portfolio, lines: dict[str, Line]) -> list[dict[str, Any]]:
     held: dict[str, dict[str, str]] = {}
-    for (shard, symbol), holding in sorted(portfolio.books.holdings.items()):
-        held.setdefault(symbol, {})[shard] = ALL.qty_text(holding.now.qty)
+    for shard in portfolio.books.shards():
+        for symbol, holding in portfolio.books.holdings_of(shard).items():
+            held.setdefault(symbol, {})[shard] = ALL.qty_text(holding.now.qty)
     return [
         {"symbol": symbol, **line_view(line), "shards": held[symbol]}
         for symbol, line in lines.items()
+    ]
+
+
+def _older_runs_view(books: Books) -> list[dict[str, Any]]:
+    """What shards had when a later run followed, valued at each run's own last fills."""
+    return [
+        {
+            "shard": key.shard,
+            "run": key.run,
+            "store": key.store,
+            "fills": len(books.runs[key].numbers),
+            **profit_view(books.run_total(key)),
+        }
+        for key in islice(books.older_runs(), SHOWN_MAX)
     ]
 
 

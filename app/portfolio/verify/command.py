@@ -11,8 +11,9 @@ import click
 from app.bus.link.names import SHARD_NAME
 from app.config.loading import settings_or_exit
 from app.order_manager.store.schema import StoreError
-from app.portfolio.state import StateError, read_books, state_path
-from app.portfolio.verify.stores import books_of_stores, differences, summary
+from app.portfolio.books_file import StateError, read_books
+from app.portfolio.state import state_path
+from app.portfolio.verify.stores import books_of_stores, differences, not_compared, summary
 from app.runtime.metrics.tables import plain_text, table
 
 SHOWN_MAX: Final = 40
@@ -48,7 +49,8 @@ def stores_of(texts: tuple[str, ...]) -> dict[str, str]:
 def verify(stores: tuple[str, ...], books: str | None) -> int:
     """Compare the books with the sum of all order stores.
 
-    A running portfolio may be compared: what it has not read yet is shown as missing fills.
+    Run by run. A running portfolio may be compared: what it has not read yet is shown as missing
+    fills. An older run that its store no longer has is named and not compared.
     """
     named = stores_of(stores)
     path = books or state_path(settings_or_exit("portfolio"))
@@ -60,8 +62,10 @@ def verify(stores: tuple[str, ...], books: str | None) -> int:
         print(f"portfolio: {error}", file=sys.stderr)
         return 1
     shards = sorted(named)
-    head = ("shard", "fills", "symbols held", "exposure", "PnL")
-    print(plain_text(table(head, list(summary(expected, shards)))))
+    head = ("shard", "run", "fills", "symbols held", "exposure", "PnL")
+    print(plain_text(table(head, list(summary(expected)))))
+    for note in not_compared(found, expected, shards):
+        print(note)
     wrong = list(differences(found, expected, shards))
     for each in wrong[:SHOWN_MAX]:
         print(each)

@@ -6,10 +6,9 @@ from typing import Final, NamedTuple
 import apsw
 
 from app.model.money import QTY_DECIMALS_MAX
-from app.model.position import Position
 from app.order_manager.store.schema import scale_of
 from app.order_manager.store.tools import reading
-from app.portfolio.books import Books
+from app.portfolio.books import Books, Holding, Run, RunKey, Total
 from app.portfolio.fills import ALL, Fill
 from app.portfolio.numbers import Numbers
 
@@ -36,9 +35,12 @@ class Difference(NamedTuple):
 def store_fills(connection: apsw.Connection) -> Iterator[Fill]:
     """All fills of an order store, in the units of the portfolio."""
     to_all = 10 ** (QTY_DECIMALS_MAX - scale_of(connection).decimals)
+    store = str(connection.execute("SELECT store_id FROM identity").get)
     for run, no, at_ns, symbol, side, qty, price, *costs in connection.execute(_FILLS):
         fee, slippage, impact, borrow = (int(cost) * to_all for cost in costs)
-        yield Fill(run, no, at_ns, symbol, side, qty * to_all, price, fee, slippage, impact, borrow)
+        yield Fill(
+            run, no, at_ns, symbol, side, qty * to_all, price, fee, slippage, impact, borrow, store
+        )
 
 
 def books_of_stores(stores: Mapping[str, str]) -> Books:
@@ -55,38 +57,45 @@ def books_of_stores(stores: Mapping[str, str]) -> Books:
     return books
 
 
-def count(books: Books, shard: str) -> int:
-    """Fills of a shard."""
-    return sum(len(numbers) for (owner, _), numbers in books.seen.items() if owner == shard)
-
-
 def differences(found: Books, stores: Books, shards: list[str]) -> Iterator[Difference]:
-    """In what the portfolio's books (``found``) differ from the stores'."""
-    for shard in shards:
-        runs = {run for owner, run in (*found.seen, *stores.seen) if owner == shard}
-        for run in sorted(runs):
-            has, wants = (books.seen.get((shard, run), Numbers()) for books in (found, stores))
-            if list(has) != list(wants):
-                yield Difference(shard, f"fills of run {run}", _ranges(has), _ranges(wants))
-        symbols = {s for owner, s in (*found.holdings, *stores.holdings) if owner == shard}
-        for symbol in sorted(symbols):
-            yield from _of_symbol(found, stores, shard, symbol)
-    unknown = {owner for owner, _ in found.seen} - set(shards)
-    for shard in sorted(unknown):
-        yield Difference(shard, "fills", str(count(found, shard)), "not named")
+    """In what the portfolio's books (``found``) differ from the stores', run by run."""
+    for key in sorted(found.runs.keys() | stores.runs.keys()):
+        if key.shard in shards and not _is_gone(found, stores, key):
+            yield from _of_run(found, stores, key)
+    for shard in sorted(found.current.keys() - set(shards)):
+        fills = sum(len(run.numbers) for key, run in found.runs.items() if key.shard == shard)
+        yield Difference(shard, "fills", str(fills), "not named")
 
 
-def _of_symbol(found: Books, stores: Books, shard: str, symbol: str) -> Iterator[Difference]:
-    has, wants = (_position(books, shard, symbol) for books in (found, stores))
-    for name in COMPARED:
-        mine, theirs = getattr(has, name), getattr(wants, name)
-        if mine != theirs:
-            yield Difference(shard, f"{symbol} {name}", _text(name, mine), _text(name, theirs))
+def not_compared(found: Books, stores: Books, shards: list[str]) -> Iterator[str]:
+    """A line for each older run of the portfolio that the stores do not have: it was pruned, or is
+    in a store that was replaced."""
+    for key in sorted(found.runs):
+        if key.shard in shards and _is_gone(found, stores, key):
+            fills = len(found.runs[key].numbers)
+            yield (
+                f"{key.shard}: older run {key.run}: {fills} fills, not compared: the store has no "
+                "such run (pruned, or another store)"
+            )
 
 
-def _position(books: Books, shard: str, symbol: str) -> Position:
-    holding = books.holdings.get((shard, symbol))
-    return holding.now if holding else Position()
+def _is_gone(found: Books, stores: Books, key: RunKey) -> bool:
+    """Whether a run may rightly be missing in the stores: only one that another has followed."""
+    return key not in stores.runs and key in found.runs and found.current[key.shard] != key
+
+
+def _of_run(found: Books, stores: Books, key: RunKey) -> Iterator[Difference]:
+    mine, theirs = (books.runs.get(key) or Run(0) for books in (found, stores))
+    if list(mine.numbers) != list(theirs.numbers):
+        what = f"fills of run {key.run}" + (f" of store {key.store}" if key.store else "")
+        yield Difference(key.shard, what, _ranges(mine.numbers), _ranges(theirs.numbers))
+    for symbol in sorted(mine.holdings.keys() | theirs.holdings.keys()):
+        has, wants = (run.holdings.get(symbol, Holding()).now for run in (mine, theirs))
+        for name in COMPARED:
+            a, b = getattr(has, name), getattr(wants, name)
+            if a != b:
+                what = f"{symbol} {name} of run {key.run}"
+                yield Difference(key.shard, what, _text(name, a), _text(name, b))
 
 
 def _text(name: str, units: int) -> str:
@@ -101,13 +110,21 @@ def _ranges(numbers: Numbers) -> str:
     return f"{len(numbers)} ({text})" if shown else "none"
 
 
-def summary(books: Books, shards: list[str]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Shard, fills, symbols held, exposure, PnL; the last row is the sum over all.
+def summary(books: Books) -> Iterator[tuple[str, str, str, str, str, str]]:
+    """Shard, run, fills, symbols held, exposure, PnL of each run, the latest of a shard first; the
+    last row is the sum of the latest ones.
 
     At the prices of the last fills, which the stores have, too.
     """
-    for shard in (*shards, None):
-        total = books.total(shard)
-        fills = sum(count(books, each) for each in (shards if shard is None else [shard]))
-        gross, pnl = ALL.amount_text(total.exposure), ALL.amount_text(total.pnl)
-        yield (shard or "all", str(fills), str(total.held), gross, pnl)
+    older = sorted(books.older_runs())
+    for shard in books.shards():
+        for key in (books.current[shard], *(each for each in older if each.shard == shard)):
+            is_latest = key == books.current[shard]
+            run = key.run if is_latest else f"{key.run} (older)"
+            yield (shard, run, str(len(books.runs[key].numbers)), *_sums(books.run_total(key)))
+    fills = sum(len(books.runs[key].numbers) for key in books.current.values())
+    yield ("all", "latest", str(fills), *_sums(books.total()))
+
+
+def _sums(total: Total) -> tuple[str, str, str]:
+    return (str(total.held), ALL.amount_text(total.exposure), ALL.amount_text(total.pnl))

@@ -27,15 +27,21 @@ class Told(NamedTuple):
     impact: int = 0
     borrow: int = 0
     qty_decimals: int = 0
+    store: str = "one"
 
     def message(self, **changed: Any) -> bytes:
         """The message on ``fills.<shard>``; prices and costs are text, as the bus has them."""
         body = self._asdict()
-        del body["shard"]
+        del body["shard"], body["store"]
         for name in ("qty", "price", "fee", "slippage", "impact", "borrow"):
             body[name] = str(body[name])
         body |= {"order_no": self.fill_no, "client": "strategy-1", "id": self.fill_no}
         return json.dumps(body | changed).encode()
+
+    @property
+    def marks(self) -> str:
+        """The header ``Marks``."""
+        return f"{self.store}:{self.fill_no}:{self.fill_no}:0" if self.store else ""
 
     @property
     def exact_qty(self) -> Decimal:
@@ -80,8 +86,17 @@ def latest_price(fills: Iterable[Told]) -> Decimal:
     return found[-1].exact_price if found else Decimal(0)
 
 
+def latest_runs(fills: list[Told]) -> list[Told]:
+    """The fills of each shard's run with the highest number."""
+    latest: dict[str, tuple[int, str]] = {}
+    for fill in fills:
+        latest[fill.shard] = max(latest.get(fill.shard, (0, "")), (fill.fill_no, fill.run))
+    return [fill for fill in fills if fill.run == latest[fill.shard][1]]
+
+
 def decimal_sums(fills: list[Told], today: str) -> dict[str, Sums]:
-    """By symbol, from cash and quantities in Decimal, each fill once."""
+    """By symbol, of the latest runs, from cash and quantities in Decimal, each fill once."""
+    fills = latest_runs(fills)
     with localcontext() as context:
         context.prec = 200
         once = {(fill.shard, fill.run, fill.fill_no): fill for fill in fills}.values()

@@ -16,6 +16,7 @@ def write_store(path: Path, fills: list[Told]) -> Path:
     with db:
         decimals = fills[0].qty_decimals if fills else 0
         db.execute("UPDATE scale SET qty_decimals = ?", (decimals,))
+        db.execute("UPDATE identity SET store_id = ?", (fills[0].store if fills else "one",))
         clients: dict[str, int] = {}
         for order_no, told in enumerate(sorted(fills, key=lambda f: (f.run, f.fill_no)), 1):
             assert told.qty_decimals == decimals

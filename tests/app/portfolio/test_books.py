@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.model.timestamps import DAY_NS
 from app.portfolio.books import Books
-from app.portfolio.fills import ALL, decode_fill
+from app.portfolio.fills import ALL, Fill, decode_fill
 from tests.app.portfolio.fill_messages import NOON_NS, Told, decimal_sums
 
 SHARDS, SYMBOLS = ("a", "b", "c"), ("AAPL", "MSFT", "X")
@@ -30,14 +30,19 @@ told = st.builds(
     impact=amounts,
     borrow=amounts,
     qty_decimals=st.integers(0, 9),
+    store=st.just("one"),
 )
 fills_of = st.lists(told, max_size=40, unique_by=lambda t: (t.shard, t.run, t.fill_no))
+
+
+def fill_of(told: Told) -> Fill:
+    return decode_fill(told.message(), told.marks)
 
 
 def applied(fills: list[Told]) -> Books:
     books = Books()
     for fill in fills:
-        books.apply(fill.shard, decode_fill(fill.message()))
+        books.apply(fill.shard, fill_of(fill))
     return books
 
 
@@ -75,7 +80,7 @@ def test_any_order_and_any_repetition_give_the_decimal_sums(
     rng.shuffle(delivered)
     books = Books()
     for fill in delivered:
-        books.apply(fill.shard, decode_fill(fill.message()))
+        books.apply(fill.shard, fill_of(fill))
         if rng.random() < 0.3:  # what is kept between two looks must not show
             books.total()
     check(books, fills)
@@ -93,7 +98,7 @@ def test_the_clock_may_begin_the_day_at_any_moment(
     for index, fill in enumerate(fills):
         if index in moments:
             books.begin_day(day)
-        books.apply(fill.shard, decode_fill(fill.message()))
+        books.apply(fill.shard, fill_of(fill))
     books.begin_day(day)
     assert books.day == max([day, *(fill.at_ns // DAY_NS for fill in fills)])
     check(books, fills)
@@ -101,11 +106,11 @@ def test_the_clock_may_begin_the_day_at_any_moment(
 
 def test_a_repeat_is_known_by_shard_run_and_number() -> None:
     books = applied([Told()])
-    assert not books.apply("a", decode_fill(Told(qty=99, symbol="X").message()))
-    assert books.apply("b", decode_fill(Told().message()))
-    assert books.apply("a", decode_fill(Told(run="s").message()))
-    assert books.apply("a", decode_fill(Told(fill_no=2).message()))
-    assert books.lines()["AAPL"].qty == 40 * 10**9
+    assert not books.apply("a", fill_of(Told(qty=99, symbol="X")))
+    assert books.apply("b", fill_of(Told()))
+    assert books.apply("a", fill_of(Told(run="s")))
+    assert books.apply("a", fill_of(Told(fill_no=2)))
+    assert books.lines()["AAPL"].qty == 30 * 10**9, "r has the highest number: s is older"
 
 
 def test_a_moved_symbol_counts_with_what_its_shards_hold_together() -> None:
@@ -125,8 +130,54 @@ def test_a_moved_symbol_counts_with_what_its_shards_hold_together() -> None:
 def test_a_price_of_the_market_is_used_while_it_is_known() -> None:
     books = applied([Told(qty=2, price=100 * 10**9)])
     assert exact(books.total().pnl) == 0
-    books.set_market({"AAPL": 90 * 10**9, "NOBODY": 1})
+    books.set_market({"AAPL": 90 * 10**9, "NOBODY": 1}, NOON_NS)
     assert exact(books.lines()["AAPL"].pnl) == exact(books.total().pnl) == -20
     assert exact(books.total().exposure) == exact(books.total("a").exposure) == 180
-    books.apply("a", decode_fill(Told(fill_no=2, qty=1, price=95 * 10**9).message()))
+    books.apply("a", fill_of(Told(fill_no=2, qty=1, price=95 * 10**9)))
     assert exact(books.total().pnl) == -25
+    later = Told(fill_no=3, qty=1, price=70 * 10**9, at_ns=NOON_NS + 1)
+    books.apply("a", fill_of(later))
+    assert books.lines()["AAPL"].mark == 70 * 10**9, "a fill after it is newer"
+
+
+def test_a_new_run_begins_flat_and_the_older_one_is_kept_apart() -> None:
+    old = [Told(qty=10), Told(fill_no=2, symbol="X", qty=1), Told(shard="b", symbol="X", qty=5)]
+    books = applied([*old, Told(run="s", fill_no=3, qty=2, price=120 * 10**9)])
+    assert {symbol: line.qty for symbol, line in books.lines("a").items()} == {"AAPL": 2 * 10**9}
+    assert {symbol: line.qty // 10**9 for symbol, line in books.lines().items()} == {
+        "AAPL": 2, "X": 5,
+    }  # fmt: skip
+    assert exact(books.total().exposure) == 240 + 500
+    assert exact(books.total().pnl) == 0
+    (older,) = books.older_runs()
+    assert (older.run, books.run_total(older).held) == ("r", 2)
+    assert exact(books.run_total(older).exposure) == 1100
+
+
+def test_a_late_fill_of_an_older_run_changes_only_that_run() -> None:
+    books = applied([Told(), Told(run="s", fill_no=3), Told(fill_no=2, qty=100)])
+    assert books.lines()["AAPL"].qty == 10 * 10**9
+    (older,) = books.older_runs()
+    assert exact(books.run_total(older).exposure) == 11_000
+
+
+def test_a_run_that_is_taken_up_again_is_the_latest_and_keeps_its_day() -> None:
+    """Its part of the day begins when the day did, also if it was an older run then."""
+    yesterday = [Told(qty=10), Told(run="s", fill_no=2)]
+    books = applied(yesterday)
+    books.begin_day(NOON_NS // DAY_NS + 1)
+    again = Told(fill_no=3, qty=1, price=110 * 10**9, at_ns=NOON_NS + DAY_NS)
+    books.apply("a", fill_of(again))
+    assert books.current["a"].run == "r"
+    line = books.lines()["AAPL"]
+    assert (line.qty, exact(line.day_pnl)) == (11 * 10**9, 100)
+
+
+def test_another_store_has_other_fills_under_the_same_numbers() -> None:
+    books = applied([Told(store="one"), Told(fill_no=2, store="one")])
+    assert books.apply("a", fill_of(Told(qty=3, store="two")))
+    assert not books.apply("a", fill_of(Told(qty=3, store="two")))
+    assert books.current["a"] == ("a", "two", "r")
+    assert books.lines()["AAPL"].qty == 3 * 10**9
+    assert books.apply("a", fill_of(Told(fill_no=3)))
+    assert books.current["a"] == ("a", "one", "r"), "the first store is back, and goes on"

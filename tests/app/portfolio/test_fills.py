@@ -75,6 +75,17 @@ def test_whatever_else_comes_is_refused_in_one_line(data: bytes) -> None:
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("marks", ["x", "x:1:2", "x:1:2:-3", ":1:2:3", "a b:1:2:3", "x" * 9999])
+def test_marks_that_are_none_are_named(marks: str) -> None:
+    with pytest.raises(FillError, match=r"^header Marks=.*must be STORE:ORDERS:FILLS:CHANGES$"):
+        decode_fill(Told().message(), marks)
+
+
+def test_the_marks_name_the_store() -> None:
+    assert decode_fill(Told().message(), "9f3a11c2d08e7b54:1:2:3").store == "9f3a11c2d08e7b54"
+    assert decode_fill(Told().message()).store == ""
+
+
 def test_a_long_message_is_not_even_read() -> None:
     with pytest.raises(FillError, match="at most 16384"):
         decode_fill(b" " * 20_000 + Told().message())

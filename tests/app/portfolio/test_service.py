@@ -11,31 +11,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from app.model.timestamps import DAY_NS
-from app.portfolio.books import Line
-from app.portfolio.limits import Limit
+from app.portfolio.books_file import StateError
 from app.portfolio.service import Message, NotStored, Portfolio
-from app.portfolio.state import State, StateError
+from app.portfolio.state import State
 from tests.app.portfolio.fill_messages import NOON_NS, Told
-
-MONEY = 10**18
-OFF = [Limit("exposure", "", 0, "reduce"), Limit("daily_loss", "", 0, "reduce")]
-
-
-def limited(exposure: int = 0, loss: int = 0) -> list[Limit]:
-    return [
-        Limit("exposure", "PORTFOLIO_EXPOSURE_MAX", exposure * MONEY, "reduce"),
-        Limit("daily_loss", "PORTFOLIO_DAILY_LOSS_MAX", loss * MONEY, "reduce"),
-    ]
-
-
-def clock() -> int:
-    return NOON_NS
-
-
-def opened(path: Path, limits: list[Limit] | None = None) -> Portfolio:
-    state = State(str(path))
-    state._db.pragma("synchronous", "OFF")  # no test cuts the power
-    return Portfolio(state, limits or OFF, clock)
+from tests.app.portfolio.portfolios import MONEY, limited, messages, numbers, opened
 
 
 @pytest.fixture
@@ -48,15 +28,6 @@ def portfolio(path: Path) -> Iterator[Portfolio]:
     found = opened(path)
     yield found
     found.state.close()
-
-
-def messages(*fills: Told, first: int = 1) -> list[Message]:
-    return [Message(first + nth, fill.message()) for nth, fill in enumerate(fills)]
-
-
-def numbers(portfolio: Portfolio) -> dict[str, dict[str, Line]]:
-    books = portfolio.books
-    return {"": books.lines()} | {shard: books.lines(shard) for shard in books.shards()}
 
 
 def test_a_batch_is_taken_once(portfolio: Portfolio) -> None:
@@ -102,6 +73,7 @@ fills = st.lists(
         price=st.integers(1, 10**15),
         fee=st.integers(0, 10**9),
         qty_decimals=st.integers(0, 9),
+        store=st.just("one"),
     ),
     max_size=16,
     unique_by=lambda told: (told.shard, told.run, told.fill_no),
@@ -316,5 +288,5 @@ def test_a_file_of_a_later_version_is_refused(path: Path, portfolio: Portfolio) 
     apsw.Connection(str(path)).pragma("user_version", 99)
     with pytest.raises(StateError, match="later version"):
         State(str(path))
-    apsw.Connection(str(path)).pragma("user_version", 1)
+    apsw.Connection(str(path)).pragma("user_version", 2)
     portfolio.state = State(str(path))

@@ -31,7 +31,9 @@ def books(tmp_path: Path) -> Path:
     state = State(str(path))
     portfolio = Portfolio(state, [])
     for shard, fills in (("a", A), ("b", B)):
-        portfolio.take(shard, [Message(seq, f.message()) for seq, f in enumerate(fills, 1)])
+        portfolio.take(
+            shard, [Message(seq, f.message(), f.marks) for seq, f in enumerate(fills, 1)]
+        )
     state.close()
     return path
 
@@ -50,21 +52,69 @@ def test_equal_books_are_shown_with_their_sum(
     code, lines = verified(books, a, b, capsys)
     assert code == 0
     assert lines[-1] == f"{books}: equals the sum of the stores"
-    rows = {line.split()[0]: line.split()[1:] for line in lines[2:5]}
-    assert rows["a"][:2] == ["4", "2"]
-    assert rows["b"][:3] == ["3", "1", "360000.00"]
-    assert rows["all"][:2] == ["7", "3"]
-    assert rows["all"][2] == "360708.000000084"  # and 6 * 110 + 6 * 8, each 7e-9 more
+    rows = [line.split() for line in lines[2:6]]
+    assert rows[0][:4] == ["a", "r", "4", "2"]
+    assert rows[1][:5] == ["b", "two", "1", "1", "180000.00"]
+    assert rows[2][:6] == ["b", "one", "(older)", "2", "1", "180000.00"]
+    assert rows[3][:4] == ["all", "latest", "5", "3"]
+    assert rows[3][4] == "180708.000000084"  # and 6 * 110 + 6 * 8, each 7e-9 more
+
+
+def test_an_older_run_that_its_store_has_pruned_is_named_and_no_difference(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write_store(tmp_path / "a", A)
+    b = write_store(tmp_path / "b", [fill for fill in B if fill.run == "two"])
+    code, lines = verified(books, a, b, capsys)
+    assert code == 0
+    assert (
+        "b: older run one: 2 fills, not compared: the store has no such run (pruned, or another "
+        "store)" in lines
+    )
+
+
+def test_the_latest_run_must_be_in_the_store(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write_store(tmp_path / "a", A)
+    b = write_store(tmp_path / "b", [fill for fill in B if fill.run == "one"])
+    code, lines = verified(books, a, b, capsys)
+    assert code == 1
+    assert "b: fills of run two of store one: portfolio 1 (3-3), store none" in lines
+
+
+def test_an_older_run_that_the_store_has_is_compared(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = write_store(tmp_path / "a", A), write_store(tmp_path / "b", B)
+    apsw.Connection(str(b)).execute("UPDATE orders SET fee = fee + 1 WHERE exec_first = 1")
+    code, lines = verified(books, a, b, capsys)
+    assert code == 1
+    assert any(line.startswith("b: BTC fees of run one: portfolio ") for line in lines), lines
+
+
+def test_a_store_of_the_same_run_but_another_id_is_told_apart(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = write_store(tmp_path / "a", A), write_store(tmp_path / "b", B)
+    apsw.Connection(str(a)).execute("UPDATE identity SET store_id = 'two'")
+    code, lines = verified(books, a, b, capsys)
+    assert code == 1
+    assert "a: fills of run r of store one: portfolio 4 (1-4), store none" in lines
+    assert "a: fills of run r of store two: portfolio none, store 4 (1-4)" in lines
 
 
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
-        ("UPDATE orders SET exec_price = exec_price + 1 WHERE exec_first = 1", "AAPL cost"),
-        ("UPDATE executions SET fee = fee + 1 WHERE fill_no = 4", "X fees"),
-        ("UPDATE orders SET side = -side WHERE order_no = 2", "X qty"),
-        ("DELETE FROM executions WHERE fill_no = 4", "fills of run r"),
-        ("UPDATE clients SET run_id = 'other'", "fills of run other"),
+        (
+            "UPDATE orders SET exec_price = exec_price + 1 WHERE exec_first = 1",
+            "AAPL cost of run r",
+        ),
+        ("UPDATE executions SET fee = fee + 1 WHERE fill_no = 4", "X fees of run r"),
+        ("UPDATE orders SET side = -side WHERE order_no = 2", "X qty of run r"),
+        ("DELETE FROM executions WHERE fill_no = 4", "fills of run r of store one"),
+        ("UPDATE clients SET run_id = 'other'", "fills of run other of store one"),
     ],
 )
 def test_a_difference_of_one_unit_is_found_and_named(
@@ -86,7 +136,7 @@ def test_what_the_portfolio_has_not_read_yet_is_missing(
     a, b = write_store(tmp_path / "a", A), write_store(tmp_path / "b", more)
     code, lines = verified(books, a, b, capsys)
     assert code == 1
-    assert "b: fills of run two: portfolio 1 (3-3), store 2 (3-4)" in lines
+    assert "b: fills of run two of store one: portfolio 1 (3-3), store 2 (3-4)" in lines
 
 
 def test_a_shard_that_is_not_named_is_a_difference(

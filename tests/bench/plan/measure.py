@@ -69,7 +69,7 @@ def measure_books() -> dict[str, float]:
     books, prices = apply(), [{f"S{n}": 10**9 + up for n in range(SYMBOLS)} for up in range(3)]
 
     def judge() -> None:
-        books.set_market(prices[0])
+        books.set_market(prices[0], NOON_NS)
         prices.append(prices.pop(0))
         values_of(books.total())
 

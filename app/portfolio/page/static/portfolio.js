@@ -19,11 +19,12 @@ function mark(node, names) {
 
 function showShards(shards) {
   const rows = shards.map((s) => [
-    s.shard, s.reading ? "reading" : "not read", number(s.pending), s.lag_s === null ? "-" : age(s.lag_s),
-    number(s.fills), s.last_fill_ms ? clock(s.last_fill_ms, { date: true }) : "-", number(s.symbols),
+    s.shard, s.run ?? "-", s.reading ? "reading" : "not read", number(s.pending), s.lag_s === null ? "-" : age(s.lag_s),
+    number(s.fills), s.last_fill_ms ? clock(s.last_fill_ms, { date: true }) : "-",
+    s.last_message_ms ? clock(s.last_message_ms, { date: true }) : "-", number(s.symbols),
     number(Number(s.exposure), 2), signed(Number(s.day_pnl)), signed(Number(s.pnl)),
   ]);
-  table($("shards"), ["Shard", "State", "Behind", "Lag", "Fills", "Last fill, UTC", "Positions", "Exposure", "PnL of the day", "PnL"], rows);
+  table($("shards"), ["Shard", "Run", "State", "Behind", "Lag", "Fills", "Last fill, UTC", "Last message, UTC", "Positions", "Exposure", "PnL of the day", "PnL"], rows);
   mark($("shards"), shards.map((s) => (s.lost || s.refused ? "bad" : s.reading && s.lag_s === 0 ? "" : "warn")));
   const notes = [];
   for (const s of shards) {

@@ -141,9 +141,9 @@ def publish(bus: Cluster, fills: Iterable[Told]) -> None:
 
     async def send(link: Link) -> None:
         while left:
-            subject = names.fills_subject(left[0].shard)
+            subject, headers = names.fills_subject(left[0].shard), {names.MARKS: left[0].marks}
             try:
-                await link.js.publish(subject, left[0].message())
+                await link.js.publish(subject, left[0].message(), headers=headers)
             except Exception as error:
                 raise BusUnavailable(str(error)) from None
             left.pop(0)

@@ -230,7 +230,9 @@ def test_figures_health_and_page(bus: Cluster, tmp_path: Path) -> None:
     make_streams(bus, "a")
     publish(bus, [Told(at_ns=NOON_NS), Told(fill_no=2, side="SELL", price=110 * 10**9)])
     with PortfolioProcess(bus, tmp_path) as portfolio:
-        portfolio.wait_level(2)
+        state = portfolio.wait_level(2)
+        assert state["shards"][0]["run"] == "r"
+        portfolio.wait(lambda state: state["shards"][0]["last_message_ms"], "its end is seen")
         families = text_string_to_metric_families(portfolio.get("/metrics")[1].decode())
         found = {
             (sample.name, *sample.labels.values()): sample.value
@@ -240,6 +242,7 @@ def test_figures_health_and_page(bus: Cluster, tmp_path: Path) -> None:
         assert found["trading_portfolio_fills_total", "a"] == 2
         assert found["trading_portfolio_lag_messages", "a"] == 0
         assert found["trading_portfolio_lag_seconds", "a"] == 0
+        assert 0 <= found["trading_portfolio_last_message_age_seconds", "a"] < 60
         assert found["trading_portfolio_pnl", ""] == found["trading_portfolio_pnl", "a"] == 100
         assert found["trading_portfolio_bus_connected",] == 1
         assert found["trading_portfolio_controls_unsent",] == 0
