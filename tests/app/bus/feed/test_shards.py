@@ -14,6 +14,7 @@ from tests.app.bus.feed.running import SHARDS, Feed, kill
 from tests.app.bus.feed.trades import PATIENCE_S, check_all, end_receiver, finish, same
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.children import eventually
+from tests.support.paths import SHARED_DATA
 
 pytestmark = pytest.mark.medium
 
@@ -119,3 +120,29 @@ def test_a_gateway_says_what_is_wrong_with_a_stream(feed: Feed) -> None:
     with feed.stack("a", "named", data_path="nats://md.a/two") as stack:
         stack.wait_ready()
         stack.wait_until("it follows", lambda: stack.counter("gateway", "ticks_sent") > 20, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shards"),
+    [
+        ("equity_1min_3sym_utc.csv", {"a": ["AAPL", "TSLA"], "b": ["GOOGL"]}),
+        ("binance_spot_2sym_iso_ms_Z.csv", {"a": ["BTCUSDT"], "b": ["ETHUSDT"]}),
+        ("binance_spot_2sym_epoch_ns.csv", {"a": ["ETHUSDT"], "b": ["BTCUSDT"]}),
+        ("wiki_daily_5sym_2000_2013.csv", {"a": ["AAPL", "GOOG"], "b": ["FB", "IBM", "MSFT"]}),
+    ],
+)
+def test_real_files_over_three_brokers(
+    tmp_path: Path, name: str, shards: dict[str, list[str]]
+) -> None:
+    data = SHARED_DATA / name
+    if not data.exists():
+        pytest.skip(f"{data} is not here; TRADING_SHARED_DATA names its folder")
+    with ExitStack() as ends:
+        feed = Feed(tmp_path, ends.enter_context(cluster(3)), data_path=data)
+        ends.callback(feed.close)
+        feed.write_map({"version": 1, "shards": shards})
+        stacks = {shard: ends.enter_context(feed.stack(shard)) for shard in shards}
+        assert feed.sequence() == 0, feed.log
+        outcomes = finish(stacks)
+    check_all(outcomes, tmp_path, data, shards)
