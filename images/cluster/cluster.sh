@@ -16,6 +16,8 @@ fi
 bus() { docker compose -p "$CLUSTER-bus" --project-directory images/cluster --env-file .env \
     -f images/cluster/docker-compose.yml "$@"; }
 
+known() { cat "$BUS_KEYS"/accounts.conf "$BUS_KEYS"/*.pem 2>/dev/null | cksum; }
+
 port() { eval "echo \${$1:-$(sed -n "s/^$1=//p" .env)}"; }
 
 shard() {  # shard NAME ARGUMENT...: docker compose for one shard
@@ -38,7 +40,14 @@ shard() {  # shard NAME ARGUMENT...: docker compose for one shard
 
 case ${1:-} in
     up)
+        before=$(known)
         images/cluster/keys.sh "$BUS_KEYS" $SHARDS
+        if [ "$before" != "$(known)" ] && [ -n "$(bus ps -q broker-1)" ]; then
+            # A container keeps the files that were there when it was made.
+            for broker in broker-1 broker-2 broker-3; do
+                bus up -d --wait --wait-timeout 120 --force-recreate "$broker"
+            done
+        fi
         bus up -d --wait --wait-timeout 120 broker-1 broker-2 broker-3
         bus run --rm -T setup
         for name in $SHARDS; do
