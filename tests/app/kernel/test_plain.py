@@ -19,7 +19,10 @@ from app.model.tick import TICK_DTYPE
 from tests.support.kernel.helpers import BOTH, records
 
 LIMIT = settings(max_examples=150, deadline=None, derandomize=True)
-DECLARED = ast.parse(Path(_kernel.__file__).with_name("_kernel.pyi").read_text()).body
+DECLARATIONS = Path(_kernel.__file__).with_name("_kernel.pyi")
+if not DECLARATIONS.exists():
+    pytest.skip("an image has no declarations of types", allow_module_level=True)
+DECLARED = ast.parse(DECLARATIONS.read_text()).body
 VALUES = [
     each.target.id
     for each in DECLARED

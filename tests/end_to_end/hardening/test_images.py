@@ -18,7 +18,7 @@ BASE = ("base.txt",)
 LOCKS = {
     "shm": (),
     **dict.fromkeys(("orderbook", "strategy"), BASE),
-    "gateway": (*BASE, "data.txt", "live.txt"),
+    "gateway": (*BASE, "bus.txt", "data.txt", "live.txt"),
     "order_manager": (*BASE, "data.txt", "order_manager.txt"),
     "dashboard": (*BASE, "data.txt", "dashboard.txt"),
 }

@@ -161,8 +161,11 @@ class Crew:
                     return await question()
         except TimeoutError:
             reason = f"it has not answered for {LOST_S:.0f} s"
+        except ConnectionError:
+            pass  # Dask's text differs with the moment at which it closed
         except OSError as error:
-            reason = " ".join(str(error).split())
+            text = " ".join(str(error).split())
+            reason = reason if "(closed)" in text else text
         raise ClusterLost(f"the scheduler {self._address} is lost: {reason}")
 
     async def _member(self, address: str, slots: int, facts: dict[str, str]) -> None:
