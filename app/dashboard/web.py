@@ -18,7 +18,7 @@ from app.dashboard.sampler import Sampler
 from app.dashboard.serving.access import Access
 from app.dashboard.serving.guard import METRICS, Guard
 from app.dashboard.serving.login import Login
-from app.dashboard.serving.static_files import PAGE, load_static
+from app.dashboard.serving.static_files import PAGE, FileRoutes, load_static
 from app.model.symbols import MAX_SYMBOL_BYTES
 from app.model.wire.reject_reasons import MAX_CLIENT_BYTES
 from app.runtime.metrics.process_metrics import ProcessMetrics
@@ -69,12 +69,10 @@ class Web:
     ) -> None:
         self._sampler, self._commands = sampler, commands
         self._traces = Traces(sampler.settings)
-        self._static = load_static(PAGE)
+        files = FileRoutes(load_static(PAGE), "index.html")
         routes = [
-            Route("/", self._page),
-            Route("/login", self._login_page, methods=["GET"]),
+            *files.routes,
             *Login(access).routes,
-            Route("/static/{name:path}", self._file),
             Route("/events", self._events),
             Route("/trace", self._trace),
             Route("/commands/transport", self._transport, methods=["POST"]),
@@ -84,22 +82,6 @@ class Web:
             Route("/readyz", self._readyz),
         ]
         self.app = Guard(Starlette(routes=routes), access, metrics, PER_S_MAX)
-
-    async def _page(self, _request: Request) -> Response:
-        return self._answer_file("index.html")
-
-    async def _login_page(self, _request: Request) -> Response:
-        return self._answer_file("login/login.html")
-
-    async def _file(self, request: Request) -> Response:
-        return self._answer_file(request.path_params["name"])
-
-    def _answer_file(self, name: str) -> Response:
-        file = self._static.get(name)
-        if file is None:
-            return JSONResponse({"ok": False, "msg": "no such file"}, 404)
-        headers = {"cache-control": "no-cache", "content-type": file.type}
-        return Response(file.body, headers=headers)
 
     async def _events(self, request: Request) -> Response:
         symbols = tuple(dict.fromkeys(request.query_params.getlist("symbol"))) or ("",)

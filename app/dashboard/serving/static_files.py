@@ -1,7 +1,12 @@
 """The files of a page, and those that all pages share."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -36,3 +41,32 @@ def load_shared() -> dict[str, File]:
     """The files of :data:`SHARED`."""
     found = load_static(PAGE)
     return {name: file for name, file in found.items() if name.startswith(SHARED)}
+
+
+class FileRoutes:
+    """Answers with files that are in memory: a page, its login, and all by their names."""
+
+    def __init__(self, files: Mapping[str, File], page: str) -> None:
+        """``page``: the name of the file at ``/``."""
+        self._files, self._name = files, page
+        self.routes = [
+            Route("/", self._page),
+            Route("/login", self._login_page, methods=["GET"]),
+            Route("/static/{name:path}", self._file),
+        ]
+
+    async def _page(self, _request: Request) -> Response:
+        return self._answer(self._name)
+
+    async def _login_page(self, _request: Request) -> Response:
+        return self._answer("login/login.html")
+
+    async def _file(self, request: Request) -> Response:
+        return self._answer(request.path_params["name"])
+
+    def _answer(self, name: str) -> Response:
+        file = self._files.get(name)
+        if file is None:
+            return JSONResponse({"ok": False, "msg": "no such file"}, 404)
+        headers = {"cache-control": "no-cache", "content-type": file.type}
+        return Response(file.body, headers=headers)

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from app.dashboard.serving.access import Access
 from app.dashboard.serving.guard import METRICS, Guard
 from app.dashboard.serving.login import Login
-from app.dashboard.serving.static_files import load_shared, load_static
+from app.dashboard.serving.static_files import FileRoutes, load_shared, load_static
 from app.portfolio.intake.following import Following
 from app.portfolio.page.counts import Counts
 from app.portfolio.page.figures import figures_text
@@ -32,34 +32,18 @@ class Web:
     ) -> None:
         self._portfolio, self._following, self._counts = portfolio, following, counts
         self._access = access
-        self._static = load_shared() | load_static(Path(__file__).with_name("static"))
+        files = FileRoutes(
+            load_shared() | load_static(Path(__file__).with_name("static")), "portfolio.html"
+        )
         routes = [
-            Route("/", self._page),
-            Route("/login", self._login_page, methods=["GET"]),
+            *files.routes,
             *Login(access).routes,
-            Route("/static/{name:path}", self._file),
             Route(STATE, self._state),
             Route(METRICS, self._metrics),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
         self.app: Any = Guard(Starlette(routes=routes), access, counts, PER_S_MAX)
-
-    async def _page(self, _request: Request) -> Response:
-        return self._answer_file("portfolio.html")
-
-    async def _login_page(self, _request: Request) -> Response:
-        return self._answer_file("login/login.html")
-
-    async def _file(self, request: Request) -> Response:
-        return self._answer_file(request.path_params["name"])
-
-    def _answer_file(self, name: str) -> Response:
-        file = self._static.get(name)
-        if file is None:
-            return JSONResponse({"ok": False, "msg": "no such file"}, 404)
-        headers = {"cache-control": "no-cache", "content-type": file.type}
-        return Response(file.body, headers=headers)
 
     async def _state(self, _request: Request) -> Response:
         state = state_view(self._portfolio, self._following)
