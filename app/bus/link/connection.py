@@ -41,6 +41,10 @@ class BusUnavailable(Exception):
     """No server can be used at the moment: a later attempt may succeed.  One line."""
 
 
+class _NoJetStream(BusUnavailable):
+    """A server without JetStream; of several, one whose disk is full or broken turns it off."""
+
+
 class BusRefused(FatalError):
     """The bus will not do it however often it is asked: settings or servers must change."""
 
@@ -84,6 +88,13 @@ class Link:
         for server in random.sample(access.servers, len(access.servers)):
             try:
                 return await cls._open(access, server, name)
+            except _NoJetStream as error:
+                if len(access.servers) == 1:
+                    raise BusRefused(
+                        f"BUS_URL: {server} {error}: set jetstream in its configuration, or free "
+                        "its disk and start it again"
+                    ) from None
+                problems.append(f"{server} {error}")
             except BusUnavailable as error:
                 problems.append(f"{server}: {error}")
         raise BusUnavailable("; ".join(problems))
@@ -153,9 +164,7 @@ class Link:
                 f"must be {OLDEST[0]}.{OLDEST[1]} or later"
             )
         if not self.client._server_info.get("jetstream"):
-            raise BusRefused(
-                f"BUS_URL: {server} runs without JetStream: set jetstream in its configuration"
-            )
+            raise _NoJetStream("runs without JetStream")
 
     _last: Exception | None = None
 

@@ -155,6 +155,27 @@ def test_a_real_server_without_jetstream_is_refused() -> None:
         assert "runs without JetStream" in refused(broker)
 
 
+@pytest.mark.medium
+def test_of_several_servers_one_without_jetstream_is_passed_over() -> None:
+    """A broker whose disk is full turns its JetStream off: the others are asked."""
+    with cluster(jetstream=False) as full, cluster() as whole:
+        url = f"nats://127.0.0.1:{full.brokers[0].port}"
+        access = bus_access(Settings(bus_url=f"{url},nats://127.0.0.1:{whole.brokers[0].port}"))
+
+        async def servers() -> set[int]:
+            found = set()
+            for _ in range(8):
+                async with await Link.open(access, "test") as link:
+                    assert link.client.connected_url is not None
+                    found.add(link.client.connected_url.port)
+            return found
+
+        assert asyncio.run(servers()) == {whole.brokers[0].port}
+        twice = bus_access(Settings(bus_url=f"{url},nats://localhost:{full.brokers[0].port}"))
+        with pytest.raises(BusUnavailable, match=r"(runs without JetStream.*){2}"):
+            asyncio.run(Link.open(twice, "test"))
+
+
 ACCOUNTS = """
 accounts {
   TRADING {
