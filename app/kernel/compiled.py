@@ -30,6 +30,18 @@ TYPED: Final = frozenset(
         "app.model.orders",
         "app.model.position",
         "app.model.timestamps",
+        "app.order_manager.access.turn",
+        "app.order_manager.counts",
+        "app.order_manager.order_log",
+        "app.order_manager.server",
+        "app.order_manager.service",
+        "app.order_manager.session",
+        "app.order_manager.sessions",
+        "app.order_manager.store.checkpoint",
+        "app.order_manager.store.loading",
+        "app.order_manager.store.open_files",
+        "app.order_manager.store.positions",
+        "app.order_manager.store.store",
         "app.strategy.kit.held",
     }
 )

@@ -66,11 +66,12 @@ _NEXT: Final = tuple(
 OPEN_STATES: Final = frozenset({PENDING_NEW, NEW, PARTIALLY_FILLED})
 
 INT64_MAX: Final = (1 << 63) - 1
+_INT64_LOWEST: Final = -INT64_MAX
 
 
 def db_int(value: int) -> int | str:
     """An integer as the store keeps it: as decimal text if it does not fit 64 bits."""
-    return value if -INT64_MAX <= value <= INT64_MAX else str(value)
+    return value if _INT64_LOWEST <= value <= INT64_MAX else str(value)
 
 
 TICKS_MAX: Final = 1 << 40

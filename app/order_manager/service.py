@@ -11,7 +11,7 @@ processor's caches.
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -62,12 +62,13 @@ class AnchoredClock:
         return time.monotonic_ns() + self._offset_ns
 
 
-Peer = TypeVar("Peer")
+Peer = Any
+"""Whoever sends requests and gets their answers: a session of the server."""
 _Acked = tuple[Order, str, bool]
 """An order to acknowledge, its client's name, and whether the request is a repetition."""
 
 
-class OrderService(Generic[Peer]):
+class OrderService:
     """Requests of any number of peers against one core and one store."""
 
     def __init__(
@@ -351,7 +352,7 @@ def _unavailable(reason: str) -> dict[str, Any]:
     }
 
 
-def build_service(settings: Settings, store: OrderStore, prices: PriceSource) -> OrderService[Any]:
+def build_service(settings: Settings, store: OrderStore, prices: PriceSource) -> OrderService:
     """The core of one order manager on its store, behind the service."""
     core = build_core(msgspec.structs.asdict(settings), prices, store.pending, store)
     return OrderService(core, store)

@@ -162,8 +162,10 @@ class Sessions:
     def note_input(self, size: int) -> None:
         """Bytes have arrived; if all sessions hold too many, those with most are closed."""
         self._input_bytes += size
-        if self._input_bytes <= self._input_max:
-            return
+        if self._input_bytes > self._input_max:
+            self._limit_input()
+
+    def _limit_input(self) -> None:
         self._input_bytes = sum(session.held_bytes for session in self)
         if self._input_bytes <= self._input_max:
             return

@@ -64,9 +64,7 @@ class Admission:
     everything, and for each order whether its client's name is in ``session.known``.
     """
 
-    def __init__(
-        self, keyring: Keyring, service: OrderService[Session], sessions: Sessions
-    ) -> None:
+    def __init__(self, keyring: Keyring, service: OrderService, sessions: Sessions) -> None:
         self._keyring = keyring
         self._service = service
         self._sessions = sessions

@@ -93,8 +93,9 @@ def write_positions(cursor: apsw.Cursor, rows: Iterable[PositionRow]) -> None:
 
 def position_rows(positions: Positions) -> dict[Key, PositionRow]:
     """Positions as rows of the table."""
-    return {
-        key: (
+    rows: dict[Key, PositionRow] = {}
+    for key, p in positions.items():
+        rows[key] = (
             *key,
             db_int(p.qty),
             db_int(p.cost),
@@ -108,5 +109,4 @@ def position_rows(positions: Positions) -> dict[Key, PositionRow]:
             db_int(p.turnover),
             p.since_ns,
         )
-        for key, p in positions.items()
-    }
+    return rows

@@ -269,8 +269,8 @@ class OrderStore:
             return False
         if not self._files.intact() and (lost := self._files.lost()):
             self.rollback()
-            names = ", ".join(self.path + tail for tail in lost)
-            raise StoreUnavailableError(f"removed or replaced while in use: {names}")
+            names = [self.path + tail for tail in lost]
+            raise StoreUnavailableError(f"removed or replaced while in use: {', '.join(names)}")
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:

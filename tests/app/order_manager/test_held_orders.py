@@ -24,6 +24,7 @@ from app.order_manager.service import OrderService
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.runtime.lifecycle import Backoff
 from app.runtime.net.order_client import EncodedOrder, OrderClient
+from tests.support.orders.instead import Instead
 from tests.support.orders.process import Client
 from tests.support.orders.server import running
 
@@ -46,7 +47,7 @@ class Desk:
         gate = RiskGate(RiskConfig(**config), NoPrices(), Account(STACK_CLIENT_NO, ""))
         store = OrderStore.open(":memory:")
         core = OrderCore(gate, PaperExchange(NoPrices()), store.pending, store)
-        self.service: OrderService[str] = OrderService(core, store, lambda: self.now_ns)
+        self.service: OrderService = OrderService(core, store, lambda: self.now_ns)
 
     def batch(self, *frames: tuple[str, bytes]) -> list[tuple[str, str]]:
         """Peer and code ("ok", "again" for a duplicate) of each answer of one batch."""
@@ -137,16 +138,16 @@ def test_a_full_disk_does_not_reorder_orders_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = random.Random(5)
-    honest = OrderStore.commit
-
-    def commit(self: OrderStore) -> bool:
-        if dice.random() < 0.3:
-            raise StoreUnavailableError("full")
-        return honest(self)
-
-    monkeypatch.setattr(OrderStore, "commit", commit)
     numbers = list(range(1, 61))
     with running(tmp_path, order_group_max=4, run_id="r") as server:
+        service, store = server.server._service, server.server._store
+
+        def commit() -> bool:
+            if dice.random() < 0.3:
+                raise StoreUnavailableError("full")
+            return store.commit()
+
+        monkeypatch.setattr(service, "store", Instead(store, commit=commit))
         client = OrderClient("127.0.0.1", server.port, 5.0, backoff=Backoff(10, 40))
         orders = [EncodedOrder(n, order(n) + b"*") for n in numbers]
         assert all(a.ok for a in client.submit(orders))

@@ -115,12 +115,14 @@ def test_queries_whose_sender_is_gone_do_no_harm(
         assert not server.server._waiting
 
 
-def test_a_stranger_is_refused_before_its_query_waits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Turn, "query_waits", lambda _self: True)
+def test_a_stranger_is_refused_before_its_query_waits(tmp_path: Path) -> None:
+    class Waiting(Turn):
+        def query_waits(self) -> bool:
+            return True
+
     (tmp_path / "token").write_text("t" * 32)
     with running(tmp_path, order_token_file=str(tmp_path / "token")) as server:
+        server.server._turn = Waiting(server.server._turn.batch_ns_max)
         client = server.stranger()
         client.sock.settimeout(3)
         assert client.ask({"op": "orders"})["code"] == "AUTH_REQUIRED"
@@ -132,13 +134,13 @@ def test_long_frames_of_one_client_do_not_make_one_long_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    handle = OrderManagerServer._handle
 
-    def counted(self: OrderManagerServer, session: Session, frames: list[bytes]) -> None:
-        batches.append(sum(map(len, frames)))
-        handle(self, session, frames)
+    class Counted(OrderManagerServer):
+        def _handle(self, session: Session, frames: list[bytes]) -> None:
+            batches.append(sum(map(len, frames)))
+            super()._handle(session, frames)
 
-    monkeypatch.setattr(OrderManagerServer, "_handle", counted)
+    monkeypatch.setattr("tests.support.orders.server.OrderManagerServer", Counted)
     long = b'{"op":"ping","x":"' + b"y" * 60_000 + b'"}*'
     with running(tmp_path) as server, server.client() as client:
         client.send(long * 40)

@@ -73,7 +73,7 @@ def book_name() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "step", ["build_service", "listen", "os.eventfd", "Sessions", "Admission", "OrderLog"]
+    "step", ["RoomWatch", "build_service", "listen", "os.eventfd", "Admission"]
 )
 def test_a_server_that_cannot_be_made_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, book_name: str, step: str

@@ -18,7 +18,7 @@ class Manager:
     def __init__(self, path: Path | str, run_id: str = "", **settings: Any) -> None:
         chosen = Settings(**settings)
         self.store = OrderStore.open(str(path), run_id=run_id, qty_decimals=chosen.qty_decimals)
-        self.service: OrderService[int] = build_service(  # type: ignore[assignment]
+        self.service: OrderService = build_service(  # type: ignore[assignment]
             chosen, self.store, NoPrices()
         )
         self._scale = self.service.core.scale

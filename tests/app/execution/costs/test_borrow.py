@@ -51,7 +51,7 @@ class World:
 
     def start(self) -> None:
         self.store = OrderStore.open(str(self.path), run_id="run")
-        self.service: OrderService[int] = build_service(
+        self.service: OrderService = build_service(
             Settings(**self.settings), self.store, self.prices
         )
         self.service._clock = lambda: self.now_ns
@@ -209,7 +209,7 @@ def test_what_a_removed_run_owed_is_removed_with_it(tmp_path: Path) -> None:
     path = str(world.path)
     assert _accruals(path) == [2 * UNITS]
     store = OrderStore.open(path, run_id="later")
-    service: OrderService[int] = build_service(Settings(), store, world.prices)
+    service: OrderService = build_service(Settings(), store, world.prices)
     service._clock = lambda: START_NS + 9 * DAY_NS
     service.begin()
     request = {"side": "BUY", "symbol": "AAPL", "qty": 1, "price": 60, "client": "ann"}

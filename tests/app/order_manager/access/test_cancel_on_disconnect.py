@@ -129,7 +129,7 @@ def test_its_names_are_bounded(server: RunningServer) -> None:
 def test_a_cancel_that_the_disk_refuses_is_done_later(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = server.server._store
+    service, store = server.server._service, server.server._store
     failures = 3
     commit = store.commit
 
@@ -143,7 +143,7 @@ def test_a_cancel_that_the_disk_refuses_is_done_later(
     with server.stranger() as client:
         client.ask(HELLO)
         assert client.ask({**LIMIT, "client": "me", "id": 1})["ok"]
-        monkeypatch.setattr(store, "commit", failing)
+        monkeypatch.setattr(service, "store", Instead(store, commit=failing))
     eventually(lambda: failures == 0, "failed commits")
     with server.client() as stack:
         eventually(
@@ -193,7 +193,7 @@ def test_a_crowd_that_leaves_is_canceled_in_bounded_batches(
             return commit()
 
         monkeypatch.setattr(service, "core", Instead(core, open_of=counted))
-        monkeypatch.setattr(store, "commit", failing)
+        monkeypatch.setattr(service, "store", Instead(store, commit=failing))
         crowd.reset()
     with server.client() as stack:
         eventually(lambda: sum(batches) > 0, "the first cancels")

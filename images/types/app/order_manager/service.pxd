@@ -1,0 +1,26 @@
+cimport cython
+
+from app.model.orders cimport Order, OrderRequest
+from app.order_manager.counts cimport Counts
+
+
+cdef class OrderService:
+    cdef public object core
+    cdef public object store, queries, held, marks, grant_of
+    cdef public object decode_all, _encode_ack, _clock
+    cdef public Counts counts
+    cdef public list events
+    cdef public bint available
+    cdef public long long now_ns
+    cdef list _answers, _uncommitted, _canceling
+    cdef dict _left, _to_cancel
+    cdef public object _batch_error, _retry_ns
+    cdef long long _fills_before
+
+    @cython.locals(order=Order)
+    cpdef begin(self)
+    cpdef handle(self, peer, request)
+    @cython.locals(counts=Counts, order=Order)
+    cdef _new_order(self, peer, OrderRequest request)
+    cpdef list finish(self)
+    cdef list _encode_answers(self)

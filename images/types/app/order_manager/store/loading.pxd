@@ -1,0 +1,7 @@
+cimport cython
+
+from app.model.orders cimport Order
+
+
+@cython.locals(order=Order)
+cpdef insert_orders(cursor, list orders)
