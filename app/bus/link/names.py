@@ -29,6 +29,8 @@ MAP_VERSION: Final = "Map-Version"
 
 MARKS: Final = "Marks"
 """Of ``orders`` and ``fills``: what the stream has up to and with this message."""
+DIGESTS: Final = "Digests"
+"""Of the same: of the rows that ``Marks`` names, so that a store with other rows is noticed."""
 
 
 def check_shard(shard: str) -> str:

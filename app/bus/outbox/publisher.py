@@ -9,11 +9,12 @@ sent by another publisher meanwhile.  Then the stream is asked again.
 import asyncio
 import itertools
 import os
+import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple, Self
 
 from nats.js.errors import NotFoundError
 
@@ -22,7 +23,7 @@ from app.bus.link.acks import Ack, AckRefused, Acks
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.link.streams import ask
 from app.bus.outbox.mark_file import MarkFile
-from app.bus.outbox.rows import FILL, Item, Marks, items
+from app.bus.outbox.rows import FILL, ORDER, Digests, Item, Marks, digest_of, items
 from app.bus.outbox.store_reader import StoreReader
 from app.runtime.lifecycle import FatalError
 from app.runtime.log import get_logger
@@ -38,7 +39,11 @@ WRONG_LAST: Final = frozenset({10070, 10071, 10164})
 FOREIGN_MAX: Final = 1000
 """Messages without marks at the stream's end that are passed over."""
 PUBLISHER: Final = "Publisher"
-"""Header: when the publisher has begun, ns since the epoch, and where."""
+"""Header: the epoch of the publisher, and who it is.
+
+An epoch is one more than that of the message which the stream ended with when its publisher began:
+who is later is said by the stream, and by no clock.
+"""
 
 
 class Resync(Exception):
@@ -52,16 +57,43 @@ class Counts:
         self.published = self.resyncs = self.refused = 0
 
 
+class Last(NamedTuple):
+    """What the stream's last message with marks says; nothing if there is none."""
+
+    marks: Marks
+    digests: Digests = Digests()
+    run: str = ""
+    epoch: int = 0
+    who: str = ""
+
+    @classmethod
+    def parse(cls, headers: Mapping[str, str]) -> Self:
+        """From its headers.
+
+        Raises:
+            ValueError: they are not those of a publisher.
+        """
+        epoch, _, who = headers.get(PUBLISHER, "").partition(" ")
+        return cls(
+            Marks.parse(headers.get(names.MARKS, "")),
+            Digests.parse(headers.get(names.DIGESTS, "")),
+            headers.get(names.MSG_ID, "").rsplit(":", 2)[0],
+            int(epoch or 0),
+            who,
+        )
+
+
 class Publisher:
     """Publishes one store into one stream, over one link at a time."""
 
     def __init__(self, shard: str, store: StoreReader, marks: MarkFile) -> None:
-        self._store, self._file = store, marks
+        self._store, self._file, self._shard = store, marks, shard
         self._stream = names.out_stream(shard)
         self._subjects = {FILL: names.fills_subject(shard)}
         self._orders = names.orders_subject(shard)
-        self.began_ns = time.time_ns()
-        self._who = f"{self.began_ns} {socket.gethostname()}:{os.getpid()}"
+        self._who = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._epoch = 0
+        """Of this publisher; 0 before it has seen the stream."""
         self._acks: tuple[Link, Acks] | None = None
         self._created = ""
         self._seq = self._opened = 0
@@ -69,6 +101,7 @@ class Publisher:
         """Of the message before the next one; empty if it was read from the stream."""
         self.marks = marks.last_marks(self._stream)
         """What the stream has acknowledged; before the first :meth:`sync`, as far as is known."""
+        self._digests = Digests()
         self.counts = Counts()
         self.progress_s = time.monotonic()
         """When the stream last had everything, or took a message (CLOCK_MONOTONIC)."""
@@ -87,13 +120,10 @@ class Publisher:
         self._created = str(info.created)
         self._seq, self._sent_id = info.state.last_seq, ""
         self._opened = self._reopened()
-        found, publisher = await self._last_marks(link, info.state.last_seq, info.state.first_seq)
-        self._check(found)
-        if int(publisher or 0) > self.began_ns:
-            raise FatalError(
-                f"{self._stream}: another process that began later publishes this shard; this one "
-                "ends"
-            )
+        last = await self._last(link, info.state.last_seq, info.state.first_seq)
+        self._check(last)
+        self._take_epoch(last)
+        found = last.marks
         known_seq, known = self._file.marks(self._stream, self._created)
         if known_seq > self._seq or (known.store == found.store and found.behind(known)):
             # Nothing is lost: it is in the store, and follows again.
@@ -104,7 +134,16 @@ class Publisher:
                 has=found.text(),
                 action="they are published again",
             )
-        self.marks = found
+        self.marks, self._digests = found, last.digests
+
+    def _take_epoch(self, last: Last) -> None:
+        if not self._epoch:
+            self._epoch = last.epoch + 1
+        elif last.who != self._who and last.epoch >= self._epoch:
+            raise FatalError(
+                f"{self._stream}: another process that began later publishes this shard "
+                f"({last.who}); this one ends"
+            )
 
     def _reopened(self) -> int:
         self._store.changed()
@@ -114,8 +153,8 @@ class Publisher:
         last = self._store.last()
         return "" if last is None else last.store
 
-    async def _last_marks(self, link: Link, last: int, first: int) -> tuple[Marks, str]:
-        """The marks of the last message that has any, and when its publisher began."""
+    async def _last(self, link: Link, last: int, first: int) -> Last:
+        """The last message that has marks."""
         for seq in range(last, max(first, last - FOREIGN_MAX, 1) - 1, -1):
             try:
                 message = await ask(
@@ -125,10 +164,8 @@ class Publisher:
                 )
             except NotFoundError:
                 continue
-            headers = message.headers or {}
             try:
-                marks = Marks.parse(headers.get(names.MARKS, ""))
-                return marks, headers.get(PUBLISHER, "").partition(" ")[0]
+                return Last.parse(message.headers or {})
             except ValueError:
                 log.warning("bus_foreign_message", stream=self._stream, seq=seq)
         if last - first >= FOREIGN_MAX:
@@ -136,10 +173,11 @@ class Publisher:
                 f"{self._stream}: its last {FOREIGN_MAX} messages are none of a shard's: somebody "
                 "else writes to it; find out who may, and publish under another SHARD"
             )
-        return Marks(self._store_id() or "-"), ""
+        return Last(Marks(self._store_id() or "-"))
 
-    def _check(self, found: Marks) -> None:
-        last = self._store.last()
+    def _check(self, stream: Last) -> None:
+        """Refuse a store that is not the one, or not the history, that the stream is of."""
+        found, last = stream.marks, self._store.last()
         if not found.total:
             return
         if last is None:
@@ -155,6 +193,17 @@ class Publisher:
                 f"itself ends with {last.text()}: {self._store.path} is an older copy; put the "
                 "newest in its place, or publish under another SHARD"
             )
+        rows = zip(
+            Digests._fields, found[1:], stream.digests, self._store.digests(found), strict=True
+        )
+        for kind, no, theirs, ours in rows:
+            if theirs and ours and theirs != ours:
+                raise BusRefused(
+                    f"{self._stream}: {kind} {no} that shard {self._shard} has published (run "
+                    f"{stream.run}) is another one in {self._store.path}, an older copy that has "
+                    "gone on by itself: put the newest store in its place, or publish this one "
+                    "under another SHARD"
+                )
 
     async def publish_new(self, link: Link) -> int:
         """Publish all that the stream lacks; returns how much that was.
@@ -188,13 +237,18 @@ class Publisher:
 
     def _rows(self) -> Iterator[Item]:
         """All rows after the marks, page by page."""
-        marks = self.marks
+        marks, digests = self.marks, self._digests
         if marks.store == "-":
             marks = marks._replace(store=self._store_id() or "-")
         while True:
-            before = marks
-            for item in items(self._store.page(marks), marks):
-                marks = item.marks
+            before, page = marks, self._store.page(marks)
+            # It begins with the last order that is published, for a store that is written over in
+            # its place while it is open here.
+            first = page.orders[0].message if page.orders and digests.order else None
+            if first and first.order_no == marks.orders and digest_of(first) != digests.order:
+                raise Resync(f"{ORDER} {marks.orders} is another one in {self._store.path} now")
+            for item in items(page, marks, digests):
+                marks, digests = item.marks, item.digests
                 yield item
             if marks == before:
                 return
@@ -205,7 +259,8 @@ class Publisher:
             names.EXPECTED_LAST_SEQ: str(seq - 1),
             names.EXPECTED_STREAM: self._stream,
             names.MARKS: item.marks.text(),
-            PUBLISHER: self._who,
+            names.DIGESTS: item.digests.text(),
+            PUBLISHER: f"{self._epoch} {self._who}",
         }
         if self._sent_id:
             headers[names.EXPECTED_LAST_ID] = self._sent_id
@@ -241,6 +296,6 @@ class Publisher:
             raise BusUnavailable(f"{self._stream}: a message is refused: {error}") from None
         if ack.duplicate or ack.seq != seq:
             raise Resync(f"message {item.msg_id} has number {ack.seq}, not {seq}")
-        self._seq, self.marks = seq, item.marks
+        self._seq, self.marks, self._digests = seq, item.marks, item.digests
         self.counts.published += 1
         self.progress_s = time.monotonic()

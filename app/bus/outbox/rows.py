@@ -2,9 +2,11 @@
 
 Each stream of numbers is gapless for the reader's purpose: an order comes after all with lower
 numbers, and so do fills and changes.  A fill or change comes after its order.  So three numbers,
-the :class:`Marks`, say what has been published.
+the :class:`Marks`, say what has been published; the :class:`Digests` of these three rows say of
+which history: a store that was restored from a backup has other rows under the same numbers.
 """
 
+import hashlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple, Self
@@ -51,14 +53,58 @@ class Marks(NamedTuple):
         return self.orders + self.fills + self.changes
 
 
+class Digests(NamedTuple):
+    """Of the rows that marks name: the last order, fill and change.  Empty: there is none."""
+
+    order: str = ""
+    fill: str = ""
+    change: str = ""
+
+    def text(self) -> str:
+        """For a header: ``order:fill:change``."""
+        return ":".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The reverse of :meth:`text`; of no text, no digests: an earlier version sends none.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        parts = text.split(":") if text else ("", "", "")
+        if len(parts) != len(cls._fields):
+            raise ValueError(f"no digests: {text[:80]!r}")
+        return cls(*parts)
+
+
+NO_DIGESTS: Final = Digests()
+
+
+def digest_of(message: OrderMessage | FillMessage) -> str:
+    """What tells this row from any other that may have its number: 16 hexadecimal digits.
+
+    The members are fixed, so a version with more members in its messages finds the same.  The time
+    is one of them: after a restore, two rows that agree in all the rest are still two.
+    """
+    m = message
+    row: tuple[object, ...]
+    row = (m.run, m.order_no, m.client, m.id, m.at_ns, m.side, m.symbol, m.qty, m.price)
+    if isinstance(m, FillMessage):
+        row += ("fill", m.fill_no)
+    else:
+        row += (m.event, m.change_no, m.status, m.filled_qty, m.filled_notional)
+    return hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest()
+
+
 class Item(NamedTuple):
-    """A row to publish; ``marks``: with it and all before it."""
+    """A row to publish; ``marks`` and ``digests``: with it and all before it."""
 
     kind: str
     no: int
     run: str
     body: bytes
     marks: Marks
+    digests: Digests
 
     @property
     def msg_id(self) -> str:
@@ -91,31 +137,38 @@ class Page(NamedTuple):
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def items(page: Page, marks: Marks) -> Iterator[Item]:
+def items(page: Page, marks: Marks, digests: Digests = NO_DIGESTS) -> Iterator[Item]:
     """The messages of a page in their order.  A page that is cut off gives what is certain."""
+    for kind, no, message in _ordered(page, marks):
+        number: dict[str, Any] = {f"{kind}s": no}
+        marks = marks._replace(**number)
+        digests = digests._replace(**{kind: digest_of(message)})
+        yield Item(kind, no, message.run, _encode(message), marks, digests)
+
+
+def _ordered(page: Page, marks: Marks) -> Iterator[tuple[str, int, OrderMessage | FillMessage]]:
+    """Kind, number and message of each row after ``marks``."""
     orders, fills = _certain(page)
     inline = [row.fill for row in orders if row.fill is not None]
     waiting = iter([row.message for row in orders if row.message.order_no > marks.orders])
-    upcoming = next(waiting, None)
+    upcoming, last = next(waiting, None), marks.orders
     for fill in sorted(chain(inline, fills), key=lambda each: each.fill_no):
         if fill.fill_no <= marks.fills:
             continue
         while upcoming is not None and upcoming.order_no <= fill.order_no:
-            marks = marks._replace(orders=upcoming.order_no)
-            yield _item(ORDER, upcoming.order_no, upcoming, marks)
+            last = upcoming.order_no
+            yield ORDER, last, upcoming
             upcoming = next(waiting, None)
-        marks = marks._replace(fills=fill.fill_no)
-        yield _item(FILL, fill.fill_no, fill, marks)
+        yield FILL, fill.fill_no, fill
     while upcoming is not None:
-        marks = marks._replace(orders=upcoming.order_no)
-        yield _item(ORDER, upcoming.order_no, upcoming, marks)
+        last = upcoming.order_no
+        yield ORDER, last, upcoming
         upcoming = next(waiting, None)
     for change in page.changes:
         assert change.change_no is not None
-        if change.order_no > marks.orders:
+        if change.order_no > last:
             break
-        marks = marks._replace(changes=change.change_no)
-        yield _item(CHANGE, change.change_no, change, marks)
+        yield CHANGE, change.change_no, change
 
 
 def _certain(page: Page) -> tuple[list[OrderRow], list[FillMessage]]:
@@ -133,7 +186,3 @@ def _certain(page: Page) -> tuple[list[OrderRow], list[FillMessage]]:
         cut = (at for at, row in enumerate(orders) if row.fill_first > bound)
         orders = orders[: next(cut, len(orders))]
     return orders, fills
-
-
-def _item(kind: str, no: int, message: Any, marks: Marks) -> Item:
-    return Item(kind, no, message.run, _encode(message), marks)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 
 from app.bus.link.messages import FillMessage, OrderMessage, order_message
-from app.bus.outbox.rows import Marks, OrderRow, Page
+from app.bus.outbox.rows import Digests, Marks, OrderRow, Page, digest_of
 from app.execution.accounts import STACK_CLIENT_NO
 from app.model.orders import SIDE_NAMES
 from app.order_manager.store.schema import VERSION, StoreError, scale_of, schema_version
@@ -22,10 +22,14 @@ _ORDER: Final = (
     "o.order_no, o.id, o.at_ns, o.side, o.symbol, o.qty, o.price, o.type, o.tif, o.status, "
     "o.filled_qty, o.filled_notional, o.code"
 )
-_ORDERS: Final = (
+_ORDER_ROW: Final = (
     f"SELECT c.run_id, c.name, {_ORDER}, o.exec_first, o.exec_count, o.exec_price, o.fee, "
     "o.slippage, o.impact, o.borrow FROM orders o JOIN clients c USING(client_no) "
-    "WHERE o.order_no >= ? ORDER BY o.order_no LIMIT ?"
+)
+_ORDERS: Final = f"{_ORDER_ROW} WHERE o.order_no >= ? ORDER BY o.order_no LIMIT ?"
+_FILLED_AT_ONCE: Final = (
+    f"{_ORDER_ROW} WHERE o.exec_count = 1 AND o.order_no <= ? AND o.exec_first <= ? "
+    "ORDER BY o.order_no DESC LIMIT 1"
 )
 _FILLS: Final = (
     "SELECT c.run_id, e.fill_no, o.order_no, c.name, o.id, e.at_ns, o.symbol, o.side, e.qty, "
@@ -91,13 +95,6 @@ class StoreReader:
         )
         return 0 if row is None else int(row[0])
 
-    def run_of(self, order_no: int) -> str | None:
-        """The run of an order; None if the store does not have it (any more)."""
-        row = self._one(
-            "SELECT run_id FROM clients JOIN orders USING(client_no) WHERE order_no = ?", order_no
-        )
-        return None if row is None else str(row[0])
-
     def page(self, marks: Marks) -> Page:
         """What comes after ``marks``, as of one moment."""
         connection = self._open()
@@ -116,6 +113,27 @@ class StoreReader:
             [self._change(*row) for row in changes],
             len(orders) > limit,
             len(fills) == limit,
+        )
+
+    def digests(self, marks: Marks) -> Digests:
+        """Of the rows that ``marks`` name; empty of one that the store does not have (any more)."""
+        connection = self._open()
+        if connection is None:
+            return Digests()
+        with connection:
+            self._decimals = scale_of(connection).decimals
+            order = connection.execute(_ORDERS, (marks.orders, 1)).fetchall()
+            at_once = connection.execute(_FILLED_AT_ONCE, marks[1:3]).fetchall()
+            fill = connection.execute(_FILLS, (marks.fills - 1, 1)).fetchall()
+            change = connection.execute(_CHANGES, (marks.changes - 1, 1)).fetchall()
+        orders = [self._order(row).message for row in order]
+        fills = [self._fill(*row) for row in fill]
+        fills += [found for row in at_once if (found := self._order(row).fill)]
+        changes = [self._change(*row) for row in change]
+        return Digests(
+            next((digest_of(m) for m in orders if m.order_no == marks.orders), ""),
+            next((digest_of(m) for m in fills if m.fill_no == marks.fills), ""),
+            next((digest_of(m) for m in changes if m.change_no == marks.changes), ""),
         )
 
     def _order(self, row: tuple[Any, ...]) -> OrderRow:

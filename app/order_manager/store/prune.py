@@ -2,7 +2,8 @@
 
 A run is removed as a whole, so that positions stay the sums of the fills.  The run with the latest
 order, fill or change of an order stays: numbers continue from theirs.  With a shard, a run stays
-until all of it is published: its publisher has nothing but the store.
+until all of it and a row of a later run are published: its publisher has nothing but the store, and
+by the last published rows it knows that the store is the one whose rows the stream has.
 """
 
 import contextlib
@@ -34,12 +35,12 @@ _LATEST: Final = (
 )
 _UNPUBLISHED: Final = (
     "SELECT run_id FROM clients WHERE client_no IN ("
-    "SELECT client_no FROM orders WHERE order_no > :orders "
+    "SELECT client_no FROM orders WHERE order_no >= :orders "
     "UNION SELECT client_no FROM orders WHERE exec_count > 0 "
-    "AND exec_first + exec_count - 1 > :fills "
-    "UNION SELECT client_no FROM executions JOIN orders USING(order_no) WHERE fill_no > :fills "
+    "AND exec_first + exec_count - 1 >= :fills "
+    "UNION SELECT client_no FROM executions JOIN orders USING(order_no) WHERE fill_no >= :fills "
     "UNION SELECT client_no FROM order_changes JOIN orders USING(order_no) "
-    "WHERE change_no > :changes)"
+    "WHERE change_no >= :changes)"
 )
 _OF_CLIENTS: Final = "client_no IN (SELECT client_no FROM clients WHERE run_id = ?1)"
 _MARKS: Final = "SELECT marks FROM marks WHERE stream = ?"
@@ -59,7 +60,7 @@ _DELETES: Final = (
 
 
 class Pruned(NamedTuple):
-    """Ids of the runs that are removed, and of those that are old and not published.
+    """Ids of the runs that are removed, and of those that are old and not published far enough.
 
     ``published``: the last order, fill and change of which the bus is known to have all before.
     """

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import shutil
 from pathlib import Path
 
 import apsw
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.bus.outbox.rows import Item, Marks, items
+from app.bus.outbox.rows import NO_DIGESTS, Item, Marks, items
 from app.bus.outbox.store_reader import StoreReader
 from app.model.orders import STATUS_NAMES
 from tests.support.bus.history import History, expected, published
@@ -19,12 +20,13 @@ from tests.support.bus.history import History, expected, published
 def read(reader: StoreReader, marks: Marks, limit: int | None = None) -> list[Item]:
     """All that comes after ``marks``, or the first ``limit`` of it."""
     found: list[Item] = []
+    digests = NO_DIGESTS
     while True:
-        page = list(itertools.islice(items(reader.page(marks), marks), limit))
+        page = list(itertools.islice(items(reader.page(marks), marks, digests), limit))
         found += page
         if not page or limit is not None:
             return found
-        marks = page[-1].marks
+        marks, digests = page[-1].marks, page[-1].digests
 
 
 def messages(found: list[Item]) -> list[dict]:
@@ -62,6 +64,52 @@ def test_each_row_comes_once_wherever_reading_is_cut(
         assert not after.marks.behind(before.marks)
     history.close()
     reader.close()
+
+
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 20))
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_store_finds_the_digests_that_were_sent(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "orders.sqlite3"
+    history, reader = History(path, seed), StoreReader(str(path), page_rows=rows)
+    history.grow(12)
+    last = reader.last()
+    assert last is not None
+    found = read(reader, Marks(last.store))
+    for item in found:
+        assert reader.digests(item.marks) == item.digests
+    assert reader.digests(last._replace(orders=last.orders + 1)).order == ""
+    history.close()
+    reader.close()
+
+
+@given(seed=st.integers(0, 10_000), shared=st.integers(0, 10), more=st.integers(1, 10))
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_digests_tell_a_copy_that_has_gone_on_by_itself(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, shared: int, more: int
+) -> None:
+    """Its next orders are the very same but for their time, as of a strategy that sends again."""
+    path = tmp_path_factory.mktemp("store") / "orders.sqlite3"
+    copy = path.with_name("copy.sqlite3")
+    history = History(path, seed)
+    history.grow(shared)
+    history.close()
+    shutil.copy(path, copy)
+    readers = StoreReader(str(path)), StoreReader(str(copy))
+    common = readers[0].last()
+    for each in (path, copy):
+        history = History(each, seed + 1)
+        history.grow(more)
+        history.close()
+    marks = readers[0].last()
+    assert common is not None
+    assert marks is not None
+    ours, others = (reader.digests(marks) for reader in readers)
+    for before, now, mine, other in zip(common[1:], marks[1:], ours, others, strict=True):
+        assert (mine != other) == (now > before)
+    for reader in readers:
+        reader.close()
 
 
 def test_the_history_has_all_that_is_to_be_tested(tmp_path: Path) -> None:
