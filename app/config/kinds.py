@@ -15,6 +15,7 @@ Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
+StreamBytes = Annotated[int, Meta(ge=1 << 20, le=1 << 50)]
 Money = Annotated[float, Meta(ge=0, le=1e15)]
 Qty = int | Decimal
 """A quantity, with at most QTY_DECIMALS decimals: :func:`qty_problem`."""

@@ -20,6 +20,7 @@ from app.config.kinds import (
     Positive,
     Qty,
     Seconds,
+    StreamBytes,
     allowed,
     is_zero,
     qty_problem,
@@ -224,12 +225,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bus_replicas: Annotated[
         Literal[1, 3, 5], Meta(description="1, 3 or 5 copies of each message")
     ] = 3
+    bus_feed_bytes_max: StreamBytes = 512 << 20
+    bus_orders_bytes_max: StreamBytes = 512 << 20
     shard: Annotated[
         str, Meta(pattern=r"^[a-z0-9-]{0,32}$", description="up to 32 of a-z 0-9 -, or empty")
     ] = ""
     shard_map: str = ""
     on_bus_loss: Literal["continue", "reduce", "halt"] = "continue"
-    bus_loss_s: Seconds = 10.0
+    bus_loss_s: Seconds = 15.0
 
     # Portfolio: the view over all shards; 0 means no limit
     portfolio_host: str = ""

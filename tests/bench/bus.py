@@ -50,9 +50,9 @@ Way = tuple[str, Callable[[str, int, Connection], Coroutine[Any, Any, None]]]
 
 def settings_of(broker: Cluster, **values: object) -> Settings:
     """The settings of a process on this broker."""
-    return Settings.from_environ(
-        broker.environ(**{name.upper(): value for name, value in values.items()})
-    )
+    room = {"BUS_FEED_BYTES_MAX": 4 << 30}
+    more = {name.upper(): value for name, value in values.items()}
+    return Settings.from_environ(broker.environ(**room | more))
 
 
 # ---- receivers, each in a process of its own: "ready", then when each message has arrived

@@ -21,6 +21,13 @@ class Login(NamedTuple):
         return f"_INBOX.{self.user}" if self.user else "_INBOX"
 
 
+class Bounds(NamedTuple):
+    """Bytes of a stream at most, on each server that has it."""
+
+    feed: int
+    orders: int
+
+
 class Access(NamedTuple):
     """All that a connection needs."""
 
@@ -29,6 +36,8 @@ class Access(NamedTuple):
     tls: ssl.SSLContext | None
     api: str
     """Prefix of JetStream's requests."""
+    bounds: Bounds
+    """Of the streams that are made over the connection."""
 
 
 def bus_access(settings: Settings) -> Access:
@@ -42,7 +51,8 @@ def bus_access(settings: Settings) -> Access:
         raise SettingsError(
             "BUS_URL: required here, the servers of the bus, such as nats://127.0.0.1:4222"
         )
-    return Access(servers, _login(settings), _tls(settings, servers[0]), settings.bus_api)
+    bounds = Bounds(settings.bus_feed_bytes_max, settings.bus_orders_bytes_max)
+    return Access(servers, _login(settings), _tls(settings, servers[0]), settings.bus_api, bounds)
 
 
 def _login(settings: Settings) -> Login:

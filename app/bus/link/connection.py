@@ -17,7 +17,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from app.bus.link.access import Access
+from app.bus.link.access import Access, Bounds
 from app.runtime.lifecycle import FatalError
 from app.runtime.log import get_logger
 
@@ -69,8 +69,8 @@ class Link:
     ``lost`` is set when it ends, whatever the reason; ``why`` then says it.
     """
 
-    def __init__(self, client: Client, name: str, api: str) -> None:
-        self.client, self.name, self.api = client, name, api
+    def __init__(self, client: Client, name: str, api: str, bounds: Bounds) -> None:
+        self.client, self.name, self.api, self.bounds = client, name, api, bounds
         self.js = JetStreamContext(client, prefix=api, timeout=REQUEST_TIMEOUT_S)
         self.lost = asyncio.Event()
         self.why = ""
@@ -102,7 +102,7 @@ class Link:
     @classmethod
     async def _open(cls, access: Access, server: str, name: str) -> Self:
         client = _Client()
-        link = cls(client, name, access.api)
+        link = cls(client, name, access.api, access.bounds)
         login = access.login
         try:
             # The client itself would wait longer where a server accepts and says nothing.

@@ -49,7 +49,8 @@ def setup(*shards: str) -> int:
 
 
 async def make_all(link: Link, shards: tuple[str, ...], replicas: int) -> list[str]:
-    """Make the streams and consumers of these shards; returns the names of the streams.
+    """Make the streams and consumers of these shards, with the bounds of the settings; returns the
+    names of the streams.
 
     Raises:
         BusRefused: one is there and differs, or this user may not make it.
@@ -59,7 +60,7 @@ async def make_all(link: Link, shards: tuple[str, ...], replicas: int) -> list[s
     for shard in shards:
         wanted += [streams.md(shard), streams.out(shard)]
     for stream in wanted:
-        await streams.ensure(link, stream, replicas)
+        await streams.ensure(link, stream, replicas, change=True)
     for shard in shards:
         await ensure_consumer(link, shard)
     return [stream.name for stream in wanted]

@@ -122,7 +122,7 @@ class Published(NamedTuple):
 
 async def publish(bus: Cluster, count: int, in_flight: int, subjects: int) -> Published:
     """Publish fills to as many streams, so many of them not acknowledged yet."""
-    settings = Settings.from_environ(bus.environ())
+    settings = Settings.from_environ(bus.environ(BUS_ORDERS_BYTES_MAX=1 << 30))
     async with await Link.open(bus_access(settings), "plan") as link:
         for n in range(subjects):
             await streams.ensure(link, streams.out(f"s{n}"), bus.replicas)

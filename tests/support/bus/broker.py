@@ -16,6 +16,8 @@ from tests.support.children import die_with_parent, eventually
 from tests.support.ports import free_ports
 
 START_S = 30.0
+STREAM_BYTES = 64 << 20
+"""Of a stream at most; the brokers set it aside."""
 
 
 PROGRAM = shutil.which("nats-server", path=f"{Path(sys.executable).parent}:/usr/local/bin")
@@ -93,12 +95,14 @@ class Cluster:
         accounts: str = "",
         jetstream: bool = True,
         limits: str = "",
+        stream_bytes: int = STREAM_BYTES,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="trading-bus-"))
         self.certificate: Certificate | None = make_certificate(self.folder) if tls else None
         ports = free_ports(3 * servers)
         self._routes = ports[2 * servers :]
         self._accounts, self._jetstream, self._limits = accounts, jetstream, limits
+        self._stream_bytes = str(stream_bytes)
         self.brokers = [
             Broker(self.folder, f"broker{no}", ports[no], ports[servers + no])
             for no in range(servers)
@@ -141,7 +145,9 @@ class Cluster:
 
     def environ(self, **more: object) -> dict[str, str]:
         """The settings of the bus, and those given."""
-        found = {"BUS_URL": self.url, "BUS_REPLICAS": str(self.replicas)}
+        of_streams = "BUS_FEED_BYTES_MAX", "BUS_ORDERS_BYTES_MAX"
+        bounds = dict.fromkeys(of_streams, self._stream_bytes)
+        found = {"BUS_URL": self.url, "BUS_REPLICAS": str(self.replicas), **bounds}
         if self.certificate:
             found["BUS_TLS_CA"] = self.certificate.cert
         return found | {name: str(value) for name, value in more.items()}

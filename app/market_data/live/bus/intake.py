@@ -7,13 +7,21 @@ message at place ``m`` was applied:
 ``n <= m``                      seen before: dropped, and counted
 ``n > m + 1``                   :class:`Gap`: nothing is applied; the stream is asked from ``m + 1``
 ticks that do not follow        :class:`Unusable`: the stream itself is wrong
+a run without its beginning     :class:`Unusable`: the stream has made room for later messages
 another run begins before end   :class:`Unusable`: this run was given up, and has no more ticks
 another map without its mark    :class:`Unusable`
 anything after the end          dropped: it is not of this run
 ==============================  =================================================================
 """
 
+from typing import Final
+
 from app.market_data.live.bus.batch import Kind, Message
+
+ROOM: Final = (
+    "a full stream drops its oldest ticks: raise BUS_FEED_BYTES_MAX (python -m app.bus setup), and "
+    "begin another run (RUN_ID of the sequencer)"
+)
 
 
 class Gap(Exception):
@@ -51,14 +59,17 @@ class BatchIntake:
             return False
         if not self.run:
             if message.kind is not Kind.BEGIN:
-                raise Unusable(f"message {place} does not begin a run, but is {message.kind}")
+                raise Unusable(
+                    f"the beginning of run {message.run} is not in the stream any more, which "
+                    f"starts with message {place}: {ROOM}"
+                )
             return True
         if place > self.place + 1:
             raise Gap(self.place + 1, place)
         if message.run != self.run or message.kind is Kind.BEGIN:
             raise Unusable(
                 f"run {message.run} begins at message {place}, before run {self.run} has ended: "
-                "follow it in another run (DATA_PATH=nats://md.SHARD/{message.run})"
+                f"follow it in another run (DATA_PATH=nats://md.SHARD/{message.run})"
             )
         if message.seq_first != self.seq:
             raise Unusable(f"message {place} begins with tick {message.seq_first}, not {self.seq}")

@@ -23,7 +23,7 @@ from app.market_data.live.bus.batch import (
 )
 from app.market_data.live.bus.batch_log import BatchLog, Record
 from app.market_data.live.bus.feed import BusFeed
-from app.market_data.live.bus.intake import BatchIntake, Gap, Unusable
+from app.market_data.live.bus.intake import ROOM, BatchIntake, Gap, Unusable
 from app.market_data.live.exchange.supervised import ReceiverDied, SupervisedReceiver
 from app.market_data.live.tick_log import RecordingFull
 from app.runtime.lifecycle import FatalError
@@ -238,8 +238,8 @@ class BusSession(SupervisedReceiver):
         self._wanted = gap.wanted
         if self._gaps >= GAPS_MAX:
             raise self._fatal(
-                f"message {gap.wanted} is not in the stream any more, but {gap.got} is: the run "
-                "cannot go on; restore the stream from a backup, or begin another run"
+                f"message {gap.wanted} of run {self._intake.run} is not in the stream any more, "
+                f"but {gap.got} is: {ROOM}"
             )
         self._warn("bus_gap", wanted=gap.wanted, got=gap.got, action="asking again")
         self._end_receiver()

@@ -32,6 +32,8 @@ from tests.support.paths import ROOT
 
 PARTITION_S = 10.0
 CATCH_UP_S = 120.0
+STREAM_BYTES = 8 << 20
+"""Of six streams, with some room on a broker's disk."""
 STREAMS = [name(shard) for name in (names.md_stream, names.out_stream) for shard in SHARDS]
 
 
@@ -98,7 +100,7 @@ class Whole:
 
     def _start(self) -> None:
         ends = self._ends
-        self.bus: Cluster = ends.enter_context(cluster(3))
+        self.bus: Cluster = ends.enter_context(cluster(3, stream_bytes=STREAM_BYTES))
         self.disks = self._disks() if may_mount() else {}
         self.feed = Feed(self.folder, self.bus)
         ends.callback(self.feed.close)

@@ -73,7 +73,7 @@ def test_a_stream_that_somebody_else_made_is_refused(
     stream = streams.out(f"other-{next(iter(changed)).replace('_', '')}")
 
     async def run(link: Link) -> None:
-        await link.js.add_stream(stream.config(1).evolve(**changed))
+        await link.js.add_stream(stream.config(1, link.bounds).evolve(**changed))
         with pytest.raises(BusRefused) as caught:
             await streams.ensure(link, stream, 1)
         assert says in str(caught.value)

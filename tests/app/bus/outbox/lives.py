@@ -40,13 +40,15 @@ class Life:
         self.file.close()
 
 
-def over(broker: Cluster, shard: str, work: Callable[[Link], Awaitable[Any]]) -> Any:
-    """Do something over a connection, the shard's stream made."""
+def over(
+    broker: Cluster, shard: str, work: Callable[[Link], Awaitable[Any]], **settings: object
+) -> Any:
+    """Do something over a connection, the shard's stream made, bounded as these settings say."""
 
     async def run() -> Any:
-        access = bus_access(Settings.from_environ(broker.environ()))
+        access = bus_access(Settings.from_environ(broker.environ(**settings)))
         async with await Link.open(access, "test") as link:
-            await streams.ensure(link, streams.out(shard), broker.replicas)
+            await streams.ensure(link, streams.out(shard), broker.replicas, change=bool(settings))
             return await work(link)
 
     return asyncio.run(run())

@@ -277,25 +277,28 @@ def test_what_a_broker_has_lost_is_published_again(tmp_path: Path) -> None:
     history.close()
 
 
-def test_a_full_broker_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+def test_a_full_stream_loses_nothing_and_repeats_nothing(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
     path = tmp_path / "orders.sqlite3"
     history = History(path, 13)
     history.grow(100)
-    with cluster(limits="max_file_store: 100KB") as broker:
-        life = Life("a", path)
-        with pytest.raises(BusUnavailable, match="a message is refused"):
-            over(broker, "a", life.publish)
-        life.end()
-        (server,) = broker.brokers
-        server.kill()
-        server.config.write_text(server.config.read_text().replace("100KB", "1GB"))
-        server.start()
-        broker.wait_ready()
-        life = Life("a", path)
-        over(broker, "a", life.publish)
-        life.end()
-        check(broker, "a", path)
     history.close()
+    life = Life(shard, path)
+
+    async def publish_into_little(link: Link) -> None:
+        found = await link.js.stream_info(names.out_stream(shard))
+        await link.js.update_stream(found.config.evolve(max_bytes=100_000))
+        await life.publish(link)
+
+    with pytest.raises(BusUnavailable, match="a message is refused: maximum bytes exceeded"):
+        over(broker, shard, publish_into_little)
+    assert 0 < life.publisher.counts.published < 300
+    life.end()
+    life = Life(shard, path)
+    over(broker, shard, life.publish, BUS_ORDERS_BYTES_MAX=4 << 20)
+    life.end()
+    check(broker, shard, path)
 
 
 def test_the_mark_file_forgets_a_stream_that_was_made_again(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_whatever_is_delivered_each_message_is_applied_once_in_order(places: lis
 @pytest.mark.parametrize(
     ("before", "message", "problem"),
     [
-        (0, Message(Kind.TICKS, "r", 1, 0, 3, 4), "message 1 does not begin a run"),
+        (0, Message(Kind.TICKS, "r", 1, 0, 3, 4), "the beginning of run r is not in"),
         (2, Message(Kind.TICKS, "r", 1, 2, 1, 9), "message 3 begins with tick 2, not 3"),
         (2, Message(Kind.TICKS, "r", 1, 4, 1, 9), "message 3 begins with tick 4, not 3"),
         (2, Message(Kind.TICKS, "r", 2, 3, 1, 9), "message 3 is of map version 2 after version 1"),
