@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "strategy/kit": SHARED | RUNTIME | {"execution/costs"},
     "order_manager": SHARED | RUNTIME
     | {"execution", "order_manager/access", "order_manager/store"},
-    "order_manager/access": SHARED | RUNTIME | {"order_manager"},
+    "order_manager/access": SHARED | RUNTIME | {"execution", "order_manager"},
     "order_manager/store": MODEL | {"config", "execution", "runtime", "runtime/metrics"},
     "dashboard": SHARED | RUNTIME | {"dashboard/serving", "dashboard/sources"},
     "dashboard/serving": SHARED | RUNTIME,
@@ -77,7 +77,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bus": SHARED | RUNTIME | {"bus/link"},
     "bus/link": MODEL | {"config", "runtime"},
     "bus/feed": SHARED | RUNTIME | FEED | {"bus", "bus/link", "gateway"},
-    "bus/outbox": SHARED | RUNTIME | {"bus", "bus/link", "execution", "order_manager/store"},
+    "bus/outbox": SHARED | RUNTIME
+    | {"bus", "bus/link", "execution", "order_manager/access", "order_manager/store"},
     **dict.fromkeys(PORTFOLIO, SHARED | RUNTIME | PORTFOLIO
                     | {"bus", "bus/link", "dashboard/serving"}),
     "portfolio/verify": SHARED | RUNTIME | {"bus/link", "order_manager/store", "portfolio"},

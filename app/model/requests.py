@@ -94,6 +94,10 @@ class Reduce(msgspec.Struct, tag_field="op", tag="reduce", forbid_unknown_fields
     unless: Restricted | None = None
 
 
+class BusAlive(msgspec.Struct, tag_field="op", tag="bus_alive", forbid_unknown_fields=True):
+    """The bus takes what the store has: from the publisher of a shard, once a second or so."""
+
+
 class Marks(msgspec.Struct, tag_field="op", tag="marks", forbid_unknown_fields=True):
     """Prices at which the checks value what the sender's later orders on this connection hold.
 
@@ -132,6 +136,7 @@ Command = (
     | Halt
     | Resume
     | Reduce
+    | BusAlive
     | Marks
     | Ping
     | Auth
@@ -150,6 +155,7 @@ COMMANDS: Final = (
     Halt,
     Resume,
     Reduce,
+    BusAlive,
     Marks,
     Ping,
     Auth,

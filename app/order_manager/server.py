@@ -327,6 +327,7 @@ class OrderManagerServer:
         self._next_maintenance = now + MAINTENANCE_S
         self._sessions.maintain()
         self._admission.look(now)
+        self._service.look_at_bus(now)
         self._refusals.flush()
         living = self._sessions.by_fileno
         for kept in (self._service.held, self._service.marks):

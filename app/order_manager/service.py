@@ -24,10 +24,11 @@ from app.execution.prices import PriceSource
 from app.execution.wiring import build_core
 from app.model.orders import OPEN_STATES, STATUS_NAMES, Order, OrderRequest
 from app.model.reject_codes import RejectCode
-from app.model.requests import Command, Marks, Ping, Reject, Request
+from app.model.requests import BusAlive, Command, Marks, Ping, Reject, Request
 from app.model.timestamps import utc_text
 from app.model.wire.decoders import decoder_of_all
 from app.model.wire.order_answers import ack_encoder, encode_object, encode_reject
+from app.order_manager.access.bus_watch import BusWatch
 from app.order_manager.access.grants import EVERYTHING, Grant
 from app.order_manager.counts import Counts
 from app.order_manager.held_orders import HeldOrders
@@ -94,6 +95,11 @@ class OrderService:
         self.marks: PeerMarks[Peer] = PeerMarks()
         self.grant_of: Callable[[Peer], Grant] = lambda _peer: EVERYTHING
         """What a peer's queries may show."""
+        self.bus = BusWatch(Settings(), 0.0)
+        self._bus_lost_s = 0.0
+        """Not 0: the next batch restricts the stack for it."""
+        self._restricts = False
+        """Whether the current batch does."""
         self._left: dict[str, None] = {}
         """Clients whose connection has ended, and whose open orders are still to be found."""
         self._to_cancel: dict[tuple[int, int], None] = {}
@@ -112,6 +118,8 @@ class OrderService:
         if not self.available:
             self._retry_store()
         self._fills_before = self.core.last_fill_no
+        if self.available and self._bus_lost_s:
+            self._restrict()
         if self.available and (self.core.open or self._left or self._to_cancel):
             try:
                 for order in self.core.poll(self.now_ns):
@@ -120,6 +128,17 @@ class OrderService:
                 self._cancel_of_left()
             except StoreUnavailableError as error:
                 self._batch_error = str(error)
+
+    def look_at_bus(self, now_s: float) -> None:
+        """Have the next batch restrict the stack if the bus is lost for too long."""
+        self._bus_lost_s = self.bus.look(now_s, self.core.stack.mode)
+
+    def _restrict(self) -> None:
+        request = self.bus.request(self._bus_lost_s, self.core.stack.mode)
+        self._bus_lost_s, self._restricts = 0.0, True
+        self.queries.answer(request, self.now_ns, EVERYTHING, "the order manager itself")
+        if event := self.queries.event:
+            self.events.append(event)
 
     def cancel_of_left(self, clients: Iterable[str]) -> None:
         """Cancel the orders of these clients that are open now, in the next batches.
@@ -226,6 +245,11 @@ class OrderService:
                 state["qty_decimals"] = self.core.scale.decimals
             self._answers.append((peer, encode_object(state)))
             return
+        if isinstance(command, BusAlive):
+            self.bus.alive(time.monotonic())
+            told = {"ok": True, "on_bus_loss": self.bus.rule}
+            self._answers.append((peer, encode_object(told)))
+            return
         self._uncommitted.append((len(self._answers), command))
         if not self.available or self._batch_error:
             self._batch_error = self._batch_error or "the store is not available"
@@ -261,7 +285,9 @@ class OrderService:
         elif self.available:
             for key in self._canceling:
                 del self._to_cancel[key]
-        self._canceling = []
+            if self._restricts:
+                self.bus.restricted()
+        self._canceling, self._restricts = [], False
         self._answers.clear()
         self._uncommitted.clear()
         return answers
@@ -320,8 +346,9 @@ class OrderService:
 
     @property
     def has_timed_work(self) -> bool:
-        """Whether there is work without a request: resting orders, or a store to retry."""
-        return bool(self.core.open or self._left or self._to_cancel) or not self.available
+        """Whether there is work without a request: resting orders, a lost bus, a store to retry."""
+        waits = self.core.open or self._left or self._to_cancel or self._bus_lost_s
+        return bool(waits) or not self.available
 
 
 def _warn_of_modes(core: OrderCore, found: Recovered) -> None:
@@ -355,4 +382,6 @@ def _unavailable(reason: str) -> dict[str, Any]:
 def build_service(settings: Settings, store: OrderStore, prices: PriceSource) -> OrderService:
     """The core of one order manager on its store, behind the service."""
     core = build_core(msgspec.structs.asdict(settings), prices, store.pending, store)
-    return OrderService(core, store)
+    service = OrderService(core, store)
+    service.bus = BusWatch(settings, time.monotonic())
+    return service

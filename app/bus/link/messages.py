@@ -5,7 +5,7 @@ Prices are integers of 1e-9 units, amounts and costs of 10^-(9 + ``qty_decimals`
 text, because they may be beyond what a JSON reader holds exactly.
 """
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -13,6 +13,8 @@ from app.model.orders import SIDE_NAMES, STATUS_NAMES, TIF_NAMES, TYPE_NAMES
 
 ACK: Final = "ack"
 CHANGE: Final = "change"
+HEARTBEAT_S: Final = 1.0
+"""Between two heartbeats of a publisher."""
 Mode = Literal["reduce", "halt", "resume"]
 
 
@@ -72,6 +74,17 @@ class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     by: str = ""
     at_ns: int = 0
     version: int = 0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Of ``beats``: a shard's publisher lives.
+
+    ``lag_rows``: rows of the order store that the stream lacks; ``lag_s``: the age of the oldest
+    order among them, by the clock of the shard.
+    """
+
+    lag_rows: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lag_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 _CONTROL: Final = msgspec.json.Decoder(ControlMessage)

@@ -64,6 +64,11 @@ def control_subject(shard: str) -> str:
     return f"control.{shard}"
 
 
+def heartbeat_subject(shard: str) -> str:
+    """That a shard's publisher lives, and how far its stream is: of no stream, nobody keeps it."""
+    return f"beats.{shard}"
+
+
 def md_stream(shard: str) -> str:
     """The stream of :func:`md_subject`."""
     return f"MD_{shard}"

@@ -1,84 +1,81 @@
 """What happens to trading while the bus is lost: ON_BUS_LOSS, after BUS_LOSS_S.
 
-What this process asks for is undone by it when the bus is back, unless somebody else has set
-another mode meanwhile.  The store's table ``controls`` says who was last, so a restart of this
-process forgets nothing.  Controls pass here too: one that comes while the bus counts as lost is
-what holds afterwards.
+This process tells the order manager again and again that the bus takes what the store has.  When
+it does not, the order manager restricts the stack (:mod:`app.order_manager.access.bus_watch`).
+What that has restricted is undone here when the bus is back, unless somebody else has set another
+mode meanwhile.  The store's table ``controls`` says who was last, so a restart forgets nothing.
+
+Controls pass here too: one that comes while the stack is restricted is what holds afterwards.
 """
 
-import re
 import threading
-from typing import Final, NamedTuple
+import time
+from typing import Final
 
 from app.bus.outbox.order_port import (
     ACTIVE,
-    HALTED,
-    OPS,
-    REDUCE,
     SEVERITY,
+    OrderPortError,
+    say_alive,
     set_stack_mode,
-    stack_mode,
     stricter_than,
 )
 from app.bus.outbox.store_reader import StoreReader
 from app.config.settings import Settings
-from app.execution.accounts import MODE_NAMES
+from app.order_manager.access.bus_watch import Ours, ours_of
 from app.runtime.log import get_logger
 
 log = get_logger()
 
-WANTED: Final = {"reduce": REDUCE, "halt": HALTED}
-LOOK_EVERY_S: Final = 2.0
-_OURS: Final = re.compile(r"(bus lost for [0-9.]+ s, ON_BUS_LOSS=\w+), before: (\w+)(?: \(.*)?")
-
-
-class Ours(NamedTuple):
-    """The restriction of this process that holds, the mode after it, and how its reason begins."""
-
-    mode: str
-    before: str
-    reason: str
+EVERY_S: Final = 1.0
+"""Between two words to the order manager; a quarter of BUS_LOSS_S if that is less."""
 
 
 class BusLoss:
-    """Restricts the stack while the bus is lost.  Call :meth:`look` now and then, from a thread."""
+    """Speaks of the bus to the order manager.  Call :meth:`look` from a thread."""
 
     def __init__(self, settings: Settings, store: StoreReader) -> None:
         self._settings, self._store = settings, store
         self._lock = threading.Lock()
         """A control and :meth:`look` do not come between what the other reads and sets."""
-        self._wanted = WANTED.get(settings.on_bus_loss)
-        self.restricted = False
-        """Whether this process has restricted the stack and not undone it."""
+        self._speaks = settings.on_bus_loss != "continue"
+        self._every_s = min(EVERY_S, settings.bus_loss_s / 4)
+        self._next_s = 0.0
         self._looked = False
-        self._next_look_s = 0.0
-        """Seconds without the bus before the next look: somebody may have set a stricter mode."""
 
-    def is_due(self, lost_for_s: float) -> bool:
-        """Whether :meth:`look` would do something now."""
-        if lost_for_s:
-            late = lost_for_s >= max(self._settings.bus_loss_s, self._next_look_s)
-            return late and self._wanted is not None and not self.restricted
-        return self.restricted or not self._looked
+    def is_due(self) -> bool:
+        """Whether :meth:`look` would do something now, if the bus is there."""
+        return not self._looked or (self._speaks and time.monotonic() >= self._next_s)
 
-    def look(self, lost_for_s: float) -> None:
-        """Restrict the stack, or undo it; ``lost_for_s``: how long there is no bus, 0 if there is.
+    def look(self, controls_known: bool) -> None:
+        """The bus is there: say so, and undo what its loss has done.
+
+        ``controls_known``: else nothing is undone, because a control that waits may be stricter.
 
         Raises:
-            OrderPortError: the order manager did not answer; call it again.
+            OrderPortError: the order manager did not answer, or expects something else; call it
+                again.
         """
         with self._lock:
-            if lost_for_s:
-                self._next_look_s = lost_for_s + LOOK_EVERY_S
-                self._restrict(lost_for_s)
-            else:
+            if self._speaks:
+                self._next_s = time.monotonic() + self._every_s
+                self._say_alive()
+            if controls_known:
                 self._undo()
-                self._looked, self._next_look_s = True, 0.0
+                self._looked = True
+
+    def _say_alive(self) -> None:
+        theirs, ours = say_alive(self._settings), self._settings.on_bus_loss
+        if theirs != ours:
+            raise OrderPortError(
+                f"ON_BUS_LOSS={ours} here, and {theirs} at the order manager, which is what holds: "
+                "set the same for both"
+            )
 
     def control(self, mode: str, reason: str) -> str:
         """Ask for the mode of a control; returns the stricter one that holds instead, or nothing.
 
-        Only ACTIVE loosens, and not ``killed``.  Where this process restricts more than the control
+        Only ACTIVE loosens, and not ``killed``.  Where a lost bus restricts more than the control
         does, the control's mode becomes the one after that.
 
         Raises:
@@ -87,30 +84,19 @@ class BusLoss:
         with self._lock:
             if mode == ACTIVE:
                 return set_stack_mode(self._settings, mode, reason, SEVERITY[-1])
-            ours = self._ours()
-            if ours is None or SEVERITY.index(mode) >= SEVERITY.index(ours.mode):
-                return set_stack_mode(self._settings, mode, reason, stricter_than(mode))
-            if SEVERITY.index(mode) >= SEVERITY.index(ours.before):
-                after = f"{ours.reason}, before: {mode} ({reason})"
-                set_stack_mode(self._settings, ours.mode, after, stricter_than(ours.mode))
-            return ours.mode
+            while True:
+                ours = self._ours()
+                if ours is not None and SEVERITY.index(mode) < SEVERITY.index(ours.mode):
+                    return self._hold_after(ours, mode, reason)
+                kept = set_stack_mode(self._settings, mode, reason, stricter_than(mode))
+                if not kept or self._ours() == ours:
+                    return kept
 
-    def _restrict(self, lost_for_s: float) -> None:
-        assert self._wanted is not None
-        if self._ours() is not None:
-            self.restricted = True
-            return
-        now = stack_mode(self._settings)
-        if SEVERITY.index(now) >= SEVERITY.index(self._wanted):
-            return
-        rule = self._settings.on_bus_loss
-        reason = f"bus lost for {lost_for_s:.1f} s, ON_BUS_LOSS={rule}, before: {now}"
-        if set_stack_mode(self._settings, self._wanted, reason, self._wanted):
-            return
-        self.restricted = True
-        log.warning(
-            "bus_loss_restricts", mode=self._wanted, before=now, lost_s=round(lost_for_s, 1)
-        )
+    def _hold_after(self, ours: Ours, mode: str, reason: str) -> str:
+        if SEVERITY.index(mode) >= SEVERITY.index(ours.before):
+            after = f"{ours.reason}, before: {mode} ({reason})"
+            set_stack_mode(self._settings, ours.mode, after, stricter_than(ours.mode))
+        return ours.mode
 
     def _undo(self) -> None:
         ours = self._ours()
@@ -118,13 +104,7 @@ class BusLoss:
             self._settings, ours.before, "the bus is back", stricter_than(ours.mode)
         ):
             log.info("bus_loss_undone", mode=ours.before)
-        self.restricted = False
 
     def _ours(self) -> Ours | None:
-        """Our restriction, if it is the latest mode of the stack."""
-        found = self._store.stack_mode()
-        ours = _OURS.fullmatch(found[1]) if found else None
-        if found is None or ours is None or MODE_NAMES[found[0]] not in WANTED.values():
-            return None
-        before = ours[2] if ours[2] in OPS else ACTIVE
-        return Ours(MODE_NAMES[found[0]], before, ours[1])
+        """The restriction of a lost bus, if it is the latest mode of the stack."""
+        return ours_of(self._store.stack_mode())

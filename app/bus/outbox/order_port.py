@@ -22,13 +22,13 @@ class OrderPortError(Exception):
     """The order manager did not do it; a later attempt may succeed.  One line."""
 
 
-def stack_mode(settings: Settings) -> str:
-    """The trading mode of the whole stack, one of :data:`SEVERITY`.
+def say_alive(settings: Settings) -> str:
+    """Say that the bus is there; returns what ON_BUS_LOSS is at the order manager.
 
     Raises:
         OrderPortError: no answer, or a refusal.
     """
-    return str(_ask(settings, {"op": "limits"})["mode"])
+    return str(_ask(settings, {"op": "bus_alive"})["on_bus_loss"])
 
 
 def stricter_than(mode: str) -> str:

@@ -10,10 +10,13 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 import apsw
+import msgspec
+import nats.errors
 
 from app.bus.link import names, streams
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
+from app.bus.link.messages import HEARTBEAT_S, Heartbeat
 from app.bus.outbox.bus_loss import BusLoss
 from app.bus.outbox.controls import Controls
 from app.bus.outbox.mark_file import MarkFile
@@ -22,6 +25,7 @@ from app.bus.outbox.publisher import Publisher, Resync
 from app.bus.outbox.store_reader import StoreReader
 from app.bus.process import run_bus_process
 from app.config.settings import Settings, SettingsError
+from app.order_manager.access.bus_watch import ours_of
 from app.order_manager.store.files import mark_path, store_path
 from app.order_manager.store.schema import StoreError
 from app.runtime.lifecycle import EXIT_OK, Backoff, FatalError, Stop
@@ -33,7 +37,6 @@ IDLE_S: Final = 0.01
 """Between two looks at a store in which nothing happens."""
 IDLE_LONG_S: Final = 0.05
 IDLE_LONG_AFTER_S: Final = 2.0
-STATUS_S: Final = 1.0
 LOG_S: Final = 10.0
 LOOK_S: Final = 0.25
 LOST_S: Final = 1.0
@@ -53,15 +56,14 @@ class Outbox:
         self._controls = Controls(settings, self._file, self._loss)
         self._complete = False
         """Whether the stream has had everything since the last trouble with the bus."""
+        self._link: Link | None = None
         self._logged: tuple[int, ...] = ()
 
     async def run(self) -> int:
         """Until a stop is requested."""
-        watch = asyncio.ensure_future(self._watch())
         try:
-            await self._first_of(self._publish_always(), watch)
+            await self._first_of(self._publish_always(), self._watch(), self._speak())
         finally:
-            watch.cancel()
             self._write_status()
             self._file.close()
         return EXIT_OK
@@ -72,6 +74,8 @@ class Outbox:
         while not self._stop:
             try:
                 async with await Link.open(self._access, f"shard-{self._settings.shard}") as link:
+                    self._link = link
+                    self._publisher.counts.connections += 1
                     await self._serve(link, backoff)
             except BusUnavailable as error:
                 if str(error) != last:
@@ -93,11 +97,10 @@ class Outbox:
             stream=names.out_stream(settings.shard),
             has=self._publisher.marks.text(),
         )
-        backoff.reset()
-        await self._first_of(self._publish(link), self._controls.run(link))
+        await self._first_of(self._publish(link, backoff), self._controls.run(link))
 
-    async def _publish(self, link: Link) -> None:
-        """Publish until the connection is lost."""
+    async def _publish(self, link: Link, backoff: Backoff) -> None:
+        """Publish until the connection is lost, or a message is refused."""
         idle_since_s = time.monotonic()
         due = True
         while not self._stop:
@@ -108,6 +111,7 @@ class Outbox:
                 if due and await self._publisher.publish_new(link):
                     idle_since_s = time.monotonic()
                 due = False
+                backoff.reset()
                 self._complete, self._publisher.progress_s = True, time.monotonic()
             except Resync as error:
                 self._publisher.counts.resyncs += 1
@@ -123,32 +127,41 @@ class Outbox:
             long = time.monotonic() - idle_since_s > IDLE_LONG_AFTER_S
             await asyncio.sleep(IDLE_LONG_S if long else IDLE_S)
 
-    async def _watch(self) -> None:
-        """Restrict trading while the bus is lost, and say how far the stream is."""
-        next_status_s = next_log_s = 0.0
+    async def _speak(self) -> None:
+        """Tell the order manager that the bus is there."""
         said = ""
         while not self._stop:
-            lost_s = time.monotonic() - self._publisher.progress_s
-            if lost_s < LOST_S:
-                lost_s = 0.0
-            # Not undone before what the bus has to say is known: it may be stricter.
-            known = lost_s > 0 or (self._complete and self._controls.drained.is_set())
-            if known and self._loss.is_due(lost_s):
+            is_there = time.monotonic() - self._publisher.progress_s < LOST_S
+            if is_there and self._loss.is_due():
+                known = self._complete and self._controls.drained.is_set()
                 try:
-                    await asyncio.to_thread(self._loss.look, lost_s)
+                    await asyncio.to_thread(self._loss.look, known)
                     said = ""
                 except (OrderPortError, StoreError, apsw.Error) as error:
                     if str(error) != said:
                         log.warning("bus_loss_waits", reason=str(error))
                     said = str(error)
-            now_s = time.monotonic()
-            if now_s >= next_status_s:
-                next_status_s = now_s + STATUS_S
-                status = self._write_status()
-                if now_s >= next_log_s:
-                    next_log_s = now_s + LOG_S
-                    self._log(status)
             await asyncio.sleep(LOOK_S)
+
+    async def _watch(self) -> None:
+        """Say how far the stream is: beside the store, in the log, and on the bus."""
+        next_log_s = 0.0
+        while not self._stop:
+            status = self._write_status()
+            await self._beat(status)
+            if (now_s := time.monotonic()) >= next_log_s:
+                next_log_s = now_s + LOG_S
+                self._log(status)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _beat(self, status: dict[str, Any]) -> None:
+        """A heartbeat for whoever watches all shards; who may not send it, sends none."""
+        link, subject = self._link, names.heartbeat_subject(self._settings.shard)
+        if link is None or link.denied(subject):
+            return
+        lag = {name: max(0, status.get(name, 0)) for name in Heartbeat.__struct_fields__}
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await link.client.publish(subject, msgspec.json.encode(Heartbeat(**lag)))
 
     def _write_status(self) -> dict[str, Any]:
         """How far the stream is behind the store, for ``python -m app.bus status`` and the log."""
@@ -157,7 +170,9 @@ class Outbox:
             "at_ns": time.time_ns(),
             "shard": self._settings.shard,
             "connected": self._complete,
-            "restricted": self._loss.restricted,
+            "restricted": False,
+            "connections": publisher.counts.connections,
+            "sent": publisher.counts.sent,
             "published": publisher.counts.published,
             "resyncs": publisher.counts.resyncs,
             "refused": publisher.counts.refused,
@@ -167,6 +182,7 @@ class Outbox:
             "changes": marks.changes,
         }
         with contextlib.suppress(apsw.Error, StoreError):
+            status["restricted"] = ours_of(self._store.stack_mode()) is not None
             last = self._store.last()
             if last is not None:
                 status["lag_rows"] = last.total - marks.total

@@ -8,6 +8,7 @@ sent by another publisher meanwhile.  Then the stream is asked again.
 
 import asyncio
 import itertools
+import math
 import os
 import secrets
 import socket
@@ -21,7 +22,7 @@ from nats.js.errors import NotFoundError
 from app.bus.link import names
 from app.bus.link.acks import Ack, AckRefused, Acks
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
-from app.bus.link.streams import ask
+from app.bus.link.streams import ask, stream_info
 from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.rows import FILL, ORDER, Digests, Item, Marks, digest_of, items
 from app.bus.outbox.store_reader import StoreReader
@@ -32,8 +33,9 @@ log = get_logger()
 
 WINDOW: Final = 256
 """Messages under way at most."""
-ACK_TIMEOUT_S: Final = 10.0
-"""A stream without a leader, or without a majority, answers nothing."""
+ACK_TIMEOUT_S: Final = 4.0
+"""A stream without a leader, or without a majority, answers nothing, also later.  About as long as
+the servers need to choose another one: then the stream is asked what it has."""
 WRONG_LAST: Final = frozenset({10070, 10071, 10164})
 """Codes of the broker: the stream does not end with the id or the number that a message names."""
 FOREIGN_MAX: Final = 1000
@@ -51,10 +53,12 @@ class Resync(Exception):
 
 
 class Counts:
-    """Since the start of the process."""
+    """Since the start of the process: messages that were sent, that the stream has taken
+    (``published``), that the broker has refused for want of room or a majority; times the stream
+    was asked again what it has; connections made."""
 
     def __init__(self) -> None:
-        self.published = self.resyncs = self.refused = 0
+        self.sent = self.published = self.refused = self.resyncs = self.connections = 0
 
 
 class Last(NamedTuple):
@@ -103,8 +107,8 @@ class Publisher:
         """What the stream has acknowledged; before the first :meth:`sync`, as far as is known."""
         self._digests = Digests()
         self.counts = Counts()
-        self.progress_s = time.monotonic()
-        """When the stream last had everything, or took a message (CLOCK_MONOTONIC)."""
+        self.progress_s = -math.inf
+        """When the stream last had everything, or took a message (CLOCK_MONOTONIC); never yet."""
 
     async def sync(self, link: Link) -> None:
         """Learn what the stream has.
@@ -114,7 +118,7 @@ class Publisher:
             BusUnavailable: no answer; a later attempt may succeed.
             FatalError: a later publisher of this shard is at work.
         """
-        info = await ask(link, f"STREAM.INFO.{self._stream}", link.js.stream_info(self._stream))
+        info = await stream_info(link, self._stream)
         if self._acks is None or self._acks[0] is not link:
             self._acks = link, await Acks.open(link)
         self._created = str(info.created)
@@ -266,6 +270,7 @@ class Publisher:
             headers[names.EXPECTED_LAST_ID] = self._sent_id
         self._sent_id = item.msg_id
         subject = self._subjects.get(item.kind, self._orders)
+        self.counts.sent += 1
         return await acks.send(subject, item.body, headers)
 
     async def _acknowledged(

@@ -9,6 +9,7 @@ from app.model.reject_codes import RejectCode
 from app.model.requests import (
     DEFAULT_CLIENT,
     Auth,
+    BusAlive,
     Cancel,
     Halt,
     Hello,
@@ -208,7 +209,7 @@ def _role_problem(grant: Grant, request: Request) -> str:
     """Why a request other than an order is refused; empty if it is not."""
     if grant.rules:
         return ""
-    if isinstance(request, Halt | Resume | Reduce):
+    if isinstance(request, Halt | Resume | Reduce | BusAlive):
         op = request.__struct_config__.tag
         return f"{op} needs role=operator, this connection has role={grant.role}: {HOW}"
     if isinstance(request, Cancel | Status | Positions | Orders | Limits):

@@ -6,7 +6,7 @@ from app.order_manager.counts cimport Counts
 
 cdef class OrderService:
     cdef public object core
-    cdef public object store, queries, held, marks, grant_of
+    cdef public object store, queries, held, marks, grant_of, bus
     cdef public object decode_all, _encode_ack, _clock
     cdef public Counts counts
     cdef public list events
@@ -16,6 +16,8 @@ cdef class OrderService:
     cdef dict _left, _to_cancel
     cdef public object _batch_error, _retry_ns
     cdef long long _fills_before
+    cdef double _bus_lost_s
+    cdef bint _restricts
 
     @cython.locals(order=Order)
     cpdef begin(self)

@@ -3,13 +3,10 @@
 import asyncio
 import json
 import random
-import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from app.bus.link import names, streams
@@ -17,12 +14,12 @@ from app.bus.link.access import bus_access
 from app.bus.link.connection import Link
 from app.bus.outbox.controls import consumer_name, ensure_consumer
 from app.config.settings import Settings
+from tests.app.bus.outbox.desk import controls, mode, send_orders
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.bus.history import expected, published
 from tests.support.bus.reading import read_out
 from tests.support.bus.shard import ShardProcess
 from tests.support.children import eventually
-from tests.support.orders.frames import ORDER
 from tests.support.orders.process import OrderManagerProcess
 
 pytestmark = pytest.mark.medium
@@ -40,18 +37,6 @@ def manager(tmp_path: Path) -> Iterator[OrderManagerProcess]:
         yield made
 
 
-def send_orders(manager: OrderManagerProcess, first: int, count: int) -> None:
-    with manager.client() as client:
-        for number in range(first, first + count):
-            side = ("BUY", "SELL")[number % 2]
-            assert client.ask({**ORDER, "side": side, "id": number, "client": "desk"})["ok"]
-
-
-def mode(manager: OrderManagerProcess) -> str:
-    with manager.client() as client:
-        return str(client.ask({"op": "limits"})["mode"])
-
-
 def send_control(broker: Cluster, shard: str, *bodies: dict[str, Any] | bytes) -> None:
     async def run() -> None:
         access = bus_access(Settings.from_environ(broker.environ()))
@@ -62,17 +47,6 @@ def send_control(broker: Cluster, shard: str, *bodies: dict[str, Any] | bytes) -
                 await link.js.publish(names.control_subject(shard), data)
 
     asyncio.run(run())
-
-
-def controls(manager: OrderManagerProcess) -> list[tuple[int, str]]:
-    """Modes of the whole stack that the order manager has stored, with their reasons."""
-    connection = apsw.Connection(str(manager.store_path), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        return connection.execute(
-            "SELECT mode, reason FROM controls WHERE client_no = 0 ORDER BY control_no"
-        ).fetchall()
-    finally:
-        connection.close()
 
 
 @pytest.mark.slow
@@ -202,69 +176,6 @@ def test_a_control_waits_for_an_order_manager_that_is_down(
         manager.environ["ORDER_PORT"] = str(port)
         manager.start()
         eventually(lambda: mode(manager) == "halted", "halted")
-
-
-@pytest.mark.parametrize(
-    ("rule", "becomes"),
-    [pytest.param("reduce", "reduce", marks=pytest.mark.slow), ("halt", "halted")],
-)
-def test_a_lost_bus_restricts_trading_until_it_is_back(
-    broker: Cluster, manager: OrderManagerProcess, rule: str, becomes: str
-) -> None:
-    (server,) = broker.brokers
-    with ShardProcess(broker, manager, on_bus_loss=rule, bus_loss_s=1) as shard:
-        send_orders(manager, 0, 5)
-        shard.wait_published(10)
-        server.kill()
-        eventually(lambda: mode(manager) == becomes, becomes)
-        # Whoever restarts it does not make it forget that this was its own doing.
-        shard.kill()
-        shard.start()
-        server.start()
-        eventually(lambda: mode(manager) == "active", "active")
-    (restricted, back) = controls(manager)
-    assert re.fullmatch(
-        rf"bus lost for [0-9.]+ s, ON_BUS_LOSS={rule}, before: active", restricted[1]
-    )
-    assert back == (0, "the bus is back")
-
-
-def test_what_somebody_else_has_set_meanwhile_stays(
-    broker: Cluster, manager: OrderManagerProcess
-) -> None:
-    (server,) = broker.brokers
-    with ShardProcess(broker, manager, on_bus_loss="reduce", bus_loss_s=1) as shard:
-        send_orders(manager, 0, 5)
-        shard.wait_published(10)
-        server.kill()
-        killed_ns = time.time_ns()
-        eventually(lambda: mode(manager) == "reduce", "reduce")
-        with manager.client() as client:
-            client.ask({"op": "halt", "reason": "by hand"})
-        # A status is up to a second old: whatever is connected after this one is so again.
-        eventually(
-            lambda: (now := shard.status())["at_ns"] > killed_ns and not now["connected"],
-            "it says that the bus is lost",
-        )
-        server.start()
-        send_orders(manager, 0, 1)  # a repeated one is answered; nothing new
-        eventually(lambda: shard.status()["connected"], "the bus is back")
-        eventually(lambda: not shard.status()["restricted"], "nothing of it is left")
-    assert mode(manager) == "halted"
-
-
-def test_on_bus_loss_continue_changes_nothing(
-    broker: Cluster, manager: OrderManagerProcess
-) -> None:
-    with ShardProcess(broker, manager, bus_loss_s=0.1) as shard:
-        send_orders(manager, 0, 5)
-        shard.wait_published(10)
-        broker.brokers[0].kill()
-        eventually(lambda: "bus_unavailable" in shard.log(), "it is lost")
-        send_orders(manager, 5, 5)
-        broker.brokers[0].start()
-        shard.wait_published(20)
-    assert controls(manager) == []
 
 
 def test_the_status_says_how_far_the_stream_is(

@@ -184,6 +184,7 @@ def test_a_strategy_does_not_trade_as_a_stranger(
         {"op": "halt", "client": "alice"},
         {"op": "resume"},
         {"op": "reduce"},
+        {"op": "bus_alive"},
         {"op": "limits"},
         {"op": "limits", "client": "bob"},
         {"op": "cancel", "id": 1, "client": "bob"},
