@@ -57,6 +57,7 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
     return [
         f"orders.{shard}",
         f"fills.{shard}",
+        f"beats.{shard}",
         f"{API}.STREAM.INFO.OUT_{shard}",
         f"{API}.STREAM.MSG.GET.OUT_{shard}",
         f"{API}.STREAM.INFO.CONTROL",
@@ -140,11 +141,14 @@ def _users(creds: Path, users: list[str], shards: list[str]) -> list[str]:
         if account_of(user) != "TRADING":
             allowed = [seen(subject) for subject in allowed]
         publish = ", ".join(f'"{subject}"' for subject in allowed)
-        inbox = ">" if user == "setup" else f"_INBOX.{user}.>"
+        heard = [">"] if user == "setup" else [f"_INBOX.{user}.>"]
+        if user == "portfolio":
+            heard.append("beats.*")
+        subscribe = ", ".join(f'"{subject}"' for subject in heard)
         lines += [
             f"      {{ user: {user}, password: {password_of(creds, user)}, permissions: {{",
             f"        publish: {{ allow: [{publish}] }}",
-            f'        subscribe: {{ allow: ["{inbox}"] }} }} }}',
+            f"        subscribe: {{ allow: [{subscribe}] }} }} }}",
         ]
     return [*lines, "    ]"]
 

@@ -19,6 +19,7 @@ from app.bus.link import names, streams
 from app.bus.link.access import Access
 from app.bus.link.connection import REQUEST_TIMEOUT_S, BusRefused, BusUnavailable, Link
 from app.config.settings import Settings
+from app.portfolio.intake.heartbeats import Heartbeats
 from app.portfolio.intake.prices import has_ticks, last_prices
 from app.portfolio.intake.reader import SILENCE_S, Batch, Reader
 from app.portfolio.service import NotStored, Portfolio
@@ -83,6 +84,7 @@ class Following:
         self._replicas = settings.bus_replicas
         self._backoff = Backoff(settings.reconnect_delay_ms, settings.reconnect_delay_ms_max)
         self.progress: dict[str, Progress] = {}
+        self.heartbeats = Heartbeats()
         self.connections = 0
         self.link: Link | None = None
         self.problem = "not connected yet"
@@ -90,6 +92,12 @@ class Following:
         """There is a control to send."""
         for shard in (*shards, *portfolio.shards):
             self._know(shard)
+
+    def lag_s(self, shard: str) -> float | None:
+        """For how long the books do not have all that the shard has: what its stream lacks counts,
+        and silence of its publisher.  None: they never had all of the stream."""
+        own_s = self.progress[shard].lag_s(time.monotonic())
+        return None if own_s is None else max(own_s, self.heartbeats.lag_s(shard))
 
     def _know(self, shard: str) -> bool:
         """Count a shard in; False if it was known."""
@@ -135,6 +143,7 @@ class Following:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(link))
+                group.create_task(self.heartbeats.listen(link))
                 group.create_task(self._send(link))
                 group.create_task(self._discover(link, group))
         except BaseExceptionGroup as failed:

@@ -40,10 +40,11 @@ class PortfolioCollector(Collector):
         yield _counter("bus_connections", "connections made", following.connections)
 
     def _shards(self) -> Iterator[Metric]:
-        portfolio, now_s = self._portfolio, time.monotonic()
+        portfolio, following = self._portfolio, self._following
         reading = _labeled("shard_reading", "whether the shard's fills are being read")
         pending = _labeled("lag_messages", "fills that the stream has and the books have not")
-        lag = _labeled("lag_seconds", "for how long the books have not had all of the stream")
+        lag = _labeled("lag_seconds", "for how long the books have not had all of the shard")
+        beat = _labeled("heartbeat_age_seconds", "since the last heartbeat of the publisher")
         age = _labeled("last_fill_age_seconds", "age of the latest fill")
         last = _labeled(
             "last_message_age_seconds", "age of the last order or fill that the stream has"
@@ -59,18 +60,20 @@ class PortfolioCollector(Collector):
             for name, text in counters.items()
         }
         for shard, state in sorted(portfolio.shards.items()):
-            progress = self._following.progress.get(shard) or Progress()
+            progress = following.progress.get(shard) or Progress()
             reading.add_metric([shard], progress.reading)
             pending.add_metric([shard], progress.pending)
-            if (lag_s := progress.lag_s(now_s)) is not None:
+            if (lag_s := following.lag_s(shard)) is not None:
                 lag.add_metric([shard], lag_s)
+            if (age_s := following.heartbeats.age_s(shard)) is not None:
+                beat.add_metric([shard], age_s)
             if state.last_fill_ns:
                 age.add_metric([shard], max(0.0, time.time() - state.last_fill_ns / 1e9))
             if progress.last_message_s > 0:
                 last.add_metric([shard], max(0.0, time.time() - progress.last_message_s))
             for name, family in families.items():
                 family.add_metric([shard], getattr(state, name))
-        yield from (reading, pending, lag, age, last, *families.values())
+        yield from (reading, pending, lag, beat, age, last, *families.values())
 
     def _limits(self) -> Iterator[Metric]:
         portfolio = self._portfolio

@@ -44,11 +44,8 @@ def profit_view(line: Line | Total) -> dict[str, str]:
 def state_view(portfolio: Portfolio, following: Following) -> dict[str, Any]:
     """Everything."""
     books, state = portfolio.books, portfolio.state
-    lines, now_s = books.lines(), time.monotonic()
-    shards = [
-        _shard_view(portfolio, shard, following.progress.get(shard) or Progress(), now_s)
-        for shard in sorted(portfolio.shards)
-    ]
+    lines = books.lines()
+    shards = [_shard_view(portfolio, shard, following) for shard in sorted(portfolio.shards)]
     return {
         "at_ms": round(time.time() * 1000),
         "day": books.day,
@@ -88,12 +85,11 @@ def state_view(portfolio: Portfolio, following: Following) -> dict[str, Any]:
     }
 
 
-def _shard_view(
-    portfolio: Portfolio, shard: str, progress: Progress, now_s: float
-) -> dict[str, Any]:
+def _shard_view(portfolio: Portfolio, shard: str, following: Following) -> dict[str, Any]:
     state: ShardState = portfolio.shards[shard]
+    progress = following.progress.get(shard) or Progress()
     total = portfolio.books.total(shard)
-    lag_s = progress.lag_s(now_s)
+    lag_s, silent_s = following.lag_s(shard), following.heartbeats.age_s(shard)
     latest = portfolio.books.current.get(shard)
     return {
         "shard": shard,
@@ -101,6 +97,7 @@ def _shard_view(
         "problem": progress.problem,
         "pending": progress.pending,
         "lag_s": None if lag_s is None else round(lag_s, 3),
+        "heartbeat_s": None if silent_s is None else round(silent_s, 3),
         **{name: getattr(state, name) for name in ("seq", "fills", "repeats", "refused", "lost")},
         "last_fill_ms": state.last_fill_ns // 1_000_000 or None,
         "last_message_ms": round(progress.last_message_s * 1000)

@@ -74,6 +74,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("orders.a", {"run": "forged"}),
     ("fills.a", {"run": "forged"}),
     ("md.a", {}),
+    ("beats.a", {}),
     ("control.a", {"id": "forged", "mode": "halt"}),
     ("control.b", {"id": "forged", "mode": "resume"}),
     ("map", {}),
@@ -118,7 +119,16 @@ def test_nobody_else_hears_what_is_sent(bus: Bus) -> None:
         heard.append(message.subject)
 
     async def listen(link: Link) -> None:
-        for subject in (">", "orders.>", "orders.a", "_INBOX.>", "_INBOX.shard-a.>", "$JS.>"):
+        for subject in (
+            ">",
+            "orders.>",
+            "orders.a",
+            "beats.*",
+            "beats.a",
+            "_INBOX.>",
+            "_INBOX.shard-a.>",
+            "$JS.>",
+        ):
             await link.client.subscribe(subject, cb=note)
         await link.client.flush()
         # Its own, so that it is known to hear at all.

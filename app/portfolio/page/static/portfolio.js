@@ -5,6 +5,7 @@ import { $, age, clock, command, kind, number, signed, table, text } from "./dom
 const EVERY_MS = 1000;
 const PATIENCE_MS = 4000;
 const SHOWN_MAX = 500;
+const SILENT_S = 5; // LATE_S of app/portfolio/intake/heartbeats.py
 let last = null;
 
 function amount(node, value, base) {
@@ -20,14 +21,16 @@ function mark(node, names) {
 function showShards(shards) {
   const rows = shards.map((s) => [
     s.shard, s.run ?? "-", s.reading ? "reading" : "not read", number(s.pending), s.lag_s === null ? "-" : age(s.lag_s),
+    s.heartbeat_s === null ? "-" : age(s.heartbeat_s),
     number(s.fills), s.last_fill_ms ? clock(s.last_fill_ms, { date: true }) : "-",
     s.last_message_ms ? clock(s.last_message_ms, { date: true }) : "-", number(s.symbols),
     number(Number(s.exposure), 2), signed(Number(s.day_pnl)), signed(Number(s.pnl)),
   ]);
-  table($("shards"), ["Shard", "Run", "State", "Behind", "Lag", "Fills", "Last fill, UTC", "Last message, UTC", "Positions", "Exposure", "PnL of the day", "PnL"], rows);
+  table($("shards"), ["Shard", "Run", "State", "Behind", "Lag", "Heartbeat", "Fills", "Last fill, UTC", "Last message, UTC", "Positions", "Exposure", "PnL of the day", "PnL"], rows);
   mark($("shards"), shards.map((s) => (s.lost || s.refused ? "bad" : s.reading && s.lag_s === 0 ? "" : "warn")));
   const notes = [];
   for (const s of shards) {
+    if (s.heartbeat_s > SILENT_S) notes.push(`${s.shard}: its publisher has been silent for ${age(s.heartbeat_s)}`);
     if (s.problem) notes.push(`${s.shard}: ${s.problem}`);
     if (s.lost) notes.push(`${s.shard}: ${s.lost} messages were gone before they were read`);
     if (s.refused) notes.push(`${s.shard}: ${s.refused} messages were no fills`);

@@ -91,7 +91,7 @@ class PortfolioProcess:
             shards = state["shards"]
             return (
                 sum(each["fills"] for each in shards) == fills
-                and all(each["lag_s"] == 0 for each in shards)
+                and all(each["reading"] and not each["pending"] for each in shards)
                 and not state["unsent"]
             )
 
@@ -147,6 +147,16 @@ def publish(bus: Cluster, fills: Iterable[Told]) -> None:
             except Exception as error:
                 raise BusUnavailable(str(error)) from None
             left.pop(0)
+
+    on_bus(bus, send)
+
+
+def beat(bus: Cluster, shard: str, **members: float) -> None:
+    """A heartbeat of a shard's publisher."""
+
+    async def send(link: Link) -> None:
+        await link.client.publish(names.heartbeat_subject(shard), json.dumps(members).encode())
+        await link.client.flush()
 
     on_bus(bus, send)
 
