@@ -39,7 +39,6 @@ TYPED: Final = frozenset(
         "app.order_manager.sessions",
         "app.order_manager.store.checkpoint",
         "app.order_manager.store.loading",
-        "app.order_manager.store.open_files",
         "app.order_manager.store.positions",
         "app.order_manager.store.store",
         "app.strategy.kit.held",

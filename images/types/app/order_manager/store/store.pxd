@@ -2,7 +2,6 @@ cimport cython
 
 from app.execution.pending_rows cimport PendingRows
 from app.order_manager.store.checkpoint cimport Checkpointer
-from app.order_manager.store.open_files cimport OpenFiles
 
 
 cdef class OrderStore:
@@ -11,8 +10,7 @@ cdef class OrderStore:
     cdef public Checkpointer checkpointer
     cdef public object _lease
     cdef object _synchronous, _qty_decimals
-    cdef public object _soundness, _connection, _cursor
-    cdef public OpenFiles _files
+    cdef public object _soundness, _files, _connection, _cursor
     cdef bint _closed, _transaction_open, _rows_written
 
     cpdef flush(self)
