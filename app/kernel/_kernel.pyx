@@ -8,6 +8,8 @@ in ``plain`` does the same in plain Python, and takes its place where there is n
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.errno cimport errno
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t

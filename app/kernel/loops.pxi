@@ -5,6 +5,23 @@ FLAT = S_FLAT
 INVALID_SIGNAL = "signals must be +1 (BUY), -1 (SELL), 2 (FLAT) or 0 (HOLD)"
 
 
+cdef extern from "Python.h":
+    ctypedef struct PyMemberDef:
+        const char *name
+        int type
+        Py_ssize_t offset
+        int flags
+    Py_ssize_t Py_REFCNT(object)
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    PyObject *PyFloat_FromDouble(double) except NULL
+    PyObject *PyLong_FromLong(long) except NULL
+    object PyDescr_NewMember(PyTypeObject *, PyMemberDef *)
+    void PyType_Modified(PyTypeObject *)
+
+cdef extern from "structmember.h":
+    int T_OBJECT_EX, READONLY
+
+
 cdef class Intent:
     """An order that the strategy wants to send.
 
@@ -35,15 +52,76 @@ cdef class Tick:
 
     ``event_ns`` is int64 ns since the epoch; ``sentiment`` is 0 to 100, or -1 before the first.
     """
-    cdef readonly str symbol
-    cdef readonly double price
+    cdef PyObject *symbol
+    cdef PyObject *price
+    cdef PyObject *sentiment
     cdef readonly int64_t event_ns
     cdef readonly uint64_t seq
-    cdef readonly int sentiment
+
+    def __dealloc__(self):
+        Py_XDECREF(self.symbol)
+        Py_XDECREF(self.price)
+        Py_XDECREF(self.sentiment)
 
     def __repr__(self):
-        return (f"Tick(symbol={self.symbol!r}, price={self.price}, event_ns={self.event_ns}, "
-                f"seq={self.seq}, sentiment={self.sentiment})")
+        symbol, price, event_ns, seq, sentiment = values_of(self)
+        return (f"Tick(symbol={symbol!r}, price={price}, event_ns={event_ns}, "
+                f"seq={seq}, sentiment={sentiment})")
+
+    def __reduce__(self):
+        return _tick_of, values_of(self)
+
+    cdef int take(self, const tick_record *record, list symbols, int sentiment) except -1:
+        cdef PyObject *symbol = PyList_GET_ITEM(symbols, record.symbol)
+        cdef PyObject *price = PyFloat_FromDouble(record.price)
+        cdef PyObject *feeling = PyLong_FromLong(sentiment)  # small: none is made
+        Py_XINCREF(symbol)
+        # A reader of the old one holds a reference of its own.
+        symbol, self.symbol = self.symbol, symbol
+        price, self.price = self.price, price
+        feeling, self.sentiment = self.sentiment, feeling
+        self.event_ns, self.seq = record.event_ns, record.seq
+        Py_XDECREF(symbol)
+        Py_XDECREF(price)
+        Py_XDECREF(feeling)
+        return 0
+
+
+cdef tuple values_of(Tick tick):
+    """As :func:`_tick_of` takes them."""
+    made = <object>tick
+    return made.symbol, made.price, made.event_ns, made.seq, made.sentiment
+
+
+def _tick_of(str symbol, double price, int64_t event_ns, uint64_t seq, int sentiment):
+    """A copy of a tick; it has no index of its symbol, so the list has one."""
+    cdef tick_record record
+    cdef Tick tick = Tick.__new__(Tick)
+    record.symbol, record.price, record.event_ns, record.seq = 0, price, event_ns, seq
+    tick.take(&record, [symbol], sentiment)
+    return tick
+
+
+cdef PyMemberDef[3] TICK_MEMBERS
+
+
+cdef int show_members() except -1:
+    """Make a tick's attributes members, which the interpreter reads without a call."""
+    cdef Tick tick = Tick.__new__(Tick)
+    cdef char *start = <char *><PyObject *>tick
+    cdef PyTypeObject *kind = <PyTypeObject *>Tick
+    TICK_MEMBERS[0].name, TICK_MEMBERS[0].offset = "symbol", <char *>&tick.symbol - start
+    TICK_MEMBERS[1].name, TICK_MEMBERS[1].offset = "price", <char *>&tick.price - start
+    TICK_MEMBERS[2].name, TICK_MEMBERS[2].offset = "sentiment", <char *>&tick.sentiment - start
+    for i in range(3):
+        TICK_MEMBERS[i].type, TICK_MEMBERS[i].flags = T_OBJECT_EX, READONLY
+        name = TICK_MEMBERS[i].name.decode()
+        (<dict>kind.tp_dict)[name] = PyDescr_NewMember(kind, &TICK_MEMBERS[i])
+    PyType_Modified(kind)
+    return 0
+
+
+show_members()
 
 
 cdef enum:
@@ -52,24 +130,18 @@ cdef enum:
 UNDECIDED = S_UNDECIDED
 
 
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object)
-
-
 def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, int8_t[::1] signals):
     """Call ``on_tick(Tick)`` for each record; BUY, SELL, FLAT, HOLD or None: +1, -1, 2, 0."""
     cdef tick_span span = span_of(ticks)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, count = len(symbols)
     cdef Tick tick = None
     for i in range(span.count):
         # The strategy has kept none of the last tick: its memory serves again.
         if tick is None or Py_REFCNT(tick) > 1:
             tick = Tick.__new__(Tick)
-        tick.symbol = <str>symbols[span.at[i].symbol]
-        tick.price = span.at[i].price
-        tick.event_ns = span.at[i].event_ns
-        tick.seq = span.at[i].seq
-        tick.sentiment = sentiments[i]
+        if span.at[i].symbol >= count:
+            raise IndexError(span.at[i].symbol)
+        tick.take(&span.at[i], symbols, sentiments[i])
         signals[i] = S_UNDECIDED  # stays if on_tick raises
         answer = on_tick(tick)
         if answer is None or answer == "HOLD":
