@@ -120,13 +120,12 @@ class Accounts:
         self.by_number[order.client_no].remove_open(order)
         self.stack.remove_open(order)
 
-    def add_executed(self, order: Order) -> None:
-        """Add to the stack what its client's position has already."""
-        client, total = self.by_number[order.client_no], self.stack.positions[order.symbol]
-        total.qty += order.side * order.filled_qty
-        total.cost += order.side * order.filled_notional
-        total.mark = order.exec_price
-        client.id_high = max(client.id_high, order.id)
+    def add_executed(self, symbol: str, qty: int, paid: int, price: int) -> None:
+        """Add to the stack what a client's position has already; ``price``: of the latest fill."""
+        total = self.stack.positions[symbol]
+        total.qty += qty
+        total.cost += paid
+        total.mark = price
 
     def execute(
         self,

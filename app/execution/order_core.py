@@ -164,11 +164,19 @@ class OrderCore:
             and getattr(self._venue, "takes_all_as_asked", False)
         )
 
-    def account_for(self, orders: Iterable[Order]) -> None:
-        """Take orders that their sender has executed on its position: :meth:`executes_all`."""
-        for order in orders:
-            self._accounts.add_executed(order)
-            self._next_order_no, self._next_fill_no = order.order_no + 1, order.exec_first + 1
+    def account_for(
+        self, client: Account, sums: Mapping[str, tuple[int, int, int]], orders: int, id_high: int
+    ) -> None:
+        """Take orders that a client has executed on its positions: :meth:`executes_all`.
+
+        ``sums``: symbol -> the units and the cash that its orders have added up to, and the price
+        of the last.
+        """
+        for symbol, (qty, paid, price) in sums.items():
+            self._accounts.add_executed(symbol, qty, paid, price)
+        client.id_high = max(client.id_high, id_high)
+        self._next_order_no += orders
+        self._next_fill_no += orders
 
     def _decide(
         self, request: OrderRequest, client: Account, now_ns: int, at_tick: bool

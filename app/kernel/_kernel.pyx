@@ -13,7 +13,7 @@ from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.errno cimport errno
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 cimport cython

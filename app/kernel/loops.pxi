@@ -156,29 +156,6 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
             raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, FLAT, HOLD or None")
 
 
-def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
-    """Write to ``out`` each tick's sentiment: its symbol's latest that the tick may see.
-
-    A tick may see an event whose time and ``seq`` are not above its own.  ``events`` is in event
-    order; ``latest`` keeps each symbol's sentiment between calls.  Returns the index of the next
-    event.
-    """
-    cdef tick_span span = span_of(ticks), ahead = span_of(events)
-    cdef Py_ssize_t i, k = next_event
-    if out.shape[0] < span.count:
-        raise ValueError("out is shorter than ticks")
-    if next_event < 0:
-        raise IndexError(next_event)
-    with nogil:
-        for i in range(span.count):
-            while (k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns
-                    and ahead.at[k].seq <= span.at[i].seq):
-                latest[ahead.at[k].symbol] = <int16_t>ahead.at[k].price
-                k += 1
-            out[i] = latest[span.at[i].symbol]
-    return k
-
-
 cdef struct averages:
     # The difference: the sum of the short window times ``long_ticks``, less that of the long one
     # times ``short_ticks``; its sign is the signal.  Its halves are apart, because one store of both
