@@ -164,12 +164,22 @@ class PaperBroker:
             return
         number, fill_no = self._numbered, self._fills_before
         symbols, client_no, made = self._symbols, account.client_no, self._orders
-        for seq, event_ns, index, signed, price in trades.rows(0, len(trades)):
+        for row in trades.rows(0, len(trades)):
+            seq, event_ns, index, signed, price = row
             number, fill_no = number + 1, fill_no + 1
-            side, qty = (1, signed) if signed > 0 else (-1, -signed)
-            named = number, client_no, order_id_of_tick(seq), event_ns
-            asked = side, symbols[index], qty, price, seconds_text(event_ns)
-            made.append(executed_order(*named, *asked, fill_no))
+            order = executed_order(
+                number,
+                client_no,
+                order_id_of_tick(seq),
+                event_ns,
+                1 if signed > 0 else -1,
+                symbols[index],
+                abs(signed),
+                price,
+                seconds_text(event_ns),
+                fill_no,
+            )
+            made.append(order)
         trades.forget()
         self._numbered, self._settled, self._fills_before = number, 0, fill_no
 

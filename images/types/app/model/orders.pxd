@@ -5,6 +5,7 @@ cdef tuple _NEXT
 cdef Py_ssize_t _EVENTS
 
 cpdef object db_int(object value)
+cpdef order_id_of_tick(seq, nth=*)
 cpdef object next_status(object status, object event)
 
 
