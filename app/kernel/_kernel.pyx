@@ -23,6 +23,22 @@ cdef extern from *:
     ctypedef long long int128 "__int128"
     int __builtin_ctzll(unsigned long long) nogil
 
+cdef extern from "Python.h":
+    ctypedef struct PyMemberDef:
+        const char *name
+        int type
+        Py_ssize_t offset
+        int flags
+    Py_ssize_t Py_REFCNT(object)
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    PyObject *PyFloat_FromDouble(double) except NULL
+    PyObject *PyLong_FromLong(long) except NULL
+    object PyDescr_NewMember(PyTypeObject *, PyMemberDef *)
+    void PyType_Modified(PyTypeObject *)
+
+cdef extern from "structmember.h":
+    int T_OBJECT_EX, READONLY
+
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ
     int mprotect(void *at, size_t length, int protection)

@@ -5,23 +5,6 @@ FLAT = S_FLAT
 INVALID_SIGNAL = "signals must be +1 (BUY), -1 (SELL), 2 (FLAT) or 0 (HOLD)"
 
 
-cdef extern from "Python.h":
-    ctypedef struct PyMemberDef:
-        const char *name
-        int type
-        Py_ssize_t offset
-        int flags
-    Py_ssize_t Py_REFCNT(object)
-    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
-    PyObject *PyFloat_FromDouble(double) except NULL
-    PyObject *PyLong_FromLong(long) except NULL
-    object PyDescr_NewMember(PyTypeObject *, PyMemberDef *)
-    void PyType_Modified(PyTypeObject *)
-
-cdef extern from "structmember.h":
-    int T_OBJECT_EX, READONLY
-
-
 cdef class Intent:
     """An order that the strategy wants to send.
 
