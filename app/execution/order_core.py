@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, Account, Accounts
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, Account, Accounts, Sums
 from app.execution.costs.borrow import FREE, Borrow
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.repeated import answer_repeated, details_of
@@ -164,17 +164,12 @@ class OrderCore:
             and getattr(self._venue, "takes_all_as_asked", False)
         )
 
-    def account_for(
-        self, client: Account, sums: Mapping[str, tuple[int, int, int]], orders: int, id_high: int
-    ) -> None:
+    def account_for(self, client: Account, sums: Sums, orders: int, id_high: int) -> None:
         """Take orders that a client has executed on its positions: :meth:`executes_all`.
 
-        ``sums``: symbol -> the units and the cash that its orders have added up to, and the price
-        of the last.
+        ``sums``: what they add to each symbol; ``id_high``: the largest of their ids.
         """
-        for symbol, (qty, paid, price) in sums.items():
-            self._accounts.add_executed(symbol, qty, paid, price)
-        client.id_high = max(client.id_high, id_high)
+        self._accounts.add_executed(client, sums, id_high)
         self._next_order_no += orders
         self._next_fill_no += orders
 

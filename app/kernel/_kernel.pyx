@@ -236,6 +236,21 @@ cdef tick_span span_of(object ticks, int flags=PyBUF_SIMPLE) except *:
     return span
 
 
+cdef inline Py_ssize_t next_signal(const int8_t[::1] signals, Py_ssize_t i) noexcept nogil:
+    """Where the next signal other than HOLD is, from ``i`` on; the end if there is none."""
+    cdef Py_ssize_t n = signals.shape[0]
+    cdef uint64_t eight
+    with cython.boundscheck(False):
+        while i + 8 <= n:
+            memcpy(&eight, &signals[i], 8)
+            if eight:
+                return i + (__builtin_ctzll(eight) >> 3)
+            i += 8
+        while i < n and signals[i] == 0:
+            i += 1
+    return i
+
+
 include "parse.pxi"
 include "sentiment.pxi"
 include "book.pxi"

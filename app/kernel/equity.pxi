@@ -84,12 +84,12 @@ cdef class Trades:
         cdef const tick_record *tick
         cdef int8_t signal, position, target, side
         cdef int64_t have, qty, price
-        while i < n:
+        while True:
+            i = next_signal(search.signals, i)
+            if i >= n:
+                break
             with cython.boundscheck(False):
                 signal = search.signals[i]
-            if signal == 0:
-                i += 1
-                continue
             tick = &search.span.at[i]
             position = gate.position[tick.symbol]
             target = 0 if signal == S_FLAT else signal

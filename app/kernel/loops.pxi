@@ -263,34 +263,36 @@ cdef class OrderGate:
         if span.count < n or start < 0:
             raise ValueError("ticks are fewer than signals")
         made = []
-        while i < n:
+        while True:
+            i = next_signal(signals, i)
+            if i >= n:
+                break
             with cython.boundscheck(False):
                 signal = signals[i]
-            if signal:
-                if not -1 <= signal <= S_FLAT:
-                    raise ValueError(INVALID_SIGNAL)
-                tick = &span.at[i]
-                if self.busy[tick.symbol] and not self.every:
+            if not -1 <= signal <= S_FLAT:
+                raise ValueError(INVALID_SIGNAL)
+            tick = &span.at[i]
+            if self.busy[tick.symbol] and not self.every:
+                break
+            if self.every or self.position[tick.symbol] != signal:
+                target = signal
+                if signal == S_FLAT:
+                    if self.every or self.position[tick.symbol] == 0:
+                        i += 1
+                        continue
+                    target = 0
+                if len(made) == self.orders_max:
                     break
-                if self.every or self.position[tick.symbol] != signal:
-                    target = signal
-                    if signal == S_FLAT:
-                        if self.every or self.position[tick.symbol] == 0:
-                            i += 1
-                            continue
-                        target = 0
-                    if len(made) == self.orders_max:
-                        break
-                    intent = Intent.__new__(Intent)
-                    intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
-                    intent.order_id = tick.seq + 1
-                    intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
-                    intent.symbol = <str>self.symbols[tick.symbol]
-                    intent.signal = target if target else -self.position[tick.symbol]
-                    intent.target = target
-                    made.append(intent)
-                    self.busy[tick.symbol] = <uint8_t>(self.position[tick.symbol] + 2)
-                    self.position[tick.symbol] = target
+                intent = Intent.__new__(Intent)
+                intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
+                intent.order_id = tick.seq + 1
+                intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
+                intent.symbol = <str>self.symbols[tick.symbol]
+                intent.signal = target if target else -self.position[tick.symbol]
+                intent.target = target
+                made.append(intent)
+                self.busy[tick.symbol] = <uint8_t>(self.position[tick.symbol] + 2)
+                self.position[tick.symbol] = target
             i += 1
         return made, i
 
@@ -329,12 +331,12 @@ cdef class IntentSearch:
         cdef const tick_record *tick
         cdef int8_t signal, held, target
         cdef Intent intent
-        while i < n:
+        while True:
+            i = next_signal(self.signals, i)
+            if i >= n:
+                break
             with cython.boundscheck(False):
                 signal = self.signals[i]
-            if signal == 0:
-                i += 1
-                continue
             tick = &self.span.at[i]
             i += 1
             held = gate.position[tick.symbol]
