@@ -5,15 +5,15 @@ from typing import Any, Final
 
 import msgspec
 
-from app.backtest.result import Fill
+from app.backtest.result import Fill, FillsLater
 from app.config.settings import Settings
 from app.execution.accounts import Account
 from app.execution.pending_rows import PendingRows
 from app.execution.prices import NoPrices
 from app.execution.wiring import build_core
-from app.kernel._kernel import Intent
+from app.kernel._kernel import Intent, IntentSearch, Trades
 from app.model.money import UNITS, to_units
-from app.model.orders import FILLED, Order, OrderRequest, order_of, request_of
+from app.model.orders import Order, OrderRequest, executed_order, order_id_of_tick, request_of
 from app.model.position import Position
 from app.model.requests import Reject
 from app.model.timestamps import seconds_text
@@ -22,8 +22,6 @@ from app.runtime.net.order_client import EncodedOrder
 from app.strategy.kit.held import Held
 
 FREE: Final = (0.0, 0.0, 0.0, 0.0)
-NO_COSTS: Final = (*FREE, 0.0, 0, 0.0)
-"""The fields of :class:`Fill` from ``fee`` to ``latency``."""
 new_tuple: Any = tuple.__new__
 """Makes a named tuple without a call of its Python code."""
 
@@ -50,12 +48,16 @@ class PaperBroker:
         self._decode = decoder_of(self.core.scale)
         self._symbols, self._unit = symbols, UNITS * self.core.scale.factor
         self._orders: list[Order] = []
-        self._taken: list[tuple[Intent, int, int]] = []
-        """Signals, quantities and prices of orders that no rule touched, after ``_orders``."""
+        self._trades: Trades | None = None
+        """Orders that no rule touched, after ``_orders``."""
         self._taker: Account | None = None
         """Whose orders these are."""
+        self._settled = 0
+        """How many of them the account and the core have heard of."""
+        self._fills_before = 0
+        """The number of the execution before them."""
         self._numbered = 0
-        """Orders that have a number; the rest are in ``_taken``."""
+        """Orders that have a number; the rest are in ``_trades``."""
         self._looked = False
         self._marks: dict[str, int] = {}
         """Prices as of the tick of the latest order."""
@@ -63,7 +65,7 @@ class PaperBroker:
     @property
     def count(self) -> int:
         """How many orders it has."""
-        return len(self._orders) + len(self._taken)
+        return len(self._orders) + (0 if self._trades is None else len(self._trades))
 
     def take_orders(self) -> list[Order]:
         """Its orders, in order; it forgets them."""
@@ -79,24 +81,36 @@ class PaperBroker:
             self._marks.update({symbol: to_units(price) for symbol, price in encoded.marks.items()})
         return self._decide(request, now_ns)
 
-    def trade(self, intents: Iterable[Intent], shares: Held, client: str) -> list[Fill]:
+    def trade(self, intents: Iterable[Intent], shares: Held, client: str) -> Sequence[Fill]:
         """Decide on orders one by one, and settle each; returns the fills, in order.
 
         They are what :meth:`submit` gets from the frames of these orders.
         """
-        qty_max = self.core.scale.qty_max
         if not self._looked:
             self._looked = True
-            account = self.core.open_account(client)
-            if self.core.executes_all(account, self._symbols, min(shares.most, qty_max)):
-                self._taker = account
-        taker = self._taker
-        if taker is not None and taker.name == client and self.core.gate.all_active(taker):
-            return self._take(intents, shares, taker)
+            self._open(shares, client)
         fills: list[Fill] = []
+        taker = self._taker
+        if (
+            taker is not None
+            and taker.name == client
+            and isinstance(intents, IntentSearch)
+            and self.core.gate.all_active(taker)
+        ):
+            trades = self._trades
+            if trades is None:
+                trades = self._trades = self._begin(shares, taker)
+            first = len(trades)
+            all_taken = shares.execute(trades, intents)
+            later = FillsLater(trades, first, self.core.scale)
+            if all_taken:
+                return later
+            fills = list(later)
+            self._make_orders()
+            self._trades = self._taker = None  # the numbers of the core have no limit
         for intent in intents:
             qty, event_ns, price = shares.wanted(intent), intent.event_ns, to_units(intent.price)
-            assert 0 < qty <= qty_max, intent
+            assert 0 < qty <= self.core.scale.qty_max, intent
             ts, symbol, side = seconds_text(event_ns), intent.symbol, intent.signal
             request = request_of(side, symbol, qty, price, ts, intent.order_id, client)
             order = self._decide(request, event_ns)
@@ -105,46 +119,69 @@ class PaperBroker:
                 fills.append(self.fill(order, intent.seq, intent.symbol_index, client))
         return fills
 
-    def _take(self, intents: Iterable[Intent], shares: Held, account: Account) -> list[Fill]:
-        """The same for orders that no rule touches: only holdings change.
+    def _open(self, shares: Held, client: str) -> None:
+        """Look whether a rule may touch this client's orders."""
+        account, qty_max = self.core.open_account(client), self.core.scale.qty_max
+        if self.core.executes_all(account, self._symbols, min(shares.most, qty_max)):
+            self._taker = account
+
+    def _begin(self, shares: Held, account: Account) -> Trades:
+        """What takes orders that no rule touches, so that only holdings change.
 
         Their :class:`Order` is made when somebody looks at it.
         """
-        fills: list[Fill] = []
-        scale, qty_max, positions = self.core.scale, self.core.scale.qty_max, account.positions
-        fill_no = self.core.last_fill_no + len(self._taken)
-        for intent in intents:
-            qty, price, side = shares.wanted(intent), to_units(intent.price), intent.signal
-            assert 0 < qty <= qty_max, intent
-            fill_no += 1
-            position = positions[intent.symbol]
-            position.apply(side, qty, price)
-            position.fill_no = fill_no
-            signed, index = (qty if side > 0 else -qty), intent.symbol_index
-            shares.settle(index, signed)
-            self._taken.append((intent, qty, price))
-            values = intent.seq, index, scale.qty(signed), float(price) / UNITS, *NO_COSTS, signed
-            made: Fill = new_tuple(Fill, values)
-            fills.append(made)
-        return fills
+        trades = shares.trades(self.core.scale.factor)
+        for index, symbol in enumerate(self._symbols):
+            found = account.positions.get(symbol)
+            if found is not None:
+                trades.load(index, found.qty, found.cost, found.realized, found.turnover)
+        self._settled, self._fills_before = 0, self.core.last_fill_no
+        return trades
+
+    def _settle(self) -> None:
+        """Let the account and the core know what was executed since they last heard."""
+        trades, account, first = self._trades, self._taker, self._settled
+        if trades is None or account is None or len(trades) == first:
+            return
+        sums = {}
+        for index, qty, cost, realized, turnover, mark, last in trades.changed(first):
+            symbol = self._symbols[index]
+            position = account.positions[symbol]
+            paid = cost - position.cost - (realized - position.realized)
+            sums[symbol] = qty - position.qty, paid, mark
+            position.qty, position.cost, position.realized = qty, cost, realized
+            position.turnover, position.mark, position.since_ns = turnover, mark, None
+            position.fill_no = self._fills_before + last + 1
+        self._settled = len(trades)
+        ((seq, *_),) = trades.rows(self._settled - 1, self._settled)
+        self.core.account_for(account, sums, self._settled - first, order_id_of_tick(seq))
 
     def _make_orders(self) -> None:
-        """Make the orders of :meth:`_take`, and let the core account for them."""
-        taken, self._taken, account = self._taken, [], self._taker
-        if not taken or account is None:
+        """Make the orders of ``_trades``, and forget these."""
+        self._settle()
+        trades, account = self._trades, self._taker
+        if trades is None or account is None:
             return
-        made, fill_no, number = [], self.core.last_fill_no, self._numbered
-        for at, (intent, qty, price) in enumerate(taken, 1):
-            side, symbol, event_ns = intent.signal, intent.symbol, intent.event_ns
-            ts, order_id = seconds_text(event_ns), intent.order_id
-            request = request_of(side, symbol, qty, price, ts, order_id, account.name)
-            order = order_of(request, number + at, account.client_no, order_id, event_ns)
-            order.status, order.filled_qty, order.filled_notional = FILLED, qty, qty * price
-            order.exec_first, order.exec_count, order.exec_price = fill_no + at, 1, price
+        number, fill_no = self._numbered, self._fills_before
+        symbols, client_no, made = self._symbols, account.client_no, self._orders
+        for row in trades.rows(0, len(trades)):
+            seq, event_ns, index, signed, price = row
+            number, fill_no = number + 1, fill_no + 1
+            order = executed_order(
+                number,
+                client_no,
+                order_id_of_tick(seq),
+                event_ns,
+                1 if signed > 0 else -1,
+                symbols[index],
+                abs(signed),
+                price,
+                seconds_text(event_ns),
+                fill_no,
+            )
             made.append(order)
-        self.core.account_for(made)
-        self._orders += made
-        self._numbered += len(made)
+        trades.forget()
+        self._numbered, self._settled, self._fills_before = number, 0, fill_no
 
     def fill(self, order: Order, seq: int, symbol_index: int, client: str) -> Fill:
         """What an executed order changes, for the equity curve."""
@@ -163,8 +200,9 @@ class PaperBroker:
         return made
 
     def _decide(self, request: OrderRequest, now_ns: int) -> Order:
-        if self._taken:
+        if self._trades is not None:
             self._make_orders()
+            self._trades = None
         answer = self.core.submit(request, now_ns, self._marks)
         assert not isinstance(answer, Reject), answer
         self._pending.clear()
@@ -175,6 +213,7 @@ class PaperBroker:
 
     def cost(self, client: str, symbol: str) -> int:
         """What ``client`` paid for what it holds, as :class:`Position` has it."""
+        self._settle()
         return self.core.clients[client].positions[symbol].cost
 
     def accrued(self, client: str, marks_ns: dict[str, int]) -> dict[str, int]:
@@ -188,5 +227,6 @@ class PaperBroker:
 
     def positions(self, client: str) -> dict[str, Position]:
         """Symbol -> what ``client`` holds; empty before its first order."""
+        self._settle()
         account = self.core.clients.get(client)
         return {} if account is None else dict(account.positions)

@@ -20,7 +20,8 @@ class FeedReader:
         self.next_seq = 0
         self._feed = feed
         self._parser = _kernel.FieldParser(feed.symbols)
-        self._buffer = bytearray(1 << 19)
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
         self._ticks = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
         self._events = np.zeros(MAX_BATCH_TICKS, TICK_DTYPE)
         self._latest = np.full(len(feed.symbols), -1, np.int16)
@@ -64,5 +65,6 @@ class FeedReader:
     def _fill_buffer(self, frames: bytes | memoryview) -> None:
         size = len(frames)
         if size + _kernel.PARSE_SLACK_BYTES > len(self._buffer):
-            self._buffer = bytearray(size * 2 + _kernel.PARSE_SLACK_BYTES)
-        self._buffer[:size] = frames
+            self._buffer = bytearray(size + size // 4 + _kernel.PARSE_SLACK_BYTES)
+            self._view = memoryview(self._buffer)
+        self._view[:size] = frames  # a slice of the bytearray would copy them twice

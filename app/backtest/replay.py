@@ -134,7 +134,7 @@ def trade(
     client: str,
     ticks: npt.NDArray[np.void],
     signals: npt.NDArray[np.int8],
-) -> list[Fill]:
+) -> Sequence[Fill]:
     """Send the orders of one batch; returns the fills, in order."""
     found = engine.one_by_one(ticks, signals)
     if found is not None:

@@ -43,6 +43,34 @@ class Fill(NamedTuple):
     signed_units: int = 0
 
 
+NO_COSTS: Final = (0.0, 0.0, 0.0, 0.0, 0.0, 0, 0.0)
+"""The fields of :class:`Fill` from ``fee`` to ``latency``."""
+
+
+class FillsLater(Sequence[Fill]):
+    """Fills of orders that cost nothing, each made when somebody looks at it."""
+
+    def __init__(self, trades: _kernel.Trades, first: int, scale: Scale) -> None:
+        """Of the trades from ``first`` to the last, as of now."""
+        self.trades, self.first = trades, first
+        self._end, self._scale = len(trades), scale
+
+    def __len__(self) -> int:
+        return self._end - self.first
+
+    @overload
+    def __getitem__(self, at: int) -> Fill: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Fill]: ...
+    def __getitem__(self, at: int | slice) -> Fill | list[Fill]:
+        return list(self)[at]
+
+    def __iter__(self) -> Iterator[Fill]:
+        for seq, _, symbol, units, price in self.trades.rows(self.first, self._end):
+            qty = self._scale.qty(units)
+            yield Fill(seq, symbol, qty, float(price) / UNITS, *NO_COSTS, units)
+
+
 class OrdersLater(Sequence[Order]):
     """The orders of a run, made when somebody looks at one of them."""
 
@@ -116,15 +144,18 @@ class Curve:
         self._latest_ns: int | None = None
         self._unplotted = False
 
-    def take(self, ticks: npt.NDArray[np.void], fills: list[Fill]) -> None:
+    def take(self, ticks: npt.NDArray[np.void], fills: Sequence[Fill]) -> None:
         """Add a batch and its fills, in order of sequence."""
-        latest_day = None if self._latest_ns is None else self._latest_ns // DAY_NS
         start, at = 0, 0
+        found: Sequence[Fill] | _kernel.Trades = fills
+        if isinstance(fills, FillsLater):
+            found, at = fills.trades, fills.first
+        latest_day = None if self._latest_ns is None else self._latest_ns // DAY_NS
         for stop in (*day_starts(ticks["event_ns"], latest_day), len(ticks)):
             if stop > start:
                 piece = ticks[start:stop]
                 self.daily.see(piece)
-                at = self._worth.follow(piece, fills, at, self.event_ns, self.equity)
+                at = self._worth.follow(piece, found, at, self.event_ns, self.equity)
                 self._latest_ns = int(piece["event_ns"][-1])
                 self._unplotted = (int(piece["seq"][-1]) + 1) % self.step != 0
                 start = stop

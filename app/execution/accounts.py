@@ -1,7 +1,7 @@
 """The accounts of the order core, one per client and one for the whole stack."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from app.execution.venue import Execution
@@ -14,6 +14,9 @@ ACTIVE, REDUCE, HALTED, KILLED = range(4)
 """Trading modes: all orders pass; only orders that reduce a position; no order; no order, because
 the kill switch was pulled.  A ``resume`` request returns to ACTIVE from any of them."""
 MODE_NAMES: Final = ("active", "reduce", "halted", "killed")
+
+Sums = Mapping[str, tuple[int, int, int]]
+"""Symbol -> the units and the cash paid that executions add up to, and the price of the last."""
 
 STACK_CLIENT_NO: Final = 0
 """The client number of the whole stack, in tables that hold clients and the stack."""
@@ -120,13 +123,14 @@ class Accounts:
         self.by_number[order.client_no].remove_open(order)
         self.stack.remove_open(order)
 
-    def add_executed(self, order: Order) -> None:
-        """Add to the stack what its client's position has already."""
-        client, total = self.by_number[order.client_no], self.stack.positions[order.symbol]
-        total.qty += order.side * order.filled_qty
-        total.cost += order.side * order.filled_notional
-        total.mark = order.exec_price
-        client.id_high = max(client.id_high, order.id)
+    def add_executed(self, client: Account, sums: Sums, id_high: int) -> None:
+        """Add to the stack what a client's positions have already."""
+        for symbol, (qty, paid, price) in sums.items():
+            total = self.stack.positions[symbol]
+            total.qty += qty
+            total.cost += paid
+            total.mark = price
+        client.id_high = max(client.id_high, id_high)
 
     def execute(
         self,

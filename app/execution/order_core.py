@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, Account, Accounts
+from app.execution.accounts import ACTIVE, KILLED, MODE_NAMES, Account, Accounts, Sums
 from app.execution.costs.borrow import FREE, Borrow
 from app.execution.pending_rows import OrderLookup, PendingRows, Recovered
 from app.execution.repeated import answer_repeated, details_of
@@ -164,11 +164,14 @@ class OrderCore:
             and getattr(self._venue, "takes_all_as_asked", False)
         )
 
-    def account_for(self, orders: Iterable[Order]) -> None:
-        """Take orders that their sender has executed on its position: :meth:`executes_all`."""
-        for order in orders:
-            self._accounts.add_executed(order)
-            self._next_order_no, self._next_fill_no = order.order_no + 1, order.exec_first + 1
+    def account_for(self, client: Account, sums: Sums, orders: int, id_high: int) -> None:
+        """Take orders that a client has executed on its positions: :meth:`executes_all`.
+
+        ``sums``: what they add to each symbol; ``id_high``: the largest of their ids.
+        """
+        self._accounts.add_executed(client, sums, id_high)
+        self._next_order_no += orders
+        self._next_fill_no += orders
 
     def _decide(
         self, request: OrderRequest, client: Account, now_ns: int, at_tick: bool

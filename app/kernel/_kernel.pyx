@@ -8,10 +8,12 @@ in ``plain`` does the same in plain Python, and takes its place where there is n
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.errno cimport errno
 from libc.math cimport llrint
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 cimport cython
@@ -20,6 +22,22 @@ cdef extern from *:
     # A sum of int64 prices over a window can exceed 64 bits.
     ctypedef long long int128 "__int128"
     int __builtin_ctzll(unsigned long long) nogil
+
+cdef extern from "Python.h":
+    ctypedef struct PyMemberDef:
+        const char *name
+        int type
+        Py_ssize_t offset
+        int flags
+    Py_ssize_t Py_REFCNT(object)
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    PyObject *PyFloat_FromDouble(double) except NULL
+    PyObject *PyLong_FromLong(long) except NULL
+    object PyDescr_NewMember(PyTypeObject *, PyMemberDef *)
+    void PyType_Modified(PyTypeObject *)
+
+cdef extern from "structmember.h":
+    int T_OBJECT_EX, READONLY
 
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ
@@ -216,6 +234,21 @@ cdef tick_span span_of(object ticks, int flags=PyBUF_SIMPLE) except *:
     if not whole:
         raise ValueError(f"{view.len} bytes are not a whole number of ticks")
     return span
+
+
+cdef inline Py_ssize_t next_signal(const int8_t[::1] signals, Py_ssize_t i) noexcept nogil:
+    """Where the next signal other than HOLD is, from ``i`` on; the end if there is none."""
+    cdef Py_ssize_t n = signals.shape[0]
+    cdef uint64_t eight
+    with cython.boundscheck(False):
+        while i + 8 <= n:
+            memcpy(&eight, &signals[i], 8)
+            if eight:
+                return i + (__builtin_ctzll(eight) >> 3)
+            i += 8
+        while i < n and signals[i] == 0:
+            i += 1
+    return i
 
 
 include "parse.pxi"

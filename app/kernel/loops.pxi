@@ -35,15 +35,76 @@ cdef class Tick:
 
     ``event_ns`` is int64 ns since the epoch; ``sentiment`` is 0 to 100, or -1 before the first.
     """
-    cdef readonly str symbol
-    cdef readonly double price
+    cdef PyObject *symbol
+    cdef PyObject *price
+    cdef PyObject *sentiment
     cdef readonly int64_t event_ns
     cdef readonly uint64_t seq
-    cdef readonly int sentiment
+
+    def __dealloc__(self):
+        Py_XDECREF(self.symbol)
+        Py_XDECREF(self.price)
+        Py_XDECREF(self.sentiment)
 
     def __repr__(self):
-        return (f"Tick(symbol={self.symbol!r}, price={self.price}, event_ns={self.event_ns}, "
-                f"seq={self.seq}, sentiment={self.sentiment})")
+        symbol, price, event_ns, seq, sentiment = values_of(self)
+        return (f"Tick(symbol={symbol!r}, price={price}, event_ns={event_ns}, "
+                f"seq={seq}, sentiment={sentiment})")
+
+    def __reduce__(self):
+        return _tick_of, values_of(self)
+
+    cdef int take(self, const tick_record *record, list symbols, int sentiment) except -1:
+        cdef PyObject *symbol = PyList_GET_ITEM(symbols, record.symbol)
+        cdef PyObject *price = PyFloat_FromDouble(record.price)
+        cdef PyObject *feeling = PyLong_FromLong(sentiment)  # small: none is made
+        Py_XINCREF(symbol)
+        # A reader of the old one holds a reference of its own.
+        symbol, self.symbol = self.symbol, symbol
+        price, self.price = self.price, price
+        feeling, self.sentiment = self.sentiment, feeling
+        self.event_ns, self.seq = record.event_ns, record.seq
+        Py_XDECREF(symbol)
+        Py_XDECREF(price)
+        Py_XDECREF(feeling)
+        return 0
+
+
+cdef tuple values_of(Tick tick):
+    """As :func:`_tick_of` takes them."""
+    made = <object>tick
+    return made.symbol, made.price, made.event_ns, made.seq, made.sentiment
+
+
+def _tick_of(str symbol, double price, int64_t event_ns, uint64_t seq, int sentiment):
+    """A copy of a tick; it has no index of its symbol, so the list has one."""
+    cdef tick_record record
+    cdef Tick tick = Tick.__new__(Tick)
+    record.symbol, record.price, record.event_ns, record.seq = 0, price, event_ns, seq
+    tick.take(&record, [symbol], sentiment)
+    return tick
+
+
+cdef PyMemberDef[3] TICK_MEMBERS
+
+
+cdef int show_members() except -1:
+    """Make a tick's attributes members, which the interpreter reads without a call."""
+    cdef Tick tick = Tick.__new__(Tick)
+    cdef char *start = <char *><PyObject *>tick
+    cdef PyTypeObject *kind = <PyTypeObject *>Tick
+    TICK_MEMBERS[0].name, TICK_MEMBERS[0].offset = "symbol", <char *>&tick.symbol - start
+    TICK_MEMBERS[1].name, TICK_MEMBERS[1].offset = "price", <char *>&tick.price - start
+    TICK_MEMBERS[2].name, TICK_MEMBERS[2].offset = "sentiment", <char *>&tick.sentiment - start
+    for i in range(3):
+        TICK_MEMBERS[i].type, TICK_MEMBERS[i].flags = T_OBJECT_EX, READONLY
+        name = TICK_MEMBERS[i].name.decode()
+        (<dict>kind.tp_dict)[name] = PyDescr_NewMember(kind, &TICK_MEMBERS[i])
+    PyType_Modified(kind)
+    return 0
+
+
+show_members()
 
 
 cdef enum:
@@ -52,24 +113,18 @@ cdef enum:
 UNDECIDED = S_UNDECIDED
 
 
-cdef extern from "Python.h":
-    Py_ssize_t Py_REFCNT(object)
-
-
 def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, int8_t[::1] signals):
     """Call ``on_tick(Tick)`` for each record; BUY, SELL, FLAT, HOLD or None: +1, -1, 2, 0."""
     cdef tick_span span = span_of(ticks)
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, count = len(symbols)
     cdef Tick tick = None
     for i in range(span.count):
         # The strategy has kept none of the last tick: its memory serves again.
         if tick is None or Py_REFCNT(tick) > 1:
             tick = Tick.__new__(Tick)
-        tick.symbol = <str>symbols[span.at[i].symbol]
-        tick.price = span.at[i].price
-        tick.event_ns = span.at[i].event_ns
-        tick.seq = span.at[i].seq
-        tick.sentiment = sentiments[i]
+        if span.at[i].symbol >= count:
+            raise IndexError(span.at[i].symbol)
+        tick.take(&span.at[i], symbols, sentiments[i])
         signals[i] = S_UNDECIDED  # stays if on_tick raises
         answer = on_tick(tick)
         if answer is None or answer == "HOLD":
@@ -82,29 +137,6 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
             signals[i] = S_FLAT
         else:
             raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, FLAT, HOLD or None")
-
-
-def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
-    """Write to ``out`` each tick's sentiment: its symbol's latest that the tick may see.
-
-    A tick may see an event whose time and ``seq`` are not above its own.  ``events`` is in event
-    order; ``latest`` keeps each symbol's sentiment between calls.  Returns the index of the next
-    event.
-    """
-    cdef tick_span span = span_of(ticks), ahead = span_of(events)
-    cdef Py_ssize_t i, k = next_event
-    if out.shape[0] < span.count:
-        raise ValueError("out is shorter than ticks")
-    if next_event < 0:
-        raise IndexError(next_event)
-    with nogil:
-        for i in range(span.count):
-            while (k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns
-                    and ahead.at[k].seq <= span.at[i].seq):
-                latest[ahead.at[k].symbol] = <int16_t>ahead.at[k].price
-                k += 1
-            out[i] = latest[span.at[i].symbol]
-    return k
 
 
 cdef struct averages:
@@ -231,34 +263,36 @@ cdef class OrderGate:
         if span.count < n or start < 0:
             raise ValueError("ticks are fewer than signals")
         made = []
-        while i < n:
+        while True:
+            i = next_signal(signals, i)
+            if i >= n:
+                break
             with cython.boundscheck(False):
                 signal = signals[i]
-            if signal:
-                if not -1 <= signal <= S_FLAT:
-                    raise ValueError(INVALID_SIGNAL)
-                tick = &span.at[i]
-                if self.busy[tick.symbol] and not self.every:
+            if not -1 <= signal <= S_FLAT:
+                raise ValueError(INVALID_SIGNAL)
+            tick = &span.at[i]
+            if self.busy[tick.symbol] and not self.every:
+                break
+            if self.every or self.position[tick.symbol] != signal:
+                target = signal
+                if signal == S_FLAT:
+                    if self.every or self.position[tick.symbol] == 0:
+                        i += 1
+                        continue
+                    target = 0
+                if len(made) == self.orders_max:
                     break
-                if self.every or self.position[tick.symbol] != signal:
-                    target = signal
-                    if signal == S_FLAT:
-                        if self.every or self.position[tick.symbol] == 0:
-                            i += 1
-                            continue
-                        target = 0
-                    if len(made) == self.orders_max:
-                        break
-                    intent = Intent.__new__(Intent)
-                    intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
-                    intent.order_id = tick.seq + 1
-                    intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
-                    intent.symbol = <str>self.symbols[tick.symbol]
-                    intent.signal = target if target else -self.position[tick.symbol]
-                    intent.target = target
-                    made.append(intent)
-                    self.busy[tick.symbol] = <uint8_t>(self.position[tick.symbol] + 2)
-                    self.position[tick.symbol] = target
+                intent = Intent.__new__(Intent)
+                intent.seq, intent.event_ns, intent.price = tick.seq, tick.event_ns, tick.price
+                intent.order_id = tick.seq + 1
+                intent.symbol_index, intent.recv_us = tick.symbol, tick.recv_us
+                intent.symbol = <str>self.symbols[tick.symbol]
+                intent.signal = target if target else -self.position[tick.symbol]
+                intent.target = target
+                made.append(intent)
+                self.busy[tick.symbol] = <uint8_t>(self.position[tick.symbol] + 2)
+                self.position[tick.symbol] = target
             i += 1
         return made, i
 
@@ -297,12 +331,12 @@ cdef class IntentSearch:
         cdef const tick_record *tick
         cdef int8_t signal, held, target
         cdef Intent intent
-        while i < n:
+        while True:
+            i = next_signal(self.signals, i)
+            if i >= n:
+                break
             with cython.boundscheck(False):
                 signal = self.signals[i]
-            if signal == 0:
-                i += 1
-                continue
             tick = &self.span.at[i]
             i += 1
             held = gate.position[tick.symbol]

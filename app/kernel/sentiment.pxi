@@ -1,4 +1,4 @@
-# The sentiment stream: values and, among them, marks.
+# The sentiment stream: values and, among them, marks; and which of them a tick may see.
 
 cdef inline const uint8_t *read_seq_mark(const uint8_t *p, uint64_t *out) noexcept nogil:
     """``SEQ|n*`` with up to 18 digits; the frame is known to be complete.  Else NULL."""
@@ -46,3 +46,26 @@ def parse_sentiments(FieldParser parser, uint8_t[::1] buffer, Py_ssize_t start, 
                     p, stop, marked = after, -1, count
                     complete_before = max(complete_before, mark)
     return count, p - base, stop if stop >= 0 else P_FULL, complete_before, marked
+
+
+def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, int16_t[::1] out):
+    """Write to ``out`` each tick's sentiment: its symbol's latest that the tick may see.
+
+    A tick may see an event whose time and ``seq`` are not above its own.  ``events`` is in event
+    order; ``latest`` keeps each symbol's sentiment between calls.  Returns the index of the next
+    event.
+    """
+    cdef tick_span span = span_of(ticks), ahead = span_of(events)
+    cdef Py_ssize_t i, k = next_event
+    if out.shape[0] < span.count:
+        raise ValueError("out is shorter than ticks")
+    if next_event < 0:
+        raise IndexError(next_event)
+    with nogil:
+        for i in range(span.count):
+            while (k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns
+                    and ahead.at[k].seq <= span.at[i].seq):
+                latest[ahead.at[k].symbol] = <int16_t>ahead.at[k].price
+                k += 1
+            out[i] = latest[span.at[i].symbol]
+    return k

@@ -363,5 +363,29 @@ def order_of(
     return order
 
 
+def executed_order(
+    order_no: int,
+    client_no: int,
+    order_id: int,
+    at_ns: int,
+    side: int,
+    symbol: str,
+    qty: int,
+    price: int,
+    ts: str,
+    fill_no: int,
+) -> Order:
+    """A PLAIN order that one execution at its own price has filled, without costs."""
+    order = Order.__new__(Order)
+    order.order_no, order.client_no, order.id, order.at_ns = order_no, client_no, order_id, at_ns
+    order.side, order.symbol, order.qty = side, symbol, qty
+    order.price, order.type, order.tif = price, PLAIN, IOC
+    order.ts, order.status, order.msg, order.event_ns = ts, FILLED, None, None
+    order.filled_qty, order.filled_notional = qty, qty * price
+    order.exec_first, order.exec_count, order.exec_price = fill_no, 1, price
+    order.code = order.fee = order.slippage = order.impact = order.borrow = 0
+    return order
+
+
 BEYOND_64_BITS: Final = ("filled_notional", "fee", "slippage", "impact", "borrow")
 """Fields of an order that may be larger than the store's integers."""

@@ -3,7 +3,7 @@
 from typing import Final
 
 from app.kernel.plain.book import BookView
-from app.kernel.plain.equity import Worth
+from app.kernel.plain.equity import Trades, Worth
 from app.kernel.plain.histogram import record_ages, record_latency
 from app.kernel.plain.memory import (
     BOOK_HEADER_BYTES,
@@ -21,7 +21,7 @@ from app.kernel.plain.memory import (
     make_read_only,
 )
 from app.kernel.plain.order_frames import AckWriter, OrderReader
-from app.kernel.plain.orders import FLAT, Intent, OrderGate, tally
+from app.kernel.plain.orders import FLAT, Intent, IntentSearch, OrderGate, tally
 from app.kernel.plain.parse import (
     BAD_PRICE,
     BAD_SENTIMENT,
@@ -101,6 +101,7 @@ __all__ = [
     "Damaged",
     "FieldParser",
     "Intent",
+    "IntentSearch",
     "OrderGate",
     "OrderReader",
     "OrderTrace",
@@ -108,6 +109,7 @@ __all__ = [
     "Tick",
     "TickReader",
     "TickWriter",
+    "Trades",
     "Worth",
     "call_on_tick",
     "join_sentiment",

@@ -1,6 +1,5 @@
 """From signals to the orders that a strategy wants to send."""
 
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, Final
 
@@ -90,9 +89,9 @@ class OrderGate:
     ) -> None:
         if orders_max < 1:
             raise ValueError(f"orders_max {orders_max}: must be at least 1")
-        self._position, self._busy = checked(position, np.int8), checked(busy, np.uint8)
-        self._symbols = symbols
-        self._every, self._orders_max = bool(every), orders_max
+        self.position, self._busy = checked(position, np.int8), checked(busy, np.uint8)
+        self.symbols = symbols
+        self.every, self._orders_max = bool(every), orders_max
 
     def intents(self, ticks: Any, signals: Int8s, start: int) -> tuple[list[Intent], int]:
         """The next orders, at most ``orders_max``, and the index of the tick to continue with.
@@ -104,52 +103,81 @@ class OrderGate:
         records, made, signals = records_of(ticks), list[Intent](), checked(signals, np.int8)
         if len(records) < len(signals) or start < 0:
             raise ValueError("ticks are fewer than signals")
-        position, busy = self._position, self._busy
+        position, busy = self.position, self._busy
         for i in (np.flatnonzero(signals[start:]) + start).tolist():
             signal = int(signals[i])
             if not -1 <= signal <= FLAT:
                 raise ValueError(_INVALID_SIGNAL)
             tick = records[i]
             symbol = int(tick["symbol"])
-            if busy[symbol] and not self._every:
+            if busy[symbol] and not self.every:
                 return made, i
             held = int(position[symbol])
-            target = self._target(signal, held)
+            target = self.target(signal, held)
             if target is None:
                 continue
             if len(made) == self._orders_max:
                 return made, i
-            made.append(_intent(tick, self._symbols, held, target))
+            made.append(_intent(tick, self.symbols, held, target))
             busy[symbol] = held + 2
             position[symbol] = target
         return made, max(start, len(signals))
 
-    def _target(self, signal: int, held: int) -> int | None:
+    def target(self, signal: int, held: int) -> int | None:
         """The position that the signal's order leads to; None: it sends no order."""
         target = 0 if signal == FLAT else signal
-        sends = target != 0 if self._every else target != held
+        sends = target != 0 if self.every else target != held
         return target if sends else None
 
-    def one_by_one(self, ticks: Any, signals: Int8s) -> Iterator[Intent]:
+    def one_by_one(self, ticks: Any, signals: Int8s) -> "IntentSearch":
         """The same orders, each decided on when it is read: settle it before the next.
 
         Raises:
             ValueError: as above, before the first.
             IndexError: as above, while it is read.
         """
-        records = records_of(ticks)
-        tally(signals)
-        if len(records) < len(signals):
-            raise ValueError("ticks are fewer than signals")
-        return self._search(records, signals)
+        return IntentSearch(self, ticks, signals)
 
-    def _search(self, records: npt.NDArray[np.void], signals: Int8s) -> Iterator[Intent]:
-        for i in np.flatnonzero(signals).tolist():
-            tick = records[i]
-            held = int(self._position[int(tick["symbol"])])
-            target = self._target(int(signals[i]), held)
+
+class IntentSearch:
+    """Iterates over the orders of a batch; leaves position and ``busy`` to its reader."""
+
+    def __init__(self, gate: OrderGate, ticks: Any, signals: Int8s) -> None:
+        self.gate, self.records = gate, records_of(ticks)
+        tally(signals)
+        if len(self.records) < len(signals):
+            raise ValueError("ticks are fewer than signals")
+        self.signals = signals
+        self._found = np.flatnonzero(signals).tolist()
+        self._next = 0
+
+    def __iter__(self) -> "IntentSearch":
+        return self
+
+    def __next__(self) -> Intent:
+        found = self.peek()
+        if found is None:
+            raise StopIteration
+        self.step()
+        tick, held, target = found
+        return _intent(tick, self.gate.symbols, held, target)
+
+    def peek(self) -> tuple[np.void, int, int] | None:
+        """Tick, position and target of the next order; None: there is no more."""
+        gate = self.gate
+        while self._next < len(self._found):
+            at = self._found[self._next]
+            tick = self.records[at]
+            held = int(gate.position[int(tick["symbol"])])
+            target = gate.target(int(self.signals[at]), held)
             if target is not None:
-                yield _intent(tick, self._symbols, held, target)
+                return tick, held, target
+            self._next += 1
+        return None
+
+    def step(self) -> None:
+        """Go past the order that :meth:`peek` has found."""
+        self._next += 1
 
 
 def tally(signals: Int8s) -> tuple[int, int, int, int]:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from app.kernel._kernel import Intent
+from app.kernel._kernel import Intent, IntentSearch, Trades
+from app.model.money import to_units
 
 
 class Held:
@@ -46,6 +47,14 @@ class Held:
         if self.every:
             return self._order_qty
         return abs(intent.target * self._order_qty - self._held[intent.symbol_index])
+
+    def trades(self, factor: int) -> Trades:
+        """Takes orders that execute as they ask; ``factor``: units of a quantity of 1."""
+        return Trades(len(self._held), self._order_qty, factor, to_units)
+
+    def execute(self, trades: Trades, search: IntentSearch) -> bool:
+        """Let ``trades`` take the orders of a search, and settle each; as :meth:`Trades.take`."""
+        return trades.take(search, self._held)
 
     def leads(self, index: int, side: int, target: int) -> int:
         """Units that an order of this side is for, on its arrival; 0: it is to be dropped."""

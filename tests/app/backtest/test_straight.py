@@ -56,8 +56,10 @@ def ticks_of(rows: list[tuple[int, int, int]]) -> Any:
     return ticks
 
 
-def run(broker: PaperBroker, rows: list[tuple[int, int, int]], every: bool, pieces: int) -> Any:
-    shares = Held(len(SYMBOLS), 10, every)
+def run(
+    broker: PaperBroker, rows: list[tuple[int, int, int]], every: bool, pieces: int, qty: int = 10
+) -> Any:
+    shares = Held(len(SYMBOLS), qty, every)
     busy = np.zeros(len(SYMBOLS), np.uint8)
     gate = _kernel.OrderGate(shares.position, busy, SYMBOLS, every, 64)
     ticks, signals = ticks_of(rows), np.array([row[2] for row in rows], np.int8)
@@ -92,13 +94,63 @@ def test_the_same_orders_fills_and_positions(
     taken, asked = run(straight, rows, every, pieces), run(careful, rows, every, pieces)
     assert taken == asked
     assert straight.count == careful.count
-    made, expected = straight.take_orders(), careful.take_orders()
-    assert made == expected
+    assert straight.take_orders() == careful.take_orders()
     for name, position in careful.positions("strategy").items():
         assert state(straight.positions("strategy")[name]) == state(position)
     totals = careful.core.stack.positions
     for name, total in straight.core.stack.positions.items():
-        assert (total.qty, total.cost) == (totals[name].qty, totals[name].cost)
+        expected = totals[name].qty, totals[name].cost, totals[name].mark
+        assert (total.qty, total.cost, total.mark) == expected
+
+
+@hypothesis_settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.integers(200_000_000, 800_000_000_000),
+            st.sampled_from([1, -1, 2]),
+        ),
+        min_size=20,
+        max_size=60,
+    ),
+    qty=st.sampled_from([2**40, 2**50 - 1, 2**51 + 1, 2**52, 2**53 + 1]),
+    every=st.booleans(),
+)
+def test_beyond_what_the_kernel_can_count_the_core_goes_on(
+    rows: list[tuple[int, int, int]], qty: int, every: bool
+) -> None:
+    """Amounts up to 2^53 units at prices up to 8e9 leave the 128 bits after some orders."""
+    chosen = Settings(qty_decimals=8)
+    straight, careful = PaperBroker(chosen, SYMBOLS), Careful(chosen, SYMBOLS)
+    assert run(straight, rows, every, 3, qty) == run(careful, rows, every, 3, qty)
+    assert straight.take_orders() == careful.take_orders()
+    for name, position in careful.positions("strategy").items():
+        assert state(straight.positions("strategy")[name]) == state(position)
+    assert list(straight.positions("strategy")) == list(careful.positions("strategy"))
+
+
+def test_orders_are_looked_at_between_batches() -> None:
+    """As the proof of a running stack does: what is held goes on."""
+    told = []
+    for kind in (PaperBroker, Careful):
+        broker = kind(Settings(), SYMBOLS)
+        shares = Held(len(SYMBOLS), 10, False)
+        busy = np.zeros(len(SYMBOLS), np.uint8)
+        gate = _kernel.OrderGate(shares.position, busy, SYMBOLS, False, 64)
+        ticks = ticks_of([(at % 3, 100 + at, 0) for at in range(40)])
+        signals = np.array([(1, -1, 2, 1, 0)[at % 5] for at in range(40)], np.int8)
+        seen: list[Any] = []
+        for first in range(0, 40, 8):
+            part = slice(first, first + 8)
+            seen += broker.trade(gate.one_by_one(ticks[part], signals[part]), shares, "strategy")
+            if first % 16:
+                seen += broker.take_orders()
+            seen += [state(each) for each in broker.positions("strategy").values()]
+        total = broker.core.stack.positions["AAPL"]
+        seen += [*broker.take_orders(), broker.core.last_fill_no, total.qty, total.cost, total.mark]
+        told.append(seen)
+    assert told[0] == told[1]
 
 
 def frame(order_id: int) -> EncodedOrder:

@@ -5,6 +5,7 @@ cdef tuple _NEXT
 cdef Py_ssize_t _EVENTS
 
 cpdef object db_int(object value)
+cpdef order_id_of_tick(seq, nth=*)
 cpdef object next_status(object status, object event)
 
 
@@ -35,3 +36,7 @@ cdef class Order(Record):
 cpdef OrderRequest request_of(side, symbol, qty, price, ts, order_id, client)
 @cython.locals(order=Order)
 cpdef Order order_of(OrderRequest request, order_no, client_no, order_id, at_ns)
+@cython.locals(order=Order)
+cpdef Order executed_order(
+    order_no, client_no, order_id, at_ns, side, str symbol, qty, price, str ts, fill_no
+)
