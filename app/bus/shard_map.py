@@ -12,7 +12,7 @@ together.  A shard may be empty: its symbols have moved away.  Pure, but for :fu
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -135,16 +135,36 @@ class ShardMap:
         shards[to] += tuple(sorted(moving))
         return ShardMap(self.version + 1, shards, self.groups)
 
+    def with_shards(self, names: Sequence[str]) -> "ShardMap":
+        """The next version, in which there are also the shards of these names, without symbols."""
+        new = {name: () for name in names if name not in self.shards}
+        return ShardMap(self.version + 1, self.shards | new, self.groups)
+
     def successor_problem(self, later: "ShardMap") -> str:
         """Why ``later`` cannot follow this map within a run; empty: it can."""
         if later.version <= self.version:
             return f"version {later.version} does not follow version {self.version}"
-        if set(later.shards) != set(self.shards):
-            return "the shards of a run stay: begin a run with another RUN_ID for others"
+        if gone := sorted(set(self.shards) - set(later.shards)):
+            return f"shard {gone[0]}: the shards of a run stay; it may be without symbols: []"
+        for shard in sorted(set(later.shards) - set(self.shards)):
+            if later.shards[shard]:
+                return f"shard {shard} is new: add it without symbols, then move some to it"
         if later.symbols != self.symbols:
             other = sorted(set(later.symbols) ^ set(self.symbols))[0]
             return f"{other}: the symbols of a run stay: begin a run with another RUN_ID for others"
         return ""
+
+
+def spread(symbols: Sequence[str], shards: Sequence[str], version: int) -> ShardMap:
+    """The symbols dealt out to the shards in turn.
+
+    Raises:
+        MapError: there are fewer symbols than shards.
+    """
+    if len(symbols) < len(shards):
+        raise MapError(f"the data has {len(symbols)} symbols, fewer than the shards")
+    dealt = {shard: tuple(symbols[n :: len(shards)]) for n, shard in enumerate(shards)}
+    return ShardMap(version, dealt, {})
 
 
 def parse(text: bytes) -> ShardMap:

@@ -42,14 +42,6 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
     if kind == "sequencer":
         md = [f"{API}.STREAM.{what}.MD_{each}" for each in shards for what in ("INFO", "MSG.GET")]
         return [*(f"md.{each}" for each in shards), "map", *md, *stream_reader("MAP")]
-    if kind == "feed":
-        md = f"MD_{shard}"
-        return [
-            f"md.{shard}",
-            f"{API}.STREAM.INFO.{md}",
-            f"{API}.STREAM.MSG.GET.{md}",
-            *stream_reader("MAP"),
-        ]
     if kind == "gateway":
         return stream_reader(f"MD_{shard}")
     # A shard creates no consumer: it could let one send to any subject.  `setup` makes its own.
@@ -69,7 +61,7 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
 
 def users_of(shards: list[str]) -> list[str]:
     """All users of a bus with these shards."""
-    of_shards = [f"{kind}-{shard}" for shard in shards for kind in ("shard", "feed", "gateway")]
+    of_shards = [f"{kind}-{shard}" for shard in shards for kind in ("shard", "gateway")]
     return ["setup", "portfolio", "sequencer", *of_shards]
 
 

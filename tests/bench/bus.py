@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from app.bus.feed.choice import Wanted
 from app.bus.feed.publisher import Publisher
 from app.bus.feed.pull import pull
 from app.bus.feed.sequencer import Sequencer
@@ -248,8 +249,9 @@ def whole_way(broker: Cluster, folder: Path, ticks: int) -> Iterator[tuple[str, 
         replay="once",
         pace="max",
     )
-    feed, found = open_feed(settings), load(settings.shard_map)
-    sequencer = Sequencer(settings, bus_access(settings), feed, found, lambda: False)
+    feed, path = open_feed(settings), settings.shard_map
+    wanted = Wanted(load(path), path, (), feed.symbols)
+    sequencer = Sequencer(settings, bus_access(settings), feed, wanted, lambda: False)
     begun_s = time.monotonic()
     asyncio.run(sequencer.run())
     yield "sequencer, two shards", feed.total / (time.monotonic() - begun_s)

@@ -5,12 +5,15 @@ import asyncio
 import sys
 from typing import Final
 
+from app.bus.feed.beat import Beat
+from app.bus.feed.choice import Wanted
 from app.bus.feed.map_log import Conflict, MapLog, append_map, read_on
 from app.bus.feed.sequencer import Sequencer, Stopped
 from app.bus.feed.split import SplitError
 from app.bus.link import streams
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
+from app.bus.link.names import check_shard
 from app.bus.shard_map import MapError, ShardMap, load
 from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
 from app.config.settings import Settings, SettingsError
@@ -39,13 +42,23 @@ def sequence(*argv: str) -> int:
         "--give-up",
         default="",
         metavar="RUN",
-        help="a run in the streams that has no end, and will not get one: another one follows it",
+        help="a run in the streams that has no end, and will not get one: another one follows it; "
+        "'*': whichever it is",
+    )
+    parser.add_argument(
+        "--shards",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the shards that there are; without SHARD_MAP, the symbols are dealt out to them",
     )
     arguments = parser.parse_args(argv)
     try:
         settings = load_settings()
         access = bus_access(settings)
-        wanted = load(settings.shard_map)
+        shards = _shards(arguments.shards)
+        path = settings.shard_map
+        found = load(path) if path or not shards else None
         if settings.is_live:
             raise SettingsError(
                 f"DATA_PATH={settings.shown_data_path}: the sequencer reads files; record a live "
@@ -61,10 +74,22 @@ def sequence(*argv: str) -> int:
     stop = Stop()
     stop.install()
     try:
+        alive = Beat(settings.run_dir)
+        if problem := Wanted(found, path, shards, ()).problem():
+            raise BusRefused(problem)
         with LoadProgress(lambda: bool(stop)) as progress:
             feed = open_feed(settings, progress)
+        wanted = Wanted(found, path, shards, feed.symbols)
+        if problem := wanted.problem():
+            raise BusRefused(problem)
         sequencer = Sequencer(
-            settings, access, feed, wanted, lambda: bool(stop), give_up=arguments.give_up
+            settings,
+            access,
+            feed,
+            wanted,
+            lambda: bool(stop),
+            give_up=arguments.give_up,
+            alive=alive.beat,
         )
         asyncio.run(sequencer.run())
     except (Stopped, LoadInterrupted):
@@ -77,6 +102,16 @@ def sequence(*argv: str) -> int:
         log.error("fatal", error=str(error))
         return EXIT_FAULT
     return EXIT_OK
+
+
+def _shards(names: list[str]) -> tuple[str, ...]:
+    try:
+        shards = tuple(check_shard(name) for name in names)
+    except ValueError as error:
+        raise SettingsError(f"--shards: {error}") from None
+    if len(set(shards)) < len(shards):
+        raise SettingsError(f"--shards {' '.join(names)}: each once")
+    return shards
 
 
 def move(*argv: str) -> int:

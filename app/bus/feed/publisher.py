@@ -30,6 +30,7 @@ from app.market_data.live.bus.batch import (
     encode_begin,
 )
 
+ANY_RUN: Final = "*"
 IN_FLIGHT: Final = 32
 """Messages under way for each shard: some megabytes at most."""
 ACK_S: Final = 10.0
@@ -57,7 +58,7 @@ class Publisher:
     async def recover(self, link: Link, give_up: str) -> Cursor | None:
         """Where to go on, from the last message of the stream; None: the run has not begun there.
 
-        ``give_up``: a run without end that another one may follow.
+        ``give_up``: a run without end that another one may follow; :data:`ANY_RUN`: whichever.
 
         Raises:
             Fenced: another process has published after this one.
@@ -83,7 +84,7 @@ class Publisher:
         except BatchError as error:
             raise BusRefused(f"md.{self.shard}: message {place}: {error}") from None
         if message.run != self._run:
-            if message.kind is not Kind.END and message.run != give_up:
+            if message.kind is not Kind.END and give_up not in (message.run, ANY_RUN):
                 raise BusRefused(
                     f"md.{self.shard}: run {message.run} has no end: set RUN_ID={message.run} to "
                     f"go on with it, or give it up with --give-up {message.run}"

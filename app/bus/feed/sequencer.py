@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from app.bus.feed.choice import Wanted, addition
 from app.bus.feed.map_log import Conflict, MapLog, Start, append_map, append_start, read_on
 from app.bus.feed.publisher import Publisher, Stale
 from app.bus.feed.split import CHUNK_TICKS, Change, Cursor, Splitter
 from app.bus.link import streams
 from app.bus.link.access import Access
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
-from app.bus.shard_map import ShardMap
+from app.bus.shard_map import MapError
 from app.config.settings import Settings
 from app.gateway.pacing import Pace, make_pace
 from app.market_data.feed import Feed
@@ -38,28 +39,35 @@ class Stopped(Exception):
     """The process is to stop."""
 
 
+class ShardAdded(Exception):
+    """The map has another shard from now on: begin again, with its stream."""
+
+
 class Sequencer:
-    """One run of one feed.  ``wanted``: the map of SHARD_MAP; ``give_up``: see the publisher."""
+    """One run of one feed.  ``give_up``: see the publisher; ``alive``: called several times a
+    second from when all shards have begun the run."""
 
     def __init__(
         self,
         settings: Settings,
         access: Access,
         feed: Feed,
-        wanted: ShardMap,
+        wanted: Wanted,
         stopped: Callable[[], bool],
         *,
         give_up: str = "",
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._access, self._feed = settings, access, feed
         self._wanted, self._stopped, self._give_up = wanted, stopped, give_up
+        self._alive = alive
         self.run_name = settings.run_id or feed.feed_id
         self.id = secrets.token_hex(6)
         self._publishers: dict[str, Publisher] = {}
         self._cursors: dict[str, Cursor] = {}
         self._splitter: Splitter | None = None
         self._pace: Pace | None = make_pace(settings.pace, feed)
-        self._paced = False
+        self._begun = False
         self._released = 0 if self._pace else feed.total
         self._limit = feed.total
         self._refused: set[int] = set()
@@ -82,6 +90,8 @@ class Sequencer:
                 async with await Link.open(self._access, "sequencer") as link:
                     await self._publish_all(link)
                     return
+            except ShardAdded:
+                continue
             except Stale:
                 pass  # an acknowledgement was lost, or somebody else publishes: the streams say
             except BusUnavailable as error:
@@ -92,6 +102,8 @@ class Sequencer:
             self._outage = self._outage or Outage(now_s)
             if line := self._outage.failed(reason, pause_s, now_s):
                 log.warning("sequencer_lost", **line)
+            if self._begun:
+                self._alive()
             await asyncio.sleep(pause_s)
 
     async def _publish_all(self, link: Link) -> None:
@@ -109,11 +121,14 @@ class Sequencer:
                 map=cursor.map_version,
                 source=cursor.source_next,
             )
-        if self._pace and not self._paced:
-            first = min(cursor.source_next for cursor in self._cursors.values())
-            self._pace.begin(first, time.monotonic_ns())
-            self._paced = True
-        shards = [self._publish_shard(link, each) for each in self._publishers.values()]
+        if not self._begun:
+            # What one shard has was due for all.
+            first = max(cursor.source_next for cursor in self._cursors.values())
+            if self._pace:
+                self._pace.begin(first, time.monotonic_ns())
+            self._begun = True
+        self._alive()
+        shards = [self._publish_shard(link, self._publishers[each]) for each in self._cursors]
         await _first_of(
             _all_of(shards), self._watch_map(link, maps), self._clock(), self._watch(link)
         )
@@ -133,23 +148,35 @@ class Sequencer:
         first = history[0].map
         for shard in first.shards:
             await streams.ensure(link, streams.md(shard), replicas)
+        self._cursors.clear()
         # Checked before anything is published.
         self._splitter = Splitter(self._feed, self.run_name, history[:1])
         self._limit = self._feed.total
         for shard in first.shards:
-            publisher = self._publishers.setdefault(shard, Publisher(shard, self.run_name, self.id))
-            cursor = await publisher.recover(link, self._give_up)
-            if cursor is None:
-                begin = Begin(self.run_name, shard, first.symbols, self._feed.feed_id)
-                cursor = await publisher.begin(link, begin, first.version)
-            self._cursors[shard] = cursor
+            await self._recover_shard(link, shard, history[0])
         for change in history[1:]:
-            if not self._is_passed(change):
-                self._splitter.change(change)
+            if self._is_passed(change):
+                continue
+            for shard in set(change.map.shards) - set(self._cursors):
+                await streams.ensure(link, streams.md(shard), replicas)
+                await self._recover_shard(link, shard, change)
+            self._splitter.change(change)
         # A change that was decided when the connection broke may be in the stream or not: it is
         # settled before a tick goes out.
         await self._settle_map(link, maps)
         return maps
+
+    async def _recover_shard(self, link: Link, shard: str, since: Change) -> None:
+        """Go on with a shard that there is since a change of the map; begin its run if needed."""
+        publisher = self._publishers.setdefault(shard, Publisher(shard, self.run_name, self.id))
+        cursor = await publisher.recover(link, self._give_up)
+        if cursor is None:
+            begin = Begin(self.run_name, shard, since.map.symbols, self._feed.feed_id)
+            cursor = await publisher.begin(link, begin, since.map.version)
+        if not cursor.seq:
+            # Nothing before is of this shard: the feed needs not be read from its beginning.
+            cursor.source_next = cursor.scan = cursor.bound = max(cursor.source_next, since.at)
+        self._cursors[shard] = cursor
 
     def _is_passed(self, change: Change) -> bool:
         """Whether ticks after the change went out as before it: who decided it was late."""
@@ -160,16 +187,6 @@ class Sequencer:
 
     async def _agree_on_map(self, link: Link, maps: MapLog) -> None:
         """The latest map is that of the stream, or a later one of SHARD_MAP; the run begins."""
-        latest = maps.latest
-        if latest is None or self._wanted.version > latest.version:
-            await self._append(append_map(link, maps, self._wanted))
-        elif self._wanted.version == latest.version and self._wanted != latest:
-            raise BusRefused(
-                f"SHARD_MAP={self._settings.shard_map}: is not version {latest.version} of the "
-                "stream MAP: give a changed map the next version"
-            )
-        elif self._wanted.version < latest.version:
-            log.info("map_of_stream", version=latest.version, of_file=self._wanted.version)
         history, last = maps.history(self.run_name), maps.last_run
         if history and last is not None and last.run != self.run_name:
             raise BusRefused(f"RUN_ID={self.run_name}: run {last.run} has followed it: set another")
@@ -178,8 +195,17 @@ class Sequencer:
                 f"RUN_ID={self.run_name}: begun with the feed {last.feed_id}, and these data and "
                 f"settings make {self._feed.feed_id}: set them as before, or another RUN_ID"
             )
+        try:
+            running = history[-1].map if history else None
+            added = addition(self._wanted, maps.latest, running)
+        except MapError as error:
+            raise BusRefused(str(error)) from None
+        if added is not None:
+            await self._append(append_map(link, maps, added))
+        assert maps.latest is not None
+        if self._wanted.map and self._wanted.map.version < maps.latest.version:
+            log.info("map_of_stream", version=maps.latest.version, of_file=self._wanted.map.version)
         if not history:
-            assert maps.latest is not None
             start = Start(self.run_name, maps.latest.version, 0, self._feed.feed_id)
             await self._append(append_start(link, maps, start))
 
@@ -215,10 +241,12 @@ class Sequencer:
                 start = Start(self.run_name, version, reached, self._feed.feed_id)
                 await self._append(append_start(link, maps, start))
             at = _starts(maps, self.run_name)[version]
+            log.info("map_holds", version=version, run=self.run_name, source=at)
+            if set(later.shards) - set(self._cursors):
+                raise ShardAdded
             self._splitter.change(Change(at, later))
             self._limit = self._feed.total
             self._wake()
-            log.info("map_holds", version=version, run=self.run_name, source=at)
             now = later
 
     # ---- ticks
@@ -264,6 +292,7 @@ class Sequencer:
         while not link.lost.is_set():
             if self._stopped():
                 raise Stopped
+            self._alive()
             await asyncio.sleep(POLL_S)
             if time.monotonic() >= said_s + PROGRESS_S:
                 said_s = time.monotonic()

@@ -103,6 +103,7 @@ class Splitter:
         self._chunks: OrderedDict[int, Chunk] = OrderedDict()
         self.changes: list[Change] = []
         self._tables: list[dict[str, Mask]] = []
+        self._nothing = np.zeros(len(self.symbols), np.bool_)
         for change in changes:
             self.change(change)
 
@@ -137,15 +138,20 @@ class Splitter:
             else:
                 return
 
+    def _table(self, cursor: Cursor) -> Mask:
+        """Which symbols the shard has where the cursor reads; a later shard has none yet."""
+        assert cursor.level is not None
+        return self._tables[cursor.level].get(cursor.shard, self._nothing)
+
     def _mark(self, cursor: Cursor, kind: Kind) -> Message:
         return Message(kind, self._run, cursor.map_version, cursor.seq, 0, cursor.source_next)
 
     def _cross(self, cursor: Cursor, change: Change) -> Iterator[Message]:
         """From here on another map holds.  Symbols that come bring their latest sentiment."""
         assert cursor.level is not None
-        before = self._tables[cursor.level][cursor.shard]
+        before = self._table(cursor)
         cursor.level += 1
-        now = self._tables[cursor.level][cursor.shard]
+        now = self._table(cursor)
         cursor.held = [each for each in cursor.held if now[each.symbol]]
         frames = self._feed.sentiment_snapshot(change.at)
         symbols, ends = self._symbols_of_sentiments(frames), _ends(frames)
@@ -158,8 +164,7 @@ class Splitter:
 
     def _of_chunk(self, cursor: Cursor, end: int) -> Iterator[Message]:
         """The messages of the ticks up to ``end`` that the chunk of the next tick has."""
-        assert cursor.level is not None
-        table = self._tables[cursor.level][cursor.shard]
+        table = self._table(cursor)
         chunk = self._chunk(cursor.scan)
         low, high = cursor.scan - chunk.first, min(chunk.end, end) - chunk.first
         ours = table[chunk.symbols[low:high]]

@@ -1,9 +1,9 @@
 """Health check of one process.
 
 ``python -S -m app.runtime.container.health SERVICE`` (gateway, orderbook, strategy, order_manager,
-dashboard or portfolio) exits 0 if the service is healthy: its ports answer, or its heartbeat in
-shared memory is fresh and its state is good.  Otherwise it prints the reason and exits 1.  Settings
-come from the environment only, as Compose sets them.
+dashboard, portfolio or sequencer) exits 0 if the service is healthy: its ports answer, or its
+heartbeat in shared memory or in a file is fresh and its state is good.  Otherwise it prints the
+reason and exits 1.  Settings come from the environment only, as Compose sets them.
 
 The check runs every few seconds beside the process, so it must start fast: ``-S`` skips
 site-packages, and what only one check needs is imported inside it (``json`` alone would add a
@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import socket
 
+SEQUENCER_FILE = "sequencer_alive"
+"""In RUN_DIR; the sequencer touches it every second once its run has begun on every shard."""
+SEQUENCER_S_MAX = 30.0
+"""While it looks for a broker it touches the file between two attempts only."""
 HEALTHY_STATES = frozenset({"ready", "draining", "done"})
 ANSWER_TIMEOUT_S = 2.0
 
@@ -79,6 +83,17 @@ def check_portfolio() -> None:
         raise Unhealthy(f"the page answers {answer[:80]!r}")
 
 
+def check_sequencer() -> None:
+    """Its run has begun, and it lives: a file says so, for it has no shared memory and no port."""
+    path = os.path.join(os.environ.get("RUN_DIR", ""), SEQUENCER_FILE)
+    try:
+        age_s = time.time() - os.stat(path).st_mtime
+    except OSError:
+        raise Unhealthy(f"{path}: its run has not begun yet") from None
+    if age_s > SEQUENCER_S_MAX:
+        raise Unhealthy(f"{path} is {age_s:.0f} s old")
+
+
 def check_heartbeat(service: str) -> None:
     """A metrics block of ``service`` has a fresh heartbeat and a good state."""
     from app.runtime.metrics.layout import MetricsError, read_liveness
@@ -109,12 +124,14 @@ def main(arguments: list[str]) -> int:
             check_order_manager()
         elif service == "portfolio":
             check_portfolio()
+        elif service == "sequencer":
+            check_sequencer()
         elif service in ("orderbook", "strategy", "dashboard"):
             check_heartbeat(service)
         else:
             print(
                 "usage: app.runtime.container.health "
-                "gateway|orderbook|strategy|order_manager|dashboard|portfolio",
+                "gateway|orderbook|strategy|order_manager|dashboard|portfolio|sequencer",
                 file=sys.stderr,
             )
             return 2

@@ -88,7 +88,7 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("user", ["shard-b", "feed-b", "gateway-b"])
+@pytest.mark.parametrize("user", ["shard-b", "gateway-b"])
 def test_another_shards_credentials_neither_read_nor_write(bus: Bus, user: str) -> None:
     before = numbers(bus)
 

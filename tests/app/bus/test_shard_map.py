@@ -157,11 +157,17 @@ def test_within_a_run_shards_and_symbols_stay() -> None:
         (SOUND, "version 1 does not follow version 1"),
         (
             {"version": 2, "shards": {"a": ["AAPL", "MSFT", "F", "GOOG"]}},
-            "the shards of a run stay",
+            "shard b: the shards of a run stay",
         ),
         (
             {"version": 2, "shards": {"a": ["AAPL", "MSFT", "F"], "b": ["IBM"]}},
             "GOOG: the symbols of a run stay",
         ),
+        (
+            {"version": 2, "shards": {"a": ["AAPL", "MSFT"], "b": ["GOOG"], "c": ["F"]}},
+            "shard c is new: add it without symbols",
+        ),
     ):
         assert found.successor_problem(ShardMap.of(value)).startswith(problem)
+    assert found.successor_problem(found.with_shards(["b", "c"])) == ""
+    assert found.with_shards(["b", "c"]).moved("F", "c").shards["c"] == ("F",)
