@@ -13,13 +13,17 @@ from app.runtime.log import get_logger, setup_logging
 from app.runtime.process import log_stopped
 
 
+def quiet_asyncio() -> None:
+    """Nothing of asyncio's warnings: one at each end of a TLS connection, in a form of its own."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
 def run_bus_process(service: str, body: Callable[[Settings, Stop], int]) -> int:
     """Set up ``service``, run ``body``, and return the exit code."""
     try:
         settings = load_settings()
         setup_logging(service, settings.log_level, settings.log_format)
-        # It warns of each end of a TLS connection, in a form of its own.
-        logging.getLogger("asyncio").setLevel(logging.ERROR)
+        quiet_asyncio()
         log = get_logger()
         stop = Stop()
         stop.install()

@@ -65,26 +65,32 @@ every_shard() {
     { ls "$BUS_KEYS/creds" 2>/dev/null | sed -n 's/^shard-//p'; printf '%s\n' $SHARDS; } | sort -u
 }
 
-# Waits until the run has begun on every shard, or is over already; says why if it cannot be.
-sequencer() {
-    bus up -d sequencer
+# wait_for PROJECT [SERVICE]: until every container is healthy, or has come to its end; says why if one cannot.
+# Compose's own --wait gives up at once where one is unhealthy for a moment, or has ended.
+wait_for() {
+    left=90 # of about two seconds each
     while :; do
-        id=$(bus ps -aq sequencer)
-        state=$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} {{.State.Health.Status}}' "$id")
-        case $state in
-            running*healthy) [ "${state##* }" != healthy ] || return 0 ;;
-            exited\ 0*) return 0 ;;
-        esac
-        case $state in
-            *\ 0\ 0\ *) ;;
-            *)
-                bus logs --no-color --no-log-prefix sequencer 2>&1 \
-                    | sed -En 's/^([^ ]+ ERROR sequencer |sequencer: )/cluster: sequencer: /p' | tail -3 >&2
-                bus stop sequencer
-                exit 1
-                ;;
-        esac
-        sleep 0.5
+        waiting=0
+        for id in $(docker ps -aq --filter "label=com.docker.compose.project=$1" \
+            --filter label=com.docker.compose.oneoff=False \
+            --filter "label=com.docker.compose.service${2:+=$2}"); do
+            state=$(docker inspect -f \
+                '{{.State.Status}} {{.RestartCount}} {{with .State.Health}}{{.Status}}{{end}}' "$id")
+            case $state in
+                running*\ healthy) continue ;;
+                exited*) ;;
+                *\ 0\ *) waiting=1 && continue ;;
+            esac
+            # Ended, or started again: with an error, or a run that is over.
+            why=$(docker logs "$id" 2>&1 | sed -En \
+                's/^[^ ]+ ERROR (.*)/\1/p; /: invalid settings:$/{n;p}; /"level": *"error"/p' | tail -1)
+            [ -z "$why" ] || fail "$(docker inspect -f '{{.Name}}' "$id" | tr -d /): $why"
+            case $state in exited*) ;; *) waiting=1 ;; esac
+        done
+        [ $waiting = 1 ] || return 0
+        left=$((left - 1))
+        [ $left -gt 0 ] || fail "$1 is not ready: images/cluster/cluster.sh ps"
+        sleep 1
     done
 }
 
@@ -107,9 +113,14 @@ up() {
     fi
     bus up -d --wait --wait-timeout 120 broker-1 broker-2 broker-3
     bus run --rm -T setup
-    sequencer
+    # First of all, so that it is known whether the data and the map can be used.
+    bus up -d sequencer
+    wait_for "$CLUSTER-bus" sequencer
     for name in $SHARDS; do
-        shard "$name" up -d --wait --wait-timeout 180
+        shard "$name" up -d
+    done
+    for name in $SHARDS; do
+        wait_for "$CLUSTER-$name"
     done
     bus up -d --wait --wait-timeout 60 portfolio
     echo "cluster: the brokers and the shards $SHARDS are ready; make down-cluster stops them"

@@ -14,6 +14,7 @@ from app.bus.link import streams
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.link.names import check_shard
+from app.bus.process import quiet_asyncio
 from app.bus.shard_map import MapError, ShardMap, load
 from app.config.loading import EXIT_SETTINGS, load_settings, print_settings_error
 from app.config.settings import Settings, SettingsError
@@ -71,6 +72,7 @@ def sequence(*argv: str) -> int:
         print_settings_error("sequencer", SettingsError(str(error)))
         return EXIT_SETTINGS
     setup_logging("sequencer", settings.log_level, settings.log_format)
+    quiet_asyncio()
     stop = Stop()
     stop.install()
     try:
@@ -100,6 +102,9 @@ def sequence(*argv: str) -> int:
         return EXIT_FAULT
     except (BusRefused, SplitError) as error:
         log.error("fatal", error=str(error))
+        return EXIT_FAULT
+    except OSError as error:
+        log.error("fatal", error=f"RUN_DIR={settings.run_dir}: {error.strerror}: make it writable")
         return EXIT_FAULT
     return EXIT_OK
 
@@ -134,6 +139,7 @@ def move(*argv: str) -> int:
     except SettingsError as error:
         print_settings_error("move", error)
         return EXIT_SETTINGS
+    quiet_asyncio()
     try:
         before, after = asyncio.run(_move(settings, access, arguments.name, arguments.to))
     except (MapError, BusRefused, BusUnavailable) as error:

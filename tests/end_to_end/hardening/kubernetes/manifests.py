@@ -5,6 +5,7 @@ the manifests, and to manifests that break it.
 """
 
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,7 +47,8 @@ def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
 
 def workloads(documents: list[Document]) -> dict[str, Document]:
     """Whatever makes Pods, by name."""
-    return of_kind(documents, "StatefulSet") | of_kind(documents, "Deployment")
+    kinds = ("StatefulSet", "Deployment", "Job")
+    return {name: each for kind in kinds for name, each in of_kind(documents, kind).items()}
 
 
 def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
@@ -183,26 +185,88 @@ def references_exist(documents: list[Document]) -> list[str]:
     return found
 
 
+USERS = {
+    "shard/gateway": "gateway-$(SHARD)",
+    "shard/outbox": "shard-$(SHARD)",
+    "sequencer/sequencer": "sequencer",
+    "portfolio/portfolio": "portfolio",
+    "bus-setup/bus-setup": "setup",
+}
+"""Container -> the user of the bus that it is; the others are none."""
+
+
+def _of_accounts() -> dict[str, Any]:
+    """The names in images/cluster/accounts.py, which makes the users."""
+    return runpy.run_path(str(ROOT / "images/cluster/accounts.py"))
+
+
+def shards_of(documents: list[Document]) -> list[str]:
+    """The names of the shards: those of the Pods."""
+    count = of_kind(documents, "StatefulSet")["shard"]["spec"]["replicas"]
+    return [f"shard-{number}" for number in range(count)]
+
+
 def secrets_are_where_they_are_needed(documents: list[Document]) -> list[str]:
     """Credentials of the bus: each its own.  The order store: not in reach of a strategy."""
-    bus = {"shard/gateway", "shard/outbox", "sequencer/sequencer", "portfolio/portfolio"}
     store = {"shard/order-manager", "shard/outbox"}
     found = []
-    for name, _, container in every_container(documents):
+    for name, pod, container in every_container(documents):
         mounts = container["volumeMounts"]
-        own = [m for m in mounts if m["mountPath"] == "/srv/bus/creds"]
-        if bool(own) != (name in bus):
+        secrets = {v["name"]: v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
+        bus = [m for m in mounts if secrets.get(m["name"], "").startswith("bus")]
+        own = {(m["mountPath"], m.get("subPath") or m.get("subPathExpr") or "") for m in bus}
+        user, kind = USERS.get(name, ""), name.partition("/")[0]
+        if not user:
+            wanted = set()
+        elif kind == "shard":
+            wanted = {("/srv/bus/creds", user), ("/srv/bus/ca.crt", "ca.crt")}
+        else:
+            # A secret with nothing but creds and ca.crt, which no other Pod has.
+            wanted = {("/srv/bus", "")}
+        if own != wanted or not all(m.get("readOnly") for m in bus):
             found.append(f"{name}: the bus's credentials")
-        if any(
-            not (m.get("subPath") or m.get("subPathExpr")) for m in mounts if m["name"] == "bus"
-        ):
-            found.append(f"{name}: the credentials of all")
+        elif user and secrets[bus[0]["name"]] != f"bus-{'shards' if kind == 'shard' else user}":
+            found.append(f"{name}: the credentials of others")
         has = any(m["name"] == "store" and m.get("subPath") == "out" for m in mounts)
         if has != (name in store):
             found.append(f"{name}: the order store")
         if any(m["name"] == "store" and "subPath" not in m for m in mounts):
             found.append(f"{name}: the whole volume")
     return found
+
+
+def processes_have_what_they_require(documents: list[Document]) -> list[str]:
+    """Each client of the bus is a user of it, in the account whose requests it names."""
+    accounts, shards = _of_accounts(), shards_of(documents)
+    known, found = accounts["users_of"](shards), []
+    for name, _, container in every_container(documents):
+        environ = environ_of(documents, container)
+        if name not in USERS:
+            continue
+        user = USERS[name].replace("$(SHARD)", environ.get("SHARD", ""))
+        if user not in known:
+            found.append(f"{name}: no user {user}")
+        central = accounts["account_of"](user) == "TRADING"
+        if environ.get("BUS_API", accounts["API"]) != accounts["API" if central else "SHARD_API"]:
+            found.append(f"{name}: BUS_API")
+        needed = {"BUS_URL", "BUS_CREDS", "BUS_TLS_CA", *MORE.get(name, ())}
+        found += [f"{name}: {each}" for each in sorted(needed) if not environ.get(each)]
+        if name == "bus-setup/bus-setup" and container.get("args") != shards:
+            found.append(f"{name}: makes {container.get('args')} for {shards}")
+    return found + [f"no container {name}" for name in sorted(set(USERS) - _names(documents))]
+
+
+MORE = {
+    "shard/gateway": ("DATA_PATH", "SHARD", "LIVE_RECORD", "RUN_DIR"),
+    "shard/outbox": ("SHARD", "OUTPUT_DIR", "ORDER_MANAGER_HOST", "RUN_DIR"),
+    "sequencer/sequencer": ("DATA_PATH", "SHARD_MAP", "RUN_DIR"),
+    "portfolio/portfolio": ("PORTFOLIO_HOST", "ORDER_TOKEN_FILE", "OUTPUT_DIR"),
+}
+"""What else a process of the bus does not start without, or not do its work."""
+
+
+def _names(documents: list[Document]) -> set[str]:
+    return {name for name, _, _ in every_container(documents)}
 
 
 def nobody_talks_to_others(documents: list[Document]) -> list[str]:
@@ -232,5 +296,6 @@ RULES: tuple[Rule, ...] = (
     volumes_exist,
     references_exist,
     secrets_are_where_they_are_needed,
+    processes_have_what_they_require,
     nobody_talks_to_others,
 )

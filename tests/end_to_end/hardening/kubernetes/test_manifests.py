@@ -27,11 +27,14 @@ from tests.end_to_end.hardening.kubernetes.manifests import (
     of_kind,
     pods,
     pods_are_restricted,
+    processes_have_what_they_require,
     references_exist,
     rendered,
     schemas_accept,
     secrets_are_where_they_are_needed,
+    shards_of,
     volumes_exist,
+    workloads,
 )
 from tests.support.paths import ROOT
 
@@ -84,7 +87,7 @@ def test_probes_are_the_health_checks_of_compose(folder: Path) -> None:
             for kind in ("startupProbe", "readinessProbe", "livenessProbe")
             if kind in container
         }
-        if name in ("shard/outbox", "sequencer/sequencer"):
+        if name in ("shard/outbox", "bus-setup/bus-setup"):
             assert probes == {}
             continue
         if name == "shard/shm":
@@ -93,7 +96,7 @@ def test_probes_are_the_health_checks_of_compose(folder: Path) -> None:
         service = container["name"].replace("-", "_")
         command = ["python3", "-S", "-m", "app.runtime.container.health", service]
         assert list(probes.values()) == [command] * 3
-        if service != "portfolio":
+        if service not in ("portfolio", "sequencer"):
             assert f"[CMD, health, *pause, {', '.join(command)}]" in COMPOSE
 
 
@@ -152,8 +155,7 @@ def test_all_of_a_shard_share_its_memory_and_its_run(folder: Path) -> None:
 def test_the_map_has_a_shard_for_every_pod(folder: Path) -> None:
     documents = rendered(folder)
     shards = json.loads(of_kind(documents, "ConfigMap")["shard-map"]["data"]["shards.json"])
-    count = of_kind(documents, "StatefulSet")["shard"]["spec"]["replicas"]
-    assert set(shards["shards"]) == {f"shard-{number}" for number in range(count)}
+    assert set(shards["shards"]) == set(shards_of(documents))
 
 
 @FOLDERS
@@ -210,6 +212,17 @@ BROKEN: list[tuple[Rule, Break]] = [
         "volumeMounts"].append({"name": "bus", "mountPath": "/srv/bus/creds", "subPath": "x"})),
     (secrets_are_where_they_are_needed, lambda d: _container(d, "shard/gateway")[
         "volumeMounts"][-2].pop("subPathExpr")),
+    (secrets_are_where_they_are_needed, lambda d: _container(d, "shard/gateway")[
+        "volumeMounts"][-2].update(subPathExpr="shard-$(SHARD)")),
+    (secrets_are_where_they_are_needed, lambda d: workloads(d)["sequencer"]["spec"]["template"][
+        "spec"]["volumes"][2]["secret"].update(secretName="bus-setup")),
+    (processes_have_what_they_require, lambda d: of_kind(d, "ConfigMap")["shard-settings"][
+        "data"].pop("BUS_API")),
+    (processes_have_what_they_require, lambda d: of_kind(d, "ConfigMap")["settings"][
+        "data"].update(BUS_API="BUS.API")),
+    (processes_have_what_they_require, lambda d: _container(d, "sequencer/sequencer")["env"].pop()),
+    (processes_have_what_they_require, lambda d: _container(d, "bus-setup/bus-setup")["args"].pop()),
+    (processes_have_what_they_require, lambda d: d.remove(workloads(d)["bus-setup"])),
     (secrets_are_where_they_are_needed, lambda d: _container(d, "shard/strategy")[
         "volumeMounts"].append({"name": "store", "mountPath": "/srv/all"})),
     (nobody_talks_to_others, lambda d: d.remove(of_kind(d, "NetworkPolicy")["nobody"])),
