@@ -40,9 +40,7 @@ class Wanted(NamedTuple):
         return ""
 
 
-def addition(
-    wanted: Wanted, latest: ShardMap | None, running: ShardMap | None
-) -> ShardMap | None:
+def addition(wanted: Wanted, latest: ShardMap | None, running: ShardMap | None) -> ShardMap | None:
     """The version to append to those of the stream; None: the stream's latest holds.
 
     ``latest``: the latest of the stream; ``running``: of the run, if it has begun.
@@ -51,9 +49,9 @@ def addition(
         MapError: what is wanted contradicts the stream.
     """
     found = _of_file(wanted, latest) if wanted.map else _dealt(wanted, latest, running)
-    if found is not None and running is not None:
-        if problem := running.successor_problem(found):
-            raise MapError(f"{_name(wanted)}: {problem}")
+    problem = running.successor_problem(found) if found and running else ""
+    if problem:
+        raise MapError(f"{_name(wanted)}: {problem}")
     holds = found or latest
     if holds is not None and wanted.shards and set(holds.shards) != set(wanted.shards):
         raise MapError(
@@ -77,9 +75,7 @@ def _of_file(wanted: Wanted, latest: ShardMap | None) -> ShardMap | None:
     return None
 
 
-def _dealt(
-    wanted: Wanted, latest: ShardMap | None, running: ShardMap | None
-) -> ShardMap | None:
+def _dealt(wanted: Wanted, latest: ShardMap | None, running: ShardMap | None) -> ShardMap | None:
     if latest is None:
         return spread(wanted.symbols, wanted.shards, 1)
     if running is not None:

@@ -1,4 +1,4 @@
-"""Three brokers and two shards in containers: what the stores have is on the bus, through kills."""
+"""Brokers, sequencer and shards in containers: they trade as one machine does, through kills."""
 
 import json
 import os
@@ -11,6 +11,12 @@ from pathlib import Path
 import apsw
 import pytest
 
+from app.backtest.outcome import of_store
+from app.bus.shard_map import spread
+from app.config.settings import Settings
+from app.market_data.sources.loader import open_feed
+from tests.app.bus.feed.running import SAMPLE
+from tests.app.bus.feed.trades import check_all
 from tests.support.bus.history import expected, published
 from tests.support.children import eventually
 from tests.support.environ import default_environ
@@ -25,27 +31,37 @@ SHARDS = ("a", "b")
 class ContainerCluster:
     """What images/cluster/cluster.sh runs, under names of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.name = f"trading-test-{os.getpid()}"
         (port,) = free_ports(1)
         ports = ("PRICE", "SENTIMENT", "ORDER", "DASHBOARD", "PORTFOLIO")
         self.environ = {
             **default_environ(),
             "CLUSTER": self.name,
-            "SHARDS": " ".join(SHARDS),
+            "IMAGES": os.environ.get("IMAGES", "trading"),
             "BUS_KEYS": str(folder / "keys"),
             "DASHBOARD_PORT": "8080",
             "CONTROL_PORT": "9003",
-            "PACE": "500/s",
+            **settings,
             **{f"PUBLISHED_{name}_PORT": str(port + n) for n, name in enumerate(ports)},
         }
 
-    def run(self, *arguments: str, check: bool = True) -> str:
-        """Run cluster.sh; returns what it printed to stdout."""
-        done = subprocess.run(
+    def start(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run cluster.sh."""
+        return subprocess.run(
             [ROOT / "images/cluster/cluster.sh", *arguments],
-            env=self.environ, capture_output=True, text=True, timeout=600, check=False,
+            env=self.environ | settings, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
+
+    def refusal(self, **settings: str) -> str:
+        """The last line of ``cluster.sh up``, which fails with these settings."""
+        done = self.start("up", **settings)
+        assert done.returncode == 1, done
+        return done.stderr.splitlines()[-1]
+
+    def run(self, *arguments: str, check: bool = True, **settings: str) -> str:
+        """Run cluster.sh; returns what it printed to stdout."""
+        done = self.start(*arguments, **settings)
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -78,7 +94,6 @@ def containers(images: None, tmp_path: Path) -> Iterator[ContainerCluster]:
     made = ContainerCluster(tmp_path)
     made.run("build")
     try:
-        made.run("up")
         yield made
     finally:
         made.run("down", "-v", check=False)
@@ -91,34 +106,57 @@ def orders_of(path: Path) -> int:
     return int(count)
 
 
-def test_two_shards_publish_all_their_orders_through_kills(
+def is_published(containers: ContainerCluster, shard: str) -> bool:
+    """Whether the bus has all of the shard's store."""
+    status = containers.run(
+        "shard", shard, "exec", "-T", "shard", "python3", "-m", "app.bus", "status", check=False
+    )
+    return bool(status) and json.loads(status)["lag_rows"] == 0
+
+
+def has_ended(containers: ContainerCluster, shard: str) -> bool:
+    """Whether the shard's strategy has come to the end of its run."""
+    name = f"{containers.name}-{shard}-strategy-1"
+    log = containers.engine("logs", "--tail", "3", name)
+    return "Complete: every tick was consumed" in log or " complete=True " in log
+
+
+def test_two_shards_trade_as_one_machine_through_kills(
     containers: ContainerCluster, tmp_path: Path
 ) -> None:
+    """Sequencer, broker, gateway, publisher, strategy and order manager are killed."""
+    containers.environ |= {"REPLAY": "once", "PACE": "250/s"}
+    containers.run("up")
     name = containers.name
-    for number in (1, 2, 3):
-        containers.engine("kill", "--signal", "KILL", f"{name}-bus-broker-{number}-1")
-        containers.engine("kill", "--signal", "KILL", f"{name}-{SHARDS[number % 2]}-shard-1")
+    for number, inside in enumerate(("gateway", "strategy", "order_manager"), 1):
+        shard, other = SHARDS[number % 2], SHARDS[(number + 1) % 2]
+        for victim in (
+            "bus-sequencer", f"bus-broker-{number}", f"{shard}-{inside}", f"{other}-shard",
+        ):  # fmt: skip
+            containers.engine("kill", "--signal", "KILL", f"{name}-{victim}-1")
         time.sleep(2)
         # To the engine, its own kill is a manual stop.
-        containers.run("bus", "up", "-d", "--wait", "broker-1", "broker-2", "broker-3")
-        for shard in SHARDS:
-            containers.run("shard", shard, "up", "-d")
-    stores = []
+        containers.run("up")
+    outcomes, stores = {}, []
     for shard in SHARDS:
-        containers.run("shard", shard, "stop", "strategy")
-
-        def is_complete(shard: str = shard) -> bool:
-            status = containers.run(
-                "shard", shard, "exec", "-T", "shard", "python3", "-m", "app.bus", "status",
-                check=False,
-            )  # fmt: skip
-            return bool(status) and json.loads(status)["lag_rows"] == 0
-
-        eventually(is_complete, f"{shard} is complete", 120, poll_s=1, ignore=(ValueError,))
+        eventually(
+            lambda shard=shard: has_ended(containers, shard),
+            f"{shard} is at its end",
+            240,
+            poll_s=1,
+        )
+        eventually(
+            lambda shard=shard: is_published(containers, shard), f"{shard} is published", 120,
+            poll_s=1, ignore=(ValueError,),
+        )  # fmt: skip
         path = containers.store(shard, tmp_path)
-        assert orders_of(path) > 50
+        assert orders_of(path) > 200
         assert published(containers.published(shard)) == expected(path)
+        outcomes[shard] = of_store(path)
         stores.append(f"{shard}={path}")
+    symbols = open_feed(Settings(data_path=str(SAMPLE), replay="once")).symbols
+    dealt = {shard: list(its) for shard, its in spread(symbols, SHARDS, 1).shards.items()}
+    check_all(outcomes, tmp_path, SAMPLE, dealt)
 
     def is_equal() -> bool:
         """The portfolio's books, as they are now, against the stores."""
@@ -129,6 +167,51 @@ def test_two_shards_publish_all_their_orders_through_kills(
         return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
     eventually(is_equal, "the portfolio has the sum of the stores", 60, poll_s=1)
-    # Its own users only: no password of another shard is in the container.
-    creds = containers.run("shard", "b", "exec", "-T", "shard", "cat", "/run/secrets/bus_creds")
-    assert creds.startswith("shard-b:")
+    # Its own users only: no password of another shard, or of another process, is in a container.
+    for service, secret, user in (
+        ("shard", "bus_creds", "shard-b:"), ("gateway", "gateway_creds", "gateway-b:"),
+    ):  # fmt: skip
+        found = containers.run(
+            "shard", "b", "exec", "-T", service, "sh", "-c", "cat /run/secrets/*_creds"
+        )
+        assert found.startswith(user), (secret, found.partition(":")[0])
+        assert len(found.splitlines()) == 1
+
+
+def test_a_shard_is_added_while_the_others_trade(
+    containers: ContainerCluster, tmp_path: Path
+) -> None:
+    """Brokers are made anew, one at a time; the new shard trades what is moved to it."""
+    containers.environ |= {"PACE": "500/s"}
+    none = tmp_path / "none.json"
+    assert containers.refusal(SHARD_MAP=str(none)) == f"cluster: SHARD_MAP={none}: no such file"
+    part = tmp_path / "map.json"
+    part.write_text(json.dumps({"version": 1, "shards": {"a": ["KO"], "b": ["F"]}}))
+    part.chmod(0o644)
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    said = containers.refusal(SHARD_MAP=str(part))
+    assert "and 7 more: in the data, on no shard: add it to one" in said
+    containers.run("up")
+    before = {shard: orders_of(containers.store(shard, tmp_path)) for shard in SHARDS}
+    containers.run("up", SHARDS="a b c")
+    assert "shard c runs and is not in SHARDS" in containers.refusal(SHARDS="a b")
+    moved = containers.run(
+        "bus", "run", "--rm", "-T", "setup", "python3", "-m", "app.bus", "move", "KO", "--to", "c"
+    )
+    assert "map version 3: KO from shard " in moved
+    eventually(lambda: orders_of(containers.store("c", tmp_path)) > 20, "c trades", 120, poll_s=2)
+    for shard in (*SHARDS, "c"):
+        eventually(
+            lambda shard=shard: is_published(containers, shard), f"{shard} is published", 120,
+            poll_s=1, ignore=(ValueError,),
+        )  # fmt: skip
+        assert orders_of(containers.store(shard, tmp_path)) > before.get(shard, 0)
+        compared = containers.run(
+            "shard", shard, "run", "--rm", "--no-deps", "-T", "check", "compare"
+        )
+        assert compared.startswith("equal: "), compared
+    # All that there is goes, although SHARDS is not set.
+    containers.run("down", "-v")
+    left = containers.engine("ps", "-aq", "--filter", f"name={containers.name}")
+    assert left == ""

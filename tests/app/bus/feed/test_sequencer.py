@@ -4,8 +4,9 @@ import csv
 import random
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import nats.errors
 import nats.js.errors
@@ -39,9 +40,13 @@ def feed(broker: Cluster, tmp_path: Path) -> Iterator[Feed]:
     made.close()
 
 
-def of_file(shard: str, moves: dict[int, tuple[str, str]] | None = None) -> bytes:
+def of_file(
+    shard: str,
+    moves: dict[int, tuple[str, str]] | None = None,
+    shards: Mapping[str, Sequence[str]] = MappingProxyType(SHARDS),
+) -> bytes:
     """The frames of the sample file that a shard must have; ``moves``: tick -> symbol, shard."""
-    holds = {symbol: name for name, symbols in SHARDS.items() for symbol in symbols}
+    holds = {symbol: name for name, symbols in shards.items() for symbol in symbols}
     found = []
     with SAMPLE.open() as file:
         for seq, row in enumerate(csv.reader(list(file)[1:])):
@@ -151,6 +156,30 @@ def test_a_symbol_moves_while_the_feed_runs(feed: Feed) -> None:
         assert marks == [2, 3]
 
 
+def test_without_a_map_symbols_are_dealt_out_and_a_shard_can_come_later(feed: Feed) -> None:
+    """It begins empty; then symbols move to it, and the streams have the whole feed once."""
+    nothing = {"pace": SLOW, "shard_map": "", "run_dir": feed.folder}
+    stop(start_until_ticks(feed, "--shards", "a", "b", **nothing), feed)
+    assert (feed.folder / "sequencer_alive").exists()
+    dealt = feed.maps().maps[1].shards
+    process = start_until_ticks(feed, "--shards", "a", "b", "c", **nothing)
+    eventually(lambda: feed.count("c") == 1, "the run has begun on c", 30)
+    assert feed.move("KO", "c").returncode == 0
+    eventually(lambda: 3 in {each.version for each in feed.maps().starts}, "it is decided", 30)
+    kill(process)
+    assert feed.sequence("--shards", "a", "b", "c", shard_map="") == 0, feed.log
+    starts = {each.version: each.at for each in feed.maps().starts}
+    assert 0 < starts[2] <= starts[3] < 30_000
+    for shard in ("a", "b", "c"):
+        messages = feed.messages(shard)
+        wanted = of_file(shard, {starts[3]: ("KO", "c")}, dealt)
+        assert frames(messages) == wanted
+        assert [messages[0][0].kind, messages[-1][0].kind] == [Kind.BEGIN, Kind.END]
+        marks = [message.map_version for message, _ in messages if message.kind is Kind.MAP]
+        assert marks == ([3] if shard == "c" else [2, 3])
+    assert len(of_file("c", {starts[3]: ("KO", "c")}, dealt)) > 1000
+
+
 def refused(feed: Feed, capfd: pytest.CaptureFixture[str], *arguments: str, **more: object) -> str:
     """What a sequencer says that cannot do its work; in this process."""
     with pytest.MonkeyPatch.context() as patch:
@@ -167,6 +196,14 @@ def refused(feed: Feed, capfd: pytest.CaptureFixture[str], *arguments: str, **mo
     return out + err
 
 
+def start_until_ticks(feed: Feed, *arguments: str, **settings: object) -> subprocess.Popen[str]:
+    """A sequencer that has published a little more."""
+    before = feed.count("a")
+    process = feed.start(*arguments, **settings)
+    eventually(lambda: feed.count("a") > before + 5, "it publishes", 30)
+    return process
+
+
 def test_what_it_will_not_do_is_said_in_one_line(
     feed: Feed, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,14 +213,17 @@ def test_what_it_will_not_do_is_said_in_one_line(
     feed.write_map({"version": 1, "shards": {"a": SHARDS["a"]}})
     text = refused(feed, capfd)
     assert "AAPL and 4 more: in the data, on no shard" in text or "JPM and 4 more" in text
-    assert feed.count("a") == 0
+    assert "has the shards a, and there are a, b" in refused(feed, capfd, "--shards", "a", "b")
+    assert "--shards a a: each once" in refused(feed, capfd, "--shards", "a", "a")
+    assert "SHARD=A: must be" in refused(feed, capfd, "--shards", "A", shard_map="")
+    assert not feed.maps().maps
     feed.write_map({"version": 1, "shards": SHARDS})
+    kill(start_until_ticks(feed, pace="1000/s", run_id="nought"))
+    feed.write_map({"version": 1, "shards": {"a": SHARDS["b"], "b": SHARDS["a"]}})
     text = refused(feed, capfd)
     assert "is not version 1 of the stream MAP: give a changed map the next version" in text
     feed.write_map({"version": 2, "shards": SHARDS})
-    process = feed.start(pace="1000/s", run_id="one")
-    eventually(lambda: feed.count("a") > 5, "it publishes", 30)
-    kill(process)
+    kill(start_until_ticks(feed, "--give-up", "*", pace="1000/s", run_id="one"))
     assert "RUN_ID=one: begun with the feed" in refused(feed, capfd, run_id="one", seed=7)
     text = refused(feed, capfd, run_id="two")
     assert (

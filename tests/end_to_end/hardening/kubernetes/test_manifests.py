@@ -221,7 +221,8 @@ BROKEN: list[tuple[Rule, Break]] = [
     (processes_have_what_they_require, lambda d: of_kind(d, "ConfigMap")["settings"][
         "data"].update(BUS_API="BUS.API")),
     (processes_have_what_they_require, lambda d: _container(d, "sequencer/sequencer")["env"].pop()),
-    (processes_have_what_they_require, lambda d: _container(d, "bus-setup/bus-setup")["args"].pop()),
+    (processes_have_what_they_require, lambda d: _container(d, "bus-setup/bus-setup")[
+        "args"].pop()),
     (processes_have_what_they_require, lambda d: d.remove(workloads(d)["bus-setup"])),
     (secrets_are_where_they_are_needed, lambda d: _container(d, "shard/strategy")[
         "volumeMounts"].append({"name": "store", "mountPath": "/srv/all"})),
