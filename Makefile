@@ -125,9 +125,12 @@ base-image: ## Build a Python base image from Debian packages and use it for the
 pin: ## Pin PYTHON_IMAGE in .env to the digest that its tag has in the registry now
 	@images/supply_chain/pin.sh
 
+# Images that only make up-cluster and make sweep-cluster build: as far as they are there.
 sbom: ## Write an SBOM (CycloneDX) of each image to build/sbom
 	@bin=$$(images/supply_chain/tools.sh) && mkdir -p build/sbom \
-	&& printf 'trading-%s\n' shm gateway orderbook strategy order-manager dashboard \
+	&& { printf 'trading-%s\n' shm gateway orderbook strategy order-manager dashboard; \
+		for image in trading-sweep trading-shard trading-portfolio trading-broker; do \
+			! docker image inspect $$image >/dev/null 2>&1 || echo $$image; done; } \
 	| xargs -P "$$(nproc)" -I IMAGE "$$bin/python" images/supply_chain/sbom.py IMAGE build/sbom/IMAGE.cdx.json
 
 audit: ## Audit the locked packages for known vulnerabilities; AUDIT_OFFLINE_OK=1: 0 if no advisories

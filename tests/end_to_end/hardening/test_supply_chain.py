@@ -91,6 +91,22 @@ def test_an_sbom_is_valid_cyclonedx(sboms: dict[str, str], service: str) -> None
     assert problem(sboms[service].replace('"container"', '"barrel"')) != "None"
 
 
+@pytest.mark.container
+@pytest.mark.parametrize("image", ["sweep", "shard", "portfolio", "broker"])
+def test_an_image_of_several_machines_has_an_sbom_if_it_is_built(
+    sboms: dict[str, str], image: str
+) -> None:
+    client = docker.from_env()
+    if not client.images.list(f"trading-{image}"):
+        pytest.skip(f"trading-{image} is not built here")
+    text = (ROOT / f"build/sbom/trading-{image}.cdx.json").read_text()
+    assert json.loads(text)["metadata"]["component"]["name"] == f"trading-{image}"
+    names = {str(each["name"]).lower() for each in of_kind(text, "pypi")}
+    assert names >= {
+        "sweep": {"distributed"}, "shard": {"nats-py"}, "portfolio": {"nats-py"}, "broker": set(),
+    }[image]  # fmt: skip
+
+
 # ---- Audit
 
 
