@@ -4,6 +4,7 @@ With the users that images/cluster/accounts.py makes, over TLS, against a real b
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,28 @@ def test_the_brokers_answer_cannot_be_sent_into_another_shards_stream(bus: Bus) 
     after = numbers(bus)
     assert after.pop("OUT_b") > before.pop("OUT_b"), "its own stream takes its messages"
     assert after == before
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a consumer of one's own stream may deliver to any subject of the account TRADING: "
+    "images/cluster/README.md says so",
+)
+def test_a_gateways_consumer_cannot_deliver_into_another_shards_stream(bus: Bus) -> None:
+    bus.as_user("sequencer", lambda link: link.js.publish("md.b", b"ticks"))
+    before = numbers(bus)
+
+    async def deliver(link: Link) -> None:
+        for number, target in enumerate(("orders.a", "control.a", "md.a", "map")):
+            config = {"name": f"x{number}", "deliver_subject": target, "ack_policy": "none"}
+            body = json.dumps({"stream_name": "MD_b", "config": config}).encode()
+            api = f"BUS.API.CONSUMER.CREATE.MD_b.x{number}"
+            with contextlib.suppress(nats.errors.Error):
+                await link.client.request(api, body, timeout=0.5)
+        await asyncio.sleep(0.3)
+
+    bus.as_user("gateway-b", deliver)
+    assert numbers(bus) == before
 
 
 def test_with_its_own_credentials_a_shard_publishes_and_takes_controls(tmp_path: Path) -> None:
