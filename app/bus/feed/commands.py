@@ -34,26 +34,7 @@ def sequence(*argv: str) -> int:
 
     Exit code 0: all of it is published, or the process was stopped; 1: it cannot be; 2: settings.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m app.bus sequence",
-        description="Numbers the ticks of DATA_PATH for each shard of SHARD_MAP, and publishes "
-        "them to md.<shard> at PACE. Killed at any moment, the same command goes on.",
-    )
-    parser.add_argument(
-        "--give-up",
-        default="",
-        metavar="RUN",
-        help="a run in the streams that has no end, and will not get one: another one follows it; "
-        "'*': whichever it is",
-    )
-    parser.add_argument(
-        "--shards",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="the shards that there are; without SHARD_MAP, the symbols are dealt out to them",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = _sequence_parser().parse_args(argv)
     try:
         settings = load_settings()
         access = bus_access(settings)
@@ -76,24 +57,8 @@ def sequence(*argv: str) -> int:
     stop = Stop()
     stop.install()
     try:
-        alive = Beat(settings.run_dir)
-        if problem := Wanted(found, path, shards, ()).problem():
-            raise BusRefused(problem)
-        with LoadProgress(lambda: bool(stop)) as progress:
-            feed = open_feed(settings, progress)
-        wanted = Wanted(found, path, shards, feed.symbols)
-        if problem := wanted.problem():
-            raise BusRefused(problem)
-        sequencer = Sequencer(
-            settings,
-            access,
-            feed,
-            wanted,
-            lambda: bool(stop),
-            give_up=arguments.give_up,
-            alive=alive.beat,
-        )
-        asyncio.run(sequencer.run())
+        wanted = Wanted(found, path, shards, ())
+        _publish(settings, access, wanted, stop, arguments.give_up)
     except (Stopped, LoadInterrupted):
         log.info("stopped", exit_code=EXIT_OK, reason=stop.reason)
     except DataError as error:
@@ -107,6 +72,50 @@ def sequence(*argv: str) -> int:
         log.error("fatal", error=f"RUN_DIR={settings.run_dir}: {error.strerror}: make it writable")
         return EXIT_FAULT
     return EXIT_OK
+
+
+def _sequence_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.bus sequence",
+        description="Numbers the ticks of DATA_PATH for each shard of SHARD_MAP, and publishes "
+        "them to md.<shard> at PACE. Killed at any moment, the same command goes on.",
+    )
+    parser.add_argument(
+        "--give-up",
+        default="",
+        metavar="RUN",
+        help="a run in the streams that has no end, and will not get one: another one follows it; "
+        "'*': whichever it is",
+    )
+    parser.add_argument(
+        "--shards",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the shards that there are; without SHARD_MAP, the symbols are dealt out to them",
+    )
+    return parser
+
+
+def _publish(settings: Settings, access: Access, wanted: Wanted, stop: Stop, give_up: str) -> None:
+    """Load the data, and publish it; ``wanted`` has no symbols yet.
+
+    Raises:
+        BusRefused, SplitError, DataError, OSError: it cannot be done.
+        Stopped, LoadInterrupted: ``stop`` was set.
+    """
+    alive = Beat(settings.run_dir)
+    if problem := wanted.problem():
+        raise BusRefused(problem)
+    with LoadProgress(lambda: bool(stop)) as progress:
+        feed = open_feed(settings, progress)
+    wanted = wanted._replace(symbols=feed.symbols)
+    if problem := wanted.problem():
+        raise BusRefused(problem)
+    sequencer = Sequencer(
+        settings, access, feed, wanted, lambda: bool(stop), give_up=give_up, alive=alive.beat
+    )
+    asyncio.run(sequencer.run())
 
 
 def _shards(names: list[str]) -> tuple[str, ...]:

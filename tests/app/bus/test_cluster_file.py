@@ -1,13 +1,12 @@
-"""The Compose files of the cluster: the sequencer reads what a gateway would, each is locked down."""
+"""The Compose files of the cluster: the sequencer gets what a gateway gets; all locked down."""
 
 import re
 
 import pytest
 
-yaml = pytest.importorskip("yaml", reason="the images have no YAML")
-
 from tests.support.paths import ROOT
 
+yaml = pytest.importorskip("yaml", reason="the images have no YAML")
 if not (ROOT / "images/cluster").exists():
     pytest.skip("the image has no Compose files of the cluster", allow_module_level=True)
 
@@ -52,7 +51,9 @@ def test_each_has_the_credentials_of_one_user() -> None:
         paths = [files[source] for source in sources if "/creds/" in files.get(source, "")]
         users[name] = [path.rpartition("/creds/")[2] for path in paths]
     assert users == {
-        **dict.fromkeys(("broker-1", "broker-2", "broker-3"), []),
+        "broker-1": [],
+        "broker-2": [],
+        "broker-3": [],
         "setup": ["setup"],
         "sequencer": ["sequencer"],
         "portfolio": ["portfolio"],
