@@ -124,7 +124,7 @@ def test_two_shards_trade_as_one_machine_through_kills(
     containers: ContainerCluster, tmp_path: Path
 ) -> None:
     """Sequencer, broker, gateway, publisher, strategy and order manager are killed."""
-    containers.environ |= {"REPLAY": "once", "PACE": "400/s"}
+    containers.environ |= {"REPLAY": "once", "PACE": "150/s"}
     containers.run("up")
     name = containers.name
     for number, inside in enumerate(("gateway", "strategy", "order_manager"), 1):
