@@ -141,7 +141,7 @@ def test_two_shards_trade_as_one_machine_through_kills(
         eventually(
             lambda shard=shard: has_ended(containers, shard),
             f"{shard} is at its end",
-            240,
+            400,
             poll_s=1,
         )
         eventually(
