@@ -21,7 +21,6 @@ cdef class OrderService:
 
     @cython.locals(order=Order)
     cpdef begin(self)
-    cpdef handle(self, peer, request)
     @cython.locals(counts=Counts, order=Order)
     cdef _new_order(self, peer, OrderRequest request)
     cpdef list finish(self)
