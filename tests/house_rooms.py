@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard/sources": SHARED | RUNTIME,
     # The bus between shards: beside the processes, and never between two of one stack.
     "bus": SHARED | RUNTIME | {"bus/link"},
+    "bus/monitor": SHARED | RUNTIME | {"bus", "bus/link"},
     "bus/link": MODEL | {"config", "runtime"},
     "bus/feed": SHARED | RUNTIME | FEED | {"bus", "bus/link", "gateway"},
     "bus/outbox": SHARED | RUNTIME

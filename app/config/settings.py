@@ -227,6 +227,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 3
     bus_feed_bytes_max: StreamBytes = 512 << 20
     bus_orders_bytes_max: StreamBytes = 512 << 20
+    bus_metrics_port: Port = 0
     shard: Annotated[
         str, Meta(pattern=r"^[a-z0-9-]{0,32}$", description="up to 32 of a-z 0-9 -, or empty")
     ] = ""

@@ -33,6 +33,8 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
     kind, _, shard = user.partition("-")
     if kind == "setup":
         return [">"]
+    if kind == "monitor":
+        return [f"$SYS.REQ.SERVER.PING.{what}" for what in ("VARZ", "JSZ", "HEALTHZ")]
     if kind == "portfolio":
         readers = [line for each in shards for line in stream_reader(f"OUT_{each}")]
         # Prices: the last messages of the ticks, by which what is held is valued.
@@ -62,7 +64,7 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
 def users_of(shards: list[str]) -> list[str]:
     """All users of a bus with these shards."""
     of_shards = [f"{kind}-{shard}" for shard in shards for kind in ("shard", "gateway")]
-    return ["setup", "portfolio", "sequencer", *of_shards]
+    return ["monitor", "setup", "portfolio", "sequencer", *of_shards]
 
 
 def password_of(creds: Path, user: str) -> str:
@@ -81,6 +83,8 @@ def password_of(creds: Path, user: str) -> str:
 def account_of(user: str) -> str:
     """The account of a user: each shard has one of its own."""
     kind, _, shard = user.partition("-")
+    if kind == "monitor":
+        return "SYS"
     return "TRADING" if kind in ("setup", "portfolio", "sequencer") else f"SHARD_{shard}"
 
 
@@ -101,10 +105,11 @@ def config(creds: Path, shards: list[str]) -> str:
     by_account: dict[str, list[str]] = {}
     for user in users:
         by_account.setdefault(account_of(user), []).append(user)
-    lines = ["accounts {", "  SYS {}"]
+    # NATS's own account: what the servers say of themselves.
+    lines = ["accounts {", "  SYS {", *_users(creds, by_account["SYS"], shards), "  }"]
     exports: dict[str, list[str]] = {}
     for account, members in by_account.items():
-        if account == "TRADING":
+        if account in ("TRADING", "SYS"):
             continue
         subjects = dict.fromkeys(s for user in members for s in publish_of(user, shards))
         for subject in subjects:
@@ -130,7 +135,7 @@ def _users(creds: Path, users: list[str], shards: list[str]) -> list[str]:
     lines = ["    users: ["]
     for user in users:
         allowed = publish_of(user, shards)
-        if account_of(user) != "TRADING":
+        if account_of(user) not in ("TRADING", "SYS"):
             allowed = [seen(subject) for subject in allowed]
         publish = ", ".join(f'"{subject}"' for subject in allowed)
         heard = [">"] if user == "setup" else [f"_INBOX.{user}.>"]

@@ -122,7 +122,7 @@ up() {
     for name in $SHARDS; do
         wait_for "$CLUSTER-$name"
     done
-    bus up -d --wait --wait-timeout 60 portfolio
+    bus up -d --wait --wait-timeout 60 portfolio monitor
     echo "cluster: the brokers and the shards $SHARDS are ready; make down-cluster stops them"
 }
 

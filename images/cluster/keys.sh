@@ -33,6 +33,13 @@ for broker in broker-1 broker-2 broker-3; do
     rm "$folder/$broker.csr" "$folder/$broker.ext"
 done
 "${PYTHON:-python3}" "$here/accounts.py" "$folder" "$@"
-chmod 644 "$folder"/*.pem "$folder"/broker-*.key "$folder/accounts.conf" "$folder"/creds/*
+# For Prometheus: where each shard's publisher serves its metrics.  Overwritten, not replaced: it is mounted.
+between="["
+for shard in "$@"; do
+    printf '%s{"targets": ["shard-%s:9102"], "labels": {"shard": "%s"}}' "$between" "$shard" "$shard"
+    between=", "
+done >"$folder/shards.json"
+echo "]" >>"$folder/shards.json"
+chmod 644 "$folder/shards.json" "$folder"/*.pem "$folder"/broker-*.key "$folder/accounts.conf" "$folder"/creds/*
 chmod 600 "$folder/ca.key"
 echo "keys: $folder has certificates, and users for the shards $*"

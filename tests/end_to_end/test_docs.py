@@ -28,7 +28,9 @@ if not README.exists():
     pytest.skip("the image has no documentation", allow_module_level=True)
 
 PAGES = markdown.pages()
-BLOCKS = [block for page in PAGES for block in markdown.blocks(page)]
+OPERATING = ROOT / "images/cluster/operating.md"
+"""Its commands are run on a cluster, all of them, by tests/app/bus/test_operating.py."""
+BLOCKS = [block for page in PAGES if page != OPERATING for block in markdown.blocks(page)]
 
 NOT_RUN = {
     "make setup": "changes the environment that runs the tests",

@@ -33,6 +33,8 @@ POLL_S: Final = 0.05
 """Between two looks at whether the broker has denied a request, which it never answers."""
 NO_ROOM: Final = 10047
 """The broker's code: the bounds of all streams are more than it may store."""
+UNAVAILABLE: Final = 503
+"""Code of a server that has no majority for the moment."""
 NO_JETSTREAM: Final = (
     "BUS_URL: JetStream is not enabled for this user's account: enable it in the broker"
 )
@@ -224,6 +226,8 @@ async def ask(link: Link, what: str, request: Awaitable[T]) -> T:
     except APIError as error:
         if no_jetstream(error):
             raise BusRefused(NO_JETSTREAM) from None
+        if error.code == UNAVAILABLE:
+            raise BusUnavailable(f"{subject}: {error.description}") from None
         raise
     except (nats.errors.Error, TimeoutError) as error:
         raise BusUnavailable(f"{subject}: {error or type(error).__name__}") from None

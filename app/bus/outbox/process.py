@@ -13,12 +13,14 @@ import apsw
 import msgspec
 import nats.errors
 
+from app.bus.figures import serving
 from app.bus.link import names, streams
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
 from app.bus.link.messages import HEARTBEAT_S, Heartbeat
 from app.bus.outbox.bus_loss import BusLoss
 from app.bus.outbox.controls import Controls
+from app.bus.outbox.figures import status_figures
 from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.order_port import OrderPortError
 from app.bus.outbox.publisher import Publisher, Resync
@@ -58,11 +60,13 @@ class Outbox:
         """Whether the stream has had everything since the last trouble with the bus."""
         self._link: Link | None = None
         self._logged: tuple[int, ...] = ()
+        self._status: dict[str, Any] = {"shard": settings.shard}
 
     async def run(self) -> int:
         """Until a stop is requested."""
         try:
-            await self._first_of(self._publish_always(), self._watch(), self._speak())
+            async with serving(self._settings, lambda: status_figures(self._status)):
+                await self._first_of(self._publish_always(), self._watch(), self._speak())
         finally:
             self._write_status()
             self._file.close()
@@ -189,6 +193,7 @@ class Outbox:
                 oldest = self._store.time_of(marks.orders)
                 status["lag_s"] = round((time.time_ns() - oldest) / 1e9, 3) if oldest else 0.0
             self._file.write_status(status)
+        self._status = status
         return status
 
     def _log(self, status: dict[str, Any]) -> None:

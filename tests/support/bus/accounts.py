@@ -30,7 +30,7 @@ class Bus:
 
     def settings(self, user: str) -> dict[str, str]:
         """Settings of a process that is this user."""
-        own = user in ("setup", "portfolio", "sequencer")
+        own = user in ("setup", "portfolio", "sequencer", "monitor")
         return {"BUS_CREDS": str(self.creds(user)), "BUS_API": "$JS.API" if own else "BUS.API"}
 
     def as_user(self, user: str, work: Callable[[Link], Awaitable[T]]) -> T:

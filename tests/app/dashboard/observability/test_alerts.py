@@ -1,17 +1,12 @@
 """Alert rules and Grafana's panels, evaluated by a real Prometheus that scrapes a real endpoint."""
 
 import json
-import os
 import re
-import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,14 +16,16 @@ from app.kernel import _kernel
 from app.runtime.metrics.process_metrics import ProcessMetrics
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import TickRing
+from tests.app.dashboard.observability.prometheus import (
+    FOLDER,
+    Prometheus,
+    prometheus_tools,
+)
 from tests.chaos.host import HostStack
-from tests.support.children import eventually
-from tests.support.paths import ROOT
 from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.medium
 
-FOLDER = ROOT / "images" / "observability"
 SERVICES = ("gateway", "orderbook", "strategy", "order_manager")
 ALERTS = set(re.findall(r"- alert: (\w+)", (FOLDER / "alerts.yml").read_text()))
 
@@ -36,68 +33,7 @@ ALERTS = set(re.findall(r"- alert: (\w+)", (FOLDER / "alerts.yml").read_text()))
 @pytest.fixture(scope="session")
 def tools() -> Path:
     """The folder of prometheus and promtool."""
-    done = subprocess.run([FOLDER / "tools.sh"], capture_output=True, text=True, check=False)
-    if done.returncode and os.environ.get("REQUIRE_CONTAINERS"):
-        pytest.fail(done.stderr)
-    if done.returncode:
-        pytest.skip(done.stderr.strip())
-    return Path(done.stdout.strip())
-
-
-class Prometheus:
-    """One with the configuration of the stack, but faster: it looks each half second."""
-
-    def __init__(self, tools: Path, folder: Path, target: str) -> None:
-        self.port = free_ports(1)[0]
-        text = (FOLDER / "prometheus.yml").read_text()
-        for old, new in (
-            ("dashboard:8080", target),
-            ("interval: 5s", "interval: 500ms"),
-            ("/run/secrets/metrics_token", str(folder / "token")),
-        ):
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "token").touch()
-        (folder / "prometheus.yml").write_text(text)
-        rules = (FOLDER / "alerts.yml").read_text()
-        (folder / "alerts.yml").write_text(re.sub(r"\bfor: \w+", "for: 1s", rules))
-        check = [tools / "promtool", "check", "config", folder / "prometheus.yml"]
-        subprocess.run(check, check=True, capture_output=True)
-        with (folder / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    tools / "prometheus",
-                    f"--config.file={folder}/prometheus.yml",
-                    f"--storage.tsdb.path={folder}/data",
-                    f"--web.listen-address=127.0.0.1:{self.port}",
-                ],
-                stdout=log, stderr=log, env={**os.environ, "GOMAXPROCS": "1"},
-            )  # fmt: skip
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of its API."""
-        query = urllib.parse.urlencode(parameters)
-        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.loads(answer.read())["data"]
-
-    def query(self, expression: str) -> list[Any]:
-        """The result of an expression now."""
-        return list(self.ask("query", query=expression)["result"])
-
-    def firing(self) -> set[str]:
-        """The alerts that fire."""
-        alerts = self.ask("alerts")["alerts"]
-        return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
-
-    def wait_for(self, holds: Callable[[], object], what: str, deadline_s: float = 30) -> None:
-        """Until it is so."""
-        eventually(holds, what, deadline_s, poll_s=0.2, ignore=(OSError, KeyError))
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
+    return prometheus_tools()
 
 
 class Endpoint:
@@ -186,7 +122,7 @@ def test_each_alert_fires_when_it_should_and_only_then(
     tools: Path, tmp_path: Path, memory: Memory
 ) -> None:
     endpoint = Endpoint(memory.settings)
-    prometheus = Prometheus(tools, tmp_path, endpoint.target)
+    prometheus = Prometheus(tools, tmp_path, {"dashboard:8080": endpoint.target})
     fired: set[str] = set()
 
     def fires(alert: str) -> None:
@@ -246,7 +182,8 @@ def test_a_real_stack_is_scraped_shown_and_its_faults_are_alerts(
     port = free_ports(1)[0]
     (tmp_path / "prometheus").mkdir()
     with HostStack(tmp_path, replay="walk", pace="500/s", dashboard_port=port) as stack:
-        prometheus = Prometheus(tools, tmp_path / "prometheus", f"127.0.0.1:{port}")
+        targets = {"dashboard:8080": f"127.0.0.1:{port}"}
+        prometheus = Prometheus(tools, tmp_path / "prometheus", targets)
         try:
             stack.wait_ready()
             prometheus.wait_for(lambda: prometheus.query('up{job="trading"} == 1'), "a scrape")
