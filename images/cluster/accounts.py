@@ -43,10 +43,11 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
         return ["control.*", *known, *readers, *prices]
     if kind == "sequencer":
         md = [f"{API}.STREAM.{what}.MD_{each}" for each in shards for what in ("INFO", "MSG.GET")]
-        return [*(f"md.{each}" for each in shards), "map", *md, *stream_reader("MAP")]
+        told = [f"{what}.{each}" for each in shards for what in ("md", "news")]
+        return [*told, "map", *md, *stream_reader("MAP")]
+    # Neither a gateway nor a shard makes a consumer: it could let one deliver to any subject.
     if kind == "gateway":
-        return stream_reader(f"MD_{shard}")
-    # A shard creates no consumer: it could let one send to any subject.  `setup` makes its own.
+        return [f"{API}.STREAM.MSG.GET.MD_{shard}", f"{API}.DIRECT.GET.MD_{shard}"]
     consumer = f"CONTROL.shard-{shard}"
     return [
         f"orders.{shard}",
@@ -59,6 +60,12 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
         f"{API}.CONSUMER.MSG.NEXT.{consumer}",
         f"$JS.ACK.{consumer}.>",
     ]
+
+
+def heard_of(user: str) -> str:
+    """What a user may listen to besides the answers to itself; empty for nothing."""
+    kind, _, shard = user.partition("-")
+    return {"portfolio": "beats.*", "gateway": f"news.{shard}"}.get(kind, "")
 
 
 def users_of(shards: list[str]) -> list[str]:
@@ -108,6 +115,7 @@ def config(creds: Path, shards: list[str]) -> str:
     # NATS's own account: what the servers say of themselves.
     lines = ["accounts {", "  SYS {", *_users(creds, by_account["SYS"], shards), "  }"]
     exports: dict[str, list[str]] = {}
+    streams: list[tuple[str, str]] = []
     for account, members in by_account.items():
         if account in ("TRADING", "SYS"):
             continue
@@ -119,14 +127,19 @@ def config(creds: Path, shards: list[str]) -> str:
             f'      {{ service: {{ account: TRADING, subject: "{s}" }}, to: "{seen(s)}" }}'
             for s in subjects
         ]
+        news = heard_of(f"gateway-{account.removeprefix('SHARD_')}")
+        lines.append(f'      {{ stream: {{ account: TRADING, subject: "{news}" }} }}')
+        streams.append((news, account))
         lines += ["    ]", *_users(creds, members, shards), "  }"]
     lines += ["  TRADING {", "    jetstream: enabled", "    exports: ["]
     for subject, accounts in exports.items():
-        kind = "stream" if ".MSG.NEXT." in subject else "singleton"
+        many = ".MSG.NEXT." in subject or ".DIRECT.GET." in subject
+        kind = "stream" if many else "singleton"
         lines.append(
             f'      {{ service: "{subject}", accounts: [{", ".join(accounts)}], '
             f"response_type: {kind} }}"
         )
+    lines += [f'      {{ stream: "{news}", accounts: [{to}] }}' for news, to in streams]
     lines += ["    ]", *_users(creds, by_account["TRADING"], shards), "  }"]
     return "\n".join([*lines, "}", "system_account: SYS", ""])
 
@@ -139,8 +152,7 @@ def _users(creds: Path, users: list[str], shards: list[str]) -> list[str]:
             allowed = [seen(subject) for subject in allowed]
         publish = ", ".join(f'"{subject}"' for subject in allowed)
         heard = [">"] if user == "setup" else [f"_INBOX.{user}.>"]
-        if user == "portfolio":
-            heard.append("beats.*")
+        heard += filter(None, [heard_of(user)])
         subscribe = ", ".join(f'"{subject}"' for subject in heard)
         lines += [
             f"      {{ user: {user}, password: {password_of(creds, user)}, permissions: {{",

@@ -97,7 +97,7 @@ async def receive_stream(url: str, count: int, pipe: Connection) -> None:
     times: Times = []
     async with await Link.open(bus_access(Settings(bus_url=url)), "bench") as link:
         pipe.send("ready")
-        async for _ in pull(link, names.md_stream("bench"), await _last(link)):
+        async for _ in pull(link, "bench", await _last(link)):
             times.append(time.monotonic_ns())
             if len(times) == count:
                 break

@@ -6,6 +6,7 @@ to be theirs, one message is refused, and who finds the other's message at the e
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Final
 
@@ -53,6 +54,7 @@ class Publisher:
         self.place = self._begin_place = 0
         self._known: int | None = None
         self._under_way: deque[tuple[int, asyncio.Future[api.PubAck]]] = deque()
+        self._telling: set[asyncio.Future[None]] = set()
         self.published = 0
 
     async def recover(self, link: Link, give_up: str) -> Cursor | None:
@@ -126,6 +128,7 @@ class Publisher:
             future = await link.js.publish_async(self.subject, message.body, headers=headers)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable(f"md.{self.shard}: {error or type(error).__name__}") from None
+        future.add_done_callback(lambda ack: self._tell(link, ack))
         self.place += 1
         self._under_way.append((self.place, future))
 
@@ -137,6 +140,13 @@ class Publisher:
         """
         while self._under_way:
             await self._acknowledged(link)
+
+    def _tell(self, link: Link, ack: asyncio.Future[api.PubAck]) -> None:
+        """Readers wait for news: they look by themselves, but later."""
+        if not (ack.cancelled() or ack.exception() or link.lost.is_set()):
+            telling = asyncio.ensure_future(_send(link, names.news_subject(self.shard)))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     async def _acknowledged(self, link: Link) -> None:
         place, future = self._under_way[0]
@@ -157,3 +167,8 @@ class Publisher:
         self._under_way.popleft()
         self._known = place
         self.published += 1
+
+
+async def _send(link: Link, subject: str) -> None:
+    with contextlib.suppress(nats.errors.Error, OSError):
+        await link.client.publish(subject)

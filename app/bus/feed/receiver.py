@@ -75,9 +75,8 @@ async def receive(
             async with await Link.open(access, f"gateway-{request.shard}") as link:
                 await gateway.tell(Connected(f"nats://{names.md_subject(request.shard)}"))
                 after = after or await _before_run(link, request)
-                async for message in pull(link, names.md_stream(request.shard), after):
-                    place = message.metadata.sequence.stream
-                    await gateway.pass_on(Packet(place, message.headers or {}, message.data))
+                async for place, headers, data in pull(link, request.shard, after):
+                    await gateway.pass_on(Packet(place, headers, data))
                     after = place
                     backoff.reset()
         except BusUnavailable as error:

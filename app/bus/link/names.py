@@ -69,6 +69,11 @@ def heartbeat_subject(shard: str) -> str:
     return f"beats.{shard}"
 
 
+def news_subject(shard: str) -> str:
+    """That ``MD_<shard>`` has a new message: of no stream, and it may be lost."""
+    return f"news.{shard}"
+
+
 def md_stream(shard: str) -> str:
     """The stream of :func:`md_subject`."""
     return f"MD_{shard}"
