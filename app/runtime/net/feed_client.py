@@ -199,7 +199,10 @@ class FeedConnection:
             self.symbols = parse_symbol_list(frame)
             self.consume(end + 1)
         patience = time.monotonic() + STARVED_S
-        while self.fill < RECV_BYTES and time.monotonic() < (deadline if self.fill else patience):
+        # One that has named its run answers hellos, and is late with the rest.
+        while self.fill < RECV_BYTES and time.monotonic() < (
+            deadline if self.fill and not self.feed_id else patience
+        ):
             while (end := self.buffer.find(b"*", scanned, self.fill)) >= 0:
                 frame = bytes(self.buffer[scanned:end])
                 scanned = end + 1
@@ -216,6 +219,8 @@ class FeedConnection:
             if self.fill == 0:
                 deadline = time.monotonic() + HELLO_TIMEOUT_S
             self._receive_more()
+        if self.feed_id:
+            raise FeedClosed("it named its run, and then no tick to begin with")
 
     def _room(self) -> int:
         return min(RECV_BYTES, BUFFER_BYTES - self.fill)

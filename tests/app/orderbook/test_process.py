@@ -250,14 +250,18 @@ PLAIN_HELLO = b"SYMBOLS|AAPL,MSFT,TSLA*"
 
 
 @pytest.mark.medium
-def test_a_gateway_that_answers_the_hello_late_is_no_plain_feed(start: Start) -> None:
+@pytest.mark.parametrize("before", [b"", b"RUN|r1*"])
+def test_a_gateway_that_answers_the_hello_late_is_no_plain_feed(
+    start: Start, before: bytes
+) -> None:
     """It was starved for seconds; nothing of it counts as damaged."""
 
     def late(connection: Connection) -> None:
-        connection.send(PLAIN_HELLO, 1000)
+        connection.send(PLAIN_HELLO + before, 1000)
         time.sleep(HELLO_TIMEOUT_S + 0.5)
         ticks = b"".join(map(tick, range(TICKS)))
-        connection.send(b"RUN|r1*SEQ|0*" + ticks + b"END|%d*" % TICKS, 4096)
+        rest = b"RUN|r1*SEQ|0*".removeprefix(before)
+        connection.send(rest + ticks + b"END|%d*" % TICKS, 4096)
         connection.finish()
 
     seqs, log = run_of(start, late)
