@@ -32,6 +32,8 @@ OLDEST: Final = (2, 11)
 """Before it a leader could lose what it had acknowledged, and consumers could stall."""
 NO_JETSTREAM: Final = (503, 10039)
 """Codes of the broker's answer: JetStream is not enabled, for the server or for the account."""
+OTHER_NAME: Final = frozenset({62, 64})
+"""OpenSSL's codes: a certificate is for another host name, or for another address."""
 _DENIED: Final = re.compile(
     r'Permissions Violation for (?:Publish|Subscription) to "([^"]+)"', re.IGNORECASE
 )
@@ -50,6 +52,11 @@ class BusRefused(FatalError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, final=True)
+
+
+class _AnotherName(BusUnavailable):
+    """A trusted certificate of another name: of several servers, one may have taken the address
+    of another that starts at the moment."""
 
 
 class _Client(Client):
@@ -93,6 +100,12 @@ class Link:
                     raise BusRefused(
                         f"BUS_URL: {server} {error}: set jetstream in its configuration, or free "
                         "its disk and start it again"
+                    ) from None
+                problems.append(f"{server} {error}")
+            except _AnotherName as error:
+                if len(access.servers) == 1:
+                    raise BusRefused(
+                        f"BUS_URL: {server} {error}: write a name that it has"
                     ) from None
                 problems.append(f"{server} {error}")
             except BusUnavailable as error:
@@ -142,6 +155,8 @@ class Link:
                     f"BUS_URL: {server} wants TLS: write tls:// instead of nats://, and set "
                     "BUS_TLS_CA"
                 )
+            if cause.verify_code in OTHER_NAME:
+                return _AnotherName(f"has another server's certificate ({cause.verify_message})")
             return BusRefused(
                 f"BUS_URL: the certificate of {server} is not trusted ({cause.verify_message}): "
                 "BUS_TLS_CA must hold it, or the one that signed it"

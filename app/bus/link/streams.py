@@ -113,7 +113,15 @@ async def ensure(
         info = await stream_info(link, name)
     except NotFoundError:
         make = link.js.add_stream(wanted)
-        return await _done(link, stream, wanted, "CREATE", make)
+        try:
+            return await _done(link, stream, wanted, "CREATE", make)
+        except BusRefused:
+            if change or not link.denied(f"{link.api}.STREAM.CREATE.{name}"):
+                raise
+            raise BusUnavailable(
+                f"there is no stream {name}, and this user may not make it: python -m app.bus "
+                "setup SHARD... does"
+            ) from None
     if problem := difference(stream, info.config, replicas):
         raise BusRefused(f"stream {name}: {problem}")
     found = info.config

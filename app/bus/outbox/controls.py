@@ -10,7 +10,7 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import NotFoundError
 
 from app.bus.link import names
-from app.bus.link.connection import BusUnavailable, Link
+from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.link.messages import ControlMessage, decode_control
 from app.bus.link.streams import ask
 from app.bus.outbox.bus_loss import BusLoss
@@ -40,8 +40,7 @@ async def ensure_consumer(link: Link, shard: str) -> None:
     One control at a time, so that none overtakes another, redelivered or not.
 
     Raises:
-        BusRefused: this user may not.
-        BusUnavailable: no answer.
+        BusUnavailable: no answer, or it is missing and this user may not make it: ``setup`` does.
     """
     stream, name = names.CONTROL_STREAM, consumer_name(shard)
     subject = names.control_subject(shard)
@@ -59,7 +58,16 @@ async def ensure_consumer(link: Link, shard: str) -> None:
             max_deliver=-1,
         )
         make = link.js.add_consumer(stream, config=config)
-        await ask(link, f"CONSUMER.CREATE.{stream}.{name}.{subject}", make)
+        what = f"CONSUMER.CREATE.{stream}.{name}.{subject}"
+        try:
+            await ask(link, what, make)
+        except BusRefused:
+            if not link.denied(f"{link.api}.{what}"):
+                raise
+            raise BusUnavailable(
+                f"stream {stream} has no place for shard {shard}, and this user may not make it: "
+                "python -m app.bus setup SHARD... does"
+            ) from None
 
 
 class Controls:

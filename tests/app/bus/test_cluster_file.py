@@ -13,7 +13,7 @@ if not (ROOT / "images/cluster").exists():
 STACK = (ROOT / "docker-compose.yml").read_text()
 CLUSTER = yaml.safe_load((ROOT / "images/cluster/docker-compose.yml").read_text())
 SHARD = yaml.safe_load((ROOT / "images/cluster/shard.yml").read_text())
-LONG_LIVED = ("broker-1", "broker-2", "broker-3", "sequencer", "portfolio")
+LONG_LIVED = ("broker-1", "broker-2", "broker-3", "sequencer", "monitor", "portfolio")
 
 
 def test_the_sequencer_gets_all_that_decides_what_a_feed_is() -> None:
@@ -55,6 +55,9 @@ def test_each_has_the_credentials_of_one_user() -> None:
         "broker-2": [],
         "broker-3": [],
         "setup": ["setup"],
+        "monitor": ["monitor"],
+        "prometheus": [],
+        "grafana": [],
         "sequencer": ["sequencer"],
         "portfolio": ["portfolio"],
         "gateway": ["gateway-${SHARD:?the name of this shard}"],

@@ -211,6 +211,20 @@ def test_credentials_and_tls_are_needed_and_the_line_says_which(tmp_path) -> Non
 
 
 @pytest.mark.medium
+def test_of_several_servers_one_with_another_name_is_passed_over() -> None:
+    """As when a broker that starts has the address that another one had."""
+    with cluster(tls=True) as broker:
+        # The same server, under a name that its certificate does not have.
+        other = broker.url.replace("127.0.0.1", "127.1")
+        assert "has another server's certificate" in refused(broker, BUS_URL=other)
+        for urls in ([other, broker.url], [broker.url, other]) * 3:
+            talk(broker, lambda link: link.js.account_info(), BUS_URL=",".join(urls))
+        both = ",".join((other, other.replace("127.1", "127.2")))
+        with pytest.raises(BusUnavailable, match="another server's certificate"):
+            talk(broker, lambda link: link.js.account_info(), BUS_URL=both)
+
+
+@pytest.mark.medium
 def test_a_password_is_not_sent_to_a_server_without_tls_if_tls_is_asked_for(one: Cluster) -> None:
     assert "has no TLS" in refused(one, BUS_URL=one.url.replace("nats:", "tls:"))
 
