@@ -14,16 +14,15 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.medium
 
 DIES = """
-import os, signal
-from app.order_manager.sessions import Sessions
-send = Sessions.send
+import os, signal, socket
+send = socket.socket.send
 
-def die(self, session, data):
+def die(self, data, *flags):
     if {before}: os.kill(os.getpid(), signal.SIGKILL)
-    send(self, session, data)
+    send(self, data, *flags)
     os.kill(os.getpid(), signal.SIGKILL)
 
-Sessions.send = lambda *given: (die if b'"id":7,' in given[2] else send)(*given)
+socket.socket.send = lambda *given: (die if b'"id":7,' in given[1] else send)(*given)
 """
 BY_ORDER_MANAGER = STAGE_NAMES[STAGE_NAMES.index("order_received") : -1]
 
