@@ -164,8 +164,6 @@ def _not_made(stream: Stream, wanted: api.StreamConfig, error: APIError) -> Exce
             f"stream {stream.name} cannot have {room}: {text}; set a lower one, or let the servers "
             "store more (max_file_store)"
         )
-    if error.code == 503:
-        return BusUnavailable(f"stream {stream.name}: {text}")
     return BusRefused(f"stream {stream.name} cannot be made: {text}")
 
 

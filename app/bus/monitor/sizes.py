@@ -13,7 +13,7 @@ from app.bus.link import names
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
 from app.bus.link.names import check_shard
-from app.bus.link.streams import ask
+from app.bus.link.streams import ask, stream_info
 from app.bus.process import run_bus_process
 from app.config.settings import Settings, SettingsError
 from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
@@ -62,7 +62,7 @@ async def measure(link: Link, stream: str, what: str, count: Callable[[RawStream
         FatalError: there is no such stream.
     """
     try:
-        info = await ask(link, f"STREAM.INFO.{stream}", link.js.stream_info(stream))
+        info = await stream_info(link, stream)
     except NotFoundError:
         raise FatalError(f"sizes: there is no stream {stream}: python -m app.bus setup") from None
     state = info.state

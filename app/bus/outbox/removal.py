@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 from app.bus.link import names
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
-from app.bus.link.streams import ask
+from app.bus.link.streams import ask, stream_info
 from app.bus.process import run_bus_process
 from app.config.settings import Settings, SettingsError
 from app.runtime.lifecycle import EXIT_OK, FatalError, Stop
@@ -41,7 +41,7 @@ def remove(*arguments: str) -> int:
 async def _remove(access: Access, stream: str, sure: bool) -> int:
     async with await Link.open(access, "remove") as link:
         try:
-            info = await ask(link, f"STREAM.INFO.{stream}", link.js.stream_info(stream))
+            info = await stream_info(link, stream)
             text = f"{stream}: {info.state.messages} messages, {info.state.bytes} bytes"
             if not sure:
                 raise SettingsError(f"remove: {text}: --yes removes them all")

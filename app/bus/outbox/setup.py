@@ -12,7 +12,7 @@ from app.bus.link import streams
 from app.bus.link.access import Access, bus_access
 from app.bus.link.connection import BusUnavailable, Link
 from app.bus.link.names import check_shard, out_stream
-from app.bus.link.streams import ask
+from app.bus.link.streams import stream_info
 from app.bus.outbox.controls import ensure_consumer
 from app.bus.outbox.mark_file import read_status
 from app.bus.process import run_bus_process
@@ -103,7 +103,7 @@ def read(shard: str = "") -> int:
 async def _read(access: Access, stream: str) -> None:
     try:
         async with await Link.open(access, "read") as link:
-            info = await ask(link, f"STREAM.INFO.{stream}", link.js.stream_info(stream))
+            info = await stream_info(link, stream)
             left = info.state.messages
             place = await link.js.pull_subscribe("", stream=stream, config=_UNACKED)
             while left:

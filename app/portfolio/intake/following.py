@@ -222,7 +222,7 @@ class Following:
         """Compare the stream with what the books have of it; returns where to go on."""
         name = names.out_stream(shard)
         try:
-            info = await streams.ask(link, f"STREAM.INFO.{name}", link.js.stream_info(name))
+            info = await streams.stream_info(link, name)
         except NotFoundError:
             with contextlib.suppress(NotStored):  # looked at again within a second
                 self._portfolio.caught_up(shard)  # there is nothing to read
