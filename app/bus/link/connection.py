@@ -43,8 +43,15 @@ class BusUnavailable(Exception):
     """No server can be used at the moment: a later attempt may succeed.  One line."""
 
 
-class _NoJetStream(BusUnavailable):
-    """A server without JetStream; of several, one whose disk is full or broken turns it off."""
+class _Unfit(BusUnavailable):
+    """This server will not do: of several another one is asked, and one alone is refused.
+
+    ``fix``: what to do about one alone.
+    """
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.fix = fix
 
 
 class BusRefused(FatalError):
@@ -52,11 +59,6 @@ class BusRefused(FatalError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, final=True)
-
-
-class _AnotherName(BusUnavailable):
-    """A trusted certificate of another name: of several servers, one may have taken the address
-    of another that starts at the moment."""
 
 
 class _Client(Client):
@@ -95,18 +97,9 @@ class Link:
         for server in random.sample(access.servers, len(access.servers)):
             try:
                 return await cls._open(access, server, name)
-            except _NoJetStream as error:
+            except _Unfit as error:
                 if len(access.servers) == 1:
-                    raise BusRefused(
-                        f"BUS_URL: {server} {error}: set jetstream in its configuration, or free "
-                        "its disk and start it again"
-                    ) from None
-                problems.append(f"{server} {error}")
-            except _AnotherName as error:
-                if len(access.servers) == 1:
-                    raise BusRefused(
-                        f"BUS_URL: {server} {error}: write a name that it has"
-                    ) from None
+                    raise BusRefused(f"BUS_URL: {server} {error}: {error.fix}") from None
                 problems.append(f"{server} {error}")
             except BusUnavailable as error:
                 problems.append(f"{server}: {error}")
@@ -156,7 +149,9 @@ class Link:
                     "BUS_TLS_CA"
                 )
             if cause.verify_code in OTHER_NAME:
-                return _AnotherName(f"has another server's certificate ({cause.verify_message})")
+                # A server that starts may have the address that another one had.
+                problem = f"has another server's certificate ({cause.verify_message})"
+                return _Unfit(problem, "write a name that it has")
             return BusRefused(
                 f"BUS_URL: the certificate of {server} is not trusted ({cause.verify_message}): "
                 "BUS_TLS_CA must hold it, or the one that signed it"
@@ -179,7 +174,11 @@ class Link:
                 f"must be {OLDEST[0]}.{OLDEST[1]} or later"
             )
         if not self.client._server_info.get("jetstream"):
-            raise _NoJetStream("runs without JetStream")
+            # One whose disk is full or broken turns it off.
+            raise _Unfit(
+                "runs without JetStream",
+                "set jetstream in its configuration, or free its disk and start it again",
+            )
 
     _last: Exception | None = None
 
