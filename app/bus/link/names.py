@@ -6,6 +6,8 @@ from typing import Final
 SHARD_NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
 
 CONTROL_STREAM: Final = "CONTROL"
+CONTROL_CONSUMER: Final = "shard-"
+"""Before a shard's name: its place in that stream."""
 MAP_STREAM: Final = "MAP"
 MAP_SUBJECT: Final = "map"
 

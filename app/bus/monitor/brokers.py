@@ -14,8 +14,6 @@ from app.bus.figures import Figure, many, one
 from app.bus.link import names
 
 PREFIX: Final = "trading_bus"
-SHARD_CONSUMER: Final = "shard-"
-"""How the places of the shards in the stream CONTROL begin."""
 
 Answers = Mapping[str, Mapping[str, Any]]
 """Name of a broker -> its answer."""
@@ -184,8 +182,8 @@ def _consumers(jsz: Answers) -> Iterator[Figure]:
             if not _leads(broker, each):
                 continue
             pending[stream] = max(pending.get(stream, 0), each["num_pending"])
-            if stream == names.CONTROL_STREAM and each["name"].startswith(SHARD_CONSUMER):
-                shard = each["name"].removeprefix(SHARD_CONSUMER)
+            if stream == names.CONTROL_STREAM and each["name"].startswith(names.CONTROL_CONSUMER):
+                shard = each["name"].removeprefix(names.CONTROL_CONSUMER)
                 controls[shard] = each["num_pending"] + each["num_ack_pending"]
     text = "messages that the reader that is furthest behind has not got"
     yield many(f"{PREFIX}_stream_unread", text, "stream", dict(sorted(pending.items())))

@@ -31,7 +31,7 @@ RETRY_S: Final = 1.0
 
 def consumer_name(shard: str) -> str:
     """The durable consumer of a shard's controls."""
-    return f"shard-{shard}"
+    return f"{names.CONTROL_CONSUMER}{shard}"
 
 
 async def ensure_consumer(link: Link, shard: str) -> None:
