@@ -95,8 +95,10 @@ async def _batch(link: Link, shard: str, after: int) -> AsyncIterator[Stored]:
     try:
         while True:
             message = await _next(link, subscription, subject)
-            headers = message.headers or {} if message is not None else {_STATUS: _END[0]}
-            if message is None or (not message.data and headers.get(_STATUS) in _END):
+            if message is None:
+                return
+            headers = message.headers or {}
+            if not message.data and headers.get(_STATUS) in _END:
                 return
             if _PLACE not in headers:
                 raise BusUnavailable(f"{subject}: {headers.get('Description') or headers}")

@@ -67,6 +67,17 @@ class Monitor:
                 await asyncio.sleep(backoff.delay_s())
         return EXIT_OK
 
+    async def once(self) -> int:
+        """One look, printed; returns the exit code."""
+        try:
+            async with await Link.open(self._access, NAME) as link:
+                await self.look(link)
+        except BusUnavailable as error:
+            log.error("bus_unavailable", reason=str(error))
+            return EXIT_FAULT
+        sys.stdout.write(figures_text(figures(self.seen)).decode())
+        return EXIT_OK
+
     def _lost(self) -> None:
         """Nobody answers."""
         empty: Answers = {}
@@ -134,18 +145,7 @@ def monitor(*arguments: str) -> int:
             raise SettingsError("BUS_METRICS_PORT: required here, the port of /metrics; or --once")
         watching = Monitor(bus_access(settings), stop)
         if arguments:
-            return asyncio.run(_once(watching, settings))
+            return asyncio.run(watching.once())
         return asyncio.run(watching.run(settings))
 
     return run_bus_process(NAME, body)
-
-
-async def _once(watching: Monitor, settings: Settings) -> int:
-    try:
-        async with await Link.open(bus_access(settings), NAME) as link:
-            await watching.look(link)
-    except BusUnavailable as error:
-        log.error("bus_unavailable", reason=str(error))
-        return EXIT_FAULT
-    sys.stdout.write(figures_text(figures(watching.seen)).decode())
-    return EXIT_OK
