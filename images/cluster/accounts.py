@@ -62,10 +62,10 @@ def publish_of(user: str, shards: list[str]) -> list[str]:
     ]
 
 
-def heard_of(user: str) -> str:
-    """What a user may listen to besides the answers to itself; empty for nothing."""
+def heard_of(user: str) -> list[str]:
+    """What a user may listen to besides the answers to itself."""
     kind, _, shard = user.partition("-")
-    return {"portfolio": "beats.*", "gateway": f"news.{shard}"}.get(kind, "")
+    return {"portfolio": ["beats.*"], "gateway": [f"news.{shard}"]}.get(kind, [])
 
 
 def users_of(shards: list[str]) -> list[str]:
@@ -127,9 +127,9 @@ def config(creds: Path, shards: list[str]) -> str:
             f'      {{ service: {{ account: TRADING, subject: "{s}" }}, to: "{seen(s)}" }}'
             for s in subjects
         ]
-        news = heard_of(f"gateway-{account.removeprefix('SHARD_')}")
-        lines.append(f'      {{ stream: {{ account: TRADING, subject: "{news}" }} }}')
-        streams.append((news, account))
+        for heard in (subject for user in members for subject in heard_of(user)):
+            lines.append(f'      {{ stream: {{ account: TRADING, subject: "{heard}" }} }}')
+            streams.append((heard, account))
         lines += ["    ]", *_users(creds, members, shards), "  }"]
     lines += ["  TRADING {", "    jetstream: enabled", "    exports: ["]
     for subject, accounts in exports.items():
@@ -139,7 +139,7 @@ def config(creds: Path, shards: list[str]) -> str:
             f'      {{ service: "{subject}", accounts: [{", ".join(accounts)}], '
             f"response_type: {kind} }}"
         )
-    lines += [f'      {{ stream: "{news}", accounts: [{to}] }}' for news, to in streams]
+    lines += [f'      {{ stream: "{heard}", accounts: [{to}] }}' for heard, to in streams]
     lines += ["    ]", *_users(creds, by_account["TRADING"], shards), "  }"]
     return "\n".join([*lines, "}", "system_account: SYS", ""])
 
@@ -151,8 +151,7 @@ def _users(creds: Path, users: list[str], shards: list[str]) -> list[str]:
         if account_of(user) not in ("TRADING", "SYS"):
             allowed = [seen(subject) for subject in allowed]
         publish = ", ".join(f'"{subject}"' for subject in allowed)
-        heard = [">"] if user == "setup" else [f"_INBOX.{user}.>"]
-        heard += filter(None, [heard_of(user)])
+        heard = [">"] if user == "setup" else [f"_INBOX.{user}.>", *heard_of(user)]
         subscribe = ", ".join(f'"{subject}"' for subject in heard)
         lines += [
             f"      {{ user: {user}, password: {password_of(creds, user)}, permissions: {{",
