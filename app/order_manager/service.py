@@ -73,7 +73,11 @@ class OrderService:
     """Requests of any number of peers against one core and one store."""
 
     def __init__(
-        self, core: OrderCore, store: OrderStore, clock: Callable[[], int] | None = None
+        self,
+        core: OrderCore,
+        store: OrderStore,
+        clock: Callable[[], int] | None = None,
+        bus: BusWatch | None = None,
     ) -> None:
         self.core, self.store = core, store
         self.decode_all, self._encode_ack = decoder_of_all(core.scale), ack_encoder(core.scale)
@@ -95,7 +99,7 @@ class OrderService:
         self.marks: PeerMarks[Peer] = PeerMarks()
         self.grant_of: Callable[[Peer], Grant] = lambda _peer: EVERYTHING
         """What a peer's queries may show."""
-        self.bus = BusWatch(Settings(), 0.0)
+        self.bus = bus or BusWatch(Settings(), 0.0)
         self._bus_lost_s = 0.0
         """Not 0: the next batch restricts the stack for it."""
         self._restricts = False
@@ -382,6 +386,4 @@ def _unavailable(reason: str) -> dict[str, Any]:
 def build_service(settings: Settings, store: OrderStore, prices: PriceSource) -> OrderService:
     """The core of one order manager on its store, behind the service."""
     core = build_core(msgspec.structs.asdict(settings), prices, store.pending, store)
-    service = OrderService(core, store)
-    service.bus = BusWatch(settings, time.monotonic())
-    return service
+    return OrderService(core, store, bus=BusWatch(settings, time.monotonic()))
