@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,10 @@ from app.config.settings import Settings
 from app.market_data.live.bus.feed import BusFeed
 from app.market_data.live.bus.opening import begin_bus_recording
 from app.market_data.live.bus.session import BusSession
-from app.market_data.live.exchange.supervised import ReceiverDied
 from app.runtime.lifecycle import FatalError
 from tests.app.bus.feed.running import Feed, kill
 from tests.support.bus.broker import Cluster, cluster
+from tests.support.bus.session import work
 
 pytestmark = pytest.mark.medium
 
@@ -29,13 +28,6 @@ PATIENCE_S = 60.0
 def broker() -> Iterator[Cluster]:
     with cluster() as made:
         yield made
-
-
-@pytest.fixture
-def feed(broker: Cluster, tmp_path: Path) -> Iterator[Feed]:
-    made = Feed(tmp_path, broker)
-    yield made
-    made.close()
 
 
 async def shorten(link: Link) -> None:
@@ -55,25 +47,18 @@ def opened(feed: Feed) -> tuple[BusFeed, BusSession]:
     return found, session
 
 
-def work(session: BusSession, feed: BusFeed, messages: int) -> None:
-    """What a gateway's loop does, until it has so many messages."""
+def read(session: BusSession, feed: BusFeed, messages: int) -> None:
+    """As a gateway, until it has so many messages."""
     until_s = time.monotonic() + PATIENCE_S
     while feed.intake.place < messages:
-        assert time.monotonic() < until_s, "not within the time"
-        try:
-            if session.descriptor is None:
-                session.respawn(time.monotonic())
-            elif session.take() is None:
-                time.sleep(0.002)
-        except ReceiverDied:
-            session.restart()
+        work(session, until_s)
 
 
 def test_it_refuses_to_go_on_behind_the_removed_part(feed: Feed) -> None:
     """First one that was away, then one that has nothing."""
     sequencer = feed.start(pace="500/s")
     found, session = opened(feed)
-    work(session, found, 2)
+    read(session, found, 2)
     kill(sequencer)
     place, ticks = found.intake.place, found.available
     session.close()
@@ -83,7 +68,7 @@ def test_it_refuses_to_go_on_behind_the_removed_part(feed: Feed) -> None:
     feed.talk(shorten)
     found, session = opened(feed)
     with pytest.raises(FatalError, match=rf"^md\.a: message {place + 1} of run ") as no:
-        work(session, found, 1 << 30)
+        read(session, found, 1 << 30)
     session.close()
     found.batches.close()
     assert "is not in the stream any more" in str(no.value)

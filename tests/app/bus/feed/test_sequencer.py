@@ -4,7 +4,7 @@ import csv
 import random
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,19 +25,6 @@ SLOW = "200/s"
 """150 s of feed: its end comes after all that is done to it, on a loaded machine too."""
 LOST = (BusUnavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError)
 """What asking servers may end with that are choosing a leader."""
-
-
-@pytest.fixture
-def broker() -> Iterator[Cluster]:
-    with cluster(1) as made:
-        yield made
-
-
-@pytest.fixture
-def feed(broker: Cluster, tmp_path: Path) -> Iterator[Feed]:
-    made = Feed(tmp_path, broker)
-    yield made
-    made.close()
 
 
 def of_file(

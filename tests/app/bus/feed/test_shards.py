@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,19 +16,6 @@ from tests.support.children import eventually
 from tests.support.paths import SHARED_DATA
 
 pytestmark = pytest.mark.medium
-
-
-@pytest.fixture
-def broker() -> Iterator[Cluster]:
-    with cluster(1) as made:
-        yield made
-
-
-@pytest.fixture
-def feed(broker: Cluster, tmp_path: Path) -> Iterator[Feed]:
-    made = Feed(tmp_path, broker)
-    yield made
-    made.close()
 
 
 def test_two_shards_trade_as_one_machine(feed: Feed, tmp_path: Path) -> None:

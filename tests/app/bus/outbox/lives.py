@@ -1,9 +1,10 @@
 """Publishers that live and die in a test, without a process of their own."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from app.bus.link import streams
 from app.bus.link.access import bus_access
@@ -14,6 +15,9 @@ from app.bus.outbox.store_reader import StoreReader
 from app.config.settings import Settings
 from app.order_manager.store.files import mark_path
 from tests.support.bus.broker import Cluster
+
+NEW_SHARDS: Final = (f"s{number}" for number in itertools.count())
+"""Names that no other test of this process has."""
 
 
 class Life:

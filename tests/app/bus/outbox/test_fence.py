@@ -1,10 +1,8 @@
 """With which publisher, and which history of a store, a stream goes on: the fence."""
 
 import asyncio
-import itertools
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -15,25 +13,11 @@ from app.bus.link.connection import BusRefused, Link
 from app.bus.outbox.publisher import PUBLISHER, Resync
 from app.runtime.lifecycle import FatalError
 from tests.app.bus.outbox.lives import Life, over
-from tests.support.bus.broker import Cluster, cluster
+from tests.support.bus.broker import Cluster
 from tests.support.bus.history import History, expected, published
 from tests.support.bus.reading import read_out, read_stream
 
 pytestmark = pytest.mark.medium
-
-_shards = (f"f{number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
-@pytest.fixture
-def shard() -> str:
-    """A shard that no other test has."""
-    return next(_shards)
 
 
 def grow(path: Path, seed: int, batches: int) -> None:

@@ -1,5 +1,6 @@
 """ON_BUS_LOSS: what holds while the bus is lost, or nobody publishes, whatever the reason."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.bus.outbox.desk import controls, mode, send_orders
-from tests.support.bus.broker import Cluster, cluster
+from tests.support.bus.broker import Broker, Cluster, cluster
 from tests.support.bus.shard import ShardProcess
 from tests.support.children import eventually
 from tests.support.orders.process import OrderManagerProcess
@@ -16,12 +17,6 @@ from tests.support.orders.process import OrderManagerProcess
 pytestmark = pytest.mark.medium
 
 LOSS_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
 
 
 def rules(rule: str) -> dict[str, object]:
@@ -37,6 +32,22 @@ def manager(tmp_path: Path) -> Iterator[OrderManagerProcess]:
 
 def becomes(manager: OrderManagerProcess, wanted: str, why: str) -> None:
     eventually(lambda: mode(manager) == wanted, f"{wanted}: {why}", 40)
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, rule: str) -> Iterator[tuple[OrderManagerProcess, ShardProcess, Broker]]:
+    """An order manager, its publisher and their only broker, which has the first orders."""
+    with (
+        cluster() as broker,
+        OrderManagerProcess(folder, **rules(rule)) as manager,
+        ShardProcess(broker, manager, **rules(rule)) as shard,
+    ):
+        eventually(lambda: shard.log().count("bus_connected"), "it is connected")
+        becomes(manager, "active", "the bus is there")
+        send_orders(manager, 0, 5)
+        shard.wait_published(10)
+        (server,) = broker.brokers
+        yield manager, shard, server
 
 
 def is_ours(entry: tuple[int, str], rule: str) -> bool:
@@ -90,16 +101,7 @@ def test_it_holds_while_the_publisher_ends_again_and_again(
 @pytest.mark.parametrize("rule", [pytest.param("reduce", marks=pytest.mark.slow), "halt"])
 def test_a_lost_bus_restricts_trading_until_it_is_back(rule: str, tmp_path: Path) -> None:
     wanted = {"reduce": "reduce", "halt": "halted"}[rule]
-    with (
-        cluster() as broker,
-        OrderManagerProcess(tmp_path, **rules(rule)) as manager,
-        ShardProcess(broker, manager, **rules(rule)) as shard,
-    ):
-        (server,) = broker.brokers
-        eventually(lambda: shard.log().count("bus_connected"), "it is connected")
-        becomes(manager, "active", "the bus is there")
-        send_orders(manager, 0, 5)
-        shard.wait_published(10)
+    with at_work(tmp_path, rule) as (manager, shard, server):
         server.kill()
         becomes(manager, wanted, "the bus is lost")
         assert mode(manager) == wanted
@@ -119,16 +121,7 @@ def test_a_lost_bus_restricts_trading_until_it_is_back(rule: str, tmp_path: Path
 
 
 def test_what_somebody_else_has_set_meanwhile_stays(tmp_path: Path) -> None:
-    with (
-        cluster() as broker,
-        OrderManagerProcess(tmp_path, **rules("reduce")) as manager,
-        ShardProcess(broker, manager, **rules("reduce")) as shard,
-    ):
-        (server,) = broker.brokers
-        eventually(lambda: shard.log().count("bus_connected"), "it is connected")
-        becomes(manager, "active", "the bus is there")
-        send_orders(manager, 0, 5)
-        shard.wait_published(10)
+    with at_work(tmp_path, "reduce") as (manager, shard, server):
         server.kill()
         killed_ns = time.time_ns()
         becomes(manager, "reduce", "the bus is lost")

@@ -1,11 +1,9 @@
 """The publisher against a real broker: each row once, whatever is lost, repeated or in its way."""
 
 import asyncio
-import itertools
 import random
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -18,26 +16,12 @@ from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.publisher import Resync
 from app.runtime.lifecycle import FatalError
-from tests.app.bus.outbox.lives import Life, over
+from tests.app.bus.outbox.lives import NEW_SHARDS, Life, over
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.bus.history import History, expected, published
 from tests.support.bus.reading import read_out, read_stream
 
 pytestmark = pytest.mark.medium
-
-_shards = (f"s{number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Cluster]:
-    with cluster() as made:
-        yield made
-
-
-@pytest.fixture
-def shard() -> str:
-    """A shard that no other test has."""
-    return next(_shards)
 
 
 def check(broker: Cluster, shard: str, path: Path) -> None:
@@ -54,7 +38,7 @@ def test_a_publisher_that_dies_anywhere_leaves_each_row_once(
     rows: int,
 ) -> None:
     """Cut off after a random time, and the mark file sometimes lost, too."""
-    shard, rng = next(_shards), random.Random(seed)
+    shard, rng = next(NEW_SHARDS), random.Random(seed)
     path = tmp_path_factory.mktemp("store") / "orders.sqlite3"
     history = History(path, seed)
 

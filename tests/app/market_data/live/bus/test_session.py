@@ -14,11 +14,11 @@ from app.market_data.live.bus.feed import BusFeed
 from app.market_data.live.bus.opening import begin_bus_recording
 from app.market_data.live.bus.session import BusSession
 from app.market_data.live.exchange import supervised
-from app.market_data.live.exchange.supervised import ReceiverDied
 from app.market_data.live.tick_log import RecordingFull
 from app.market_data.sources.errors import DataError
 from app.runtime.lifecycle import FatalError
 from tests.app.market_data.live.bus.test_recording import messages_of, record_all
+from tests.support.bus.session import work
 
 PATIENCE_S = 30.0
 
@@ -54,18 +54,6 @@ def opened(folder: Path, **values: object) -> tuple[BusFeed, BusSession]:
     feed, session = begin_bus_recording(settings, lambda: False, lambda: None)
     assert session is not None
     return feed, session
-
-
-def work(session: BusSession, until_s: float) -> None:
-    """What a gateway's loop does, once."""
-    assert time.monotonic() < until_s, "not within the time"
-    try:
-        if session.descriptor is None:
-            session.respawn(time.monotonic())
-        elif session.take() is None:
-            time.sleep(0.002)
-    except ReceiverDied:
-        session.restart()
 
 
 def work_until_end(session: BusSession) -> None:
