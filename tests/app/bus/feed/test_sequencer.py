@@ -128,6 +128,9 @@ def test_a_symbol_moves_while_the_feed_runs(feed: Feed) -> None:
     eventually(lambda: "map_holds" in feed.log, "the move is decided", 30)
     kill(process)
     process = feed.start(pace=SLOW)
+    # Before its first tick the second move would hold from the same tick on as the first.
+    before = feed.count("a")
+    eventually(lambda: feed.count("a") > before + 20, "it publishes again", 30)
     assert feed.move("JPM", "a").returncode == 0
     eventually(lambda: 3 in {each.version for each in feed.maps().starts}, "it is decided", 30)
     stop(process, feed)
