@@ -141,9 +141,16 @@ class Publisher:
         self.marks, self._digests = found, last.digests
 
     def _take_epoch(self, last: Last) -> None:
-        if not self._epoch:
+        """Be later than who wrote the last message, unless that one is later already.
+
+        One of the same epoch began before any message of that epoch was stored: most often a killed
+        publisher, whose last messages arrived after this one first asked.  If it lives, it ends at
+        the next message of this one.
+        """
+        other = last.who != self._who
+        if not self._epoch or (other and last.epoch == self._epoch):
             self._epoch = last.epoch + 1
-        elif last.who != self._who and last.epoch >= self._epoch:
+        elif other and last.epoch > self._epoch:
             raise FatalError(
                 f"{self._stream}: another process that began later publishes this shard "
                 f"({last.who}); this one ends"

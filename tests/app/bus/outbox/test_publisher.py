@@ -128,6 +128,34 @@ def test_of_two_publishers_the_earlier_ends_and_no_row_is_there_twice(
     history.close()
 
 
+def test_messages_that_a_killed_publisher_had_under_way_do_not_end_the_next_one(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    """They arrive after the next one has asked for the stream's end: neither is the later one."""
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 5)
+    history.grow(20)
+    killed = Life(shard, path)
+    heir = Life(shard, path, marks=tmp_path / "other.outbox")
+
+    async def arrive_late(link: Link) -> None:
+        await killed.publisher.sync(link)
+        await heir.publisher.sync(link)
+        await killed.publisher.publish_new(link)
+        history.grow(20)
+        with pytest.raises(Resync):
+            await heir.publisher.publish_new(link)
+        await heir.publish(link)
+        with pytest.raises(FatalError, match="began later publishes this shard"):
+            await killed.publisher.sync(link)
+
+    over(broker, shard, arrive_late)
+    check(broker, shard, path)
+    for each in (killed, heir):
+        each.end()
+    history.close()
+
+
 def test_a_second_publisher_of_one_store_does_not_start(tmp_path: Path) -> None:
     path = tmp_path / "orders.sqlite3"
     first = Life("a", path)
