@@ -67,6 +67,7 @@ NOT_RUN = {
     "make bench-quick": "a minute of measuring",
     ".venv/bin/python -m tests.bench --only wire": "minutes of measuring",
     ".venv/bin/python -m tests.bench.bus": "minutes of measuring",
+    ".venv/bin/python -m tests.bench.bus.stall": "minutes of measuring",
     ".venv/bin/python -m tests.bench.bench_orders": "minutes of measuring",
     ".venv/bin/python -m tests.bench.bench_plain": "a minute of measuring",
     ".venv/bin/python -m tests.bench.large_files FILE": "minutes; needs a large file",

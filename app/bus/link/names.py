@@ -15,12 +15,6 @@ MSG_ID: Final = "Nats-Msg-Id"
 """The broker drops a message whose id it has seen shortly before: a help, no promise."""
 EXPECTED_LAST_SEQ: Final = "Nats-Expected-Last-Sequence"
 """The broker refuses a message unless the stream ends with this sequence number: the fence."""
-EXPECTED_LAST_ID: Final = "Nats-Expected-Last-Msg-Id"
-"""The broker refuses a message unless the stream's last one has this id.
-
-Needed besides the number by who sends several without waiting: when the first is refused because
-another's has its place, the second would find the number that it expects.
-"""
 EXPECTED_STREAM: Final = "Nats-Expected-Stream"
 
 SEQ_FIRST: Final = "Seq-First"

@@ -1,9 +1,15 @@
 """Publishes what an order store has and the stream has not, each row once.
 
 The stream says what it has: the header ``Marks`` of its last message.  Every message names the
-sequence number that the stream must end with, and all but the first the id of that message, too.
-So a message is stored right after the one it follows or not at all, whatever was lost, repeated or
-sent by another publisher meanwhile.  Then the stream is asked again.
+sequence number that the stream must end with, so it is stored in its place or not at all, whatever
+was lost, repeated or sent by another publisher meanwhile; that one wants the same row there
+(:mod:`app.bus.outbox.rows`).  Then the stream is asked again.
+
+A place that somebody else has taken, who may not write here, would move the others by one, and the
+row would be missing: :meth:`Publisher.sync` looks for that.  No message names the id of the one
+before (``Nats-Expected-Last-Msg-Id``): every copy of the stream checks that by itself, and one that
+has caught up after a restart does not know the id, refuses what the others have taken, and stays
+behind for ever (nats-server 2.15.1).
 """
 
 import asyncio
@@ -36,8 +42,8 @@ WINDOW: Final = 256
 ACK_TIMEOUT_S: Final = 4.0
 """A stream without a leader, or without a majority, answers nothing, also later.  About as long as
 the servers need to choose another one: then the stream is asked what it has."""
-WRONG_LAST: Final = frozenset({10070, 10071, 10164})
-"""Codes of the broker: the stream does not end with the id or the number that a message names."""
+WRONG_LAST: Final = frozenset({10071, 10164})
+"""Codes of the broker: the stream does not end with the number that a message names."""
 FOREIGN_MAX: Final = 1000
 """Messages without marks at the stream's end that are passed over."""
 PUBLISHER: Final = "Publisher"
@@ -101,8 +107,6 @@ class Publisher:
         self._acks: tuple[Link, Acks] | None = None
         self._created = ""
         self._seq = self._opened = 0
-        self._sent_id = ""
-        """Of the message before the next one; empty if it was read from the stream."""
         self.marks = marks.last_marks(self._stream)
         """What the stream has acknowledged; before the first :meth:`sync`, as far as is known."""
         self._digests = Digests()
@@ -114,7 +118,7 @@ class Publisher:
         """Learn what the stream has.
 
         Raises:
-            BusRefused: it has orders of another store, or more of this one than the store.
+            BusRefused: it has orders of another store, more of this one than the store, or a gap.
             BusUnavailable: no answer; a later attempt may succeed.
             FatalError: a later publisher of this shard is at work.
         """
@@ -122,7 +126,7 @@ class Publisher:
         if self._acks is None or self._acks[0] is not link:
             self._acks = link, await Acks.open(link)
         self._created = str(info.created)
-        self._seq, self._sent_id = info.state.last_seq, ""
+        self._seq = info.state.last_seq
         self._opened = self._reopened()
         last = await self._last(link, info.state.last_seq, info.state.first_seq)
         self._check(last)
@@ -138,6 +142,8 @@ class Publisher:
                 has=found.text(),
                 action="they are published again",
             )
+        elif known_seq and known.store == found.store:
+            await self._check_places(link, known_seq, known)
         self.marks, self._digests = found, last.digests
 
     def _take_epoch(self, last: Last) -> None:
@@ -167,24 +173,43 @@ class Publisher:
     async def _last(self, link: Link, last: int, first: int) -> Last:
         """The last message that has marks."""
         for seq in range(last, max(first, last - FOREIGN_MAX, 1) - 1, -1):
-            try:
-                message = await ask(
-                    link,
-                    f"STREAM.MSG.GET.{self._stream}",
-                    link.js.get_msg(self._stream, seq),
-                )
-            except NotFoundError:
-                continue
-            try:
-                return Last.parse(message.headers or {})
-            except ValueError:
-                log.warning("bus_foreign_message", stream=self._stream, seq=seq)
+            if (found := await self._message(link, seq)) is not None:
+                return found
         if last - first >= FOREIGN_MAX:
             raise BusRefused(
                 f"{self._stream}: its last {FOREIGN_MAX} messages are none of a shard's: somebody "
                 "else writes to it; find out who may, and publish under another SHARD"
             )
         return Last(Marks(self._store_id() or "-"))
+
+    async def _message(self, link: Link, seq: int) -> Last | None:
+        """What a message of the stream says; None if it is not there, or somebody else's."""
+        asked = link.js.get_msg(self._stream, seq)
+        try:
+            message = await ask(link, f"STREAM.MSG.GET.{self._stream}", asked)
+            return Last.parse(message.headers or {})
+        except NotFoundError:
+            return None
+        except ValueError:
+            log.warning("bus_foreign_message", stream=self._stream, seq=seq)
+            return None
+
+    async def _check_places(self, link: Link, seq: int, marks: Marks) -> None:
+        """Refuse a stream that lacks a row after ``seq``, up to which it is known to be complete.
+
+        Only messages that were sent together can have lost their places, so a window is enough.
+        """
+        for place in range(seq + 1, min(self._seq, seq + WINDOW) + 1):
+            found = await self._message(link, place)
+            if found is None:
+                continue
+            if not found.marks.follows(marks):
+                raise BusRefused(
+                    f"{self._stream}: rows are missing before message {place}: somebody else has "
+                    f"written to it meanwhile; find out who may, and make the stream again "
+                    f"(python -m app.bus remove {self._stream} --yes, then setup)"
+                )
+            marks = found.marks
 
     def _check(self, stream: Last) -> None:
         """Refuse a store that is not the one, or not the history, that the stream is of."""
@@ -219,7 +244,8 @@ class Publisher:
     async def publish_new(self, link: Link) -> int:
         """Publish all that the stream lacks; returns how much that was.
 
-        Memory is bounded by a page of rows and a window of messages.
+        Memory is bounded by a page of rows and a window of messages.  The first goes alone, to find
+        out whether the stream still ends as expected.
 
         Raises:
             Resync: the stream did not take a message.
@@ -235,7 +261,8 @@ class Publisher:
             for item, seq in zip(self._rows(), itertools.count(self._seq + 1), strict=False):
                 future = await self._send(acks, item, seq)
                 waiting.append((item, seq, future))
-                while waiting and (len(waiting) >= WINDOW or waiting[0][2].done()):
+                most = WINDOW if self.counts.published > before else 1
+                while waiting and (len(waiting) >= most or waiting[0][2].done()):
                     await self._acknowledged(link, *waiting.popleft())
             while waiting:
                 await self._acknowledged(link, *waiting.popleft())
@@ -273,9 +300,6 @@ class Publisher:
             names.DIGESTS: item.digests.text(),
             PUBLISHER: f"{self._epoch} {self._who}",
         }
-        if self._sent_id:
-            headers[names.EXPECTED_LAST_ID] = self._sent_id
-        self._sent_id = item.msg_id
         subject = self._subjects.get(item.kind, self._orders)
         self.counts.sent += 1
         return await acks.send(subject, item.body, headers)

@@ -4,9 +4,14 @@ Each stream of numbers is gapless for the reader's purpose: an order comes after
 numbers, and so do fills and changes.  A fill or change comes after its order.  So three numbers,
 the :class:`Marks`, say what has been published; the :class:`Digests` of these three rows say of
 which history: a store that was restored from a backup has other rows under the same numbers.
+
+Which row comes after some marks depends on the store alone, not on when or in what pages it is
+read.  So two publishers of one store want the same row in the same place of the stream.
 """
 
 import hashlib
+import math
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple, Self
@@ -46,6 +51,15 @@ class Marks(NamedTuple):
     def behind(self, other: "Marks") -> bool:
         """Whether ``other`` has anything that this lacks."""
         return any(ours < theirs for ours, theirs in zip(self[1:], other[1:], strict=True))
+
+    def follows(self, before: "Marks") -> bool:
+        """Whether these are the marks of the row right after: one more of one kind.
+
+        The first of a kind may have any number: a store may have given up older rows.
+        """
+        kinds = zip(self[1:], before[1:], strict=True)
+        steps = [(now, then) for now, then in kinds if now != then]
+        return len(steps) == 1 and (steps[0][1] == 0 or steps[0][0] == steps[0][1] + 1)
 
     @property
     def total(self) -> int:
@@ -113,17 +127,14 @@ class Item(NamedTuple):
 
 
 class OrderRow(NamedTuple):
-    """An order to publish, with the numbers of its first and last fill; 0: none before its ACK."""
+    """An order to publish, and its fill if it had exactly one: that has no row of its own."""
 
     message: OrderMessage
-    fill_first: int
-    fill_last: int
     fill: FillMessage | None
-    """If it had exactly one, which has no row of its own."""
 
 
 class Page(NamedTuple):
-    """What one snapshot of the store has after some marks; ``more_...``: it has more than that."""
+    """What one snapshot of the store has after some marks; ``more_...``: it may have more."""
 
     orders: list[OrderRow]
     """From the last one that is published, whose fill may not be."""
@@ -132,6 +143,7 @@ class Page(NamedTuple):
     changes: list[OrderMessage]
     more_orders: bool
     more_fills: bool
+    more_changes: bool
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -147,42 +159,44 @@ def items(page: Page, marks: Marks, digests: Digests = NO_DIGESTS) -> Iterator[I
 
 
 def _ordered(page: Page, marks: Marks) -> Iterator[tuple[str, int, OrderMessage | FillMessage]]:
-    """Kind, number and message of each row after ``marks``."""
-    orders, fills = _certain(page)
-    inline = [row.fill for row in orders if row.fill is not None]
-    waiting = iter([row.message for row in orders if row.message.order_no > marks.orders])
-    upcoming, last = next(waiting, None), marks.orders
-    for fill in sorted(chain(inline, fills), key=lambda each: each.fill_no):
-        if fill.fill_no <= marks.fills:
-            continue
-        while upcoming is not None and upcoming.order_no <= fill.order_no:
-            last = upcoming.order_no
-            yield ORDER, last, upcoming
-            upcoming = next(waiting, None)
-        yield FILL, fill.fill_no, fill
-    while upcoming is not None:
-        last = upcoming.order_no
-        yield ORDER, last, upcoming
-        upcoming = next(waiting, None)
-    for change in page.changes:
-        assert change.change_no is not None
-        if change.order_no > last:
-            break
-        yield CHANGE, change.change_no, change
+    """Kind, number and message of each row after ``marks``, as far as the page has all before it.
 
-
-def _certain(page: Page) -> tuple[list[OrderRow], list[FillMessage]]:
-    """Orders and fills before which nothing is missing.
-
-    Fills are numbered as orders are, so those up to the last fill of a page of orders belong to
-    its orders or to earlier ones; and beyond the last of a page of fills, others may be missing.
+    The next row depends on the next one of each kind, and on nothing that was read before.
     """
-    orders, fills = page.orders, page.fills
-    if page.more_orders:
-        top = max((row.fill_last for row in orders), default=0)
-        fills = [fill for fill in fills if fill.fill_no <= top]
-    if page.more_fills:
-        bound = page.fills[-1].fill_no
-        cut = (at for at, row in enumerate(orders) if row.fill_first > bound)
-        orders = orders[: next(cut, len(orders))]
-    return orders, fills
+    inline = (row.fill for row in page.orders if row.fill is not None)
+    numbered = sorted(chain(inline, page.fills), key=lambda each: each.fill_no)
+    # Beyond the last of a full page of fills, others may come before that of an order.
+    end = page.fills[-1].fill_no if page.more_fills else math.inf
+    orders = deque(row.message for row in page.orders if row.message.order_no > marks.orders)
+    fills = deque(each for each in numbered if marks.fills < each.fill_no <= end)
+    changes = deque(page.changes)
+    while not (
+        (page.more_orders and not orders)
+        or (page.more_fills and not fills)
+        or (page.more_changes and not changes)
+    ):
+        order = orders[0] if orders else None
+        heads: list[OrderMessage | FillMessage] = [rows[0] for rows in (fills, changes) if rows]
+        if order is not None:
+            heads = [row for row in heads if row.order_no < order.order_no] + [order]
+        if not heads:
+            return
+        first = min(heads, key=_place)
+        if isinstance(first, FillMessage):
+            yield FILL, fills.popleft().fill_no, first
+        elif first.change_no is None:
+            yield ORDER, orders.popleft().order_no, first
+        else:
+            yield CHANGE, first.change_no, changes.popleft()
+
+
+def _place(row: OrderMessage | FillMessage) -> tuple[int, ...]:
+    """By time; of one time, an order comes before its fills, and changes are the last.
+
+    All rows of one time are committed together, and a later transaction has a later time.
+    """
+    if isinstance(row, FillMessage):
+        return row.at_ns, 0, row.order_no, 1
+    if row.change_no is None:
+        return row.at_ns, 0, row.order_no, 0
+    return row.at_ns, 1

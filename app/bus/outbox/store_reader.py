@@ -99,7 +99,7 @@ class StoreReader:
         """What comes after ``marks``, as of one moment."""
         connection = self._open()
         if connection is None:
-            return Page([], [], [], False, False)
+            return Page([], [], [], False, False, False)
         limit = self._rows
         with connection:  # one snapshot for all queries
             self._decimals = scale_of(connection).decimals
@@ -113,6 +113,7 @@ class StoreReader:
             [self._change(*row) for row in changes],
             len(orders) > limit,
             len(fills) == limit,
+            len(changes) == limit,
         )
 
     def digests(self, marks: Marks) -> Digests:
@@ -141,14 +142,12 @@ class StoreReader:
         order = tuple(rest[:_ORDER_COLUMNS])
         first, count, price, *costs = rest[_ORDER_COLUMNS:]
         message = order_message(run, name, self._decimals, order)
-        if not count:
-            return OrderRow(message, 0, 0, None)
-        fill = None
-        if count == 1:
-            head = (run, first, message.order_no, name, message.id, message.at_ns)
-            side = order[3]
-            fill = self._fill(*head, message.symbol, side, message.filled_qty, price, *costs)
-        return OrderRow(message, first, first + count - 1, fill)
+        if count != 1:
+            return OrderRow(message, None)
+        head = (run, first, message.order_no, name, message.id, message.at_ns)
+        side = order[3]
+        fill = self._fill(*head, message.symbol, side, message.filled_qty, price, *costs)
+        return OrderRow(message, fill)
 
     def _change(self, *columns: Any) -> OrderMessage:
         run, name, *row = columns

@@ -22,6 +22,8 @@ class Stored(NamedTuple):
     subject: str
     headers: dict[str, str]
     data: bytes
+    stored_s: float
+    """When the broker has stored it (its wall clock)."""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -40,8 +42,8 @@ async def stored(link: Link, stream: str) -> list[Stored]:
     found: list[Stored] = []
     while len(found) < total:
         for m in await place.fetch(min(500, total - len(found)), timeout=10):
-            seq = m.metadata.sequence.stream
-            found.append(Stored(seq, m.subject, dict(m.headers or {}), m.data))
+            seq, at_s = m.metadata.sequence.stream, m.metadata.timestamp.timestamp()
+            found.append(Stored(seq, m.subject, dict(m.headers or {}), m.data, at_s))
     return found
 
 

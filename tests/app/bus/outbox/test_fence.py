@@ -160,27 +160,29 @@ def test_the_later_publisher_is_the_later_one_whatever_the_clocks_say(
     assert published(read_out(broker, shard)) == expected(path)
 
 
-def test_of_two_that_begin_at_the_same_message_one_ends(
+def test_messages_that_a_killed_publisher_had_under_way_do_not_end_the_next_one(
     broker: Cluster, shard: str, tmp_path: Path
 ) -> None:
+    """They arrive after the next one has asked for the stream's end: neither is the later one."""
     path = tmp_path / "orders.sqlite3"
-    history = History(path, 7)
-    history.grow(5)
-    one, two = Life(shard, path), Life(shard, path, marks=tmp_path / "other.outbox")
+    history = History(path, 5)
+    history.grow(20)
+    killed = Life(shard, path)
+    heir = Life(shard, path, marks=tmp_path / "other.outbox")
 
-    async def race(link: Link) -> None:
-        await one.publisher.sync(link)
-        await two.publisher.sync(link)
-        await two.publisher.publish_new(link)
+    async def arrive_late(link: Link) -> None:
+        await killed.publisher.sync(link)
+        await heir.publisher.sync(link)
+        await killed.publisher.publish_new(link)
+        history.grow(20)
         with pytest.raises(Resync):
-            await one.publisher.publish_new(link)
-        with pytest.raises(FatalError, match="this one ends"):
-            await one.publisher.sync(link)
-        history.grow(5)
-        await two.publish(link)
+            await heir.publisher.publish_new(link)
+        await heir.publish(link)
+        with pytest.raises(FatalError, match="began later publishes this shard"):
+            await killed.publisher.sync(link)
 
-    over(broker, shard, race)
-    for each in (one, two):
+    over(broker, shard, arrive_late)
+    for each in (killed, heir):
         each.end()
     history.close()
     assert published(read_out(broker, shard)) == expected(path)

@@ -15,6 +15,7 @@ from app.bus.link import names
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.outbox.mark_file import MarkFile
 from app.bus.outbox.publisher import Resync
+from app.bus.outbox.rows import items
 from app.runtime.lifecycle import FatalError
 from tests.app.bus.outbox.lives import NEW_SHARDS, Life, over
 from tests.support.bus.broker import Cluster, cluster
@@ -128,34 +129,6 @@ def test_of_two_publishers_the_earlier_ends_and_no_row_is_there_twice(
     history.close()
 
 
-def test_messages_that_a_killed_publisher_had_under_way_do_not_end_the_next_one(
-    broker: Cluster, shard: str, tmp_path: Path
-) -> None:
-    """They arrive after the next one has asked for the stream's end: neither is the later one."""
-    path = tmp_path / "orders.sqlite3"
-    history = History(path, 5)
-    history.grow(20)
-    killed = Life(shard, path)
-    heir = Life(shard, path, marks=tmp_path / "other.outbox")
-
-    async def arrive_late(link: Link) -> None:
-        await killed.publisher.sync(link)
-        await heir.publisher.sync(link)
-        await killed.publisher.publish_new(link)
-        history.grow(20)
-        with pytest.raises(Resync):
-            await heir.publisher.publish_new(link)
-        await heir.publish(link)
-        with pytest.raises(FatalError, match="began later publishes this shard"):
-            await killed.publisher.sync(link)
-
-    over(broker, shard, arrive_late)
-    check(broker, shard, path)
-    for each in (killed, heir):
-        each.end()
-    history.close()
-
-
 def test_a_second_publisher_of_one_store_does_not_start(tmp_path: Path) -> None:
     path = tmp_path / "orders.sqlite3"
     first = Life("a", path)
@@ -257,6 +230,31 @@ def test_messages_of_others_in_the_stream_are_passed_over(
     history.close()
     bodies = [m.json for m in read_stream(broker, names.out_stream(shard))]
     assert published([body for body in bodies if body]) == expected(path)
+
+
+def test_a_row_whose_place_somebody_else_has_taken_is_missed(
+    broker: Cluster, shard: str, tmp_path: Path
+) -> None:
+    """Of two rows under way, the first is refused, and the second would find the right number."""
+    path = tmp_path / "orders.sqlite3"
+    history = History(path, 12)
+    history.grow(5)
+    life = Life(shard, path)
+    over(broker, shard, life.publish)
+    history.grow(5)
+    _, second, *_ = items(life.store.page(life.publisher.marks), life.publisher.marks)
+    life.end()
+    history.close()
+
+    async def intrude(link: Link) -> None:
+        await link.js.publish(names.orders_subject(shard), b"{}")
+        headers = {names.MARKS: second.marks.text(), names.MSG_ID: second.msg_id}
+        await link.js.publish(names.orders_subject(shard), second.body, headers=headers)
+
+    over(broker, shard, intrude)
+    text = refusal(broker, shard, path)
+    assert "rows are missing before message" in text
+    assert f"python -m app.bus remove OUT_{shard} --yes" in text
 
 
 def test_what_a_broker_has_lost_is_published_again(tmp_path: Path) -> None:

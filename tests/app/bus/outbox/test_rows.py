@@ -57,11 +57,15 @@ def test_each_row_comes_once_wherever_reading_is_cut(
         marks = part[-1].marks if part else marks
     found += read(reader, marks)
     assert published(messages(found)) == expected(path)
-    assert found[-1].marks == reader.last()
+    assert (found[-1].marks if found else marks) == reader.last()
     assert len({item.msg_id for item in found}) == len(found)
+    # The same row has the same place for whoever reads all of it at once.
+    whole = StoreReader(str(path), page_rows=10_000)
+    at_once = read(whole, Marks(last.store))
+    assert [item.marks for item in found] == [item.marks for item in at_once]
+    whole.close()
     for before, after in itertools.pairwise(found):
-        assert before.marks.behind(after.marks)
-        assert not after.marks.behind(before.marks)
+        assert after.marks.follows(before.marks)
     history.close()
     reader.close()
 
@@ -137,6 +141,14 @@ def test_the_last_change_of_an_order_is_its_state(tmp_path: Path) -> None:
     orders = history.store.query("WHERE 1", ())
     assert {o.order_no: (STATUS_NAMES[o.status], o.filled_qty) for o in orders} == states
     history.close()
+
+
+def test_marks_follow_those_of_the_row_before() -> None:
+    before = Marks("abcd", 3, 2, 0)
+    for numbers in ((4, 2, 0), (3, 3, 0), (3, 2, 1), (3, 2, 7)):
+        assert Marks("abcd", *numbers).follows(before)
+    for numbers in ((3, 2, 0), (5, 2, 0), (4, 3, 0), (2, 2, 0), (3, 4, 0), (4, 2, 1)):
+        assert not Marks("abcd", *numbers).follows(before)
 
 
 def test_marks_are_read_back_and_nonsense_is_not() -> None:
