@@ -271,9 +271,10 @@ def schema_version(connection: apsw.Connection) -> int:
     Raises:
         StoreError: a database of another program, or of a later version of this one.
     """
-    version = int(connection.pragma("user_version"))
-    application = int(connection.pragma("application_id"))
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    with connection:  # one snapshot: it may be made at this moment
+        version = int(connection.pragma("user_version"))
+        application = int(connection.pragma("application_id"))
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
     if application != APPLICATION_ID and (tables or application):
         raise StoreError("not an order store, but another program's SQLite database")
     if version > VERSION:

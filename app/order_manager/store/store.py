@@ -95,13 +95,13 @@ class OrderStore:
         self._files.forget()
         try:
             self._connection = connection = apsw.Connection(self.path)
+            connection.set_busy_timeout(2000)
             if connection.pragma("user_version") == 0:
                 connection.pragma("page_size", PAGE_BYTES)
             schema_version(connection)
             connection.pragma("journal_mode", "WAL")
             connection.pragma("synchronous", self._synchronous)
             connection.pragma("wal_autocheckpoint", 0)
-            connection.set_busy_timeout(2000)
             if self.path != ":memory:":
                 self._soundness.run(connection)
             before = schema_version(connection)

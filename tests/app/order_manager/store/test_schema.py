@@ -7,7 +7,13 @@ import apsw
 import pytest
 
 from app.order_manager.store import soundness
-from app.order_manager.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, StoreError
+from app.order_manager.store.schema import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    VERSION,
+    StoreError,
+    schema_version,
+)
 from app.order_manager.store.store import OrderStore, StoreUnavailableError
 from app.order_manager.store.tools import verify
 from tests.support.orders.frames import ORDER
@@ -205,3 +211,21 @@ def test_an_order_that_begins_to_rest_has_no_change_yet(path: Path) -> None:
     connection.close()
     assert stored == [(1, 1), (2, 1)]
     assert changes == [(2, 4)], "also within the batch that acknowledged it"
+
+
+def test_a_store_that_is_made_while_its_version_is_read_is_none_yet(tmp_path: Path) -> None:
+    """Version, application and tables are of one moment: a reader may come at any."""
+    path = str(tmp_path / "orders.sqlite3")
+    apsw.Connection(path).pragma("journal_mode", "WAL")
+    reader = apsw.Connection(path)
+
+    def make_it(_cursor: apsw.Cursor, statement: str, _values: object) -> bool:
+        if "sqlite_schema" in statement:
+            reader.exec_trace = None
+            OrderStore.open(path).close()
+        return True
+
+    reader.exec_trace = make_it
+    assert schema_version(reader) == 0
+    assert schema_version(reader) == VERSION
+    reader.close()
