@@ -5,7 +5,7 @@ sequence number that the stream must end with, so it is stored in its place or n
 was lost, repeated or sent by another publisher meanwhile; that one wants the same row there
 (:mod:`app.bus.outbox.rows`).  Then the stream is asked again.
 
-A place that somebody else has taken, who may not write here, would move the others by one, and the
+A place that somebody else has taken, who may not write here, would move the others by one, and a
 row would be missing: :meth:`Publisher.sync` looks for that.  No message names the id of the one
 before (``Nats-Expected-Last-Msg-Id``): every copy of the stream checks that by itself, and one that
 has caught up after a restart does not know the id, refuses what the others have taken, and stays
@@ -49,8 +49,9 @@ FOREIGN_MAX: Final = 1000
 PUBLISHER: Final = "Publisher"
 """Header: the epoch of the publisher, and who it is.
 
-An epoch is one more than that of the message which the stream ended with when its publisher began:
-who is later is said by the stream, and by no clock.
+An epoch is one more than that of the message which the stream ended with when its publisher began,
+or when it found another's of the same epoch there: who is later is said by the stream, and by no
+clock.
 """
 
 
@@ -130,6 +131,7 @@ class Publisher:
         self._opened = self._reopened()
         last = await self._last(link, info.state.last_seq, info.state.first_seq)
         self._check(last)
+        await self._check_places(link, info.state.first_seq)
         self._take_epoch(last)
         found = last.marks
         known_seq, known = self._file.marks(self._stream, self._created)
@@ -142,8 +144,6 @@ class Publisher:
                 has=found.text(),
                 action="they are published again",
             )
-        elif known_seq and known.store == found.store:
-            await self._check_places(link, known_seq, known)
         self.marks, self._digests = found, last.digests
 
     def _take_epoch(self, last: Last) -> None:
@@ -189,27 +189,31 @@ class Publisher:
             message = await ask(link, f"STREAM.MSG.GET.{self._stream}", asked)
             return Last.parse(message.headers or {})
         except NotFoundError:
+            if seq == self._seq:
+                # A new leader that has not got it yet.
+                raise BusUnavailable(f"{self._stream}: has no message {seq} yet") from None
             return None
         except ValueError:
             log.warning("bus_foreign_message", stream=self._stream, seq=seq)
             return None
 
-    async def _check_places(self, link: Link, seq: int, marks: Marks) -> None:
-        """Refuse a stream that lacks a row after ``seq``, up to which it is known to be complete.
+    async def _check_places(self, link: Link, first: int) -> None:
+        """Refuse a stream that lacks a row among its last messages.
 
-        Only messages that were sent together can have lost their places, so a window is enough.
+        Only those that were sent together can have lost their places, so a window is enough; who
+        sends the next ones has looked here before.
         """
-        for place in range(seq + 1, min(self._seq, seq + WINDOW) + 1):
-            found = await self._message(link, place)
-            if found is None:
-                continue
-            if not found.marks.follows(marks):
+        begin = max(first, self._seq - WINDOW, 1)
+        places = range(begin, self._seq + 1)
+        found = await asyncio.gather(*(self._message(link, place) for place in places))
+        own = [(place, each.marks) for place, each in zip(places, found, strict=True) if each]
+        for (_, before), (place, marks) in itertools.pairwise(own):
+            if marks != before and not self._store.follows(marks, before):
                 raise BusRefused(
-                    f"{self._stream}: rows are missing before message {place}: somebody else has "
-                    f"written to it meanwhile; find out who may, and make the stream again "
+                    f"{self._stream}: rows are missing before message {place}: another writer has "
+                    f"taken their place; find out who may write to it, and make the stream again "
                     f"(python -m app.bus remove {self._stream} --yes, then setup)"
                 )
-            marks = found.marks
 
     def _check(self, stream: Last) -> None:
         """Refuse a store that is not the one, or not the history, that the stream is of."""

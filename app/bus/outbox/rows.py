@@ -52,14 +52,10 @@ class Marks(NamedTuple):
         """Whether ``other`` has anything that this lacks."""
         return any(ours < theirs for ours, theirs in zip(self[1:], other[1:], strict=True))
 
-    def follows(self, before: "Marks") -> bool:
-        """Whether these are the marks of the row right after: one more of one kind.
-
-        The first of a kind may have any number: a store may have given up older rows.
-        """
-        kinds = zip(self[1:], before[1:], strict=True)
-        steps = [(now, then) for now, then in kinds if now != then]
-        return len(steps) == 1 and (steps[0][1] == 0 or steps[0][0] == steps[0][1] + 1)
+    def steps(self, before: "Marks") -> list[tuple[str, int, int]]:
+        """Kind, number before and number now, of each that is another one."""
+        kinds = zip((ORDER, FILL, CHANGE), before[1:], self[1:], strict=True)
+        return [(kind, then, now) for kind, then, now in kinds if then != now]
 
     @property
     def total(self) -> int:
@@ -167,33 +163,63 @@ def _ordered(page: Page, marks: Marks) -> Iterator[tuple[str, int, OrderMessage 
     numbered = sorted(chain(inline, page.fills), key=lambda each: each.fill_no)
     # Beyond the last of a full page of fills, others may come before that of an order.
     end = page.fills[-1].fill_no if page.more_fills else math.inf
-    orders = deque(row.message for row in page.orders if row.message.order_no > marks.orders)
+    orders = deque(row for row in page.orders if row.message.order_no > marks.orders)
     fills = deque(each for each in numbered if marks.fills < each.fill_no <= end)
     changes = deque(page.changes)
+    published = (row for row in page.orders if row.message.order_no <= marks.orders)
+    owed, last_fill = max((_inline_no(row) for row in published), default=0), marks.fills
     while not (
         (page.more_orders and not orders)
         or (page.more_fills and not fills)
         or (page.more_changes and not changes)
     ):
-        order = orders[0] if orders else None
-        heads: list[OrderMessage | FillMessage] = [rows[0] for rows in (fills, changes) if rows]
-        if order is not None:
-            heads = [row for row in heads if row.order_no < order.order_no] + [order]
-        if not heads:
+        order, fill = next(iter(orders), None), next(iter(fills), None)
+        change = next(iter(changes), None)
+        # A page has the fill in an order's own row together with that, so nothing separates them.
+        due = fill is not None and fill.fill_no <= owed
+        first = fill if due else _first(order, fill, change, last_fill)
+        if first is None:
             return
-        first = min(heads, key=_place)
         if isinstance(first, FillMessage):
-            yield FILL, fills.popleft().fill_no, first
+            last_fill = fills.popleft().fill_no
+            yield FILL, last_fill, first
         elif first.change_no is None:
-            yield ORDER, orders.popleft().order_no, first
+            owed = max(owed, _inline_no(orders.popleft()))
+            yield ORDER, first.order_no, first
         else:
-            yield CHANGE, first.change_no, changes.popleft()
+            changes.popleft()
+            yield CHANGE, first.change_no, first
+
+
+def _inline_no(row: OrderRow | None) -> int:
+    return 0 if row is None or row.fill is None else row.fill.fill_no
+
+
+def _first(
+    order: OrderRow | None, fill: FillMessage | None, change: OrderMessage | None, last_fill: int
+) -> OrderMessage | FillMessage | None:
+    """Which of the next order, fill and change comes first; all fills in the order of numbers."""
+    inline_no, behind = _inline_no(order), math.inf if order is None else order.message.order_no
+    rows: list[OrderMessage | FillMessage] = []
+    if order is not None and (fill is None or inline_no <= fill.fill_no):
+        rows.append(order.message)
+    # After a gap in their numbers, the fill of an order further on may come first, but not if this
+    # order has a later one.
+    certain = fill is not None and (
+        order is None or fill.fill_no == last_fill + 1 or fill.fill_no < inline_no
+    )
+    if fill is not None and certain and fill.order_no < behind:
+        rows.append(fill)
+    if change is not None and change.order_no < behind:
+        rows.append(change)
+    return min(rows, key=_place, default=None)
 
 
 def _place(row: OrderMessage | FillMessage) -> tuple[int, ...]:
     """By time; of one time, an order comes before its fills, and changes are the last.
 
-    All rows of one time are committed together, and a later transaction has a later time.
+    All rows of one time are committed together, and a later transaction has a later time, also that
+    of a process whose clock is behind (``AnchoredClock``).
     """
     if isinstance(row, FillMessage):
         return row.at_ns, 0, row.order_no, 1

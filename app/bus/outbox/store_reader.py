@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 
 from app.bus.link.messages import FillMessage, OrderMessage, order_message
-from app.bus.outbox.rows import Digests, Marks, OrderRow, Page, digest_of
+from app.bus.outbox.rows import CHANGE, FILL, ORDER, Digests, Marks, OrderRow, Page, digest_of
 from app.execution.accounts import STACK_CLIENT_NO
 from app.model.orders import SIDE_NAMES
 from app.order_manager.store.schema import VERSION, StoreError, scale_of, schema_version
@@ -51,6 +51,12 @@ _LAST: Final = (
 _MODE: Final = (
     "SELECT mode, reason FROM controls WHERE client_no = ? ORDER BY control_no DESC LIMIT 1"
 )
+_BETWEEN: Final = {
+    ORDER: "SELECT 1 FROM orders WHERE order_no > ?1 AND order_no < ?2",
+    FILL: "SELECT 1 FROM executions WHERE fill_no > ?1 AND fill_no < ?2 UNION ALL "
+    "SELECT 1 FROM orders WHERE exec_count = 1 AND exec_first > ?1 AND exec_first < ?2",
+    CHANGE: "SELECT 1 FROM order_changes WHERE change_no > ?1 AND change_no < ?2",
+}
 _ORDER_COLUMNS: Final = 13
 
 
@@ -82,6 +88,16 @@ class StoreReader:
         """The last number of each kind, and the store's id; None if there is no store yet."""
         row = self._one(_LAST)
         return None if row is None else Marks(*row)
+
+    def follows(self, marks: Marks, before: Marks) -> bool:
+        """Whether ``marks`` are those of a row right after ``before``: one of one kind.
+
+        Its number may be more than one higher if the store has given up the rows between.
+        """
+        if len(steps := marks.steps(before)) != 1:
+            return False
+        ((kind, then, now),) = steps
+        return now == then + 1 or (now > then and self._one(_BETWEEN[kind], then, now) is None)
 
     def stack_mode(self) -> tuple[int, str] | None:
         """Trading mode of the whole stack and its reason; None: it was never changed."""

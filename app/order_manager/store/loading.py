@@ -12,6 +12,7 @@ from app.model.orders import BEYOND_64_BITS, ORDER_FIELDS, Order
 from app.order_manager.store.positions import Positions, read_positions
 from app.order_manager.store.schema import IS_OPEN, StoreError
 
+_TIMED: Final = (("orders", "order_no"), ("executions", "fill_no"), ("order_changes", "change_no"))
 _MAYBE_TEXT: Final = tuple(map(ORDER_FIELDS.index, BEYOND_64_BITS))
 ROWS_TOGETHER: Final = 32
 _ROW: Final = f"({','.join('?' * len(ORDER_FIELDS))})"
@@ -74,9 +75,11 @@ def load_state(connection: apsw.Connection, run_id: str, path: str) -> tuple[Rec
         "SELECT client_no, day, base FROM days WHERE run_id = ?", (run_id,)
     ):
         found.days[client_no] = (day, int(base))
-    found.last_order_no, found.last_at_ns = execute(
-        "SELECT order_no, at_ns FROM orders ORDER BY order_no DESC LIMIT 1"
-    ).get or (0, 0)
+    found.last_order_no = execute("SELECT ifnull(max(order_no), 0) FROM orders").get
+    found.last_at_ns = max(
+        execute(f"SELECT at_ns FROM {table} ORDER BY {number} DESC LIMIT 1").get or 0
+        for table, number in _TIMED
+    )
     found.last_fill_no = max(
         execute("SELECT ifnull(max(fill_no), 0) FROM executions").get,
         execute(

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,18 @@ class History:
             if client in self.service.core.clients:
                 self._ids[client] = self.service.core.clients[client].id_high
 
-    def grow(self, batches: int = 1) -> None:
-        """Commit some batches."""
+    def grow(self, batches: int = 1, clock: Callable[[], int] = time.time_ns) -> None:
+        """Commit some batches, all of each at one time."""
         for _ in range(batches):
+            now_ns = clock()
             for _ in range(self.rng.randint(1, 6)):
-                self._act()
+                self._act(now_ns)
             self.store.commit()
             self.service.core.committed()
             self.store.end_batch()
 
-    def _act(self) -> None:
-        rng, core, now_ns = self.rng, self.service.core, time.time_ns()
+    def _act(self, now_ns: int) -> None:
+        rng, core = self.rng, self.service.core
         what = rng.random()
         if what < 0.15:
             symbol = rng.choice(SYMBOLS)
@@ -65,17 +67,18 @@ class History:
             core.cancel(core.name_of(order), order.id, now_ns)
         elif what < 0.3:
             # Denied: too large.
-            self._submit(qty=10**11, price=100 * UNITS)
+            self._submit(now_ns, qty=10**11, price=100 * UNITS)
         else:
             kind = rng.choice((PLAIN, MARKET, LIMIT, LIMIT))
             price = None if kind == MARKET else round(rng.uniform(97, 103), 2)
             self._submit(
+                now_ns,
                 type=kind,
                 tif=GTC if kind == LIMIT and rng.random() < 0.7 else IOC,
                 price=None if price is None else round(price * UNITS),
             )
 
-    def _submit(self, **more: Any) -> None:
+    def _submit(self, now_ns: int, **more: Any) -> None:
         client = self.rng.choice(CLIENTS)
         self._ids[client] += 1
         fields: dict[str, Any] = {
@@ -89,7 +92,7 @@ class History:
             "type": PLAIN,
             "tif": IOC,
         }
-        found = self.service.core.submit(OrderRequest(**{**fields, **more}), time.time_ns())
+        found = self.service.core.submit(OrderRequest(**{**fields, **more}), now_ns)
         assert not isinstance(found, Reject), found
 
     def close(self) -> None:

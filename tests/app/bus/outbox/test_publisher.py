@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from app.bus.link import names
 from app.bus.link.connection import BusRefused, BusUnavailable, Link
 from app.bus.outbox.mark_file import MarkFile
-from app.bus.outbox.publisher import Resync
-from app.bus.outbox.rows import items
+from app.bus.outbox.publisher import WINDOW, Resync
+from app.bus.outbox.rows import Item, Marks, items
 from app.runtime.lifecycle import FatalError
 from tests.app.bus.outbox.lives import NEW_SHARDS, Life, over
 from tests.support.bus.broker import Cluster, cluster
@@ -235,25 +235,39 @@ def test_messages_of_others_in_the_stream_are_passed_over(
 def test_a_row_whose_place_somebody_else_has_taken_is_missed(
     broker: Cluster, shard: str, tmp_path: Path
 ) -> None:
-    """Of two rows under way, the first is refused, and the second would find the right number."""
+    """Of rows under way, the first is refused, and the second would find the right number.
+
+    The mark file is lost, too: what the stream has is enough.
+    """
     path = tmp_path / "orders.sqlite3"
     history = History(path, 12)
-    history.grow(5)
+    history.grow(100)
     life = Life(shard, path)
-    over(broker, shard, life.publish)
-    history.grow(5)
-    _, second, *_ = items(life.store.page(life.publisher.marks), life.publisher.marks)
+    last = life.store.last()
+    assert last is not None
+    begin = Marks(last.store)
+    rows = list(items(life.store.page(begin), begin))
+    assert len(rows) > WINDOW + 20
     life.end()
     history.close()
 
     async def intrude(link: Link) -> None:
+        for row in rows[:10]:
+            await put(link, row)
         await link.js.publish(names.orders_subject(shard), b"{}")
-        headers = {names.MARKS: second.marks.text(), names.MSG_ID: second.msg_id}
-        await link.js.publish(names.orders_subject(shard), second.body, headers=headers)
+        for row in rows[11 : 10 + WINDOW]:
+            await put(link, row)
+
+    async def put(link: Link, row: Item) -> None:
+        headers = {names.MARKS: row.marks.text(), names.MSG_ID: row.msg_id}
+        headers |= {names.DIGESTS: row.digests.text()}
+        await link.js.publish(names.orders_subject(shard), row.body, headers=headers)
 
     over(broker, shard, intrude)
+    for file in path.parent.glob("*.outbox*"):
+        file.unlink()
     text = refusal(broker, shard, path)
-    assert "rows are missing before message" in text
+    assert "rows are missing before message 12" in text
     assert f"python -m app.bus remove OUT_{shard} --yes" in text
 
 

@@ -27,8 +27,15 @@ class Trading(threading.Thread):
         self._bus, self._path, self._ended = bus, path, threading.Event()
         self.rows = 0
         """Published so far."""
+        self._error: BaseException | None = None
 
     def run(self) -> None:
+        try:
+            self._trade()
+        except BaseException as error:
+            self._error = error
+
+    def _trade(self) -> None:
         history = History(self._path, 15)
         history.grow(MANY)
         life = Life("a", self._path)
@@ -56,13 +63,19 @@ class Trading(threading.Thread):
     def wait_for(self, rows: int) -> None:
         """Until so many rows more are published."""
         wanted = self.rows + rows
-        eventually(lambda: self.rows >= wanted, f"{rows} rows more", 60)
+        eventually(lambda: self.rows >= wanted or self._error, f"{rows} rows more", 60)
+        self._check()
 
     def end(self) -> None:
         """Publish what is left, and end."""
         self._ended.set()
         self.join(60)
         assert not self.is_alive()
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 @pytest.mark.medium
