@@ -5,6 +5,10 @@ set -eu
 cd "$(dirname "$0")/../.."
 lock=images/locks/supply_chain.txt
 venv=build/supply_chain
+mkdir -p build
+# Two at a time would remove each other's: the second waits, and finds them installed.
+exec 9>build/supply_chain.lock
+! command -v flock >/dev/null || flock 9
 if ! cmp -s "$lock" "$venv/installed.txt"; then
     python=$(images/find_python.sh)
     echo "supply chain: installing the tools into $venv" >&2
