@@ -129,9 +129,10 @@ class Publisher:
         self._created = str(info.created)
         self._seq = info.state.last_seq
         self._opened = self._reopened()
-        last = await self._last(link, info.state.last_seq, info.state.first_seq)
+        tail = await self._tail(link, info.state.first_seq)
+        last = tail[-1][1] if tail else Last(Marks(self._store_id() or "-"))
         self._check(last)
-        await self._check_places(link, info.state.first_seq)
+        self._check_places(tail)
         self._take_epoch(last)
         found = last.marks
         known_seq, known = self._file.marks(self._stream, self._created)
@@ -170,17 +171,22 @@ class Publisher:
         last = self._store.last()
         return "" if last is None else last.store
 
-    async def _last(self, link: Link, last: int, first: int) -> Last:
-        """The last message that has marks."""
-        for seq in range(last, max(first, last - FOREIGN_MAX, 1) - 1, -1):
-            if (found := await self._message(link, seq)) is not None:
-                return found
-        if last - first >= FOREIGN_MAX:
+    async def _tail(self, link: Link, first: int) -> list[tuple[int, Last]]:
+        """Number of each message that has marks: those of a window, or the last one before it."""
+        begin = max(first, self._seq - WINDOW, 1)
+        places = range(begin, self._seq + 1)
+        found = await asyncio.gather(*(self._message(link, seq) for seq in places))
+        if tail := [(seq, each) for seq, each in zip(places, found, strict=True) if each]:
+            return tail
+        for seq in range(begin - 1, max(first, self._seq - FOREIGN_MAX, 1) - 1, -1):
+            if (last := await self._message(link, seq)) is not None:
+                return [(seq, last)]
+        if self._seq - first >= FOREIGN_MAX:
             raise BusRefused(
                 f"{self._stream}: its last {FOREIGN_MAX} messages are none of a shard's: somebody "
                 "else writes to it; find out who may, and publish under another SHARD"
             )
-        return Last(Marks(self._store_id() or "-"))
+        return []
 
     async def _message(self, link: Link, seq: int) -> Last | None:
         """What a message of the stream says; None if it is not there, or somebody else's."""
@@ -197,18 +203,14 @@ class Publisher:
             log.warning("bus_foreign_message", stream=self._stream, seq=seq)
             return None
 
-    async def _check_places(self, link: Link, first: int) -> None:
+    def _check_places(self, tail: list[tuple[int, Last]]) -> None:
         """Refuse a stream that lacks a row among its last messages.
 
         Only those that were sent together can have lost their places, so a window is enough; who
         sends the next ones has looked here before.
         """
-        begin = max(first, self._seq - WINDOW, 1)
-        places = range(begin, self._seq + 1)
-        found = await asyncio.gather(*(self._message(link, place) for place in places))
-        own = [(place, each.marks) for place, each in zip(places, found, strict=True) if each]
-        for (_, before), (place, marks) in itertools.pairwise(own):
-            if marks != before and not self._store.follows(marks, before):
+        for (_, before), (place, each) in itertools.pairwise(tail):
+            if each.marks != before.marks and not self._store.follows(each.marks, before.marks):
                 raise BusRefused(
                     f"{self._stream}: rows are missing before message {place}: another writer has "
                     f"taken their place; find out who may write to it, and make the stream again "

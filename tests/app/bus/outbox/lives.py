@@ -31,6 +31,10 @@ class Life:
     async def publish(self, link: Link) -> None:
         """Until the stream has everything."""
         await self.publisher.sync(link)
+        await self.publish_more(link)
+
+    async def publish_more(self, link: Link) -> None:
+        """The same, over a link that it has been synchronized on."""
         while True:
             try:
                 await self.publisher.publish_new(link)

@@ -8,7 +8,6 @@ import pytest
 
 from app.bus.link import names
 from app.bus.link.connection import BusUnavailable, Link
-from app.bus.outbox.publisher import Resync
 from tests.app.bus.outbox.lives import Life, over
 from tests.support.bus.broker import Cluster, cluster
 from tests.support.bus.history import History, expected, published
@@ -44,10 +43,7 @@ class Trading(threading.Thread):
             await life.publish(link)
             while not self._ended.wait(0.001):
                 history.grow()
-                try:
-                    await life.publisher.publish_new(link)
-                except Resync:
-                    await life.publish(link)
+                await life.publish_more(link)
                 self.rows = life.publisher.marks.total
             await life.publish(link)
 
