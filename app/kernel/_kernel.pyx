@@ -12,7 +12,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.errno cimport errno
 from libc.math cimport llrint
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
@@ -97,6 +97,7 @@ cdef extern from "layout.h" nogil:
     void finish_record(tick_record *record, book_slot *slots, uint64_t seq, int64_t recv_ns,
                        uint32_t recv_us)
     bint misfit(const tick_record *records, uint64_t count, uint64_t first_seq)
+    bint copy_records(tick_record *to, const tick_record *at, uint64_t count, uint64_t first_seq)
     uint64_t load_relaxed(uint64_t)
     uint64_t load_acquire(uint64_t)
     uint32_t load_word "load_acquire"(uint32_t)
@@ -258,5 +259,6 @@ include "trace.pxi"
 include "order_frames.pxi"
 include "ring.pxi"
 include "reader.pxi"
+include "averages.pxi"
 include "loops.pxi"
 include "equity.pxi"

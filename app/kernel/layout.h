@@ -196,6 +196,22 @@ __attribute__((noinline, optimize("no-tree-vectorize,unroll-loops"))) static int
     return seqs || seals & 0xffff;
 }
 
+/* Copies records from shared memory; returns as misfit() does, of what has been copied. */
+__attribute__((noinline, optimize("no-tree-vectorize,unroll-loops"))) static int copy_records(
+        tick_record *to, const tick_record *from, uint64_t count, uint64_t first_seq) {
+    uint64_t seqs = 0, seals = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t *word = (const uint64_t *)&from[i];
+        uint64_t *copy = (uint64_t *)&to[i];
+        uint64_t event_ns = load_relaxed(word[0]), price = load_relaxed(word[1]);
+        uint64_t seq = load_relaxed(word[2]), rest = load_relaxed(word[3]);
+        copy[0] = event_ns, copy[1] = price, copy[2] = seq, copy[3] = rest;
+        seqs |= seq ^ (first_seq + i);
+        seals |= seal_of(event_ns, price, seq, rest >> 16) ^ rest;
+    }
+    return seqs || seals & 0xffff;
+}
+
 #define NEVER_WRITTEN -1
 #define DAMAGED -2
 

@@ -139,93 +139,6 @@ def call_on_tick(on_tick, ticks, const int16_t[::1] sentiments, list symbols, in
             raise ValueError(f"on_tick returned {answer!r}: BUY, SELL, FLAT, HOLD or None")
 
 
-cdef struct averages:
-    # The difference: the sum of the short window times ``long_ticks``, less that of the long one
-    # times ``short_ticks``; its sign is the signal.  Its halves are apart, because one store of both
-    # makes the CPU wait when the next tick of the symbol reads them.
-    uint64_t low
-    Py_ssize_t at       # where the next price goes
-    Py_ssize_t leaving  # index of the price that then leaves the short window
-    Py_ssize_t missing  # ticks until the long window is full
-    int64_t high
-
-
-cdef class CrossAverage:
-    """Short and long moving average of every symbol, exact: prices are int64 in units of 1e-9."""
-    cdef int64_t *window
-    cdef averages *of_symbol
-    cdef readonly Py_ssize_t count, short_ticks, long_ticks
-
-    def __cinit__(self, Py_ssize_t count, Py_ssize_t short_ticks, Py_ssize_t long_ticks):
-        if not 0 < short_ticks < long_ticks:
-            raise ValueError(f"short window {short_ticks} must be above 0, below {long_ticks}")
-        if count < 0 or long_ticks > (<Py_ssize_t>1 << 40) // (count + 1):
-            raise MemoryError(f"{count} windows of {long_ticks} ticks")
-        self.count, self.short_ticks, self.long_ticks = count, short_ticks, long_ticks
-        # Zeros: subtracting them while a window fills changes no sum.
-        self.window = <int64_t *>calloc(count * long_ticks + 1, sizeof(int64_t))
-        self.of_symbol = <averages *>calloc(count + 1, sizeof(averages))
-        if self.window == NULL or self.of_symbol == NULL:
-            raise MemoryError
-        for i in range(count):
-            self.of_symbol[i].leaving = long_ticks - short_ticks
-            self.of_symbol[i].missing = long_ticks
-
-    def __dealloc__(self):
-        free(self.window)
-        free(self.of_symbol)
-
-    cdef inline int add(self, Py_ssize_t symbol, int64_t price) noexcept nogil:
-        """+1: short above long; -1: below; 0: equal, or the long window is not full."""
-        cdef int64_t *window = self.window + symbol * self.long_ticks
-        cdef averages *own = self.of_symbol + symbol
-        cdef Py_ssize_t at = own.at, leaving = own.leaving
-        # Prices are below 2**63, so the difference of two fits, and its product is one instruction.
-        cdef int128 change = (<int128>(price - window[leaving]) * self.long_ticks
-                              - <int128>(price - window[at]) * self.short_ticks)
-        cdef uint64_t low = own.low + <uint64_t>change
-        cdef int64_t high = own.high + <int64_t>(change >> 64) + (low < <uint64_t>change)
-        own.low, own.high = low, high
-        window[at] = price
-        # Without a branch, which the CPU could not predict.
-        own.at = (at + 1) * (at + 1 < self.long_ticks)
-        own.leaving = (leaving + 1) * (leaving + 1 < self.long_ticks)
-        if own.missing > 1:
-            own.missing -= 1
-            return 0
-        return 1 - 2 * (high < 0) if high | <int64_t>low else 0
-
-    def signals(self, ticks, int8_t[::1] out):
-        """The moving averages' signal for each tick."""
-        self.fill(span_of(ticks), out)
-
-    cdef int fill(self, tick_span span, int8_t[::1] out) except -1:
-        cdef Py_ssize_t i
-        if out.shape[0] < span.count:
-            raise ValueError("out is shorter than ticks")
-        for i in range(span.count):
-            if <Py_ssize_t>span.at[i].symbol >= self.count:
-                raise IndexError(span.at[i].symbol)
-        with nogil, cython.boundscheck(False):
-            for i in range(span.count):
-                out[i] = <int8_t>self.add(span.at[i].symbol, llrint(span.at[i].price * 1e9))
-        return 0
-
-    def agree(self, ticks, const int16_t[::1] sentiments, int bullish, int bearish,
-              int8_t[::1] out):
-        """The averages' signal where the sentiment agrees with it, else 0."""
-        cdef tick_span span = span_of(ticks)
-        cdef Py_ssize_t i
-        cdef int sentiment
-        self.fill(span, out)
-        if sentiments.shape[0] < span.count:
-            raise ValueError("sentiments are shorter than ticks")
-        with nogil, cython.boundscheck(False):
-            for i in range(span.count):
-                sentiment = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
-                out[i] = out[i] if out[i] == sentiment else 0
-
-
 cdef class OrderGate:
     """Decides which signals become orders, from one strategy's positions and unanswered orders.
 
@@ -377,15 +290,22 @@ def record_latency(uint64_t[::1] buckets, int64_t value_ns, uint64_t count=1):
     add_latency(buckets, value_ns, count)
 
 
+cdef enum:
+    AGES_STEP = 64
+
+
 def record_ages(uint64_t[::1] buckets, ticks, int64_t now_ns):
-    """Add every tick's age since its receipt, to the microsecond."""
+    """Add every tick's age since its receipt, to the microsecond; receipts are in order."""
     cdef tick_span span = span_of(ticks)
     cdef Py_ssize_t i = 0, j
-    cdef uint32_t now_us = <uint32_t>(now_ns // 1000)
+    cdef uint32_t now_us = <uint32_t>(now_ns // 1000), recv_us
     while i < span.count:
+        recv_us = span.at[i].recv_us
         j = i + 1
-        while j < span.count and span.at[j].recv_us == span.at[i].recv_us:
+        # Many are received together: those between two of one time have that time, too.
+        while j + AGES_STEP <= span.count and span.at[j + AGES_STEP - 1].recv_us == recv_us:
+            j += AGES_STEP
+        while j < span.count and span.at[j].recv_us == recv_us:
             j += 1
-        add_latency(
-            buckets, <int64_t><uint32_t>(now_us - span.at[i].recv_us) * 1000, j - i)
+        add_latency(buckets, <int64_t><uint32_t>(now_us - recv_us) * 1000, j - i)
         i = j

@@ -14,12 +14,15 @@ cdef class TickReader(RingView):
         self.gap = self.copied = self.copied_gap = self.last_seq = 0
 
     cdef uint64_t follow(self, const tick_record *at, uint64_t position,
-                         uint64_t count) noexcept nogil:
-        """Check ``count`` records, the first at ring position ``position``; return how many fit."""
+                         uint64_t count, bint in_sequence) noexcept nogil:
+        """Check ``count`` records, the first at ring position ``position``; return how many fit.
+
+        ``in_sequence``: they have their seals, and sequences without a gap.
+        """
         cdef uint64_t i, gap, last_gap = self.gap
         self.copied = position + count
         self.copied_gap = last_gap
-        if not misfit(at, count, position + last_gap):
+        if in_sequence:
             return count
         # The source has left out sequences, or there is damage.
         for i in range(count):
@@ -95,6 +98,7 @@ cdef class TickReader(RingView):
         """
         cdef tick_ring *ring = self.ring
         cdef uint64_t ahead, start, count, claimed, fits
+        cdef bint in_sequence = True
         cdef tick_span room = span_of(out, PyBUF_WRITABLE)
         cdef tick_record *to = <tick_record *>room.at
         while True:
@@ -102,11 +106,12 @@ cdef class TickReader(RingView):
             start = self.cursor & self.mask
             count = min(ahead, <uint64_t>room.count, self.capacity - start)
             if count and ahead <= self.capacity:
-                memcpy(to, &ring.record[start], count * sizeof(tick_record))
+                in_sequence = not copy_records(
+                    to, &ring.record[start], count, self.cursor + self.gap)
             fence_acquire()
             claimed = load_relaxed(ring.claimed)
             if claimed <= self.cursor + self.capacity:
-                fits = self.follow(to, self.cursor, count) if count else 0
+                fits = self.follow(to, self.cursor, count, in_sequence) if count else 0
                 if fits < count:
                     self.refuse(self.cursor + fits)
                 if count:

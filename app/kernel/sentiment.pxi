@@ -56,16 +56,29 @@ def join_sentiment(ticks, events, Py_ssize_t next_event, int16_t[::1] latest, in
     event.
     """
     cdef tick_span span = span_of(ticks), ahead = span_of(events)
-    cdef Py_ssize_t i, k = next_event
+    cdef Py_ssize_t i, k = next_event, symbols = latest.shape[0]
+    cdef uint64_t symbol = 0
+    cdef int64_t next_ns
     if out.shape[0] < span.count:
         raise ValueError("out is shorter than ticks")
     if next_event < 0:
         raise IndexError(next_event)
-    with nogil:
+    with nogil, cython.boundscheck(False):
+        next_ns = ahead.at[k].event_ns if k < ahead.count else INT64_MAX
         for i in range(span.count):
-            while (k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns
-                    and ahead.at[k].seq <= span.at[i].seq):
-                latest[ahead.at[k].symbol] = <int16_t>ahead.at[k].price
-                k += 1
+            if span.at[i].event_ns >= next_ns:
+                while (k < ahead.count and ahead.at[k].event_ns <= span.at[i].event_ns
+                        and ahead.at[k].seq <= span.at[i].seq):
+                    symbol = ahead.at[k].symbol
+                    if symbol >= <uint64_t>symbols:
+                        break
+                    latest[symbol] = <int16_t>ahead.at[k].price
+                    k += 1
+                next_ns = ahead.at[k].event_ns if k < ahead.count else INT64_MAX
+            symbol = max(symbol, span.at[i].symbol)
+            if symbol >= <uint64_t>symbols:
+                break
             out[i] = latest[span.at[i].symbol]
+    if symbol >= <uint64_t>symbols and span.count:
+        raise IndexError(symbol)
     return k

@@ -61,6 +61,26 @@ class TestBatchLoops:
             point = MarketDataPoint(0, str(tick["symbol"]), float(tick["price"]))
             assert names[plain.on_tick(point)] == signal
 
+    @pytest.mark.parametrize("large_at", [0, 1, 7, 25])
+    def test_averages_stay_exact_from_the_first_price_that_needs_more_bits(
+        self, kernel: Any, large_at: int
+    ) -> None:
+        rng = np.random.default_rng(large_at)
+        prices = np.round(rng.normal(100, 1, 60), 2)
+        prices[large_at] = 9e9  # 20 of them, times 5, are beyond 64 bits
+        ticks = records(*((0, i % 2, price) for i, price in enumerate(prices)))
+        out = np.zeros(60, np.int8)
+        averages = kernel.CrossAverage(2, 5, 20)
+        averages.signals(ticks[:20], out)
+        averages.signals(ticks[20:], out[20:])
+        plain, names = WindowedMovingAverageStrategy(5, 20), {"BUY": 1, "SELL": -1, "HOLD": 0}
+        expected = [
+            names[plain.on_tick(MarketDataPoint(0, str(tick["symbol"]), float(tick["price"])))]
+            for tick in ticks
+        ]
+        assert out.tolist() == expected
+        assert {1, -1} <= set(expected)
+
     def test_a_flat_price_never_trades(self, kernel: Any) -> None:
         out = np.ones(100, np.int8)
         kernel.CrossAverage(1, 3, 7).signals(records(*[(0, 0, 0.1)] * 100), out)
@@ -144,6 +164,9 @@ class TestBatchLoops:
             kernel.CrossAverage(3, 1, 2).signals(ticks, out)
         with pytest.raises(IndexError):
             kernel.join_sentiment(ticks, ticks[:0], 0, np.zeros(3, np.int16), np.zeros(1, np.int16))
+        known = records((0, 0, 1.0))
+        with pytest.raises(IndexError):
+            kernel.join_sentiment(known, ticks, 0, np.zeros(3, np.int16), np.zeros(1, np.int16))
         with pytest.raises(IndexError):
             _gate(kernel).intents(ticks, np.ones(1, np.int8), 0)
 
@@ -174,6 +197,17 @@ class TestBatchLoops:
         expected = np.zeros(4000, np.uint64)
         kernel.record_latency(expected, 2000, 2)
         kernel.record_latency(expected, 1000)
+        assert buckets.tolist() == expected.tolist()
+
+    @pytest.mark.parametrize("together", [1, 63, 64, 65, 128, 200])
+    def test_ages_of_ticks_received_together(self, kernel: Any, together: int) -> None:
+        counts = [2, together, 1, together, together]
+        ticks = records(*[(0, 0, 1.0)] * sum(counts))
+        ticks["recv_us"] = np.repeat(np.arange(5) * 10, counts)
+        buckets, expected = np.zeros(4000, np.uint64), np.zeros(4000, np.uint64)
+        kernel.record_ages(buckets, ticks, 50_000)
+        for i, count in enumerate(counts):
+            kernel.record_latency(expected, 50_000 - i * 10_000, count)
         assert buckets.tolist() == expected.tolist()
 
 

@@ -1,0 +1,141 @@
+# The built-in strategy's signal: short and long moving averages of every symbol.
+
+cdef struct averages:
+    # The difference: the sum of the short window times ``long_ticks``, less that of the long one
+    # times ``short_ticks``; its sign is the signal.  Its halves are apart, because one store of both
+    # makes the CPU wait when the next tick of the symbol reads them.
+    uint64_t low
+    Py_ssize_t at       # where the next price goes
+    Py_ssize_t leaving  # index of the price that then leaves the short window
+    Py_ssize_t missing  # ticks until the long window is full
+    int64_t high        # only of wide ones; else all of the difference is in ``low``
+
+
+cdef inline int step(averages *own, int64_t *window, Py_ssize_t long_ticks,
+                     int64_t price) noexcept nogil:
+    """The price into its window; returns whether the long window is full now."""
+    cdef Py_ssize_t at = own.at, leaving = own.leaving
+    window[at] = price
+    own.at = at + 1 if at + 1 < long_ticks else 0
+    own.leaving = leaving + 1 if leaving + 1 < long_ticks else 0
+    if own.missing > 1:
+        own.missing -= 1
+        return False
+    return True
+
+
+cdef inline int add(averages *own, int64_t *window, Py_ssize_t short_ticks, Py_ssize_t long_ticks,
+                    int64_t price) noexcept nogil:
+    """+1: short above long; -1: below; 0: equal, or the long window is not full."""
+    # Unsigned: a product may leave 64 bits, the difference is back in them.
+    cdef uint64_t low = (own.low + <uint64_t>(price - window[own.leaving]) * <uint64_t>long_ticks
+                         - <uint64_t>(price - window[own.at]) * <uint64_t>short_ticks)
+    own.low = low
+    return step(own, window, long_ticks, price) * ((<int64_t>low > 0) - (<int64_t>low < 0))
+
+
+cdef inline int add_wide(averages *own, int64_t *window, Py_ssize_t short_ticks,
+                         Py_ssize_t long_ticks, int64_t price) noexcept nogil:
+    """As :func:`add`, in 128 bits."""
+    # Prices are below 2**63, so the difference of two fits, and its product is one instruction.
+    cdef int128 change = (<int128>(price - window[own.leaving]) * long_ticks
+                          - <int128>(price - window[own.at]) * short_ticks)
+    cdef uint64_t low = own.low + <uint64_t>change
+    cdef int64_t high = own.high + <int64_t>(change >> 64) + (low < <uint64_t>change)
+    own.low, own.high = low, high
+    if not step(own, window, long_ticks, price):
+        return 0
+    return 1 - 2 * (high < 0) if high | <int64_t>low else 0
+
+
+cdef class CrossAverage:
+    """Short and long moving average of every symbol, exact: prices are int64 in units of 1e-9.
+
+    The difference of two averages has 64 bits up to the first price that could take more, and 128
+    from there on: up to 92 million currency units with windows of 5 and 20 ticks.
+    """
+    cdef int64_t *window
+    cdef averages *of_symbol
+    cdef uint64_t narrow_max  # the largest price whose sums, times a window, fit 64 bits
+    cdef bint wide
+    cdef readonly Py_ssize_t count, short_ticks, long_ticks
+
+    def __cinit__(self, Py_ssize_t count, Py_ssize_t short_ticks, Py_ssize_t long_ticks):
+        if not 0 < short_ticks < long_ticks:
+            raise ValueError(f"short window {short_ticks} must be above 0, below {long_ticks}")
+        if count < 0 or long_ticks > (<Py_ssize_t>1 << 40) // (count + 1):
+            raise MemoryError(f"{count} windows of {long_ticks} ticks")
+        self.count, self.short_ticks, self.long_ticks = count, short_ticks, long_ticks
+        # Zeros: subtracting them while a window fills changes no sum.
+        self.window = <int64_t *>calloc(count * long_ticks + 1, sizeof(int64_t))
+        self.of_symbol = <averages *>calloc(count + 1, sizeof(averages))
+        if self.window == NULL or self.of_symbol == NULL:
+            raise MemoryError
+        for i in range(count):
+            self.of_symbol[i].leaving = long_ticks - short_ticks
+            self.of_symbol[i].missing = long_ticks
+        # Each of the two products is at most short_ticks * long_ticks prices.
+        self.narrow_max = <uint64_t>INT64_MAX // <uint64_t>long_ticks // <uint64_t>short_ticks
+
+    def __dealloc__(self):
+        free(self.window)
+        free(self.of_symbol)
+
+    cdef void widen(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            self.of_symbol[i].high = -(<int64_t>self.of_symbol[i].low < 0)
+        self.wide = True
+
+    def signals(self, ticks, int8_t[::1] out):
+        """The moving averages' signal for each tick."""
+        self.fill(span_of(ticks), out)
+
+    cdef int fill(self, tick_span span, int8_t[::1] out) except -1:
+        cdef Py_ssize_t i, symbol, done = 0
+        if out.shape[0] < span.count:
+            raise ValueError("out is shorter than ticks")
+        for i in range(span.count):
+            if <Py_ssize_t>span.at[i].symbol >= self.count:
+                raise IndexError(span.at[i].symbol)
+        with nogil, cython.boundscheck(False):
+            if not self.wide:
+                done = self.fill_narrow(span, &out[0])
+            for i in range(done, span.count):
+                symbol = span.at[i].symbol
+                out[i] = <int8_t>add_wide(
+                    &self.of_symbol[symbol], self.window + symbol * self.long_ticks,
+                    self.short_ticks, self.long_ticks, llrint(span.at[i].price * 1e9))
+        return 0
+
+    cdef Py_ssize_t fill_narrow(self, tick_span span, int8_t *out) noexcept nogil:
+        """Up to the first price that is too large; returns its index."""
+        # In registers: a store into a window might change what ``self`` has.
+        cdef Py_ssize_t i, symbol, count = self.long_ticks, short_ticks = self.short_ticks
+        cdef uint64_t narrow_max = self.narrow_max
+        cdef averages *of_symbol = self.of_symbol
+        cdef int64_t *window = self.window
+        cdef int64_t price
+        for i in range(span.count):
+            price = llrint(span.at[i].price * 1e9)
+            if <uint64_t>price > narrow_max:
+                self.widen()
+                return i
+            symbol = span.at[i].symbol
+            out[i] = <int8_t>add(
+                &of_symbol[symbol], window + symbol * count, short_ticks, count, price)
+        return span.count
+
+    def agree(self, ticks, const int16_t[::1] sentiments, int bullish, int bearish,
+              int8_t[::1] out):
+        """The averages' signal where the sentiment agrees with it, else 0."""
+        cdef tick_span span = span_of(ticks)
+        cdef Py_ssize_t i
+        cdef int sentiment
+        self.fill(span, out)
+        if sentiments.shape[0] < span.count:
+            raise ValueError("sentiments are shorter than ticks")
+        with nogil, cython.boundscheck(False):
+            for i in range(span.count):
+                sentiment = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
+                out[i] = out[i] if out[i] == sentiment else 0
