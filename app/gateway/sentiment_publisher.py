@@ -21,6 +21,8 @@ AHEAD_TICKS: Final = 64 * BLOCK_TICKS
 assert AHEAD_TICKS % BLOCK_TICKS == 0
 SEND_BYTES_MAX: Final = 1 << 18
 """Limit of what is sent to one subscriber before the others get their turn."""
+PIECE_BYTES: Final = 1 << 16
+"""Blocks are sent together up to about this size."""
 
 
 class SentimentPublisher:
@@ -43,6 +45,9 @@ class SentimentPublisher:
         self.position = 0
         self._ahead = self._ahead_of(0)
         self._caught_up: set[Subscriber] = set()
+        # The latest piece, made once: most subscribers are at the same place.
+        self._piece_of: tuple[int, int, bool] | None = None
+        self._piece = b"", 0, 0
 
     def _ahead_of(self, position: int) -> int:
         ahead = (position + AHEAD_TICKS) // BLOCK_TICKS * BLOCK_TICKS
@@ -113,17 +118,28 @@ class SentimentPublisher:
             budget -= self._fill(subscriber)
 
     def _fill(self, subscriber: Subscriber) -> int:
-        """Queue the sentiment up to the next mark; returns its size in bytes."""
-        stop = min(self._limit(subscriber), (subscriber.next_seq // BLOCK_TICKS + 1) * BLOCK_TICKS)
-        if subscriber.resuming:
-            data = self._feed.marked_sentiments(subscriber.next_seq, stop)
-            data += encode_mark("SEQ", stop)
-        else:
-            data = self._feed.sentiments(subscriber.next_seq, stop)
-        subscriber.next_seq = stop
+        """Queue the next piece of the stream; returns its size in bytes."""
+        key = subscriber.next_seq, self._limit(subscriber), subscriber.resuming
+        if self._piece_of != key:
+            self._piece_of, self._piece = key, self._make_piece(*key)
+        data, subscriber.next_seq, size = self._piece
         subscriber.queue(data)
-        # Charge something for ticks without sentiment: looking at them takes time, too.
-        return len(data) + 64
+        return size
+
+    def _make_piece(self, first: int, limit: int, resuming: bool) -> tuple[bytes, int, int]:
+        """Blocks from ``first`` on: their bytes, the tick that follows, and what they count for."""
+        blocks: list[bytes] = []
+        size, seq = 0, first
+        while seq < limit and size < PIECE_BYTES:
+            stop = min(limit, (seq // BLOCK_TICKS + 1) * BLOCK_TICKS)
+            if resuming:
+                blocks.append(self._feed.marked_sentiments(seq, stop) + encode_mark("SEQ", stop))
+            else:
+                blocks.append(self._feed.sentiments(seq, stop))
+            # Charge something for ticks without sentiment: looking at them takes time, too.
+            size += len(blocks[-1]) + 64
+            seq = stop
+        return b"".join(blocks), seq, size
 
     def _finish(self, subscriber: Subscriber) -> None:
         if subscriber.resuming:

@@ -48,6 +48,14 @@ cdef inline int add_wide(averages *own, int64_t *window, Py_ssize_t short_ticks,
     return 1 - 2 * (high < 0) if high | <int64_t>low else 0
 
 
+cdef inline int8_t agreed(int signal, const int16_t *moods, Py_ssize_t at, int bullish,
+                          int bearish) noexcept nogil:
+    """The signal, or 0 if the sentiment there does not agree; without any, the signal."""
+    if moods == NULL or signal == (moods[at] > bullish) - (0 <= moods[at] < bearish):
+        return <int8_t>signal
+    return 0
+
+
 cdef class CrossAverage:
     """Short and long moving average of every symbol, exact: prices are int64 in units of 1e-9.
 
@@ -89,53 +97,61 @@ cdef class CrossAverage:
 
     def signals(self, ticks, int8_t[::1] out):
         """The moving averages' signal for each tick."""
-        self.fill(span_of(ticks), out)
-
-    cdef int fill(self, tick_span span, int8_t[::1] out) except -1:
-        cdef Py_ssize_t i, symbol, done = 0
-        if out.shape[0] < span.count:
-            raise ValueError("out is shorter than ticks")
-        for i in range(span.count):
-            if <Py_ssize_t>span.at[i].symbol >= self.count:
-                raise IndexError(span.at[i].symbol)
-        with nogil, cython.boundscheck(False):
-            if not self.wide:
-                done = self.fill_narrow(span, &out[0])
-            for i in range(done, span.count):
-                symbol = span.at[i].symbol
-                out[i] = <int8_t>add_wide(
-                    &self.of_symbol[symbol], self.window + symbol * self.long_ticks,
-                    self.short_ticks, self.long_ticks, llrint(span.at[i].price * 1e9))
-        return 0
-
-    cdef Py_ssize_t fill_narrow(self, tick_span span, int8_t *out) noexcept nogil:
-        """Up to the first price that is too large; returns its index."""
-        # In registers: a store into a window might change what ``self`` has.
-        cdef Py_ssize_t i, symbol, count = self.long_ticks, short_ticks = self.short_ticks
-        cdef uint64_t narrow_max = self.narrow_max
-        cdef averages *of_symbol = self.of_symbol
-        cdef int64_t *window = self.window
-        cdef int64_t price
-        for i in range(span.count):
-            price = llrint(span.at[i].price * 1e9)
-            if <uint64_t>price > narrow_max:
-                self.widen()
-                return i
-            symbol = span.at[i].symbol
-            out[i] = <int8_t>add(
-                &of_symbol[symbol], window + symbol * count, short_ticks, count, price)
-        return span.count
+        self.fill(span_of(ticks), NULL, 0, 0, out)
 
     def agree(self, ticks, const int16_t[::1] sentiments, int bullish, int bearish,
               int8_t[::1] out):
         """The averages' signal where the sentiment agrees with it, else 0."""
         cdef tick_span span = span_of(ticks)
-        cdef Py_ssize_t i
-        cdef int sentiment
-        self.fill(span, out)
         if sentiments.shape[0] < span.count:
             raise ValueError("sentiments are shorter than ticks")
+        if span.count:
+            self.fill(span, &sentiments[0], bullish, bearish, out)
+
+    cdef int fill(self, tick_span span, const int16_t *moods, int bullish, int bearish,
+                  int8_t[::1] out) except -1:
+        """Without ``moods``, the averages' signal counts alone."""
+        cdef Py_ssize_t done = 0, symbol
+        cdef int signal
+        if out.shape[0] < span.count:
+            raise ValueError("out is shorter than ticks")
         with nogil, cython.boundscheck(False):
-            for i in range(span.count):
-                sentiment = (sentiments[i] > bullish) - (0 <= sentiments[i] < bearish)
-                out[i] = out[i] if out[i] == sentiment else 0
+            if not self.wide:
+                done = self.fill_narrow(span, moods, bullish, bearish, &out[0])
+            if self.wide:
+                while done < span.count:
+                    symbol = span.at[done].symbol
+                    if symbol >= self.count:
+                        break
+                    signal = add_wide(
+                        &self.of_symbol[symbol], self.window + symbol * self.long_ticks,
+                        self.short_ticks, self.long_ticks, llrint(span.at[done].price * 1e9))
+                    out[done] = agreed(signal, moods, done, bullish, bearish)
+                    done += 1
+        if done < span.count:
+            raise IndexError(span.at[done].symbol)
+        return 0
+
+    cdef Py_ssize_t fill_narrow(self, tick_span span, const int16_t *moods, int bullish,
+                                int bearish, int8_t *out) noexcept nogil:
+        """Stops at an unknown symbol, and at a price that needs more bits; returns the index."""
+        # In registers: a store into a window might change what ``self`` has.
+        cdef Py_ssize_t i, symbol, symbols = self.count
+        cdef Py_ssize_t short_ticks = self.short_ticks, long_ticks = self.long_ticks
+        cdef uint64_t narrow_max = self.narrow_max
+        cdef averages *of_symbol = self.of_symbol
+        cdef int64_t *window = self.window
+        cdef int64_t price
+        cdef int signal
+        for i in range(span.count):
+            symbol = span.at[i].symbol
+            if symbol >= symbols:
+                return i
+            price = llrint(span.at[i].price * 1e9)
+            if <uint64_t>price > narrow_max:
+                self.widen()
+                return i
+            signal = add(
+                &of_symbol[symbol], window + symbol * long_ticks, short_ticks, long_ticks, price)
+            out[i] = agreed(signal, moods, i, bullish, bearish)
+        return span.count

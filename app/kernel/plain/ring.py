@@ -33,7 +33,7 @@ from app.kernel.plain.parse import (
 from app.kernel.plain.trace import BatchTimes
 
 LOSSLESS: Final = 1
-BURST_TICKS: Final = 2048
+BURST_TICKS: Final = 8192
 DAMAGED: Final = 7
 """Instead of a reason to stop: the header holds what this writer has not written."""
 

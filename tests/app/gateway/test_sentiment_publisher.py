@@ -1,5 +1,6 @@
 """The sentiment port: plain clients, and clients that resume and are ahead of the prices."""
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -70,6 +71,34 @@ class TestSentiment:
         if seq < COUNT:
             expected += feed.marked_sentiments(seq, COUNT) + b"SEQ|300*"
         assert data == expected + b"END|300*"
+
+    def test_each_client_gets_its_own_part_of_what_is_made_once(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two from the start, one from a later tick, one without marks, in pieces of few blocks."""
+        monkeypatch.setattr(sentiment_publisher, "BLOCK_TICKS", 16)
+        monkeypatch.setattr(sentiment_publisher, "PIECE_BYTES", 300)
+        feed = make_feed(path, sentiment_every_ticks=2)
+        settings = make_settings(pace="2000/s", sentiment_subscribers=4)
+        starts = (0, 0, 133)
+        with (
+            running(feed, settings) as gateway,
+            contextlib.ExitStack() as clients,
+            WireClient(gateway.price_port),
+        ):
+            resuming = [
+                clients.enter_context(WireClient(gateway.sentiment_port, b"RESUME|%d*" % seq))
+                for seq in starts
+            ]
+            plain = clients.enter_context(WireClient(gateway.sentiment_port))
+            assert plain.read_to_end() == feed.sentiments(0, COUNT)
+            for seq, client in zip(starts, resuming, strict=True):
+                expected = feed.sentiment_snapshot(seq) + feed.sentiments(seq, COUNT)
+                data = client.read_to_end()
+                marks = re.findall(rb"SEQ\|(\d+)\*", data)
+                assert re.sub(rb"(SEQ|END)\|\d+\*", b"", data) == expected
+                assert marks == sorted(marks, key=int)
+                assert marks[-1] == b"%d" % COUNT
 
     @pytest.mark.parametrize("first", [0, 1, 5000, 6001])
     def test_join_by_the_marks_is_the_rule(self, tmp_path: Path, first: int) -> None:
