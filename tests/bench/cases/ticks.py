@@ -63,7 +63,7 @@ def throughput() -> Comparison:
     zmq = f"pyzmq{version_of('pyzmq')} PUSH/PULL"
     iceoryx = f"iceoryx2{version_of('iceoryx2')} publish/subscribe"
     queue = "multiprocessing.Queue"
-    more = [(n, f"{STACK}, {n} strategies") for n in (2, 4, 8)]
+    more = [(n, f"{STACK}, {n} strategies") for n in (4, 8)]
     return Comparison(
         name="throughput",
         title="Lossless throughput, gateway to strategy",
