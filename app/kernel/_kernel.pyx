@@ -253,12 +253,11 @@ cdef inline Py_ssize_t next_signal(const int8_t[::1] signals, Py_ssize_t i) noex
 
 
 include "parse.pxi"
-include "sentiment.pxi"
+include "signals.pxi"
 include "book.pxi"
 include "trace.pxi"
 include "order_frames.pxi"
 include "ring.pxi"
 include "reader.pxi"
-include "averages.pxi"
 include "loops.pxi"
 include "equity.pxi"

@@ -6,11 +6,10 @@ run output folder): a commit costs what ``fdatasync`` costs on that file system.
 """
 
 import argparse
-import json
+import contextlib
 import os
 import selectors
 import socket
-import socketserver
 import statistics
 import tempfile
 import time
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench.peers import classroom as classroom_peer
+from tests.bench.peers import least_store
 from tests.bench.subjects import floor
 from tests.support.orders.process import OrderManagerProcess
 from tests.support.paths import ROOT
@@ -63,10 +64,38 @@ def _percentiles(times_ns: list[int], name: str) -> Figures:
     return figures | {f"{name}_us_max": ordered[-1] / 1e3}
 
 
-def pipelined(folder: Path, clients: int, orders: int, window: int = 4096) -> Figures:
-    """Durable ACKs per second with ``window`` orders in flight, over ``clients`` connections."""
-    per_client, in_flight = orders // clients, max(window // clients, 16)
+@contextmanager
+def least_server(folder: Path, synchronous: str = "FULL") -> Iterator[tuple[int, int]]:
+    """The minimum with the same store, on the server's CPU; yields its port and process id."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        # Before this thread has the client's CPU, which the child would inherit.
+        child = _fork(lambda: least_store.serve(listener, Path(scratch), synchronous))
+        listener.close()
+        try:
+            with on_client_cpu():
+                yield port, child
+        finally:
+            os.waitpid(child, 0)
+
+
+def pipelined(folder: Path, clients: int, orders: int) -> Figures:
+    """Durable ACKs per second, over ``clients`` connections."""
     with server(folder) as manager:
+        return _pipelined(manager.port, clients, orders)
+
+
+def least_pipelined(folder: Path, orders: int) -> Figures:
+    """The same from the least server, of one client."""
+    with least_server(folder) as (port, _):
+        return _pipelined(port, 1, orders)
+
+
+def _pipelined(port: int, clients: int, orders: int, window: int = 4096) -> Figures:
+    """With ``window`` orders in flight."""
+    per_client, in_flight = orders // clients, max(window // clients, 16)
+    with contextlib.ExitStack() as opened:
         selector = selectors.DefaultSelector()
         states = []
         for index in range(clients):
@@ -75,7 +104,7 @@ def pipelined(folder: Path, clients: int, orders: int, window: int = 4096) -> Fi
                 b"".join(frames[start : start + in_flight // 2])
                 for start in range(0, per_client, in_flight // 2)
             ]
-            sock = socket.create_connection(("127.0.0.1", manager.port))
+            sock = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             states.append(_Pipe(sock, chunks, in_flight // 2, per_client))
             selector.register(sock, selectors.EVENT_READ, states[-1])
@@ -93,7 +122,6 @@ def pipelined(folder: Path, clients: int, orders: int, window: int = 4096) -> Fi
         seconds = (time.perf_counter_ns() - start_ns) / 1e9
         for pipe in states:
             assert pipe.rejected == 0, f"{pipe.rejected} orders were not acknowledged"
-            pipe.sock.close()
         selector.close()
     return {"acks_per_s": clients * per_client / seconds, "seconds": seconds}
 
@@ -136,6 +164,23 @@ def latency(folder: Path, orders: int, synchronous: str = "FULL") -> Figures:
     ):
         times_ns = [_ask_ns(client.sock, order_frame(n, "c")) for n in range(orders)]
     return _percentiles(times_ns[orders // 10 :], "order_to_ack")
+
+
+def cpu_one_at_a_time(port: int, pid: int, orders: int) -> float:
+    """Microseconds of the server's processor for an order, one in flight."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number in range(orders):
+            if number == orders // 10:
+                before_ns = _cpu_ns(pid)
+            _ask_ns(sock, order_frame(number, "c"))
+        return (_cpu_ns(pid) - before_ns) / (orders - orders // 10) / 1e3
+
+
+def _cpu_ns(pid: int) -> int:
+    """Of all its threads, from the scheduler."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
 def _ask_ns(sock: socket.socket, frame: bytes) -> int:
@@ -196,34 +241,12 @@ def _fork(body: Callable[[], None]) -> int:
     return child
 
 
-class _ClassroomHandler(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        """Log and answer one order, as the order manager does; store nothing."""
-        data = b""
-        while not data.endswith(b"*"):
-            data += self.request.recv(4096)
-        order = json.loads(data[:-1])
-        print(
-            f"Received Order {order['id']}: {order['side']} {order['qty']} {order['symbol']} "
-            f"@ {order['price']:.2f}",
-            file=self.server.log,  # type: ignore[attr-defined]
-            flush=True,
-        )
-        self.wfile.write(json.dumps({"ok": True, "order": order}).encode() + b"*")
-
-
-class _ClassroomServer(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    request_queue_size = 128
-
-
 def classroom(folder: Path, orders: int = 2000) -> Figures:
     """The classroom design: a threading ``socketserver``, one connection per order, no store."""
     with (
         tempfile.TemporaryFile("w", dir=folder) as log,
-        _ClassroomServer(("127.0.0.1", 0), _ClassroomHandler) as listener,
+        classroom_peer.OrderServer(log) as listener,
     ):
-        listener.log = log  # type: ignore[attr-defined]
 
         def serve() -> None:
             for _ in range(orders):
@@ -271,17 +294,20 @@ def idle_connections(folder: Path, total: int, busy: int, orders: int) -> Figure
 def main(argv: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("parts", nargs="*", help="pipelined, latency, connections; default: all")
+    every = {"pipelined", "latency", "cpu", "connections"}
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(sorted(every))}; default: all")
     parser.add_argument("--folder", type=Path, default=ROOT / "data" / "out")
     parser.add_argument("--orders", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(argv)
     options.folder.mkdir(parents=True, exist_ok=True)
-    parts = set(options.parts) or {"pipelined", "latency", "connections"}
+    parts = set(options.parts) or every
     if "pipelined" in parts:
         _print_pipelined(options.folder, options.orders, options.rounds)
     if "latency" in parts:
         _print_latency(options.folder, options.rounds)
+    if "cpu" in parts:
+        _print_cpu(options.folder, options.rounds)
     if "connections" in parts:
         _print_connections(options.folder)
     return 0
@@ -291,6 +317,7 @@ def _print_pipelined(folder: Path, orders: int, rounds: int) -> None:
     subjects: dict[str, Callable[[], Figures]] = {
         "1 client": lambda: pipelined(folder, 1, orders),
         "100 clients": lambda: pipelined(folder, 100, orders),
+        "least with this store": lambda: least_pipelined(folder, orders),
         "one connection per order": lambda: connection_per_order(folder),
         "classroom, not durable": lambda: classroom(folder),
     }
@@ -325,6 +352,21 @@ def _print_latency(folder: Path, rounds: int) -> None:
             )
         print(f"{synchronous:6} median {statistics.median(ratios):.2f} x the floor")
     print(f"Python echo p50 {python_echo()['python_echo_us_p50']:.1f} us")
+
+
+def _print_cpu(folder: Path, rounds: int) -> None:
+    for synchronous in ("FULL", "NORMAL"):
+        ours, least = [], []
+        for _ in range(rounds):
+            with server(folder, order_store_synchronous=synchronous) as manager:
+                ours.append(cpu_one_at_a_time(manager.port, manager.process.pid, 6000))
+            with least_server(folder, synchronous) as (port, pid):
+                least.append(cpu_one_at_a_time(port, pid, 6000))
+        ratio = statistics.median(a / b for a, b in zip(ours, least, strict=True))
+        print(
+            f"{synchronous:6} CPU an order, one at a time: {statistics.median(ours):.0f} us; least "
+            f"with this store {statistics.median(least):.0f} us; {ratio:.2f} x"
+        )
 
 
 def _print_connections(folder: Path) -> None:

@@ -13,7 +13,7 @@ import socketserver
 import threading
 import time
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -94,6 +94,8 @@ def _strategy(link: Link, memory: SharedMemory, lock: Any, count: int) -> tuple[
 
 
 class _Handler(socketserver.StreamRequestHandler):
+    server: "OrderServer"
+
     def handle(self) -> None:
         """Answer one order; an empty one stops the server."""
         text = b""
@@ -103,16 +105,25 @@ class _Handler(socketserver.StreamRequestHandler):
             threading.Thread(target=self.server.shutdown).start()
             return
         order = json.loads(text[:-1])
+        if self.server.log is not None:
+            what = f"{order['side']} {order['qty']} {order['symbol']} @ {order['price']:.2f}"
+            print(f"Received Order {order['id']}: {what}", file=self.server.log, flush=True)
         self.wfile.write(json.dumps({"ok": True, "order": order}).encode() + b"*")
 
 
-class _OrderServer(socketserver.ThreadingTCPServer):
+class OrderServer(socketserver.ThreadingTCPServer):
+    """Answers orders, one a connection, on a free port; stores nothing."""
+
     allow_reuse_address = True
     request_queue_size = 128
 
+    def __init__(self, log: TextIO | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.log = log
+
 
 def _order_manager(link: Link) -> None:
-    with _OrderServer(("127.0.0.1", 0), _Handler) as server:
+    with OrderServer() as server:
         link.meet(server.server_address[1])
         link.meet()
         link.meet()

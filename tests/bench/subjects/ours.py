@@ -41,7 +41,7 @@ ORDER_FORM = b'{"side":"BUY","symbol":"AAPL","qty":10,"price":187.25,"id":%d,"cl
 
 
 def _rows(context: Context) -> int:
-    """More rows than the ring has places: how long its readers take counts, not how far they lag."""
+    """Many times the ring's places, so that it counts how fast its readers are, not how late."""
     return 1_000_000 if context.quick else 4_000_000
 
 

@@ -1,0 +1,79 @@
+"""The minimum in Python of an order manager with this store: its row, its commit, nothing else.
+
+It receives, counts frames, inserts the row of an order without looking at it, commits, and sends a
+constant answer.  The difference from the order manager is what orders cost: decoding, duplicates,
+checks, positions, answers, log, metrics.
+"""
+
+import os
+import select
+import socket
+from itertools import chain
+from pathlib import Path
+
+import apsw
+
+from app.model.orders import FILLED, IOC, ORDER_FIELDS, PLAIN
+from app.order_manager.store.files import preallocate_wal
+from app.order_manager.store.loading import ROWS_TOGETHER
+from app.order_manager.store.schema import PAGE_BYTES, migrate
+
+RECV_BYTES = 1 << 18
+ACK = (
+    b'{"ok":true,"order":{"id":1000,"client":"c","side":"BUY","symbol":"AAPL","qty":10,'
+    b'"price":173.20,"status":"Filled","filled_qty":10,"avg_price":173.20,"exec_ids":[1000]}}*'
+)
+_ROW = f"({','.join('?' * len(ORDER_FIELDS))})"
+_INSERT = f"INSERT INTO orders VALUES{_ROW}"
+_INSERT_MANY = f"INSERT INTO orders VALUES{','.join([_ROW] * ROWS_TOGETHER)}"
+PRICE = 173_200_000_000
+
+
+def _row(number: int) -> tuple[object, ...]:
+    at_ns = 1_790_000_000_000_000_000 + number
+    executed = (FILLED, 10, 10 * PRICE, number, 1, PRICE, 0, None, 0, 0, 0, 0, None)
+    asked = (1, "AAPL", 10, PRICE, PLAIN, IOC, "2025-10-01 09:30:00")
+    return number, 1, number, at_ns, *asked, *executed
+
+
+def _open(path: str, synchronous: str) -> apsw.Cursor:
+    connection = apsw.Connection(path)
+    connection.pragma("page_size", PAGE_BYTES)
+    connection.pragma("journal_mode", "WAL")
+    connection.pragma("synchronous", synchronous)
+    connection.pragma("wal_autocheckpoint", 0)
+    migrate(connection)
+    preallocate_wal(connection, path)
+    return connection.cursor()
+
+
+def serve(listener: socket.socket, folder: Path, synchronous: str) -> None:
+    """Answer the first client until it leaves; an epoll loop, because the order manager has one."""
+    cursor = _open(os.path.join(folder, "least.sqlite3"), synchronous)
+    cursor.execute("BEGIN IMMEDIATE")
+    peer, _ = listener.accept()
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    epoll = select.epoll()
+    epoll.register(peer.fileno(), select.EPOLLIN)
+    number = 0
+    while True:
+        epoll.poll()
+        data = peer.recv(RECV_BYTES)
+        if not data:
+            return
+        count = data.count(b"*")
+        rows = [_row(number + 1 + i) for i in range(count)]
+        number += count
+        together = count - count % ROWS_TOGETHER
+        cursor.executemany(
+            _INSERT_MANY,
+            [
+                tuple(chain.from_iterable(rows[start : start + ROWS_TOGETHER]))
+                for start in range(0, together, ROWS_TOGETHER)
+            ],
+        )
+        for row in rows[together:]:
+            cursor.execute(_INSERT, row)
+        cursor.execute("COMMIT")
+        peer.sendall(ACK * count)
+        cursor.execute("BEGIN IMMEDIATE")
