@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from tests.support.paths import ROOT
 # An example's duration says what else the machine does.
 hypothesis.settings.register_profile("stack", deadline=None)
 hypothesis.settings.load_profile("stack")
+
+# A shell starts what is to run in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

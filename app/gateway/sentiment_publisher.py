@@ -23,6 +23,9 @@ SEND_BYTES_MAX: Final = 1 << 18
 """Limit of what is sent to one subscriber before the others get their turn."""
 PIECE_BYTES: Final = 1 << 16
 """Blocks are sent together up to about this size."""
+PIECES_KEPT: Final = 8
+"""More than one turn of a subscriber takes."""
+assert PIECES_KEPT > SEND_BYTES_MAX // PIECE_BYTES
 
 
 class SentimentPublisher:
@@ -45,9 +48,8 @@ class SentimentPublisher:
         self.position = 0
         self._ahead = self._ahead_of(0)
         self._caught_up: set[Subscriber] = set()
-        # The latest piece, made once: most subscribers are at the same place.
-        self._piece_of: tuple[int, int, bool] | None = None
-        self._piece = b"", 0, 0
+        # The latest pieces: made once, since most subscribers are at about the same place.
+        self._pieces: dict[tuple[int, int, bool], tuple[bytes, int, int]] = {}
 
     def _ahead_of(self, position: int) -> int:
         ahead = (position + AHEAD_TICKS) // BLOCK_TICKS * BLOCK_TICKS
@@ -120,9 +122,11 @@ class SentimentPublisher:
     def _fill(self, subscriber: Subscriber) -> int:
         """Queue the next piece of the stream; returns its size in bytes."""
         key = subscriber.next_seq, self._limit(subscriber), subscriber.resuming
-        if self._piece_of != key:
-            self._piece_of, self._piece = key, self._make_piece(*key)
-        data, subscriber.next_seq, size = self._piece
+        if key not in self._pieces:
+            if len(self._pieces) == PIECES_KEPT:
+                del self._pieces[next(iter(self._pieces))]
+            self._pieces[key] = self._make_piece(*key)
+        data, subscriber.next_seq, size = self._pieces[key]
         subscriber.queue(data)
         return size
 

@@ -98,10 +98,11 @@ cdef class TickReader(RingView):
         """
         cdef tick_ring *ring = self.ring
         cdef uint64_t ahead, start, count, claimed, fits
-        cdef bint in_sequence = True
+        cdef bint in_sequence
         cdef tick_span room = span_of(out, PyBUF_WRITABLE)
         cdef tick_record *to = <tick_record *>room.at
         while True:
+            in_sequence = False  # unless it is copied: a damaged ``published`` may be too far ahead
             ahead = self.ahead()
             start = self.cursor & self.mask
             count = min(ahead, <uint64_t>room.count, self.capacity - start)

@@ -189,38 +189,35 @@ cdef class CrossAverage:
         cdef tick_span span = span_of(ticks)
         if sentiments.shape[0] < span.count:
             raise ValueError("sentiments are shorter than ticks")
-        if span.count:
-            self.fill(span, &sentiments[0], bullish, bearish, out)
+        self.fill(span, &sentiments[0] if span.count else NULL, bullish, bearish, out)
 
     cdef int fill(self, tick_span span, const int16_t *moods, int bullish, int bearish,
                   int8_t[::1] out) except -1:
         """Without ``moods``, the averages' signal counts alone."""
-        cdef Py_ssize_t done = 0, symbol
+        cdef Py_ssize_t i, done = 0, symbol
         cdef int signal
         if out.shape[0] < span.count:
             raise ValueError("out is shorter than ticks")
+        for i in range(span.count):
+            if <Py_ssize_t>span.at[i].symbol >= self.count:
+                raise IndexError(span.at[i].symbol)
         with nogil, cython.boundscheck(False):
             if not self.wide:
                 done = self.fill_narrow(span, moods, bullish, bearish, &out[0])
             if self.wide:
-                while done < span.count:
-                    symbol = span.at[done].symbol
-                    if symbol >= self.count:
-                        break
+                for i in range(done, span.count):
+                    symbol = span.at[i].symbol
                     signal = add_wide(
                         &self.of_symbol[symbol], self.window + symbol * self.long_ticks,
-                        self.short_ticks, self.long_ticks, llrint(span.at[done].price * 1e9))
-                    out[done] = agreed(signal, moods, done, bullish, bearish)
-                    done += 1
-        if done < span.count:
-            raise IndexError(span.at[done].symbol)
+                        self.short_ticks, self.long_ticks, llrint(span.at[i].price * 1e9))
+                    out[i] = agreed(signal, moods, i, bullish, bearish)
         return 0
 
     cdef Py_ssize_t fill_narrow(self, tick_span span, const int16_t *moods, int bullish,
                                 int bearish, int8_t *out) noexcept nogil:
-        """Stops at an unknown symbol, and at a price that needs more bits; returns the index."""
+        """Up to the first price that needs more bits; returns its index."""
         # In registers: a store into a window might change what ``self`` has.
-        cdef Py_ssize_t i, symbol, symbols = self.count
+        cdef Py_ssize_t i, symbol
         cdef Py_ssize_t short_ticks = self.short_ticks, long_ticks = self.long_ticks
         cdef uint64_t narrow_max = self.narrow_max
         cdef averages *of_symbol = self.of_symbol
@@ -229,8 +226,6 @@ cdef class CrossAverage:
         cdef int signal
         for i in range(span.count):
             symbol = span.at[i].symbol
-            if symbol >= symbols:
-                return i
             price = llrint(span.at[i].price * 1e9)
             if <uint64_t>price > narrow_max:
                 self.widen()

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import selectors
+import signal
 import socket
 import statistics
 import tempfile
@@ -77,6 +78,7 @@ def least_server(folder: Path, synchronous: str = "FULL") -> Iterator[tuple[int,
             with on_client_cpu():
                 yield port, child
         finally:
+            os.kill(child, signal.SIGKILL)  # still there if no client came
             os.waitpid(child, 0)
 
 

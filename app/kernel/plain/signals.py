@@ -158,9 +158,9 @@ class CrossAverage:
     def agree(self, ticks: Any, sentiments: Int16s, bullish: int, bearish: int, out: Int8s) -> None:
         """The averages' signal where the sentiment agrees with it, else 0."""
         count = len(records_of(ticks))
-        self.signals(ticks, out)
         if len(checked(sentiments, np.int16)) < count:
             raise ValueError("sentiments are shorter than ticks")
+        self.signals(ticks, out)
         moods, signals = sentiments[:count], out[:count]
         bears = (moods >= 0) & (moods < bearish)
         signals[signals != (moods > bullish).astype(np.int8) - bears.astype(np.int8)] = 0

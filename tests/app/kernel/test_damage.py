@@ -88,6 +88,25 @@ def test_damage_after_the_check_does_not_reach_the_reader(kernel: Any, policy: i
 
 
 @pytest.mark.parametrize("policy", [LOSSLESS, LATEST])
+def test_any_flipped_bit_of_published_shows_no_tick_twice(kernel: Any, policy: int) -> None:
+    """The reader's own buffer still has the ticks of the batch before."""
+    stack, ticks = Stack(kernel, policy), np.zeros(CAPACITY, TICK_DTYPE)
+    stack.reader.advance(stack.reader.copy(ticks))
+    stack.push(9, 10, 11, 12)
+    refused = 0
+    for bit in bits_of(HEADER["published"], 8):
+        stack.flip(bit)
+        try:
+            count = stack.reader.copy(ticks)
+            assert ticks["seq"][:count].tolist() == list(range(8, 8 + count))
+        except kernel.Damaged:
+            refused += 1
+        stack.flip(bit)
+    assert refused > 50
+    assert stack.reader.copy(ticks) == 4
+
+
+@pytest.mark.parametrize("policy", [LOSSLESS, LATEST])
 def test_ticks_after_a_gap_may_be_read_again(kernel: Any, policy: int) -> None:
     stack, ticks = Stack(kernel, policy), np.zeros(CAPACITY, TICK_DTYPE)
     stack.writer.set_next_seq(100)

@@ -27,6 +27,8 @@ _ROW = f"({','.join('?' * len(ORDER_FIELDS))})"
 _INSERT = f"INSERT INTO orders VALUES{_ROW}"
 _INSERT_MANY = f"INSERT INTO orders VALUES{','.join([_ROW] * ROWS_TOGETHER)}"
 PRICE = 173_200_000_000
+CHECKPOINT_ORDERS = 3000
+"""One at a time, as many as fill the log that the order manager starts over."""
 
 
 def _row(number: int) -> tuple[object, ...]:
@@ -36,7 +38,7 @@ def _row(number: int) -> tuple[object, ...]:
     return number, 1, number, at_ns, *asked, *executed
 
 
-def _open(path: str, synchronous: str) -> apsw.Cursor:
+def _open(path: str, synchronous: str) -> apsw.Connection:
     connection = apsw.Connection(path)
     connection.pragma("page_size", PAGE_BYTES)
     connection.pragma("journal_mode", "WAL")
@@ -44,18 +46,19 @@ def _open(path: str, synchronous: str) -> apsw.Cursor:
     connection.pragma("wal_autocheckpoint", 0)
     migrate(connection)
     preallocate_wal(connection, path)
-    return connection.cursor()
+    return connection
 
 
 def serve(listener: socket.socket, folder: Path, synchronous: str) -> None:
     """Answer the first client until it leaves; an epoll loop, because the order manager has one."""
-    cursor = _open(os.path.join(folder, "least.sqlite3"), synchronous)
+    connection = _open(os.path.join(folder, "least.sqlite3"), synchronous)
+    cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     peer, _ = listener.accept()
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     epoll = select.epoll()
     epoll.register(peer.fileno(), select.EPOLLIN)
-    number = 0
+    number = at_checkpoint = 0
     while True:
         epoll.poll()
         data = peer.recv(RECV_BYTES)
@@ -76,4 +79,7 @@ def serve(listener: socket.socket, folder: Path, synchronous: str) -> None:
             cursor.execute(_INSERT, row)
         cursor.execute("COMMIT")
         peer.sendall(ACK * count)
+        if number - at_checkpoint >= CHECKPOINT_ORDERS:
+            at_checkpoint = number
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         cursor.execute("BEGIN IMMEDIATE")
