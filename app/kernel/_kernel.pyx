@@ -96,7 +96,7 @@ cdef extern from "layout.h" nogil:
     const uint64_t STAMP_LOW
     void finish_record(tick_record *record, book_slot *slots, uint64_t seq, int64_t recv_ns,
                        uint32_t recv_us)
-    bint misfit(const tick_record *records, uint64_t count, uint64_t first_seq)
+    bint seal_broken(const tick_record *record)
     bint copy_records(tick_record *to, const tick_record *at, uint64_t count, uint64_t first_seq)
     uint64_t load_relaxed(uint64_t)
     uint64_t load_acquire(uint64_t)

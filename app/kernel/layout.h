@@ -185,18 +185,14 @@ static inline void finish_record(tick_record *record, book_slot *slots, uint64_t
     book_put(&slots[symbol], seq, event_ns, price, recv_ns);
 }
 
-/* 0 if the records have the sequences from first_seq on and valid seals. */
-__attribute__((noinline, optimize("no-tree-vectorize,unroll-loops"))) static int misfit(const tick_record *records, uint64_t count, uint64_t first_seq) {
-    uint64_t seqs = 0, seals = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        const uint64_t *word = (const uint64_t *)&records[i];
-        seqs |= word[2] ^ (first_seq + i);
-        seals |= seal_of(word[0], word[1], word[2], word[3] >> 16) ^ word[3];
-    }
-    return seqs || seals & 0xffff;
+/* Whether a record's seal is that of another content. */
+static inline int seal_broken(const tick_record *record) {
+    const uint64_t *word = (const uint64_t *)record;
+    return ((seal_of(word[0], word[1], word[2], word[3] >> 16) ^ word[3]) & 0xffff) != 0;
 }
 
-/* Copies records from shared memory; returns as misfit() does, of what has been copied. */
+/* Copies records from shared memory; 0 if what was copied has the sequences from first_seq on and valid
+ * seals. */
 __attribute__((noinline, optimize("no-tree-vectorize,unroll-loops"))) static int copy_records(
         tick_record *to, const tick_record *from, uint64_t count, uint64_t first_seq) {
     uint64_t seqs = 0, seals = 0;

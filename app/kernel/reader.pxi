@@ -27,7 +27,7 @@ cdef class TickReader(RingView):
         # The source has left out sequences, or there is damage.
         for i in range(count):
             gap = at[i].seq - (position + i)
-            if gap < last_gap or gap > load_acquire(self.ring.skipped) or misfit(&at[i], 1, at[i].seq):
+            if gap < last_gap or gap > load_acquire(self.ring.skipped) or seal_broken(&at[i]):
                 return i
             last_gap = gap
         self.copied_gap = last_gap
@@ -37,7 +37,7 @@ cdef class TickReader(RingView):
         cdef tick_record *record = &self.ring.record[position & self.mask]
         raise Damaged(
             f"tick ring: record {position} of {self.ring.published} has sequence {record.seq}, and "
-            f"its seal {'does not fit' if misfit(record, 1, record.seq) else 'fits'}")
+            f"its seal {'does not fit' if seal_broken(record) else 'fits'}")
 
     @property
     def position(self):

@@ -109,7 +109,7 @@ cdef class TickWriter(RingView):
         if self.published:
             last = &ring.record[(self.published - 1) & self.mask]
             seq = max(seq, last.seq + 1)
-            if misfit(last, 1, last.seq) or last.seq < self.published - 1:
+            if seal_broken(last) or last.seq < self.published - 1:
                 raise Damaged(f"tick ring: record {self.published - 1} does not fit to the header")
         if seq > expected or seq < self.published or self.claimed < self.published or (
                 self.claimed - self.published > self.capacity) or (

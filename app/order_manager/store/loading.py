@@ -21,14 +21,18 @@ _INSERT_MANY: Final = f"INSERT INTO orders VALUES{','.join([_ROW] * ROWS_TOGETHE
 
 
 def insert_orders(cursor: apsw.Cursor, orders: list[Order]) -> None:
-    """Insert orders, inside the caller's transaction, which an error has to end.
+    """Insert orders, inside the caller's transaction, which an error has to end."""
+    insert_rows(cursor, [order.row() for order in orders])
+
+
+def insert_rows(cursor: apsw.Cursor, rows: list[tuple[object, ...]]) -> None:
+    """As :func:`insert_orders`, the values of orders.
 
     A statement takes ROWS_TOGETHER rows, if there are so many: a fifth less time than one each.
     """
-    if len(orders) == 1:
-        cursor.execute(_INSERT, orders[0].row())
+    if len(rows) == 1:
+        cursor.execute(_INSERT, rows[0])
         return
-    rows = [order.row() for order in orders]
     rest = len(rows) % ROWS_TOGETHER
     starts = range(0, len(rows) - rest, ROWS_TOGETHER)
     cursor.executemany(

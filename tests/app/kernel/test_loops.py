@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
-from tests.support.kernel.helpers import BOTH, records, refused
+from tests.support.kernel.helpers import BOTH, records, reference_signals, refused
 
 FLAT = 2
 
@@ -52,14 +51,11 @@ class TestBatchLoops:
         self, kernel: Any, short: int, long: int
     ) -> None:
         rng = np.random.default_rng(short * 100 + long)
-        plain, names = WindowedMovingAverageStrategy(short, long), {"BUY": 1, "SELL": -1, "HOLD": 0}
         prices = np.round(rng.choice([0.1, 0.2, 0.3, 1e9, 9e9, 1e-9], 200), 9)
         ticks = records(*((0, i % 3, price) for i, price in enumerate(prices)))
         out = np.zeros(200, np.int8)
         kernel.CrossAverage(3, short, long).signals(ticks, out)
-        for tick, signal in zip(ticks, out, strict=True):
-            point = MarketDataPoint(0, str(tick["symbol"]), float(tick["price"]))
-            assert names[plain.on_tick(point)] == signal
+        assert out.tolist() == reference_signals(ticks, short, long)
 
     @pytest.mark.parametrize("large_at", [0, 1, 7, 25])
     def test_averages_stay_exact_from_the_first_price_that_needs_more_bits(
@@ -73,11 +69,7 @@ class TestBatchLoops:
         averages = kernel.CrossAverage(2, 5, 20)
         averages.signals(ticks[:20], out)
         averages.signals(ticks[20:], out[20:])
-        plain, names = WindowedMovingAverageStrategy(5, 20), {"BUY": 1, "SELL": -1, "HOLD": 0}
-        expected = [
-            names[plain.on_tick(MarketDataPoint(0, str(tick["symbol"]), float(tick["price"])))]
-            for tick in ticks
-        ]
+        expected = reference_signals(ticks, 5, 20)
         assert out.tolist() == expected
         assert {1, -1} <= set(expected)
 

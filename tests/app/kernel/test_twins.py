@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from app.kernel import _kernel
 from app.kernel.plain import kernel as plain_kernel
 from app.model.tick import TICK_DTYPE
-from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
 from tests.support.kernel.helpers import (
     LATEST,
     LOSSLESS,
@@ -22,6 +21,7 @@ from tests.support.kernel.helpers import (
     book_image,
     needs_compiled,
     padded,
+    reference_signals,
     ring_image,
 )
 
@@ -329,11 +329,7 @@ class TestBatchLoops:
             averages.signals(made[at:], out[at:])
             outs.append(out.tolist())
         assert outs[0] == outs[1]
-        plain = WindowedMovingAverageStrategy(short, short + more)
-        signals = [
-            plain.on_tick(MarketDataPoint(0, str(t["symbol"]), float(t["price"]))) for t in made
-        ]
-        assert [{"BUY": 1, "SELL": -1, "HOLD": 0}[s] for s in signals] == outs[0][: len(made)]
+        assert reference_signals(made, short, short + more) == outs[0][: len(made)]
 
     @LIMIT
     @given(

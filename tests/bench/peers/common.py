@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 
+import apsw
+
+from app.order_manager.store.files import preallocate_wal
+from app.order_manager.store.schema import PAGE_BYTES
 from tests.bench.model import RATE_PER_S, WARMUP_TICKS, Absent, Figures, percentiles_us
 from tests.bench.subjects.processes import Link, sharp_timers, sleep_until
 
@@ -32,6 +36,20 @@ ACK = (
 )  # fmt: skip
 INTERVAL_NS = 1_000_000_000 // RATE_PER_S
 START_DELAY_NS = 50_000_000
+
+
+def open_store(
+    path: str, synchronous: str, make_tables: Callable[[apsw.Connection], object]
+) -> apsw.Connection:
+    """A new SQLite file, written as the order store's is; the caller checkpoints it."""
+    connection = apsw.Connection(path)
+    connection.pragma("page_size", PAGE_BYTES)
+    connection.pragma("journal_mode", "WAL")
+    connection.pragma("synchronous", synchronous)
+    connection.pragma("wal_autocheckpoint", 0)
+    make_tables(connection)
+    preallocate_wal(connection, path)
+    return connection
 
 
 def need(module: str) -> None:

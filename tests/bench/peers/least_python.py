@@ -22,13 +22,11 @@ import numpy as np
 from app.kernel import _kernel
 from app.model.tick import TICK_DTYPE
 from app.model.wire.order_json import NewOrder
-from app.order_manager.store.files import preallocate_wal
-from app.order_manager.store.schema import PAGE_BYTES
 from app.runtime.metrics.layout import BUCKET_SLOTS
 from app.shared_memory_utils.price_book import SharedPriceBook
 from app.shared_memory_utils.tick_ring import LOSSLESS, TickRing
 from tests.bench.model import Context, Figures, Placement
-from tests.bench.peers.common import chain_figures, one_client, tcp_gateway
+from tests.bench.peers.common import chain_figures, one_client, open_store, tcp_gateway
 from tests.bench.subjects.processes import Link, Role, run_roles
 
 SYMBOLS = ["AAPL"]
@@ -102,28 +100,20 @@ def _strategy(link: Link, name: str, count: int) -> Figures:
     return chain_figures(start_ns, stamps)
 
 
-def _open_store(path: str) -> apsw.Cursor:
-    connection = apsw.Connection(path)
-    for name, value in (
-        ("page_size", PAGE_BYTES),
-        ("journal_mode", "WAL"),
-        ("synchronous", "NORMAL"),
-        ("wal_autocheckpoint", 0),
-    ):
-        connection.pragma(name, value)
+def _make_table(connection: apsw.Connection) -> None:
     connection.execute(
         "CREATE TABLE orders(order_no INTEGER PRIMARY KEY, id INTEGER, symbol TEXT, qty INTEGER, "
         "price INTEGER, at_ns INTEGER)"
     )
-    preallocate_wal(connection, path)
-    return connection.cursor()
 
 
 def _order_manager(link: Link, folder: str | None) -> None:
     """Answer each order; without a ``folder`` nothing is stored."""
     decode = msgspec.json.Decoder(NewOrder).decode
-    store = _open_store(os.path.join(folder, "orders.sqlite3")) if folder else None
-    execute = store.execute if store else None
+    execute = None
+    if folder:
+        path = os.path.join(folder, "orders.sqlite3")
+        execute = open_store(path, "NORMAL", _make_table).cursor().execute
     with one_client(link) as peer:
         link.meet()
         link.meet()

@@ -8,24 +8,20 @@ checks, positions, answers, log, metrics.
 import os
 import select
 import socket
-from itertools import chain
 from pathlib import Path
 
 import apsw
 
-from app.model.orders import FILLED, IOC, ORDER_FIELDS, PLAIN
-from app.order_manager.store.files import preallocate_wal
-from app.order_manager.store.loading import ROWS_TOGETHER
-from app.order_manager.store.schema import PAGE_BYTES, migrate
+from app.model.orders import FILLED, IOC, PLAIN
+from app.order_manager.store.loading import insert_rows
+from app.order_manager.store.schema import migrate
+from tests.bench.peers.common import open_store
 
 RECV_BYTES = 1 << 18
 ACK = (
     b'{"ok":true,"order":{"id":1000,"client":"c","side":"BUY","symbol":"AAPL","qty":10,'
     b'"price":173.20,"status":"Filled","filled_qty":10,"avg_price":173.20,"exec_ids":[1000]}}*'
 )
-_ROW = f"({','.join('?' * len(ORDER_FIELDS))})"
-_INSERT = f"INSERT INTO orders VALUES{_ROW}"
-_INSERT_MANY = f"INSERT INTO orders VALUES{','.join([_ROW] * ROWS_TOGETHER)}"
 PRICE = 173_200_000_000
 CHECKPOINT_ORDERS = 3000
 """One at a time, as many as fill the log that the order manager starts over."""
@@ -38,20 +34,9 @@ def _row(number: int) -> tuple[object, ...]:
     return number, 1, number, at_ns, *asked, *executed
 
 
-def _open(path: str, synchronous: str) -> apsw.Connection:
-    connection = apsw.Connection(path)
-    connection.pragma("page_size", PAGE_BYTES)
-    connection.pragma("journal_mode", "WAL")
-    connection.pragma("synchronous", synchronous)
-    connection.pragma("wal_autocheckpoint", 0)
-    migrate(connection)
-    preallocate_wal(connection, path)
-    return connection
-
-
 def serve(listener: socket.socket, folder: Path, synchronous: str) -> None:
     """Answer the first client until it leaves; an epoll loop, because the order manager has one."""
-    connection = _open(os.path.join(folder, "least.sqlite3"), synchronous)
+    connection = open_store(os.path.join(folder, "least.sqlite3"), synchronous, migrate)
     cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     peer, _ = listener.accept()
@@ -65,18 +50,8 @@ def serve(listener: socket.socket, folder: Path, synchronous: str) -> None:
         if not data:
             return
         count = data.count(b"*")
-        rows = [_row(number + 1 + i) for i in range(count)]
+        insert_rows(cursor, [_row(number + 1 + i) for i in range(count)])
         number += count
-        together = count - count % ROWS_TOGETHER
-        cursor.executemany(
-            _INSERT_MANY,
-            [
-                tuple(chain.from_iterable(rows[start : start + ROWS_TOGETHER]))
-                for start in range(0, together, ROWS_TOGETHER)
-            ],
-        )
-        for row in rows[together:]:
-            cursor.execute(_INSERT, row)
         cursor.execute("COMMIT")
         peer.sendall(ACK * count)
         if number - at_checkpoint >= CHECKPOINT_ORDERS:

@@ -9,6 +9,7 @@ import pytest
 from app.kernel import _kernel
 from app.kernel.plain import kernel as plain_kernel
 from app.model.tick import TICK_DTYPE
+from app.strategy.reference import MarketDataPoint, WindowedMovingAverageStrategy
 
 SYMBOLS = [
     "A",
@@ -85,3 +86,10 @@ def records(*rows: tuple[int, int, float]) -> Any:
     for i, (event_ns, symbol, value) in enumerate(rows):
         ticks[i] = (event_ns, value, i, 0, symbol, 0)
     return ticks
+
+
+def reference_signals(ticks: Any, short: int, long: int) -> list[int]:
+    """The moving averages' signals by the strategy in plain Python."""
+    plain, numbers = WindowedMovingAverageStrategy(short, long), {"BUY": 1, "SELL": -1, "HOLD": 0}
+    points = [MarketDataPoint(0, str(tick["symbol"]), float(tick["price"])) for tick in ticks]
+    return [numbers[plain.on_tick(point)] for point in points]
